@@ -1,0 +1,237 @@
+"""Strandline against an expert's script: whole processes, the same input, turn by turn, and the same totals at the end.
+
+Only the ratios of neighbouring runs mean something, since a machine's speed drifts by more than what is compared here.
+So the runs alternate, each has a fresh folder with its own copy of the input, and nothing is written back or cached
+by one that the other would pay for. A ratio between results that differ would be worthless: after every pair the
+totals by date are compared, exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+import statistics
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: the folder above is not importable yet
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.data import REPO, Input, add_size_options, fresh_folder, make_input
+from benchmarks.measure import Measured, adopt_orphans, measure
+
+SCRIPT = REPO / "benchmarks" / "peers" / "duckdb_script.py"
+ROWS = {"recent": ("recent", "ndjson"), "wide": ("wide", "ndjson"), "array": ("wide", "array")}
+CONFIG = '[paths]\ninbox = "inbox"\noutput = "output"\n\n[http]\nenabled = false\n'
+
+
+class DifferentResults(Exception):
+    """The two results do not hold the same orders, so their times must not be compared."""
+
+
+# --- the two contenders ----------------------------------------------------------------------------------------------
+
+
+def lay_out(drops: Path, folder: Path) -> Path:
+    """A fresh folder with an own copy of the input in its inbox: a daemon consumes what it is given.
+
+    Times of modification are kept, so a drop is as old as it is, and no settling is waited for.
+    """
+    inbox = fresh_folder(folder) / "inbox"
+    shutil.copytree(drops, inbox)
+    return inbox
+
+
+def run_script(drops: Path, folder: Path, suffix: str) -> Measured:
+    """The expert's script, in a fresh folder."""
+    inbox = lay_out(drops, folder)
+    command = [sys.executable, str(SCRIPT), f"{inbox}/*{suffix}", f"{folder}/output"]
+    return measure(command, REPO, folder / "log.txt")
+
+
+def run_strandline(drops: Path, folder: Path) -> Measured:
+    """The product with its default settings, in a fresh folder; only the HTTP page is off, so that no port is taken."""
+    inbox = lay_out(drops, folder)
+    config = folder / "config.toml"
+    config.write_text(CONFIG)
+    command = [sys.executable, "-m", "daemon", "--once", "--config", str(config)]
+    measured = measure(command, REPO, folder / "log.txt")
+    left = [drop.name for drop in inbox.iterdir()]
+    if left:
+        raise DifferentResults(f"strandline left {len(left)} drops in the inbox, such as {left[0]}")
+    return measured
+
+
+# --- do they agree? --------------------------------------------------------------------------------------------------
+
+# The script repeats an order's amount on each of its lines, as the API gave it; Strandline allocates it.
+SCRIPT_TOTALS = """
+SELECT date, sum(lines), count(*), sum(amount), sum(value) FROM (
+  SELECT date, order_id, count(*) AS lines, any_value(amount) AS amount, sum(qty * price) AS value
+  FROM read_parquet('{out}/fact_order/*/*.parquet', hive_partitioning = true) GROUP BY ALL
+) GROUP BY date ORDER BY date
+"""
+SCRIPT_ITEMS = """
+SELECT date, count(*), sum(qty * price)
+FROM read_parquet('{out}/order_items/*/*.parquet', hive_partitioning = true) GROUP BY date ORDER BY date
+"""
+STRANDLINE_TOTALS = """
+SELECT date, count(*), count(DISTINCT order_id), sum(amount), sum(qty * price)
+FROM read_parquet('{out}/curated/date=*/fact_order.parquet', hive_partitioning = false) GROUP BY date ORDER BY date
+"""
+STRANDLINE_ITEMS = """
+SELECT date, count(*), sum(qty * price)
+FROM read_parquet('{out}/curated/date=*/order_items.parquet', hive_partitioning = false) GROUP BY date ORDER BY date
+"""
+
+
+def check_agreement(script: Path, strandline: Path) -> str:
+    """The totals by date of both results must be equal to the last digit; says what was compared."""
+    facts = same_rows("fact_order", rows(SCRIPT_TOTALS, script), rows(STRANDLINE_TOTALS, strandline))
+    same_rows("order_items", rows(SCRIPT_ITEMS, script), rows(STRANDLINE_ITEMS, strandline))
+    lines, orders = sum(row[1] for row in facts), sum(row[2] for row in facts)
+    return f"{len(facts):,} dates, {orders:,} orders, {lines:,} lines"
+
+
+def rows(query: str, folder: Path) -> list[tuple]:
+    """One total a date. Decimals stay decimals, so equal means equal."""
+    import duckdb  # only here: the memory of the measuring process should stay small
+
+    with duckdb.connect() as database:
+        return database.execute(query.format(out=folder / "output")).fetchall()
+
+
+def same_rows(table: str, expected: list[tuple], found: list[tuple]) -> list[tuple]:
+    """Both lists, if they are one and the same; else the first difference."""
+    if not expected:
+        raise DifferentResults(f"{table}: the script wrote nothing")
+    for ours, theirs in zip(found, expected, strict=False):
+        if ours != theirs:
+            raise DifferentResults(f"{table}: strandline {shown(ours)}, script {shown(theirs)}")
+    if len(found) != len(expected):
+        raise DifferentResults(f"{table}: strandline has {len(found)} dates, the script {len(expected)}")
+    return expected
+
+
+def shown(row: tuple) -> str:
+    """A row for people."""
+    return ", ".join(str(value) for value in row)
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    """What a reader needs to place the numbers, and nothing that names the machine or its folders."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("duckdb", "pyarrow")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    parts = [f"{usable_cores()} cores", processor(), f"{memory:.0f} GiB memory", platform.system()]
+    return ", ".join([*parts, f"Python {platform.python_version()}", *versions])
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's model name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def print_run(name: str, measured: Measured) -> None:
+    """One line a run, as soon as it is over."""
+    print(
+        f"  {name:<14} {measured.wall_seconds:7.2f} s wall {measured.cpu_seconds:7.2f} s CPU "
+        f"{measured.peak_megabytes:7,.0f} MB peak",
+        flush=True,
+    )
+
+
+def print_medians(pairs: list[tuple[Measured, Measured]]) -> None:
+    """The table of medians, and the ratio pair by pair: that is the number that counts."""
+    print("\n| median of runs | wall s | CPU s | peak MB |\n|---|---|---|---|")
+    for name, runs in zip(("DuckDB script", "strandline"), zip(*pairs, strict=True), strict=True):
+        wall = statistics.median(run.wall_seconds for run in runs)
+        cpu = statistics.median(run.cpu_seconds for run in runs)
+        peak = statistics.median(run.peak_megabytes for run in runs)
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak:,.0f} |")
+    ratios = [strandline.wall_seconds / script.wall_seconds for script, strandline in pairs]
+    print(
+        f"\nstrandline / script by pair: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
+        f"median {statistics.median(ratios):.2f}"
+    )
+
+
+# --- all together ----------------------------------------------------------------------------------------------------
+
+
+def compare(wanted: Input, runs: int, work: Path) -> list[tuple[Measured, Measured]]:
+    """Script, Strandline, script, Strandline …: every pair is measured, checked, and cleared away."""
+    drops = make_input(wanted, work)
+    script, strandline = work / "run-script", work / "run-strandline"
+    pairs = []
+    for number in range(1, runs + 1):
+        print(f"pair {number} of {runs}", flush=True)
+        first = run_script(drops, script, wanted.suffix)
+        print_run("DuckDB script", first)
+        second = run_strandline(drops, strandline)
+        print_run("strandline", second)
+        print(f"  totals agree:  {check_agreement(script, strandline)}", flush=True)
+        pairs.append((first, second))
+        shutil.rmtree(script)
+        shutil.rmtree(strandline)
+    return pairs
+
+
+def refuse_the_future(wanted: Input) -> None:
+    """Orders of tomorrow are discarded by the product, rightly, and the totals could not agree."""
+    today = datetime.now(UTC).date()
+    if wanted.latest > today:
+        raise SystemExit(
+            f"orders up to {wanted.latest} would lie in the future; for recent ones give --last-date {today}"
+        )
+
+
+def read_options(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Strandline against an expert's DuckDB script.")
+    parser.add_argument(
+        "--rows",
+        choices=sorted(ROWS),
+        default="recent",
+        help="62 dates, all 2,406, or those as one array (default recent)",
+    )
+    parser.add_argument("--runs", type=int, default=3, help="how many pairs (default 3)")
+    add_size_options(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare and report; exit code 1 when the results differ."""
+    asked = read_options(arguments)
+    dates, form = ROWS[asked.rows]
+    wanted = Input(dates, form, asked.scale, asked.drops, asked.orders, asked.last_date)
+    refuse_the_future(wanted)
+    adopt_orphans()
+    print(f"{machine()}\ninput: {wanted.name}", flush=True)
+    try:
+        pairs = compare(wanted, asked.runs, asked.work.resolve())
+    except DifferentResults as difference:
+        print(f"the results differ: {difference}", file=sys.stderr)
+        return 1
+    print_medians(pairs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

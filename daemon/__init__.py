@@ -1,0 +1,23 @@
+"""Strandline: watches an inbox for drops of orders and keeps date-partitioned Parquet exact.
+
+The rooms, in reading order:
+
+    pipeline    READ FIRST: one batch, top to bottom
+    core/       pure: no I/O, no clock, no logging
+        model       the vocabulary: reasons, outcomes, the columns that flow between the rooms
+        parse       bytes -> orders and discards, in two lanes:
+            documents   what a drop is, and where its records begin and end
+            columns     the fast lane: many values at once
+            strict      the strict lane: one record, exactly; scalars: one value, exactly
+        versions    which record of an order is the latest
+        facts       orders -> order lines, amounts allocated
+        merge       one affected partition
+        retry, errors
+    inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
+    ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
+    tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
+    store       the curated Parquet files                     changeset   what a batch changes, as one value
+    publish     makes a commit visible                        receipts    what became of each drop
+    recovery    what start-up finishes                        rebuild     partitions anew from raw
+    service     the loop: drain, wait, drain                  files, lock, log, config, cli
+"""

@@ -1,0 +1,206 @@
+"""What a batch changes, worked out before anything is committed. Pure: values in, one Commit out.
+
+Outcomes and counts by drop, the partitions as they will be, and the list of effects in the order in which they become
+visible: gains before losses, so that an order that moves is never nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from . import raw, receipts
+from .core.columns import Bools, Ints
+from .core.model import DropOutcome, Parsed
+from .ledger import Commit, Counts, Drop, DropResult, Effect, Partition
+from .publish import reason_json
+from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_path
+from .tasks import Rewritten
+
+RESTATEMENTS = "restatements.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the batch's records mean. Arrays by winner, in the order of `winners` (sorted by date, time, id)."""
+
+    orders: pa.Table  # all accepted records
+    winners: pa.Table  # ORDERS, sorted: the versions that are later than all others
+    entries: np.ndarray  # INDEX_ENTRY of the winners
+    known: Bools  # published before
+    old_date: np.ndarray  # where a known order lives now
+
+    @property
+    def new_date(self) -> np.ndarray:
+        return self.entries["date"]
+
+    @property
+    def moved(self) -> Bools:
+        return self.known & (self.old_date != self.new_date)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the ledger says before the batch."""
+
+    batch: int  # the number this batch gets
+    hwm: int | None
+    restatements_bytes: int
+    partitions: Mapping[int, Partition]  # the affected ones
+
+
+def commit_of(
+    now: int,
+    before: Before,
+    drops: Sequence[Drop],
+    parsed: Parsed,
+    decided: Decided,
+    rewritten: Sequence[Rewritten],
+    discards: Sequence[Effect],
+) -> Commit:
+    """All that the ledger is to remember of a batch, and all that is to become visible after."""
+    results = _results(drops, parsed, _counts(parsed, decided, rewritten, before.hwm))
+    changed = [one for one in rewritten if one.merged and one.merged.fact is not None]
+    kept = [one for one in changed if one.staged]
+    removed = [one.day for one in changed if not one.staged]
+    losing = set(np.unique(decided.old_date[decided.moved]).tolist())
+    log = "".join(_restatement(one, before.batch, decided) for one in changed if one.merged and one.merged.before.orders)
+    effects = [
+        *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
+        *(Effect("remove", f"curated/{folder_name(day)}/{file}") for day in removed for file in (FACT_FILE, ITEMS_FILE)),
+        *discards,
+        *(effect for result in results for effect in _raw_effects(result)),
+        *_link_effect(results),
+        *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
+    ]
+    return Commit(
+        committed_at=now,
+        results=results,
+        entries=decided.entries,
+        partitions=[_partition(one, before.partitions.get(one.day)) for one in kept],
+        removed=removed,
+        hwm=_raised(before.hwm, decided.orders),
+        effects=effects,
+        restatements_bytes=before.restatements_bytes + len(log.encode()),
+    )
+
+
+def first_of_each_content(drops: Sequence[Drop]) -> dict[bytes, Drop]:
+    """The drops that must be read: of equal contents in one batch the first; known duplicates not at all."""
+    firsts: dict[bytes, Drop] = {}
+    for drop in drops:
+        if drop.duplicate_of is None:
+            firsts.setdefault(drop.sha256, drop)
+    return firsts
+
+
+def _results(drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts]) -> list[DropResult]:
+    firsts = first_of_each_content(drops)
+    results = []
+    for drop in drops:
+        first = firsts.get(drop.sha256, drop)
+        reason = parsed.unreadable.get(first.seq)
+        if drop.duplicate_of is not None:
+            results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
+        elif reason is not None:  # a drop that cannot be read makes no duplicates: each waits in quarantine to be retried
+            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
+        elif drop is not first:
+            results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
+        else:
+            results.append(DropResult(drop, DropOutcome.APPLIED, counts[drop.seq]))
+    return results
+
+
+def _counts(
+    parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten], hwm: int | None
+) -> dict[int, Counts]:
+    """By drop: what became of its records. They add up to what was extracted."""
+    counts = {
+        drop: Counts(tally.extracted, tally.discarded, tally.before_since, faults=tally.faults)
+        for drop, tally in parsed.tallies.items()
+    }
+    unchanged = np.concatenate([np.zeros(0, np.bool_), *(one.merged.unchanged for one in rewritten if one.merged)])
+    accepted, winners = decided.orders["drop"].to_numpy(), decided.entries["drop"]
+    late = accepted[decided.orders["created_at"].to_numpy() < (hwm or 0)]
+    for name, found in (
+        ("new", winners[~decided.known]),
+        ("unchanged", winners[unchanged]),
+        ("corrected", winners[decided.known & ~unchanged]),
+        ("late", late),
+    ):
+        for drop, number in _tallied(found):
+            setattr(counts[drop], name, number)
+    for drop, number in _tallied(accepted):
+        known = counts[drop]
+        known.superseded = number - known.new - known.unchanged - known.corrected
+    return counts
+
+
+def _tallied(drops: Ints) -> list[tuple[int, int]]:
+    values, numbers = np.unique(drops, return_counts=True)
+    return list(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def _raised(hwm: int | None, orders: pa.Table) -> int | None:
+    """The high-water mark only rises."""
+    if not orders.num_rows:
+        return hwm
+    return max(hwm or 0, int(orders["created_at"].to_numpy().max()))
+
+
+def _place_effects(batch: int, one: Rewritten) -> list[Effect]:
+    assert one.staged
+    hashes = {FACT_FILE: one.staged.fact_sha256, ITEMS_FILE: one.staged.items_sha256}
+    return [
+        Effect("place", f"curated/{folder_name(one.day)}/{file}", staged_path(batch, one.day, file), sha256)
+        for file, sha256 in hashes.items()
+    ]
+
+
+def _raw_effects(result: DropResult) -> list[Effect]:
+    """A quarantined drop's raw copy moves; a duplicate's that was found only now goes."""
+    drop = result.drop
+    if drop.raw is None:
+        return []
+    if result.outcome is DropOutcome.QUARANTINED:
+        text = reason_json(drop.seq, drop.name, result.reason or "", receipts.instant_text(drop.judge.received_at))
+        return [Effect("quarantine", f"quarantine/{Path(drop.raw).name}", drop.raw, text=text)]
+    return [] if result.keeps_raw else [Effect("remove", drop.raw)]
+
+
+def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
+    applied = [r.drop for r in results if r.outcome is DropOutcome.APPLIED and not raw.is_compressed(r.drop.name)]
+    if not applied:
+        return []
+    return [Effect("link", raw.LINK, text=raw.link_text(applied[-1].raw or ""))]
+
+
+def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
+    assert one.merged
+    touching = (decided.new_date == one.day) | (decided.moved & (decided.old_date == one.day))
+    content = {
+        "date": iso_date(one.day),
+        "cause": {"batch": batch, "drops": np.unique(decided.entries["drop"][touching]).tolist()},
+        "orders_before": one.merged.before.orders,
+        "orders_after": one.merged.after.orders,
+        "amount_before": one.merged.before.amount_text,
+        "amount_after": one.merged.after.amount_text,
+    }
+    return json.dumps(content) + "\n"
+
+
+def _partition(one: Rewritten, before: Partition | None) -> Partition:
+    assert one.merged and one.staged
+    after, staged = one.merged.after, one.staged
+    restatements = before.restatements + 1 if before else 0
+    return Partition(
+        one.day, after.orders, after.lines, after.amount,
+        staged.fact_sha256, staged.items_sha256, staged.bytes, restatements,
+    )  # fmt: skip
+
+

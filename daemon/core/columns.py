@@ -1,0 +1,293 @@
+"""The fast lane's alphabet: many JSON values in, one exact column out, and a mask of the values it does not vouch for.
+
+A column comes as the raw JSON text of each value (`b""`: the key is absent), joined by newlines into one buffer that
+numpy reads in a fixed number of passes. Each reader takes the common spellings of its kind and marks every other value
+as odd; what is odd goes to the strict lane (`scalars.py`), so a reader may be as narrow as it likes, but what it
+accepts it must read exactly as the strict lane does. A value's JSON grammar has been checked already, by msgspec.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .model import MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECONDS_PER_DAY, SCALE
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+QUOTE, BACKSLASH, NEWLINE, SPACE, MINUS, PLUS, DOT, COLON, ZERO = b'"\\\n -+.:0'
+_MAX_NUMBER_BYTES = 20
+_WHOLE_DIGITS = 14  # DECIMAL(18,4) holds 14 digits before the point
+_INSIGNIFICANT = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
+_POWERS_OF_TEN = 10 ** np.arange(5, dtype=np.int64)
+_DAYS_BEFORE_MONTH = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], dtype=np.int64)
+_DAYS_IN_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Values with their nulls, and where the values are not to be believed."""
+
+    values: pa.Array
+    odd: Bools
+
+
+class RawColumn:
+    """The raw texts of one column in one buffer: value i is buffer[starts[i]:stops[i]], a newline follows."""
+
+    def __init__(self, raws: Sequence[bytes]) -> None:
+        blob = b"\n".join(raws)
+        if blob.count(b"\n") != max(len(raws) - 1, 0):  # an object or a list may be written over several lines
+            blob = b"\n".join(bytes(raw).replace(b"\n", b" ") for raw in raws)
+        self.blob = blob
+        self.buffer: Bytes = np.frombuffer(blob + b"\n", dtype=np.uint8)
+        self.stops: Ints = np.flatnonzero(self.buffer == NEWLINE)[: len(raws)]
+        self.starts: Ints = np.concatenate([np.zeros(1, np.int64), self.stops[:-1] + 1])[: len(raws)]
+
+    def __len__(self) -> int:
+        return len(self.stops)
+
+    @cached_property
+    def lengths(self) -> Ints:
+        return self.stops - self.starts
+
+    @cached_property
+    def first(self) -> Bytes:
+        """The first byte of each value; a newline where it is absent."""
+        return self.buffer[self.starts]
+
+    @cached_property
+    def null(self) -> Bools:
+        """Absent, or the literal null (no other JSON value begins with n)."""
+        return (self.first == NEWLINE) | (self.first == ord("n"))
+
+    @cached_property
+    def quoted(self) -> Bools:
+        return self.first == QUOTE
+
+    def holding(self, byte: int) -> Bools:
+        """Which values have this byte somewhere."""
+        if self.blob.find(byte) < 0:
+            return np.zeros(len(self), np.bool_)
+        return self.count(self.buffer == byte) > 0
+
+    def count(self, marks: Bools) -> Ints:
+        """How many of the marked bytes each value has."""
+        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(marks)])
+        return running[self.stops] - running[self.starts]
+
+
+def read_texts(raws: Sequence[bytes]) -> Column:
+    """Identifiers (large_string): plain strings without escapes and outer white space, and short integers."""
+    raw = RawColumn(raws)
+    inner = raw.lengths - 2
+    last_inner = raw.buffer[raw.stops - 2]
+    plain = (
+        raw.quoted
+        & (inner >= 1)
+        & (inner <= MAX_ID_BYTES)
+        & (raw.buffer[np.minimum(raw.starts + 1, raw.stops)] != SPACE)
+        & (last_inner != SPACE)
+        & ~raw.holding(BACKSLASH)
+    )
+    integer = _short_integers(raw, candidates=~plain & ~raw.null)
+    taken = plain | integer
+    return Column(_strings(raw, taken, skip_quotes=True), ~taken & ~raw.null)
+
+
+def _short_integers(raw: RawColumn, candidates: Bools) -> Bools:
+    """Unsigned integers of up to 18 digits, whose text is their value."""
+    digit_first = candidates & (raw.first >= ZERO) & (raw.first <= ZERO + 9) & (raw.lengths <= 18)
+    if not digit_first.any():
+        return digit_first
+    return digit_first & (raw.count((raw.buffer >= ZERO) & (raw.buffer <= ZERO + 9)) == raw.lengths)
+
+
+def read_metadata(raws: Sequence[bytes]) -> Column:
+    """Metadata (large_string): the value's own text without the white space between its tokens."""
+    raw = RawColumn(raws)
+    if raw.holding(BACKSLASH).any():  # an escaped quote would turn inside and outside of strings around
+        raw = RawColumn([_INSIGNIFICANT.sub(rb"\1", r) if b"\\" in r else r for r in map(bytes, raws)])
+    odd = raw.quoted | (raw.lengths > MAX_METADATA_BYTES)
+    return Column(_strings(raw, ~raw.null & ~odd, keep=_significant(raw)), odd)
+
+
+def _significant(raw: RawColumn) -> Bools | None:
+    """Which bytes are not white space between tokens; None: all of them."""
+    space = (raw.buffer == SPACE) | (raw.buffer == 0x09) | (raw.buffer == 0x0D)
+    if not space.any():
+        return None
+    quote = raw.buffer == QUOTE
+    if raw.holding(BACKSLASH).any():
+        return ~space | _inside_strings_or_escaped(raw, quote)
+    return ~(space & (np.cumsum(quote) % 2 == 0))
+
+
+def _inside_strings_or_escaped(raw: RawColumn, quote: Bools) -> Bools:
+    """Values with a backslash have been made compact already: all their bytes stay. In the others quotes come in pairs,
+    counted from the start of each value."""
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(quote)])
+    lengths = raw.lengths + 1
+    inside = (np.cumsum(quote) - np.repeat(before[raw.starts], lengths)) % 2 == 1
+    return inside | np.repeat(raw.holding(BACKSLASH), lengths)
+
+
+def _strings(raw: RawColumn, taken: Bools, *, skip_quotes: bool = False, keep: Bools | None = None) -> pa.Array:
+    """The taken values as large_string, the others null."""
+    marks = keep
+    if skip_quotes:
+        marks = raw.buffer != QUOTE
+    if marks is None:
+        marks = np.ones(len(raw.buffer), np.bool_)
+    elif marks is keep:
+        marks = marks.copy()
+    marks[raw.stops] = False
+    if not taken.all():
+        marks &= np.repeat(taken, raw.lengths + 1) if len(raw) else marks
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(raw.count(marks))])
+    return pa.Array.from_buffers(
+        pa.large_string(),
+        len(raw),
+        [_validity(taken), pa.py_buffer(offsets), pa.py_buffer(raw.buffer[marks])],
+    )
+
+
+def read_decimals(raws: Sequence[bytes]) -> Column:
+    """Numbers in units of 1/10,000 (int64): plain numbers, bare or in quotes, with up to four decimals."""
+    raw = RawColumn(raws)
+    values, plain = _plain_decimals(raw, raw.starts + raw.quoted, raw.stops - raw.quoted)
+    plain &= ~raw.null
+    return Column(_integers(values, plain), ~plain & ~raw.null)
+
+
+def _plain_decimals(raw: RawColumn, starts: Ints, stops: Ints) -> tuple[Ints, Bools]:
+    """`-?digits(.d{1,4})?` with up to 14 whole digits and no needless leading zero, times 10,000; where it is that."""
+    negative = raw.buffer[starts] == MINUS
+    starts = starts + negative
+    lengths = stops - starts
+    plain = (lengths >= 1) & (lengths <= _MAX_NUMBER_BYTES)
+    value = np.zeros(len(raw), np.int64)
+    whole = np.zeros(len(raw), np.int64)
+    point = np.full(len(raw), -1, np.int64)
+    for offset in range(int(lengths[plain].max(initial=0))):
+        here = raw.buffer[np.minimum(starts + offset, stops)].astype(np.int64) - ZERO
+        active = plain & (lengths > offset)
+        digit = active & (here >= 0) & (here <= 9)
+        dot = active & (here == DOT - ZERO) & (point < 0) & (lengths - offset - 1 <= 4) & (lengths - offset > 1)
+        plain &= digit | dot | ~active
+        value = np.where(digit, value * 10 + here, value)
+        whole += digit & (point < 0)
+        point = np.where(dot, offset, point)
+    decimals = np.where(point >= 0, lengths - point - 1, 0)
+    leading_zero = (raw.buffer[np.minimum(starts, stops)] == ZERO) & (whole > 1)
+    plain &= (whole >= 1) & (whole <= _WHOLE_DIGITS) & ~leading_zero & (decimals <= 4)
+    value *= _POWERS_OF_TEN[4 - np.clip(decimals, 0, 4)]
+    return np.where(negative, -value, value), plain
+
+
+def read_instants(raws: Sequence[bytes]) -> Column:
+    """Instants in microseconds since 1970 (int64): ISO 8601 text with seconds, and plain epoch numbers."""
+    raw = RawColumn(raws)
+    instants, plain = _iso_instants(raw)
+    if not (plain | raw.null).all():
+        numbers, bare = _plain_decimals(raw, raw.starts, raw.stops)
+        bare &= ~raw.quoted & ~raw.null & (numbers >= 0)
+        milliseconds = numbers >= 10**11 * SCALE
+        epoch = np.where(milliseconds, numbers // (SCALE // 1000), numbers * 100 * ~milliseconds)
+        instants, plain = np.where(bare, epoch, instants), plain | bare
+    plain &= (instants >= 0) & ~raw.null
+    return Column(_integers(instants, plain), ~plain & ~raw.null)
+
+
+def _iso_instants(raw: RawColumn) -> tuple[Ints, Bools]:
+    """`YYYY-MM-DD[T ]HH:MM:SS[.f{3}|.f{6}][Z|±HH:MM]` in quotes, in microseconds; where it is that."""
+    start, stop = raw.starts + 1, raw.stops - 1
+    plain = raw.quoted & (raw.lengths >= 21) & (raw.lengths <= 34)
+    safe = np.where(plain, start, 0)  # 19 bytes may be read from here
+
+    def at(offset: int) -> Bytes:
+        return raw.buffer[np.minimum(safe + offset, len(raw.buffer) - 1)]
+
+    def number(*offsets: int) -> Ints:
+        nonlocal plain
+        total = np.zeros(len(raw), np.int64)
+        for offset in offsets:
+            digit = at(offset) - np.uint8(ZERO)  # wraps around: what is no digit becomes larger than 9
+            plain &= digit <= 9
+            total = total * 10 + digit
+        return total
+
+    year, month, day = number(0, 1, 2, 3), number(5, 6), number(8, 9)
+    hour, minute, second = number(11, 12), number(14, 15), number(17, 18)
+    for offset, byte in ((4, MINUS), (7, MINUS), (13, COLON), (16, COLON)):
+        plain &= at(offset) == byte
+    plain &= (at(10) == ord("T")) | (at(10) == SPACE)
+    plain &= (hour < 24) & (minute < 60) & (second < 60) & (month >= 1) & (month <= 12) & (year >= 1)
+    month = np.clip(month, 0, 12)
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    plain &= (day >= 1) & (day <= _DAYS_IN_MONTH[month] + (leap & (month == 2)))
+    years = year - 1
+    days = years * 365 + years // 4 - years // 100 + years // 400 + _DAYS_BEFORE_MONTH[month] + day - 719_163
+    days += leap & (month > 2)
+    instants = (days * 86_400 + hour * 3600 + minute * 60 + second) * 1_000_000
+    tail, known = _iso_tail(raw, np.where(plain, start + 19, 0), np.where(plain, stop, 0))
+    return instants + tail, plain & known
+
+
+def _iso_tail(raw: RawColumn, start: Ints, stop: Ints) -> tuple[Ints, Bools]:
+    """What follows the seconds, in microseconds to add: fraction (three or six digits), then Z or an offset or nothing."""
+    lengths = stop - start
+    micros = np.zeros(len(raw), np.int64)
+    known = lengths >= 0
+
+    def at(base: Ints, offset: int) -> Bytes:
+        return raw.buffer[np.clip(base + offset, 0, len(raw.buffer) - 1)]
+
+    def digits(mask: Bools, base: Ints, *offsets: int) -> Ints:
+        nonlocal known
+        total = np.zeros(len(raw), np.int64)
+        for offset in offsets:
+            digit = at(base, offset) - np.uint8(ZERO)
+            known &= ~mask | (digit <= 9)
+            total = total * 10 + digit
+        return np.where(mask, total, 0)
+
+    zulu = (lengths >= 1) & (at(stop, -1) == ord("Z"))
+    offset_sign = at(stop, -6)
+    zoned = ~zulu & (lengths >= 6) & ((offset_sign == PLUS) | (offset_sign == MINUS)) & (at(stop, -3) == COLON)
+    fraction_bytes = lengths - zulu - 6 * zoned
+    pointed = at(start, 0) == DOT
+    milli, micro = pointed & (fraction_bytes == 4), pointed & (fraction_bytes == 7)
+    known &= (fraction_bytes == 0) | milli | micro
+    if (milli | micro).any():
+        micros += digits(milli | micro, start, 1, 2, 3) * 1000 + digits(micro, start, 4, 5, 6)
+    if zoned.any():
+        hours, minutes = digits(zoned, stop, -5, -4), digits(zoned, stop, -2, -1)
+        known &= ~zoned | ((hours <= 23) & (minutes <= 59))
+        seconds = hours * 3600 + minutes * 60
+        micros += np.where(offset_sign == MINUS, seconds, -seconds) * zoned * 1_000_000
+    return micros, known
+
+
+def _integers(values: Ints, valid: Bools) -> pa.Array:
+    values = np.ascontiguousarray(values, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(values), [_validity(valid), pa.py_buffer(values)])
+
+
+def _validity(valid: Bools) -> pa.Buffer | None:
+    if valid.all():
+        return None
+    return pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def dates_of(instants: Ints) -> NDArray[np.int32]:
+    """The UTC calendar date of each instant, in days since 1970."""
+    return (instants // MICROSECONDS_PER_DAY).astype(np.int32)

@@ -1,0 +1,269 @@
+"""What a drop is, and where its records begin and end. Decided by content alone, never by a name or a suffix.
+
+    one JSON document:  an array of records | one order (an object with `order_id`) | an envelope (records under a key)
+    otherwise lines:    one record a line, if at least one line is an object
+    otherwise:          Unreadable, with a reason for people
+
+A text that runs out in the middle of a document is truncated, not lines, even where some of its lines happen to be
+objects (a pretty-printed array cut short): lines are believed only where the first line stands for itself.
+
+`split` works on a whole drop. `cut` divides a large one into pieces that can be split by themselves, in parallel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+from msgspec import Raw
+
+from . import strict
+from .errors import Unreadable
+from .model import MAX_DEPTH
+
+BOM = b"\xef\xbb\xbf"
+ENVELOPE_KEYS = ("orders", "data", "results", "records")
+_JSON_SPACE = b" \t\n\r"
+_BLANK = b" \t\r"
+_ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
+_OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
+
+_array = msgspec.json.Decoder(list[Raw])
+_object = msgspec.json.Decoder(dict[str, Raw])
+
+Records = Sequence[bytes]
+
+
+class Form(Enum):
+    """How a piece of a drop is to be split."""
+
+    WHOLE = "whole"  # a complete drop; find out what it is
+    LINES = "lines"  # whole lines of a drop that is known to be lines
+    ELEMENTS = "elements"  # some elements of an array, without its brackets; a wrong cut does not parse
+
+
+class WrongCut(Exception):
+    """A piece of an array did not hold whole elements. The drop must be split as a whole instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The records of a drop. `lines`: a record may be no JSON; otherwise each is one complete JSON value."""
+
+    records: Records
+    lines: bool
+
+
+def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Split:
+    """The records of a drop or of a piece of one, in order. Unreadable or WrongCut where there are none to be had."""
+    if form is Form.LINES:
+        return _lines(data)
+    if form is Form.ELEMENTS:
+        return _elements(data)
+    text = data.removeprefix(BOM).strip(_JSON_SPACE)
+    _refuse_binary(data, text)
+    if begins_with_line_of_object(text):
+        return _lines(text)
+    try:
+        if not is_utf8(text):
+            _decoded(text)
+        return Split(_document(text, records_path), lines=False)
+    except strict.NotJson as error:
+        return _lines_or_unreadable(text, error)
+
+
+def begins_with_line_of_object(text: bytes) -> bool:
+    """Whether the first line is a complete object and more follows: then the text is lines and nothing else, since
+    no JSON document goes on after its end."""
+    end = text.find(b"\n")
+    return end > 0 and text.startswith(b"{") and text[:end].rstrip(_BLANK).endswith(b"}") and strict.is_object(text[:end])
+
+
+def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
+    """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
+    cheaply how to divide it."""
+    start = len(BOM) if data[: len(BOM)] == BOM else 0
+    head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
+    if len(data) > target_bytes and begins_with_line_of_object(head):
+        return _cut_lines(data, start, target_bytes)
+    if len(data) > target_bytes and head.startswith(b"[") and not records_path:
+        return _cut_array(data, target_bytes)
+    return [(0, len(data), Form.WHOLE)]
+
+
+def _cut_lines(data: bytes, start: int, target_bytes: int) -> list[tuple[int, int, Form]]:
+    pieces = []
+    while start < len(data):
+        newline = data.find(b"\n", min(start + target_bytes, len(data)))
+        stop = len(data) if newline < 0 else newline + 1
+        pieces.append((start, stop, Form.LINES))
+        start = stop
+    return pieces
+
+
+def _cut_array(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+    """Cuts after a comma between two objects of which the second opens like the array's first. Such a place may lie
+    inside a record that holds a list of its like; but then the piece before it does not balance, and `split` says so."""
+    opening = _OPENING_KEY.search(data, 0, target_bytes)
+    last = data.rfind(b"]")
+    if opening is None or last < 0 or data[last + 1 :].strip(_JSON_SPACE):
+        return [(0, len(data), Form.WHOLE)]
+    pieces, start = [], data.find(b"[") + 1
+    while start < last:
+        stop, following = _seam(data, min(start + target_bytes, last), last, opening.group(1))
+        pieces.append((start, stop, Form.ELEMENTS))
+        start = following
+    return pieces
+
+
+def _seam(data: bytes, near: int, last: int, opening_key: bytes) -> tuple[int, int]:
+    """The end of one piece and the start of the next: around a comma at or after `near`."""
+    for match in _ARRAY_SEAM.finditer(data, near, last):
+        if match.group(1) == opening_key:
+            return match.end() - 1, match.end()
+    return last, last
+
+
+def _lines(text: bytes) -> Split:
+    return Split([line for line in (line.strip(_BLANK) for line in text.split(b"\n")) if line], lines=True)
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8. (The fast JSON reader does not look inside strings that it skips.)"""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _elements(data: bytes) -> Split:
+    if not is_utf8(data):
+        raise WrongCut
+    try:
+        records = _raws(_array.decode(b"[" + data + b"]"))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WrongCut from error
+    if not records or not data.strip(_JSON_SPACE):
+        raise WrongCut
+    _refuse_deep(records)
+    return Split(records, lines=False)
+
+
+def _document(text: bytes, records_path: str) -> Records:
+    """The records of a text that is one JSON document; strict.NotJson where it is none."""
+    if not text.startswith((b"[", b"{")):
+        strict.whole(_decoded(text))
+        raise Unreadable(f"the file is one JSON value, {_excerpt(text)}, and holds no orders")
+    if text.startswith(b"["):
+        if records_path:
+            raise Unreadable(f"the file is an array, so there is nothing at records_path = {records_path!r}")
+        return _array_records(text)
+    return _object_records(text, records_path)
+
+
+def _array_records(text: bytes) -> Records:
+    try:
+        records = _raws(_array.decode(text))
+    except (msgspec.DecodeError, RecursionError):
+        records = [element.encode() for element in _strict_elements(text)]
+    _refuse_deep(records)
+    return records
+
+
+def _strict_elements(text: bytes) -> list[str]:
+    """The fast splitter refuses some documents that are JSON (lone surrogates), so its refusal is asked about."""
+    document = _decoded(text)
+    strict.whole(document)
+    return strict.elements(document)
+
+
+def _object_records(text: bytes, records_path: str) -> Records:
+    members = _members(text)
+    if records_path:
+        return _at_path(members, records_path)
+    if "order_id" in members:
+        _refuse_deep([text])
+        return [text]
+    for key in ENVELOPE_KEYS:
+        if members.get(key, b"").startswith(b"["):
+            return _array_records(members[key])
+    keys = ", ".join(sorted(members)[:8]) or "none"
+    raise Unreadable(
+        f"the file is one object without `order_id` and without an array under {', '.join(ENVELOPE_KEYS)} "
+        f"(its keys: {keys}); an error message of the API? If its records are elsewhere, set [input] records_path"
+    )
+
+
+def _at_path(members: dict[str, bytes], records_path: str) -> Records:
+    *parents, last = records_path.split(".")
+    for key in parents:
+        value = members.get(key, b"")
+        members = _members(value) if value.startswith(b"{") else {}
+    value = members.get(last, b"")
+    if not value.startswith(b"["):
+        raise Unreadable(f"there is no array at records_path = {records_path!r}")
+    return _array_records(value)
+
+
+def _members(text: bytes) -> dict[str, bytes]:
+    """The members of an object as texts; of a key given twice the last counts."""
+    try:
+        return {key: bytes(raw) for key, raw in _object.decode(text).items()}
+    except (msgspec.DecodeError, RecursionError):
+        document = strict.whole(_decoded(text))
+        return {key: raw.encode() for key, raw in strict.members(document).items()}
+
+
+def _raws(values: list[Raw]) -> Records:
+    return [bytes(value) for value in values]
+
+
+def _refuse_deep(records: Records) -> None:
+    """Each level takes two brackets, so that only long records are looked at more closely."""
+    for record in records:
+        if len(record) > 2 * MAX_DEPTH:
+            try:
+                strict.check_depth(bytes(record).decode())
+            except strict.TooDeep as error:
+                raise Unreadable(f"a record is {error}") from None
+
+
+def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Split:
+    """A text that is no JSON document is lines, unless it is a document cut short, a damaged array or has no object in
+    it. What begins with `[` is believed to be an array, unless its first line is complete by itself."""
+    lines = _lines(text)
+    if error.truncated:
+        raise Unreadable("the file is truncated: it ends in the middle of a JSON document")
+    if text.startswith(b"[") and not strict.is_json(lines.records[0]):
+        raise Unreadable(f"the file begins as a JSON array and is damaged: {error}")
+    if any(line.startswith(b"{") and strict.is_object(line) for line in lines.records):
+        return lines
+    if text[:64].lower().lstrip().startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
+        raise Unreadable(f"the file is HTML or XML, not JSON: {_excerpt(text)}")
+    raise Unreadable(f"the file is no JSON, neither as one document ({error}) nor line by line: {_excerpt(text)}")
+
+
+def _refuse_binary(data: bytes, text: bytes) -> None:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\x00" in text[:4]):
+        raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
+    if not text:
+        raise Unreadable("the file is empty")
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":  # cut inside a character: is what precedes it a document cut short?
+            strict.whole(text[: error.start].decode())
+        raise strict.NotJson(f"not UTF-8: {error}") from None
+
+
+def _excerpt(text: bytes) -> str:
+    return repr(text[:60].decode(errors="replace"))

@@ -1,0 +1,134 @@
+"""Orders to order lines: the star-schema fact, with each order's amount allocated exactly. Pure.
+
+The amount of an order is spread over its lines by weight |qty × price|, so that SUM(amount) is right by order, sku, user
+and date alike. With W_k the sum of the first k weights, line k gets R(A·W_k/W) − R(A·W_(k−1)/W), R rounding half away from
+zero to four decimals: the differences add up to A exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .columns import Ints, dates_of
+from .model import FACT, ITEMS
+
+_EXACT_IN_DOUBLE = 2**53
+
+
+def flatten(orders: pa.Table) -> pa.Table:
+    """The FACT rows of an ORDERS table, in its order: a row per item, one row for an order without items."""
+    lists = _one_chunk(orders["items"])
+    counts = lists.value_lengths().to_numpy().astype(np.int64)
+    lines = np.maximum(counts, 1)
+    stops = np.cumsum(lines)
+    of_order = np.repeat(np.arange(len(counts)), lines)
+    line_number = np.arange(len(of_order)) - np.repeat(stops - lines, lines) + 1
+    line_number[stops[counts == 0] - 1] = 0
+    items = _items_by_line(lists, line_number)
+    created_at = orders["created_at"].to_numpy()
+    amounts = _amounts(orders["amount"], items, stops)
+
+    def by_line(name: str) -> pa.ChunkedArray:
+        return orders[name].take(pa.array(of_order))
+
+    columns = {
+        "order_id": by_line("order_id"),
+        "user_id": by_line("user_id"),
+        "sku": items.field("sku"),
+        "amount": amounts.view(FACT.field("amount").type),
+        "qty": items.field("qty").view(FACT.field("qty").type),
+        "price": items.field("price").view(FACT.field("price").type),
+        "created_at": pa.array(created_at[of_order]).view(FACT.field("created_at").type),
+        "date": pa.array(dates_of(created_at)[of_order]).view(pa.date32()),
+        "line_number": pa.array(line_number.astype(np.int32)),
+        "currency": by_line("currency"),
+        "updated_at": _one_chunk(by_line("updated_at")).view(FACT.field("updated_at").type),
+        "metadata": by_line("metadata"),
+    }
+    return pa.table([columns[name] for name in FACT.names], schema=FACT)
+
+
+def items_of(fact: pa.Table) -> pa.Table:
+    """The ITEMS rows that a FACT table holds: the items as the API gave them."""
+    has_item = pc.greater(fact["line_number"], 0)
+    return (fact if pc.all(has_item).as_py() is not False else fact.filter(has_item)).select(ITEMS.names)
+
+
+def _items_by_line(lists: pa.LargeListArray, line_number: Ints) -> pa.StructArray:
+    """The item of each line as three flat columns; NULLs where the order has none."""
+    values = lists.flatten()
+    without = line_number == 0
+    if without.any():
+        index = np.cumsum(~without) - 1
+        values = values.take(pa.array(np.where(without, 0, index), mask=without))
+    return pa.StructArray.from_arrays(values.flatten(), names=["sku", "qty", "price"])
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, stops: Ints) -> pa.Array:
+    """Each line's share of its order's amount (int64, 1/10,000); `stops[i]` is where the lines of order i end."""
+    values = amount.fill_null(0).to_numpy()
+    null = amount.is_null().to_numpy()
+    qty = np.abs(items.field("qty").fill_null(0).to_numpy(zero_copy_only=False))
+    price = np.abs(items.field("price").fill_null(0).to_numpy(zero_copy_only=False))
+    shares = allocate(values, qty, price, stops)
+    if not null.any():
+        return pa.array(shares)
+    lines = np.diff(stops, prepend=0)
+    return pa.array(shares, mask=np.repeat(null, lines))
+
+
+def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> Ints:
+    """Spreads `amount[i]` over the lines up to `stops[i]` by weight `qty × price` (both not negative; int64, 1/10,000).
+
+    The quotient A·W_k/W is estimated in floating point and put right with its remainder, which is exact although the
+    products overflow: modulo 2^64 they differ from the true ones by a multiple of 2^64, and the remainder is small.
+    That holds while W < 2^53; the orders beyond are done in Python's integers.
+    """
+    lines = np.diff(stops, prepend=0)
+    starts = stops - lines
+    rough = np.add.reduceat(qty.astype(np.float64) * price, starts) if len(starts) else np.zeros(0)
+    huge = rough >= _EXACT_IN_DOUBLE / 2
+    weight = qty * price
+    if huge.any():
+        weight[np.repeat(huge, lines)] = 0
+    running = np.cumsum(weight)
+    cumulative = running - np.repeat((running - weight)[starts], lines)
+    total = cumulative[stops - 1]
+    even = np.repeat(total == 0, lines)
+    if even.any():  # all weights 0: equal weights
+        cumulative = np.where(even, np.arange(len(qty)) - np.repeat(starts, lines) + 1, cumulative)
+        total = np.where(total == 0, lines, total)
+    upto = _rounded_quotient(np.repeat(np.abs(amount), lines), cumulative, np.repeat(total, lines))
+    share = np.diff(upto, prepend=0)
+    share[starts] = upto[starts]
+    share *= np.repeat(np.where(amount < 0, -1, 1), lines)
+    for order in np.flatnonzero(huge).tolist():
+        span = slice(int(starts[order]), int(stops[order]))
+        share[span] = _allocate_exactly(int(amount[order]), qty[span].tolist(), price[span].tolist())
+    return share
+
+
+def _rounded_quotient(a: Ints, part: Ints, total: Ints) -> Ints:
+    """R(a·part/total) for 0 <= a < 2^60 and 0 <= part <= total < 2^53, halves up; exact."""
+    quotient = np.rint(a.astype(np.float64) * (part / total)).astype(np.int64)
+    remainder = a * part - quotient * total  # wraps around twice, and comes out exact
+    step = np.floor_divide(remainder, total)
+    quotient, remainder = quotient + step, remainder - step * total
+    return quotient + (2 * remainder >= total)
+
+
+def _allocate_exactly(amount: int, qty: list[int], price: list[int]) -> list[int]:
+    weights = [q * p for q, p in zip(qty, price, strict=True)]
+    total, running, given, shares = sum(weights), 0, 0, []
+    for weight in weights:
+        running += weight
+        upto = (2 * abs(amount) * running + total) // (2 * total)
+        shares.append((upto - given) * (-1 if amount < 0 else 1))
+        given = upto
+    return shares

@@ -1,0 +1,141 @@
+"""One affected partition: its published rows and the new versions of some of its orders in, its next rows out. Pure.
+
+Keyed, idempotent and deterministic: rows are sorted by (created_at, order_id, line_number), so that the same orders are
+always the same table, however they came. Lines of one order always lie together and begin with line 1 (or 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .columns import Bools, Ints
+from .errors import Corruption
+from .model import FACT, SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The next state of a partition. `fact` is None where no row changes; then nothing must be written."""
+
+    fact: pa.Table | None
+    unchanged: Bools  # by incoming order: known, and its content is what is published
+    before: Totals
+    after: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many orders, lines and items a partition has, and the sum of its amounts in units of 1/10,000."""
+
+    orders: int
+    lines: int
+    items: int
+    amount: int
+
+    @property
+    def amount_text(self) -> str:
+        """The amount in the currency's unit, exactly."""
+        sign, digits = "-" if self.amount < 0 else "", abs(self.amount)
+        return f"{sign}{digits // SCALE}.{digits % SCALE:04d}"
+
+
+EMPTY = Totals(0, 0, 0, 0)
+
+
+def sorted_places(orders: pa.Table, rows: Ints) -> Ints:
+    """The order in which these rows of an ORDERS table are sorted by (created_at, order_id), which is by date as well."""
+    keys = orders.select(["created_at", "order_id"]).take(pa.array(rows))
+    return pc.sort_indices(keys, [("created_at", "ascending"), ("order_id", "ascending")]).to_numpy().astype(np.int64)
+
+
+def merge(published: pa.Table | None, incoming: pa.Table, known: Bools, leaving: pa.Array) -> Merged:
+    """`published` and `incoming` are FACT tables, both sorted; `incoming` holds the new versions. `known[i]`: the i-th
+    incoming order is published in this partition. `leaving`: order_ids that go to another date."""
+    if published is None:
+        return Merged(incoming if incoming.num_rows else None, np.zeros(len(known), np.bool_), EMPTY, totals(incoming))
+    old, new = _Grouped(published), _Grouped(incoming)
+    unchanged = np.zeros(len(known), np.bool_)
+    if known.any():
+        unchanged[known] = _same(old, new, np.flatnonzero(known))
+    changed = np.flatnonzero(~unchanged)
+    before = totals(published)
+    if not len(changed) and not len(leaving):
+        return Merged(None, unchanged, before, before)
+    replaced = new.ids.take(pa.array(np.flatnonzero(known & ~unchanged)))
+    gone = pc.is_in(old.ids, value_set=pa.concat_arrays([replaced, leaving.cast(replaced.type)]))
+    stays = np.flatnonzero(~gone.to_numpy(zero_copy_only=False))
+    fact = _interleave(old, stays, new, changed)
+    return Merged(fact, unchanged, before, totals(fact))
+
+
+def totals(fact: pa.Table) -> Totals:
+    """Counts and the exact sum of a FACT table."""
+    orders = pc.sum(pc.less_equal(fact["line_number"], 1)).as_py() or 0
+    items = pc.sum(pc.greater(fact["line_number"], 0)).as_py() or 0
+    amount = pc.sum(fact["amount"].cast(pa.decimal128(38, 4))).as_py()
+    return Totals(orders, fact.num_rows, items, int(str(amount).replace(".", "")) if amount is not None else 0)
+
+
+class _Grouped:
+    """A FACT table, seen as orders: order i has the lines starts[i] to stops[i]."""
+
+    def __init__(self, fact: pa.Table) -> None:
+        self.fact = fact
+        line_number = fact["line_number"].to_numpy()
+        self.starts: Ints = np.flatnonzero(line_number <= 1)
+        self.stops: Ints = np.append(self.starts[1:], len(line_number))
+        self.ids: pa.Array = fact["order_id"].take(pa.array(self.starts)).combine_chunks()
+        self.lengths: Ints = self.stops - self.starts
+
+    def lines_of(self, orders: Ints) -> Ints:
+        """The indexes of the lines of some orders, in the order given."""
+        lengths = self.lengths[orders]
+        ends = np.cumsum(lengths)
+        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.starts[orders] - (ends - lengths), lengths)
+
+
+def _same(old: _Grouped, new: _Grouped, candidates: Ints) -> Bools:
+    """For each candidate (an order of `new` that `old` has too): whether its lines are the same."""
+    place = pc.index_in(new.ids.take(pa.array(candidates)), value_set=old.ids)
+    if place.null_count:
+        missing = new.ids.take(pa.array(candidates)).filter(place.is_null())[0].as_py()
+        date = new.fact["date"][0].as_py()
+        raise Corruption(
+            f"the ledger places order {missing!r} on {date}, but that partition does not hold it; "
+            "make the ledger and the partitions anew with `strandline rebuild`"
+        )
+    partner = place.to_numpy(zero_copy_only=False).astype(np.int64)
+    same = old.lengths[partner] == new.lengths[candidates]
+    mine, theirs = candidates[same], partner[same]
+    lengths = new.lengths[mine]
+    left, right = new.fact.take(new.lines_of(mine)), old.fact.take(old.lines_of(theirs))
+    differs = np.zeros(left.num_rows, np.bool_)
+    for name in FACT.names:
+        differs |= _differs(left[name], right[name])
+    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(differs)])
+    stops = np.cumsum(lengths)
+    same[same] = running[stops] == running[stops - lengths]
+    return same
+
+
+def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
+    """Where two columns differ; NULL is the same as NULL."""
+    unequal = pc.fill_null(pc.not_equal(left, right), False)
+    return pc.or_(unequal, pc.xor(left.is_null(), right.is_null())).to_numpy()
+
+
+def _interleave(old: _Grouped, stays: Ints, new: _Grouped, changed: Ints) -> pa.Table:
+    """The lines of some old and some new orders, sorted."""
+    old_orders = old.fact.select(["created_at", "order_id"]).take(old.starts[stays])
+    new_orders = new.fact.select(["created_at", "order_id"]).take(new.starts[changed])
+    both = pa.concat_tables([old_orders, new_orders])
+    ranked = pc.sort_indices(both, [("created_at", "ascending"), ("order_id", "ascending")]).to_numpy()
+    first_lines = np.concatenate([old.starts[stays], new.starts[changed] + old.fact.num_rows])[ranked]
+    lengths = np.concatenate([old.lengths[stays], new.lengths[changed]])[ranked]
+    ends = np.cumsum(lengths)
+    lines = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first_lines - (ends - lengths), lengths)
+    return pa.concat_tables([old.fact, new.fact]).take(lines)

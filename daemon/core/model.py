@@ -1,0 +1,176 @@
+"""The vocabulary: what a drop is judged by, what a record can become, and the columns that flow between the rooms.
+
+Everything here is a value. Instants are int64 microseconds since 1970 UTC, dates are int32 days since 1970, amounts are
+int64 units of 1/10,000 (`DECIMAL(18,4)` without its point), so that nothing on the way ever passes through a float.
+
+The one table that flows from `parse` to `merge` is ORDERS: a row per accepted record, items attached as a list.
+
+    parse ── ORDERS (any order, an order_id may repeat) ──> versions ── winners ──> merge ── FACT, ITEMS (sorted) ──> store
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+
+SCALE = 10_000  # amounts, quantities and prices are exact multiples of 1/SCALE
+DECIMAL_LIMIT = 10**18  # DECIMAL(18,4): the first unscaled magnitude that does not fit
+MAX_ID_BYTES = 256
+MAX_METADATA_BYTES = 65_535  # VARCHAR(65535), the longest text Redshift holds
+MAX_DEPTH = 512  # levels of nesting in one record; deeper is "nested beyond reason"
+MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
+LAST_INSTANT = 2_932_897 * MICROSECONDS_PER_DAY - 1  # the end of the year 9999: no calendar goes on from there
+
+
+class Reason(StrEnum):
+    """Why a record was discarded (DESIGN section 3)."""
+
+    MISSING_ORDER_ID = "missing_order_id"
+    INVALID_ORDER_ID = "invalid_order_id"
+    MISSING_CREATED_AT = "missing_created_at"
+    INVALID_CREATED_AT = "invalid_created_at"
+    FUTURE_CREATED_AT = "future_created_at"
+    MALFORMED_RECORD = "malformed_record"
+    NOT_AN_OBJECT = "not_an_object"
+
+
+class Field(StrEnum):
+    """A field that can be at fault while its order is kept."""
+
+    USER_ID = "user_id"
+    AMOUNT = "amount"
+    CURRENCY = "currency"
+    UPDATED_AT = "updated_at"
+    ITEMS = "items"
+    ITEM = "item"
+    SKU = "sku"
+    QTY = "qty"
+    PRICE = "price"
+    METADATA = "metadata"
+
+
+class DropOutcome(StrEnum):
+    """What became of a drop as a whole."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+
+
+class OrderOutcome(StrEnum):
+    """What became of an accepted record; with the discards these add up to the records extracted."""
+
+    NEW = "new"
+    CORRECTED = "corrected"
+    UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
+    BEFORE_SINCE = "before_since"
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What a drop is judged by. The ledger keeps it, so that a rebuild judges alike years later."""
+
+    received_at: int
+    tolerance: int
+    records_path: str = ""
+    since: int | None = None
+
+    @property
+    def latest_instant(self) -> int:
+        """The last instant that is not in the future, in microseconds."""
+        return min(self.received_at + self.tolerance, LAST_INSTANT)
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """One record that was rejected: `record` is its JSON text (or, where it is no JSON, its text)."""
+
+    drop: int
+    position: int
+    reason: Reason
+    record: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted while one drop was read: extracted = accepted + discarded + before_since."""
+
+    extracted: int = 0
+    before_since: int = 0
+    discarded: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Take in what another piece of the same drop counted."""
+        self.extracted += other.extracted
+        self.before_since += other.before_since
+        self.discarded += other.discarded
+        self.faults += other.faults
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What reading some drops gave. `tallies` and `unreadable` are by drop; a drop is in one of them, never both."""
+
+    orders: pa.Table
+    discards: list[Discard]
+    tallies: Mapping[int, Tally]
+    unreadable: Mapping[int, str]
+
+
+ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price", pa.int64())])
+
+ORDERS = pa.schema(
+    [
+        pa.field("key", pa.binary(16), nullable=False),  # order_key(order_id)
+        pa.field("drop", pa.int64(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),  # from 1, in its drop
+        pa.field("order_id", pa.large_string(), nullable=False),
+        pa.field("created_at", pa.int64(), nullable=False),
+        pa.field("updated_at", pa.int64()),
+        pa.field("user_id", pa.large_string()),
+        pa.field("amount", pa.int64()),
+        pa.field("currency", pa.large_string()),
+        pa.field("metadata", pa.large_string()),
+        pa.field("items", pa.large_list(ITEM_TYPE), nullable=False),
+    ]
+)
+
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_DECIMAL = pa.decimal64(18, 4)
+
+FACT = pa.schema(
+    [
+        pa.field("order_id", pa.large_string(), nullable=False),
+        pa.field("user_id", pa.large_string()),
+        pa.field("sku", pa.large_string()),
+        pa.field("amount", _DECIMAL),
+        pa.field("qty", _DECIMAL),
+        pa.field("price", _DECIMAL),
+        pa.field("created_at", _TIMESTAMP, nullable=False),
+        pa.field("date", pa.date32(), nullable=False),
+        pa.field("line_number", pa.int32(), nullable=False),  # from 1; 0 is the one row of an order without items
+        pa.field("currency", pa.large_string()),
+        pa.field("updated_at", _TIMESTAMP),
+        pa.field("metadata", pa.large_string()),
+    ]
+)
+
+ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
+
+# One entry of the order index: which date an order lives in, and the version that put it there.
+INDEX_ENTRY = np.dtype(
+    [("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<i8"), ("position", "<i8")]
+)
+
+
+def concat_orders(tables: Iterable[pa.Table]) -> pa.Table:
+    """One ORDERS table out of many, without copying."""
+    return pa.concat_tables([ORDERS.empty_table(), *tables])

@@ -1,0 +1,155 @@
+"""Durable file operations, each done in full or not at all. The only room that writes, renames or unlinks files.
+
+The rules: write beside the target, fsync, rename, fsync the folder. A file that has its final name is whole. Above some
+200 files, one `syncfs` costs less than an fsync each. Nothing here knows what the files mean.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SYNC_ALL_ABOVE = 200  # files; below, one fsync a file is faster than flushing the whole file system
+_BLOCK_BYTES = 4 << 20
+
+
+def _load_syncfs() -> Callable[[int], int] | None:
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        return libc.syncfs  # type: ignore[no-any-return]
+    except (OSError, AttributeError):  # not Linux
+        return None
+
+
+_syncfs = _load_syncfs()
+
+
+@contextmanager
+def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """A file descriptor that is closed again."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: Path | str) -> None:
+    """Makes one file's content, or one folder's list of names, durable."""
+    with opened(path) as descriptor:
+        os.fsync(descriptor)
+
+
+def sync_many(paths: Iterable[Path]) -> None:
+    """Makes many files or folders durable, all on one file system."""
+    paths = list(paths)
+    if len(paths) <= SYNC_ALL_ABOVE or _syncfs is None:
+        for path in paths:
+            sync(path)
+        return
+    with opened(paths[0]) as descriptor:
+        if _syncfs(descriptor) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(paths[0]))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents; each new name is durable."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a whole file under a temporary name, durable, then renames it into place."""
+    temporary = path.with_name(f".{path.name[:200]}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def write_unsynced(path: Path, content: bytes) -> None:
+    """Writes a whole file; the caller makes it durable with `sync_many`."""
+    temporary = path.with_name(f".{path.name[:200]}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def append_at(path: Path, offset: int, content: bytes) -> None:
+    """Makes a file end with `content` from `offset` on, whatever an earlier try left there. Idempotent and durable."""
+    with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
+        os.ftruncate(descriptor, offset)
+        os.pwrite(descriptor, content, offset)
+        os.fsync(descriptor)
+    sync(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Renames within one file system; the caller syncs the folders."""
+    os.replace(source, target)
+
+
+def unlink(path: Path) -> None:
+    """Removes a file that may be gone already; the caller syncs the folder."""
+    path.unlink(missing_ok=True)
+
+
+def remove_folder_if_empty(path: Path) -> None:
+    """Removes a folder unless somebody keeps something in it; the removal is durable."""
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:
+        return
+    sync(path.parent)
+
+
+def link_to(path: Path, target: str) -> None:
+    """Makes `path` a symbolic link to `target`, replaced by rename, durable."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    os.symlink(target, temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def sha256_of(path: Path) -> bytes | None:
+    """The SHA-256 of a file's content; None if there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        return None
+
+
+def open_regular(path: Path | str) -> int:
+    """Opens for reading without ever following a link or blocking on a FIFO. OSError where it is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no regular file")
+    return descriptor
+
+
+def copy(source: int, target: Path) -> tuple[bytes, int]:
+    """Copies an open file into a new durable file; returns the SHA-256 and the size of what was copied."""
+    digest, size = hashlib.sha256(), 0
+    with open(target, "wb") as file:
+        while block := os.read(source, _BLOCK_BYTES):
+            file.write(block)
+            digest.update(block)
+            size += len(block)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.digest(), size

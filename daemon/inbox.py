@@ -1,0 +1,155 @@
+"""The inbox: what lies in it, and which of it no writer is still changing. Never reads a record, never removes a thing.
+
+A drop is settled when no writer holds it open (a read lease is granted, where the file system can tell) and it stayed
+unchanged for `settle_seconds`; its mtime may prove that at first sight. A drop that does not end as it began is looked
+at again with growing delays before it is taken as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from .core.retry import Backoff
+
+_UNFINISHED_SUFFIXES = ("~", ".tmp", ".part")
+_COMPRESSED = (".gz", ".zst")
+_CLOSERS = {b"[": b"]", b"{": b"}"}
+_JSON_SPACE = b" \t\r\n"
+_ENDS_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A regular file in the inbox, as it was seen: enough to tell later whether it still is the same."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the inbox: settled arrivals in the order of arrival, the names still waited for, oddities to log."""
+
+    settled: list[Arrival]
+    waiting: list[str]
+    retried: list[tuple[str, int]]  # a drop that ends unfinished, and how often it has been looked at
+    strange: list[str]  # links and special files, each named once
+
+
+class Inbox:
+    """Remembers between looks how long each file has stayed as it is."""
+
+    def __init__(self, path: Path, settle_seconds: float, unfinished: Backoff) -> None:
+        self.path = path
+        self._settle_seconds = settle_seconds
+        self._unfinished = unfinished
+        self._seen: dict[str, tuple[Arrival, float]] = {}
+        self._tries: dict[str, tuple[Arrival, int, float]] = {}
+        self._strange: set[str] = set()
+
+    def look(self, now: float) -> Look:
+        """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes."""
+        arrivals, strange = self._scan()
+        self._seen = {a.name: self._first_seen(a, now) for a in arrivals}
+        self._tries = {name: tried for name, tried in self._tries.items() if name in self._seen}
+        look = Look([], [], [], strange)
+        for arrival in arrivals:
+            if not self._is_still(arrival, now) or _is_held(arrival.path):
+                look.waiting.append(arrival.name)
+            elif (wait := self._wait_for_its_end(arrival, now)) is not None:
+                look.waiting.append(arrival.name)
+                if wait:
+                    look.retried.append((arrival.name, wait))
+            else:
+                look.settled.append(arrival)
+        look.settled.sort(key=lambda a: (a.mtime_ns, os.fsencode(a.name)))
+        return look
+
+    def _scan(self) -> tuple[list[Arrival], list[str]]:
+        arrivals, strange = [], []
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if is_left_alone(entry.name):
+                    continue
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # its writer took it back
+                    continue
+                if stat.S_ISREG(found.st_mode):
+                    arrivals.append(Arrival(Path(entry.path), found.st_size, found.st_mtime_ns, found.st_ino))
+                elif entry.name not in self._strange:
+                    self._strange.add(entry.name)
+                    strange.append(entry.name)
+        return arrivals, strange
+
+    def _first_seen(self, arrival: Arrival, now: float) -> tuple[Arrival, float]:
+        before = self._seen.get(arrival.name)
+        return before if before and before[0] == arrival else (arrival, now)
+
+    def _is_still(self, arrival: Arrival, now: float) -> bool:
+        """Whether it stayed the same for long enough, by its mtime or under our eyes (a clock may be wrong)."""
+        age = now - arrival.mtime_ns / 1e9
+        return age >= self._settle_seconds or now - self._seen[arrival.name][1] >= self._settle_seconds
+
+    def _wait_for_its_end(self, arrival: Arrival, now: float) -> int | None:
+        """None: as good as finished. Else the number of the try that just began, or 0 while waiting for the next."""
+        if arrival.name.endswith(_COMPRESSED) or not ends_unfinished(arrival.path):
+            return None
+        if now - arrival.mtime_ns / 1e9 >= self._unfinished.total_seconds:
+            return None  # it has been like this for longer than we would wait
+        known, tries, due = self._tries.get(arrival.name, (arrival, 0, now))
+        if known != arrival:
+            tries, due = 0, now
+        if now < due:
+            return 0
+        if tries >= self._unfinished.attempts:
+            return None
+        self._tries[arrival.name] = (arrival, tries + 1, now + self._unfinished.delay_seconds(tries + 1))
+        return tries + 1
+
+
+def is_left_alone(name: str) -> bool:
+    """Hidden and unfinished names are their writers' business."""
+    return name.startswith(".") or name.endswith(_UNFINISHED_SUFFIXES)
+
+
+def ends_unfinished(path: Path) -> bool:
+    """Whether a text begins as JSON and does not end as it began (`[` without `]`, a last line without `}`)."""
+    try:
+        with open(path, "rb", opener=lambda p, _: os.open(p, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            first = file.read(_ENDS_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip(_JSON_SPACE)[:1]
+            file.seek(-min(_ENDS_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            last = file.read().rstrip(_JSON_SPACE)[-1:]
+    except OSError:
+        return False  # whoever reads it next says why
+    return first in _CLOSERS and last != _CLOSERS[first]
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a writer has the file open: a read lease is refused then. Best effort; Linux only."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # the file system has no leases, or the file is another user's
+        return False
+    finally:
+        os.close(descriptor)

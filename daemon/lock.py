@@ -1,0 +1,48 @@
+"""One writer for each output folder: an flock that ends with the process, however it ends. The file is never unlinked."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import files
+from .core.errors import EnvironmentFault
+
+
+class Lock:
+    """Holds state/lock while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        files.make_folder(path.parent)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 4096, 0).decode(errors="replace")
+            os.close(self._descriptor)
+            raise EnvironmentFault(
+                "lock", path, f"another strandline holds it: {_described(holder)}",
+                "It is doing this work already; stop it first if you mean to replace it.",
+            ) from None  # fmt: skip
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, _self_description(), 0)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _self_description() -> bytes:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}).encode()
+
+
+def _described(holder: str) -> str:
+    try:
+        values = json.loads(holder)
+        return f"host {values['host']}, pid {values['pid']}, since {values['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "it has not said who it is yet"

@@ -1,0 +1,104 @@
+"""Logs: console lines for people, one JSON object a line for machines. Subscribes to what the service reports.
+
+Never in a log: the content of a record (it may hold personal data). File names are escaped, so that one drop is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import IO
+
+from .core.model import DropOutcome
+from .pipeline import BatchOutcome
+
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+log = logging.getLogger("strandline")
+
+
+def set_up(level: str, form: str, stream: IO[str] | None = None) -> None:
+    """Sends the program's log to `stream` (standard error). `form`: console, json, or auto."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    console = form == "console" or (form == "auto" and stream.isatty())
+    handler.setFormatter(_Console() if console else _Json())
+    log.handlers[:] = [handler]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        content = {"at": at, "level": record.levelname.lower(), "event": record.getMessage()} | _fields(record)
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=True, default=str)
+
+
+class _Console(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        fields = "  ".join(f"{key}={_short(value)}" for key, value in _fields(record).items())
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()}" + (f"  {fields}" if fields else "")
+        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False) if not value.isprintable() or " " in value else value
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{number}" for key, number in value.items()) or "-"
+    return str(value)
+
+
+class Reporter:
+    """Writes what the service reports to the log."""
+
+    def applied(self, outcome: BatchOutcome, seconds: float) -> None:
+        for result in outcome.results:
+            if result.outcome is DropOutcome.QUARANTINED:
+                log.warning("drop quarantined", extra={"drop": result.drop.seq, "file": result.drop.name,
+                                                       "reason": result.reason})  # fmt: skip
+            for reason, count in sorted(result.counts.discarded.items()):
+                log.warning("records discarded", extra={"drop": result.drop.seq, "file": result.drop.name,
+                                                        "reason": reason, "records": count})  # fmt: skip
+        for date in outcome.rebuilt:
+            log.error("published partition was damaged, and was made anew from raw first", extra={"date": date})
+        log.info("batch applied", extra=_summary(outcome) | {"seconds": round(seconds, 3)})
+
+    def waiting(self, name: str, attempt: int) -> None:
+        log.warning("drop ends unfinished, waiting", extra={"operation": "read_drop", "file": name, "attempt": attempt})
+
+    def refused(self, what: str) -> None:
+        log.warning("drop could not be archived yet, it stays in the inbox", extra={"cause": what})
+
+    def strange(self, name: str) -> None:
+        log.warning("link or special file in the inbox, never opened, left alone", extra={"file": name})
+
+
+def _summary(outcome: BatchOutcome) -> dict[str, object]:
+    results = outcome.results
+    counts = [result.counts for result in results]
+    discarded: dict[str, int] = {}
+    for one in counts:
+        for reason, number in one.discarded.items():
+            discarded[reason] = discarded.get(reason, 0) + number
+    return {
+        "batch": outcome.batch,
+        "drops": len(results),
+        "extracted": sum(c.extracted for c in counts),
+        "new": sum(c.new for c in counts),
+        "corrected": sum(c.corrected for c in counts),
+        "unchanged": sum(c.unchanged for c in counts),
+        "superseded": sum(c.superseded for c in counts),
+        "discarded": discarded,
+        "partitions_written": len(outcome.written),
+        "restated": len(outcome.restated),
+    }

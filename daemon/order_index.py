@@ -1,0 +1,179 @@
+"""Where each order lives: packed sorted runs in SQLite, in the ledger's own transactions.
+
+An entry is an INDEX_ENTRY: the order's 128-bit key, its date, its version. A batch adds one run: its entries sorted by
+key, in blocks of 80 packed into a row each (a page of SQLite). The newest run that has a key is right. Small runs at the
+new end are merged as they come, so that run sizes fall at least by half from old to new, and their number grows with
+the logarithm of the history; merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle.
+
+Looking up few keys reads one block a key and run. Looking up many reads each run once, in slices of bounded memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .core.model import INDEX_ENTRY
+
+SCHEMA = """
+CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
+CREATE TABLE order_blocks (
+    run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first)
+) WITHOUT ROWID;
+"""
+_BLOCK = 80  # entries: 3,520 bytes, so that a row fits a page of 4 KiB
+_SLICE_BLOCKS = 2_000  # blocks in memory at once when a run is read through
+_INLINE_ENTRIES = 2_000_000  # the largest merge done within a batch
+_MAX_RUNS = 12  # idle compaction keeps to this many
+_SIGN = np.uint64(1 << 63)
+
+
+class OrderIndex:
+    """Look-ups and additions on an open connection. Transactions are the caller's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._sql = connection
+
+    def __len__(self) -> int:
+        """Entries over all runs; an order counts once for each run that has it."""
+        return int(self._sql.execute("SELECT coalesce(sum(entries), 0) FROM order_runs").fetchone()[0])
+
+    def find(self, wanted: np.ndarray) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        """The entries of the wanted keys (`hi`, `lo` of an INDEX_ENTRY array, each key once), and which were found."""
+        found = np.zeros(len(wanted), np.bool_)
+        entries = np.zeros(len(wanted), INDEX_ENTRY)
+        order = np.argsort(wanted["hi"], kind="stable")
+        for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
+            missing = order[~found[order]]
+            if not len(missing):
+                break
+            for block in self._relevant(run, size, wanted["hi"][missing]):
+                _take(block, wanted, missing, entries, found)
+        return entries, found
+
+    def add(self, entries: np.ndarray) -> None:
+        """Adds or replaces entries (each key once) as the newest run."""
+        if not len(entries):
+            return
+        merged = _sorted(entries)
+        runs = self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
+        for run, size in runs:
+            if size > 2 * len(merged) or size + len(merged) > _INLINE_ENTRIES:
+                break
+            merged = _newest([self._whole(run), merged])
+            self._drop(run)
+        self._write(merged)
+
+    def of_date(self, date: int) -> np.ndarray:
+        """The entries of all orders that live on a date (days since 1970). Reads the whole index."""
+        placed = [np.zeros(0, INDEX_ENTRY)]
+        for (run,) in self._sql.execute("SELECT run FROM order_runs").fetchall():
+            placed += [part[part["date"] == date] for part in self._slices(run)]
+        candidates = _newest(placed)
+        current, _ = self.find(candidates)
+        return current[current["date"] == date]
+
+    def compact(self) -> bool:
+        """Merges the two newest runs where there are many. True if there may be more to do. For idle times."""
+        runs = self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
+        if len(runs) <= _MAX_RUNS:
+            return False
+        (newer, _), (older, _) = runs[0], runs[1]
+        merged = _newest([self._whole(older), self._whole(newer)])
+        self._drop(newer)
+        self._drop(older)
+        self._write(merged)
+        return True
+
+    def clear(self) -> None:
+        """Forgets everything, before a rebuild."""
+        self._sql.execute("DELETE FROM order_blocks")
+        self._sql.execute("DELETE FROM order_runs")
+
+    def _relevant(self, run: int, size: int, hi: np.ndarray) -> Iterator[np.ndarray]:
+        """The parts of a run in which keys with these `hi` can be."""
+        if len(hi) * 8 > size / _BLOCK:
+            yield from self._slices(run)
+            return
+        for first in _signed(hi).tolist():
+            row = self._sql.execute(
+                "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1", (run, first)
+            ).fetchone()
+            if row:
+                yield np.frombuffer(row[0], INDEX_ENTRY)
+
+    def _slices(self, run: int) -> Iterator[np.ndarray]:
+        cursor = self._sql.execute("SELECT entries FROM order_blocks WHERE run = ? ORDER BY first", (run,))
+        while rows := cursor.fetchmany(_SLICE_BLOCKS):
+            yield np.frombuffer(b"".join(row[0] for row in rows), INDEX_ENTRY)
+
+    def _whole(self, run: int) -> np.ndarray:
+        return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
+
+    def _drop(self, run: int) -> None:
+        self._sql.execute("DELETE FROM order_blocks WHERE run = ?", (run,))
+        self._sql.execute("DELETE FROM order_runs WHERE run = ?", (run,))
+
+    def _write(self, entries: np.ndarray) -> None:
+        run = int(self._sql.execute("SELECT coalesce(max(run), 0) + 1 FROM order_runs").fetchone()[0])
+        starts = np.arange(0, len(entries), _BLOCK)
+        hi = entries["hi"]
+        # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
+        while (inside := (starts > 0) & (hi[starts] == hi[starts - 1])).any():
+            starts = np.unique(starts - inside)
+        data, firsts, size = memoryview(entries.tobytes()), _signed(hi[starts]).tolist(), INDEX_ENTRY.itemsize
+        stops = np.append(starts[1:], len(entries))
+        self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run, len(entries)))
+        self._sql.executemany(
+            "INSERT INTO order_blocks VALUES (?, ?, ?)",
+            (
+                (run, first, data[a * size : b * size])
+                for first, a, b in zip(firsts, starts.tolist(), stops.tolist(), strict=True)
+            ),
+        )
+
+
+def _signed(hi: np.ndarray) -> np.ndarray:
+    """SQLite's integers are signed: flipping the top bit keeps the order."""
+    return (hi ^ _SIGN).view(np.int64)
+
+
+def _sorted(entries: np.ndarray) -> np.ndarray:
+    ordered = entries[np.argsort(entries["hi"], kind="stable")]
+    hi = ordered["hi"]
+    if (hi[1:] == hi[:-1]).any():
+        ordered = ordered[np.lexsort([ordered["lo"], hi])]
+    return ordered
+
+
+def _newest(oldest_first: list[np.ndarray]) -> np.ndarray:
+    """One sorted run out of several: of a key in more than one, the last counts."""
+    together = np.concatenate(oldest_first)
+    ordered = together[np.lexsort([np.arange(len(together)), together["lo"], together["hi"]])]
+    last = np.ones(len(ordered), np.bool_)
+    last[:-1] = (ordered["hi"][1:] != ordered["hi"][:-1]) | (ordered["lo"][1:] != ordered["lo"][:-1])
+    return ordered[last]
+
+
+def _take(
+    block: np.ndarray, wanted: np.ndarray, missing: np.ndarray, entries: np.ndarray, found: NDArray[np.bool_]
+) -> None:
+    """Copies to `entries` what `block` (sorted) has of the missing keys (sorted by `hi`)."""
+    if not len(block):
+        return
+    hi = wanted["hi"][missing]
+    low, high = np.searchsorted(hi, block["hi"][[0, -1]], side="left")
+    high += int(np.searchsorted(hi[high:], block["hi"][-1], side="right"))
+    here = missing[low:high]
+    place = np.searchsorted(block["hi"], wanted["hi"][here])
+    while len(here):
+        inside = place < len(block)
+        here, place = here[inside], place[inside]
+        same_hi = block["hi"][place] == wanted["hi"][here]
+        here, place = here[same_hi], place[same_hi]
+        hit = block["lo"][place] == wanted["lo"][here]
+        entries[here[hit]], found[here[hit]] = block[place[hit]], True
+        here, place = here[~hit], place[~hit] + 1

@@ -1,0 +1,240 @@
+"""READ FIRST. One batch, from settled files in the inbox to published partitions, top to bottom.
+
+    1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (archive)
+    2 parse     records -> orders, discards, field faults                                   (reading.py)
+    3 affected  which version of each order wins, and which dates that touches              (_decide)
+    4 merge     the published rows of each affected date + the new versions                 (_rewrite)
+    5 stage     the new files, where nobody looks, durable                                  (_rewrite, _stage_discards)
+    6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
+    7 publish   carry out the list by renames, write the receipts, clear the list           (publish_committed)
+
+A crash before 6 leaves drops that are archived and not committed: they are applied again, to the same result. A crash
+after 6 leaves effects: they are carried out again, each looking first at what is done. Nothing else is ever half done.
+
+What each step returns is a value; nothing here counts, logs or measures: `BatchOutcome` says all that happened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from . import files, raw, receipts, tasks
+from .changeset import Before, Decided, commit_of, first_of_each_content
+from .core.merge import sorted_places
+from .core.model import Discard, Judge, Parsed
+from .core.scalars import compact_json
+from .core.strict import is_json
+from .core.versions import decide, entries_of, latest
+from .inbox import Arrival
+from .ledger import Commit, Drop, DropResult, Effect, Ledger
+from .publish import publish
+from .raw import RawLayer
+from .reading import Reader
+from .rebuild import partition_from_raw
+from .store import Store, iso_date
+
+_GROUP_ORDERS = 60_000  # orders that one rewrite task flattens together, about
+
+
+@dataclass(frozen=True)
+class House:
+    """The rooms that a batch passes through. `rewriting` runs the merges in parallel."""
+
+    output: Path
+    ledger: Ledger
+    raw: RawLayer
+    store: Store
+    reader: Reader
+    rewriting: Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One date that a batch rewrote (or removed: no orders after)."""
+
+    date: str
+    orders_before: int
+    orders: int
+    lines: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """All that one batch did, for logs, metrics and people."""
+
+    batch: int
+    results: Sequence[DropResult]
+    written: Sequence[Written]
+    rebuilt: Sequence[str]  # dates whose published file was damaged, and was made anew from raw first
+    hwm: int | None
+
+    @property
+    def restated(self) -> list[str]:
+        """Dates that had been published before and changed."""
+        return [written.date for written in self.written if written.orders_before]
+
+
+# ----------------------------------------------------------------------------------------------------------- the story
+
+
+def archive(house: House, arrivals: Sequence[Arrival], judge: Judge) -> tuple[list[Drop], list[str]]:
+    """Step 1. Returns the archived drops, and the names of files that changed while they were copied: those stay."""
+    copied, drops, refused = [], [], []
+    seq = house.ledger.last_seq
+    for arrival in arrivals:
+        try:
+            source, copy, temporary = house.raw.copy(arrival.path, seq + 1, judge.received_at)
+        except (FileNotFoundError, PermissionError, raw.Changed) as error:
+            refused.append(f"{arrival.name}: {error}")
+            continue
+        seq += 1
+        copied.append((source, copy, temporary))
+        first = house.ledger.applied_drop(copy.sha256)
+        drops.append(Drop(seq, copy.name, None if first else copy.path, copy.sha256, copy.size_bytes, judge, first))
+    for (_, _, temporary), drop in zip(copied, drops, strict=True):
+        if drop.raw is None:
+            files.unlink(temporary)
+    house.raw.place([(c, t) for (_, c, t), drop in zip(copied, drops, strict=True) if drop.raw is not None])
+    house.ledger.enter(drops)
+    for source, copy, _ in copied:
+        house.raw.take_away(source, copy.seq)
+    return drops, refused
+
+
+def apply(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
+    """Steps 2 to 7, for drops that are archived and not committed. `now` in microseconds."""
+    batch = house.ledger.next_batch
+    parsed = house.reader.read(list(first_of_each_content(drops).values()))
+    decided = _decide(house.ledger, parsed)
+    rewritten, rebuilt = _rewrite(house, batch, decided)
+    discards = _stage_discards(house, batch, drops, parsed.discards)
+    house.store.sync_staged(batch)
+    change = commit_of(now, _before(house.ledger, batch, rewritten), drops, parsed, decided, rewritten, discards)
+    house.ledger.commit(change)
+    publish_committed(house)
+    return _outcome(batch, change, rewritten, rebuilt)
+
+
+def publish_committed(house: House, *, recovering: bool = False) -> None:
+    """Step 7, and the first thing at start-up: what is committed becomes visible, receipts included."""
+    batch = house.ledger.unpublished_batch()
+    if batch is None:
+        return
+    publish(house.output, house.ledger.effects(), recovering=recovering)
+    receipts.write(house.output, house.ledger.results(batch))
+    house.ledger.published(batch)
+    house.store.clean_staging()
+
+
+# ----------------------------------------------------------------------------------------------------------- 3 affected
+
+
+def _decide(ledger: Ledger, parsed: Parsed) -> Decided:
+    entries = entries_of(parsed.orders)
+    winning = latest(entries)
+    published, found = ledger.index.find(entries[winning])
+    decision = decide(entries[winning], published, found)
+    live = np.flatnonzero(~decision.superseded)
+    place = live[sorted_places(parsed.orders, winning[live])]
+    rows = winning[place]
+    return Decided(
+        parsed.orders, parsed.orders.take(rows), entries[rows], decision.known[place], decision.old_date[place]
+    )
+
+
+# -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
+
+
+def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rewritten], list[str]]:
+    """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
+    changes = _changes(house.ledger, decided)
+    groups = _grouped(changes)
+    futures = [house.rewriting.submit(_rewrite_group, house.store, batch, decided.winners, group) for group in groups]
+    rewritten = [one for future in futures for one in future.result()]
+    damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
+    for change in damaged:
+        partition_from_raw(house.ledger, house.reader, house.store, change.day)
+    again = {one.day: one for change in damaged for one in _rewrite_group(house.store, batch, decided.winners, [change])}
+    return [again.get(one.day, one) for one in rewritten], [iso_date(change.day) for change in damaged]
+
+
+def _changes(ledger: Ledger, decided: Decided) -> list[tasks.PartitionChange]:
+    """One change for each date that gains, keeps or loses a winner, by date."""
+    moved, new_date, old_date = decided.moved, decided.new_date, decided.old_date
+    days = np.union1d(new_date, old_date[moved])
+    first, stop = np.searchsorted(new_date, days, "left"), np.searchsorted(new_date, days, "right")
+    published = ledger.partitions(days.tolist())
+    leavers = np.flatnonzero(moved)
+    ids = decided.winners["order_id"]
+    changes = []
+    for day, a, b in zip(days.tolist(), first.tolist(), stop.tolist(), strict=True):
+        leaving = leavers[old_date[leavers] == day] if len(leavers) else leavers
+        known = (decided.known & ~moved)[a:b]
+        sha256 = published[day].fact_sha256 if day in published else None
+        changes.append(tasks.PartitionChange(day, a, b, known, ids.take(leaving).combine_chunks(), sha256))
+    return changes
+
+
+def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.PartitionChange]]:
+    groups: list[list[tasks.PartitionChange]] = []
+    for change in changes:
+        if groups and change.stop - groups[-1][0].first <= _GROUP_ORDERS:
+            groups[-1].append(change)
+        else:
+            groups.append([change])
+    return groups
+
+
+def _rewrite_group(
+    store: Store, batch: int, winners: pa.Table, group: Sequence[tasks.PartitionChange]
+) -> list[tasks.Rewritten]:
+    base, stop = group[0].first, group[-1].stop
+    shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
+    return tasks.rewrite(store, batch, winners.slice(base, stop - base), shifted)
+
+
+def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:
+    """One file for each drop that has discards: every discarded record, whole."""
+    by_drop: dict[int, list[Discard]] = {}
+    for discard in sorted(discards, key=lambda d: (d.drop, d.position)):
+        by_drop.setdefault(discard.drop, []).append(discard)
+    received = {drop.seq: raw.date_of(drop.judge.received_at) for drop in drops}
+    effects = []
+    for seq, found in by_drop.items():
+        source = f".staging/{batch}/discarded/{seq:08d}.jsonl"
+        path = house.output / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(map(_discard_line, found)), encoding="utf-8")
+        target = f"discarded/received={received[seq]}/{seq:08d}.jsonl"
+        effects.append(Effect("place", target, source, files.sha256_of(path)))
+    return effects
+
+
+def _discard_line(discard: Discard) -> str:
+    """A discard as one line of JSON: the record as it was written where it is JSON, else its text."""
+    valid = is_json(discard.record.encode(errors="surrogatepass"))
+    record = compact_json(discard.record) if valid else json.dumps(discard.record, ensure_ascii=False)
+    head = f'{{"drop":{discard.drop},"position":{discard.position},"reason":"{discard.reason}"'
+    return f'{head},"record":{record}}}\n'
+
+
+def _before(ledger: Ledger, batch: int, rewritten: Sequence[tasks.Rewritten]) -> Before:
+    days = [one.day for one in rewritten]
+    return Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days))
+
+
+def _outcome(batch: int, change: Commit, rewritten: Sequence[tasks.Rewritten], rebuilt: list[str]) -> BatchOutcome:
+    changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.fact is not None]
+    written = [
+        Written(iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items)
+        for one, merged in changed
+    ]
+    return BatchOutcome(batch, change.results, written, rebuilt, change.hwm)

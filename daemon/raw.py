@@ -1,0 +1,243 @@
+"""The raw layer: every drop, byte for byte, kept before anything of it is read. It only grows; what leaves it goes to
+quarantine. This room takes drops out of the inbox, and it alone removes anything there.
+
+    raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>      raw/orders_raw.json -> the newest applied uncompressed orders drop
+
+A copy is written under a temporary name, hashed, fsynced, compared with its source, renamed. Only when the ledger knows it
+does the inbox file go, and only if it still is what was copied. A crash in between leaves a raw file that the ledger does
+not know (adopted at start-up) or an inbox file whose content is known (a duplicate).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from . import files
+from .core.errors import Unreadable
+
+_SEQ_DIGITS = 8
+_NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
+_HIDDEN = ".strandline-"
+_STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
+_COPY_BYTES = 1 << 20
+LINK = "raw/orders_raw.json"
+ORDERS_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
+NAMES_READ = "Orders come as *.json, *.jsonl or *.ndjson, each also with .gz or .zst"
+
+
+class Changed(OSError):
+    """A file in the inbox is no regular file any more, or changed while it was copied. It is looked at again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A drop as it lies in the raw layer."""
+
+    seq: int
+    name: str
+    path: str  # relative to the output folder
+    sha256: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was copied: an inbox file, and how it was recognized."""
+
+    path: Path
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+    def is_still(self, path: Path) -> bool:
+        """Whether the file at `path` is the one that was copied, unchanged since."""
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return False
+        return (found.st_ino, found.st_size, found.st_mtime_ns) == (self.inode, self.size_bytes, self.mtime_ns)
+
+
+class RawLayer:
+    """The folder raw/ under an output folder; `staging` lies on the same file system."""
+
+    def __init__(self, output: Path, staging: Path) -> None:
+        self._output, self._staging = output, staging
+        self.folder = output / "raw"
+
+    def copy(self, path: Path, seq: int, received_at: int) -> tuple[Source, Copy, Path]:
+        """Copies an inbox file to a temporary place, durable. Returns what was copied, what it will be, and where it is
+        now. Changed where its writer was not done after all."""
+        temporary = self._staging / f"drop-{seq}.part"
+        descriptor = files.open_regular(path)
+        try:
+            before = os.fstat(descriptor)
+            source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
+            sha256, size = files.copy(descriptor, temporary)
+        finally:
+            os.close(descriptor)
+        if size != source.size_bytes or not source.is_still(path):
+            files.unlink(temporary)
+            raise Changed(f"{path} changed while it was being copied")
+        name = printable(path.name)
+        target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
+        return source, Copy(seq, name, target, sha256, size), temporary
+
+    def place(self, copies: Sequence[tuple[Copy, Path]]) -> None:
+        """Gives copies their final names, durable."""
+        folders = {(self._output / copy.path).parent for copy, _ in copies}
+        for folder in folders:
+            files.make_folder(folder)
+        for copy, temporary in copies:
+            files.move(temporary, self._output / copy.path)
+        files.sync_many(folders)
+
+    def take_away(self, source: Source, seq: int) -> bool:
+        """Removes an inbox file that is archived. If it was changed meanwhile, it goes back as a new drop (False)."""
+        hidden = source.path.with_name(f"{_HIDDEN}{seq}")
+        try:
+            os.rename(source.path, hidden)
+        except FileNotFoundError:
+            return True
+        if source.is_still(hidden):
+            files.unlink(hidden)
+            return True
+        put_back(hidden, source.path)
+        return False
+
+    def left_hidden(self, inbox: Path) -> list[tuple[Path, int]]:
+        """Inbox files that a crash left between renaming and unlinking, with the number of their drop."""
+        found = []
+        for entry in os.scandir(inbox):
+            number = entry.name.removeprefix(_HIDDEN)
+            if entry.name.startswith(_HIDDEN) and number.isdigit() and entry.is_file(follow_symlinks=False):
+                found.append((Path(entry.path), int(number)))
+        return found
+
+    def stored(self, newest_first: bool = True) -> Iterator[tuple[int, list[Copy]]]:
+        """Folder by folder, what lies in the raw layer: (the folder's index, its copies, unhashed: `sha256` is the short
+        one of the name)."""
+        folders = sorted(self.folder.glob("received=*"), reverse=newest_first)
+        for index, folder in enumerate(folders):
+            copies = []
+            for entry in os.scandir(folder):
+                match = _STORED.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    path = f"raw/{folder.name}/{entry.name}"
+                    size = entry.stat(follow_symlinks=False).st_size
+                    copies.append(Copy(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
+            yield index, sorted(copies, key=lambda copy: copy.seq)
+
+
+def link_text(raw: str) -> str:
+    """What the link to the newest orders drop holds: a path relative to the link's own folder."""
+    return os.path.relpath(raw, os.path.dirname(LINK))
+
+
+def put_back(hidden: Path, path: Path) -> None:
+    """Gives a hidden inbox file its name back, or a name beside it where a new drop has taken that."""
+    candidate, number = path, 1
+    while True:
+        try:
+            os.link(hidden, candidate)  # unlike rename, never replaces what is there
+        except FileExistsError:
+            candidate, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+            continue
+        except PermissionError:  # a file system without hard links
+            os.rename(hidden, candidate)
+            return
+        os.unlink(hidden)
+        return
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8, controls and `%` are percent-encoded."""
+    encoded = os.fsencode(name)
+    text = encoded.decode(errors="surrogateescape")
+    return "".join(
+        f"%{ord(c) & 0xFF:02X}" if c == "%" or not c.isprintable() and ord(c) < 0x100 or "\udc80" <= c <= "\udcff" else c
+        for c in text
+    )
+
+
+def shortened(name: str) -> str:
+    """A name of at most 180 bytes that keeps its suffix."""
+    if len(name.encode(errors="replace")) <= _NAME_BYTES:
+        return name
+    return "…" + name.encode(errors="replace")[-_NAME_BYTES + 3 :].decode(errors="ignore")
+
+
+def date_of(instant: int) -> str:
+    """The UTC calendar date of an instant in microseconds."""
+    return datetime.fromtimestamp(instant // 1_000_000, UTC).date().isoformat()
+
+
+def holds_orders(name: str) -> bool:
+    """Whether a drop of this name holds orders. What kind of document it is, its content says."""
+    return name.lower().endswith(ORDERS_SUFFIXES)
+
+
+def is_compressed(name: str) -> bool:
+    """Whether the suffix says that a drop is to be decompressed first."""
+    return name.lower().endswith((".gz", ".zst"))
+
+
+@contextmanager
+def plain(path: Path, name: str, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
+    """The path of a drop's uncompressed bytes: itself, or a temporary file. Unreadable where it is damaged or a bomb."""
+    if not is_compressed(name):
+        yield path
+        return
+    try:
+        _decompress(path, name, spool, min(max_bytes, max_expansion * max(path.stat().st_size, 4096)))
+        yield spool
+    finally:
+        files.unlink(spool)
+
+
+def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
+    written = 0
+    try:
+        with _reader(path, name) as source, open(spool, "wb") as target:
+            while block := source.read(_COPY_BYTES):
+                written += len(block)
+                if written > limit_bytes:
+                    raise Unreadable(
+                        f"decompressed, the file is larger than {limit_bytes:,} bytes, which [input] max_expansion and "
+                        "max_drop_bytes allow; a decompression bomb?"
+                    )
+                target.write(block)
+    except Unreadable:
+        raise
+    except EOFError:
+        raise Unreadable("the compressed file is truncated") from None
+    except (gzip.BadGzipFile, _zlib_error(), _zstd().ZstdError) as error:
+        raise Unreadable(f"the file cannot be decompressed: {error}") from None
+
+
+def _reader(path: Path, name: str) -> IO[bytes]:
+    return gzip.open(path, "rb") if name.lower().endswith(".gz") else _zstd().open(path, "rb")  # type: ignore[return-value]
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error
+
+
+def _zstd():  # type: ignore[no-untyped-def]
+    """Zstandard as the standard library has it from Python 3.14 on. Loaded only where a drop needs it."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd

@@ -1,0 +1,107 @@
+"""Archived drops in, what their records say out: finds each drop's bytes, divides them, and runs the read tasks.
+
+A drop that cannot be read is named with its reason, never raised. Positions count from 1 through a whole drop, however
+it was divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from . import raw, tasks
+from .core.documents import Form
+from .core.errors import Unreadable
+from .core.model import Discard, Parsed, Tally, concat_orders
+from .ledger import Drop
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a drop may be."""
+
+    max_drop_bytes: int
+    max_expansion: int
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Where raw copies lie, where compressed ones are unpacked for a moment, and what reads them in parallel."""
+
+    output: Path
+    staging: Path
+    limits: Limits
+    executor: Executor
+
+    def read(self, drops: Sequence[Drop]) -> Parsed:
+        """What the records of these drops say."""
+        unreadable: dict[int, str] = {}
+        with ExitStack() as stack:
+            spans: list[tasks.Span] = []
+            for drop in drops:
+                try:
+                    _refuse_by_name_or_size(drop, self.limits)
+                    path = stack.enter_context(self._plain(drop))
+                    spans += tasks.spans_of(drop.seq, path, drop.judge)
+                except Unreadable as error:
+                    unreadable[drop.seq] = str(error)
+            parts = self._run(spans)
+        return _joined(parts, unreadable)
+
+    def _plain(self, drop: Drop) -> AbstractContextManager[Path]:
+        spool = self.staging / f"drop-{drop.seq}.plain"
+        path = self.output / (drop.raw or "")
+        return raw.plain(path, drop.name, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
+
+    def _run(self, spans: Sequence[tasks.Span]) -> list[Parsed]:
+        """Runs read tasks, in parallel where there are several. A drop with a wrong cut is read again as a whole."""
+        groups = tasks.parcels(spans)
+        executor = self.executor if len(groups) > 1 else tasks.Inline()
+        parts = list(executor.map(tasks.read, groups))
+        miscut = {group[0].drop: group[0] for group, part in zip(groups, parts, strict=True) if part is None}
+        good = [p for g, p in zip(groups, parts, strict=True) if p is not None and g[0].drop not in miscut]
+        for span in miscut.values():
+            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
+            part = tasks.read([whole])
+            assert part is not None, "a whole drop has no cut to be wrong"
+            good.append(part)
+        return good
+
+
+def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
+    if not raw.holds_orders(drop.name):
+        raise Unreadable(f"a file of this name is not read here. {raw.NAMES_READ}")
+    if drop.size_bytes > limits.max_drop_bytes:
+        raise Unreadable(f"the file has {drop.size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}")
+
+
+def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
+    """One answer out of many; positions in the later pieces of a drop go on from the earlier ones."""
+    tables: list[pa.Table] = []
+    discards: list[Discard] = []
+    tallies: dict[int, Tally] = {}
+    for part in parts:
+        orders, found = part.orders, part.discards
+        for drop, tally in part.tallies.items():
+            if drop not in tallies:
+                tallies[drop] = tally
+                continue
+            base = tallies[drop].extracted  # only a divided drop comes twice, and each of its pieces comes alone
+            orders = _moved_on(orders, base)
+            found = [replace(discard, position=discard.position + base) for discard in found]
+            tallies[drop].add(tally)
+        tables.append(orders)
+        discards += found
+        unreadable |= part.unreadable
+    return Parsed(concat_orders(tables), discards, tallies, unreadable)
+
+
+def _moved_on(orders: pa.Table, base: int) -> pa.Table:
+    index = orders.schema.get_field_index("position")
+    return orders.set_column(index, orders.schema.field(index), pa.array(orders["position"].to_numpy() + base))

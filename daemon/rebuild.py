@@ -1,0 +1,54 @@
+"""Partitions made anew from the raw layer. The index says which drop holds the winning version of each order, so only
+those drops are read again, each judged as it was judged then; the result is the same bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from . import files
+from .core.errors import Corruption
+from .core.facts import flatten, items_of
+from .core.merge import sorted_places
+from .core.versions import entries_of
+from .ledger import Ledger
+from .reading import Reader
+from .store import FACT_FILE, ITEMS_FILE, Store, encode, folder_name, iso_date
+
+
+def partition_from_raw(ledger: Ledger, reader: Reader, store: Store, day: int) -> None:
+    """Puts the files of one published date back as the ledger says they are. Corruption where raw cannot give them."""
+    fact = fact_from_raw(ledger, reader, day)
+    folder = store.curated / folder_name(day)
+    files.make_folder(folder)
+    for name, table in ((FACT_FILE, fact), (ITEMS_FILE, items_of(fact))):
+        files.write(folder / name, encode(table).to_pybytes())
+    expected = ledger.partitions([day])[day]
+    if files.sha256_of(folder / FACT_FILE) != expected.fact_sha256:
+        raise Corruption(
+            f"{folder / FACT_FILE} was made anew from raw, and still is not what the ledger says. "
+            "Make everything anew with `strandline rebuild`"
+        )
+
+
+def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
+    """The FACT table of a date as the index and the raw copies give it."""
+    wanted = ledger.index.of_date(day)
+    drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
+    parsed = reader.read(drops)
+    if parsed.unreadable:
+        seq, reason = next(iter(parsed.unreadable.items()))
+        raise Corruption(f"drop {seq}, which {iso_date(day)} needs, cannot be read from raw any more: {reason}")
+    entries = entries_of(parsed.orders)
+    names = ["drop", "position"]
+    rows = np.flatnonzero(np.isin(_pairs(entries, names), _pairs(wanted, names)))
+    orders = parsed.orders.take(rows)
+    return flatten(orders.take(sorted_places(orders, np.arange(len(rows)))))
+
+
+def _pairs(entries: np.ndarray, names: list[str]) -> np.ndarray:
+    """Drop and position as one comparable value."""
+    pairs = np.zeros(len(entries), [(name, "<i8") for name in names])
+    for name in names:
+        pairs[name] = entries[name]
+    return pairs.view(np.dtype((np.void, pairs.dtype.itemsize)))

@@ -1,0 +1,60 @@
+"""Receipts: what became of each drop, in one small JSON file. Written from the ledger, so that they can be made again.
+
+    receipts/received=YYYY-MM-DD/<seq>_<name>.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from . import files
+from .ledger import DropResult
+from .raw import date_of, shortened
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def write(output: Path, results: Sequence[DropResult]) -> None:
+    """Writes the receipts of one batch, durable."""
+    paths = [receipt_path(output, result) for result in results]
+    folders = {path.parent for path in paths}
+    for folder in folders:
+        files.make_folder(folder)
+    for path, result in zip(paths, results, strict=True):
+        files.write_unsynced(path, receipt(result))
+    files.sync_many(paths)
+    files.sync_many(folders)
+
+
+def receipt_path(output: Path, result: DropResult) -> Path:
+    drop = result.drop
+    folder = f"received={date_of(drop.judge.received_at)}"
+    return output / "receipts" / folder / f"{drop.seq:08d}_{shortened(drop.name)}.json"
+
+
+def receipt(result: DropResult) -> bytes:
+    """One drop's receipt as JSON: the same for the same ledger."""
+    drop, counts = result.drop, result.counts.as_dict()
+    content = {
+        "drop": drop.seq,
+        "name": drop.name,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "duplicate_of": result.duplicate_of,
+        "received_at": instant_text(drop.judge.received_at),
+        "sha256": drop.sha256.hex(),
+        "bytes": drop.size_bytes,
+        "raw": drop.raw if result.keeps_raw else None,
+        "records": {key: value for key, value in counts.items() if key not in ("late", "faults")},
+        "late": counts["late"],
+        "field_faults": counts["faults"],
+    }
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def instant_text(instant: int) -> str:
+    """ISO 8601 in UTC of an instant in microseconds."""
+    return (_EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")

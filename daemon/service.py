@@ -1,0 +1,129 @@
+"""The loop: drain the inbox, wait, drain again. `--once` is the same code: drain, and do not wait.
+
+Draining means: look, take what is settled in batches, apply, look again, until nothing settled is left. Scanning decides
+what there is; anything else (an event, the time) only decides when to look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Protocol, TypeVar
+
+
+from .core.model import DropOutcome, Judge
+from .inbox import Arrival, Inbox
+from .ledger import Drop
+from .pipeline import BatchOutcome, House, apply, archive
+
+_T = TypeVar("_T")
+_LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
+
+
+class Observer(Protocol):
+    """What wants to know of the service's work: the log, and whatever counts."""
+
+    def applied(self, outcome: BatchOutcome, seconds: float) -> None: ...
+    def waiting(self, name: str, attempt: int) -> None: ...
+    def refused(self, what: str) -> None: ...
+    def strange(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the service is told: how drops are judged, how large a batch may be, how long to wait."""
+
+    tolerance: int  # microseconds
+    records_path: str
+    max_drops: int
+    max_bytes: int
+    rescan_seconds: float
+    patience_seconds: float  # --once: how long to wait for drops that are not settled
+
+
+@dataclass
+class Summary:
+    """What a run did, for the exit code and the last line."""
+
+    applied: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    left: list[str] = field(default_factory=list)
+
+    def add(self, outcome: BatchOutcome) -> None:
+        outcomes = [result.outcome for result in outcome.results]
+        self.applied += outcomes.count(DropOutcome.APPLIED)
+        self.duplicates += outcomes.count(DropOutcome.DUPLICATE)
+        self.quarantined += outcomes.count(DropOutcome.QUARANTINED)
+
+
+class Service:
+    """One running instance over one inbox and one output folder."""
+
+    def __init__(self, house: House, inbox: Inbox, terms: Terms, observer: Observer) -> None:
+        self._house, self._inbox, self._terms, self._observer = house, inbox, terms, observer
+        self.summary = Summary()
+
+    def run(self, uncommitted: Sequence[Drop], *, once: bool, stop: Event) -> Summary:
+        """Applies what an earlier run had archived, then drains the inbox: once, or again and again until `stop`."""
+        for drops in batches(uncommitted, self._terms, lambda drop: drop.size_bytes):
+            self._apply(drops)
+        while not stop.is_set():
+            self._drain(stop, patience_seconds=self._terms.patience_seconds if once else 0.0)
+            if once:
+                break
+            stop.wait(self._terms.rescan_seconds)
+        return self.summary
+
+    def _drain(self, stop: Event, patience_seconds: float) -> None:
+        """Applies all that is settled. Waits for what is not, as long as patience goes."""
+        deadline = time.monotonic() + patience_seconds
+        while not stop.is_set():
+            look = self._inbox.look(time.time())
+            for name in look.strange:
+                self._observer.strange(name)
+            for name, attempt in look.retried:
+                self._observer.waiting(name, attempt)
+            refused: list[str] = []
+            for arrivals in batches(look.settled, self._terms, lambda arrival: arrival.size_bytes):
+                refused += self._take(arrivals)
+            self.summary.left = sorted({*look.waiting, *refused})
+            if not look.settled and (not look.waiting or time.monotonic() >= deadline):
+                return
+            if refused and time.monotonic() >= deadline:
+                return
+            if not look.settled or refused:
+                stop.wait(_LOOK_SECONDS)
+
+    def _take(self, arrivals: Sequence[Arrival]) -> list[str]:
+        """One batch. Returns the names of what could not be archived and stays."""
+        judge = Judge(time.time_ns() // 1000, self._terms.tolerance, self._terms.records_path)
+        drops, refused = archive(self._house, arrivals, judge)
+        for what in refused:
+            self._observer.refused(what)
+        self._apply(drops)
+        return [what.split(":")[0] for what in refused]
+
+    def _apply(self, drops: Sequence[Drop]) -> None:
+        if not drops:
+            return
+        started = time.monotonic()
+        outcome = apply(self._house, drops, time.time_ns() // 1000)
+        self.summary.add(outcome)
+        self._observer.applied(outcome, time.monotonic() - started)
+
+
+def batches(things: Sequence[_T], terms: Terms, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
+    """Divides what is to be applied, in order, into batches of at most so many drops and bytes."""
+    batch: list[_T] = []
+    room = terms.max_bytes
+    for thing in things:
+        if batch and (len(batch) >= terms.max_drops or size_bytes(thing) > room):
+            yield batch
+            batch, room = [], terms.max_bytes
+        batch.append(thing)
+        room -= size_bytes(thing)
+    if batch:
+        yield batch

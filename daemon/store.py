@@ -1,0 +1,118 @@
+"""The curated layer: the files of a partition read, staged and published. It knows paths and Parquet, not what rows mean.
+
+    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet      .staging/<batch>/date=YYYY-MM-DD/… before that
+
+A staged file is whole and durable before anything refers to it. The same table always becomes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from . import files
+from .core.facts import items_of
+from .core.model import FACT
+
+FACT_FILE = "fact_order.parquet"
+ITEMS_FILE = "order_items.parquet"
+_ROW_GROUP_ROWS = 1_000_000
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPartition:
+    """The two files of one partition in the staging folder."""
+
+    fact_sha256: bytes
+    items_sha256: bytes
+    bytes: int
+
+
+class Store:
+    """The folders curated/ and .staging/ of an output folder."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.curated = output / "curated"
+        self.staging = output / ".staging"
+
+    def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
+        """The published FACT table of a date; None where the file is not the one of this SHA-256."""
+        try:
+            content = (self.curated / folder_name(day) / FACT_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content).digest() != sha256:
+            return None
+        return pq.read_table(pa.BufferReader(content)).cast(FACT)
+
+    def stage(self, batch: int, day: int, fact: pa.Table) -> StagedPartition:
+        """Writes both files of a partition; `sync_staged` makes them durable."""
+        folder = self.staging / str(batch) / folder_name(day)
+        folder.mkdir(parents=True, exist_ok=True)
+        fact_bytes, items_bytes = encode(fact), encode(items_of(fact))
+        (folder / FACT_FILE).write_bytes(fact_bytes)
+        (folder / ITEMS_FILE).write_bytes(items_bytes)
+        return StagedPartition(_sha256(fact_bytes), _sha256(items_bytes), fact_bytes.size + items_bytes.size)
+
+    def sync_staged(self, batch: int) -> None:
+        """Makes all that was staged for a batch durable: files first, then the folders that name them."""
+        folder = self.staging / str(batch)
+        if not folder.is_dir():
+            return
+        below = list(folder.rglob("*"))
+        files.sync_many(path for path in below if path.is_file())
+        files.sync_many([*(path for path in below if path.is_dir()), folder, self.staging])
+
+    def clean_staging(self) -> None:
+        """Removes what an earlier run left; only called when no committed effect refers to it any more."""
+        files.make_folder(self.staging)
+        for path in sorted(self.staging.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                files.unlink(path)
+
+
+def staged_path(batch: int, day: int, file: str) -> str:
+    """Where `Store.stage` puts a file, relative to the output folder."""
+    return f".staging/{batch}/{folder_name(day)}/{file}"
+
+
+def folder_name(day: int) -> str:
+    """`date=YYYY-MM-DD` of a date in days since 1970."""
+    return f"date={iso_date(day)}"
+
+
+def iso_date(day: int) -> str:
+    """YYYY-MM-DD of a date in days since 1970."""
+    return (_EPOCH + timedelta(days=int(day))).isoformat()
+
+
+def encode(table: pa.Table) -> pa.Buffer:
+    """A table as Parquet, always the same bytes. Dictionaries only where values repeat; decimals as integers."""
+    sink = pa.BufferOutputStream()
+    repeating = [name for name in ("date", "currency", "line_number", "qty") if name in table.column_names]
+    statistics = [name for name in ("created_at", "date", "order_id") if name in table.column_names]
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        version="2.6",
+        compression="snappy",
+        use_dictionary=repeating,  # type: ignore[arg-type]
+        write_statistics=statistics,  # type: ignore[arg-type]
+        store_schema=False,
+        store_decimal_as_integer=True,
+    ) as writer:
+        writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+def _sha256(content: pa.Buffer) -> bytes:
+    return hashlib.sha256(content).digest()

@@ -1,0 +1,169 @@
+"""The two functions that may run elsewhere: read(spans of drops) and rewrite(partitions). The seam for parallel work.
+
+They are called through `concurrent.futures.Executor`, with plain values in and out, and are idempotent: read looks at raw
+copies that never change, rewrite writes only into the staging folder.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .core.columns import Bools
+from .core.documents import Form, WrongCut, cut
+from .core.facts import flatten
+from .core.merge import Merged, merge
+from .core.model import Judge, Parsed
+from .core.parse import Piece, parse
+from .store import StagedPartition, Store
+
+PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
+_TASK_DROPS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of bytes of one drop's uncompressed copy."""
+
+    drop: int
+    path: Path
+    start: int
+    stop: int
+    judge: Judge
+    form: Form
+
+
+def spans_of(drop: int, path: Path, judge: Judge) -> list[Span]:
+    """Divides a drop where it is large and it can be told cheaply how."""
+    size = path.stat().st_size
+    if size <= PIECE_BYTES:
+        return [Span(drop, path, 0, size, judge, Form.WHOLE)]
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        pieces = cut(data, PIECE_BYTES, judge.records_path)  # type: ignore[arg-type]  # a map is as good as bytes here
+    return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
+
+
+def parcels(spans: Sequence[Span]) -> list[list[Span]]:
+    """Groups spans into read tasks. A divided drop's pieces stay alone, since each counts its positions from 1."""
+    tasks: list[list[Span]] = []
+    room = drops = 0
+    for span in spans:
+        size = span.stop - span.start
+        if span.form is Form.WHOLE and tasks and size <= room and drops < _TASK_DROPS:
+            tasks[-1].append(span)
+            room, drops = room - size, drops + 1
+        else:
+            tasks.append([span])
+            room, drops = (PIECE_BYTES - size if span.form is Form.WHOLE else 0), 1
+    return tasks
+
+
+def read(spans: Sequence[Span], strict_only: bool = False) -> Parsed | None:
+    """Parses some spans; None where a piece of an array turned out to be cut wrongly (an expected answer)."""
+    try:
+        return parse([_piece(span) for span in spans], strict_only=strict_only)
+    except WrongCut:
+        return None
+
+
+def _piece(span: Span) -> Piece:
+    with open(span.path, "rb") as file:
+        file.seek(span.start)
+        return Piece(span.drop, file.read(span.stop - span.start), span.judge, span.form)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionChange:
+    """What happens to one date. `orders` are rows `first` to `stop` of the task's ORDERS table."""
+
+    day: int
+    first: int
+    stop: int
+    known: Bools
+    leaving: pa.Array  # order_ids
+    published_sha256: bytes | None  # None: a new date
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What `rewrite` did for one date. `staged` is None where nothing changed or nothing is left; `damaged`: the
+    published file is not what the ledger says, and nothing was done."""
+
+    day: int
+    merged: Merged | None
+    staged: StagedPartition | None
+    damaged: bool = False
+
+
+def rewrite(store: Store, batch: int, orders: pa.Table, changes: Sequence[PartitionChange]) -> list[Rewritten]:
+    """Merges and stages some dates. `orders` is sorted, and all dates are flattened together, which is much faster than
+    one by one."""
+    fact = flatten(orders)
+    line_number = fact["line_number"].to_numpy()
+    starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
+    return [
+        _rewrite(store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]))
+        for change in changes
+    ]
+
+
+def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Table) -> Rewritten:
+    published = None
+    if change.published_sha256 is not None:
+        published = store.read_fact(change.day, change.published_sha256)
+        if published is None:
+            return Rewritten(change.day, None, None, damaged=True)
+    merged = merge(published, incoming, change.known, change.leaving)
+    staged = store.stage(batch, change.day, merged.fact) if merged.fact is not None and merged.fact.num_rows else None
+    return Rewritten(change.day, _without_rows(merged), staged)
+
+
+def _without_rows(merged: Merged) -> Merged:
+    """The numbers of a merge, without its table, so that finished partitions do not stay in memory."""
+    fact = merged.fact.slice(0, 0) if merged.fact is not None else None
+    return Merged(fact, merged.unchanged, merged.before, merged.after)
+
+
+class Inline(Executor):
+    """Runs each call at once, in this thread: for work that is too small to be worth a process."""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def processes(workers: int) -> ProcessPoolExecutor:
+    """Worker processes that start when first used and end with this process, however it ends."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["daemon.tasks"])
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    import gc
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
