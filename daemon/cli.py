@@ -82,6 +82,10 @@ def _run(config: Config, *, once: bool) -> int:
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import ExitStack, closing
 
+    from .lean import without_pandas
+
+    without_pandas()
+
     from . import files, tasks
     from .inbox import Inbox
     from .ledger import Ledger

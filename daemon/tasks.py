@@ -157,6 +157,9 @@ def _end_with_parent() -> None:
     import os
     import signal
 
+    from .lean import without_pandas
+
+    without_pandas()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
     parent = parent_process()

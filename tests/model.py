@@ -188,6 +188,8 @@ def split(data: bytes, records_path: str = "") -> list[Record]:
     if verdict == UNFINISHED:
         raise Unreadable("truncated: the JSON document ends too early")
     records = _line_records(data)
+    if records[0].text.startswith("[") and not records[0].is_json:
+        raise Unreadable("a damaged array: only a first line that is complete by itself makes it lines")
     if not any(record.is_json and record.text.startswith("{") for record in records):
         raise Unreadable("neither a JSON document nor lines of JSON objects")
     return records

@@ -89,7 +89,7 @@ def read_texts(raws: Sequence[bytes]) -> Column:
     """Identifiers (large_string): plain strings without escapes and outer white space, and short integers."""
     raw = RawColumn(raws)
     inner = raw.lengths - 2
-    last_inner = raw.buffer[raw.stops - 2]
+    last_inner = raw.buffer[np.maximum(raw.stops - 2, 0)]
     plain = (
         raw.quoted
         & (inner >= 1)

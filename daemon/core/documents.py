@@ -250,7 +250,7 @@ def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Split:
 
 
 def _refuse_binary(data: bytes, text: bytes) -> None:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\x00" in text[:4]):
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(data) > 1 and b"\x00" in data[:2]):
         raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
     if not text:
         raise Unreadable("the file is empty")

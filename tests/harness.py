@@ -1,0 +1,83 @@
+"""Runs the product in this process, in a folder of its own, and reads back what it published. For tests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from daemon import files, tasks
+from daemon.core.model import Judge
+from daemon.core.retry import Backoff
+from daemon.inbox import Inbox
+from daemon.ledger import Ledger
+from daemon.pipeline import BatchOutcome, House, apply, archive
+from daemon.raw import RawLayer
+from daemon.reading import Limits, Reader
+from daemon.store import Store
+
+DAY = 86_400_000_000
+
+
+@contextmanager
+def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
+    """A House over root/output, with everything done in this thread unless an executor is given."""
+    output = root / "output"
+    store = Store(output)
+    for folder in (store.staging, store.curated, output / "state", root / "inbox"):
+        files.make_folder(folder)
+    ledger = Ledger(output / "state" / "ledger.sqlite")
+    inline = tasks.Inline()
+    limits = Limits(8 << 30, 200)
+    try:
+        yield House(
+            output, ledger, RawLayer(output, store.staging), store,
+            Reader(output, store.staging, limits, executor or inline), inline,
+        )  # fmt: skip
+    finally:
+        ledger.close()
+
+
+def apply_batch(
+    rooms: House, root: Path, drops: Sequence[tuple[str, bytes]], received_at: int, tolerance: int = DAY
+) -> BatchOutcome:
+    """Drops named contents into the inbox, in this order of arrival, and applies them as one batch."""
+    for number, (name, data) in enumerate(drops):
+        path = root / "inbox" / name
+        path.write_bytes(data)
+        os.utime(path, ns=(number * 10**9, number * 10**9))
+    look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
+    assert [a.name for a in look.settled] == [name for name, _ in drops]
+    archived, refused = archive(rooms, look.settled, Judge(received_at, tolerance))
+    assert not refused
+    return apply(rooms, archived, received_at)
+
+
+def rows(output: Path, date: str, table: str = "fact_order") -> list[dict[str, object]]:
+    """The rows of a partition as plain values, instants in microseconds."""
+    found = pq.read_table(output / "curated" / f"date={date}" / f"{table}.parquet", partitioning=None)
+    columns = {
+        name: column.cast("int64").to_pylist() if str(column.type).startswith("timestamp") else column.to_pylist()
+        for name, column in zip(found.column_names, found.columns, strict=True)
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def dates(output: Path) -> list[str]:
+    """The published dates, from the folders."""
+    return sorted(path.name.removeprefix("date=") for path in (output / "curated").glob("date=*"))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below a folder with the SHA-256 of its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

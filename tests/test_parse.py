@@ -1,0 +1,123 @@
+"""The parse room: both lanes, against the model and against each other."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.core.documents import WrongCut, cut
+from daemon.core.model import Judge, Parsed
+from daemon.core.parse import Piece, parse
+from tests import model
+from tests.strategies import RECEIVED_AT_US, clean_drops, drops
+
+JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+
+
+def rows(parsed: Parsed) -> list[dict]:
+    return sorted(parsed.orders.to_pylist(), key=lambda row: (row["drop"], row["position"]))
+
+
+def expected_row(position: int, order: model.Order) -> dict:
+    def unscaled(value: Decimal | None) -> int | None:
+        return None if value is None else int(value * 10_000)
+
+    return {
+        "position": position,
+        "order_id": order.order_id,
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+        "user_id": order.user_id,
+        "amount": unscaled(order.amount),
+        "currency": order.currency,
+        "metadata": order.metadata,
+        "items": [{"sku": i.sku, "qty": unscaled(i.qty), "price": unscaled(i.price)} for i in order.items],
+    }
+
+
+def assert_as_model(data: bytes, *, strict_only: bool) -> None:
+    parsed = parse([Piece(1, data, JUDGE)], strict_only=strict_only)
+    try:
+        orders, discards, faults = model.read_drop(data, received_at_us=RECEIVED_AT_US)
+    except model.Unreadable as reason:
+        assert 1 in parsed.unreadable, f"the model says: {reason}"
+        return
+    assert not parsed.unreadable, parsed.unreadable
+    found = [{k: v for k, v in row.items() if k not in ("key", "drop")} for row in rows(parsed)]
+    assert found == [expected_row(position, order) for position, order in orders]
+    assert [(d.position, str(d.reason)) for d in parsed.discards] == [(d.position, d.reason) for d in discards]
+    tally = parsed.tallies[1]
+    assert tally.extracted == len(orders) + len(discards)
+    assert dict(tally.faults) == {k: v for k, v in faults.items() if v}
+
+
+@SLOW
+@given(drops())
+def test_fast_lane_reads_as_the_model(data: bytes) -> None:
+    """Whatever the bytes, both lanes together read them as the slow model does: rows, discards, faults, quarantine."""
+    assert_as_model(data, strict_only=False)
+
+
+@SLOW
+@given(drops())
+def test_strict_lane_reads_as_the_model(data: bytes) -> None:
+    """The strict lane alone gives the same."""
+    assert_as_model(data, strict_only=True)
+
+
+@SLOW
+@given(st.lists(clean_drops() | drops(), min_size=1, max_size=6))
+def test_drops_read_together_are_read_as_alone(many: list[bytes]) -> None:
+    """Reading drops in one task gives each of them what it gets alone."""
+    together = parse([Piece(number, data, JUDGE) for number, data in enumerate(many, 1)])
+    alone = [parse([Piece(number, data, JUDGE)]) for number, data in enumerate(many, 1)]
+    assert rows(together) == [row for one in alone for row in rows(one)]
+    assert together.tallies == {drop: tally for one in alone for drop, tally in one.tallies.items()}
+    assert together.unreadable.keys() == {drop for one in alone for drop in one.unreadable}
+
+
+@SLOW
+@given(drops(), st.integers(1, 400))
+def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> None:
+    """However a drop is cut into pieces, its records and their order are the same; or the cut is found to be wrong."""
+    whole = parse([Piece(1, data, JUDGE)])
+    positions, found, discards = 0, [], []
+    for start, stop, form in cut(data, target_bytes):
+        try:
+            part = parse([Piece(1, data[start:stop], JUDGE, form)])
+        except WrongCut:
+            return
+        if part.unreadable:
+            assert part.unreadable.keys() == whole.unreadable.keys()
+            return
+        found += [row | {"position": row["position"] + positions} for row in rows(part)]
+        discards += [(d.position + positions, d.reason) for d in part.discards]
+        positions += part.tallies[1].extracted
+    assert not whole.unreadable
+    assert found == rows(whole)
+    assert discards == [(d.position, d.reason) for d in whole.discards]
+
+
+@pytest.mark.parametrize(
+    ("cause", "data"),
+    [
+        ("empty", b" \n "),
+        ("truncated", b'[{"order_id": 1}, {"ord'),
+        ("truncated", b'[\n{"order_id": 1},\n{"order_id": 2}\n'),
+        ("HTML", b"<html><body>502</body></html>"),
+        ("UTF-16", '[{"order_id": 1}]'.encode("utf-16")),
+        ("damaged", b'[\n{"order_id": 1},\n{"order_id": 2}\n]\nx'),
+        ("one JSON value", b"null"),
+        ("without `order_id`", b'{"error": "rate limit", "code": 429}'),
+        ("nested", b'[{"a": ' + b"[" * 600 + b"]" * 600 + b"}]"),
+        ("nested", b"[" * 1_000_000),
+        ("no JSON", b"hello\nworld"),
+    ],
+)
+def test_a_drop_that_cannot_be_read_says_why(cause: str, data: bytes) -> None:
+    """The reason in quarantine names what is wrong, for a person."""
+    assert cause in parse([Piece(1, data, JUDGE)]).unreadable[1]
