@@ -1,32 +1,24 @@
 """The fast lane's alphabet: many JSON values in, one exact column out, and a mask of the values it does not vouch for.
 
-A column comes as the raw JSON text of each value (`b""`: the key is absent), joined by newlines into one buffer that
-numpy reads in a fixed number of passes. Each reader takes the common spellings of its kind and marks every other value
-as odd; what is odd goes to the strict lane (`scalars.py`), so a reader may be as narrow as it likes, but what it
-accepts it must read exactly as the strict lane does. A value's JSON grammar has been checked already, by msgspec.
+A column comes as spans of a text (`tokens.py`). Each reader takes the common spellings of its kind, in a fixed number of
+passes over arrays, and marks every other value as odd; what is odd goes to the strict lane (`scalars.py`). So a reader may
+be as narrow as it likes, but what it accepts it must read exactly as the strict lane does.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from .model import MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECONDS_PER_DAY, SCALE
+from .tokens import COLON, NEWLINE, QUOTE, SPACE, Bools, Bytes, Ints, Spans, Text
 
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-
-QUOTE, BACKSLASH, NEWLINE, SPACE, MINUS, PLUS, DOT, COLON, ZERO = b'"\\\n -+.:0'
+MINUS, PLUS, DOT, ZERO = b"-+.0"
 _MAX_NUMBER_BYTES = 20
 _WHOLE_DIGITS = 14  # DECIMAL(18,4) holds 14 digits before the point
-_INSIGNIFICANT = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
 _POWERS_OF_TEN = 10 ** np.arange(5, dtype=np.int64)
 _DAYS_BEFORE_MONTH = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], dtype=np.int64)
 _DAYS_IN_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
@@ -41,128 +33,76 @@ class Column:
 
 
 class RawColumn:
-    """The raw texts of one column in one buffer: value i is buffer[starts[i]:stops[i]], a newline follows."""
+    """The raw texts of one column: value i is buffer[starts[i]:stops[i]]; an absent value is an empty span at a newline."""
 
-    def __init__(self, raws: Sequence[bytes]) -> None:
-        blob = b"\n".join(raws)
-        if blob.count(b"\n") != max(len(raws) - 1, 0):  # an object or a list may be written over several lines
-            blob = b"\n".join(bytes(raw).replace(b"\n", b" ") for raw in raws)
-        self.blob = blob
-        self.buffer: Bytes = np.frombuffer(blob + b"\n", dtype=np.uint8)
-        self.stops: Ints = np.flatnonzero(self.buffer == NEWLINE)[: len(raws)]
-        self.starts: Ints = np.concatenate([np.zeros(1, np.int64), self.stops[:-1] + 1])[: len(raws)]
+    def __init__(self, text: Text, spans: Spans) -> None:
+        self.text, self.spans = text, spans
+        self.buffer, self.starts, self.stops = text.buffer, spans.starts, spans.stops
+        self.lengths = self.stops - self.starts
+        self.first: Bytes = self.buffer[self.starts]
+        # Absent, or the literal null (no other JSON value begins with n).
+        self.null: Bools = (self.first == NEWLINE) | (self.first == ord("n"))
+        self.quoted: Bools = self.first == QUOTE
 
     def __len__(self) -> int:
-        return len(self.stops)
-
-    @cached_property
-    def lengths(self) -> Ints:
-        return self.stops - self.starts
-
-    @cached_property
-    def first(self) -> Bytes:
-        """The first byte of each value; a newline where it is absent."""
-        return self.buffer[self.starts]
-
-    @cached_property
-    def null(self) -> Bools:
-        """Absent, or the literal null (no other JSON value begins with n)."""
-        return (self.first == NEWLINE) | (self.first == ord("n"))
-
-    @cached_property
-    def quoted(self) -> Bools:
-        return self.first == QUOTE
-
-    def holding(self, byte: int) -> Bools:
-        """Which values have this byte somewhere."""
-        if self.blob.find(byte) < 0:
-            return np.zeros(len(self), np.bool_)
-        return self.count(self.buffer == byte) > 0
-
-    def count(self, marks: Bools) -> Ints:
-        """How many of the marked bytes each value has."""
-        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(marks)])
-        return running[self.stops] - running[self.starts]
+        return len(self.starts)
 
 
-def read_texts(raws: Sequence[bytes]) -> Column:
+def read_texts(text: Text, spans: Spans) -> Column:
     """Identifiers (large_string): plain strings without escapes and outer white space, and short integers."""
-    raw = RawColumn(raws)
+    raw = RawColumn(text, spans)
     inner = raw.lengths - 2
-    last_inner = raw.buffer[np.maximum(raw.stops - 2, 0)]
     plain = (
         raw.quoted
         & (inner >= 1)
         & (inner <= MAX_ID_BYTES)
-        & (raw.buffer[np.minimum(raw.starts + 1, raw.stops)] != SPACE)
-        & (last_inner != SPACE)
-        & ~raw.holding(BACKSLASH)
+        & (raw.buffer[raw.starts + raw.quoted] != SPACE)
+        & (raw.buffer[raw.stops - 2] != SPACE)
+        & ~text.holds_escape(spans)
     )
     integer = _short_integers(raw, candidates=~plain & ~raw.null)
-    taken = plain | integer
-    return Column(_strings(raw, taken, skip_quotes=True), ~taken & ~raw.null)
+    quotes = plain.astype(np.int64)
+    return Column(_strings(raw, raw.starts + quotes, raw.stops - quotes, plain | integer), ~(plain | integer | raw.null))
 
 
 def _short_integers(raw: RawColumn, candidates: Bools) -> Bools:
     """Unsigned integers of up to 18 digits, whose text is their value."""
-    digit_first = candidates & (raw.first >= ZERO) & (raw.first <= ZERO + 9) & (raw.lengths <= 18)
-    if not digit_first.any():
-        return digit_first
-    return digit_first & (raw.count((raw.buffer >= ZERO) & (raw.buffer <= ZERO + 9)) == raw.lengths)
+    found = candidates & (raw.first >= ZERO) & (raw.first <= ZERO + 9) & (raw.lengths <= 18)
+    rows = np.flatnonzero(found)
+    if len(rows):
+        spans = Spans(raw.starts[rows], raw.stops[rows])
+        digits = raw.buffer[raw.text.gather(spans)] - np.uint8(ZERO) <= 9  # wraps around below the digits
+        found[rows] = np.logical_and.reduceat(digits, np.cumsum(raw.lengths[rows]) - raw.lengths[rows])
+    return found
 
 
-def read_metadata(raws: Sequence[bytes]) -> Column:
+def read_metadata(text: Text, spans: Spans) -> Column:
     """Metadata (large_string): the value's own text without the white space between its tokens."""
-    raw = RawColumn(raws)
-    if raw.holding(BACKSLASH).any():  # an escaped quote would turn inside and outside of strings around
-        raw = RawColumn([_INSIGNIFICANT.sub(rb"\1", r) if b"\\" in r else r for r in map(bytes, raws)])
+    raw = RawColumn(text, spans)
     odd = raw.quoted | (raw.lengths > MAX_METADATA_BYTES)
-    return Column(_strings(raw, ~raw.null & ~odd, keep=_significant(raw)), odd)
+    return Column(_strings(raw, raw.starts, raw.stops, ~raw.null & ~odd, compact=True), odd)
 
 
-def _significant(raw: RawColumn) -> Bools | None:
-    """Which bytes are not white space between tokens; None: all of them."""
-    space = (raw.buffer == SPACE) | (raw.buffer == 0x09) | (raw.buffer == 0x0D)
-    if not space.any():
-        return None
-    quote = raw.buffer == QUOTE
-    if raw.holding(BACKSLASH).any():
-        return ~space | _inside_strings_or_escaped(raw, quote)
-    return ~(space & (np.cumsum(quote) % 2 == 0))
-
-
-def _inside_strings_or_escaped(raw: RawColumn, quote: Bools) -> Bools:
-    """Values with a backslash have been made compact already: all their bytes stay. In the others quotes come in pairs,
-    counted from the start of each value."""
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(quote)])
-    lengths = raw.lengths + 1
-    inside = (np.cumsum(quote) - np.repeat(before[raw.starts], lengths)) % 2 == 1
-    return inside | np.repeat(raw.holding(BACKSLASH), lengths)
-
-
-def _strings(raw: RawColumn, taken: Bools, *, skip_quotes: bool = False, keep: Bools | None = None) -> pa.Array:
-    """The taken values as large_string, the others null."""
-    marks = keep
-    if skip_quotes:
-        marks = raw.buffer != QUOTE
-    if marks is None:
-        marks = np.ones(len(raw.buffer), np.bool_)
-    elif marks is keep:
-        marks = marks.copy()
-    marks[raw.stops] = False
+def _strings(raw: RawColumn, starts: Ints, stops: Ints, taken: Bools, *, compact: bool = False) -> pa.Array:
+    """The taken spans as large_string, the others null. `compact`: without the white space outside of JSON strings."""
     if not taken.all():
-        marks &= np.repeat(taken, raw.lengths + 1) if len(raw) else marks
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(raw.count(marks))])
+        starts, stops = np.where(taken, starts, 0), np.where(taken, stops, 0)
+    places = raw.text.gather(Spans(starts, stops))
+    data = raw.buffer[places]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(stops - starts)])
+    if compact and (data <= SPACE).any():
+        inside = np.cumsum(raw.text.quotes(places), dtype=np.uint8) & 1 == 1  # each value has its quotes in pairs
+        keep = inside | (data > SPACE)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])[offsets]
+        data = data[keep]
     return pa.Array.from_buffers(
-        pa.large_string(),
-        len(raw),
-        [_validity(taken), pa.py_buffer(offsets), pa.py_buffer(raw.buffer[marks])],
+        pa.large_string(), len(raw), [_validity(taken), pa.py_buffer(offsets), pa.py_buffer(data)]
     )
 
 
-def read_decimals(raws: Sequence[bytes]) -> Column:
+def read_decimals(text: Text, spans: Spans) -> Column:
     """Numbers in units of 1/10,000 (int64): plain numbers, bare or in quotes, with up to four decimals."""
-    raw = RawColumn(raws)
+    raw = RawColumn(text, spans)
     values, plain = _plain_decimals(raw, raw.starts + raw.quoted, raw.stops - raw.quoted)
     plain &= ~raw.null
     return Column(_integers(values, plain), ~plain & ~raw.null)
@@ -193,9 +133,9 @@ def _plain_decimals(raw: RawColumn, starts: Ints, stops: Ints) -> tuple[Ints, Bo
     return np.where(negative, -value, value), plain
 
 
-def read_instants(raws: Sequence[bytes]) -> Column:
+def read_instants(text: Text, spans: Spans) -> Column:
     """Instants in microseconds since 1970 (int64): ISO 8601 text with seconds, and plain epoch numbers."""
-    raw = RawColumn(raws)
+    raw = RawColumn(text, spans)
     instants, plain = _iso_instants(raw)
     if not (plain | raw.null).all():
         numbers, bare = _plain_decimals(raw, raw.starts, raw.stops)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
+import numpy as np
 from msgspec import Raw
+from numpy.typing import NDArray
 
 from . import strict
 from .errors import Unreadable
@@ -34,7 +36,40 @@ _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:'
 _array = msgspec.json.Decoder(list[Raw])
 _object = msgspec.json.Decoder(dict[str, Raw])
 
-Records = Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of a text, in order: record i is blob[starts[i]:stops[i]]; between them there is only white space."""
+
+    blob: bytes
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.blob[self.starts[index] : self.stops[index]]
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes | Raw]) -> Records:
+        """Records out of separate texts."""
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        return cls(b"\n".join(texts), starts, starts + lengths)
+
+    @classmethod
+    def chained(cls, parts: Sequence[Records]) -> Records:
+        """The records of several texts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        base, starts, stops = 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for part in parts:
+            starts.append(part.starts + base)
+            stops.append(part.stops + base)
+            base += len(part.blob) + 1
+        return cls(b"\n".join([part.blob for part in parts]), np.concatenate(starts), np.concatenate(stops))
 
 
 class Form(Enum):
@@ -49,16 +84,9 @@ class WrongCut(Exception):
     """A piece of an array did not hold whole elements. The drop must be split as a whole instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The records of a drop. `lines`: a record may be no JSON; otherwise each is one complete JSON value."""
-
-    records: Records
-    lines: bool
-
-
-def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Split:
-    """The records of a drop or of a piece of one, in order. Unreadable or WrongCut where there are none to be had."""
+def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Records:
+    """The records of a drop or of a piece of one, in order. A record of a line drop may be no JSON; any other is one
+    complete JSON value. Unreadable or WrongCut where there are none to be had."""
     if form is Form.LINES:
         return _lines(data)
     if form is Form.ELEMENTS:
@@ -70,7 +98,7 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Split
     try:
         if not is_utf8(text):
             _decoded(text)
-        return Split(_document(text, records_path), lines=False)
+        return _document(text, records_path)
     except strict.NotJson as error:
         return _lines_or_unreadable(text, error)
 
@@ -127,8 +155,17 @@ def _seam(data: bytes, near: int, last: int, opening_key: bytes) -> tuple[int, i
     return last, last
 
 
-def _lines(text: bytes) -> Split:
-    return Split([line for line in (line.strip(_BLANK) for line in text.split(b"\n")) if line], lines=True)
+def _lines(text: bytes) -> Records:
+    buffer = np.frombuffer(text + b"\n", np.uint8)
+    stops = np.flatnonzero(buffer == ord("\n"))
+    starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
+    blank = (buffer == ord(" ")) | (buffer == ord("\t")) | (buffer == ord("\r"))
+    while (outer := blank[starts]).any():  # a newline follows every line, so this never runs past one
+        starts = starts + outer
+    while (outer := (stops > starts) & blank[stops - 1]).any():
+        stops = stops - outer
+    filled = stops > starts
+    return Records(text, starts[filled], stops[filled])
 
 
 def is_utf8(data: bytes) -> bool:
@@ -142,17 +179,17 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _elements(data: bytes) -> Split:
+def _elements(data: bytes) -> Records:
     if not is_utf8(data):
         raise WrongCut
     try:
-        records = _raws(_array.decode(b"[" + data + b"]"))
+        records = Records.of(_array.decode(b"[" + data + b"]"))
     except (msgspec.DecodeError, RecursionError) as error:
         raise WrongCut from error
-    if not records or not data.strip(_JSON_SPACE):
+    if not len(records):
         raise WrongCut
     _refuse_deep(records)
-    return Split(records, lines=False)
+    return records
 
 
 def _document(text: bytes, records_path: str) -> Records:
@@ -169,9 +206,9 @@ def _document(text: bytes, records_path: str) -> Records:
 
 def _array_records(text: bytes) -> Records:
     try:
-        records = _raws(_array.decode(text))
+        records = Records.of(_array.decode(text))
     except (msgspec.DecodeError, RecursionError):
-        records = [element.encode() for element in _strict_elements(text)]
+        records = Records.of([element.encode() for element in _strict_elements(text)])
     _refuse_deep(records)
     return records
 
@@ -188,8 +225,9 @@ def _object_records(text: bytes, records_path: str) -> Records:
     if records_path:
         return _at_path(members, records_path)
     if "order_id" in members:
-        _refuse_deep([text])
-        return [text]
+        records = Records.of([text])
+        _refuse_deep(records)
+        return records
     for key in ENVELOPE_KEYS:
         if members.get(key, b"").startswith(b"["):
             return _array_records(members[key])
@@ -220,29 +258,24 @@ def _members(text: bytes) -> dict[str, bytes]:
         return {key: raw.encode() for key, raw in strict.members(document).items()}
 
 
-def _raws(values: list[Raw]) -> Records:
-    return [bytes(value) for value in values]
-
-
 def _refuse_deep(records: Records) -> None:
     """Each level takes two brackets, so that only long records are looked at more closely."""
-    for record in records:
-        if len(record) > 2 * MAX_DEPTH:
-            try:
-                strict.check_depth(bytes(record).decode())
-            except strict.TooDeep as error:
-                raise Unreadable(f"a record is {error}") from None
+    for index in np.flatnonzero(records.stops - records.starts > 2 * MAX_DEPTH).tolist():
+        try:
+            strict.check_depth(records[index].decode())
+        except strict.TooDeep as error:
+            raise Unreadable(f"a record is {error}") from None
 
 
-def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Split:
+def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Records:
     """A text that is no JSON document is lines, unless it is a document cut short, a damaged array or has no object in
     it. What begins with `[` is believed to be an array, unless its first line is complete by itself."""
     lines = _lines(text)
     if error.truncated:
         raise Unreadable("the file is truncated: it ends in the middle of a JSON document")
-    if text.startswith(b"[") and not strict.is_json(lines.records[0]):
+    if text.startswith(b"[") and not strict.is_json(lines[0]):
         raise Unreadable(f"the file begins as a JSON array and is damaged: {error}")
-    if any(line.startswith(b"{") and strict.is_object(line) for line in lines.records):
+    if any(line.startswith(b"{") and strict.is_object(line) for line in map(lines.__getitem__, range(len(lines)))):
         return lines
     if text[:64].lower().lstrip().startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
         raise Unreadable(f"the file is HTML or XML, not JSON: {_excerpt(text)}")

@@ -1,6 +1,6 @@
 """The parse room: the bytes of drops in, typed orders and counted discards out. Pure: the same bytes, the same answer.
 
-Two lanes, one answer. The fast lane takes all records of a piece at once: msgspec checks the grammar and hands out each
+Two lanes, one answer. The fast lane takes all records of a piece at once: msgspec checks the grammar, `tokens` finds each
 field's own text (so that no number passes through a float and the last of equal keys counts), `columns` turns the texts
 into typed columns. Records it does not vouch for, for whatever reason, go one by one through the strict lane (`strict`),
 which is the authority. How many take which lane changes the speed and nothing else; a property test holds that.
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from hashlib import blake2b
+from itertools import chain, pairwise
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from msgspec import Raw, Struct
+from msgspec import Raw
 from numpy.typing import NDArray
 
 from . import strict
@@ -24,29 +25,11 @@ from .documents import Form, Records, is_utf8, split
 from .errors import Unreadable
 from .model import ITEM_TYPE, MAX_DEPTH, ORDERS, Discard, Judge, Parsed, Reason, Tally, concat_orders
 from .scalars import order_key
+from .tokens import Spans, Text, Tokenized, tokenize
 
-_ABSENT = Raw(b"")
-_FAN_OUT = 16  # a group of records that does not decode is divided so many ways, to find those that are to blame
+_FAN_OUT = 16  # a group of records that is not valid is divided so many ways, to find those that are to blame
 
-
-class _Item(Struct, gc=False):
-    sku: Raw = _ABSENT
-    qty: Raw = _ABSENT
-    price: Raw = _ABSENT
-
-
-class _Record(Struct, gc=False):
-    order_id: Raw = _ABSENT
-    created_at: Raw = _ABSENT
-    updated_at: Raw = _ABSENT
-    user_id: Raw = _ABSENT
-    amount: Raw = _ABSENT
-    currency: Raw = _ABSENT
-    metadata: Raw = _ABSENT
-    items: list[_Item] | None = None
-
-
-_decoder = msgspec.json.Decoder(_Record)
+_json = msgspec.json.Decoder(Raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +46,28 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
     """Reads pieces of drops. `position` counts from 1 within each piece. Raises documents.WrongCut where a piece of an
     array did not hold whole elements. `strict_only` sends every record through the strict lane."""
     readable: list[Piece] = []
-    records: list[bytes] = []
-    sizes: list[int] = []
+    found: list[Records] = []
     unreadable: dict[int, str] = {}
     for piece in pieces:
         try:
-            found = split(piece.data, piece.form, piece.judge.records_path).records
+            found.append(split(piece.data, piece.form, piece.judge.records_path))
+            readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
-        else:
-            readable.append(piece)
-            records.extend(found)
-            sizes.append(len(found))
-    return _read(readable, records, np.array(sizes, np.int64), unreadable, strict_only)
+    sizes = np.array([len(records) for records in found], np.int64)
+    orders, discards, tallies = _read(readable, Records.chained(found), sizes, strict_only)
+    return Parsed(orders, discards, tallies, unreadable)
 
 
 def _read(
-    pieces: Sequence[Piece], records: list[bytes], sizes: Ints, unreadable: dict[int, str], strict_only: bool
-) -> Parsed:
+    pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool
+) -> tuple[pa.Table, list[Discard], dict[int, Tally]]:
     piece_of = np.repeat(np.arange(len(pieces)), sizes)
-    starts = np.cumsum(sizes) - sizes
-    position = np.arange(len(records)) - np.repeat(starts, sizes) + 1
+    position = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
 
-    decoded, at = ([], np.zeros(0, np.int64)) if strict_only else _tokenize(records)
-    clean = _fast(decoded, pieces, piece_of[at], position[at])
+    at, blob = (np.zeros(0, np.int64), b"") if strict_only else _valid(records)
+    clean = _fast(blob, pieces, piece_of[at], position[at])
     vouched = np.zeros(len(records), np.bool_)
     vouched[at[clean.vouched]] = True
     for index, count in enumerate(np.bincount(piece_of[at[clean.before_since]], minlength=len(pieces)).tolist()):
@@ -95,7 +75,7 @@ def _read(
 
     odd = np.flatnonzero(~vouched).tolist()
     strict_orders, discards = _strict(records, odd, pieces, piece_of, position, tallies)
-    return Parsed(concat_orders([clean.orders, strict_orders]), discards, tallies, unreadable)
+    return concat_orders([clean.orders, strict_orders]), discards, tallies
 
 
 # ---------------------------------------------------------------------------------------------------- the fast lane
@@ -110,61 +90,76 @@ class _Clean:
     before_since: Bools
 
 
-def _tokenize(records: Sequence[bytes]) -> tuple[list[_Record], Ints]:
-    """The records that decode, and their indexes.
+def _valid(records: Records) -> tuple[Ints, bytes]:
+    """The records that the fast lane can take, as indexes and as one text: JSON objects, each valid by itself, not too
+    deep.
 
     A line that begins with `{` and ends with `}` cannot share a value with its neighbours: what follows an inner `}`
     in JSON is never a `{`. So if as many values come out as lines went in, each line was exactly one value.
     """
-    regular = [i for i, record in enumerate(records) if record[:1] == b"{" and record[-1:] == b"}" and _shallow(record)]
-    if len(regular) != len(records):
-        records = [records[i] for i in regular]
-    indexes = np.array(regular, np.int64)
-    if not is_utf8(b"\n".join(records)):
-        valid = [i for i, record in enumerate(records) if is_utf8(record)]
-        records, indexes = [records[i] for i in valid], indexes[valid]
-    decoded = list(_decode(records))
-    good = [i for i, record in enumerate(decoded) if record is not None]
-    if len(good) == len(decoded):
-        return decoded, indexes  # type: ignore[return-value]
-    return [record for record in decoded if record is not None], indexes[good]
+    buffer = np.frombuffer(records.blob + b" ", np.uint8)
+    regular = (buffer[records.starts] == ord("{")) & (buffer[records.stops - 1] == ord("}"))
+    for index in np.flatnonzero(records.stops - records.starts > 2 * MAX_DEPTH).tolist():
+        regular[index] &= records[index].count(b"{") + records[index].count(b"[") <= MAX_DEPTH
+    chosen = np.flatnonzero(regular)
+    blob = records.blob if regular.all() else _joined(records, chosen)
+    if is_utf8(blob) and _is_valid(blob, len(chosen)):
+        return chosen, blob
+    chosen = chosen[np.fromiter(_valid_ones([records[i] for i in chosen.tolist()]), np.bool_, len(chosen))]
+    return chosen, _joined(records, chosen)
 
 
-def _shallow(record: bytes) -> bool:
-    return len(record) <= 2 * MAX_DEPTH or record.count(b"{") + record.count(b"[") <= MAX_DEPTH
+def _joined(records: Records, chosen: Ints) -> bytes:
+    return b"\n".join([records[i] for i in chosen.tolist()])
 
 
-def _decode(records: Sequence[bytes]) -> Iterable[_Record | None]:
-    """Each record decoded, or None where it must be looked at more closely."""
-    if not records:
-        return []
+def _is_valid(blob: bytes, count: int) -> bool:
+    """Whether a text of `count` lines, each beginning with `{` and ending with `}`, is as many JSON objects."""
     try:
-        if len(records) == 1:
-            return [_decoder.decode(records[0])]
-        decoded = _decoder.decode_lines(b"\n".join(records))
-        if len(decoded) == len(records):
-            return decoded
+        return len(_json.decode_lines(blob)) == count
     except (msgspec.DecodeError, RecursionError):
-        if len(records) == 1:
-            return [None]
+        return False
+
+
+def _valid_ones(records: Sequence[bytes]) -> Iterable[bool]:
+    """For each record whether it is valid, found by dividing again and again."""
+    blob = b"\n".join(records)
+    if len(records) == 1:
+        return [is_utf8(blob) and _is_one_object(blob)]
+    if is_utf8(blob) and _is_valid(blob, len(records)):
+        return [True] * len(records)
     step = -(-len(records) // _FAN_OUT)
-    return chain.from_iterable(_decode(records[i : i + step]) for i in range(0, len(records), step))
+    return chain.from_iterable(_valid_ones(records[i : i + step]) for i in range(0, len(records), step))
 
 
-def _fast(decoded: Sequence[_Record], pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
-    order_id = read_texts([record.order_id for record in decoded])
-    created_at = read_instants([record.created_at for record in decoded])
-    updated_at = read_instants([record.updated_at for record in decoded])
-    user_id = read_texts([record.user_id for record in decoded])
-    amount = read_decimals([record.amount for record in decoded])
-    currency = read_texts([record.currency for record in decoded])
-    metadata = read_metadata([record.metadata for record in decoded])
-    items, items_odd = _items([record.items or [] for record in decoded])
+def _is_one_object(record: bytes) -> bool:
+    try:
+        _json.decode(record)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _fast(blob: bytes, pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
+    """Reads valid records all at once."""
+    found = tokenize(blob)
+
+    def column(read: Callable[[Text, Spans], Column], name: str) -> Column:
+        return read(found.text, found.fields[name])
+
+    order_id = column(read_texts, "order_id")
+    created_at = column(read_instants, "created_at")
+    updated_at = column(read_instants, "updated_at")
+    user_id = column(read_texts, "user_id")
+    amount = column(read_decimals, "amount")
+    currency = column(read_texts, "currency")
+    metadata = column(read_metadata, "metadata")
+    items, items_odd = _items(found)
 
     latest = np.array([piece.judge.latest_instant for piece in pieces], np.int64)[piece_of]
     since = np.array([piece.judge.since or 0 for piece in pieces], np.int64)[piece_of]
     instants = created_at.values.fill_null(0).to_numpy()
-    odd = items_odd | _null(order_id) | _null(created_at) | (instants > latest)
+    odd = found.odd | items_odd | _null(order_id) | _null(created_at) | (instants > latest)
     odd |= updated_at.values.fill_null(0).to_numpy() > latest
     for column in (order_id, created_at, updated_at, user_id, amount, currency, metadata):
         odd |= column.odd
@@ -186,18 +181,15 @@ def _null(column: Column) -> Bools:
     return column.values.is_null().to_numpy(zero_copy_only=False)
 
 
-def _items(lists: Sequence[Sequence[_Item]]) -> tuple[pa.Array, Bools]:
+def _items(found: Tokenized) -> tuple[pa.Array, Bools]:
     """The items of each order as a list array, and which orders have an odd one among them."""
-    flat = list(chain.from_iterable(lists))
     columns = [
-        read_texts([item.sku for item in flat]),
-        read_decimals([item.qty for item in flat]),
-        read_decimals([item.price for item in flat]),
+        read_texts(found.text, found.item_fields["sku"]),
+        read_decimals(found.text, found.item_fields["qty"]),
+        read_decimals(found.text, found.item_fields["price"]),
     ]
-    offsets = np.zeros(len(lists) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, lists), np.int64, len(lists)), out=offsets[1:])
-    odd = np.zeros(len(flat) + 1, np.int64)
-    np.cumsum(columns[0].odd | columns[1].odd | columns[2].odd, out=odd[1:])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(found.item_counts)])
+    odd = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns[0].odd | columns[1].odd | columns[2].odd)])
     values = pa.StructArray.from_arrays([column.values for column in columns], fields=list(ITEM_TYPE))
     return pa.LargeListArray.from_arrays(pa.array(offsets), values), odd[offsets[1:]] > odd[offsets[:-1]]
 
@@ -210,7 +202,7 @@ def _keys(order_ids: pa.ChunkedArray) -> list[bytes]:
             continue
         text = memoryview(data) if data is not None else memoryview(b"")
         offsets = np.frombuffer(offsets_buffer, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
-        keys += [order_key(text[a:b]) for a, b in zip(offsets, offsets[1:], strict=False)]
+        keys += [blake2b(text[a:b], digest_size=16).digest() for a, b in pairwise(offsets)]  # order_key, inlined
     return keys
 
 
