@@ -27,10 +27,11 @@ RESTATEMENTS = "restatements.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the batch's records mean. Arrays by winner, in the order of `winners` (sorted by date, time, id)."""
+    """What the batch's records mean. Arrays by winner: the versions that are later than all others, sorted by date,
+    time and id."""
 
-    orders: pa.Table  # all accepted records
-    winners: pa.Table  # ORDERS, sorted: the versions that are later than all others
+    orders: pa.Table  # ORDERS: all accepted records
+    rows: Ints  # where each winner is in `orders`
     entries: np.ndarray  # INDEX_ENTRY of the winners
     known: Bools  # published before
     old_date: np.ndarray  # where a known order lives now

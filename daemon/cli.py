@@ -82,9 +82,9 @@ def _run(config: Config, *, once: bool) -> int:
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import ExitStack, closing
 
-    from .lean import without_pandas
+    from .lean import prepare
 
-    without_pandas()
+    prepare()
 
     from . import files, tasks
     from .inbox import Inbox

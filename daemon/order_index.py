@@ -1,7 +1,7 @@
 """Where each order lives: packed sorted runs in SQLite, in the ledger's own transactions.
 
 An entry is an INDEX_ENTRY: the order's 128-bit key, its date, its version. A batch adds one run: its entries sorted by
-key, in blocks of 80 packed into a row each (a page of SQLite). The newest run that has a key is right. Small runs at the
+key, in blocks of 100 packed into a row each (a page of SQLite). The newest run that has a key is right. Small runs at the
 new end are merged as they come, so that run sizes fall at least by half from old to new, and their number grows with
 the logarithm of the history; merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle.
 
@@ -24,7 +24,7 @@ CREATE TABLE order_blocks (
     run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first)
 ) WITHOUT ROWID;
 """
-_BLOCK = 80  # entries: 3,520 bytes, so that a row fits a page of 4 KiB
+_BLOCK = 100  # entries: 3,600 bytes, so that a row fits a page of 4 KiB
 _SLICE_BLOCKS = 2_000  # blocks in memory at once when a run is read through
 _INLINE_ENTRIES = 2_000_000  # the largest merge done within a batch
 _MAX_RUNS = 12  # idle compaction keeps to this many

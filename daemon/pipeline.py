@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from . import files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, first_of_each_content
+from .core.columns import Ints
 from .core.merge import sorted_places
 from .core.model import Discard, Judge, Parsed
 from .core.scalars import compact_json
@@ -145,9 +146,7 @@ def _decide(ledger: Ledger, parsed: Parsed) -> Decided:
     live = np.flatnonzero(~decision.superseded)
     place = live[sorted_places(parsed.orders, winning[live])]
     rows = winning[place]
-    return Decided(
-        parsed.orders, parsed.orders.take(rows), entries[rows], decision.known[place], decision.old_date[place]
-    )
+    return Decided(parsed.orders, rows, entries[rows], decision.known[place], decision.old_date[place])
 
 
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
@@ -157,12 +156,12 @@ def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rew
     """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
     changes = _changes(house.ledger, decided)
     groups = _grouped(changes)
-    futures = [house.rewriting.submit(_rewrite_group, house.store, batch, decided.winners, group) for group in groups]
+    futures = [house.rewriting.submit(_rewrite_group, house.store, batch, decided, group) for group in groups]
     rewritten = [one for future in futures for one in future.result()]
     damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
     for change in damaged:
         partition_from_raw(house.ledger, house.reader, house.store, change.day)
-    again = {one.day: one for change in damaged for one in _rewrite_group(house.store, batch, decided.winners, [change])}
+    again = {one.day: one for change in damaged for one in _rewrite_group(house.store, batch, decided, [change])}
     return [again.get(one.day, one) for one in rewritten], [iso_date(change.day) for change in damaged]
 
 
@@ -173,14 +172,18 @@ def _changes(ledger: Ledger, decided: Decided) -> list[tasks.PartitionChange]:
     first, stop = np.searchsorted(new_date, days, "left"), np.searchsorted(new_date, days, "right")
     published = ledger.partitions(days.tolist())
     leavers = np.flatnonzero(moved)
-    ids = decided.winners["order_id"]
+    ids = decided.orders["order_id"]
     changes = []
     for day, a, b in zip(days.tolist(), first.tolist(), stop.tolist(), strict=True):
         leaving = leavers[old_date[leavers] == day] if len(leavers) else leavers
         known = (decided.known & ~moved)[a:b]
         sha256 = published[day].fact_sha256 if day in published else None
-        changes.append(tasks.PartitionChange(day, a, b, known, ids.take(leaving).combine_chunks(), sha256))
+        changes.append(tasks.PartitionChange(day, a, b, known, _texts(ids, decided.rows[leaving]), sha256))
     return changes
+
+
+def _texts(column: pa.ChunkedArray, rows: Ints) -> pa.Array:
+    return column.take(pa.array(rows)).combine_chunks()
 
 
 def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.PartitionChange]]:
@@ -194,11 +197,11 @@ def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.Partit
 
 
 def _rewrite_group(
-    store: Store, batch: int, winners: pa.Table, group: Sequence[tasks.PartitionChange]
+    store: Store, batch: int, decided: Decided, group: Sequence[tasks.PartitionChange]
 ) -> list[tasks.Rewritten]:
     base, stop = group[0].first, group[-1].stop
     shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
-    return tasks.rewrite(store, batch, winners.slice(base, stop - base), shifted)
+    return tasks.rewrite(store, batch, decided.orders, decided.rows[base:stop], shifted)
 
 
 def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:

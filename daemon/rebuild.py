@@ -42,8 +42,7 @@ def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
     entries = entries_of(parsed.orders)
     names = ["drop", "position"]
     rows = np.flatnonzero(np.isin(_pairs(entries, names), _pairs(wanted, names)))
-    orders = parsed.orders.take(rows)
-    return flatten(orders.take(sorted_places(orders, np.arange(len(rows)))))
+    return flatten(parsed.orders, rows[sorted_places(parsed.orders, rows)])
 
 
 def _pairs(entries: np.ndarray, names: list[str]) -> np.ndarray:

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Protocol, TypeVar
 
 
+from . import tasks
 from .core.model import DropOutcome, Judge
 from .inbox import Arrival, Inbox
 from .ledger import Drop
@@ -100,6 +101,7 @@ class Service:
     def _take(self, arrivals: Sequence[Arrival]) -> list[str]:
         """One batch. Returns the names of what could not be archived and stays."""
         judge = Judge(time.time_ns() // 1000, self._terms.tolerance, self._terms.records_path)
+        tasks.warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
         drops, refused = archive(self._house, arrivals, judge)
         for what in refused:
             self._observer.refused(what)

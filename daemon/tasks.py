@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .core.columns import Bools
+from .core.columns import Bools, Ints
 from .core.documents import Form, WrongCut, cut
 from .core.facts import flatten
 from .core.merge import Merged, merge
@@ -83,7 +83,7 @@ def _piece(span: Span) -> Piece:
 
 @dataclass(frozen=True, slots=True)
 class PartitionChange:
-    """What happens to one date. `orders` are rows `first` to `stop` of the task's ORDERS table."""
+    """What happens to one date. Its new versions are the winners `first` to `stop` of the task."""
 
     day: int
     first: int
@@ -104,10 +104,12 @@ class Rewritten:
     damaged: bool = False
 
 
-def rewrite(store: Store, batch: int, orders: pa.Table, changes: Sequence[PartitionChange]) -> list[Rewritten]:
-    """Merges and stages some dates. `orders` is sorted, and all dates are flattened together, which is much faster than
-    one by one."""
-    fact = flatten(orders)
+def rewrite(
+    store: Store, batch: int, orders: pa.Table, rows: Ints, changes: Sequence[PartitionChange]
+) -> list[Rewritten]:
+    """Merges and stages some dates. `rows` are the winners in `orders`, sorted; all dates are flattened together, which
+    is much faster than one by one."""
+    fact = flatten(orders, rows)
     line_number = fact["line_number"].to_numpy()
     starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
     return [
@@ -152,14 +154,21 @@ def processes(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
 
 
+def warm(executor: Executor, bytes_expected: int) -> None:
+    """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
+    if isinstance(executor, ProcessPoolExecutor) and bytes_expected > PIECE_BYTES:
+        for _ in range(executor._max_workers):
+            executor.submit(int)
+
+
 def _end_with_parent() -> None:
     import gc
     import os
     import signal
 
-    from .lean import without_pandas
+    from .lean import prepare
 
-    without_pandas()
+    prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
     parent = parent_process()

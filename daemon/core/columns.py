@@ -17,7 +17,6 @@ from .model import MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECONDS_PER_DAY, SCALE
 from .tokens import COLON, NEWLINE, QUOTE, SPACE, Bools, Bytes, Ints, Spans, Text
 
 MINUS, PLUS, DOT, ZERO = b"-+.0"
-_MAX_NUMBER_BYTES = 20
 _WHOLE_DIGITS = 14  # DECIMAL(18,4) holds 14 digits before the point
 _POWERS_OF_TEN = 10 ** np.arange(5, dtype=np.int64)
 _DAYS_BEFORE_MONTH = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], dtype=np.int64)
@@ -110,27 +109,42 @@ def read_decimals(text: Text, spans: Spans) -> Column:
 
 def _plain_decimals(raw: RawColumn, starts: Ints, stops: Ints) -> tuple[Ints, Bools]:
     """`-?digits(.d{1,4})?` with up to 14 whole digits and no needless leading zero, times 10,000; where it is that."""
-    negative = raw.buffer[starts] == MINUS
+    buffer = raw.buffer
+    negative = buffer[starts] == MINUS
     starts = starts + negative
-    lengths = stops - starts
-    plain = (lengths >= 1) & (lengths <= _MAX_NUMBER_BYTES)
-    value = np.zeros(len(raw), np.int64)
-    whole = np.zeros(len(raw), np.int64)
-    point = np.full(len(raw), -1, np.int64)
-    for offset in range(int(lengths[plain].max(initial=0))):
-        here = raw.buffer[np.minimum(starts + offset, stops)].astype(np.int64) - ZERO
-        active = plain & (lengths > offset)
-        digit = active & (here >= 0) & (here <= 9)
-        dot = active & (here == DOT - ZERO) & (point < 0) & (lengths - offset - 1 <= 4) & (lengths - offset > 1)
-        plain &= digit | dot | ~active
-        value = np.where(digit, value * 10 + here, value)
-        whole += digit & (point < 0)
-        point = np.where(dot, offset, point)
-    decimals = np.where(point >= 0, lengths - point - 1, 0)
-    leading_zero = (raw.buffer[np.minimum(starts, stops)] == ZERO) & (whole > 1)
-    plain &= (whole >= 1) & (whole <= _WHOLE_DIGITS) & ~leading_zero & (decimals <= 4)
-    value *= _POWERS_OF_TEN[4 - np.clip(decimals, 0, 4)]
+    decimals = np.zeros(len(raw), np.int64)
+    for count in (1, 2, 3, 4):
+        decimals[(buffer[stops - count - 1] == DOT) & (decimals == 0)] = count
+    whole_stops = stops - decimals - (decimals > 0)
+    length = whole_stops - starts
+    plain = (length >= 1) & (length <= _WHOLE_DIGITS) & ((buffer[starts] != ZERO) | (length == 1))
+    whole, digits = _digits(raw.text, whole_stops, np.clip(length, 0, 8))
+    plain &= digits
+    if (long := np.flatnonzero(plain & (length > 8))).size:
+        upper, digits = _digits(raw.text, whole_stops[long] - 8, length[long] - 8)
+        whole[long] += upper * 10**8
+        plain[long] &= digits
+    value = whole * SCALE
+    if decimals.any():
+        fraction, digits = _digits(raw.text, stops, decimals)
+        value += fraction * _POWERS_OF_TEN[4 - decimals]
+        plain &= digits
     return np.where(negative, -value, value), plain
+
+
+def _digits(text: Text, stops: Ints, count: Ints) -> tuple[Ints, Bools]:
+    """The value of the `count` (0 to 8) digits that end at each place, and whether they all are digits.
+
+    Eight bytes are one number here, the first byte its lowest: pairs of digits, then fours, then all eight are summed
+    within it (as in D. Lemire's "Number parsing at a gigabyte per second", 2021).
+    """
+    counted = ~np.uint64(0) << (8 * (8 - np.maximum(count, 1))).astype(np.uint64)
+    digits = (text.words[stops - 8] ^ np.uint64(0x3030303030303030)) & np.where(count > 0, counted, np.uint64(0))
+    valid = ((digits + np.uint64(0x7676767676767676)) | digits) & np.uint64(0x8080808080808080) == 0
+    pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
+    low = np.uint64(0x000000FF000000FF)
+    fours = (pairs & low) * np.uint64(0x000F424000000064) + ((pairs >> np.uint64(16)) & low) * np.uint64(0x0000271000000001)
+    return (fours >> np.uint64(32)).astype(np.int64), valid
 
 
 def read_instants(text: Text, spans: Spans) -> Column:

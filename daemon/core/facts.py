@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from .columns import Ints, dates_of
 from .model import FACT, ITEMS
@@ -17,18 +18,21 @@ from .model import FACT, ITEMS
 _EXACT_IN_DOUBLE = 2**53
 
 
-def flatten(orders: pa.Table) -> pa.Table:
-    """The FACT rows of an ORDERS table, in its order: a row per item, one row for an order without items."""
-    lists = _one_chunk(orders["items"])
-    counts = lists.value_lengths().to_numpy().astype(np.int64)
+def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
+    """The FACT rows of some rows of an ORDERS table, in the order given: one for each item, or one for an order without.
+
+    Everything is gathered once, straight from `orders` (each column in one chunk) to its place among the lines.
+    """
+    lists = orders["items"].chunk(0) if orders["items"].num_chunks else pa.array([], orders["items"].type)
+    offsets = lists.offsets.to_numpy()
+    first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
     lines = np.maximum(counts, 1)
     stops = np.cumsum(lines)
-    of_order = np.repeat(np.arange(len(counts)), lines)
+    of_order = np.repeat(rows, lines)
     line_number = np.arange(len(of_order)) - np.repeat(stops - lines, lines) + 1
     line_number[stops[counts == 0] - 1] = 0
-    items = _items_by_line(lists, line_number)
-    created_at = orders["created_at"].to_numpy()
-    amounts = _amounts(orders["amount"], items, stops)
+    items = _items_by_line(lists, np.repeat(first_item, lines) + line_number - 1, line_number == 0)
+    created_at = orders["created_at"].to_numpy()[of_order]
 
     def by_line(name: str) -> pa.ChunkedArray:
         return orders[name].take(pa.array(of_order))
@@ -36,15 +40,15 @@ def flatten(orders: pa.Table) -> pa.Table:
     columns = {
         "order_id": by_line("order_id"),
         "user_id": by_line("user_id"),
-        "sku": items.field("sku"),
-        "amount": amounts.view(FACT.field("amount").type),
-        "qty": items.field("qty").view(FACT.field("qty").type),
-        "price": items.field("price").view(FACT.field("price").type),
-        "created_at": pa.array(created_at[of_order]).view(FACT.field("created_at").type),
-        "date": pa.array(dates_of(created_at)[of_order]).view(pa.date32()),
+        "sku": items["sku"],
+        "amount": _amounts(orders["amount"].take(pa.array(rows)), items, stops).view(FACT.field("amount").type),
+        "qty": items["qty"].view(FACT.field("qty").type),
+        "price": items["price"].view(FACT.field("price").type),
+        "created_at": pa.array(created_at).view(FACT.field("created_at").type),
+        "date": pa.array(dates_of(created_at)).view(pa.date32()),
         "line_number": pa.array(line_number.astype(np.int32)),
         "currency": by_line("currency"),
-        "updated_at": _one_chunk(by_line("updated_at")).view(FACT.field("updated_at").type),
+        "updated_at": by_line("updated_at").combine_chunks().view(FACT.field("updated_at").type),
         "metadata": by_line("metadata"),
     }
     return pa.table([columns[name] for name in FACT.names], schema=FACT)
@@ -56,26 +60,19 @@ def items_of(fact: pa.Table) -> pa.Table:
     return (fact if pc.all(has_item).as_py() is not False else fact.filter(has_item)).select(ITEMS.names)
 
 
-def _items_by_line(lists: pa.LargeListArray, line_number: Ints) -> pa.StructArray:
+def _items_by_line(lists: pa.LargeListArray, item: Ints, without: NDArray[np.bool_]) -> dict[str, pa.Array]:
     """The item of each line as three flat columns; NULLs where the order has none."""
-    values = lists.flatten()
-    without = line_number == 0
-    if without.any():
-        index = np.cumsum(~without) - 1
-        values = values.take(pa.array(np.where(without, 0, index), mask=without))
-    return pa.StructArray.from_arrays(values.flatten(), names=["sku", "qty", "price"])
+    indexes = pa.array(np.where(without, 0, item), mask=without) if without.any() else pa.array(item)
+    values = lists.values
+    return {name: values.field(name).take(indexes) for name in ("sku", "qty", "price")}
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, stops: Ints) -> pa.Array:
+def _amounts(amount: pa.ChunkedArray, items: dict[str, pa.Array], stops: Ints) -> pa.Array:
     """Each line's share of its order's amount (int64, 1/10,000); `stops[i]` is where the lines of order i end."""
     values = amount.fill_null(0).to_numpy()
     null = amount.is_null().to_numpy()
-    qty = np.abs(items.field("qty").fill_null(0).to_numpy(zero_copy_only=False))
-    price = np.abs(items.field("price").fill_null(0).to_numpy(zero_copy_only=False))
+    qty = np.abs(items["qty"].fill_null(0).to_numpy(zero_copy_only=False))
+    price = np.abs(items["price"].fill_null(0).to_numpy(zero_copy_only=False))
     shares = allocate(values, qty, price, stops)
     if not null.any():
         return pa.array(shares)

@@ -26,6 +26,7 @@ Bytes = NDArray[np.uint8]
 
 QUOTE, BACKSLASH, NEWLINE, SPACE, COMMA, COLON = b'"\\\n ,:'
 _PADDING = b" " * 16  # a key is compared backwards from its closing quote, 12 bytes at most
+_MARKS = bytes(byte in b'{}[],:"' for byte in range(256))
 FIELDS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata")
 ITEM_FIELDS = ("sku", "qty", "price")
 
@@ -53,7 +54,10 @@ class Text:
     """A buffer of JSON objects, with room before and after."""
 
     def __init__(self, blob: bytes) -> None:
-        self.buffer: Bytes = np.frombuffer(_PADDING + blob + b"\n", np.uint8)
+        self.blob = b"".join([_PADDING, blob, b"\n"])
+        self.buffer: Bytes = np.frombuffer(self.blob, np.uint8)
+        # The eight bytes from each place on, as one number whose lowest byte comes first.
+        self.words = as_strided(self.buffer[:8].view("<u8"), (len(self.buffer) - 7,), (1,), writeable=False)
         self.absent = len(self.buffer) - 1  # the position of a newline: an empty span there stands for no value
         self.escapes: Ints = np.flatnonzero(self.buffer == BACKSLASH) if b"\\" in blob else np.zeros(0, np.int64)
         self.escaped: Ints = _escaped(self.escapes)
@@ -106,9 +110,7 @@ class _Tokens:
 
     def __init__(self, text: Text) -> None:
         buffer = text.buffer
-        folded = buffer | np.uint8(0x20)  # `[` and `{` become one, as do `]` and `}`
-        marks = (folded == ord("{")) | (folded == ord("}")) | (buffer == COMMA) | (buffer == COLON) | (buffer == QUOTE)
-        marked = np.flatnonzero(marks)
+        marked = np.flatnonzero(np.frombuffer(text.blob.translate(_MARKS), np.bool_))
         quotes = text.quotes(marked)
         # The running sum may wrap around: its lowest bit, inside or outside a string, stays right.
         outside = (np.cumsum(quotes, dtype=np.uint8) & 1 == 0) & ~quotes
@@ -116,7 +118,7 @@ class _Tokens:
         self.quotes: Ints = marked[quotes]
         self.at: Ints = marked[outside]
         kinds = buffer[self.at]
-        bracket = kinds | np.uint8(0x20)
+        bracket = kinds | np.uint8(0x20)  # `[` and `{` become one, as do `]` and `}`
         self.opens: Bools = bracket == ord("{")
         self.closes: Bools = bracket == ord("}")
         self.object_opens: Bools = kinds == ord("{")
@@ -149,10 +151,8 @@ class _Tokens:
         return sequence[place], sequence[place + 1]
 
     def _keys(self, colons: Ints) -> _Keys:
-        buffer = self.text.buffer
-        ends = _trimmed(buffer, self.at[colons] - 1, -1)
-        words = as_strided(buffer[:8].view("<u8"), shape=(len(buffer) - 7,), strides=(1,), writeable=False)
-        return _Keys(ends, words[ends - 7])
+        ends = _trimmed(self.text.buffer, self.at[colons] - 1, -1)
+        return _Keys(ends, self.text.words[ends - 7])
 
     def _values(self, colons: Ints, stops: Ints) -> Spans:
         buffer = self.text.buffer
