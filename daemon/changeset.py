@@ -18,6 +18,7 @@ from . import raw, receipts
 from .core.columns import Bools, Ints
 from .core.model import DropOutcome, Parsed
 from .ledger import Commit, Counts, Drop, DropResult, Effect, Partition
+from .order_index import Run
 from .publish import reason_json
 from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_path
 from .tasks import Rewritten
@@ -63,6 +64,7 @@ def commit_of(
     decided: Decided,
     rewritten: Sequence[Rewritten],
     discards: Sequence[Effect],
+    run: Run | None,
 ) -> Commit:
     """All that the ledger is to remember of a batch, and all that is to become visible after."""
     results = _results(drops, parsed, _counts(parsed, decided, rewritten, before.hwm))
@@ -82,7 +84,7 @@ def commit_of(
     return Commit(
         committed_at=now,
         results=results,
-        entries=decided.entries,
+        run=run,
         partitions=[_partition(one, before.partitions.get(one.day)) for one in kept],
         removed=removed,
         hwm=_raised(before.hwm, decided.orders),

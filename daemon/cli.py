@@ -118,6 +118,7 @@ def _run(config: Config, *, once: bool) -> int:
             store=store,
             reader=Reader(output, store.staging, limits, reading),
             rewriting=rewriting,
+            background=stack.enter_context(ThreadPoolExecutor(1, "background")),
         )
         tolerance = int(config.orders.future_tolerance * 1_000_000)
         backoff = config.retry.backoff

@@ -142,14 +142,13 @@ def open_regular(path: Path | str) -> int:
     return descriptor
 
 
-def copy(source: int, target: Path) -> tuple[bytes, int]:
-    """Copies an open file into a new durable file; returns the SHA-256 and the size of what was copied."""
+def copy_unsynced(source: int, target: Path) -> tuple[bytes, int]:
+    """Copies an open file into a new file; returns the SHA-256 and the size of what was copied. The caller makes it
+    durable with `sync_many`."""
     digest, size = hashlib.sha256(), 0
     with open(target, "wb") as file:
         while block := os.read(source, _BLOCK_BYTES):
             file.write(block)
             digest.update(block)
             size += len(block)
-        file.flush()
-        os.fsync(file.fileno())
     return digest.digest(), size

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 from . import order_index
 from .core.errors import EnvironmentFault
 from .core.model import DropOutcome, Judge
-from .order_index import OrderIndex
+from .order_index import OrderIndex, Run
 
 SCHEMA_VERSION = 1
 _SCHEMA = (
@@ -145,7 +145,7 @@ class Commit:
 
     committed_at: int
     results: Sequence[DropResult]
-    entries: np.ndarray  # INDEX_ENTRY
+    run: Run | None  # of the order index, written ahead
     partitions: Sequence[Partition]
     removed: Sequence[int]
     hwm: int | None
@@ -157,14 +157,11 @@ class Ledger:
     """One open ledger. Not thread-safe; the process that holds the output's lock owns it."""
 
     def __init__(self, path: Path) -> None:
-        self._sql = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+        self._path = path
         try:
-            self._sql.execute("PRAGMA journal_mode = WAL")
-            self._sql.execute("PRAGMA synchronous = FULL")
-            self._sql.execute("PRAGMA cache_size = -65536")
+            self._sql = _connect(path)
             self._upgrade(path)
         except sqlite3.DatabaseError as error:
-            self._sql.close()
             raise EnvironmentFault(
                 "open the ledger", path, error, "If the file is damaged, move it away and run `strandline rebuild`."
             ) from error
@@ -276,6 +273,17 @@ class Ledger:
 
     # --------------------------------------------------------------------------------------------------- changes
 
+    def write_ahead(self, entries: np.ndarray) -> Run | None:
+        """Writes index entries that the next commit is to adopt, durable. May run in a thread beside readers of the
+        ledger, and has a connection of its own for that; no other change may be made meanwhile."""
+        with closing(_connect(self._path)) as sql:
+            sql.execute("BEGIN IMMEDIATE")
+            index = OrderIndex(sql)
+            index.sweep()
+            run = index.write_ahead(entries)
+            sql.execute("COMMIT")
+        return run
+
     def enter(self, drops: Sequence[Drop]) -> None:
         """Remembers archived drops. From here on their inbox files may go."""
         with self.transaction():
@@ -300,7 +308,7 @@ class Ledger:
                     for r in change.results
                 ),
             )
-            self.index.add(change.entries)
+            self.index.adopt(change.run)
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
             self._sql.executemany(
                 "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -330,6 +338,15 @@ class Ledger:
     def _set_meta(self, key: str, value: int | None) -> None:
         if value is not None:
             self._sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut."""
+    sql = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+    sql.execute("PRAGMA journal_mode = WAL")
+    sql.execute("PRAGMA synchronous = FULL")
+    sql.execute("PRAGMA cache_size = -65536")
+    return sql
 
 
 def _drop(row: tuple) -> Drop:

@@ -1,9 +1,13 @@
-"""Where each order lives: packed sorted runs in SQLite, in the ledger's own transactions.
+"""Where each order lives: packed sorted runs in SQLite, made visible by the ledger's own transactions.
 
 An entry is an INDEX_ENTRY: the order's 128-bit key, its date, its version. A batch adds one run: its entries sorted by
 key, in blocks of 100 packed into a row each (a page of SQLite). The newest run that has a key is right. Small runs at the
 new end are merged as they come, so that run sizes fall at least by half from old to new, and their number grows with
 the logarithm of the history; merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle.
+
+Blocks are written ahead, in a transaction of their own, while the batch's files are still being made; a run is real only
+when `order_runs` names it, and that row is part of the batch's commit. Blocks without a run are left-overs of a crash or
+of a merge, and `sweep` removes them.
 
 Looking up few keys reads one block a key and run. Looking up many reads each run once, in slices of bounded memory.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +34,15 @@ _SLICE_BLOCKS = 2_000  # blocks in memory at once when a run is read through
 _INLINE_ENTRIES = 2_000_000  # the largest merge done within a batch
 _MAX_RUNS = 12  # idle compaction keeps to this many
 _SIGN = np.uint64(1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is written and not adopted yet."""
+
+    number: int
+    entries: int
+    replaces: tuple[int, ...]
 
 
 class OrderIndex:
@@ -54,18 +68,27 @@ class OrderIndex:
                 _take(block, wanted, missing, entries, found)
         return entries, found
 
-    def add(self, entries: np.ndarray) -> None:
-        """Adds or replaces entries (each key once) as the newest run."""
+    def write_ahead(self, entries: np.ndarray) -> Run | None:
+        """Writes the blocks of a new run with these entries (each key once). It counts for nothing until `adopt`."""
         if not len(entries):
-            return
-        merged = _sorted(entries)
-        runs = self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
-        for run, size in runs:
+            return None
+        merged, replaced = _sorted(entries), []
+        for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
             if size > 2 * len(merged) or size + len(merged) > _INLINE_ENTRIES:
                 break
             merged = _newest([self._whole(run), merged])
-            self._drop(run)
-        self._write(merged)
+            replaced.append(run)
+        return Run(self._write_blocks(merged), len(merged), tuple(replaced))
+
+    def adopt(self, run: Run | None) -> None:
+        """Makes a run that was written ahead the newest one, in place of those that it was merged with."""
+        if run is not None:
+            self._sql.executemany("DELETE FROM order_runs WHERE run = ?", ((old,) for old in run.replaces))
+            self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run.number, run.entries))
+
+    def sweep(self) -> None:
+        """Removes blocks that belong to no run."""
+        self._sql.execute("DELETE FROM order_blocks WHERE run NOT IN (SELECT run FROM order_runs)")
 
     def of_date(self, date: int) -> np.ndarray:
         """The entries of all orders that live on a date (days since 1970). Reads the whole index."""
@@ -83,9 +106,8 @@ class OrderIndex:
             return False
         (newer, _), (older, _) = runs[0], runs[1]
         merged = _newest([self._whole(older), self._whole(newer)])
-        self._drop(newer)
-        self._drop(older)
-        self._write(merged)
+        self.adopt(Run(self._write_blocks(merged), len(merged), (newer, older)))
+        self.sweep()
         return True
 
     def clear(self) -> None:
@@ -113,12 +135,9 @@ class OrderIndex:
     def _whole(self, run: int) -> np.ndarray:
         return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
 
-    def _drop(self, run: int) -> None:
-        self._sql.execute("DELETE FROM order_blocks WHERE run = ?", (run,))
-        self._sql.execute("DELETE FROM order_runs WHERE run = ?", (run,))
-
-    def _write(self, entries: np.ndarray) -> None:
-        run = int(self._sql.execute("SELECT coalesce(max(run), 0) + 1 FROM order_runs").fetchone()[0])
+    def _write_blocks(self, entries: np.ndarray) -> int:
+        query = "SELECT max(coalesce((SELECT max(run) FROM order_runs), 0), coalesce((SELECT max(run) FROM order_blocks), 0))"
+        run = int(self._sql.execute(query).fetchone()[0]) + 1
         starts = np.arange(0, len(entries), _BLOCK)
         hi = entries["hi"]
         # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
@@ -126,7 +145,6 @@ class OrderIndex:
             starts = np.unique(starts - inside)
         data, firsts, size = memoryview(entries.tobytes()), _signed(hi[starts]).tolist(), INDEX_ENTRY.itemsize
         stops = np.append(starts[1:], len(entries))
-        self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run, len(entries)))
         self._sql.executemany(
             "INSERT INTO order_blocks VALUES (?, ?, ?)",
             (
@@ -134,6 +152,7 @@ class OrderIndex:
                 for first, a, b in zip(firsts, starts.tolist(), stops.tolist(), strict=True)
             ),
         )
+        return run
 
 
 def _signed(hi: np.ndarray) -> np.ndarray:

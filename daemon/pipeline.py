@@ -1,6 +1,6 @@
 """READ FIRST. One batch, from settled files in the inbox to published partitions, top to bottom.
 
-    1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (archive)
+    1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
     2 parse     records -> orders, discards, field faults                                   (reading.py)
     3 affected  which version of each order wins, and which dates that touches              (_decide)
     4 merge     the published rows of each affected date + the new versions                 (_rewrite)
@@ -46,7 +46,7 @@ _GROUP_ORDERS = 60_000  # orders that one rewrite task flattens together, about
 
 @dataclass(frozen=True)
 class House:
-    """The rooms that a batch passes through. `rewriting` runs the merges in parallel."""
+    """The rooms that a batch passes through. `rewriting` runs the merges in parallel, `background` one thing beside."""
 
     output: Path
     ledger: Ledger
@@ -54,6 +54,7 @@ class House:
     store: Store
     reader: Reader
     rewriting: Executor
+    background: Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +87,39 @@ class BatchOutcome:
 # ----------------------------------------------------------------------------------------------------------- the story
 
 
-def archive(house: House, arrivals: Sequence[Arrival], judge: Judge) -> tuple[list[Drop], list[str]]:
-    """Step 1. Returns the archived drops, and the names of files that changed while they were copied: those stay."""
-    copied, drops, refused = [], [], []
-    seq = house.ledger.last_seq
-    for arrival in arrivals:
-        try:
-            source, copy, temporary = house.raw.copy(arrival.path, seq + 1, judge.received_at)
-        except (FileNotFoundError, PermissionError, raw.Changed) as error:
-            refused.append(f"{arrival.name}: {error}")
-            continue
-        seq += 1
-        copied.append((source, copy, temporary))
-        first = house.ledger.applied_drop(copy.sha256)
-        drops.append(Drop(seq, copy.name, None if first else copy.path, copy.sha256, copy.size_bytes, judge, first))
-    for (_, _, temporary), drop in zip(copied, drops, strict=True):
-        if drop.raw is None:
-            files.unlink(temporary)
-    house.raw.place([(c, t) for (_, c, t), drop in zip(copied, drops, strict=True) if drop.raw is not None])
-    house.ledger.enter(drops)
-    for source, copy, _ in copied:
-        house.raw.take_away(source, copy.seq)
-    return drops, refused
+def take(house: House, arrivals: Sequence[Arrival], judge: Judge, now: int) -> tuple[BatchOutcome | None, list[str]]:
+    """One batch of settled files, steps 1 to 7. Also names the files that could not be copied, with the cause: they stay.
+
+    Workers read the copies while these become durable; nothing is decided before they are.
+    """
+    copies, refused = _copy(house, arrivals, judge)
+    drops = [_drop(house.ledger, copy.stored, judge) for copy in copies]
+    if not drops:
+        return None, refused
+    to_read = list(first_of_each_content(drops).values())
+    with house.reader.begin(to_read, {copy.stored.seq: copy.temporary for copy in copies}) as reading:
+        files.sync_many(copy.temporary for copy in copies)
+        parsed = reading.result()
+    _archive(house, copies, drops)
+    return _apply(house, drops, parsed, now), refused
 
 
-def apply(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
-    """Steps 2 to 7, for drops that are archived and not committed. `now` in microseconds."""
-    batch = house.ledger.next_batch
+def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
+    """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
     parsed = house.reader.read(list(first_of_each_content(drops).values()))
+    return _apply(house, drops, parsed, now)
+
+
+def _apply(house: House, drops: Sequence[Drop], parsed: Parsed, now: int) -> BatchOutcome:
+    """Steps 3 to 7."""
+    batch = house.ledger.next_batch
     decided = _decide(house.ledger, parsed)
+    run = house.background.submit(house.ledger.write_ahead, decided.entries)
     rewritten, rebuilt = _rewrite(house, batch, decided)
     discards = _stage_discards(house, batch, drops, parsed.discards)
     house.store.sync_staged(batch)
-    change = commit_of(now, _before(house.ledger, batch, rewritten), drops, parsed, decided, rewritten, discards)
+    before = _before(house.ledger, batch, rewritten)
+    change = commit_of(now, before, drops, parsed, decided, rewritten, discards, run.result())
     house.ledger.commit(change)
     publish_committed(house)
     return _outcome(batch, change, rewritten, rebuilt)
@@ -133,6 +134,35 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
     receipts.write(house.output, house.ledger.results(batch))
     house.ledger.published(batch)
     house.store.clean_staging()
+
+
+# ----------------------------------------------------------------------------------------------------------- 1 archive
+
+
+def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge) -> tuple[list[raw.Copy], list[str]]:
+    copies: list[raw.Copy] = []
+    refused = []
+    first = house.ledger.last_seq + 1
+    for arrival in arrivals:
+        try:
+            copies.append(house.raw.copy(arrival.path, first + len(copies), judge.received_at))
+        except (FileNotFoundError, PermissionError, raw.Changed) as error:
+            refused.append(f"{arrival.name}: {error}")
+    return copies, refused
+
+
+def _drop(ledger: Ledger, stored: raw.Stored, judge: Judge) -> Drop:
+    """A drop as the ledger is to know it; of a content that was applied before, no second copy is kept."""
+    known = ledger.applied_drop(stored.sha256)
+    return Drop(stored.seq, stored.name, None if known else stored.path, stored.sha256, stored.size_bytes, judge, known)
+
+
+def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) -> None:
+    """Durable copies get their names, the ledger knows them, and only then do the inbox files go."""
+    house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+    house.ledger.enter(drops)
+    for copy in copies:
+        house.raw.take_away(copy.source, copy.stored.seq)
 
 
 # ----------------------------------------------------------------------------------------------------------- 3 affected
@@ -156,12 +186,17 @@ def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rew
     """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
     changes = _changes(house.ledger, decided)
     groups = _grouped(changes)
-    futures = [house.rewriting.submit(_rewrite_group, house.store, batch, decided, group) for group in groups]
+    sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
+
+    def rewrite(group: Sequence[tasks.PartitionChange]) -> list[tasks.Rewritten]:
+        return _rewrite_group(house.store, batch, decided, group, sync)
+
+    futures = [house.rewriting.submit(rewrite, group) for group in groups]
     rewritten = [one for future in futures for one in future.result()]
     damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
     for change in damaged:
         partition_from_raw(house.ledger, house.reader, house.store, change.day)
-    again = {one.day: one for change in damaged for one in _rewrite_group(house.store, batch, decided, [change])}
+    again = {one.day: one for change in damaged for one in rewrite([change])}
     return [again.get(one.day, one) for one in rewritten], [iso_date(change.day) for change in damaged]
 
 
@@ -197,11 +232,11 @@ def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.Partit
 
 
 def _rewrite_group(
-    store: Store, batch: int, decided: Decided, group: Sequence[tasks.PartitionChange]
+    store: Store, batch: int, decided: Decided, group: Sequence[tasks.PartitionChange], sync: bool
 ) -> list[tasks.Rewritten]:
     base, stop = group[0].first, group[-1].stop
     shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
-    return tasks.rewrite(store, batch, decided.orders, decided.rows[base:stop], shifted)
+    return tasks.rewrite(store, batch, decided.orders, decided.rows[base:stop], shifted, sync=sync)
 
 
 def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:

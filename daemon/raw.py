@@ -3,7 +3,7 @@ quarantine. This room takes drops out of the inbox, and it alone removes anythin
 
     raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>      raw/orders_raw.json -> the newest applied uncompressed orders drop
 
-A copy is written under a temporary name, hashed, fsynced, compared with its source, renamed. Only when the ledger knows it
+A copy is written under a temporary name, hashed, compared with its source, fsynced, renamed. Only when the ledger knows it
 does the inbox file go, and only if it still is what was copied. A crash in between leaves a raw file that the ledger does
 not know (adopted at start-up) or an inbox file whose content is known (a duplicate).
 """
@@ -39,7 +39,7 @@ class Changed(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class Stored:
     """A drop as it lies in the raw layer."""
 
     seq: int
@@ -67,6 +67,15 @@ class Source:
         return (found.st_ino, found.st_size, found.st_mtime_ns) == (self.inode, self.size_bytes, self.mtime_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy on its way into the raw layer: what it will be, what it was taken from, where it is now."""
+
+    stored: Stored
+    source: Source
+    temporary: Path
+
+
 class RawLayer:
     """The folder raw/ under an output folder; `staging` lies on the same file system."""
 
@@ -74,31 +83,31 @@ class RawLayer:
         self._output, self._staging = output, staging
         self.folder = output / "raw"
 
-    def copy(self, path: Path, seq: int, received_at: int) -> tuple[Source, Copy, Path]:
-        """Copies an inbox file to a temporary place, durable. Returns what was copied, what it will be, and where it is
-        now. Changed where its writer was not done after all."""
+    def copy(self, path: Path, seq: int, received_at: int) -> Copy:
+        """Copies an inbox file to a temporary place. Changed where its writer was not done after all."""
         temporary = self._staging / f"drop-{seq}.part"
         descriptor = files.open_regular(path)
         try:
             before = os.fstat(descriptor)
             source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
-            sha256, size = files.copy(descriptor, temporary)
+            sha256, size = files.copy_unsynced(descriptor, temporary)
         finally:
             os.close(descriptor)
+        name = printable(path.name)
+        target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
+        copy = Copy(Stored(seq, name, target, sha256, size), source, temporary)
         if size != source.size_bytes or not source.is_still(path):
             files.unlink(temporary)
             raise Changed(f"{path} changed while it was being copied")
-        name = printable(path.name)
-        target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
-        return source, Copy(seq, name, target, sha256, size), temporary
+        return copy
 
-    def place(self, copies: Sequence[tuple[Copy, Path]]) -> None:
-        """Gives copies their final names, durable."""
-        folders = {(self._output / copy.path).parent for copy, _ in copies}
+    def place(self, copies: Sequence[Copy]) -> None:
+        """Gives durable copies their final names, durable."""
+        folders = {(self._output / copy.stored.path).parent for copy in copies}
         for folder in folders:
             files.make_folder(folder)
-        for copy, temporary in copies:
-            files.move(temporary, self._output / copy.path)
+        for copy in copies:
+            files.move(copy.temporary, self._output / copy.stored.path)
         files.sync_many(folders)
 
     def take_away(self, source: Source, seq: int) -> bool:
@@ -123,10 +132,10 @@ class RawLayer:
                 found.append((Path(entry.path), int(number)))
         return found
 
-    def stored(self, newest_first: bool = True) -> Iterator[tuple[int, list[Copy]]]:
-        """Folder by folder, what lies in the raw layer: (the folder's index, its copies, unhashed: `sha256` is the short
-        one of the name)."""
-        folders = sorted(self.folder.glob("received=*"), reverse=newest_first)
+    def stored(self) -> Iterator[tuple[int, list[Stored]]]:
+        """Folder by folder, the newest first, what lies in the raw layer: (the folder's index, its copies; their `sha256`
+        is the short one of the name)."""
+        folders = sorted(self.folder.glob("received=*"), reverse=True)
         for index, folder in enumerate(folders):
             copies = []
             for entry in os.scandir(folder):
@@ -134,7 +143,7 @@ class RawLayer:
                 if match and entry.is_file(follow_symlinks=False):
                     path = f"raw/{folder.name}/{entry.name}"
                     size = entry.stat(follow_symlinks=False).st_size
-                    copies.append(Copy(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
+                    copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
             yield index, sorted(copies, key=lambda copy: copy.seq)
 
 

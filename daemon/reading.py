@@ -6,9 +6,9 @@ it was divided.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,38 +40,51 @@ class Reader:
     executor: Executor
 
     def read(self, drops: Sequence[Drop]) -> Parsed:
-        """What the records of these drops say."""
+        """What the records of these archived drops say."""
+        with self.begin(drops, {drop.seq: self.output / (drop.raw or "") for drop in drops}) as reading:
+            return reading.result()
+
+    @contextmanager
+    def begin(self, drops: Sequence[Drop], places: Mapping[int, Path]) -> Iterator[Reading]:
+        """Starts reading drops whose bytes lie at `places` (by sequence number); they must stay until the result."""
         unreadable: dict[int, str] = {}
         with ExitStack() as stack:
             spans: list[tasks.Span] = []
             for drop in drops:
                 try:
                     _refuse_by_name_or_size(drop, self.limits)
-                    path = stack.enter_context(self._plain(drop))
+                    path = stack.enter_context(self._plain(drop, places[drop.seq]))
                     spans += tasks.spans_of(drop.seq, path, drop.judge)
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
-            parts = self._run(spans)
-        return _joined(parts, unreadable)
+            groups = tasks.parcels(spans)
+            executor = self.executor if len(groups) > 1 else tasks.Inline()
+            yield Reading(groups, [executor.submit(tasks.read, group) for group in groups], unreadable)
 
-    def _plain(self, drop: Drop) -> AbstractContextManager[Path]:
+    def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
-        path = self.output / (drop.raw or "")
         return raw.plain(path, drop.name, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
 
-    def _run(self, spans: Sequence[tasks.Span]) -> list[Parsed]:
-        """Runs read tasks, in parallel where there are several. A drop with a wrong cut is read again as a whole."""
-        groups = tasks.parcels(spans)
-        executor = self.executor if len(groups) > 1 else tasks.Inline()
-        parts = list(executor.map(tasks.read, groups))
-        miscut = {group[0].drop: group[0] for group, part in zip(groups, parts, strict=True) if part is None}
-        good = [p for g, p in zip(groups, parts, strict=True) if p is not None and g[0].drop not in miscut]
+
+@dataclass(frozen=True)
+class Reading:
+    """Read tasks under way."""
+
+    groups: Sequence[Sequence[tasks.Span]]
+    futures: Sequence[Future[Parsed | None]]
+    unreadable: dict[int, str]
+
+    def result(self) -> Parsed:
+        """Waits, and puts the answers together. A drop with a wrong cut is read again as a whole."""
+        parts = [future.result() for future in self.futures]
+        miscut = {group[0].drop: group[0] for group, part in zip(self.groups, parts, strict=True) if part is None}
+        good = [p for g, p in zip(self.groups, parts, strict=True) if p is not None and g[0].drop not in miscut]
         for span in miscut.values():
             whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
             part = tasks.read([whole])
             assert part is not None, "a whole drop has no cut to be wrong"
             good.append(part)
-        return good
+        return _joined(good, dict(self.unreadable))
 
 
 def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:

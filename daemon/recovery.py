@@ -14,7 +14,7 @@ from . import files
 from .core.model import Judge
 from .ledger import Drop
 from .pipeline import House, publish_committed
-from .raw import Copy, put_back
+from .raw import Stored, put_back
 
 log = logging.getLogger("strandline")
 
@@ -35,7 +35,7 @@ def recover(house: House, inbox: Path, tolerance: int, records_path: str) -> lis
 
 def _adopt(house: House, tolerance: int, records_path: str) -> None:
     """Enters raw copies that the ledger does not know: a crash came between their renaming and the ledger's row."""
-    unknown: list[Copy] = []
+    unknown: list[Stored] = []
     for index, copies in house.raw.stored():
         new = [copy for copy in copies if not house.ledger.knows(copy.seq)]
         unknown += new

@@ -17,7 +17,7 @@ from . import tasks
 from .core.model import DropOutcome, Judge
 from .inbox import Arrival, Inbox
 from .ledger import Drop
-from .pipeline import BatchOutcome, House, apply, archive
+from .pipeline import BatchOutcome, House, resume, take
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
@@ -70,7 +70,8 @@ class Service:
     def run(self, uncommitted: Sequence[Drop], *, once: bool, stop: Event) -> Summary:
         """Applies what an earlier run had archived, then drains the inbox: once, or again and again until `stop`."""
         for drops in batches(uncommitted, self._terms, lambda drop: drop.size_bytes):
-            self._apply(drops)
+            started = time.monotonic()
+            self._report(resume(self._house, drops, time.time_ns() // 1000), started)
         while not stop.is_set():
             self._drain(stop, patience_seconds=self._terms.patience_seconds if once else 0.0)
             if once:
@@ -99,20 +100,18 @@ class Service:
                 stop.wait(_LOOK_SECONDS)
 
     def _take(self, arrivals: Sequence[Arrival]) -> list[str]:
-        """One batch. Returns the names of what could not be archived and stays."""
-        judge = Judge(time.time_ns() // 1000, self._terms.tolerance, self._terms.records_path)
+        """One batch. Returns the names of what could not be copied and stays."""
         tasks.warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
-        drops, refused = archive(self._house, arrivals, judge)
+        started, now = time.monotonic(), time.time_ns() // 1000
+        judge = Judge(now, self._terms.tolerance, self._terms.records_path)
+        outcome, refused = take(self._house, arrivals, judge, now)
         for what in refused:
             self._observer.refused(what)
-        self._apply(drops)
+        if outcome is not None:
+            self._report(outcome, started)
         return [what.split(":")[0] for what in refused]
 
-    def _apply(self, drops: Sequence[Drop]) -> None:
-        if not drops:
-            return
-        started = time.monotonic()
-        outcome = apply(self._house, drops, time.time_ns() // 1000)
+    def _report(self, outcome: BatchOutcome, started: float) -> None:
         self.summary.add(outcome)
         self._observer.applied(outcome, time.monotonic() - started)
 

@@ -52,13 +52,16 @@ class Store:
             return None
         return pq.read_table(pa.BufferReader(content)).cast(FACT)
 
-    def stage(self, batch: int, day: int, fact: pa.Table) -> StagedPartition:
-        """Writes both files of a partition; `sync_staged` makes them durable."""
+    def stage(self, batch: int, day: int, fact: pa.Table, *, sync: bool) -> StagedPartition:
+        """Writes both files of a partition. Where there are few, each is synced as it comes (`sync`), so that the disk
+        works beside the processor; `sync_staged` makes all of them durable."""
         folder = self.staging / str(batch) / folder_name(day)
         folder.mkdir(parents=True, exist_ok=True)
         fact_bytes, items_bytes = encode(fact), encode(items_of(fact))
-        (folder / FACT_FILE).write_bytes(fact_bytes)
-        (folder / ITEMS_FILE).write_bytes(items_bytes)
+        for name, content in ((FACT_FILE, fact_bytes), (ITEMS_FILE, items_bytes)):
+            (folder / name).write_bytes(content)
+            if sync:
+                files.sync(folder / name)
         return StagedPartition(_sha256(fact_bytes), _sha256(items_bytes), fact_bytes.size + items_bytes.size)
 
     def sync_staged(self, batch: int) -> None:

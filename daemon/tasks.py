@@ -105,7 +105,7 @@ class Rewritten:
 
 
 def rewrite(
-    store: Store, batch: int, orders: pa.Table, rows: Ints, changes: Sequence[PartitionChange]
+    store: Store, batch: int, orders: pa.Table, rows: Ints, changes: Sequence[PartitionChange], *, sync: bool
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders`, sorted; all dates are flattened together, which
     is much faster than one by one."""
@@ -113,19 +113,20 @@ def rewrite(
     line_number = fact["line_number"].to_numpy()
     starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
     return [
-        _rewrite(store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]))
+        _rewrite(store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]), sync)
         for change in changes
     ]
 
 
-def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Table) -> Rewritten:
+def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Table, sync: bool) -> Rewritten:
     published = None
     if change.published_sha256 is not None:
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
             return Rewritten(change.day, None, None, damaged=True)
     merged = merge(published, incoming, change.known, change.leaving)
-    staged = store.stage(batch, change.day, merged.fact) if merged.fact is not None and merged.fact.num_rows else None
+    written = merged.fact is not None and merged.fact.num_rows
+    staged = store.stage(batch, change.day, merged.fact, sync=sync) if written else None
     return Rewritten(change.day, _without_rows(merged), staged)
 
 

@@ -17,7 +17,7 @@ from daemon.core.model import Judge
 from daemon.core.retry import Backoff
 from daemon.inbox import Inbox
 from daemon.ledger import Ledger
-from daemon.pipeline import BatchOutcome, House, apply, archive
+from daemon.pipeline import BatchOutcome, House, take
 from daemon.raw import RawLayer
 from daemon.reading import Limits, Reader
 from daemon.store import Store
@@ -38,7 +38,7 @@ def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
     try:
         yield House(
             output, ledger, RawLayer(output, store.staging), store,
-            Reader(output, store.staging, limits, executor or inline), inline,
+            Reader(output, store.staging, limits, executor or inline), inline, inline,
         )  # fmt: skip
     finally:
         ledger.close()
@@ -54,9 +54,9 @@ def apply_batch(
         os.utime(path, ns=(number * 10**9, number * 10**9))
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
-    archived, refused = archive(rooms, look.settled, Judge(received_at, tolerance))
-    assert not refused
-    return apply(rooms, archived, received_at)
+    outcome, refused = take(rooms, look.settled, Judge(received_at, tolerance), received_at)
+    assert outcome is not None and not refused
+    return outcome
 
 
 def rows(output: Path, date: str, table: str = "fact_order") -> list[dict[str, object]]:
