@@ -1,23 +1,34 @@
 """The fast lane's alphabet: many JSON values in, one exact column out, and a mask of the values it does not vouch for.
 
-A column comes as spans of a text (`tokens.py`). Each reader takes the common spellings of its kind, in a fixed number of
-passes over arrays, and marks every other value as odd; what is odd goes to the strict lane (`scalars.py`). So a reader may
-be as narrow as it likes, but what it accepts it must read exactly as the strict lane does.
+A column comes as the Python values that msgspec made of it (metadata: as its own text). Each reader takes the common
+spellings of its kind, in a fixed number of passes over arrays, and marks every other value as odd; what is odd goes to the
+strict lane (`scalars.py`). So a reader may be as narrow as it likes, but what it accepts it must read exactly as the
+strict lane does. In particular a number has passed through a double here, and is taken only where that cannot matter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import NoneType
 
 import numpy as np
 import pyarrow as pa
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from .model import MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECONDS_PER_DAY, SCALE
-from .tokens import COLON, NEWLINE, QUOTE, SPACE, Bools, Bytes, Ints, Spans, Text
 
-MINUS, PLUS, DOT, ZERO = b"-+.0"
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+QUOTE, BACKSLASH, NEWLINE, SPACE, MINUS, PLUS, DOT, COLON, ZERO = b'"\\\n -+.:0'
+_PADDING = 16  # bytes before and after a text, so that words around its ends can be read
 _WHOLE_DIGITS = 14  # DECIMAL(18,4) holds 14 digits before the point
+_SAFE_DOUBLE = 1e10  # up to here a double tells four decimals from five: its error × 10,000 stays below 0.024
+_SAFE_DISTANCE = 0.04
+_MILLISECONDS_FROM = 10**11
 _POWERS_OF_TEN = 10 ** np.arange(5, dtype=np.int64)
 _DAYS_BEFORE_MONTH = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], dtype=np.int64)
 _DAYS_IN_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
@@ -30,116 +41,107 @@ class Column:
     values: pa.Array
     odd: Bools
 
+    @property
+    def null(self) -> Bools:
+        """Where there is no value."""
+        nulls: Bools = self.values.is_null().to_numpy(zero_copy_only=False)
+        return nulls
 
-class RawColumn:
-    """The raw texts of one column: value i is buffer[starts[i]:stops[i]]; an absent value is an empty span at a newline."""
 
-    def __init__(self, text: Text, spans: Spans) -> None:
-        self.text, self.spans = text, spans
-        self.buffer, self.starts, self.stops = text.buffer, spans.starts, spans.stops
+class Texts:
+    """Many texts in one buffer: text i is buffer[starts[i]:stops[i]]. None is an empty text here."""
+
+    def __init__(self, texts: Sequence[str | None]) -> None:
+        self.array = pa.array(texts, pa.large_string())
+        _, offsets, data = self.array.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[: len(texts) + 1] + _PADDING
+        padding = bytes(_PADDING)
+        content = data.to_pybytes() if data is not None else b""
+        self.buffer: Bytes = np.frombuffer(b"".join([padding, content, padding]), np.uint8)
+        # The eight bytes from each place on, as one number whose lowest byte comes first.
+        self.words = as_strided(self.buffer[:8].view("<u8"), (len(self.buffer) - 7,), (1,), writeable=False)
+        self.starts: Ints = bounds[:-1]
+        self.stops: Ints = bounds[1:]
         self.lengths = self.stops - self.starts
-        self.first: Bytes = self.buffer[self.starts]
-        # Absent, or the literal null (no other JSON value begins with n).
-        self.null: Bools = (self.first == NEWLINE) | (self.first == ord("n"))
-        self.quoted: Bools = self.first == QUOTE
 
     def __len__(self) -> int:
         return len(self.starts)
 
 
-def read_texts(text: Text, spans: Spans) -> Column:
-    """Identifiers (large_string): plain strings without escapes and outer white space, and short integers."""
-    raw = RawColumn(text, spans)
-    inner = raw.lengths - 2
-    plain = (
-        raw.quoted
-        & (inner >= 1)
-        & (inner <= MAX_ID_BYTES)
-        & (raw.buffer[raw.starts + raw.quoted] != SPACE)
-        & (raw.buffer[raw.stops - 2] != SPACE)
-        & ~text.holds_escape(spans)
-    )
-    integer = _short_integers(raw, candidates=~plain & ~raw.null)
-    quotes = plain.astype(np.int64)
-    return Column(_strings(raw, raw.starts + quotes, raw.stops - quotes, plain | integer), ~(plain | integer | raw.null))
+def read_texts(values: Sequence[object], kinds: set[type] | None = None) -> Column:
+    """Identifiers (large_string): strings without outer white space, and integers. `kinds`: the types of the values, if
+    they are known."""
+    kinds = set(map(type, values)) if kinds is None else kinds
+    other = np.zeros(len(values), np.bool_)
+    if not kinds <= {str, NoneType}:
+        other = np.fromiter((type(value) not in (str, int, NoneType) for value in values), np.bool_, len(values))
+        values = [v if type(v) is str else str(v) if type(v) is int else None for v in values]
+    texts = Texts(values)  # type: ignore[arg-type]
+    first, last = texts.buffer[texts.starts], texts.buffer[texts.stops - 1]
+    odd = (texts.lengths == 0) | (texts.lengths > MAX_ID_BYTES) | _is_white(first) | _is_white(last)
+    if texts.array.null_count:
+        odd &= texts.array.is_valid().to_numpy(zero_copy_only=False)
+    return Column(texts.array, odd | other)
 
 
-def _short_integers(raw: RawColumn, candidates: Bools) -> Bools:
-    """Unsigned integers of up to 18 digits, whose text is their value."""
-    found = candidates & (raw.first >= ZERO) & (raw.first <= ZERO + 9) & (raw.lengths <= 18)
-    rows = np.flatnonzero(found)
-    if len(rows):
-        spans = Spans(raw.starts[rows], raw.stops[rows])
-        digits = raw.buffer[raw.text.gather(spans)] - np.uint8(ZERO) <= 9  # wraps around below the digits
-        found[rows] = np.logical_and.reduceat(digits, np.cumsum(raw.lengths[rows]) - raw.lengths[rows])
-    return found
+def _is_white(byte: Bytes) -> Bools:
+    """Space, and the controls from tab to carriage return."""
+    return (byte == SPACE) | (byte - np.uint8(9) <= 4)  # wraps around below tab
 
 
-def read_metadata(text: Text, spans: Spans) -> Column:
-    """Metadata (large_string): the value's own text without the white space between its tokens."""
-    raw = RawColumn(text, spans)
-    odd = raw.quoted | (raw.lengths > MAX_METADATA_BYTES)
-    return Column(_strings(raw, raw.starts, raw.stops, ~raw.null & ~odd, compact=True), odd)
+def read_decimals(values: Sequence[object], kinds: set[type] | None = None) -> Column:
+    """Numbers in units of 1/10,000 (int64): numbers of up to four decimals, bare or as text. `kinds` as above."""
+    kinds = set(map(type, values)) if kinds is None else kinds
+    null = np.zeros(len(values), np.bool_)
+    if NoneType in kinds and None in values:
+        null = np.fromiter((value is None for value in values), np.bool_, len(values))
+    bare: Sequence[object] = values
+    if not kinds <= {float, int} and (null.any() or not kinds <= {float, int, NoneType}):
+        bare = [value if type(value) in (float, int) else np.nan for value in values]
+    try:
+        numbers = np.array(bare, np.float64)
+    except OverflowError:  # an integer larger than any double
+        numbers = np.array([v if type(v) is float or abs(v) < 10**15 else np.nan for v in bare], np.float64)  # type: ignore
+    with np.errstate(invalid="ignore"):
+        scaled = numbers * SCALE
+        plain = (np.abs(numbers) <= _SAFE_DOUBLE) & (np.abs(scaled - np.rint(scaled)) <= _SAFE_DISTANCE)
+    exact = np.where(plain, np.rint(scaled), 0).astype(np.int64)
+    if str in kinds:
+        spelled, numeric = _plain_decimals(Texts([value if type(value) is str else None for value in values]))
+        exact, plain = np.where(numeric, spelled, exact), plain | numeric
+    return Column(_integers(exact, plain), ~plain & ~null)
 
 
-def _strings(raw: RawColumn, starts: Ints, stops: Ints, taken: Bools, *, compact: bool = False) -> pa.Array:
-    """The taken spans as large_string, the others null. `compact`: without the white space outside of JSON strings."""
-    if not taken.all():
-        starts, stops = np.where(taken, starts, 0), np.where(taken, stops, 0)
-    places = raw.text.gather(Spans(starts, stops))
-    data = raw.buffer[places]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(stops - starts)])
-    if compact and (data <= SPACE).any():
-        inside = np.cumsum(raw.text.quotes(places), dtype=np.uint8) & 1 == 1  # each value has its quotes in pairs
-        keep = inside | (data > SPACE)
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])[offsets]
-        data = data[keep]
-    return pa.Array.from_buffers(
-        pa.large_string(), len(raw), [_validity(taken), pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-
-
-def read_decimals(text: Text, spans: Spans) -> Column:
-    """Numbers in units of 1/10,000 (int64): plain numbers, bare or in quotes, with up to four decimals."""
-    raw = RawColumn(text, spans)
-    values, plain = _plain_decimals(raw, raw.starts + raw.quoted, raw.stops - raw.quoted)
-    plain &= ~raw.null
-    return Column(_integers(values, plain), ~plain & ~raw.null)
-
-
-def _plain_decimals(raw: RawColumn, starts: Ints, stops: Ints) -> tuple[Ints, Bools]:
+def _plain_decimals(texts: Texts) -> tuple[Ints, Bools]:
     """`-?digits(.d{1,4})?` with up to 14 whole digits and no needless leading zero, times 10,000; where it is that."""
-    buffer = raw.buffer
-    negative = buffer[starts] == MINUS
+    buffer, starts, stops = texts.buffer, texts.starts, texts.stops
+    negative = (buffer[starts] == MINUS) & (texts.lengths > 0)
     starts = starts + negative
-    decimals = np.zeros(len(raw), np.int64)
+    decimals = np.zeros(len(texts), np.int64)
     for count in (1, 2, 3, 4):
-        decimals[(buffer[stops - count - 1] == DOT) & (decimals == 0)] = count
+        decimals[(buffer[stops - count - 1] == DOT) & (decimals == 0) & (stops - count - 1 > starts)] = count
     whole_stops = stops - decimals - (decimals > 0)
     length = whole_stops - starts
     plain = (length >= 1) & (length <= _WHOLE_DIGITS) & ((buffer[starts] != ZERO) | (length == 1))
-    whole, digits = _digits(raw.text, whole_stops, np.clip(length, 0, 8))
+    whole, digits = _digits(texts, whole_stops, np.clip(length, 0, 8))
     plain &= digits
     if (long := np.flatnonzero(plain & (length > 8))).size:
-        upper, digits = _digits(raw.text, whole_stops[long] - 8, length[long] - 8)
+        upper, digits = _digits(texts, whole_stops[long] - 8, length[long] - 8)
         whole[long] += upper * 10**8
         plain[long] &= digits
-    value = whole * SCALE
-    if decimals.any():
-        fraction, digits = _digits(raw.text, stops, decimals)
-        value += fraction * _POWERS_OF_TEN[4 - decimals]
-        plain &= digits
-    return np.where(negative, -value, value), plain
+    fraction, digits = _digits(texts, stops, decimals)
+    value = whole * SCALE + fraction * _POWERS_OF_TEN[4 - decimals]
+    return np.where(negative, -value, value), plain & digits
 
 
-def _digits(text: Text, stops: Ints, count: Ints) -> tuple[Ints, Bools]:
+def _digits(texts: Texts, stops: Ints, count: Ints) -> tuple[Ints, Bools]:
     """The value of the `count` (0 to 8) digits that end at each place, and whether they all are digits.
 
     Eight bytes are one number here, the first byte its lowest: pairs of digits, then fours, then all eight are summed
     within it (as in D. Lemire's "Number parsing at a gigabyte per second", 2021).
     """
     counted = ~np.uint64(0) << (8 * (8 - np.maximum(count, 1))).astype(np.uint64)
-    digits = (text.words[stops - 8] ^ np.uint64(0x3030303030303030)) & np.where(count > 0, counted, np.uint64(0))
+    digits = (texts.words[stops - 8] ^ np.uint64(0x3030303030303030)) & np.where(count > 0, counted, np.uint64(0))
     valid = ((digits + np.uint64(0x7676767676767676)) | digits) & np.uint64(0x8080808080808080) == 0
     pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
     low = np.uint64(0x000000FF000000FF)
@@ -147,24 +149,65 @@ def _digits(text: Text, stops: Ints, count: Ints) -> tuple[Ints, Bools]:
     return (fours >> np.uint64(32)).astype(np.int64), valid
 
 
-def read_instants(text: Text, spans: Spans) -> Column:
-    """Instants in microseconds since 1970 (int64): ISO 8601 text with seconds, and plain epoch numbers."""
-    raw = RawColumn(text, spans)
-    instants, plain = _iso_instants(raw)
-    if not (plain | raw.null).all():
-        numbers, bare = _plain_decimals(raw, raw.starts, raw.stops)
-        bare &= ~raw.quoted & ~raw.null & (numbers >= 0)
-        milliseconds = numbers >= 10**11 * SCALE
-        epoch = np.where(milliseconds, numbers // (SCALE // 1000), numbers * 100 * ~milliseconds)
-        instants, plain = np.where(bare, epoch, instants), plain | bare
-    plain &= (instants >= 0) & ~raw.null
-    return Column(_integers(instants, plain), ~plain & ~raw.null)
+def read_metadata(raws: Sequence[bytes]) -> Column:
+    """Metadata (large_string): each value's own text without the white space between its tokens. b"": absent."""
+    blob = b"".join(raws)
+    lengths = np.fromiter(map(len, raws), np.int64, len(raws))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    data = np.frombuffer(blob + b"\0", np.uint8)
+    first = data[offsets[:-1]]
+    null = (lengths == 0) | (first == ord("n"))  # no JSON value but null begins with n
+    odd = ~null & ((first == QUOTE) | (lengths > MAX_METADATA_BYTES))
+    keep = np.ones(len(blob), np.bool_) if (null | odd).any() else None
+    if keep is not None:
+        keep[:] = np.repeat(~null & ~odd, lengths)
+    data = data[:-1]
+    if (space := data <= SPACE).any():  # a control character outside strings is white space, and inside there is none
+        significant = ~space | (np.cumsum(_string_quotes(data), dtype=np.uint8) & 1 == 1)
+        keep = significant if keep is None else keep & significant
+    if keep is not None:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])[offsets]
+        data = data[keep]
+    validity = _validity(~null & ~odd)
+    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return Column(pa.Array.from_buffers(pa.large_string(), len(raws), buffers), odd)
 
 
-def _iso_instants(raw: RawColumn) -> tuple[Ints, Bools]:
-    """`YYYY-MM-DD[T ]HH:MM:SS[.f{3}|.f{6}][Z|±HH:MM]` in quotes, in microseconds; where it is that."""
-    start, stop = raw.starts + 1, raw.stops - 1
-    plain = raw.quoted & (raw.lengths >= 21) & (raw.lengths <= 34)
+def _string_quotes(data: Bytes) -> Bools:
+    """Which bytes of JSON are quotes that open or close a string; the running sum of them is odd inside strings."""
+    quotes: Bools = data == QUOTE
+    escapes = np.flatnonzero(data == BACKSLASH)
+    if len(escapes):  # in a run of backslashes every second one is itself escaped
+        begins = np.concatenate([np.ones(1, np.bool_), np.diff(escapes) > 1])
+        run_start = np.maximum.accumulate(np.where(begins, escapes, 0))
+        quotes[escapes[(escapes - run_start) % 2 == 0] + 1] = False
+    return quotes
+
+
+def read_instants(values: Sequence[object], kinds: set[type] | None = None) -> Column:
+    """Instants in microseconds since 1970 (int64): ISO 8601 text with seconds, and whole epoch numbers. `kinds` as above."""
+    kinds = set(map(type, values)) if kinds is None else kinds
+    null = np.zeros(len(values), np.bool_)
+    if NoneType in kinds and None in values:
+        null = np.fromiter((value is None for value in values), np.bool_, len(values))
+    spelled: Sequence[object] = values
+    if not kinds <= {str, NoneType}:
+        spelled = [value if type(value) is str else None for value in values]
+    instants, plain = _iso_instants(Texts(spelled))  # type: ignore[arg-type]
+    if int in kinds:
+        whole = [v if type(v) is int and 0 <= v < 10**15 else -1 for v in values]
+        numbers = np.array(whole, np.int64)
+        milliseconds = numbers >= _MILLISECONDS_FROM
+        epoch = np.where(milliseconds, numbers * 1000, numbers * ~milliseconds * 1_000_000)
+        instants, plain = np.where(numbers >= 0, epoch, instants), plain | (numbers >= 0)
+    plain &= instants >= 0
+    return Column(_integers(instants, plain), ~plain & ~null)
+
+
+def _iso_instants(raw: Texts) -> tuple[Ints, Bools]:
+    """`YYYY-MM-DD[T ]HH:MM:SS[.f{3}|.f{6}][Z|±HH:MM]`, in microseconds; where it is that."""
+    start, stop = raw.starts, raw.stops
+    plain = (raw.lengths >= 19) & (raw.lengths <= 32)
     safe = np.where(plain, start, 0)  # 19 bytes may be read from here
 
     def at(offset: int) -> Bytes:
@@ -196,7 +239,7 @@ def _iso_instants(raw: RawColumn) -> tuple[Ints, Bools]:
     return instants + tail, plain & known
 
 
-def _iso_tail(raw: RawColumn, start: Ints, stop: Ints) -> tuple[Ints, Bools]:
+def _iso_tail(raw: Texts, start: Ints, stop: Ints) -> tuple[Ints, Bools]:
     """What follows the seconds, in microseconds to add: fraction (three or six digits), then Z or an offset or nothing."""
     lengths = stop - start
     micros = np.zeros(len(raw), np.int64)

@@ -18,11 +18,30 @@ from .model import FACT, ITEMS
 _EXACT_IN_DOUBLE = 2**53
 
 
+def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
+    """A table in one chunk that has these rows, and where they are in it.
+
+    The rows of some dates lie in a short stretch of each chunk, since each was sorted by time when it was parsed. Those
+    stretches are put together, which is much less to go through than all chunks.
+    """
+    bounds = np.cumsum([0, *(len(chunk) for chunk in orders["drop"].chunks)])
+    ordered = np.sort(rows)
+    edges = np.searchsorted(ordered, bounds)
+    stretches, places, base = [orders.slice(0, 0)], rows.copy(), 0
+    for chunk in np.flatnonzero(edges[1:] > edges[:-1]).tolist():
+        first, last = int(ordered[edges[chunk]]), int(ordered[edges[chunk + 1] - 1])
+        stretches.append(orders.slice(first, last + 1 - first))
+        places[(rows >= first) & (rows <= last)] += base - first
+        base += last + 1 - first
+    return pa.concat_tables(stretches).combine_chunks(), places
+
+
 def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
     """The FACT rows of some rows of an ORDERS table, in the order given: one for each item, or one for an order without.
 
-    Everything is gathered once, straight from `orders` (each column in one chunk) to its place among the lines.
+    Each value is gathered once, straight to its place among the lines.
     """
+    orders, rows = gathered(orders, rows)
     lists = orders["items"].chunk(0) if orders["items"].num_chunks else pa.array([], orders["items"].type)
     offsets = lists.offsets.to_numpy()
     first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]

@@ -1,8 +1,7 @@
 """The parse room: the bytes of drops in, typed orders and counted discards out. Pure: the same bytes, the same answer.
 
-Two lanes, one answer. The fast lane takes all records of a piece at once: msgspec checks the grammar, `tokens` finds each
-field's own text (so that no number passes through a float and the last of equal keys counts), `columns` turns the texts
-into typed columns. Records it does not vouch for, for whatever reason, go one by one through the strict lane (`strict`),
+Two lanes, one answer. The fast lane takes all records of a piece at once: msgspec checks the grammar and hands out the
+contract's fields, of equal keys the last, whatever their types; `columns` turns them into typed columns. Records it does not vouch for, for whatever reason, go one by one through the strict lane (`strict`),
 which is the authority. How many take which lane changes the speed and nothing else; a property test holds that.
 """
 
@@ -12,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, pairwise
+from types import NoneType
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from msgspec import Raw
+from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from . import strict
@@ -25,11 +25,55 @@ from .documents import Form, Records, is_utf8, split
 from .errors import Unreadable
 from .model import ITEM_TYPE, MAX_DEPTH, ORDERS, Discard, Judge, Parsed, Reason, Tally
 from .scalars import order_key
-from .tokens import Spans, Text, Tokenized, tokenize
 
 _FAN_OUT = 16  # a group of records that is not valid is divided so many ways, to find those that are to blame
 
-_json = msgspec.json.Decoder(Raw)
+_ABSENT = Raw(b"")
+_Text, _Number = str | None, float | None
+_Any = str | int | float | bool | None | list | dict
+
+
+class _CleanItem(Struct, gc=False):
+    sku: _Text = None
+    qty: _Number = None
+    price: _Number = None
+
+
+class _CleanRecord(Struct, gc=False):
+    """A record in which each field has its own type: where all of a piece do, msgspec has looked at every type."""
+
+    order_id: _Text = None
+    created_at: _Text = None
+    updated_at: _Text = None
+    user_id: _Text = None
+    amount: _Number = None
+    currency: _Text = None
+    metadata: Raw = _ABSENT
+    items: list[_CleanItem] | None = None
+
+
+class _Item(Struct, gc=False):
+    sku: _Any = None
+    qty: _Any = None
+    price: _Any = None
+
+
+class _Record(Struct, gc=False):
+    """A record in which a field may be any JSON value, so that none costs its record the fast lane."""
+
+    order_id: _Any = None
+    created_at: _Any = None
+    updated_at: _Any = None
+    user_id: _Any = None
+    amount: _Any = None
+    currency: _Any = None
+    metadata: Raw = _ABSENT
+    items: list[_Item | str | int | float | bool | None | list] | str | int | float | bool | None | dict = None
+
+
+_clean = msgspec.json.Decoder(_CleanRecord)
+_any = msgspec.json.Decoder(_Record)
+_TEXTS, _NUMBERS = {str, NoneType}, {float, NoneType}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +110,8 @@ def _read(
     position = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
 
-    at, blob = (np.zeros(0, np.int64), b"") if strict_only else _valid(records)
-    clean = _fast(blob, pieces, piece_of[at], position[at])
+    decoded, at = ([], np.zeros(0, np.int64)) if strict_only else _decode(records)
+    clean = _fast(decoded, pieces, piece_of[at], position[at])
     vouched = np.zeros(len(records), np.bool_)
     vouched[at[clean.vouched]] = True
     for index, count in enumerate(np.bincount(piece_of[at[clean.before_since]], minlength=len(pieces)).tolist()):
@@ -90,8 +134,8 @@ class _Clean:
     before_since: Bools
 
 
-def _valid(records: Records) -> tuple[Ints, bytes]:
-    """The records that the fast lane can take, as indexes and as one text: JSON objects, each valid by itself, not too
+def _decode(records: Records) -> tuple[list[_Record], Ints]:
+    """The records that the fast lane can take, decoded, and their indexes: JSON objects, each valid by itself, not too
     deep.
 
     A line that begins with `{` and ends with `}` cannot share a value with its neighbours: what follows an inner `}`
@@ -101,65 +145,61 @@ def _valid(records: Records) -> tuple[Ints, bytes]:
     regular = (buffer[records.starts] == ord("{")) & (buffer[records.stops - 1] == ord("}"))
     for index in np.flatnonzero(records.stops - records.starts > 2 * MAX_DEPTH).tolist():
         regular[index] &= records[index].count(b"{") + records[index].count(b"[") <= MAX_DEPTH
+    if regular.all():
+        for decoder in (_clean, _any):
+            if (whole := _decode_lines(decoder, records.blob, len(records))) is not None:
+                return whole, np.arange(len(records))
     chosen = np.flatnonzero(regular)
-    blob = records.blob if regular.all() else _joined(records, chosen)
-    if is_utf8(blob) and _is_valid(blob, len(chosen)):
-        return chosen, blob
-    chosen = chosen[np.fromiter(_valid_ones([records[i] for i in chosen.tolist()]), np.bool_, len(chosen))]
-    return chosen, _joined(records, chosen)
+    tried = list(_decode_some([records[i] for i in chosen.tolist()]))
+    good = np.fromiter((record is not None for record in tried), np.bool_, len(tried))
+    return [record for record in tried if record is not None], chosen[good]
 
 
-def _joined(records: Records, chosen: Ints) -> bytes:
-    return b"\n".join([records[i] for i in chosen.tolist()])
-
-
-def _is_valid(blob: bytes, count: int) -> bool:
-    """Whether a text of `count` lines, each beginning with `{` and ending with `}`, is as many JSON objects."""
+def _decode_lines(decoder: msgspec.json.Decoder, blob: bytes, count: int) -> list[_Record] | None:
+    """A text of `count` lines, each beginning with `{` and ending with `}`, decoded; None where they are not all valid."""
+    if not is_utf8(blob):
+        return None
     try:
-        return len(_json.decode_lines(blob)) == count
+        decoded = decoder.decode_lines(blob)
     except (msgspec.DecodeError, RecursionError):
-        return False
+        return None
+    return decoded if len(decoded) == count else None
 
 
-def _valid_ones(records: Sequence[bytes]) -> Iterable[bool]:
-    """For each record whether it is valid, found by dividing again and again."""
-    blob = b"\n".join(records)
+def _decode_some(records: Sequence[bytes]) -> Iterable[_Record | None]:
+    """Each record decoded, or None where it is not valid, found by dividing again and again."""
     if len(records) == 1:
-        return [is_utf8(blob) and _is_one_object(blob)]
-    if is_utf8(blob) and _is_valid(blob, len(records)):
-        return [True] * len(records)
+        return [_decode_one(records[0])]
+    if (decoded := _decode_lines(_any, b"\n".join(records), len(records))) is not None:
+        return decoded
     step = -(-len(records) // _FAN_OUT)
-    return chain.from_iterable(_valid_ones(records[i : i + step]) for i in range(0, len(records), step))
+    return chain.from_iterable(_decode_some(records[i : i + step]) for i in range(0, len(records), step))
 
 
-def _is_one_object(record: bytes) -> bool:
+def _decode_one(record: bytes) -> _Record | None:
     try:
-        _json.decode(record)
+        return _any.decode(record) if is_utf8(record) else None
     except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+        return None
 
 
-def _fast(blob: bytes, pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
-    """Reads valid records all at once."""
-    found = tokenize(blob)
-
-    def column(read: Callable[[Text, Spans], Column], name: str) -> Column:
-        return read(found.text, found.fields[name])
-
-    order_id = column(read_texts, "order_id")
-    created_at = column(read_instants, "created_at")
-    updated_at = column(read_instants, "updated_at")
-    user_id = column(read_texts, "user_id")
-    amount = column(read_decimals, "amount")
-    currency = column(read_texts, "currency")
-    metadata = column(read_metadata, "metadata")
-    items, items_odd = _items(found)
+def _fast(decoded: Sequence[_Record], pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
+    """Reads decoded records all at once."""
+    typed = bool(decoded) and type(decoded[0]) is _CleanRecord
+    texts, numbers = (_TEXTS, _NUMBERS) if typed else (None, None)
+    order_id = read_texts([record.order_id for record in decoded], texts)
+    created_at = read_instants([record.created_at for record in decoded], texts)
+    updated_at = read_instants([record.updated_at for record in decoded], texts)
+    user_id = read_texts([record.user_id for record in decoded], texts)
+    amount = read_decimals([record.amount for record in decoded], numbers)
+    currency = read_texts([record.currency for record in decoded], texts)
+    metadata = read_metadata([record.metadata for record in decoded])  # type: ignore[misc]  # a Raw is a buffer of bytes
+    items, items_odd = _items([record.items for record in decoded], texts, numbers)
 
     latest = np.array([piece.judge.latest_instant for piece in pieces], np.int64)[piece_of]
     since = np.array([piece.judge.since or 0 for piece in pieces], np.int64)[piece_of]
     instants = created_at.values.fill_null(0).to_numpy()
-    odd = found.odd | items_odd | _null(order_id) | _null(created_at) | (instants > latest)
+    odd = items_odd | order_id.null | created_at.null | (instants > latest)
     odd |= updated_at.values.fill_null(0).to_numpy() > latest
     for column in (order_id, created_at, updated_at, user_id, amount, currency, metadata):
         odd |= column.odd
@@ -178,21 +218,28 @@ def _fast(blob: bytes, pieces: Sequence[Piece], piece_of: Ints, position: Ints) 
     return _Clean(orders, ~odd, before_since)
 
 
-def _null(column: Column) -> Bools:
-    return column.values.is_null().to_numpy(zero_copy_only=False)
-
-
-def _items(found: Tokenized) -> tuple[pa.Array, Bools]:
+def _items(lists: Sequence[object], texts: set[type] | None, numbers: set[type] | None) -> tuple[pa.Array, Bools]:
     """The items of each order as a list array, and which orders have an odd one among them."""
-    columns = [
-        read_texts(found.text, found.item_fields["sku"]),
-        read_decimals(found.text, found.item_fields["qty"]),
-        read_decimals(found.text, found.item_fields["price"]),
-    ]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(found.item_counts)])
-    odd = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns[0].odd | columns[1].odd | columns[2].odd)])
-    values = pa.StructArray.from_arrays([column.values for column in columns], fields=list(ITEM_TYPE))
-    return pa.LargeListArray.from_arrays(pa.array(offsets), values), odd[offsets[1:]] > odd[offsets[:-1]]
+    odd = np.zeros(len(lists), np.bool_)
+    if not set(map(type, lists)) <= {list}:
+        odd = np.fromiter((type(items) not in (list, NoneType) for items in lists), np.bool_, len(lists))
+        lists = [items if type(items) is list else [] for items in lists]
+    flat: list[_Item] = list(chain.from_iterable(lists))  # type: ignore[arg-type]
+    counts = np.fromiter(map(len, lists), np.int64, len(lists))  # type: ignore[arg-type]
+    strange = np.zeros(len(flat), np.bool_)
+    if texts is None and not set(map(type, flat)) <= {_Item}:
+        strange = np.fromiter((type(item) is not _Item for item in flat), np.bool_, len(flat))
+        flat = [item if type(item) is _Item else _Item() for item in flat]
+    sku = read_texts([item.sku for item in flat], texts)
+    qty = read_decimals([item.qty for item in flat], numbers)
+    price = read_decimals([item.price for item in flat], numbers)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(strange | sku.odd | qty.odd | price.odd)])
+    values = pa.StructArray.from_arrays([sku.values, qty.values, price.values], fields=list(ITEM_TYPE))
+    return (
+        pa.LargeListArray.from_arrays(pa.array(offsets), values),
+        odd | (running[offsets[1:]] > running[offsets[:-1]]),
+    )
 
 
 def _keys(order_ids: pa.ChunkedArray) -> list[bytes]:
