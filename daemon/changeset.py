@@ -72,10 +72,16 @@ def commit_of(
     kept = [one for one in changed if one.staged]
     removed = [one.day for one in changed if not one.staged]
     losing = set(np.unique(decided.old_date[decided.moved]).tolist())
-    log = "".join(_restatement(one, before.batch, decided) for one in changed if one.merged and one.merged.before.orders)
+    log = "".join(
+        _restatement(one, before.batch, decided) for one in changed if one.merged and one.merged.before.orders
+    )
     effects = [
         *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
-        *(Effect("remove", f"curated/{folder_name(day)}/{file}") for day in removed for file in (FACT_FILE, ITEMS_FILE)),
+        *(
+            Effect("remove", f"curated/{folder_name(day)}/{file}")
+            for day in removed
+            for file in (FACT_FILE, ITEMS_FILE)
+        ),
         *discards,
         *(effect for result in results for effect in _raw_effects(result)),
         *_link_effect(results),
@@ -110,7 +116,9 @@ def _results(drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts]
         reason = parsed.unreadable.get(first.seq)
         if drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
-        elif reason is not None:  # a drop that cannot be read makes no duplicates: each waits in quarantine to be retried
+        elif (
+            reason is not None
+        ):  # a drop that cannot be read makes no duplicates: each waits in quarantine to be retried
             results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
         elif drop is not first:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
@@ -119,9 +127,7 @@ def _results(drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts]
     return results
 
 
-def _counts(
-    parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten], hwm: int | None
-) -> dict[int, Counts]:
+def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten], hwm: int | None) -> dict[int, Counts]:
     """By drop: what became of its records. They add up to what was extracted."""
     counts = {
         drop: Counts(tally.extracted, tally.discarded, tally.before_since, faults=tally.faults)
@@ -205,5 +211,3 @@ def _partition(one: Rewritten, before: Partition | None) -> Partition:
         one.day, after.orders, after.lines, after.amount,
         staged.fact_sha256, staged.items_sha256, staged.bytes, restatements,
     )  # fmt: skip
-
-

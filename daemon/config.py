@@ -160,7 +160,9 @@ def _read_file(path: Path) -> dict[str, dict[str, Any]]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}: {error.strerror}; name another with --config") from None
+        raise UsageError(
+            f"cannot read the configuration {path}: {error.strerror}; name another with --config"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the configuration {path} is not TOML: {error}") from None
     folder = path.resolve().parent

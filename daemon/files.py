@@ -21,7 +21,7 @@ _BLOCK_BYTES = 4 << 20
 def _load_syncfs() -> Callable[[int], int] | None:
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        return libc.syncfs  # type: ignore[no-any-return]
+        return libc.syncfs
     except (OSError, AttributeError):  # not Linux
         return None
 

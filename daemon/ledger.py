@@ -227,9 +227,7 @@ class Ledger:
 
     def uncommitted(self) -> list[Drop]:
         """Drops that were archived but never committed, in sequence order."""
-        rows = self._sql.execute(
-            f"SELECT {_DROP_COLUMNS} FROM drops WHERE batch IS NULL ORDER BY seq"
-        )
+        rows = self._sql.execute(f"SELECT {_DROP_COLUMNS} FROM drops WHERE batch IS NULL ORDER BY seq")
         return [_drop(row) for row in rows]
 
     def drop(self, seq: int) -> Drop | None:
@@ -259,7 +257,7 @@ class Ledger:
         else:
             query = f"SELECT {columns} FROM partitions WHERE date = ?"
             rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
-        return {row[0]: Partition(*row[:3], int(row[3]), *row[4:]) for row in rows}
+        return {row[0]: Partition(row[0], row[1], row[2], int(row[3]), row[4], row[5], row[6], row[7]) for row in rows}
 
     def effects(self) -> list[Effect]:
         """What is committed and may not be visible yet, in order."""

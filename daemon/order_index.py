@@ -122,7 +122,8 @@ class OrderIndex:
             return
         for first in _signed(hi).tolist():
             row = self._sql.execute(
-                "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1", (run, first)
+                "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+                (run, first),
             ).fetchone()
             if row:
                 yield np.frombuffer(row[0], INDEX_ENTRY)

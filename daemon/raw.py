@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from . import files
 from .core.errors import Unreadable
@@ -173,7 +173,9 @@ def printable(name: str) -> str:
     encoded = os.fsencode(name)
     text = encoded.decode(errors="surrogateescape")
     return "".join(
-        f"%{ord(c) & 0xFF:02X}" if c == "%" or not c.isprintable() and ord(c) < 0x100 or "\udc80" <= c <= "\udcff" else c
+        f"%{ord(c) & 0xFF:02X}"
+        if c == "%" or (not c.isprintable() and ord(c) < 0x100) or "\udc80" <= c <= "\udcff"
+        else c
         for c in text
     )
 
@@ -243,7 +245,7 @@ def _zlib_error() -> type[Exception]:
     return zlib.error
 
 
-def _zstd():  # type: ignore[no-untyped-def]
+def _zstd() -> Any:
     """Zstandard as the standard library has it from Python 3.14 on. Loaded only where a drop needs it."""
     if sys.version_info >= (3, 14):
         from compression import zstd

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from . import raw, tasks
@@ -91,7 +90,9 @@ def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
     if not raw.holds_orders(drop.name):
         raise Unreadable(f"a file of this name is not read here. {raw.NAMES_READ}")
     if drop.size_bytes > limits.max_drop_bytes:
-        raise Unreadable(f"the file has {drop.size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}")
+        raise Unreadable(
+            f"the file has {drop.size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}"
+        )
 
 
 def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:

@@ -1,6 +1,6 @@
 """Receipts: what became of each drop, in one small JSON file. Written from the ledger, so that they can be made again.
 
-    receipts/received=YYYY-MM-DD/<seq>_<name>.json
+receipts/received=YYYY-MM-DD/<seq>_<name>.json
 """
 
 from __future__ import annotations

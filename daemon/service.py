@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Protocol, TypeVar
 
-
 from . import tasks
 from .core.model import DropOutcome, Judge
 from .inbox import Arrival, Inbox

@@ -108,8 +108,8 @@ def encode(table: pa.Table) -> pa.Buffer:
         table.schema,
         version="2.6",
         compression="snappy",
-        use_dictionary=repeating,  # type: ignore[arg-type]
-        write_statistics=statistics,  # type: ignore[arg-type]
+        use_dictionary=repeating,
+        write_statistics=statistics,
         store_schema=False,
         store_decimal_as_integer=True,
     ) as writer:

@@ -113,7 +113,9 @@ def rewrite(
     line_number = fact["line_number"].to_numpy()
     starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
     return [
-        _rewrite(store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]), sync)
+        _rewrite(
+            store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]), sync
+        )
         for change in changes
     ]
 
@@ -158,8 +160,7 @@ def processes(workers: int) -> ProcessPoolExecutor:
 def warm(executor: Executor, bytes_expected: int) -> None:
     """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
     if isinstance(executor, ProcessPoolExecutor) and bytes_expected > PIECE_BYTES:
-        for _ in range(executor._max_workers):
-            executor.submit(int)
+        executor.submit(int)
 
 
 def _end_with_parent() -> None:

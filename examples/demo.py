@@ -74,7 +74,9 @@ def show(output: Path) -> None:
 
     print("\nPartitions")
     for path in sorted(output.glob("curated/date=*/fact_order.parquet")):
-        rows = duckdb.execute("SELECT count(*), count(DISTINCT order_id) FROM read_parquet(?)", [str(path)]).fetchall()[0]
+        rows = duckdb.execute("SELECT count(*), count(DISTINCT order_id) FROM read_parquet(?)", [str(path)]).fetchall()[
+            0
+        ]
         print(f"  {path.parent.name}   {rows[1]} orders, {rows[0]} rows")
     print(f"\nHigh-water mark   {high_water_mark(output)}")
     print("\nDuckDB over the result: sales by day and product")

@@ -239,9 +239,15 @@ def test_a_readable_form_gives_its_records(data: bytes, count: int) -> None:
         b"[NaN]",
         b"[{},]",
         b"<html>",
-    ]
-    + ['[{"order_id":1}]'.encode("utf-16"), "[{}]".encode("utf-16-le"), b'["\xff"]', b'{"a":"\xe6\x97', b"1\n2\n"]
-    + [b"[" * 9999, b"[" * 9999 + b"]" * 9999, b'{"order_id":1,"x":' + b"[" * 512 + b"]" * 512 + b"}"],
+        '[{"order_id":1}]'.encode("utf-16"),
+        "[{}]".encode("utf-16-le"),
+        b'["\xff"]',
+        b'{"a":"\xe6\x97',
+        b"1\n2\n",
+        b"[" * 9999,
+        b"[" * 9999 + b"]" * 9999,
+        b'{"order_id":1,"x":' + b"[" * 512 + b"]" * 512 + b"}",
+    ],
 )
 def test_an_unreadable_form_is_quarantined_with_a_reason(data: bytes) -> None:
     """A document that is truncated, foreign or nested beyond reason, and lines without a single object."""

@@ -145,7 +145,9 @@ def _digits(texts: Texts, stops: Ints, count: Ints) -> tuple[Ints, Bools]:
     valid = ((digits + np.uint64(0x7676767676767676)) | digits) & np.uint64(0x8080808080808080) == 0
     pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
     low = np.uint64(0x000000FF000000FF)
-    fours = (pairs & low) * np.uint64(0x000F424000000064) + ((pairs >> np.uint64(16)) & low) * np.uint64(0x0000271000000001)
+    fours = (pairs & low) * np.uint64(0x000F424000000064) + ((pairs >> np.uint64(16)) & low) * np.uint64(
+        0x0000271000000001
+    )
     return (fours >> np.uint64(32)).astype(np.int64), valid
 
 

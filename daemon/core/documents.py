@@ -37,7 +37,6 @@ _array = msgspec.json.Decoder(list[Raw])
 _object = msgspec.json.Decoder(dict[str, Raw])
 
 
-
 @dataclass(frozen=True, slots=True)
 class Records:
     """The records of a text, in order: record i is blob[starts[i]:stops[i]]; between them there is only white space."""
@@ -107,7 +106,9 @@ def begins_with_line_of_object(text: bytes) -> bool:
     """Whether the first line is a complete object and more follows: then the text is lines and nothing else, since
     no JSON document goes on after its end."""
     end = text.find(b"\n")
-    return end > 0 and text.startswith(b"{") and text[:end].rstrip(_BLANK).endswith(b"}") and strict.is_object(text[:end])
+    return (
+        end > 0 and text.startswith(b"{") and text[:end].rstrip(_BLANK).endswith(b"}") and strict.is_object(text[:end])
+    )
 
 
 def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
@@ -293,7 +294,9 @@ def _decoded(text: bytes) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data":  # cut inside a character: is what precedes it a document cut short?
+        if (
+            error.reason == "unexpected end of data"
+        ):  # cut inside a character: is what precedes it a document cut short?
             strict.whole(text[: error.start].decode())
         raise strict.NotJson(f"not UTF-8: {error}") from None
 

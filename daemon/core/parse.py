@@ -1,8 +1,9 @@
 """The parse room: the bytes of drops in, typed orders and counted discards out. Pure: the same bytes, the same answer.
 
 Two lanes, one answer. The fast lane takes all records of a piece at once: msgspec checks the grammar and hands out the
-contract's fields, of equal keys the last, whatever their types; `columns` turns them into typed columns. Records it does not vouch for, for whatever reason, go one by one through the strict lane (`strict`),
-which is the authority. How many take which lane changes the speed and nothing else; a property test holds that.
+contract's fields, of equal keys the last; `columns` turns them into typed columns. Records it does not vouch for, for
+whatever reason, go one by one through the strict lane (`strict`), which is the authority. How many take which
+lane changes the speed and nothing else; a property test holds that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, pairwise
 from types import NoneType
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -20,7 +22,7 @@ from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from . import strict
-from .columns import Bools, Column, Ints, read_decimals, read_instants, read_metadata, read_texts
+from .columns import Bools, Ints, read_decimals, read_instants, read_metadata, read_texts
 from .documents import Form, Records, is_utf8, split
 from .errors import Unreadable
 from .model import ITEM_TYPE, MAX_DEPTH, ORDERS, Discard, Judge, Parsed, Reason, Tally
@@ -29,8 +31,9 @@ from .scalars import order_key
 _FAN_OUT = 16  # a group of records that is not valid is divided so many ways, to find those that are to blame
 
 _ABSENT = Raw(b"")
-_Text, _Number = str | None, float | None
-_Any = str | int | float | bool | None | list | dict
+_Text: TypeAlias = str | None
+_Number: TypeAlias = float | None
+_Any: TypeAlias = str | int | float | bool | list | dict | None
 
 
 class _CleanItem(Struct, gc=False):
@@ -68,12 +71,14 @@ class _Record(Struct, gc=False):
     amount: _Any = None
     currency: _Any = None
     metadata: Raw = _ABSENT
-    items: list[_Item | str | int | float | bool | None | list] | str | int | float | bool | None | dict = None
+    items: list[_Item | str | int | float | bool | list | None] | str | int | float | bool | dict | None = None
 
 
+_Decoded: TypeAlias = _CleanRecord | _Record
 _clean = msgspec.json.Decoder(_CleanRecord)
 _any = msgspec.json.Decoder(_Record)
-_TEXTS, _NUMBERS = {str, NoneType}, {float, NoneType}
+_TEXTS: set[type] = {str, NoneType}
+_NUMBERS: set[type] = {float, NoneType}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ class _Clean:
     before_since: Bools
 
 
-def _decode(records: Records) -> tuple[list[_Record], Ints]:
+def _decode(records: Records) -> tuple[list[_Decoded], Ints]:
     """The records that the fast lane can take, decoded, and their indexes: JSON objects, each valid by itself, not too
     deep.
 
@@ -155,7 +160,7 @@ def _decode(records: Records) -> tuple[list[_Record], Ints]:
     return [record for record in tried if record is not None], chosen[good]
 
 
-def _decode_lines(decoder: msgspec.json.Decoder, blob: bytes, count: int) -> list[_Record] | None:
+def _decode_lines(decoder: msgspec.json.Decoder, blob: bytes, count: int) -> list[_Decoded] | None:
     """A text of `count` lines, each beginning with `{` and ending with `}`, decoded; None where they are not all valid."""
     if not is_utf8(blob):
         return None
@@ -166,7 +171,7 @@ def _decode_lines(decoder: msgspec.json.Decoder, blob: bytes, count: int) -> lis
     return decoded if len(decoded) == count else None
 
 
-def _decode_some(records: Sequence[bytes]) -> Iterable[_Record | None]:
+def _decode_some(records: Sequence[bytes]) -> Iterable[_Decoded | None]:
     """Each record decoded, or None where it is not valid, found by dividing again and again."""
     if len(records) == 1:
         return [_decode_one(records[0])]
@@ -176,16 +181,16 @@ def _decode_some(records: Sequence[bytes]) -> Iterable[_Record | None]:
     return chain.from_iterable(_decode_some(records[i : i + step]) for i in range(0, len(records), step))
 
 
-def _decode_one(record: bytes) -> _Record | None:
+def _decode_one(record: bytes) -> _Decoded | None:
     try:
         return _any.decode(record) if is_utf8(record) else None
     except (msgspec.DecodeError, RecursionError):
         return None
 
 
-def _fast(decoded: Sequence[_Record], pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
+def _fast(decoded: Sequence[_Decoded], pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
     """Reads decoded records all at once."""
-    typed = bool(decoded) and type(decoded[0]) is _CleanRecord
+    typed = bool(decoded) and isinstance(decoded[0], _CleanRecord)
     texts, numbers = (_TEXTS, _NUMBERS) if typed else (None, None)
     order_id = read_texts([record.order_id for record in decoded], texts)
     created_at = read_instants([record.created_at for record in decoded], texts)
@@ -193,7 +198,7 @@ def _fast(decoded: Sequence[_Record], pieces: Sequence[Piece], piece_of: Ints, p
     user_id = read_texts([record.user_id for record in decoded], texts)
     amount = read_decimals([record.amount for record in decoded], numbers)
     currency = read_texts([record.currency for record in decoded], texts)
-    metadata = read_metadata([record.metadata for record in decoded])  # type: ignore[misc]  # a Raw is a buffer of bytes
+    metadata = read_metadata([record.metadata for record in decoded])  # a Raw is a buffer of bytes
     items, items_odd = _items([record.items for record in decoded], texts, numbers)
 
     latest = np.array([piece.judge.latest_instant for piece in pieces], np.int64)[piece_of]
