@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -144,11 +145,26 @@ def open_regular(path: Path | str) -> int:
 
 def copy_unsynced(source: int, target: Path) -> tuple[bytes, int]:
     """Copies an open file into a new file; returns the SHA-256 and the size of what was copied. The caller makes it
-    durable with `sync_many`."""
+    durable with `sync_many`. Each block is hashed while the next is being copied."""
     digest, size = hashlib.sha256(), 0
-    with open(target, "wb") as file:
+    with open(target, "wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+        hashed: Future[None] | None = None
         while block := os.read(source, _BLOCK_BYTES):
-            file.write(block)
-            digest.update(block)
+            if hashed is not None:
+                hashed.result()
+            if len(block) == _BLOCK_BYTES:
+                hashed = beside.submit(digest.update, block)
+            else:  # the end, or all of a small file: not worth a thread
+                hashed = None
+                digest.update(block)
+            _write_all(file.fileno(), block)
             size += len(block)
+        if hashed is not None:
+            hashed.result()
     return digest.digest(), size
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:  # a write may take less than it was given, without an error
+        rest = rest[os.write(descriptor, rest) :]
