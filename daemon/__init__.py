@@ -19,5 +19,5 @@ The rooms, in reading order:
     store       the curated Parquet files                     changeset   what a batch changes, as one value
     publish     makes a commit visible                        receipts    what became of each drop
     recovery    what start-up finishes                        rebuild     partitions anew from raw
-    service     the loop: drain, wait, drain                  files, lock, log, config, cli
+    service     the loop: drain, wait, drain                  files, lock, log, progress, lean, config, cli
 """

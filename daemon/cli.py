@@ -86,7 +86,7 @@ def _run(config: Config, *, once: bool) -> int:
 
     prepare()
 
-    from . import files, tasks
+    from . import files, progress, tasks
     from .inbox import Inbox
     from .ledger import Ledger
     from .lock import Lock
@@ -119,6 +119,7 @@ def _run(config: Config, *, once: bool) -> int:
             reader=Reader(output, store.staging, limits, reading),
             rewriting=rewriting,
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
+            progress=progress.to(sys.stderr),
         )
         tolerance = int(config.orders.future_tolerance * 1_000_000)
         backoff = config.retry.backoff

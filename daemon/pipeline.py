@@ -35,6 +35,7 @@ from .core.strict import is_json
 from .core.versions import decide, entries_of, latest
 from .inbox import Arrival
 from .ledger import Commit, Drop, DropResult, Effect, Ledger
+from .progress import Progress, silent
 from .publish import publish
 from .raw import RawLayer
 from .reading import Reader
@@ -55,6 +56,7 @@ class House:
     reader: Reader
     rewriting: Executor
     background: Executor
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def take(house: House, arrivals: Sequence[Arrival], judge: Judge, now: int) -> t
     to_read = list(first_of_each_content(drops).values())
     with house.reader.begin(to_read, {copy.stored.seq: copy.temporary for copy in copies}) as reading:
         files.sync_many(copy.temporary for copy in copies)
-        parsed = reading.result()
+        parsed = reading.result(house.progress)
     _archive(house, copies, drops)
     return _apply(house, drops, parsed, now), refused
 
@@ -192,7 +194,10 @@ def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rew
         return _rewrite_group(house.store, batch, decided, group, sync)
 
     futures = [house.rewriting.submit(rewrite, group) for group in groups]
-    rewritten = [one for future in futures for one in future.result()]
+    rewritten: list[tasks.Rewritten] = []
+    for future in futures:
+        rewritten += future.result()
+        house.progress("writing partitions", len(rewritten), len(changes))
     damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
     for change in damaged:
         partition_from_raw(house.ledger, house.reader, house.store, change.day)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from .core.documents import Form
 from .core.errors import Unreadable
 from .core.model import Discard, Parsed, Tally, concat_orders
 from .ledger import Drop
+from .progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,13 @@ class Reading:
     futures: Sequence[Future[Parsed | None]]
     unreadable: dict[int, str]
 
-    def result(self) -> Parsed:
+    def result(self, progress: Progress = silent) -> Parsed:
         """Waits, and puts the answers together. A drop with a wrong cut is read again as a whole."""
-        parts = [future.result() for future in self.futures]
+        sizes = [sum(span.stop - span.start for span in group) for group in self.groups]
+        parts: list[Parsed | None] = []
+        for future, done in zip(self.futures, accumulate(sizes), strict=True):
+            parts.append(future.result())
+            progress("reading", done, sum(sizes))
         miscut = {group[0].drop: group[0] for group, part in zip(self.groups, parts, strict=True) if part is None}
         good = [p for g, p in zip(self.groups, parts, strict=True) if p is not None and g[0].drop not in miscut]
         for span in miscut.values():
