@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from importlib import metadata
 from pathlib import Path
 from threading import Event
@@ -44,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ENVIRONMENT,
             f"the system refused an operation on{where or ' a file'}: {error.strerror or error}. "
             "Nothing is lost: remove the cause and start again",
+        )
+    except sqlite3.Error as error:
+        return _fail(
+            ENVIRONMENT,
+            f"the ledger could not be read or written: {error}. Nothing is lost: remove the cause and start again",
+        )
+    except BrokenExecutor as error:
+        return _fail(
+            ENVIRONMENT,
+            f"a worker process died ({error}), most likely for want of memory. Nothing is lost: give it more memory or fewer "
+            "[engine] workers, and start again",
         )
     except KeyboardInterrupt:
         return _fail(DONE_BUT, "interrupted; what was archived is applied at the next start")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ def run(root: Path, many: Batches, model: Model | None = None) -> None:
                 assert_counts(outcome, expected)
                 assert sorted(w.date for w in outcome.written) == model.affected
                 assert rooms.ledger.hwm == model.hwm_us
+                assert_restatements(root / "output", model)
                 assert_published(rooms, root / "output", model)
 
 
@@ -48,6 +51,16 @@ def assert_counts(outcome: BatchOutcome, expected: Sequence[DropOutcome]) -> Non
         assert +got.faults == +want.field_faults
         kept = got.superseded + got.unchanged + got.new + got.corrected
         assert got.extracted == got.discarded.total() + got.before_since + kept
+
+
+def assert_restatements(output: Path, model: Model) -> None:
+    path = output / "restatements.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    assert [(r["date"], r["orders_before"], r["orders_after"]) for r in found] == [
+        tuple(r[:3]) for r in model.restatements
+    ]
+    for line, (*_, before, after) in zip(found, model.restatements, strict=True):
+        assert (Decimal(line["amount_before"]), Decimal(line["amount_after"])) == (before or 0, after or 0)
 
 
 def assert_published(rooms: House, output: Path, model: Model) -> None:
