@@ -109,8 +109,6 @@ def remove_folder_if_empty(path: Path) -> None:
     """Removes a folder unless somebody keeps something in it; the removal is durable."""
     try:
         path.rmdir()
-    except FileNotFoundError:
-        return
     except OSError:
         return
     sync(path.parent)

@@ -323,6 +323,11 @@ class Ledger:
             self._set_meta("restatements_bytes", change.restatements_bytes)
         return batch
 
+    def compact(self) -> bool:
+        """Merges runs of the order index where there are many; True if there may be more to do. For idle times."""
+        with self.transaction():
+            return self.index.compact()
+
     def published(self, batch: int) -> None:
         """Everything of this batch is visible and durable: its list of effects is done with."""
         with self.transaction():

@@ -110,11 +110,6 @@ class OrderIndex:
         self.sweep()
         return True
 
-    def clear(self) -> None:
-        """Forgets everything, before a rebuild."""
-        self._sql.execute("DELETE FROM order_blocks")
-        self._sql.execute("DELETE FROM order_runs")
-
     def _relevant(self, run: int, size: int, hi: np.ndarray) -> Iterator[np.ndarray]:
         """The parts of a run in which keys with these `hi` can be."""
         if len(hi) * 8 > size / _BLOCK:

@@ -73,6 +73,8 @@ class Service:
             self._report(resume(self._house, drops, time.time_ns() // 1000), started)
         while not stop.is_set():
             self._drain(stop, patience_seconds=self._terms.patience_seconds if once else 0.0)
+            while not stop.is_set() and self._house.ledger.compact():
+                pass  # the order index, in idle time
             if once:
                 break
             stop.wait(self._terms.rescan_seconds)

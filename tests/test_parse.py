@@ -121,3 +121,12 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
 def test_a_drop_that_cannot_be_read_says_why(cause: str, data: bytes) -> None:
     """The reason in quarantine names what is wrong, for a person."""
     assert cause in parse([Piece(1, data, JUDGE)]).unreadable[1]
+
+
+def test_depth_is_a_records_own() -> None:
+    """A record at the limit of depth is kept in an envelope too, whichever splitter has to open that (a lone surrogate
+    makes it the strict one)."""
+    deep = b'{"order_id":"a","created_at":"2026-11-18","metadata":' + b"[" * 511 + b"]" * 511 + b"}"
+    other = b'{"order_id":"b","created_at":"2026-11-18","currency":"\\ud800"}'
+    parsed = parse([Piece(1, b'{"orders":[' + deep + b"," + other + b"]}", JUDGE)])
+    assert not parsed.unreadable and [row["order_id"] for row in rows(parsed)] == ["a", "b"]

@@ -35,7 +35,7 @@ def require_tool(name: str) -> str:
     if path is not None:
         return path
     reason = f"{name} is not installed: pip install {name}"
-    if os.environ.get("STRANDLINE_CI") == "1":
+    if os.environ.get("REQUIRE_TEST_TOOLS") == "1":
         pytest.fail(reason)
     return pytest.skip(reason)
 

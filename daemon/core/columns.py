@@ -23,7 +23,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
-QUOTE, BACKSLASH, NEWLINE, SPACE, MINUS, PLUS, DOT, COLON, ZERO = b'"\\\n -+.:0'
+QUOTE, BACKSLASH, SPACE, MINUS, PLUS, DOT, COLON, ZERO = b'"\\ -+.:0'
 _PADDING = 16  # bytes before and after a text, so that words around its ends can be read
 _WHOLE_DIGITS = 14  # DECIMAL(18,4) holds 14 digits before the point
 _SAFE_DOUBLE = 1e10  # up to here a double tells four decimals from five: its error × 10,000 stays below 0.024

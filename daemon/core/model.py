@@ -63,16 +63,6 @@ class DropOutcome(StrEnum):
     QUARANTINED = "quarantined"
 
 
-class OrderOutcome(StrEnum):
-    """What became of an accepted record; with the discards these add up to the records extracted."""
-
-    NEW = "new"
-    CORRECTED = "corrected"
-    UNCHANGED = "unchanged"
-    SUPERSEDED = "superseded"
-    BEFORE_SINCE = "before_since"
-
-
 @dataclass(frozen=True, slots=True)
 class Judge:
     """What a drop is judged by. The ledger keeps it, so that a rebuild judges alike years later."""

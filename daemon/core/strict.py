@@ -74,6 +74,7 @@ def read_record(raw: bytes, judge: Judge) -> Order | Reason:
     """One record, from its text. `order_id` is judged first, then `created_at`; no other field costs the order."""
     try:
         text = raw.decode()
+        check_depth(text)
         members = dict(_members(text))
     except (NotJson, UnicodeDecodeError):
         return Reason.MALFORMED_RECORD
@@ -97,7 +98,9 @@ class NotAnObject(Exception):
 def is_object(raw: bytes) -> bool:
     """Whether a line, by itself, is one complete JSON object."""
     try:
-        for _ in _members(raw.decode()):
+        text = raw.decode()
+        check_depth(text)
+        for _ in _members(text):
             pass
     except (NotJson, NotAnObject, UnicodeDecodeError):
         return False
@@ -193,7 +196,6 @@ def _lines(items: list[Any], faults: Counter[str]) -> Iterator[Line]:
 
 def _members(text: str) -> Iterator[tuple[str, tuple[Any, str]]]:
     """Each member of the object that `text` is, in order: key, value, and the value's own text."""
-    check_depth(text)
     position = _space(text, 0)
     if not text.startswith("{", position):
         whole(text)
