@@ -56,9 +56,45 @@ def test_variables_override_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert config.paths.inbox == tmp_path / "drops"
 
 
-def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
-    """Wherever the program is started."""
-    assert load(written(tmp_path, '[paths]\ninbox = "a/b"'), {}).paths.inbox == tmp_path / "a" / "b"
+@pytest.mark.parametrize(
+    ("section", "key", "text", "value"),
+    [
+        ("batch", "max_bytes", "1000", 1000),
+        ("batch", "max_bytes", "1.5KiB", 1536),
+        ("batch", "max_bytes", '"2 GB"', 2 * 10**9),
+        ("orders", "future_tolerance", "90", 90.0),
+        ("orders", "future_tolerance", "250ms", 0.25),
+        ("orders", "future_tolerance", "2w", 14 * 86_400.0),
+        ("batch", "max_drops", "7", 7),
+        ("watch", "rescan_seconds", "2", 2.0),
+        ("watch", "settle_seconds", "0", 0.0),
+        ("log", "level", "debug", "debug"),
+        ("log", "format", '"json"', "json"),
+        ("input", "records_path", "2026", "2026"),
+        ("engine", "workers", "3", 3),
+    ],
+)
+def test_values_are_read_as_their_setting_has_them(section: str, key: str, text: str, value: object) -> None:
+    """Numbers, sizes, durations, texts in quotes or without: each setting decides what its variable means."""
+    config = load(REPO / "config.toml", {f"STRANDLINE_{section}__{key}".upper(): text})
+    assert getattr(getattr(config, section), key) == value
+
+
+def test_a_variable_replaces_one_setting_only(tmp_path: Path) -> None:
+    """What the file says of the others stays."""
+    path = written(tmp_path, "[batch]\nmax_drops = 7\nlinger_seconds = 2")
+    batch = load(path, {"STRANDLINE_BATCH__MAX_DROPS": "8"}).batch
+    assert (batch.max_drops, batch.linger_seconds, batch.max_bytes) == (8, 2.0, Config().batch.max_bytes)
+
+
+def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the program is started; an absolute path stays as it is."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = written(tmp_path, f'[paths]\ninbox = "a/b"\noutput = "{tmp_path / "far"}"')
+    for named in (path, Path("../config.toml")):
+        paths = load(named, {}).paths
+        assert (paths.inbox, paths.output) == (tmp_path / "a" / "b", tmp_path / "far")
 
 
 @pytest.mark.parametrize(
@@ -75,8 +111,21 @@ def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
         ("batch = 3", {}, ["batch", "section"]),
         ("[batch", {}, ["TOML"]),
         ('[paths]\ninbox = "x"\noutput = "x/out"', {}, ["inbox", "output"]),
+        ('[paths]\ninbox = "out/x"\noutput = "out"', {}, ["inbox", "output"]),
+        ('[paths]\ninbox = "x"\noutput = "y/../x"', {}, ["inbox", "output"]),
+        ("[paths]\ninbox = 5", {}, ["inbox", "path"]),
+        ('[paths]\ninbox = ""', {"STRANDLINE_PATHS__INBOX": ""}, ["inbox", "path"]),
+        ("[batch]\nmax_drops = 1.5", {}, ["max_drops", "whole number"]),
+        ("[batch]\nmax_bytes = -1", {}, ["max_bytes", "more than 0"]),
+        ("[watch]\nsettle_seconds = -0.1", {}, ["settle_seconds", "0 or more"]),
+        ('[watch]\nrescan_seconds = "often"', {}, ["rescan_seconds", "number"]),
+        ('[watch]\nmode = "magic"', {}, ["mode", "auto", "native", "polling"]),
+        ('[http]\nenabled = "yes"', {}, ["enabled", "true or false"]),
+        ("[http]\nhost = 1", {}, ["host", "text"]),
         ("", {"STRANDLINE_NONSENSE": "1"}, ["STRANDLINE_NONSENSE", "PATHS"]),
         ("", {"STRANDLINE_BATCH__MAX": "1"}, ["max", "max_drops"]),
+        ("", {"STRANDLINE_BATCH": "1"}, ["STRANDLINE_BATCH", "<KEY>", "ENGINE"]),
+        ("", {"STRANDLINE_ORDERS__FUTURE_TOLERANCE": "a day"}, ["future_tolerance", "1d"]),
         ("", {"STRANDLINE_BATCH__MAX_DROPS": "many"}, ["max_drops", "whole number"]),
     ],
 )

@@ -1,13 +1,18 @@
-"""docs/INPUT.md is held against the code: every row of its table of bad input, by an example."""
+"""docs/INPUT.md is held against the code: every row of its table of bad input, by an example of each thing the row names."""
 
 from __future__ import annotations
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from daemon.core.model import Field, Judge, Reason
+from daemon.core.model import DropOutcome, Field, Judge, Reason
 from daemon.core.parse import Piece, parse
+from daemon.reading import Limits
+from tests.harness import apply_batch, house, tree
 from tests.strategies import RECEIVED_AT_US
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "INPUT.md"
@@ -22,64 +27,142 @@ ROWS = {
 }
 
 
-def with_field(field: str) -> bytes:
-    return b'[{"order_id":"a","created_at":"2026-11-18",' + field.encode() + b"}]"
+def record(fields: str) -> bytes:
+    return b'[{"order_id":"a","created_at":"2026-11-18",' + fields.encode() + b"}]"
+
+
+def identified(order_id: str) -> bytes:
+    return f'[{{"order_id":{order_id},"created_at":"2026-11-18"}}]'.encode()
+
+
+def created(created_at: str) -> bytes:
+    return f'[{{"order_id":"a","created_at":{created_at}}}]'.encode()
+
+
+def zstandard(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
 
 
 GOOD = b'{"order_id":"good","created_at":"2026-11-18"}\n'
+DEEP = b'{"order_id":"a","x":' + b"[" * 512 + b"]" * 512 + b"}"
+PACKED = gzip.compress(GOOD)
+SMALL = Limits(max_drop_bytes=100_000, max_expansion=20)
+
+# What is decided by the name or the compression: (name, content) of whole drops, judged under SMALL limits.
+DROPS = {
+    "another name, such as `orders.xml`": [("orders.xml", GOOD), ("orders.json.bz2", GOOD), ("orders", GOOD)],
+    "`users*.csv` and `products*.csv`, for now": [("users.csv", b"user_id\nu_1\n"), ("products_2.csv", b"sku\np_1\n")],
+    "`.gz` or `.zst` that is not compressed, or damaged": [
+        ("a.json.gz", GOOD), ("a.json.zst", GOOD), ("b.json.gz", PACKED[:-6] + b"XXXXXX"),
+    ],
+    "`.gz` or `.zst` that is cut short": [("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3])],
+    "decompression bomb": [("a.json.gz", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
+    "larger than `max_drop_bytes`": [("a.json", GOOD + b" " * 100_000)],
+    "compressed, under a name without `.gz` or `.zst`": [("a.json", PACKED)],
+}  # fmt: skip
+
+# What is decided by the content: the bytes of one drop.
 EXAMPLES = {
-    "empty file": b"\n",
-    "truncated document": b'{"data":[{"order_id":"a"},',
-    "damaged array": b'[\n{"order_id":"a"},\n{"order_id":"b"}\n]\ngarbage',
-    "HTML page": b"<!DOCTYPE html><p>502",
-    "UTF-16": '[{"order_id":"a"}]'.encode("utf-16"),
-    "`null`, or any one value that is no object and no array": b"null",
-    "API error object": b'{"error":"rate limit"}',
-    "no line is an object": b"1\n2\n",
-    "nested more than 512 levels": b'[{"order_id":"a","x":' + b"[" * 512 + b"]" * 512 + b"}]",
-    "line that is no JSON": GOOD + b'{"order_id":"a",}\n',
-    "line that is not UTF-8": GOOD + b'{"order_id":"\xff"}\n',
-    "record that is no object": b"[[1]]",
-    "no `order_id`, null or blank": b'[{"order_id":" "}]',
-    "`order_id` 1.5, true, a list, or too long": b'[{"order_id":1.5}]',
-    "no `created_at`, null or blank": b'[{"order_id":"a"}]',
-    "`created_at` 2026-02-30, or before 1970": b'[{"order_id":"a","created_at":"2026-02-30"}]',
-    "`created_at` far in the future": b'[{"order_id":"a","created_at":"2999-01-01"}]',
-    "`user_id` a list": with_field('"user_id":[1]'),
-    "`amount` NaN text, hex, with underscores, or out of range": with_field('"amount":"1_000"'),
-    "`currency` true": with_field('"currency":true'),
-    "`updated_at` far in the future": with_field('"updated_at":"2999-01-01"'),
-    "`items` a text": with_field('"items":"none"'),
-    "item that is no object": with_field('"items":[7]'),
-    "`sku` 1.5": with_field('"items":[{"sku":1.5}]'),
-    "`qty` true": with_field('"items":[{"qty":true}]'),
-    "`price` a text with a comma": with_field('"items":[{"price":"1,50"}]'),
-    "`metadata` over 65,535 bytes": with_field('"metadata":"' + "x" * 65_534 + '"'),
-    "lone surrogate in `currency`": with_field('"currency":"\\ud800"'),
-}
+    "empty file, or nothing but white space": [b"", b" \n\t\r\n", b"\xef\xbb\xbf"],
+    "truncated document": [b'{"data":[{"order_id":"a"},', b'[\n{"order_id":"a"},\n{"order_id":"b"}\n'],
+    "damaged array": [b'[\n{"order_id":"a"},\n{"order_id":"b"}\n]\ngarbage', b'[\n{"a":1}\n{"b":2}\n]'],
+    "HTML page": [b"<!DOCTYPE html><p>502", b"<html></html>"],
+    "UTF-16": [GOOD.decode().encode("utf-16"), GOOD.decode().encode("utf-16-le")],
+    "`null`, or any one value that is no object and no array": [b"null", b"7", b'"text"', b"true"],
+    "API error object": [b'{"error":"rate limit"}', b'{"data":null}'],
+    "no line is an object": [b"1\n2\n", b"order_id,created_at\na,2026-11-18\n"],
+    "no array at `records_path`": [b'{"data":[]}', b"[]", b'{"payload":{"orders":{}}}'],
+    "document that is not UTF-8": [b'[{"order_id":"\xff"}]'],
+    "record in a document, nested more than 512 levels": [b"[" + DEEP + b"]", b'{"data":[' + DEEP + b"]}"],
+    "line nested more than 512 levels": [GOOD + DEEP + b"\n"],
+    "line that is no JSON": [GOOD + b'{"order_id":"a",}\n', GOOD + b'{"order_id":NaN}\n', GOOD + b"oops\n"],
+    "line that is not UTF-8": [GOOD + b'{"order_id":"\xff"}\n'],
+    "record that is no object": [b"[[1]]", b"[null]", GOOD + b"7\n", b'[1]\n{"order_id":"a","created_at":"2026-11-18"}'],
+    "no `order_id`, null or blank": [b'[{"created_at":"2026-11-18"}]', identified("null"), identified('" \\t"')],
+    "`order_id` 1.5, true, a list, or too long": [
+        identified("1.5"), identified("true"), identified("[1]"), identified(f'"{"x" * 257}"'),
+    ],
+    "no `created_at`, null or blank": [b'[{"order_id":"a"}]', created("null"), created('" "')],
+    "`created_at` 2026-02-30, or before 1970": [created('"2026-02-30"'), created('"1969-12-31"'), created("-1")],
+    "`created_at` far in the future": [created('"2999-01-01"'), created("1e300")],
+    "`user_id` a list": [record('"user_id":[1]')],
+    "`amount` NaN text, hex, with underscores, or out of range": [
+        record(f'"amount":{amount}') for amount in ('"NaN"', '"0x10"', '"1_000"', "1e14", "-1e14", "1e999999999")
+    ],
+    "`currency` true": [record('"currency":true')],
+    "`updated_at` far in the future": [record('"updated_at":"2999-01-01"')],
+    "`items` a text": [record('"items":"none"')],
+    "item that is no object": [record('"items":[7]'), record('"items":[null]')],
+    "`sku` 1.5": [record('"items":[{"sku":1.5}]')],
+    "`qty` true": [record('"items":[{"qty":true}]')],
+    "`price` a text with a comma": [record('"items":[{"price":"1,50"}]')],
+    "`metadata` over 65,535 bytes": [record('"metadata":"' + "x" * 65_534 + '"')],
+    "lone surrogate in `currency`": [record('"currency":"\\ud800"')],
+}  # fmt: skip
+NEIGHBOURS = {"line nested more than 512 levels", "line that is no JSON", "line that is not UTF-8"}
 
 
 def test_every_row_has_an_example() -> None:
-    """Neither a row without an example nor an example without a row."""
-    assert EXAMPLES.keys() == ROWS.keys()
+    """Neither a row without an example nor an example without a row, nor one row twice."""
+    assert EXAMPLES.keys() | DROPS.keys() == ROWS.keys()
+    assert len(ROWS) == sum(line.startswith("|") for line in TABLE.splitlines()) - 2
 
 
 @pytest.mark.parametrize("strict_only", [False, True])
-@pytest.mark.parametrize("row", EXAMPLES)
-def test_bad_input_gets_what_the_table_says(row: str, strict_only: bool) -> None:
+@pytest.mark.parametrize(("row", "data"), [(row, data) for row, examples in EXAMPLES.items() for data in examples])
+def test_bad_input_gets_what_the_table_says(row: str, data: bytes, strict_only: bool) -> None:
     """Each example gets the documented outcome, in either lane, and costs nothing else."""
     kind, what = ROWS[row]
-    parsed = parse([Piece(1, EXAMPLES[row], JUDGE)], strict_only=strict_only)
+    judge = replace(JUDGE, records_path="payload.orders") if "records_path" in row else JUDGE
+    parsed = parse([Piece(1, data, judge)], strict_only=strict_only)
     if kind == "quarantine":
         assert what in parsed.unreadable[1]
+        assert not parsed.orders.num_rows and not parsed.discards and not parsed.tallies
     elif kind == "discard":
         assert [str(discard.reason) for discard in parsed.discards] == [what]
+        assert parsed.orders.num_rows == parsed.tallies[1].extracted - 1
+        assert row not in NEIGHBOURS or parsed.orders["order_id"].to_pylist() == ["good"]
     else:
         assert kind == "fault" and dict(parsed.tallies[1].faults) == {what: 1}
-        assert parsed.orders.num_rows == 1
+        assert parsed.orders.num_rows == 1 and not parsed.discards
+
+
+@pytest.mark.parametrize(("row", "drop"), [(row, drop) for row, drops in DROPS.items() for drop in drops])
+def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[str, bytes]) -> None:
+    """A drop that its name, size or compression condemns lies whole in quarantine, with the documented reason."""
+    kind, what = ROWS[row]
+    with house(tmp_path) as rooms:
+        limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
+        (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US).results
+    assert kind == "quarantine" and result.outcome is DropOutcome.QUARANTINED
+    assert result.reason is not None and what in result.reason
+    quarantine = tmp_path / "output" / "quarantine"
+    (whole,) = [name for name in tree(quarantine) if not name.endswith(".reason.json")]
+    assert (quarantine / whole).read_bytes() == drop[1]
+    assert what in (quarantine / f"{whole}.reason.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["A.JSON", "a.jsonl", "a.ndjson", "a.json.gz", "a.JSONL.GZ", "a.ndjson.zst"])
+def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
+    """Every form of name that the page allows is applied, in either case."""
+    pack = {".gz": gzip.compress, "zst": zstandard}.get(name.lower()[-3:], bytes)
+    with house(tmp_path) as rooms:
+        (result,) = apply_batch(rooms, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
+    assert result.outcome is DropOutcome.APPLIED
 
 
 def test_every_reason_and_fault_is_in_the_table() -> None:
     """What the code can say, the page says; and the reverse."""
     assert {what for kind, what in ROWS.values() if kind == "discard"} == {str(reason) for reason in Reason}
     assert {what for kind, what in ROWS.values() if kind == "fault"} == {str(field) for field in Field}
+
+
+def test_every_field_has_a_rule() -> None:
+    """The table of fields names every field that can be at fault, and both that can cost the order."""
+    rules = DOCS.read_text(encoding="utf-8").split("## Records")[1].split("\n## ")[0]
+    lines = [line for line in rules.splitlines() if line.startswith("|")]
+    for field in [*map(str, Field), "order_id", "created_at"]:
+        assert any(f"`{field}`" in line for line in lines), field
