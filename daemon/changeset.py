@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from .tasks import Rewritten
 RESTATEMENTS = "restatements.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Decided:
     """What the batch's records mean. Arrays by winner: the versions that are later than all others, sorted by date,
     time and id."""
@@ -37,13 +38,31 @@ class Decided:
     known: Bools  # published before
     old_date: np.ndarray  # where a known order lives now
 
-    @property
+    @cached_property
     def new_date(self) -> np.ndarray:
         return self.entries["date"]
 
-    @property
+    @cached_property
     def moved(self) -> Bools:
         return self.known & (self.old_date != self.new_date)
+
+    @cached_property
+    def leavers(self) -> Ints:
+        """The winners that leave a date for another, by the date that they leave."""
+        moved = np.flatnonzero(self.moved)
+        return moved[np.argsort(self.old_date[moved], kind="stable")]
+
+    @cached_property
+    def losing_date(self) -> Ints:
+        """The date that each leaver leaves."""
+        return self.old_date[self.leavers]
+
+    def drops_changing(self, day: int, unchanged: Bools) -> list[int]:
+        """The drops whose winners change a date by coming, being other than before, or leaving. `unchanged`: by winner that
+        lives there."""
+        here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
+        gone = self.leavers[slice(*np.searchsorted(self.losing_date, [day, day + 1]))]
+        return np.union1d(self.entries["drop"][here][~unchanged], self.entries["drop"][gone]).tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,7 @@ def commit_of(
     changed = [one for one in rewritten if one.merged and one.merged.fact is not None]
     kept = [one for one in changed if one.staged]
     removed = [one.day for one in changed if not one.staged]
-    losing = set(np.unique(decided.old_date[decided.moved]).tolist())
+    losing = set(decided.losing_date.tolist())
     log = "".join(
         _restatement(one, before.batch, decided) for one in changed if one.merged and one.merged.before.orders
     )
@@ -99,26 +118,29 @@ def commit_of(
     )
 
 
-def first_of_each_content(drops: Sequence[Drop]) -> dict[bytes, Drop]:
-    """The drops that must be read: of equal contents in one batch the first; known duplicates not at all."""
-    firsts: dict[bytes, Drop] = {}
+def first_of_each_content(drops: Sequence[Drop]) -> dict[tuple[bytes, str], Drop]:
+    """The drops that must be read: of equal contents in one batch, read in the same way, the first; known duplicates not at
+    all."""
+    firsts: dict[tuple[bytes, str], Drop] = {}
     for drop in drops:
         if drop.duplicate_of is None:
-            firsts.setdefault(drop.sha256, drop)
+            firsts.setdefault(_content(drop), drop)
     return firsts
+
+
+def _content(drop: Drop) -> tuple[bytes, str]:
+    return drop.sha256, raw.read_as(drop.name)
 
 
 def _results(drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts]) -> list[DropResult]:
     firsts = first_of_each_content(drops)
     results = []
     for drop in drops:
-        first = firsts.get(drop.sha256, drop)
+        first = firsts.get(_content(drop), drop)
         reason = parsed.unreadable.get(first.seq)
         if drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
-        elif (
-            reason is not None
-        ):  # a drop that cannot be read makes no duplicates: each waits in quarantine to be retried
+        elif reason is not None:  # what cannot be read makes no duplicates: each waits in quarantine to be retried
             results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
         elif drop is not first:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
@@ -191,10 +213,9 @@ def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
 
 def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
     assert one.merged
-    touching = (decided.new_date == one.day) | (decided.moved & (decided.old_date == one.day))
     content = {
         "date": iso_date(one.day),
-        "cause": {"batch": batch, "drops": np.unique(decided.entries["drop"][touching]).tolist()},
+        "cause": {"batch": batch, "drops": decided.drops_changing(one.day, one.merged.unchanged)},
         "orders_before": one.merged.before.orders,
         "orders_after": one.merged.after.orders,
         "amount_before": one.merged.before.amount_text,

@@ -1,6 +1,7 @@
 """Commands, wiring, exit codes. The only room that builds the others. Nothing heavy is imported before it is needed.
 
-Exit codes: 0 done; 1 done, but something was quarantined or left; 2 usage or configuration; 3 the environment failed.
+Exit codes: 0 done; 1 done, but something was quarantined or left (also by an early stop); 2 usage or configuration;
+3 the environment failed.
 """
 
 from __future__ import annotations
@@ -58,6 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"a worker process died ({error}), most likely for want of memory. Nothing is lost: give it more memory or fewer "
             "[engine] workers, and start again",
         )
+    except Exception as error:
+        import logging
+        import traceback
+
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        logging.getLogger("strandline").debug("unforeseen error", exc_info=error)
+        return _fail(
+            ENVIRONMENT,
+            f"something happened that nobody foresaw: {type(error).__name__} in {frame.name} "
+            f'({Path(frame.filename).name}, line {frame.lineno}; [log] level = "debug" shows more). Nothing is lost: what was '
+            "archived is applied at the next start. Please report it",
+        )
     except KeyboardInterrupt:
         return _fail(DONE_BUT, "interrupted; what was archived is applied at the next start")
 
@@ -92,6 +105,7 @@ def _fail(code: int, message: str) -> int:
 
 def _run(config: Config, *, once: bool) -> int:
     """Builds the rooms and lets the service work in them."""
+    stop = _stop_on_signals()
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import ExitStack, closing
 
@@ -112,7 +126,6 @@ def _run(config: Config, *, once: bool) -> int:
     from .store import Store
 
     set_up(config.log.level, config.log.format)
-    stop = _stop_on_signals()
     inbox_path, output = config.paths.inbox, config.paths.output.resolve()
     with ExitStack() as stack:
         stack.enter_context(closing(Lock(output / "state" / "lock")))
@@ -133,6 +146,7 @@ def _run(config: Config, *, once: bool) -> int:
             rewriting=rewriting,
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
+            stopped=stop.is_set,
         )
         tolerance = int(config.orders.future_tolerance * 1_000_000)
         backoff = config.retry.backoff
@@ -149,12 +163,13 @@ def _run(config: Config, *, once: bool) -> int:
         service = Service(house, Inbox(inbox_path, config.watch.settle_seconds, backoff), terms, Reporter())
         summary = service.run(uncommitted, once=once, stop=stop)
         log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
-                                     "quarantined": summary.quarantined, "left": summary.left})  # fmt: skip
+                                     "quarantined": summary.quarantined, "left": summary.left,
+                                     "stopped": summary.stopped})  # fmt: skip
         return _exit_code(summary, once=once)
 
 
 def _exit_code(summary: Summary, *, once: bool) -> int:
-    return DONE_BUT if once and (summary.quarantined or summary.left) else DONE
+    return DONE_BUT if once and (summary.quarantined or summary.left or summary.stopped) else DONE
 
 
 def _stop_on_signals() -> Event:

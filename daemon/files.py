@@ -86,9 +86,15 @@ def write_unsynced(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def append_at(path: Path, offset: int, content: bytes) -> None:
-    """Makes a file end with `content` from `offset` on, whatever an earlier try left there. Idempotent and durable."""
+def continue_at(path: Path, offset: int, content: bytes) -> None:
+    """Makes a file end with `content`, from `offset` on, whatever an earlier try left there; where somebody shortened the
+    file, at its end. Idempotent and durable."""
     with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size < offset:
+            offset = size
+            if os.pread(descriptor, len(content), max(size - len(content), 0)) == content:
+                offset = size - len(content)
         os.ftruncate(descriptor, offset)
         os.pwrite(descriptor, content, offset)
         os.fsync(descriptor)

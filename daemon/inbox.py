@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,15 +57,17 @@ class Inbox:
         self._seen: dict[str, tuple[Arrival, float]] = {}
         self._tries: dict[str, tuple[Arrival, int, float]] = {}
         self._strange: set[str] = set()
+        self._put_off: dict[str, tuple[Arrival, int, float]] = {}
 
     def look(self, now: float) -> Look:
         """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes."""
         arrivals, strange = self._scan()
         self._seen = {a.name: self._first_seen(a, now) for a in arrivals}
         self._tries = {name: tried for name, tried in self._tries.items() if name in self._seen}
+        self._put_off = {a.name: off for a in arrivals if (off := self._put_off.get(a.name)) and off[0] == a}
         look = Look([], [], [], strange)
         for arrival in arrivals:
-            if not self._is_still(arrival, now) or _is_held(arrival.path):
+            if self._is_put_off(arrival, now) or not self._is_still(arrival, now) or _is_held(arrival.path):
                 look.waiting.append(arrival.name)
             elif (wait := self._wait_for_its_end(arrival, now)) is not None:
                 look.waiting.append(arrival.name)
@@ -74,6 +77,15 @@ class Inbox:
                 look.settled.append(arrival)
         look.settled.sort(key=lambda a: (a.mtime_ns, os.fsencode(a.name)))
         return look
+
+    def put_off(self, arrival: Arrival, now: float) -> None:
+        """Lets a settled drop that could not be taken wait, longer each time, unless it changes."""
+        known, tries, _ = self._put_off.get(arrival.name, (arrival, 0, now))
+        tries = tries + 1 if known == arrival else 1
+        self._put_off[arrival.name] = (arrival, tries, now + self._unfinished.delay_seconds(tries))
+
+    def _is_put_off(self, arrival: Arrival, now: float) -> bool:
+        return arrival.name in self._put_off and now < self._put_off[arrival.name][2]
 
     def _scan(self) -> tuple[list[Arrival], list[str]]:
         arrivals, strange = [], []
@@ -144,6 +156,8 @@ def _is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
+        # A writer who comes while we hold the lease has the kernel signal us; by default with SIGIO, which ends a process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return False

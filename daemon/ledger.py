@@ -210,17 +210,18 @@ class Ledger:
 
     @property
     def last_seq(self) -> int:
-        """The largest sequence number given so far; 0 before the first drop."""
-        return int(self._sql.execute("SELECT coalesce(max(seq), 0) FROM drops").fetchone()[0])
+        """The largest sequence number that was given or skipped so far; 0 before the first drop."""
+        given = int(self._sql.execute("SELECT coalesce(max(seq), 0) FROM drops").fetchone()[0])
+        return max(given, self._meta("skipped_to") or 0)
 
     @property
     def next_batch(self) -> int:
         return int(self._sql.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
-    def applied_drop(self, sha256: bytes) -> int | None:
-        """The drop of this content that was applied before, if any."""
-        row = self._sql.execute("SELECT seq FROM drops WHERE sha256 = ? AND outcome = 'applied' LIMIT 1", (sha256,))
-        return next((int(seq) for (seq,) in row), None)
+    def applied(self, sha256: bytes) -> list[tuple[int, str]]:
+        """Number and name of the drops of this content that were applied before."""
+        query = "SELECT seq, name FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+        return self._sql.execute(query, (sha256,)).fetchall()
 
     def knows(self, seq: int) -> bool:
         return self._sql.execute("SELECT 1 FROM drops WHERE seq = ?", (seq,)).fetchone() is not None
@@ -293,8 +294,8 @@ class Ledger:
                 ),
             )  # fmt: skip
 
-    def commit(self, change: Commit) -> int:
-        """Makes a batch true, in one transaction; returns its number. What is left is to make it visible."""
+    def commit(self, change: Commit) -> None:
+        """Makes a batch true, in one transaction. What is left is to make it visible."""
         with self.transaction():
             batch = self.next_batch
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (batch, change.committed_at))
@@ -321,7 +322,11 @@ class Ledger:
             )
             self._set_meta("hwm", change.hwm)
             self._set_meta("restatements_bytes", change.restatements_bytes)
-        return batch
+
+    def skip_to(self, seq: int) -> None:
+        """Lets the next drop have a number above `seq`, which something in raw/ bears that is no drop of ours."""
+        with self.transaction():
+            self._set_meta("skipped_to", seq)
 
     def compact(self) -> bool:
         """Merges runs of the order index where there are many; True if there may be more to do. For idle times."""

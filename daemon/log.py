@@ -76,8 +76,8 @@ class Reporter:
     def waiting(self, name: str, attempt: int) -> None:
         log.warning("drop ends unfinished, waiting", extra={"operation": "read_drop", "file": name, "attempt": attempt})
 
-    def refused(self, what: str) -> None:
-        log.warning("drop could not be archived yet, it stays in the inbox", extra={"cause": what})
+    def refused(self, name: str, cause: str) -> None:
+        log.warning("drop could not be taken yet, it stays in the inbox", extra={"file": name, "cause": cause})
 
     def strange(self, name: str) -> None:
         log.warning("link or special file in the inbox, never opened, left alone", extra={"file": name})

@@ -16,8 +16,9 @@ What each step returns is a value; nothing here counts, logs or measures: `Batch
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ import pyarrow as pa
 from . import files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, first_of_each_content
 from .core.columns import Ints
+from .core.errors import Stopped
 from .core.merge import sorted_places
 from .core.model import Discard, Judge, Parsed
 from .core.scalars import compact_json
@@ -57,6 +59,15 @@ class House:
     rewriting: Executor
     background: Executor
     progress: Progress = silent
+    stopped: Callable[[], bool] = tasks.never
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that could not be taken out of the inbox, and why."""
+
+    name: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +100,34 @@ class BatchOutcome:
 # ----------------------------------------------------------------------------------------------------------- the story
 
 
-def take(house: House, arrivals: Sequence[Arrival], judge: Judge, now: int) -> tuple[BatchOutcome | None, list[str]]:
-    """One batch of settled files, steps 1 to 7. Also names the files that could not be copied, with the cause: they stay.
+def take(
+    house: House, arrivals: Sequence[Arrival], judge: Judge, now: int
+) -> tuple[BatchOutcome | None, list[Refused]]:
+    """One batch of settled files, steps 1 to 7. Also names the files that could not be taken, with the cause: they stay.
 
     Workers read the copies while these become durable; nothing is decided before they are.
     """
-    copies, refused = _copy(house, arrivals, judge)
-    drops = [_drop(house.ledger, copy.stored, judge) for copy in copies]
+    copies: list[raw.Copy] = []
+    try:
+        refused = _copy(house, arrivals, judge, copies)
+        drops = [_drop(house.ledger, copy.stored, judge) for copy in copies]
+        to_read = list(first_of_each_content(drops).values())
+        with house.reader.begin(to_read, {copy.stored.seq: copy.temporary for copy in copies}) as reading:
+            files.sync_many(copy.temporary for copy in copies)
+            parsed = reading.result(house.progress, house.stopped)
+    except BaseException:
+        house.raw.give_back(copies)
+        raise
     if not drops:
         return None, refused
-    to_read = list(first_of_each_content(drops).values())
-    with house.reader.begin(to_read, {copy.stored.seq: copy.temporary for copy in copies}) as reading:
-        files.sync_many(copy.temporary for copy in copies)
-        parsed = reading.result(house.progress)
     _archive(house, copies, drops)
     return _apply(house, drops, parsed, now), refused
 
 
 def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
-    parsed = house.reader.read(list(first_of_each_content(drops).values()))
+    drops = [replace(drop, duplicate_of=applied_before(house.ledger, drop.sha256, drop.name)) for drop in drops]
+    parsed = house.reader.read(list(first_of_each_content(drops).values()), house.stopped)
     return _apply(house, drops, parsed, now)
 
 
@@ -141,30 +160,41 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
 # ----------------------------------------------------------------------------------------------------------- 1 archive
 
 
-def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge) -> tuple[list[raw.Copy], list[str]]:
-    copies: list[raw.Copy] = []
+def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[raw.Copy]) -> list[Refused]:
+    """Adds the copies to `copies`, so that the caller can give them back whatever happens."""
     refused = []
     first = house.ledger.last_seq + 1
     for arrival in arrivals:
+        if house.stopped():
+            raise Stopped("stopped while drops were being copied")
         try:
             copies.append(house.raw.copy(arrival.path, first + len(copies), judge.received_at))
-        except (FileNotFoundError, PermissionError, raw.Changed) as error:
-            refused.append(f"{arrival.name}: {error}")
-    return copies, refused
+            house.raw.hide(copies[-1])
+        except raw.Changed as error:
+            if copies and copies[-1].source.path == arrival.path:
+                house.raw.give_back([copies.pop()])
+            if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
+                refused.append(Refused(arrival.name, error.strerror or "unknown"))
+    return refused
 
 
 def _drop(ledger: Ledger, stored: raw.Stored, judge: Judge) -> Drop:
     """A drop as the ledger is to know it; of a content that was applied before, no second copy is kept."""
-    known = ledger.applied_drop(stored.sha256)
+    known = applied_before(ledger, stored.sha256, stored.name)
     return Drop(stored.seq, stored.name, None if known else stored.path, stored.sha256, stored.size_bytes, judge, known)
+
+
+def applied_before(ledger: Ledger, sha256: bytes, name: str) -> int | None:
+    """The applied drop of which this would be a duplicate: the same bytes, under a name that is read in the same way."""
+    same = (seq for seq, other in ledger.applied(sha256) if raw.read_as(other) == raw.read_as(name))
+    return next(same, None)
 
 
 def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) -> None:
     """Durable copies get their names, the ledger knows them, and only then do the inbox files go."""
     house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
     house.ledger.enter(drops)
-    for copy in copies:
-        house.raw.take_away(copy.source, copy.stored.seq)
+    house.raw.let_go(copies)
 
 
 # ----------------------------------------------------------------------------------------------------------- 3 affected
@@ -195,8 +225,8 @@ def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rew
 
     futures = [house.rewriting.submit(rewrite, group) for group in groups]
     rewritten: list[tasks.Rewritten] = []
-    for future in futures:
-        rewritten += future.result()
+    for group in tasks.results(futures, house.stopped):
+        rewritten += group
         house.progress("writing partitions", len(rewritten), len(changes))
     damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
     for change in damaged:
@@ -207,19 +237,21 @@ def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rew
 
 def _changes(ledger: Ledger, decided: Decided) -> list[tasks.PartitionChange]:
     """One change for each date that gains, keeps or loses a winner, by date."""
-    moved, new_date, old_date = decided.moved, decided.new_date, decided.old_date
-    days = np.union1d(new_date, old_date[moved])
-    first, stop = np.searchsorted(new_date, days, "left"), np.searchsorted(new_date, days, "right")
+    gaining, losing = decided.new_date, decided.losing_date
+    days = np.union1d(gaining, losing)
     published = ledger.partitions(days.tolist())
-    leavers = np.flatnonzero(moved)
-    ids = decided.orders["order_id"]
+    stays = decided.known & ~decided.moved
+    leaving = _texts(decided.orders["order_id"], decided.rows[decided.leavers])
     changes = []
-    for day, a, b in zip(days.tolist(), first.tolist(), stop.tolist(), strict=True):
-        leaving = leavers[old_date[leavers] == day] if len(leavers) else leavers
-        known = (decided.known & ~moved)[a:b]
+    for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
         sha256 = published[day].fact_sha256 if day in published else None
-        changes.append(tasks.PartitionChange(day, a, b, known, _texts(ids, decided.rows[leaving]), sha256))
+        changes.append(tasks.PartitionChange(day, a, b, stays[a:b], leaving.slice(c, d - c), sha256))
     return changes
+
+
+def _spans(dates: Ints, days: Ints) -> tuple[list[int], list[int]]:
+    """Where in sorted `dates` each of these days begins and ends."""
+    return np.searchsorted(dates, days, "left").tolist(), np.searchsorted(dates, days, "right").tolist()
 
 
 def _texts(column: pa.ChunkedArray, rows: Ints) -> pa.Array:

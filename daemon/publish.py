@@ -75,7 +75,7 @@ def _quarantine(output: Path, effect: Effect) -> None:
 
 
 def _append(output: Path, effect: Effect) -> None:
-    files.append_at(output / effect.target, effect.position or 0, (effect.text or "").encode())
+    files.continue_at(output / effect.target, effect.position or 0, (effect.text or "").encode())
 
 
 def _link(output: Path, effect: Effect) -> None:

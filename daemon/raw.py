@@ -3,14 +3,17 @@ quarantine. This room takes drops out of the inbox, and it alone removes anythin
 
     raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>      raw/orders_raw.json -> the newest applied uncompressed orders drop
 
-A copy is written under a temporary name, hashed, compared with its source, fsynced, renamed. Only when the ledger knows it
-does the inbox file go, and only if it still is what was copied. A crash in between leaves a raw file that the ledger does
-not know (adopted at start-up) or an inbox file whose content is known (a duplicate).
+A copy is written under a temporary name, hashed, compared with its source, fsynced. Its inbox file then gets a hidden name
+(which keeps the old one and the drop's number), the copy its final one; and once the ledger knows the copy, the hidden file
+goes, if it still is what was copied. Start-up finds hidden files: those of known drops go, all others get their names back.
+So however a crash falls, a drop is taken once.
 """
 
 from __future__ import annotations
 
+import errno
 import gzip
+import itertools
 import os
 import re
 import sys
@@ -26,16 +29,19 @@ from .core.errors import Unreadable
 
 _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
-_HIDDEN = ".strandline-"
+_HIDDEN = re.compile(r"\.strandline-([0-9]{1,18})-(.+)", re.DOTALL)
+_HIDDEN_NAME_BYTES = 220
 _STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 LINK = "raw/orders_raw.json"
 ORDERS_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
 NAMES_READ = "Orders come as *.json, *.jsonl or *.ndjson, each also with .gz or .zst"
 
 
 class Changed(OSError):
-    """A file in the inbox is no regular file any more, or changed while it was copied. It is looked at again later."""
+    """A file in the inbox cannot be opened or renamed, is no regular file any more, or changed while it was copied. It stays
+    where it is, and is looked at again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,22 @@ class Copy:
     temporary: Path
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """An inbox file, open. What goes wrong with opening it is its own matter (Changed), not the machine's, unless this
+    process or the machine has no more descriptors."""
+    try:
+        descriptor = files.open_regular(path)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+            raise
+        raise Changed(error.errno or errno.EINVAL, error.strerror or str(error), str(path)) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class RawLayer:
     """The folder raw/ under an output folder; `staging` lies on the same file system."""
 
@@ -86,19 +108,16 @@ class RawLayer:
     def copy(self, path: Path, seq: int, received_at: int) -> Copy:
         """Copies an inbox file to a temporary place. Changed where its writer was not done after all."""
         temporary = self._staging / f"drop-{seq}.part"
-        descriptor = files.open_regular(path)
-        try:
+        with _opened(path) as descriptor:
             before = os.fstat(descriptor)
             source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
             sha256, size = files.copy_unsynced(descriptor, temporary)
-        finally:
-            os.close(descriptor)
         name = printable(path.name)
         target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
         copy = Copy(Stored(seq, name, target, sha256, size), source, temporary)
         if size != source.size_bytes or not source.is_still(path):
             files.unlink(temporary)
-            raise Changed(f"{path} changed while it was being copied")
+            raise Changed(errno.EAGAIN, "it changed while it was being copied", str(path))
         return copy
 
     def place(self, copies: Sequence[Copy]) -> None:
@@ -110,26 +129,44 @@ class RawLayer:
             files.move(copy.temporary, self._output / copy.stored.path)
         files.sync_many(folders)
 
-    def take_away(self, source: Source, seq: int) -> bool:
-        """Removes an inbox file that is archived. If it was changed meanwhile, it goes back as a new drop (False)."""
-        hidden = source.path.with_name(f"{_HIDDEN}{seq}")
+    def hide(self, copy: Copy) -> None:
+        """Takes the inbox file of a copy out of sight. Changed where it is not what was copied any more, or cannot be renamed
+        (a read-only inbox, another user's file in a sticky folder); then it stays."""
+        hidden = hidden_path(copy)
         try:
-            os.rename(source.path, hidden)
-        except FileNotFoundError:
-            return True
-        if source.is_still(hidden):
-            files.unlink(hidden)
-            return True
-        put_back(hidden, source.path)
-        return False
+            os.rename(copy.source.path, hidden)
+        except OSError as error:
+            raise Changed(
+                error.errno, f"it cannot be taken out of the inbox: {error.strerror}", str(copy.source.path)
+            ) from error
+        if not copy.source.is_still(hidden):
+            put_back(hidden, copy.source.path.name)
+            raise Changed(errno.EAGAIN, "it changed while it was being copied", str(copy.source.path))
 
-    def left_hidden(self, inbox: Path) -> list[tuple[Path, int]]:
-        """Inbox files that a crash left between renaming and unlinking, with the number of their drop."""
+    def give_back(self, copies: Sequence[Copy]) -> None:
+        """Undoes `hide` and `copy`, as far as they got: for a batch that is given up before anything of it is archived."""
+        for copy in copies:
+            if hidden_path(copy).exists():
+                put_back(hidden_path(copy), copy.source.path.name)
+            files.unlink(copy.temporary)
+
+    def let_go(self, copies: Sequence[Copy]) -> None:
+        """Removes hidden inbox files, now that the ledger knows their drops. One that was written to after all goes back:
+        its writer held it open all the time, and what it holds now is a new drop."""
+        for copy in copies:
+            if copy.source.is_still(hidden_path(copy)):
+                files.unlink(hidden_path(copy))
+            else:
+                put_back(hidden_path(copy), copy.source.path.name)
+
+    def left_hidden(self, inbox: Path) -> list[tuple[Path, int, str]]:
+        """Inbox files that an earlier run left hidden: where, the number of their drop, and their name before."""
         found = []
-        for entry in os.scandir(inbox):
-            number = entry.name.removeprefix(_HIDDEN)
-            if entry.name.startswith(_HIDDEN) and number.isdigit() and entry.is_file(follow_symlinks=False):
-                found.append((Path(entry.path), int(number)))
+        with os.scandir(inbox) as entries:
+            for entry in entries:
+                match = _HIDDEN.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    found.append((Path(entry.path), int(match[1]), match[2]))
         return found
 
     def stored(self) -> Iterator[tuple[int, list[Stored]]]:
@@ -152,32 +189,44 @@ def link_text(raw: str) -> str:
     return os.path.relpath(raw, os.path.dirname(LINK))
 
 
-def put_back(hidden: Path, path: Path) -> None:
-    """Gives a hidden inbox file its name back, or a name beside it where a new drop has taken that."""
-    candidate, number = path, 1
-    while True:
+def hidden_path(copy: Copy) -> Path:
+    """Where the inbox file of a copy lies while it is being archived."""
+    path = copy.source.path
+    return path.with_name(f".strandline-{copy.stored.seq}-{_last_bytes(path.name, _HIDDEN_NAME_BYTES)}")
+
+
+def put_back(hidden: Path, name: str) -> None:
+    """Gives a hidden inbox file its name back, or one like it where a new drop has taken that."""
+    for number in itertools.count():
+        candidate = hidden.with_name(f"{number}-{_last_bytes(name, _HIDDEN_NAME_BYTES)}" if number else name)
         try:
             os.link(hidden, candidate)  # unlike rename, never replaces what is there
         except FileExistsError:
-            candidate, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
             continue
-        except PermissionError:  # a file system without hard links
+        except FileNotFoundError:  # somebody has cleaned up
+            return
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS or candidate.exists():
+                raise
             os.rename(hidden, candidate)
             return
         os.unlink(hidden)
         return
 
 
-def printable(name: str) -> str:
-    """A file name as text: bytes that are no UTF-8, controls and `%` are percent-encoded."""
+def _last_bytes(name: str, limit: int) -> str:
+    """A name, or so much of its end as fits; the suffix says how to read it."""
     encoded = os.fsencode(name)
-    text = encoded.decode(errors="surrogateescape")
-    return "".join(
-        f"%{ord(c) & 0xFF:02X}"
-        if c == "%" or (not c.isprintable() and ord(c) < 0x100) or "\udc80" <= c <= "\udcff"
-        else c
-        for c in text
-    )
+    return name if len(encoded) <= limit else os.fsdecode(encoded[-limit:].lstrip(b"."))
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8, what cannot be printed, and `%` are percent-encoded, byte by byte."""
+    return "".join(c if c.isprintable() and c != "%" else _percent(os.fsencode(c)) for c in name)
+
+
+def _percent(content: bytes) -> str:
+    return "".join(f"%{byte:02X}" for byte in content)
 
 
 def shortened(name: str) -> str:
@@ -195,6 +244,13 @@ def date_of(instant: int) -> str:
 def holds_orders(name: str) -> bool:
     """Whether a drop of this name holds orders. What kind of document it is, its content says."""
     return name.lower().endswith(ORDERS_SUFFIXES)
+
+
+def read_as(name: str) -> str:
+    """How a drop of this name is read: `orders`, with `.gz` or `.zst` if compressed; empty if not at all. Equal bytes read in
+    the same way are the same drop again."""
+    packed = next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
+    return f"orders{packed}" if holds_orders(name) else ""
 
 
 def is_compressed(name: str) -> bool:

@@ -6,7 +6,7 @@ it was divided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +31,11 @@ class Limits:
     max_expansion: int
 
 
+NO_LIMITS = Limits(
+    1 << 62, 1 << 62
+)  # for what was applied once: settings that were lowered since do not judge it again
+
+
 @dataclass(frozen=True)
 class Reader:
     """Where raw copies lie, where compressed ones are unpacked for a moment, and what reads them in parallel."""
@@ -40,10 +45,14 @@ class Reader:
     limits: Limits
     executor: Executor
 
-    def read(self, drops: Sequence[Drop]) -> Parsed:
+    def without_limits(self) -> Reader:
+        """The same, for drops that were accepted before."""
+        return replace(self, limits=NO_LIMITS)
+
+    def read(self, drops: Sequence[Drop], stopped: Callable[[], bool] = tasks.never) -> Parsed:
         """What the records of these archived drops say."""
         with self.begin(drops, {drop.seq: self.output / (drop.raw or "") for drop in drops}) as reading:
-            return reading.result()
+            return reading.result(stopped=stopped)
 
     @contextmanager
     def begin(self, drops: Sequence[Drop], places: Mapping[int, Path]) -> Iterator[Reading]:
@@ -60,7 +69,7 @@ class Reader:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
             executor = self.executor if len(groups) > 1 else tasks.Inline()
-            yield Reading(groups, [executor.submit(tasks.read, group) for group in groups], unreadable)
+            yield Reading(executor, groups, [executor.submit(tasks.read, group) for group in groups], unreadable)
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
@@ -71,24 +80,26 @@ class Reader:
 class Reading:
     """Read tasks under way."""
 
+    executor: Executor
     groups: Sequence[Sequence[tasks.Span]]
-    futures: Sequence[Future[Parsed | None]]
+    futures: Sequence[Future[list[Parsed] | None]]
     unreadable: dict[int, str]
 
-    def result(self, progress: Progress = silent) -> Parsed:
+    def result(self, progress: Progress = silent, stopped: Callable[[], bool] = tasks.never) -> Parsed:
         """Waits, and puts the answers together. A drop with a wrong cut is read again as a whole."""
         sizes = [sum(span.stop - span.start for span in group) for group in self.groups]
-        parts: list[Parsed | None] = []
-        for future, done in zip(self.futures, accumulate(sizes), strict=True):
-            parts.append(future.result())
+        answers: list[list[Parsed] | None] = []
+        for answer, done in zip(tasks.results(self.futures, stopped), accumulate(sizes), strict=True):
+            answers.append(answer)
             progress("reading", done, sum(sizes))
-        miscut = {group[0].drop: group[0] for group, part in zip(self.groups, parts, strict=True) if part is None}
-        good = [p for g, p in zip(self.groups, parts, strict=True) if p is not None and g[0].drop not in miscut]
-        for span in miscut.values():
-            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
-            part = tasks.read([whole])
-            assert part is not None, "a whole drop has no cut to be wrong"
-            good.append(part)
+        miscut = {group[0].drop: group[0] for group, answer in zip(self.groups, answers, strict=True) if answer is None}
+        good = [
+            part for group, answer in zip(self.groups, answers, strict=True)
+            if group[0].drop not in miscut for part in answer or []
+        ]  # fmt: skip
+        again = [replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE) for span in miscut.values()]
+        for answer in tasks.results([self.executor.submit(tasks.read, [span]) for span in again], stopped):
+            good += answer or []
         return _joined(good, dict(self.unreadable))
 
 
@@ -119,6 +130,7 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
         tables.append(orders)
         discards += found
         unreadable |= part.unreadable
+    assert not unreadable.keys() & tallies.keys(), "a drop is read or not read as a whole"
     return Parsed(concat_orders(tables), discards, tallies, unreadable)
 
 

@@ -3,6 +3,10 @@ those drops are read again, each judged as it was judged then; the result is the
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,31 +15,38 @@ from .core.errors import Corruption
 from .core.facts import flatten, items_of
 from .core.merge import sorted_places
 from .core.versions import entries_of
-from .ledger import Ledger
+from .ledger import Drop, Ledger
 from .reading import Reader
 from .store import FACT_FILE, ITEMS_FILE, Store, encode, folder_name, iso_date
 
 
 def partition_from_raw(ledger: Ledger, reader: Reader, store: Store, day: int) -> None:
-    """Puts the files of one published date back as the ledger says they are. Corruption where raw cannot give them."""
+    """Puts the files of one published date back as the ledger says they are. Corruption where raw cannot give them; then
+    nothing is touched."""
     fact = fact_from_raw(ledger, reader, day)
     folder = store.curated / folder_name(day)
-    files.make_folder(folder)
-    for name, table in ((FACT_FILE, fact), (ITEMS_FILE, items_of(fact))):
-        files.write(folder / name, encode(table).to_pybytes())
+    fact_bytes, items_bytes = encode(fact).to_pybytes(), encode(items_of(fact)).to_pybytes()
     expected = ledger.partitions([day])[day]
-    if files.sha256_of(folder / FACT_FILE) != expected.fact_sha256:
+    if (_sha256(fact_bytes), _sha256(items_bytes)) != (expected.fact_sha256, expected.items_sha256):
         raise Corruption(
-            f"{folder / FACT_FILE} was made anew from raw, and still is not what the ledger says. "
+            f"{folder} was made anew from raw, and is not what the ledger says; nothing was touched. "
             "Make everything anew with `strandline rebuild`"
         )
+    files.make_folder(folder)
+    files.write(folder / FACT_FILE, fact_bytes)
+    files.write(folder / ITEMS_FILE, items_bytes)
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
     """The FACT table of a date as the index and the raw copies give it."""
     wanted = ledger.index.of_date(day)
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
-    parsed = reader.read(drops)
+    _refuse_damaged(reader.output, drops)
+    parsed = reader.without_limits().read(drops)
     if parsed.unreadable:
         seq, reason = next(iter(parsed.unreadable.items()))
         raise Corruption(f"drop {seq}, which {iso_date(day)} needs, cannot be read from raw any more: {reason}")
@@ -43,6 +54,16 @@ def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
     names = ["drop", "position"]
     rows = np.flatnonzero(np.isin(_pairs(entries, names), _pairs(wanted, names)))
     return flatten(parsed.orders, rows[sorted_places(parsed.orders, rows)])
+
+
+def _refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
+    """Corruption where a raw copy is not what was archived: what it says now proves nothing."""
+    for drop in drops:
+        path = output / (drop.raw or "")
+        if files.sha256_of(path) != drop.sha256:
+            raise Corruption(
+                f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup"
+            )
 
 
 def _pairs(entries: np.ndarray, names: list[str]) -> np.ndarray:

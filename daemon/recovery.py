@@ -13,7 +13,7 @@ from pathlib import Path
 from . import files
 from .core.model import Judge
 from .ledger import Drop
-from .pipeline import House, publish_committed
+from .pipeline import House, applied_before, publish_committed
 from .raw import Stored, put_back
 
 log = logging.getLogger("strandline")
@@ -24,18 +24,19 @@ def recover(house: House, inbox: Path, tolerance: int, records_path: str) -> lis
     publish_committed(house, recovering=True)
     house.store.clean_staging()
     _adopt(house, tolerance, records_path)
-    for hidden, seq in house.raw.left_hidden(inbox):
+    for hidden, seq, name in house.raw.left_hidden(inbox):
         drop = house.ledger.drop(seq)
         if drop is not None and files.sha256_of(hidden) == drop.sha256:
             files.unlink(hidden)
         else:
-            put_back(hidden, inbox / f"returned-{seq}.json" if drop is None else inbox / drop.name)
+            put_back(hidden, name)
     return house.ledger.uncommitted()
 
 
 def _adopt(house: House, tolerance: int, records_path: str) -> None:
     """Enters raw copies that the ledger does not know: a crash came between their renaming and the ledger's row."""
     unknown: list[Stored] = []
+    damaged = 0
     for index, copies in house.raw.stored():
         new = [copy for copy in copies if not house.ledger.knows(copy.seq)]
         unknown += new
@@ -47,10 +48,13 @@ def _adopt(house: House, tolerance: int, records_path: str) -> None:
         sha256 = files.sha256_of(path)
         if sha256 is None or not sha256.startswith(copy.sha256):
             log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
+            damaged = max(damaged, copy.seq)
             continue
         judge = Judge(path.stat().st_mtime_ns // 1000, tolerance, records_path)
-        first = house.ledger.applied_drop(sha256)
+        first = applied_before(house.ledger, sha256, copy.name)
         drops.append(Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge, first))
         log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
     if drops:
         house.ledger.enter(drops)
+    if damaged > house.ledger.last_seq:
+        house.ledger.skip_to(damaged)

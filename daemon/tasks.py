@@ -7,27 +7,32 @@ copies that never change, rewrite writes only into the staging folder.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from .core.columns import Bools, Ints
 from .core.documents import Form, WrongCut, cut
+from .core.errors import Stopped, Unreadable
 from .core.facts import flatten
 from .core.merge import Merged, merge
-from .core.model import Judge, Parsed
+from .core.model import ORDERS, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
 _TASK_DROPS = 1_000
+_LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,30 @@ def parcels(spans: Sequence[Span]) -> list[list[Span]]:
     return tasks
 
 
-def read(spans: Sequence[Span], strict_only: bool = False) -> Parsed | None:
-    """Parses some spans; None where a piece of an array turned out to be cut wrongly (an expected answer)."""
+def read(spans: Sequence[Span], strict_only: bool = False) -> list[Parsed] | None:
+    """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
+
+    What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so.
+    """
     try:
-        return parse([_piece(span) for span in spans], strict_only=strict_only)
+        return [parse([_piece(span) for span in spans], strict_only=strict_only)]
     except WrongCut:
         return None
+    except (OSError, MemoryError):
+        raise  # the machine's fault, not the drop's
+    except Exception as error:
+        if len(spans) > 1:
+            return [part for span in spans for part in read([span], strict_only) or []]
+        return None if spans[0].form is not Form.WHOLE else [_unforeseen(spans[0].drop, error)]
+
+
+def _unforeseen(drop: int, error: Exception) -> Parsed:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    reason = Unreadable(
+        f"reading it failed in a way that nobody foresaw ({type(error).__name__} in {where.name}, line {where.lineno}); "
+        "please report it with the file"
+    )
+    return Parsed(ORDERS.empty_table(), [], {}, {drop: str(reason)})
 
 
 def _piece(span: Span) -> Piece:
@@ -134,8 +157,26 @@ def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Tab
 
 def _without_rows(merged: Merged) -> Merged:
     """The numbers of a merge, without its table, so that finished partitions do not stay in memory."""
-    fact = merged.fact.slice(0, 0) if merged.fact is not None else None
+    fact = merged.fact.schema.empty_table() if merged.fact is not None else None
     return Merged(fact, merged.unchanged, merged.before, merged.after)
+
+
+def never() -> bool:
+    """Nobody asked for an end."""
+    return False
+
+
+def results(futures: Sequence[Future[_T]], stopped: Callable[[], bool]) -> Iterator[_T]:
+    """The results of tasks, in order, as they come. Stopped where somebody asks for an end: what has not begun never does."""
+    try:
+        for future in futures:
+            while not wait([future], _LOOK_SECONDS).done:
+                if stopped():
+                    raise Stopped("stopped while tasks were under way")
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 class Inline(Executor):
@@ -166,18 +207,21 @@ def warm(executor: Executor, bytes_expected: int) -> None:
 def _end_with_parent() -> None:
     import gc
     import os
-    import signal
 
     from .lean import prepare
 
     prepare()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # Ctrl-C and some supervisors reach the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
     parent = parent_process()
 
-    def wait() -> None:
+    def watch() -> None:
         if parent is not None:
             parent.join()
             os._exit(1)
 
-    Thread(target=wait, daemon=True).start()
+    Thread(target=watch, daemon=True).start()

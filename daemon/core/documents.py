@@ -27,6 +27,7 @@ from .errors import Unreadable
 from .model import MAX_DEPTH
 
 BOM = b"\xef\xbb\xbf"
+_NAME_OF_A_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")  # what names a field; anything else may be somebody's data
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
 _JSON_SPACE = b" \t\n\r"
 _BLANK = b" \t\r"
@@ -161,10 +162,11 @@ def _lines(text: bytes) -> Records:
     stops = np.flatnonzero(buffer == ord("\n"))
     starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
     blank = (buffer == ord(" ")) | (buffer == ord("\t")) | (buffer == ord("\r"))
-    while (outer := blank[starts]).any():  # a newline follows every line, so this never runs past one
-        starts = starts + outer
-    while (outer := (stops > starts) & blank[stops - 1]).any():
-        stops = stops - outer
+    stops = stops - ((stops > starts) & blank[stops - 1])  # all at once for the carriage returns of a whole file
+    for line in np.flatnonzero(blank[starts] | ((stops > starts) & blank[stops - 1])).tolist():
+        found = text[starts[line] : stops[line]]
+        starts[line] += len(found) - len(found.lstrip(_BLANK))
+        stops[line] = starts[line] + len(found.strip(_BLANK))
     filled = stops > starts
     return Records(text, starts[filled], stops[filled])
 
@@ -189,7 +191,10 @@ def _elements(data: bytes) -> Records:
         raise WrongCut from error
     if not len(records):
         raise WrongCut
-    _refuse_deep(records)
+    try:
+        _refuse_deep(records)
+    except Unreadable as error:  # a drop is read or not read as a whole, never a piece of it
+        raise WrongCut from error
     return records
 
 
@@ -197,7 +202,9 @@ def _document(text: bytes, records_path: str) -> Records:
     """The records of a text that is one JSON document; strict.NotJson where it is none."""
     if not text.startswith((b"[", b"{")):
         strict.whole(_decoded(text))
-        raise Unreadable(f"the file is one JSON value, {_excerpt(text)}, and holds no orders")
+        raise Unreadable(
+            f"the file is one JSON value of {len(text):,} bytes, neither array nor object, and holds no orders"
+        )
     if text.startswith(b"["):
         if records_path:
             raise Unreadable(f"the file is an array, so there is nothing at records_path = {records_path!r}")
@@ -232,7 +239,7 @@ def _object_records(text: bytes, records_path: str) -> Records:
     for key in ENVELOPE_KEYS:
         if members.get(key, b"").startswith(b"["):
             return _array_records(members[key])
-    keys = ", ".join(sorted(members)[:8]) or "none"
+    keys = ", ".join(sorted(filter(_NAME_OF_A_KEY.fullmatch, members))[:8]) or "none"
     raise Unreadable(
         f"the file is one object without `order_id` and without an array under {', '.join(ENVELOPE_KEYS)} "
         f"(its keys: {keys}); an error message of the API? If its records are elsewhere, set [input] records_path"
@@ -279,8 +286,8 @@ def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Records:
     if any(line.startswith(b"{") and strict.is_object(line) for line in map(lines.__getitem__, range(len(lines)))):
         return lines
     if text[:64].lower().lstrip().startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
-        raise Unreadable(f"the file is HTML or XML, not JSON: {_excerpt(text)}")
-    raise Unreadable(f"the file is no JSON, neither as one document ({error}) nor line by line: {_excerpt(text)}")
+        raise Unreadable("the file is HTML or XML, not JSON")
+    raise Unreadable(f"the file is no JSON, neither as one document ({error}) nor line by line")
 
 
 def _refuse_binary(data: bytes, text: bytes) -> None:
@@ -299,7 +306,3 @@ def _decoded(text: bytes) -> str:
         ):  # cut inside a character: is what precedes it a document cut short?
             strict.whole(text[: error.start].decode())
         raise strict.NotJson(f"not UTF-8: {error}") from None
-
-
-def _excerpt(text: bytes) -> str:
-    return repr(text[:60].decode(errors="replace"))

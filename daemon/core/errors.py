@@ -7,13 +7,27 @@ caller's to mend. Expected waiting ("not settled yet") is a value, not an except
 
 from __future__ import annotations
 
+MAX_REASON = 500
+
 
 class StrandlineError(Exception):
     """Base of all errors that this program raises on purpose; its text is one clear line for a person."""
 
 
 class Unreadable(StrandlineError):
-    """This drop cannot be read as a whole; the text says why. It goes to quarantine and may be retried."""
+    """This drop cannot be read as a whole; the text says why. It goes to quarantine and may be retried.
+
+    The reason is kept in the ledger, in receipts and logs, so it never holds anything of a record's content, and however
+    odd the file, it is one printable line of at most MAX_REASON characters.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(_one_line(why))
+
+
+def _one_line(text: str) -> str:
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_REASON])
+    return shown if len(shown) < MAX_REASON else shown[: MAX_REASON - 1] + "…"
 
 
 class UsageError(StrandlineError):
@@ -25,6 +39,11 @@ class EnvironmentFault(StrandlineError):
 
     def __init__(self, attempted: str, path: object, cause: object, hint: str) -> None:
         super().__init__(f"could not {attempted} {path}: {cause}. {hint}")
+
+
+class Stopped(StrandlineError):
+    """Somebody asked the program to end while a batch was under way. What the batch had begun is taken up again at the
+    next start; nothing of it is visible."""
 
 
 class Corruption(StrandlineError):

@@ -20,7 +20,7 @@ _INSTANT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?(?:(Z)|([+-])([0-9]{2}):?([0-9]{2}))?)?"
 )
-_INSIGNIFICANT = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
+_INSIGNIFICANT = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\n\r]+', re.DOTALL)
 _UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MILLISECONDS_FROM = 10**11  # a number this large is epoch milliseconds: as seconds it would be the year 5138
 _FAR = 10**30  # stands for any instant beyond the calendar; larger than every tolerance

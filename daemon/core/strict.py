@@ -122,7 +122,7 @@ def whole(text: str) -> str:
     end = _value_end(text, start)
     rest = _space(text, end)
     if rest != len(text):
-        raise NotJson(f"text goes on after its end: {text[rest : rest + 20]!r}")
+        raise NotJson(f"text goes on after its end (character {rest})")
     return text[start:end]
 
 
@@ -269,7 +269,7 @@ def check_depth(text: str) -> None:
 def depth(text: str) -> int:
     """How many brackets are open at once at most, strings aside. Never recursive, whatever the text."""
     deepest = level = 0
-    for match in re.finditer(r'[][{}]|"(?:[^"\\]|\\.)*"', text, re.DOTALL):
+    for match in re.finditer(r'[][{}]|"[^"\\]*(?:\\.[^"\\]*)*"', text, re.DOTALL):
         token = match.group()
         if token in "{[":
             level += 1
