@@ -7,6 +7,7 @@ visible: gains before losses, so that an order that moves is never nowhere.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,12 @@ import pyarrow as pa
 
 from . import raw, receipts
 from .core.columns import Bools, Ints
-from .core.model import DropOutcome, Parsed
-from .ledger import Commit, Counts, Drop, DropResult, Effect, Partition
+from .core.dimensions import Upserted
+from .core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
+from .ledger import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from .order_index import Run
 from .publish import reason_json
-from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_path
+from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
 from .tasks import Rewritten
 
 RESTATEMENTS = "restatements.jsonl"
@@ -65,6 +67,17 @@ class Decided:
         return np.union1d(self.entries["drop"][here][~unchanged], self.entries["drop"][gone]).tolist()
 
 
+@dataclass(frozen=True)
+class DimensionChange:
+    """What the batch's rows do to one dimension."""
+
+    dimension: Dimension
+    drop_of_row: Sequence[int]
+    upserted: Upserted
+    file: DimensionFile  # as the ledger is to know it
+    staged: bool  # whether there is a new file
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """What the ledger says before the batch."""
@@ -82,11 +95,16 @@ def commit_of(
     parsed: Parsed,
     decided: Decided,
     rewritten: Sequence[Rewritten],
+    dimensions: Sequence[DimensionChange],
     discards: Sequence[Effect],
     run: Run | None,
+    read_before: Mapping[int, DropResult] | None = None,
 ) -> Commit:
-    """All that the ledger is to remember of a batch, and all that is to become visible after."""
-    results = _results(drops, parsed, _counts(parsed, decided, rewritten, before.hwm))
+    """All that the ledger is to remember of a batch, and all that is to become visible after. `read_before`: what was
+    known of drops that are read once more, by number."""
+    counts = _counts(parsed, decided, rewritten, before.hwm)
+    _count_rows(counts, dimensions)
+    results = _results(drops, parsed, counts, read_before or {})
     changed = [one for one in rewritten if one.merged and one.merged.fact is not None]
     kept = [one for one in changed if one.staged]
     removed = [one.day for one in changed if not one.staged]
@@ -95,6 +113,7 @@ def commit_of(
         _restatement(one, before.batch, decided) for one in changed if one.merged and one.merged.before.orders
     )
     effects = [
+        *(effect for one in dimensions for effect in _dimension_effect(before.batch, one)),
         *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
         *(
             Effect("remove", f"curated/{folder_name(day)}/{file}")
@@ -112,33 +131,47 @@ def commit_of(
         run=run,
         partitions=[_partition(one, before.partitions.get(one.day)) for one in kept],
         removed=removed,
+        dimensions=[one.file for one in dimensions],
+        totals=_totals(results),
         hwm=_raised(before.hwm, decided.orders),
         effects=effects,
         restatements_bytes=before.restatements_bytes + len(log.encode()),
     )
 
 
-def first_of_each_content(drops: Sequence[Drop]) -> dict[tuple[bytes, str], Drop]:
-    """The drops that must be read: of equal contents in one batch, read in the same way, the first; known duplicates not at
-    all."""
-    firsts: dict[tuple[bytes, str], Drop] = {}
+def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
+    """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
+    way, that is the first. Of a dimension, where the later drop wins, only those that follow each other are the same."""
+    firsts: dict[int, Drop] = {}
+    seen: dict[tuple[str, bytes], Drop] = {}
     for drop in drops:
-        if drop.duplicate_of is None:
-            firsts.setdefault(_content(drop), drop)
+        if drop.duplicate_of is not None:
+            continue
+        content, kind = (raw.read_as(drop.name), drop.sha256), raw.kind_of(drop.name)
+        if content not in seen and kind in DIMENSIONS:
+            seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
+        firsts[drop.seq] = seen.setdefault(content, drop)
     return firsts
 
 
-def _content(drop: Drop) -> tuple[bytes, str]:
-    return drop.sha256, raw.read_as(drop.name)
+def to_read(drops: Sequence[Drop]) -> list[Drop]:
+    """The drops that must be read, in order."""
+    firsts = first_of_each_content(drops)
+    return [drop for drop in drops if firsts.get(drop.seq) is drop]
 
 
-def _results(drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts]) -> list[DropResult]:
+def _results(
+    drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts], read_before: Mapping[int, DropResult]
+) -> list[DropResult]:
     firsts = first_of_each_content(drops)
     results = []
     for drop in drops:
-        first = firsts.get(_content(drop), drop)
+        first = firsts.get(drop.seq, drop)
         reason = parsed.unreadable.get(first.seq)
-        if drop.duplicate_of is not None:
+        if drop.seq in read_before:
+            before = read_before[drop.seq].counts
+            results.append(DropResult(drop, DropOutcome.APPLIED, before.plus(counts[drop.seq]), before=before))
+        elif drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
         elif reason is not None:  # what cannot be read makes no duplicates: each waits in quarantine to be retried
             results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
@@ -169,7 +202,33 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten], hw
     for drop, number in _tallied(accepted):
         known = counts[drop]
         known.superseded = number - known.new - known.unchanged - known.corrected
+    for name in DIMENSIONS:
+        unknown = np.concatenate([np.zeros(0, np.bool_), *(one.unknown[name] for one in rewritten)])
+        for drop, number in _tallied(winners[unknown & ~unchanged]):
+            counts[drop].unknown[name] = number
     return counts
+
+
+def _count_rows(counts: Mapping[int, Counts], dimensions: Sequence[DimensionChange]) -> None:
+    """By drop: what became of its rows."""
+    for one in dimensions:
+        drops = np.array(one.drop_of_row, np.int64)
+        for name in ("superseded", "new", "corrected", "unchanged"):
+            for drop, number in _tallied(drops[getattr(one.upserted, name)]):
+                setattr(counts[drop], name, number)
+
+
+def _totals(results: Sequence[DropResult]) -> Counter[str]:
+    """What this batch adds to the sums over all drops."""
+    totals: Counter[str] = Counter()
+    for result in results:
+        if result.before is None:
+            totals[f"drops.{result.outcome}"] += 1
+        kind = raw.kind_of(result.drop.name)
+        for name, value in result.gained.as_dict().items():
+            for key, number in value.items() if isinstance(value, dict) else [("", value)]:
+                totals[f"{kind}.{name}.{key}".rstrip(".")] += number
+    return Counter({name: number for name, number in totals.items() if number})
 
 
 def _tallied(drops: Ints) -> list[tuple[int, int]]:
@@ -182,6 +241,13 @@ def _raised(hwm: int | None, orders: pa.Table) -> int | None:
     if not orders.num_rows:
         return hwm
     return max(hwm or 0, int(orders["created_at"].to_numpy().max()))
+
+
+def _dimension_effect(batch: int, one: DimensionChange) -> list[Effect]:
+    if not one.staged:
+        return []
+    source = staged_dimension(batch, one.dimension)
+    return [Effect("place", f"curated/{one.dimension.file}", source, one.file.sha256)]
 
 
 def _place_effects(batch: int, one: Rewritten) -> list[Effect]:
@@ -205,7 +271,10 @@ def _raw_effects(result: DropResult) -> list[Effect]:
 
 
 def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
-    applied = [r.drop for r in results if r.outcome is DropOutcome.APPLIED and not raw.is_compressed(r.drop.name)]
+    applied = [
+        r.drop for r in results
+        if r.outcome is DropOutcome.APPLIED and r.before is None and raw.read_as(r.drop.name) == raw.ORDERS
+    ]  # fmt: skip
     if not applied:
         return []
     return [Effect("link", raw.LINK, text=raw.link_text(applied[-1].raw or ""))]

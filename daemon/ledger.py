@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,7 @@ from .core.errors import EnvironmentFault
 from .core.model import DropOutcome, Judge
 from .order_index import OrderIndex, Run
 
-SCHEMA_VERSION = 1
-_SCHEMA = (
+_VERSION_1 = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE drops (
@@ -56,6 +56,21 @@ CREATE TABLE effects (              -- committed, and still to be made visible; 
 """
     + order_index.SCHEMA
 )
+_VERSION_2 = """
+CREATE TABLE dimensions (
+    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
+    last_drop INTEGER NOT NULL      -- the newest drop of it that was applied
+) WITHOUT ROWID;
+CREATE TABLE totals (               -- sums over all drops
+    name TEXT PRIMARY KEY, value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO totals SELECT 'drops.' || outcome, count(*) FROM drops WHERE outcome IS NOT NULL GROUP BY outcome;
+INSERT INTO totals SELECT 'orders.' || key, sum(value) FROM drops, json_each(counts) WHERE type = 'integer' GROUP BY key;
+INSERT INTO totals SELECT 'orders.' || one.key || '.' || each.key, sum(each.value)
+    FROM drops, json_each(counts) AS one, json_each(one.value) AS each WHERE one.type = 'object' GROUP BY 1;
+"""
+_UPGRADES = (_VERSION_1, _VERSION_2)  # the n-th makes version n out of the one before
+SCHEMA_VERSION = len(_UPGRADES)
 
 
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
@@ -87,18 +102,27 @@ class Counts:
     corrected: int = 0
     late: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)  # orders of which a dimension does not know the key
+
+    def plus(self, more: Counts) -> Counts:
+        """With what reading more of the same drop gave."""
+        return Counts(**{name: getattr(self, name) + getattr(more, name) for name in self.__slots__})
+
+    def less(self, before: Counts) -> Counts:
+        """What came on top of `before`."""
+        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in self.__slots__})
 
     def to_json(self) -> str:
         return json.dumps(self.as_dict())
 
-    def as_dict(self) -> dict[str, object]:
-        values: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
-        return values | {"discarded": dict(sorted(self.discarded.items())), "faults": dict(sorted(self.faults.items()))}
+    def as_dict(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: dict(sorted(v.items())) if isinstance(v, Counter) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class DropResult:
-    """The outcome of one drop, as it is committed."""
+    """The outcome of one drop, as it is committed. `before`: what its counts were, where it is read once more."""
 
     drop: Drop
     outcome: DropOutcome
@@ -106,6 +130,12 @@ class DropResult:
     reason: str | None = None
     duplicate_of: int | None = None
     keeps_raw: bool = True
+    before: Counts | None = None
+
+    @property
+    def gained(self) -> Counts:
+        """What this batch added to the drop's counts. `before_since` falls where a drop is read once more."""
+        return self.counts if self.before is None else self.counts.less(self.before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +150,17 @@ class Partition:
     items_sha256: bytes
     bytes: int
     restatements: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionFile:
+    """What the ledger knows of a published dimension."""
+
+    name: str
+    rows: int
+    sha256: bytes
+    bytes: int
+    last_drop: int  # the newest drop of it that was applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +189,8 @@ class Commit:
     run: Run | None  # of the order index, written ahead
     partitions: Sequence[Partition]
     removed: Sequence[int]
+    dimensions: Sequence[DimensionFile]
+    totals: Mapping[str, int]  # what to add to each sum
     hwm: int | None
     effects: Sequence[Effect]
     restatements_bytes: int
@@ -189,12 +232,12 @@ class Ledger:
                 "open the ledger", path, f"its schema version is {version}, this program knows {SCHEMA_VERSION}",
                 "Run the newer strandline that wrote it.",
             )  # fmt: skip
-        if version == 0:
+        for number, upgrade in enumerate(_UPGRADES[version:], version + 1):
             with self.transaction():
-                for statement in _SCHEMA.split(";\n"):
+                for statement in upgrade.split(";\n"):
                     if statement.strip():
                         self._sql.execute(statement)
-                self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._sql.execute(f"PRAGMA user_version = {number}")
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -218,10 +261,23 @@ class Ledger:
     def next_batch(self) -> int:
         return int(self._sql.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
-    def applied(self, sha256: bytes) -> list[tuple[int, str]]:
-        """Number and name of the drops of this content that were applied before."""
-        query = "SELECT seq, name FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
-        return self._sql.execute(query, (sha256,)).fetchall()
+    def applied(self, sha256: bytes) -> list[Drop]:
+        """The drops of this content that were applied before."""
+        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+        return [_drop(row) for row in self._sql.execute(query, (sha256,))]
+
+    def applied_drops(self) -> Iterator[Drop]:
+        """All drops that were applied, by number."""
+        rows = self._sql.execute(f"SELECT {_DROP_COLUMNS} FROM drops WHERE outcome = 'applied' ORDER BY seq")
+        return map(_drop, rows)
+
+    def read_since(self, since: int) -> list[DropResult]:
+        """Applied drops that hold records at or after `since` perhaps, and were read under a later one; by number."""
+        query = (
+            f"SELECT {_DROP_COLUMNS}, outcome, reason, counts FROM drops "
+            "WHERE since > ? AND outcome = 'applied' AND json_extract(counts, '$.before_since') > 0 ORDER BY seq"
+        )
+        return [_result(row) for row in self._sql.execute(query, (since,))]
 
     def knows(self, seq: int) -> bool:
         return self._sql.execute("SELECT 1 FROM drops WHERE seq = ?", (seq,)).fetchone() is not None
@@ -245,10 +301,7 @@ class Ledger:
             f"SELECT {_DROP_COLUMNS}, outcome, reason, counts FROM drops WHERE batch = ? ORDER BY seq",
             (batch,),
         )
-        return [
-            DropResult(drop := _drop(row), DropOutcome(row[10]), _counts(row[12]), row[11], drop.duplicate_of)
-            for row in rows
-        ]
+        return [_result(row) for row in rows]
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""
@@ -259,6 +312,15 @@ class Ledger:
             query = f"SELECT {columns} FROM partitions WHERE date = ?"
             rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
         return {row[0]: Partition(row[0], row[1], row[2], int(row[3]), row[4], row[5], row[6], row[7]) for row in rows}
+
+    def dimensions(self) -> dict[str, DimensionFile]:
+        """The published dimensions, by name."""
+        rows = self._sql.execute("SELECT name, rows, sha256, bytes, last_drop FROM dimensions")
+        return {row[0]: DimensionFile(*row) for row in rows}
+
+    def totals(self) -> Counter[str]:
+        """Sums of all counts of all drops: `drops.<outcome>`, and `<kind>.<count>` as in Counts."""
+        return Counter(dict(self._sql.execute("SELECT name, value FROM totals")))
 
     def effects(self) -> list[Effect]:
         """What is committed and may not be visible yet, in order."""
@@ -300,13 +362,13 @@ class Ledger:
             batch = self.next_batch
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (batch, change.committed_at))
             self._sql.executemany(
-                "UPDATE drops SET batch = ?, outcome = ?, reason = ?, duplicate_of = ?, counts = ?, "
+                "UPDATE drops SET batch = ?, outcome = ?, reason = ?, duplicate_of = ?, counts = ?, since = ?, "
                 "raw = CASE WHEN ? THEN raw END WHERE seq = ?",
                 (
-                    (batch, r.outcome, r.reason, r.duplicate_of, r.counts.to_json(), r.keeps_raw, r.drop.seq)
-                    for r in change.results
+                    (batch, r.outcome, r.reason, r.duplicate_of, r.counts.to_json(), r.drop.judge.since, r.keeps_raw,
+                     r.drop.seq) for r in change.results
                 ),
-            )
+            )  # fmt: skip
             self.index.adopt(change.run)
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
             self._sql.executemany(
@@ -316,6 +378,14 @@ class Ledger:
                      p.restatements) for p in change.partitions
                 ),
             )  # fmt: skip
+            self._sql.executemany(
+                "INSERT OR REPLACE INTO dimensions VALUES (?, ?, ?, ?, ?)",
+                ((d.name, d.rows, d.sha256, d.bytes, d.last_drop) for d in change.dimensions),
+            )
+            self._sql.executemany(
+                "INSERT INTO totals VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                change.totals.items(),
+            )
             self._sql.executemany(
                 "INSERT INTO effects (kind, target, source, sha256, position, text) VALUES (?, ?, ?, ?, ?, ?)",
                 ((e.kind, e.target, e.source, e.sha256, e.position, e.text) for e in change.effects),
@@ -362,8 +432,14 @@ def _drop(row: tuple) -> Drop:
     return Drop(seq, name, raw, sha256, size, Judge(received_at, tolerance, records_path, since), duplicate_of)
 
 
+def _result(row: tuple) -> DropResult:
+    """Of a row of the drop columns, outcome, reason, counts."""
+    drop, outcome, reason, counts = _drop(row), *row[10:13]
+    return DropResult(drop, DropOutcome(outcome), _counts(counts), reason, drop.duplicate_of)
+
+
 def _counts(text: str) -> Counts:
-    values = json.loads(text)
-    counts = Counts(**{name: values[name] for name in Counts.__slots__})
-    counts.discarded, counts.faults = Counter(counts.discarded), Counter(counts.faults)
-    return counts
+    values: dict[str, Any] = {
+        name: Counter(value) if isinstance(value, dict) else value for name, value in json.loads(text).items()
+    }
+    return Counts(**values)

@@ -3,8 +3,8 @@
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
     2 parse     records -> orders, discards, field faults                                   (reading.py)
     3 affected  which version of each order wins, and which dates that touches              (_decide)
-    4 merge     the published rows of each affected date + the new versions                 (_rewrite)
-    5 stage     the new files, where nobody looks, durable                                  (_rewrite, _stage_discards)
+    4 merge     the published rows of each affected date + the new versions                 (_rewrite, dimensions.py)
+    5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
     7 publish   carry out the list by renames, write the receipts, clear the list           (publish_committed)
 
@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +27,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from . import files, raw, receipts, tasks
-from .changeset import Before, Decided, commit_of, first_of_each_content
+from . import dimensions, files, raw, receipts, tasks
+from .changeset import Before, Decided, commit_of, to_read
 from .core.columns import Ints
 from .core.errors import Stopped
 from .core.merge import sorted_places
-from .core.model import Discard, Judge, Parsed
+from .core.model import DIMENSIONS, Discard, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
 from .core.versions import decide, entries_of, latest
@@ -41,7 +42,7 @@ from .progress import Progress, silent
 from .publish import publish
 from .raw import RawLayer
 from .reading import Reader
-from .rebuild import partition_from_raw
+from .rebuild import partition_from_raw, refuse_damaged
 from .store import Store, iso_date
 
 _GROUP_ORDERS = 60_000  # orders that one rewrite task flattens together, about
@@ -88,7 +89,7 @@ class BatchOutcome:
     batch: int
     results: Sequence[DropResult]
     written: Sequence[Written]
-    rebuilt: Sequence[str]  # dates whose published file was damaged, and was made anew from raw first
+    rebuilt: Sequence[str]  # dates and dimension files that were damaged, and were made anew from raw first
     hwm: int | None
 
     @property
@@ -110,9 +111,9 @@ def take(
     copies: list[raw.Copy] = []
     try:
         refused = _copy(house, arrivals, judge, copies)
-        drops = [_drop(house.ledger, copy.stored, judge) for copy in copies]
-        to_read = list(first_of_each_content(drops).values())
-        with house.reader.begin(to_read, {copy.stored.seq: copy.temporary for copy in copies}) as reading:
+        drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
+        drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
+        with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}) as reading:
             files.sync_many(copy.temporary for copy in copies)
             parsed = reading.result(house.progress, house.stopped)
     except BaseException:
@@ -126,24 +127,49 @@ def take(
 
 def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
-    drops = [replace(drop, duplicate_of=applied_before(house.ledger, drop.sha256, drop.name)) for drop in drops]
-    parsed = house.reader.read(list(first_of_each_content(drops).values()), house.stopped)
-    return _apply(house, drops, parsed, now)
+    drops = with_duplicates(house.ledger, drops)
+    return _apply(house, drops, house.reader.read(to_read(drops), house.stopped), now)
 
 
-def _apply(house: House, drops: Sequence[Drop], parsed: Parsed, now: int) -> BatchOutcome:
+def catch_up(house: House, results: Sequence[DropResult], since: int | None, now: int) -> BatchOutcome:
+    """Steps 2 to 7, for applied drops that were read under a later `since`: what they hold from there back to this one."""
+    read_before = {result.drop.seq: result for result in results}
+    drops = [
+        replace(drop, judge=replace(drop.judge, since=since, until=drop.judge.since))
+        for drop in (result.drop for result in results)
+    ]
+    refuse_damaged(house.output, drops)
+    parsed = house.reader.without_limits().read(drops, house.stopped)
+    return _apply(house, drops, _what_is_new(parsed, read_before), now, read_before)
+
+
+def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
+    """Without what was counted and kept when these drops were read first."""
+    tallies = {
+        seq: Tally(0, tally.before_since - read_before[seq].counts.before_since, Counter(), tally.faults)
+        for seq, tally in parsed.tallies.items()
+    }
+    return Parsed(parsed.orders, [], tallies, parsed.unreadable)
+
+
+def _apply(
+    house: House, drops: Sequence[Drop], parsed: Parsed, now: int, read_before: Mapping[int, DropResult] | None = None
+) -> BatchOutcome:
     """Steps 3 to 7."""
     batch = house.ledger.next_batch
     decided = _decide(house.ledger, parsed)
     run = house.background.submit(house.ledger.write_ahead, decided.entries)
-    rewritten, rebuilt = _rewrite(house, batch, decided)
+    rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
+    changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
+    known = dimensions.known_keys(house.ledger, house.store, changes)
+    rewritten, damaged = _rewrite(house, batch, decided, known)
     discards = _stage_discards(house, batch, drops, parsed.discards)
     house.store.sync_staged(batch)
     before = _before(house.ledger, batch, rewritten)
-    change = commit_of(now, before, drops, parsed, decided, rewritten, discards, run.result())
+    change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
     house.ledger.commit(change)
     publish_committed(house)
-    return _outcome(batch, change, rewritten, rebuilt)
+    return _outcome(batch, change, rewritten, rebuilt + damaged)
 
 
 def publish_committed(house: House, *, recovering: bool = False) -> None:
@@ -178,16 +204,37 @@ def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[
     return refused
 
 
-def _drop(ledger: Ledger, stored: raw.Stored, judge: Judge) -> Drop:
-    """A drop as the ledger is to know it; of a content that was applied before, no second copy is kept."""
-    known = applied_before(ledger, stored.sha256, stored.name)
-    return Drop(stored.seq, stored.name, None if known else stored.path, stored.sha256, stored.size_bytes, judge, known)
+def _drop(stored: raw.Stored, judge: Judge) -> Drop:
+    return Drop(stored.seq, stored.name, stored.path, stored.sha256, stored.size_bytes, judge)
 
 
-def applied_before(ledger: Ledger, sha256: bytes, name: str) -> int | None:
-    """The applied drop of which this would be a duplicate: the same bytes, under a name that is read in the same way."""
-    same = (seq for seq, other in ledger.applied(sha256) if raw.read_as(other) == raw.read_as(name))
-    return next(same, None)
+def with_duplicates(ledger: Ledger, drops: Sequence[Drop]) -> list[Drop]:
+    """The drops of one batch, each with the applied drop that it repeats, if any."""
+    marked: list[Drop] = []
+    spoken_of: set[str | None] = set()  # dimensions that an earlier drop of this batch changes
+    for drop in drops:
+        kind = raw.kind_of(drop.name)
+        known = drop.duplicate_of or (None if kind in spoken_of else applied_before(ledger, drop))
+        if known is None and kind in DIMENSIONS:
+            spoken_of.add(kind)
+        marked.append(replace(drop, duplicate_of=known))
+    return marked
+
+
+def applied_before(ledger: Ledger, drop: Drop) -> int | None:
+    """The applied drop that this one repeats: the same bytes, under a name that is read in the same way, read under a
+    `since` that is no later. Of a dimension only the newest drop can be repeated: what came after it changed things."""
+    kind, since = raw.kind_of(drop.name), drop.judge.since
+    if kind in DIMENSIONS:
+        newest = ledger.dimensions().get(kind)
+        others = [found] if newest and (found := ledger.drop(newest.last_drop)) else []
+    else:
+        others = ledger.applied(drop.sha256)
+    for other in others:
+        as_far_back = other.judge.since is None or (since is not None and other.judge.since <= since)
+        if other.sha256 == drop.sha256 and raw.read_as(other.name) == raw.read_as(drop.name) and as_far_back:
+            return other.seq
+    return None
 
 
 def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) -> None:
@@ -214,14 +261,14 @@ def _decide(ledger: Ledger, parsed: Parsed) -> Decided:
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
 
 
-def _rewrite(house: House, batch: int, decided: Decided) -> tuple[list[tasks.Rewritten], list[str]]:
+def _rewrite(house: House, batch: int, decided: Decided, known: tasks.Known) -> tuple[list[tasks.Rewritten], list[str]]:
     """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
     changes = _changes(house.ledger, decided)
     groups = _grouped(changes)
     sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
 
     def rewrite(group: Sequence[tasks.PartitionChange]) -> list[tasks.Rewritten]:
-        return _rewrite_group(house.store, batch, decided, group, sync)
+        return _rewrite_group(house.store, batch, decided, group, known, sync)
 
     futures = [house.rewriting.submit(rewrite, group) for group in groups]
     rewritten: list[tasks.Rewritten] = []
@@ -269,11 +316,11 @@ def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.Partit
 
 
 def _rewrite_group(
-    store: Store, batch: int, decided: Decided, group: Sequence[tasks.PartitionChange], sync: bool
+    store: Store, batch: int, decided: Decided, group: Sequence[tasks.PartitionChange], known: tasks.Known, sync: bool
 ) -> list[tasks.Rewritten]:
     base, stop = group[0].first, group[-1].stop
     shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
-    return tasks.rewrite(store, batch, decided.orders, decided.rows[base:stop], shifted, sync=sync)
+    return tasks.rewrite(store, batch, decided.orders, decided.rows[base:stop], shifted, known, sync=sync)
 
 
 def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:

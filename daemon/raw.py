@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from . import files
 from .core.errors import Unreadable
+from .core.model import DIMENSIONS
 
 _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
@@ -35,8 +36,12 @@ _STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 LINK = "raw/orders_raw.json"
-ORDERS_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
-NAMES_READ = "Orders come as *.json, *.jsonl or *.ndjson, each also with .gz or .zst"
+ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
+NAMES_READ = (
+    "Orders come as *.json, *.jsonl or *.ndjson, users and products as users*.csv and products*.csv, "
+    "each also with .gz or .zst"
+)
+ORDERS = "orders"
 
 
 class Changed(OSError):
@@ -241,21 +246,30 @@ def date_of(instant: int) -> str:
     return datetime.fromtimestamp(instant // 1_000_000, UTC).date().isoformat()
 
 
-def holds_orders(name: str) -> bool:
-    """Whether a drop of this name holds orders. What kind of document it is, its content says."""
-    return name.lower().endswith(ORDERS_SUFFIXES)
+def kind_of(name: str) -> str | None:
+    """What a drop of this name holds: `orders`, the name of a dimension, or nothing that is read here. What kind of
+    document it is, its content says."""
+    plain_name = name.lower().removesuffix(_packed(name))
+    if plain_name.endswith(ORDERS_SUFFIXES):
+        return ORDERS
+    if not plain_name.endswith(".csv"):
+        return None
+    return next((one.name for one in DIMENSIONS.values() if plain_name.startswith(one.drops)), None)
 
 
 def read_as(name: str) -> str:
-    """How a drop of this name is read: `orders`, with `.gz` or `.zst` if compressed; empty if not at all. Equal bytes read in
-    the same way are the same drop again."""
-    packed = next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
-    return f"orders{packed}" if holds_orders(name) else ""
+    """How a drop of this name is read: its kind, with `.gz` or `.zst` if compressed. Equal bytes read in the same way are
+    the same drop again."""
+    return f"{kind_of(name) or ''}{_packed(name)}"
+
+
+def _packed(name: str) -> str:
+    return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
 
 
 def is_compressed(name: str) -> bool:
     """Whether the suffix says that a drop is to be decompressed first."""
-    return name.lower().endswith((".gz", ".zst"))
+    return bool(_packed(name))
 
 
 @contextmanager

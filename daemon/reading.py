@@ -18,7 +18,7 @@ import pyarrow as pa
 from . import raw, tasks
 from .core.documents import Form
 from .core.errors import Unreadable
-from .core.model import Discard, Parsed, Tally, concat_orders
+from .core.model import DIMENSIONS, DimensionRows, Discard, Parsed, Tally, concat_orders
 from .ledger import Drop
 from .progress import Progress, silent
 
@@ -64,7 +64,7 @@ class Reader:
                 try:
                     _refuse_by_name_or_size(drop, self.limits)
                     path = stack.enter_context(self._plain(drop, places[drop.seq]))
-                    spans += tasks.spans_of(drop.seq, path, drop.judge)
+                    spans += tasks.spans_of(drop.seq, path, drop.judge, _dimension(drop))
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
@@ -103,8 +103,13 @@ class Reading:
         return _joined(good, dict(self.unreadable))
 
 
+def _dimension(drop: Drop) -> str | None:
+    kind = raw.kind_of(drop.name)
+    return kind if kind in DIMENSIONS else None
+
+
 def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
-    if not raw.holds_orders(drop.name):
+    if raw.kind_of(drop.name) is None:
         raise Unreadable(f"a file of this name is not read here. {raw.NAMES_READ}")
     if drop.size_bytes > limits.max_drop_bytes:
         raise Unreadable(
@@ -117,6 +122,7 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
     tables: list[pa.Table] = []
     discards: list[Discard] = []
     tallies: dict[int, Tally] = {}
+    rows: dict[int, DimensionRows] = {}
     for part in parts:
         orders, found = part.orders, part.discards
         for drop, tally in part.tallies.items():
@@ -130,8 +136,9 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
         tables.append(orders)
         discards += found
         unreadable |= part.unreadable
+        rows |= part.rows
     assert not unreadable.keys() & tallies.keys(), "a drop is read or not read as a whole"
-    return Parsed(concat_orders(tables), discards, tallies, unreadable)
+    return Parsed(concat_orders(tables), discards, tallies, unreadable, rows)
 
 
 def _moved_on(orders: pa.Table, base: int) -> pa.Table:

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from . import files
+from . import files, raw
+from .core.dimensions import upsert
 from .core.errors import Corruption
 from .core.facts import flatten, items_of
 from .core.merge import sorted_places
+from .core.model import Dimension
 from .core.versions import entries_of
 from .ledger import Drop, Ledger
 from .reading import Reader
@@ -45,7 +47,7 @@ def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
     """The FACT table of a date as the index and the raw copies give it."""
     wanted = ledger.index.of_date(day)
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
-    _refuse_damaged(reader.output, drops)
+    refuse_damaged(reader.output, drops)
     parsed = reader.without_limits().read(drops)
     if parsed.unreadable:
         seq, reason = next(iter(parsed.unreadable.items()))
@@ -56,7 +58,7 @@ def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
     return flatten(parsed.orders, rows[sorted_places(parsed.orders, rows)])
 
 
-def _refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
+def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
     """Corruption where a raw copy is not what was archived: what it says now proves nothing."""
     for drop in drops:
         path = output / (drop.raw or "")
@@ -64,6 +66,22 @@ def _refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
             raise Corruption(
                 f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup"
             )
+
+
+def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
+    """Puts the file of a dimension back as the ledger says it is: all its drops, one after the other."""
+    drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
+    refuse_damaged(reader.output, drops)
+    parsed = reader.without_limits().read(drops)
+    rows = pa.concat_tables([dimension.schema.empty_table(), *(parsed.rows[drop.seq].table for drop in drops)])
+    table = upsert(dimension, None, rows).table
+    content = encode(dimension.schema.empty_table() if table is None else table).to_pybytes()
+    if _sha256(content) != ledger.dimensions()[dimension.name].sha256:
+        raise Corruption(
+            f"{store.curated / dimension.file} was made anew from raw, and is not what the ledger says; nothing was touched. "
+            "Make everything anew with `strandline rebuild`"
+        )
+    files.write(store.curated / dimension.file, content)
 
 
 def _pairs(entries: np.ndarray, names: list[str]) -> np.ndarray:

@@ -48,9 +48,10 @@ def receipt(result: DropResult) -> bytes:
         "sha256": drop.sha256.hex(),
         "bytes": drop.size_bytes,
         "raw": drop.raw if result.keeps_raw else None,
-        "records": {key: value for key, value in counts.items() if key not in ("late", "faults")},
+        "records": {key: value for key, value in counts.items() if key not in ("late", "faults", "unknown")},
         "late": counts["late"],
         "field_faults": counts["faults"],
+        "unknown_keys": counts["unknown"],
     }
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
 

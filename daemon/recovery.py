@@ -13,7 +13,7 @@ from pathlib import Path
 from . import files
 from .core.model import Judge
 from .ledger import Drop
-from .pipeline import House, applied_before, publish_committed
+from .pipeline import House, publish_committed
 from .raw import Stored, put_back
 
 log = logging.getLogger("strandline")
@@ -51,8 +51,7 @@ def _adopt(house: House, tolerance: int, records_path: str) -> None:
             damaged = max(damaged, copy.seq)
             continue
         judge = Judge(path.stat().st_mtime_ns // 1000, tolerance, records_path)
-        first = applied_before(house.ledger, sha256, copy.name)
-        drops.append(Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge, first))
+        drops.append(Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge))
         log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
     if drops:
         house.ledger.enter(drops)

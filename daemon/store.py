@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from . import files
 from .core.facts import items_of
-from .core.model import FACT
+from .core.model import FACT, Dimension
 
 FACT_FILE = "fact_order.parquet"
 ITEMS_FILE = "order_items.parquet"
 _ROW_GROUP_ROWS = 1_000_000
+_REPEATING = ("date", "currency", "line_number", "qty", "country", "category")
 _EPOCH = date(1970, 1, 1)
 
 
@@ -41,16 +42,33 @@ class Store:
         self.output = output
         self.curated = output / "curated"
         self.staging = output / ".staging"
+        self._keys: dict[str, tuple[bytes, pa.Array]] = {}
 
     def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
         """The published FACT table of a date; None where the file is not the one of this SHA-256."""
-        try:
-            content = (self.curated / folder_name(day) / FACT_FILE).read_bytes()
-        except FileNotFoundError:
-            return None
-        if hashlib.sha256(content).digest() != sha256:
-            return None
-        return pq.read_table(pa.BufferReader(content)).cast(FACT)
+        return _read(self.curated / folder_name(day) / FACT_FILE, FACT, sha256)
+
+    def read_dimension(self, dimension: Dimension, sha256: bytes) -> pa.Table | None:
+        """The published table of a dimension; None where the file is not the one of this SHA-256."""
+        return _read(self.curated / dimension.file, dimension.schema, sha256)
+
+    def dimension_keys(self, dimension: Dimension, sha256: bytes) -> pa.Array | None:
+        """The keys of a published dimension, read once; None where the file is not the one of this SHA-256."""
+        known = self._keys.get(dimension.name)
+        if known is None or known[0] != sha256:
+            table = self.read_dimension(dimension, sha256)
+            if table is None:
+                return None
+            known = self._keys[dimension.name] = sha256, table[dimension.key].combine_chunks()
+        return known[1]
+
+    def stage_dimension(self, batch: int, dimension: Dimension, table: pa.Table) -> tuple[bytes, int]:
+        """Writes a dimension's file; its SHA-256 and size. `sync_staged` makes it durable."""
+        content = encode(table)
+        path = self.output / staged_dimension(batch, dimension)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return _sha256(content), content.size
 
     def stage(self, batch: int, day: int, fact: pa.Table, *, sync: bool) -> StagedPartition:
         """Writes both files of a partition. Where there are few, each is synced as it comes (`sync`), so that the disk
@@ -83,6 +101,21 @@ class Store:
                 files.unlink(path)
 
 
+def _read(path: Path, schema: pa.Schema, sha256: bytes) -> pa.Table | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(content).digest() != sha256:
+        return None
+    return pq.read_table(pa.BufferReader(content)).cast(schema)
+
+
+def staged_dimension(batch: int, dimension: Dimension) -> str:
+    """Where `Store.stage_dimension` puts a file, relative to the output folder."""
+    return f".staging/{batch}/{dimension.file}"
+
+
 def staged_path(batch: int, day: int, file: str) -> str:
     """Where `Store.stage` puts a file, relative to the output folder."""
     return f".staging/{batch}/{folder_name(day)}/{file}"
@@ -101,7 +134,7 @@ def iso_date(day: int) -> str:
 def encode(table: pa.Table) -> pa.Buffer:
     """A table as Parquet, always the same bytes. Dictionaries only where values repeat; decimals as integers."""
     sink = pa.BufferOutputStream()
-    repeating = [name for name in ("date", "currency", "line_number", "qty") if name in table.column_names]
+    repeating = [name for name in _REPEATING if name in table.column_names]
     statistics = [name for name in ("created_at", "date", "order_id") if name in table.column_names]
     with pq.ParquetWriter(
         sink,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -20,18 +20,20 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from .core import dimensions
 from .core.columns import Bools, Ints
 from .core.documents import Form, WrongCut, cut
 from .core.errors import Stopped, Unreadable
-from .core.facts import flatten
+from .core.facts import flatten, unknown_keys
 from .core.merge import Merged, merge
-from .core.model import ORDERS, Judge, Parsed
+from .core.model import DIMENSIONS, ORDERS, DimensionRows, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
+Known = Mapping[str, pa.Array]  # the keys of each dimension
 _T = TypeVar("_T")
 
 
@@ -45,13 +47,14 @@ class Span:
     stop: int
     judge: Judge
     form: Form
+    dimension: str | None = None  # None: orders
 
 
-def spans_of(drop: int, path: Path, judge: Judge) -> list[Span]:
+def spans_of(drop: int, path: Path, judge: Judge, dimension: str | None = None) -> list[Span]:
     """Divides a drop where it is large and it can be told cheaply how."""
     size = path.stat().st_size
-    if size <= PIECE_BYTES:
-        return [Span(drop, path, 0, size, judge, Form.WHOLE)]
+    if size <= PIECE_BYTES or dimension is not None:
+        return [Span(drop, path, 0, size, judge, Form.WHOLE, dimension)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         pieces = cut(data, PIECE_BYTES, judge.records_path)  # type: ignore[arg-type]  # a map is as good as bytes here
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
@@ -78,7 +81,9 @@ def read(spans: Sequence[Span], strict_only: bool = False) -> list[Parsed] | Non
     What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so.
     """
     try:
-        return [parse([_piece(span) for span in spans], strict_only=strict_only)]
+        orders = [_piece(span) for span in spans if span.dimension is None]
+        rows = [_read_dimension(span) for span in spans if span.dimension is not None]
+        return [*([parse(orders, strict_only=strict_only)] if orders else []), *rows]
     except WrongCut:
         return None
     except (OSError, MemoryError):
@@ -87,6 +92,18 @@ def read(spans: Sequence[Span], strict_only: bool = False) -> list[Parsed] | Non
         if len(spans) > 1:
             return [part for span in spans for part in read([span], strict_only) or []]
         return None if spans[0].form is not Form.WHOLE else [_unforeseen(spans[0].drop, error)]
+
+
+def _read_dimension(span: Span) -> Parsed:
+    assert span.dimension is not None
+    orders = ORDERS.empty_table()
+    try:
+        found = dimensions.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.judge)
+    except Unreadable as error:
+        return Parsed(orders, [], {}, {span.drop: str(error)})
+    return Parsed(
+        orders, found.discards, {span.drop: found.tally}, {}, {span.drop: DimensionRows(span.dimension, found.rows)}
+    )
 
 
 def _unforeseen(drop: int, error: Exception) -> Parsed:
@@ -119,40 +136,53 @@ class PartitionChange:
 @dataclass(frozen=True, slots=True)
 class Rewritten:
     """What `rewrite` did for one date. `staged` is None where nothing changed or nothing is left; `damaged`: the
-    published file is not what the ledger says, and nothing was done."""
+    published file is not what the ledger says, and nothing was done. `unknown`: by dimension, the new versions (by order)
+    with a key that it does not know."""
 
     day: int
     merged: Merged | None
     staged: StagedPartition | None
+    unknown: Mapping[str, Bools]
     damaged: bool = False
 
 
 def rewrite(
-    store: Store, batch: int, orders: pa.Table, rows: Ints, changes: Sequence[PartitionChange], *, sync: bool
+    store: Store,
+    batch: int,
+    orders: pa.Table,
+    rows: Ints,
+    changes: Sequence[PartitionChange],
+    known: Known,
+    *,
+    sync: bool,
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders`, sorted; all dates are flattened together, which
-    is much faster than one by one."""
+    is much faster than one by one. `known`: the keys of each dimension."""
     fact = flatten(orders, rows)
     line_number = fact["line_number"].to_numpy()
     starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
+    unknown = {name: unknown_keys(fact, starts[:-1], DIMENSIONS[name].key, keys) for name, keys in known.items()}
     return [
         _rewrite(
-            store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]), sync
+            store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]),
+            {name: orders[change.first : change.stop] for name, orders in unknown.items()}, sync,
         )
         for change in changes
-    ]
+    ]  # fmt: skip
 
 
-def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Table, sync: bool) -> Rewritten:
+def _rewrite(
+    store: Store, batch: int, change: PartitionChange, incoming: pa.Table, unknown: Mapping[str, Bools], sync: bool
+) -> Rewritten:
     published = None
     if change.published_sha256 is not None:
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
-            return Rewritten(change.day, None, None, damaged=True)
+            return Rewritten(change.day, None, None, unknown, damaged=True)
     merged = merge(published, incoming, change.known, change.leaving)
     written = merged.fact is not None and merged.fact.num_rows
     staged = store.stage(batch, change.day, merged.fact, sync=sync) if written else None
-    return Rewritten(change.day, _without_rows(merged), staged)
+    return Rewritten(change.day, _without_rows(merged), staged, unknown)
 
 
 def _without_rows(merged: Merged) -> Merged:

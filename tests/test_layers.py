@@ -39,6 +39,7 @@ ABOVE = [
     {"config", "tasks"},
     {"changeset", "reading"},
     {"rebuild"},
+    {"dimensions"},
     {"pipeline"},
     {"log", "recovery", "service"},
     {"cli"},

@@ -73,6 +73,16 @@ def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
     return pa.table([columns[name] for name in FACT.names], schema=FACT)
 
 
+def unknown_keys(fact: pa.Table, starts: Ints, column: str, known: pa.Array) -> NDArray[np.bool_]:
+    """By order (`starts`: their first lines): whether any of its lines has a key that is not known. NULL is no key."""
+    if not len(starts):
+        return np.zeros(0, np.bool_)
+    unknown = pc.is_valid(fact[column])
+    if len(known):
+        unknown = pc.and_not(unknown, pc.is_in(fact[column], value_set=known))
+    return np.logical_or.reduceat(unknown.to_numpy(), starts)
+
+
 def items_of(fact: pa.Table) -> pa.Table:
     """The ITEMS rows that a FACT table holds: the items as the API gave them."""
     has_item = pc.greater(fact["line_number"], 0)

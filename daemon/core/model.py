@@ -38,6 +38,8 @@ class Reason(StrEnum):
     FUTURE_CREATED_AT = "future_created_at"
     MALFORMED_RECORD = "malformed_record"
     NOT_AN_OBJECT = "not_an_object"
+    MISSING_KEY = "missing_key"  # this and the next: rows of a dimension
+    INVALID_KEY = "invalid_key"
 
 
 class Field(StrEnum):
@@ -53,6 +55,11 @@ class Field(StrEnum):
     QTY = "qty"
     PRICE = "price"
     METADATA = "metadata"
+    EMAIL = "email"  # this and the next: fields of a dimension
+    CREATED_AT = "created_at"
+    COUNTRY = "country"
+    NAME = "name"
+    CATEGORY = "category"
 
 
 class DropOutcome(StrEnum):
@@ -71,6 +78,7 @@ class Judge:
     tolerance: int
     records_path: str = ""
     since: int | None = None
+    until: int | None = None  # for reading once more, under a wider `since`: what was applied before is passed over
 
     @property
     def latest_instant(self) -> int:
@@ -90,7 +98,7 @@ class Discard:
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted while one drop was read: extracted = accepted + discarded + before_since."""
+    """What was counted while one drop was read: extracted = accepted + discarded + before_since (+ passed over)."""
 
     extracted: int = 0
     before_since: int = 0
@@ -106,13 +114,22 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class DimensionRows:
+    """What one drop says of a dimension: `table` has the dimension's columns and position, in the order of the file."""
+
+    dimension: str
+    table: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """What reading some drops gave. `tallies` and `unreadable` are by drop; a drop is in one of them, never both."""
 
-    orders: pa.Table
+    orders: pa.Table  # ORDERS
     discards: list[Discard]
     tallies: Mapping[int, Tally]
     unreadable: Mapping[int, str]
+    rows: Mapping[int, DimensionRows] = field(default_factory=dict)  # by drop
 
 
 ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price", pa.int64())])
@@ -152,6 +169,46 @@ FACT = pa.schema(
         pa.field("metadata", pa.large_string()),
     ]
 )
+
+DIM_USER = pa.schema(
+    [
+        pa.field("user_id", pa.large_string(), nullable=False),
+        pa.field("email", pa.large_string()),
+        pa.field("created_at", _TIMESTAMP),
+        pa.field("country", pa.large_string()),
+    ]
+)
+
+DIM_PRODUCT = pa.schema(
+    [
+        pa.field("sku", pa.large_string(), nullable=False),
+        pa.field("name", pa.large_string()),
+        pa.field("category", pa.large_string()),
+        pa.field("price", _DECIMAL),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A table that orders refer to by its first column."""
+
+    name: str  # in metrics, receipts and the ledger
+    drops: str  # what the names of its drops begin with
+    schema: pa.Schema
+
+    @property
+    def key(self) -> str:
+        return str(self.schema.names[0])
+
+    @property
+    def file(self) -> str:
+        return f"dim_{self.name}.parquet"
+
+
+DIMENSIONS = {
+    one.name: one for one in (Dimension("user", "users", DIM_USER), Dimension("product", "products", DIM_PRODUCT))
+}
 
 ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
 

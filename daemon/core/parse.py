@@ -25,7 +25,7 @@ from . import strict
 from .columns import Bools, Ints, read_decimals, read_instants, read_metadata, read_texts
 from .documents import Form, Records, is_utf8, split
 from .errors import Unreadable
-from .model import ITEM_TYPE, MAX_DEPTH, ORDERS, Discard, Judge, Parsed, Reason, Tally
+from .model import ITEM_TYPE, LAST_INSTANT, MAX_DEPTH, ORDERS, Discard, Judge, Parsed, Reason, Tally
 from .scalars import order_key
 
 _FAN_OUT = 16  # a group of records that is not valid is divided so many ways, to find those that are to blame
@@ -209,6 +209,7 @@ def _fast(decoded: Sequence[_Decoded], pieces: Sequence[Piece], piece_of: Ints, 
     for column in (order_id, created_at, updated_at, user_id, amount, currency, metadata):
         odd |= column.odd
     before_since = ~odd & (instants < since)
+    passed_over = ~odd & (instants >= np.array([_until(piece.judge) for piece in pieces], np.int64)[piece_of])
     drops = np.array([piece.drop for piece in pieces], np.int64)[piece_of]
     arrays = [
         pa.array(drops), pa.array(position), order_id.values, created_at.values, updated_at.values, user_id.values,
@@ -216,11 +217,15 @@ def _fast(decoded: Sequence[_Decoded], pieces: Sequence[Piece], piece_of: Ints, 
     ]  # fmt: skip
     taken = pa.table(arrays, names=ORDERS.names[1:])
     # By time, so that the rows of one date lie close together when partitions are written.
-    rows = np.flatnonzero(~odd & ~before_since)
+    rows = np.flatnonzero(~odd & ~before_since & ~passed_over)
     taken = taken.take(pa.array(rows[np.argsort(instants[rows], kind="stable")]))
     keys = pa.array(_keys(taken["order_id"]), pa.binary(16))
     orders = pa.table([keys, *taken.columns], schema=ORDERS)
     return _Clean(orders, ~odd, before_since)
+
+
+def _until(judge: Judge) -> int:
+    return LAST_INSTANT + 1 if judge.until is None else judge.until
 
 
 def _items(lists: Sequence[object], texts: set[type] | None, numbers: set[type] | None) -> tuple[pa.Array, Bools]:
@@ -281,7 +286,7 @@ def _strict(
             discards.append(Discard(piece.drop, place, read, record.decode(errors="replace")))
         elif piece.judge.since is not None and read.created_at < piece.judge.since:
             tally.before_since += 1
-        else:
+        elif read.created_at < _until(piece.judge):
             tally.faults += read.faults
             rows.append((piece.drop, place, read))
     return _table(rows), discards

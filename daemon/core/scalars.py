@@ -61,6 +61,11 @@ def read_text(value: object) -> str | Fault | None:
         return FAULT
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a JSON number."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def int_text(number: Number) -> str:
     """The canonical decimal text of a JSON integer: only `-0` is spelled in another way."""
     return "0" if number == "-0" else str(number)
