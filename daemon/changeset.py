@@ -19,9 +19,8 @@ import pyarrow as pa
 from . import raw, receipts
 from .core.columns import Bools, Ints
 from .core.dimensions import Upserted
+from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from .core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
-from .ledger import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition
-from .order_index import Run
 from .publish import reason_json
 from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
 from .tasks import Rewritten
@@ -132,7 +131,7 @@ def commit_of(
         partitions=[_partition(one, before.partitions.get(one.day)) for one in kept],
         removed=removed,
         dimensions=[one.file for one in dimensions],
-        totals=_totals(results),
+        totals=totals_of(results),
         hwm=_raised(before.hwm, decided.orders),
         effects=effects,
         restatements_bytes=before.restatements_bytes + len(log.encode()),
@@ -218,7 +217,7 @@ def _count_rows(counts: Mapping[int, Counts], dimensions: Sequence[DimensionChan
                 setattr(counts[drop], name, number)
 
 
-def _totals(results: Sequence[DropResult]) -> Counter[str]:
+def totals_of(results: Sequence[DropResult]) -> Counter[str]:
     """What this batch adds to the sums over all drops."""
     totals: Counter[str] = Counter()
     for result in results:

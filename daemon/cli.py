@@ -7,12 +7,15 @@ Exit codes: 0 done; 1 done, but something was quarantined or left (also by an ea
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, closing, contextmanager
 from importlib import metadata
 from pathlib import Path
 from threading import Event
@@ -22,7 +25,9 @@ from .core.errors import Corruption, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from .config import Config
-    from .service import Summary
+    from .core.entries import Drop
+    from .pipeline import House
+    from .service import Service, Summary
 
 DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
@@ -33,14 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from .config import load
 
-        config = load(options.config, os.environ)
-        return _run(config, once=options.once)
+        command: Callable[[Config, argparse.Namespace], int] = options.run
+        return command(load(options.config, os.environ), options)
     except UsageError as error:
         return _fail(USAGE, str(error))
-    except EnvironmentFault as error:
+    except (EnvironmentFault, Corruption) as error:
         return _fail(ENVIRONMENT, str(error))
-    except Corruption as error:
-        return _fail(ENVIRONMENT, str(error))
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for the interpreter, which flushes it at the end
+        return DONE
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         return _fail(
@@ -59,36 +67,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"a worker process died ({error}), most likely for want of memory. Nothing is lost: give it more memory or fewer "
             "[engine] workers, and start again",
         )
-    except Exception as error:
-        import logging
-        import traceback
-
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        logging.getLogger("strandline").debug("unforeseen error", exc_info=error)
-        return _fail(
-            ENVIRONMENT,
-            f"something happened that nobody foresaw: {type(error).__name__} in {frame.name} "
-            f'({Path(frame.filename).name}, line {frame.lineno}; [log] level = "debug" shows more). Nothing is lost: what was '
-            "archived is applied at the next start. Please report it",
-        )
     except KeyboardInterrupt:
         return _fail(DONE_BUT, "interrupted; what was archived is applied at the next start")
+    except Exception as error:
+        return _fail(ENVIRONMENT, _unforeseen(error))
+
+
+def _unforeseen(error: Exception) -> str:
+    import logging
+    import traceback
+
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    logging.getLogger("strandline").debug("unforeseen error", exc_info=error)
+    return (
+        f"something happened that nobody foresaw: {type(error).__name__} in {frame.name} "
+        f'({Path(frame.filename).name}, line {frame.lineno}; [log] level = "debug" shows more). Nothing is lost: what was '
+        "archived is applied at the next start. Please report it"
+    )
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"strandline: {message}", file=sys.stderr)
+    return code
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="strandline",
-        description="Watches an inbox for drops of orders (JSON) and keeps date-partitioned Parquet exact: only the dates "
-        "that a drop really changes are rewritten.",
+        description="Watches an inbox for drops of orders (JSON), users and products (CSV), and keeps date-partitioned Parquet "
+        "exact: only the dates that a drop really changes are rewritten. Without a command it watches until it is stopped.",
         epilog="Exit codes: 0 done; 1 done, but something was quarantined or left; 2 usage or configuration error; "
         "3 the environment failed (disk full, output locked by another instance).",
     )
     parser.add_argument("--once", action="store_true", help="apply everything that is in the inbox, then exit")
     parser.add_argument(
-        "--config", type=Path, metavar="PATH", help="the settings (default: ./config.toml, or the defaults without one)"
-    )
+        "--since", metavar="TS", help="apply only orders created at or after this instant (UTC without a zone); hwm: the "
+        "high-water mark. What archived drops still hold since then is applied, too"
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"strandline {_version()}")
+    parser.set_defaults(run=_serve, config=None)
+    _add_config(parser)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def add(name: str, run: Callable[[Config, argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        command.set_defaults(run=run)
+        _add_config(command)
+        return command
+
+    status = add("status", _status, "show the high-water mark, the backlog, the last drops, discards and partitions")
+    status.add_argument("--json", action="store_true", help="as JSON, for programs")
+    plan = add("plan", _plan, "show what a file would become if it were dropped now, and change nothing")
+    plan.add_argument("file", type=Path, metavar="FILE", help="a file as it would be dropped, under its name")
+    plan.add_argument("--json", action="store_true", help="as JSON, with every discard")
+    rebuild = add(
+        "rebuild", _rebuild, "make partitions anew from the raw layer; without dates all, and the ledger, too"
+    )
+    rebuild.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD")
+    retry = add("retry", _retry, "put quarantined drops back into the inbox (all of them, or those named)")
+    retry.add_argument(
+        "names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's own name, or its number"
+    )
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="PATH", default=argparse.SUPPRESS,
+        help="the settings (default: ./config.toml, or the defaults without one)",
+    )  # fmt: skip
 
 
 def _version() -> str:
@@ -98,48 +148,124 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _fail(code: int, message: str) -> int:
-    print(f"strandline: {message}", file=sys.stderr)
-    return code
-
-
-def _run(config: Config, *, once: bool) -> int:
-    """Builds the rooms and lets the service work in them."""
+def _serve(config: Config, options: argparse.Namespace) -> int:
+    """Watching, or with --once catching up."""
     stop = _stop_on_signals()
+    _instant(options.since, None)  # what is wrong with it is said before anything is touched
+    with _house(config, stop) as house:
+        from .log import log
+        from .recovery import refuse_lost_ledger
+
+        refuse_lost_ledger(house)
+        log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(house.output),
+                                       "once": options.once})  # fmt: skip
+        uncommitted = _recovered(config, house)
+        service = _service(config, house, since=_instant(options.since, house.ledger.hwm))
+        summary = service.run(uncommitted, once=options.once, stop=stop)
+        return _ended(summary, once=options.once)
+
+
+def _status(config: Config, options: argparse.Namespace) -> int:
+    from . import status
+    from .ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        found = status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000)
+    print(json.dumps(found, indent=2) if options.json else status.table(found))
+    return DONE
+
+
+def _plan(config: Config, options: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    from . import plan
+    from .core.model import Judge
+
+    stop = _stop_on_signals()
+    with TemporaryDirectory(prefix="strandline-plan-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+        judge = Judge(time.time_ns() // 1000, _tolerance(config), config.input.records_path)
+        found = plan.plan(house, options.file, judge)
+        print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
+        return DONE_BUT if found.result.outcome == "quarantined" else DONE
+
+
+def _rebuild(config: Config, options: argparse.Namespace) -> int:
+    stop = _stop_on_signals()
+    days = [_day(text) for text in options.dates]
+    with _house(config, stop) as house:
+        from .log import log
+        from .rebuild import partitions_from_raw, refuse_unknown
+        from .recovery import is_lost, refuse_lost_ledger
+        from .replay import make_anew, take_over
+
+        if days:
+            refuse_lost_ledger(house)
+            _recovered(config, house)
+            refuse_unknown(house.ledger, days)
+            partitions_from_raw(house.ledger, house.reader, house.store, days)
+            log.info("partitions made anew from raw", extra={"dates": sorted(set(options.dates))})
+            return DONE
+        if not is_lost(house):
+            _recovered(config, house)
+        take_over(house.ledger, make_anew(house, time.time_ns() // 1000))
+    with _house(config, stop) as house:
+        uncommitted = _recovered(config, house)
+        log.info("everything made anew from raw", extra={"partitions": len(house.ledger.partitions())})
+        return _ended(_service(config, house).resume(uncommitted, stop), once=True)
+
+
+def _retry(config: Config, options: argparse.Namespace) -> int:
+    from .quarantine import retry
+
+    for file in retry(config.paths.output / "quarantine", config.paths.inbox, options.names):
+        print(f"{file} is back in {config.paths.inbox}")
+    return DONE
+
+
+# --------------------------------------------------------------------------------------------------------------- wiring
+
+
+@contextmanager
+def _house(config: Config, stop: Event, dry: Path | None = None) -> Iterator[House]:
+    """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
+    ledger is only looked at, and nothing else is changed."""
     from concurrent.futures import ThreadPoolExecutor
-    from contextlib import ExitStack, closing
 
     from .lean import prepare
 
     prepare()
 
     from . import files, progress, tasks
-    from .inbox import Inbox
     from .ledger import Ledger
     from .lock import Lock
-    from .log import Reporter, log, set_up
+    from .log import set_up
     from .pipeline import House
     from .raw import RawLayer
     from .reading import Limits, Reader
-    from .recovery import recover
-    from .service import Service, Terms
     from .store import Store
 
     set_up(config.log.level, config.log.format)
-    inbox_path, output = config.paths.inbox, config.paths.output.resolve()
+    output = config.paths.output.resolve()
+    store = Store(output, dry)
+    path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
-        stack.enter_context(closing(Lock(output / "state" / "lock")))
-        inbox_path.mkdir(parents=True, exist_ok=True)
-        store = Store(output)
-        files.make_folder(store.staging)
-        files.make_folder(store.curated)
+        if dry is None:
+            stack.enter_context(closing(Lock(output / "state" / "lock")))
+            config.paths.inbox.mkdir(parents=True, exist_ok=True)
+            files.make_folder(store.staging)
+            files.make_folder(store.curated)
+        elif not path.exists():  # nothing was ever applied: as a new ledger has it
+            path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
         reading = stack.enter_context(tasks.processes(workers))
         rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
-        house = House(
+        yield House(
             output,
-            ledger=stack.enter_context(closing(Ledger(output / "state" / "ledger.sqlite"))),
+            ledger=stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents))),
             raw=RawLayer(output, store.staging),
             store=store,
             reader=Reader(output, store.staging, limits, reading),
@@ -148,28 +274,68 @@ def _run(config: Config, *, once: bool) -> int:
             progress=progress.to(sys.stderr),
             stopped=stop.is_set,
         )
-        tolerance = int(config.orders.future_tolerance * 1_000_000)
-        backoff = config.retry.backoff
-        terms = Terms(
-            tolerance,
-            config.input.records_path,
-            config.batch.max_drops,
-            config.batch.max_bytes,
-            config.watch.rescan_seconds,
-            patience_seconds=config.watch.settle_seconds + backoff.total_seconds + 1.0,
-        )
-        log.info("run started", extra={"inbox": str(inbox_path), "output": str(output), "once": once})
-        uncommitted = recover(house, inbox_path, tolerance, config.input.records_path)
-        service = Service(house, Inbox(inbox_path, config.watch.settle_seconds, backoff), terms, Reporter())
-        summary = service.run(uncommitted, once=once, stop=stop)
-        log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
-                                     "quarantined": summary.quarantined, "left": summary.left,
-                                     "stopped": summary.stopped})  # fmt: skip
-        return _exit_code(summary, once=once)
 
 
-def _exit_code(summary: Summary, *, once: bool) -> int:
+def _recovered(config: Config, house: House) -> list[Drop]:
+    from .recovery import recover
+
+    return recover(house, config.paths.inbox, _tolerance(config), config.input.records_path)
+
+
+def _service(config: Config, house: House, since: int | None = None) -> Service:
+    from .inbox import Inbox
+    from .log import Reporter
+    from .service import Service, Terms
+
+    backoff = config.retry.backoff
+    terms = Terms(
+        _tolerance(config),
+        config.input.records_path,
+        config.batch.max_drops,
+        config.batch.max_bytes,
+        config.watch.rescan_seconds,
+        patience_seconds=config.watch.settle_seconds + backoff.total_seconds + 1.0,
+        since=since,
+    )
+    return Service(house, Inbox(config.paths.inbox, config.watch.settle_seconds, backoff), terms, Reporter())
+
+
+def _ended(summary: Summary, *, once: bool) -> int:
+    from .log import log
+
+    log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
+                                 "quarantined": summary.quarantined, "left": summary.left,
+                                 "stopped": summary.stopped})  # fmt: skip
     return DONE_BUT if once and (summary.quarantined or summary.left or summary.stopped) else DONE
+
+
+def _tolerance(config: Config) -> int:
+    return int(config.orders.future_tolerance * 1_000_000)
+
+
+def _instant(text: str | None, hwm: int | None) -> int | None:
+    """`--since` as an instant in microseconds."""
+    from .core.scalars import Number, is_number, read_instant
+
+    if text is None or text.strip().lower() == "hwm":
+        return None if text is None else hwm
+    instant = read_instant(Number(text.strip()) if is_number(text.strip()) else text)
+    if not isinstance(instant, int):
+        raise UsageError(
+            f"--since {text!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, epoch seconds, or hwm for the "
+            "high-water mark"
+        )
+    return instant
+
+
+def _day(text: str) -> int:
+    """A date in days since 1970."""
+    from datetime import date
+
+    try:
+        return (date.fromisoformat(text) - date(1970, 1, 1)).days
+    except ValueError:
+        raise UsageError(f"{text!r} is no date; write YYYY-MM-DD") from None
 
 
 def _stop_on_signals() -> Event:

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from .changeset import DimensionChange
 from .core.dimensions import upsert
+from .core.entries import DimensionFile
 from .core.model import DIMENSIONS, Dimension, DimensionRows
-from .ledger import DimensionFile, Ledger
+from .ledger import Ledger
 from .reading import Reader
 from .rebuild import dimension_from_raw
 from .store import Store

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,6 +105,15 @@ def continue_at(path: Path, offset: int, content: bytes) -> None:
 def move(source: Path, target: Path) -> None:
     """Renames within one file system; the caller syncs the folders."""
     os.replace(source, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a file a second name, or where that is another file system, a copy; replaces what is there. The caller syncs."""
+    unlink(target)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def unlink(path: Path) -> None:

@@ -11,16 +11,15 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from . import order_index
+from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from .core.errors import EnvironmentFault
 from .core.model import DropOutcome, Judge
-from .order_index import OrderIndex, Run
+from .order_index import OrderIndex
 
 _VERSION_1 = (
     """
@@ -76,134 +75,18 @@ SCHEMA_VERSION = len(_UPGRADES)
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """A drop that is archived: its number, its raw copy, and what judges it."""
-
-    seq: int
-    name: str
-    raw: str | None
-    sha256: bytes
-    size_bytes: int
-    judge: Judge
-    duplicate_of: int | None = None
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of a drop's records. extracted = discarded + before_since + superseded + unchanged + new + corrected."""
-
-    extracted: int = 0
-    discarded: Counter[str] = field(default_factory=Counter)
-    before_since: int = 0
-    superseded: int = 0
-    unchanged: int = 0
-    new: int = 0
-    corrected: int = 0
-    late: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)  # orders of which a dimension does not know the key
-
-    def plus(self, more: Counts) -> Counts:
-        """With what reading more of the same drop gave."""
-        return Counts(**{name: getattr(self, name) + getattr(more, name) for name in self.__slots__})
-
-    def less(self, before: Counts) -> Counts:
-        """What came on top of `before`."""
-        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in self.__slots__})
-
-    def to_json(self) -> str:
-        return json.dumps(self.as_dict())
-
-    def as_dict(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: dict(sorted(v.items())) if isinstance(v, Counter) else v for name, v in values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class DropResult:
-    """The outcome of one drop, as it is committed. `before`: what its counts were, where it is read once more."""
-
-    drop: Drop
-    outcome: DropOutcome
-    counts: Counts
-    reason: str | None = None
-    duplicate_of: int | None = None
-    keeps_raw: bool = True
-    before: Counts | None = None
-
-    @property
-    def gained(self) -> Counts:
-        """What this batch added to the drop's counts. `before_since` falls where a drop is read once more."""
-        return self.counts if self.before is None else self.counts.less(self.before)
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """What the ledger knows of a published date (days since 1970)."""
-
-    date: int
-    orders: int
-    lines: int
-    amount: int
-    fact_sha256: bytes
-    items_sha256: bytes
-    bytes: int
-    restatements: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DimensionFile:
-    """What the ledger knows of a published dimension."""
-
-    name: str
-    rows: int
-    sha256: bytes
-    bytes: int
-    last_drop: int  # the newest drop of it that was applied
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """One committed step that makes a batch visible. Paths are relative to the output folder.
-
-    place: rename `source` (of this sha256) to `target`.    remove: unlink `target`.
-    quarantine: move the raw copy `source` to `target`, and write its reason (`text`) beside it.
-    append: let the file `target` continue with `text` from byte `position` on.    link: let `target` point to `text`.
-    """
-
-    kind: str
-    target: str
-    source: str | None = None
-    sha256: bytes | None = None
-    position: int | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """All that one batch changes."""
-
-    committed_at: int
-    results: Sequence[DropResult]
-    run: Run | None  # of the order index, written ahead
-    partitions: Sequence[Partition]
-    removed: Sequence[int]
-    dimensions: Sequence[DimensionFile]
-    totals: Mapping[str, int]  # what to add to each sum
-    hwm: int | None
-    effects: Sequence[Effect]
-    restatements_bytes: int
-
-
 class Ledger:
-    """One open ledger. Not thread-safe; the process that holds the output's lock owns it."""
+    """One open ledger. Not thread-safe; the process that holds the output's lock owns it. `read_only`: a view of what was
+    committed when it was opened, for anybody, beside the owner."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
         try:
-            self._sql = _connect(path)
-            self._upgrade(path)
+            self._sql = _view(path) if read_only else _connect(path)
+            if read_only:
+                self._refuse_other_versions(path)
+            else:
+                self._upgrade(path)
         except sqlite3.DatabaseError as error:
             raise EnvironmentFault(
                 "open the ledger", path, error, "If the file is damaged, move it away and run `strandline rebuild`."
@@ -225,13 +108,25 @@ class Ledger:
                 self._sql.execute("ROLLBACK")
             raise
 
-    def _upgrade(self, path: Path) -> None:
-        version = self._sql.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
+    def _version(self) -> int:
+        return int(self._sql.execute("PRAGMA user_version").fetchone()[0])
+
+    def _refuse_other_versions(self, path: Path) -> None:
+        version = self._version()
+        if version != SCHEMA_VERSION:
+            newer = (
+                "Run the newer strandline that wrote it."
+                if version > SCHEMA_VERSION
+                else "Run `strandline --once` first: it upgrades it."
+            )
             raise EnvironmentFault(
-                "open the ledger", path, f"its schema version is {version}, this program knows {SCHEMA_VERSION}",
-                "Run the newer strandline that wrote it.",
-            )  # fmt: skip
+                "open the ledger", path, f"its schema version is {version}, this program knows {SCHEMA_VERSION}", newer
+            )
+
+    def _upgrade(self, path: Path) -> None:
+        version = self._version()
+        if version > SCHEMA_VERSION:
+            self._refuse_other_versions(path)
         for number, upgrade in enumerate(_UPGRADES[version:], version + 1):
             with self.transaction():
                 for statement in upgrade.split(";\n"):
@@ -303,6 +198,15 @@ class Ledger:
         )
         return [_result(row) for row in rows]
 
+    def last_results(self, limit: int) -> list[DropResult]:
+        """What became of the newest drops, the newest first."""
+        rows = self._sql.execute(
+            f"SELECT {_DROP_COLUMNS}, outcome, reason, counts FROM drops WHERE outcome IS NOT NULL "
+            "ORDER BY seq DESC LIMIT ?",
+            (limit,),
+        )
+        return [_result(row) for row in rows]
+
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""
         columns = "date, orders, lines, amount, fact_sha256, items_sha256, bytes, restatements"
@@ -337,7 +241,7 @@ class Ledger:
     def write_ahead(self, entries: np.ndarray) -> Run | None:
         """Writes index entries that the next commit is to adopt, durable. May run in a thread beside readers of the
         ledger, and has a connection of its own for that; no other change may be made meanwhile."""
-        with closing(_connect(self._path)) as sql:
+        with closing(_connect(self.path)) as sql:
             sql.execute("BEGIN IMMEDIATE")
             index = OrderIndex(sql)
             index.sweep()
@@ -386,12 +290,39 @@ class Ledger:
                 "INSERT INTO totals VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
                 change.totals.items(),
             )
-            self._sql.executemany(
-                "INSERT INTO effects (kind, target, source, sha256, position, text) VALUES (?, ?, ?, ?, ?, ?)",
-                ((e.kind, e.target, e.source, e.sha256, e.position, e.text) for e in change.effects),
-            )
+            self._add_effects(change.effects)
             self._set_meta("hwm", change.hwm)
             self._set_meta("restatements_bytes", change.restatements_bytes)
+
+    def copy_history(self, other: Path) -> None:
+        """Takes over what another ledger remembers of drops and batches; not what is published, nor where orders live."""
+        self._sql.execute("ATTACH ? AS other", (str(other),))
+        with self.transaction():
+            for table in ("drops", "batches", "totals", "meta"):
+                self._sql.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
+        self._sql.execute("DETACH other")
+
+    def end_replay(self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int]) -> None:
+        """Makes the batches from `first` on, which stood for history, one that is still to be made visible by `effects`."""
+        with self.transaction():
+            self._sql.execute("DELETE FROM batches WHERE batch >= ?", (first,))
+            self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (first, now))
+            self._sql.execute("UPDATE partitions SET batch = ?, restatements = 0", (first,))
+            self._sql.executemany(
+                "UPDATE partitions SET restatements = ? WHERE date = ?",
+                ((number, day) for day, number in restatements.items()),
+            )
+            self._add_effects(effects)
+
+    def retire(self) -> None:
+        """Closes this ledger so that another file may take its place by a rename. Nothing may be left of the log beside the
+        old file: SQLite would take it for the new one's."""
+        busy, _, _ = self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.close()
+        if busy:
+            raise EnvironmentFault("replace the ledger", self.path, "somebody reads it all the time", "Try again.")
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def skip_to(self, seq: int) -> None:
         """Lets the next drop have a number above `seq`, which something in raw/ bears that is no drop of ours."""
@@ -408,6 +339,12 @@ class Ledger:
         with self.transaction():
             self._sql.execute("DELETE FROM effects")
             self._sql.execute("UPDATE batches SET published = 1 WHERE batch = ?", (batch,))
+
+    def _add_effects(self, effects: Sequence[Effect]) -> None:
+        self._sql.executemany(
+            "INSERT INTO effects (kind, target, source, sha256, position, text) VALUES (?, ?, ?, ?, ?, ?)",
+            ((e.kind, e.target, e.source, e.sha256, e.position, e.text) for e in effects),
+        )
 
     def _meta(self, key: str) -> int | None:
         row = self._sql.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -427,6 +364,24 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sql
 
 
+def _view(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing and goes on seeing what is there now. Where the folder cannot be written to and
+    nobody has the ledger open, SQLite must be told that it will stay as it is."""
+    for option in ("mode=ro", "immutable=1"):
+        sql = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, timeout=10.0)
+        try:
+            sql.execute("BEGIN")
+            sql.execute("PRAGMA user_version").fetchone()
+            sql.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            sql.close()
+            if option == "immutable=1":
+                raise
+        else:
+            break
+    return sql
+
+
 def _drop(row: tuple) -> Drop:
     seq, name, raw, sha256, size, received_at, tolerance, records_path, since, duplicate_of = row[:10]
     return Drop(seq, name, raw, sha256, size, Judge(received_at, tolerance, records_path, since), duplicate_of)
@@ -435,11 +390,4 @@ def _drop(row: tuple) -> Drop:
 def _result(row: tuple) -> DropResult:
     """Of a row of the drop columns, outcome, reason, counts."""
     drop, outcome, reason, counts = _drop(row), *row[10:13]
-    return DropResult(drop, DropOutcome(outcome), _counts(counts), reason, drop.duplicate_of)
-
-
-def _counts(text: str) -> Counts:
-    values: dict[str, Any] = {
-        name: Counter(value) if isinstance(value, dict) else value for name, value in json.loads(text).items()
-    }
-    return Counts(**values)
+    return DropResult(drop, DropOutcome(outcome), Counts.from_dict(json.loads(counts)), reason, drop.duplicate_of)

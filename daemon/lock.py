@@ -8,6 +8,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from . import files
 from .core.errors import EnvironmentFault
@@ -22,7 +23,7 @@ class Lock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._descriptor, 4096, 0).decode(errors="replace")
+            holder = _values(os.pread(self._descriptor, 4096, 0))
             os.close(self._descriptor)
             raise EnvironmentFault(
                 "lock", path, f"another strandline holds it: {_described(holder)}",
@@ -35,14 +36,34 @@ class Lock:
         os.close(self._descriptor)
 
 
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock, as far as it has said: host, pid, since. None where nobody does."""
+    try:
+        with files.opened(path) as descriptor:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _values(os.pread(descriptor, 4096, 0))
+    except OSError:
+        pass
+    return None
+
+
+def _values(holder: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(holder)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def _self_description() -> bytes:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}).encode()
 
 
-def _described(holder: str) -> str:
+def _described(holder: dict[str, Any]) -> str:
     try:
-        values = json.loads(holder)
-        return f"host {values['host']}, pid {values['pid']}, since {values['since']}"
-    except (ValueError, KeyError, TypeError):
+        return f"host {holder['host']}, pid {holder['pid']}, since {holder['since']}"
+    except KeyError:
         return "it has not said who it is yet"

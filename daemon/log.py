@@ -66,11 +66,11 @@ class Reporter:
             if result.outcome is DropOutcome.QUARANTINED:
                 log.warning("drop quarantined", extra={"drop": result.drop.seq, "file": result.drop.name,
                                                        "reason": result.reason})  # fmt: skip
-            for reason, count in sorted(result.counts.discarded.items()):
+            for reason, count in sorted(result.gained.discarded.items()):
                 log.warning("records discarded", extra={"drop": result.drop.seq, "file": result.drop.name,
                                                         "reason": reason, "records": count})  # fmt: skip
         for date in outcome.rebuilt:
-            log.error("published partition was damaged, and was made anew from raw first", extra={"date": date})
+            log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(seconds, 3)})
 
     def waiting(self, name: str, attempt: int) -> None:
@@ -85,7 +85,7 @@ class Reporter:
 
 def _summary(outcome: BatchOutcome) -> dict[str, object]:
     results = outcome.results
-    counts = [result.counts for result in results]
+    counts = [result.gained for result in results]
     discarded: dict[str, int] = {}
     for one in counts:
         for reason, number in one.discarded.items():

@@ -15,12 +15,12 @@ Looking up few keys reads one block a key and run. Looking up many reads each ru
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .core.entries import Run
 from .core.model import INDEX_ENTRY
 
 SCHEMA = """
@@ -34,15 +34,6 @@ _SLICE_BLOCKS = 2_000  # blocks in memory at once when a run is read through
 _INLINE_ENTRIES = 2_000_000  # the largest merge done within a batch
 _MAX_RUNS = 12  # idle compaction keeps to this many
 _SIGN = np.uint64(1 << 63)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run that is written and not adopted yet."""
-
-    number: int
-    entries: int
-    replaces: tuple[int, ...]
 
 
 class OrderIndex:
@@ -90,14 +81,14 @@ class OrderIndex:
         """Removes blocks that belong to no run."""
         self._sql.execute("DELETE FROM order_blocks WHERE run NOT IN (SELECT run FROM order_runs)")
 
-    def of_date(self, date: int) -> np.ndarray:
-        """The entries of all orders that live on a date (days since 1970). Reads the whole index."""
+    def of_dates(self, dates: Sequence[int]) -> np.ndarray:
+        """The entries of all orders that live on some dates (days since 1970). Reads the whole index."""
         placed = [np.zeros(0, INDEX_ENTRY)]
         for (run,) in self._sql.execute("SELECT run FROM order_runs").fetchall():
-            placed += [part[part["date"] == date] for part in self._slices(run)]
+            placed += [part[np.isin(part["date"], dates)] for part in self._slices(run)]
         candidates = _newest(placed)
         current, _ = self.find(candidates)
-        return current[current["date"] == date]
+        return current[np.isin(current["date"], dates)]
 
     def compact(self) -> bool:
         """Merges the two newest runs where there are many. True if there may be more to do. For idle times."""

@@ -2,8 +2,8 @@
 
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
     2 parse     records -> orders, discards, field faults                                   (reading.py)
-    3 affected  which version of each order wins, and which dates that touches              (_decide)
-    4 merge     the published rows of each affected date + the new versions                 (_rewrite, dimensions.py)
+    3 affected  which version of each order wins, and which dates that touches              (affected)
+    4 merge     the published rows of each affected date + the new versions                 (merge_and_stage, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
     7 publish   carry out the list by renames, write the receipts, clear the list           (publish_committed)
@@ -30,6 +30,7 @@ import pyarrow as pa
 from . import dimensions, files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, to_read
 from .core.columns import Ints
+from .core.entries import Commit, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.merge import sorted_places
 from .core.model import DIMENSIONS, Discard, Judge, Parsed, Tally
@@ -37,12 +38,12 @@ from .core.scalars import compact_json
 from .core.strict import is_json
 from .core.versions import decide, entries_of, latest
 from .inbox import Arrival
-from .ledger import Commit, Drop, DropResult, Effect, Ledger
+from .ledger import Ledger
 from .progress import Progress, silent
 from .publish import publish
 from .raw import RawLayer
 from .reading import Reader
-from .rebuild import partition_from_raw, refuse_damaged
+from .rebuild import partitions_from_raw, read_all
 from .store import Store, iso_date
 
 _GROUP_ORDERS = 60_000  # orders that one rewrite task flattens together, about
@@ -138,8 +139,7 @@ def catch_up(house: House, results: Sequence[DropResult], since: int | None, now
         replace(drop, judge=replace(drop.judge, since=since, until=drop.judge.since))
         for drop in (result.drop for result in results)
     ]
-    refuse_damaged(house.output, drops)
-    parsed = house.reader.without_limits().read(drops, house.stopped)
+    parsed = read_all(house.reader, drops)
     return _apply(house, drops, _what_is_new(parsed, read_before), now, read_before)
 
 
@@ -157,7 +157,7 @@ def _apply(
 ) -> BatchOutcome:
     """Steps 3 to 7."""
     batch = house.ledger.next_batch
-    decided = _decide(house.ledger, parsed)
+    decided = affected(house.ledger, parsed)
     run = house.background.submit(house.ledger.write_ahead, decided.entries)
     rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
     changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
@@ -247,7 +247,8 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 # ----------------------------------------------------------------------------------------------------------- 3 affected
 
 
-def _decide(ledger: Ledger, parsed: Parsed) -> Decided:
+def affected(ledger: Ledger, parsed: Parsed) -> Decided:
+    """Which records win, and where their orders live now."""
     entries = entries_of(parsed.orders)
     winning = latest(entries)
     published, found = ledger.index.find(entries[winning])
@@ -261,24 +262,35 @@ def _decide(ledger: Ledger, parsed: Parsed) -> Decided:
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
 
 
-def _rewrite(house: House, batch: int, decided: Decided, known: tasks.Known) -> tuple[list[tasks.Rewritten], list[str]]:
-    """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
+def merge_and_stage(
+    house: House, batch: int, decided: Decided, known: tasks.Known
+) -> tuple[list[tasks.PartitionChange], list[tasks.Rewritten]]:
+    """What happens to each affected date, merged and staged. Changes nothing that is published, mends nothing."""
     changes = _changes(house.ledger, decided)
-    groups = _grouped(changes)
     sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
 
     def rewrite(group: Sequence[tasks.PartitionChange]) -> list[tasks.Rewritten]:
         return _rewrite_group(house.store, batch, decided, group, known, sync)
 
-    futures = [house.rewriting.submit(rewrite, group) for group in groups]
+    futures = [house.rewriting.submit(rewrite, group) for group in _grouped(changes)]
     rewritten: list[tasks.Rewritten] = []
     for group in tasks.results(futures, house.stopped):
         rewritten += group
         house.progress("writing partitions", len(rewritten), len(changes))
+    return changes, rewritten
+
+
+def _rewrite(house: House, batch: int, decided: Decided, known: tasks.Known) -> tuple[list[tasks.Rewritten], list[str]]:
+    """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
+    changes, rewritten = merge_and_stage(house, batch, decided, known)
     damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
-    for change in damaged:
-        partition_from_raw(house.ledger, house.reader, house.store, change.day)
-    again = {one.day: one for change in damaged for one in rewrite([change])}
+    if damaged:
+        partitions_from_raw(house.ledger, house.reader, house.store, [change.day for change in damaged])
+    again = {
+        one.day: one
+        for change in damaged
+        for one in _rewrite_group(house.store, batch, decided, [change], known, sync=True)
+    }
     return [again.get(one.day, one) for one in rewritten], [iso_date(change.day) for change in damaged]
 
 
@@ -354,9 +366,13 @@ def _before(ledger: Ledger, batch: int, rewritten: Sequence[tasks.Rewritten]) ->
 
 
 def _outcome(batch: int, change: Commit, rewritten: Sequence[tasks.Rewritten], rebuilt: list[str]) -> BatchOutcome:
+    return BatchOutcome(batch, change.results, written_of(rewritten), rebuilt, change.hwm)
+
+
+def written_of(rewritten: Sequence[tasks.Rewritten]) -> list[Written]:
+    """The dates that change."""
     changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.fact is not None]
-    written = [
+    return [
         Written(iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items)
         for one, merged in changed
     ]
-    return BatchOutcome(batch, change.results, written, rebuilt, change.hwm)

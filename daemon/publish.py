@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path
 
 from . import files
+from .core.entries import Effect
 from .core.errors import Corruption
-from .ledger import Effect
 
 
 def publish(output: Path, effects: Sequence[Effect], *, recovering: bool = False) -> None:

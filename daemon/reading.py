@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from . import raw, tasks
 from .core.documents import Form
+from .core.entries import Drop
 from .core.errors import Unreadable
 from .core.model import DIMENSIONS, DimensionRows, Discard, Parsed, Tally, concat_orders
-from .ledger import Drop
 from .progress import Progress, silent
 
 

@@ -4,31 +4,67 @@ those drops are read again, each judged as it was judged then; the result is the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from . import files, raw
+from .core.columns import dates_of
 from .core.dimensions import upsert
-from .core.errors import Corruption
+from .core.entries import Drop, Partition
+from .core.errors import Corruption, UsageError
 from .core.facts import flatten, items_of
 from .core.merge import sorted_places
-from .core.model import Dimension
+from .core.model import Dimension, Parsed, concat_orders
 from .core.versions import entries_of
-from .ledger import Drop, Ledger
+from .ledger import Ledger
 from .reading import Reader
 from .store import FACT_FILE, ITEMS_FILE, Store, encode, folder_name, iso_date
 
+_GROUP_LINES = 2_000_000  # lines of partitions made anew together, about
+_READ_BYTES = 256 << 20  # bytes of drops read together, about
 
-def partition_from_raw(ledger: Ledger, reader: Reader, store: Store, day: int) -> None:
-    """Puts the files of one published date back as the ledger says they are. Corruption where raw cannot give them; then
-    nothing is touched."""
-    fact = fact_from_raw(ledger, reader, day)
-    folder = store.curated / folder_name(day)
+
+def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int]) -> None:
+    """Puts the files of published dates back as the ledger says they are. Corruption where raw cannot give them; that date
+    is not touched then."""
+    expected = ledger.partitions(days)
+    for group in _groups(list(expected.values())):
+        for day, fact in facts_from_raw(ledger, reader, group).items():
+            _put_back(store, expected[day], fact)
+
+
+def refuse_unknown(ledger: Ledger, days: Sequence[int]) -> None:
+    """UsageError where a date is not published."""
+    known = ledger.partitions()
+    unknown = [iso_date(day) for day in days if day not in known]
+    if unknown:
+        span = (
+            f"there are {len(known):,}, from {iso_date(min(known))} to {iso_date(max(known))}"
+            if known
+            else "there is none"
+        )
+        raise UsageError(f"no partition is published for {', '.join(unknown)}; {span}")
+
+
+def _groups(partitions: Sequence[Partition]) -> list[list[int]]:
+    """Days that are made anew together, since many need the same drops: as many as memory may hold."""
+    groups: list[list[int]] = []
+    room = 0
+    for one in partitions:
+        if one.lines > room:
+            groups.append([])
+            room = _GROUP_LINES
+        groups[-1].append(one.date)
+        room -= one.lines
+    return groups
+
+
+def _put_back(store: Store, expected: Partition, fact: pa.Table) -> None:
+    folder = store.curated / folder_name(expected.date)
     fact_bytes, items_bytes = encode(fact).to_pybytes(), encode(items_of(fact)).to_pybytes()
-    expected = ledger.partitions([day])[day]
     if (_sha256(fact_bytes), _sha256(items_bytes)) != (expected.fact_sha256, expected.items_sha256):
         raise Corruption(
             f"{folder} was made anew from raw, and is not what the ledger says; nothing was touched. "
@@ -43,19 +79,44 @@ def _sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def fact_from_raw(ledger: Ledger, reader: Reader, day: int) -> pa.Table:
-    """The FACT table of a date as the index and the raw copies give it."""
-    wanted = ledger.index.of_date(day)
+def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[int, pa.Table]:
+    """The FACT tables of some dates as the index and the raw copies give them. Only winners are held in memory: drops are
+    read a few at a time."""
+    wanted = ledger.index.of_dates(days)
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
+    orders = concat_orders(_winners(reader, group, wanted) for group in few(drops))
+    rows = sorted_places(orders, np.arange(orders.num_rows))
+    dates = dates_of(orders["created_at"].to_numpy()[rows])
+    return {day: flatten(orders, rows[slice(*np.searchsorted(dates, [day, day + 1]))]) for day in days}
+
+
+def few(drops: Sequence[Drop]) -> Iterator[list[Drop]]:
+    """Drops in groups that are read together: as many bytes as memory may hold."""
+    group: list[Drop] = []
+    for drop in drops:
+        if group and sum(one.size_bytes for one in group) + drop.size_bytes > _READ_BYTES:
+            yield group
+            group = []
+        group.append(drop)
+    if group:
+        yield group
+
+
+def _winners(reader: Reader, drops: Sequence[Drop], wanted: np.ndarray) -> pa.Table:
+    parsed = read_all(reader, drops)
+    names = ["drop", "position"]
+    rows = np.flatnonzero(np.isin(_pairs(entries_of(parsed.orders), names), _pairs(wanted, names)))
+    return parsed.orders.take(pa.array(rows))
+
+
+def read_all(reader: Reader, drops: Sequence[Drop]) -> Parsed:
+    """What drops that were applied once say; Corruption where a raw copy is not what was archived."""
     refuse_damaged(reader.output, drops)
     parsed = reader.without_limits().read(drops)
     if parsed.unreadable:
         seq, reason = next(iter(parsed.unreadable.items()))
-        raise Corruption(f"drop {seq}, which {iso_date(day)} needs, cannot be read from raw any more: {reason}")
-    entries = entries_of(parsed.orders)
-    names = ["drop", "position"]
-    rows = np.flatnonzero(np.isin(_pairs(entries, names), _pairs(wanted, names)))
-    return flatten(parsed.orders, rows[sorted_places(parsed.orders, rows)])
+        raise Corruption(f"drop {seq} was applied, and cannot be read from raw any more: {reason}")
+    return parsed
 
 
 def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
@@ -71,8 +132,7 @@ def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
     """Puts the file of a dimension back as the ledger says it is: all its drops, one after the other."""
     drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
-    refuse_damaged(reader.output, drops)
-    parsed = reader.without_limits().read(drops)
+    parsed = read_all(reader, drops)
     rows = pa.concat_tables([dimension.schema.empty_table(), *(parsed.rows[drop.seq].table for drop in drops)])
     table = upsert(dimension, None, rows).table
     content = encode(dimension.schema.empty_table() if table is None else table).to_pybytes()

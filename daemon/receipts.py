@@ -9,9 +9,10 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from . import files
-from .ledger import DropResult
+from .core.entries import DropResult
 from .raw import date_of, shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,14 +38,24 @@ def receipt_path(output: Path, result: DropResult) -> Path:
 
 def receipt(result: DropResult) -> bytes:
     """One drop's receipt as JSON: the same for the same ledger."""
+    return (json.dumps(as_dict(result), ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def as_dict(result: DropResult) -> dict[str, Any]:
+    """What a receipt says."""
     drop, counts = result.drop, result.counts.as_dict()
-    content = {
+    return {
         "drop": drop.seq,
         "name": drop.name,
         "outcome": result.outcome,
         "reason": result.reason,
         "duplicate_of": result.duplicate_of,
         "received_at": instant_text(drop.judge.received_at),
+        "judged_by": {
+            "future_tolerance_microseconds": drop.judge.tolerance,
+            "records_path": drop.judge.records_path,
+            "since": None if drop.judge.since is None else instant_text(drop.judge.since),
+        },
         "sha256": drop.sha256.hex(),
         "bytes": drop.size_bytes,
         "raw": drop.raw if result.keeps_raw else None,
@@ -53,7 +64,6 @@ def receipt(result: DropResult) -> bytes:
         "field_faults": counts["faults"],
         "unknown_keys": counts["unknown"],
     }
-    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
 
 
 def instant_text(instant: int) -> str:

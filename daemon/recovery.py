@@ -11,12 +11,28 @@ import logging
 from pathlib import Path
 
 from . import files
+from .core.entries import Drop
+from .core.errors import EnvironmentFault
 from .core.model import Judge
-from .ledger import Drop
 from .pipeline import House, publish_committed
 from .raw import Stored, put_back
 
 log = logging.getLogger("strandline")
+
+
+def is_lost(house: House) -> bool:
+    """Whether the ledger is new, and the output is not."""
+    patterns = ("receipts/received=*/*.json", "curated/date=*", "quarantine/*")
+    return house.ledger.last_seq == 0 and any(any(house.output.glob(pattern)) for pattern in patterns)
+
+
+def refuse_lost_ledger(house: House) -> None:
+    """EnvironmentFault where the ledger is lost: what is published would be taken for nothing, and written over."""
+    if is_lost(house):
+        raise EnvironmentFault(
+            "find the ledger of", house.output, f"{house.ledger.path} is new, but there are receipts or partitions",
+            "Put the ledger back, or make it anew from the raw layer with `strandline rebuild`; nothing was changed.",
+        )  # fmt: skip
 
 
 def recover(house: House, inbox: Path, tolerance: int, records_path: str) -> list[Drop]:

@@ -14,11 +14,11 @@ from threading import Event
 from typing import Protocol, TypeVar
 
 from . import tasks
+from .core.entries import Drop
 from .core.errors import Stopped
 from .core.model import DropOutcome, Judge
 from .inbox import Arrival, Inbox
-from .ledger import Drop
-from .pipeline import BatchOutcome, House, resume, take
+from .pipeline import BatchOutcome, House, catch_up, resume, take
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
@@ -43,6 +43,7 @@ class Terms:
     max_bytes: int
     rescan_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
+    since: int | None = None  # only orders from here on are applied
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Summary:
     stopped: bool = False  # before everything was applied
 
     def add(self, outcome: BatchOutcome) -> None:
-        outcomes = [result.outcome for result in outcome.results]
+        outcomes = [result.outcome for result in outcome.results if result.before is None]
         self.applied += outcomes.count(DropOutcome.APPLIED)
         self.duplicates += outcomes.count(DropOutcome.DUPLICATE)
         self.quarantined += outcomes.count(DropOutcome.QUARANTINED)
@@ -72,12 +73,23 @@ class Service:
 
     def run(self, uncommitted: Sequence[Drop], *, once: bool, stop: Event) -> Summary:
         """Applies what an earlier run had archived, then drains the inbox: once, or again and again until `stop`."""
+        return self._until_stopped(stop, lambda: self._work(uncommitted, once, stop))
+
+    def resume(self, uncommitted: Sequence[Drop], stop: Event) -> Summary:
+        """Applies what an earlier run had archived, and no more."""
+        return self._until_stopped(stop, lambda: self._resume(uncommitted, stop))
+
+    def _work(self, uncommitted: Sequence[Drop], once: bool, stop: Event) -> None:
+        self._resume(uncommitted, stop)
+        self._catch_up(stop)
+        self._drain(stop, patience_seconds=self._terms.patience_seconds if once else 0.0)
+        while not once:
+            self._idle(stop)
+            self._drain(stop, patience_seconds=0.0)
+
+    def _until_stopped(self, stop: Event, work: Callable[[], None]) -> Summary:
         try:
-            self._resume(uncommitted, stop)
-            self._drain(stop, patience_seconds=self._terms.patience_seconds if once else 0.0)
-            while not once:
-                self._idle(stop)
-                self._drain(stop, patience_seconds=0.0)
+            work()
         except Stopped:
             self.summary.stopped = True
         except (BrokenExecutor, EOFError, ConnectionError):
@@ -93,6 +105,16 @@ class Service:
             _end_if(stop)
             started = time.monotonic()
             self._report(resume(self._house, drops, time.time_ns() // 1000), started)
+
+    def _catch_up(self, stop: Event) -> None:
+        """Reads archived drops once more that hold more since `--since` than was applied of them."""
+        if (since := self._terms.since) is None:
+            return
+        found = self._house.ledger.read_since(since)
+        for results in batches(found, self._terms, lambda result: result.drop.size_bytes):
+            _end_if(stop)
+            started = time.monotonic()
+            self._report(catch_up(self._house, results, since, time.time_ns() // 1000), started)
 
     def _idle(self, stop: Event) -> None:
         """Tidies the order index, then waits."""
@@ -128,7 +150,7 @@ class Service:
         """One batch. Returns how many drops it took; what could not be taken stays for a while."""
         tasks.warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
         started, now = time.monotonic(), time.time_ns() // 1000
-        judge = Judge(now, self._terms.tolerance, self._terms.records_path)
+        judge = Judge(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
         outcome, refused = take(self._house, arrivals, judge, now)
         for arrival in arrivals:
             self._note(arrival, next((one.cause for one in refused if one.name == arrival.name), None))

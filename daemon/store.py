@@ -36,12 +36,11 @@ class StagedPartition:
 
 
 class Store:
-    """The folders curated/ and .staging/ of an output folder."""
+    """The folder curated/ of an output folder, and the staging folder: its own, or another for a dry run."""
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
+    def __init__(self, output: Path, staging: Path | None = None) -> None:
         self.curated = output / "curated"
-        self.staging = output / ".staging"
+        self.staging = staging or output / ".staging"
         self._keys: dict[str, tuple[bytes, pa.Array]] = {}
 
     def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
@@ -65,7 +64,7 @@ class Store:
     def stage_dimension(self, batch: int, dimension: Dimension, table: pa.Table) -> tuple[bytes, int]:
         """Writes a dimension's file; its SHA-256 and size. `sync_staged` makes it durable."""
         content = encode(table)
-        path = self.output / staged_dimension(batch, dimension)
+        path = self.staging / str(batch) / dimension.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         return _sha256(content), content.size

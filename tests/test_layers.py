@@ -41,7 +41,7 @@ ABOVE = [
     {"rebuild"},
     {"dimensions"},
     {"pipeline"},
-    {"log", "recovery", "service"},
+    {"log", "recovery", "service", "plan", "replay", "status", "quarantine"},
     {"cli"},
     {"__main__"},
 ]

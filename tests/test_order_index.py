@@ -58,7 +58,7 @@ def test_the_newest_entry_of_a_key_is_found(batches: list[dict[Key, int]], data:
         assert_same(index, truth, few)
     assert_same(index, truth, set(truth) | {(hi, 301) for hi, _ in truth})
     for date in range(5):
-        here = index.of_date(date)
+        here = index.of_dates([date])
         assert {(int(e["hi"]), int(e["lo"])) for e in here} == {k for k, v in truth.items() if v % 5 == date}
     index.sweep()
     assert_same(index, truth, set(truth))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from daemon.core.model import INDEX_ENTRY
 from daemon.core.scalars import order_key
 from daemon.pipeline import BatchOutcome, House
-from daemon.rebuild import partition_from_raw
+from daemon.rebuild import partitions_from_raw
 from tests.harness import apply_batch, dates, house, rows, tree
 from tests.model import Drop, DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
@@ -117,7 +117,7 @@ def test_partitions_made_anew_from_raw_are_the_same_bytes(many: Batches) -> None
                 for path in rooms.store.curated.glob("*/*.parquet"):
                     if str(np.datetime64(day, "D")) in str(path):
                         path.unlink()
-                partition_from_raw(rooms.ledger, rooms.reader, rooms.store, day)
+                partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [day])
         assert tree(root / "output" / "curated") == before
 
 

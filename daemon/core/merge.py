@@ -39,8 +39,13 @@ class Totals:
     @property
     def amount_text(self) -> str:
         """The amount in the currency's unit, exactly."""
-        sign, digits = "-" if self.amount < 0 else "", abs(self.amount)
-        return f"{sign}{digits // SCALE}.{digits % SCALE:04d}"
+        return amount_text(self.amount)
+
+
+def amount_text(units: int) -> str:
+    """Units of 1/10,000 as decimal text."""
+    sign, digits = "-" if units < 0 else "", abs(units)
+    return f"{sign}{digits // SCALE}.{digits % SCALE:04d}"
 
 
 EMPTY = Totals(0, 0, 0, 0)

@@ -1,0 +1,150 @@
+"""What the ledger remembers, as values. Pure.
+
+A Drop is archived; a DropResult is what became of it, in Counts; a Partition and a DimensionFile are what is published; an
+Effect is one committed step that makes a batch visible; a Commit is all that one batch changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .model import DropOutcome, Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of the order index that is written and not adopted yet."""
+
+    number: int
+    entries: int
+    replaces: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A drop that is archived: its number, its raw copy, and what judges it."""
+
+    seq: int
+    name: str
+    raw: str | None
+    sha256: bytes
+    size_bytes: int
+    judge: Judge
+    duplicate_of: int | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of a drop's records. extracted = discarded + before_since + superseded + unchanged + new + corrected."""
+
+    extracted: int = 0
+    discarded: Counter[str] = field(default_factory=Counter)
+    before_since: int = 0
+    superseded: int = 0
+    unchanged: int = 0
+    new: int = 0
+    corrected: int = 0
+    late: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)  # orders of which a dimension does not know the key
+
+    def plus(self, more: Counts) -> Counts:
+        """With what reading more of the same drop gave."""
+        return Counts(**{name: getattr(self, name) + getattr(more, name) for name in self.__slots__})
+
+    def less(self, before: Counts) -> Counts:
+        """What came on top of `before`."""
+        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in self.__slots__})
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Counts:
+        """The reverse of as_dict."""
+        typed: dict[str, Any] = {name: Counter(v) if isinstance(v, dict) else v for name, v in values.items()}
+        return cls(**typed)
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: dict(sorted(v.items())) if isinstance(v, Counter) else v for name, v in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DropResult:
+    """The outcome of one drop, as it is committed. `before`: what its counts were, where it is read once more."""
+
+    drop: Drop
+    outcome: DropOutcome
+    counts: Counts
+    reason: str | None = None
+    duplicate_of: int | None = None
+    keeps_raw: bool = True
+    before: Counts | None = None
+
+    @property
+    def gained(self) -> Counts:
+        """What this batch added to the drop's counts. `before_since` falls where a drop is read once more."""
+        return self.counts if self.before is None else self.counts.less(self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What the ledger knows of a published date (days since 1970)."""
+
+    date: int
+    orders: int
+    lines: int
+    amount: int
+    fact_sha256: bytes
+    items_sha256: bytes
+    bytes: int
+    restatements: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionFile:
+    """What the ledger knows of a published dimension."""
+
+    name: str
+    rows: int
+    sha256: bytes
+    bytes: int
+    last_drop: int  # the newest drop of it that was applied
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One committed step that makes a batch visible. Paths are relative to the output folder.
+
+    place: rename `source` (of this sha256) to `target`.    remove: unlink `target`.
+    quarantine: move the raw copy `source` to `target`, and write its reason (`text`) beside it.
+    append: let the file `target` continue with `text` from byte `position` on.    link: let `target` point to `text`.
+    """
+
+    kind: str
+    target: str
+    source: str | None = None
+    sha256: bytes | None = None
+    position: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """All that one batch changes."""
+
+    committed_at: int
+    results: Sequence[DropResult]
+    run: Run | None  # of the order index, written ahead
+    partitions: Sequence[Partition]
+    removed: Sequence[int]
+    dimensions: Sequence[DimensionFile]
+    totals: Mapping[str, int]  # what to add to each sum
+    hwm: int | None
+    effects: Sequence[Effect]
+    restatements_bytes: int

@@ -1,0 +1,112 @@
+"""A dry run: what one file would become if it were dropped now. The steps of pipeline.py up to the commit, and no further.
+
+What would be staged goes to a scratch folder; nothing under the output folder changes. May run beside a daemon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import dimensions, files, raw, receipts
+from .changeset import Before, commit_of, to_read
+from .core.entries import Drop, DropResult
+from .core.errors import Corruption, UsageError
+from .core.model import Discard, Judge
+from .pipeline import House, Written, affected, merge_and_stage, with_duplicates, written_of
+from .store import iso_date
+
+_SHOWN = 20
+_SHOWN_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would become of a drop."""
+
+    result: DropResult
+    discards: list[Discard]
+    written: list[Written]
+
+
+def plan(house: House, path: Path, judge: Judge) -> Plan:
+    """What would become of this file. UsageError where it cannot be read at all; Corruption where a published file that
+    it would be merged with is damaged."""
+    ledger, batch = house.ledger, house.ledger.next_batch
+    drop = _as_drop(path, ledger.last_seq + 1, judge)
+    drops = with_duplicates(ledger, [drop])
+    with house.reader.begin(to_read(drops), {drop.seq: path}) as reading:
+        parsed = reading.result(house.progress, house.stopped)
+    decided = affected(ledger, parsed)
+    changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
+    known = dimensions.known_keys(ledger, house.store, changes)
+    _, rewritten = merge_and_stage(house, batch, decided, known)
+    damaged = [iso_date(one.day) for one in rewritten if one.damaged]
+    if damaged:
+        raise Corruption(
+            f"the published files of {', '.join(damaged)} are not what the ledger says, so what this drop would do to them "
+            "cannot be told. The next batch mends them, or `strandline rebuild` with these dates"
+        )
+    before = Before(batch, ledger.hwm, 0, ledger.partitions([one.day for one in rewritten]))
+    change = commit_of(judge.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
+    return Plan(change.results[0], parsed.discards, written_of(rewritten))
+
+
+def _as_drop(path: Path, seq: int, judge: Judge) -> Drop:
+    try:
+        sha256 = files.sha256_of(path) if path.is_file() else None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; name a file as it would be dropped") from None
+    if sha256 is None:
+        raise UsageError(f"there is no file {path}; name one as it would be dropped")
+    return Drop(seq, raw.printable(path.name), str(path), sha256, path.stat().st_size, judge)
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    receipt = receipts.as_dict(replace(plan.result, keeps_raw=False))
+    del receipt["drop"], receipt["raw"], receipt["received_at"]
+    return receipt | {
+        "discards": [{"position": d.position, "reason": d.reason, "record": d.record} for d in plan.discards],
+        "partitions": [
+            {"date": one.date, "orders_before": one.orders_before, "orders_after": one.orders} for one in plan.written
+        ],
+    }
+
+
+def table(plan: Plan) -> str:
+    """The plan for a terminal."""
+    result, counts = plan.result, plan.result.counts
+    lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
+    if result.duplicate_of is not None:
+        lines.append(f"  its content is that of drop {result.duplicate_of}, so nothing would be done")
+    kinds = ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")
+    lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
+    lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
+    lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
+    lines += [f"  {number:>9,} orders of an unknown {name}" for name, number in sorted(counts.unknown.items())]
+    lines += _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {_short(d.record)}" for d in plan.discards])
+    lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
+    return "\n".join(lines)
+
+
+def _change(one: Written) -> str:
+    if not one.orders_before:
+        return f"new, {one.orders:,} orders"
+    if not one.orders:
+        return f"removed: its last {one.orders_before:,} orders leave"
+    return f"rewritten, {one.orders_before:,} orders before, {one.orders:,} after"
+
+
+def _shown(title: str, lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    rest = len(lines) - _SHOWN
+    return ["", title, *lines[:_SHOWN], *([f"  … and {rest:,} more (--json has all)"] if rest > 0 else [])]
+
+
+def _short(record: str) -> str:
+    """One line of a record, with nothing in it that a terminal would obey."""
+    text = "".join(c if c.isprintable() else " " for c in record[: _SHOWN_CHARACTERS + 1])
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

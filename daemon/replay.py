@@ -1,0 +1,163 @@
+"""Everything made anew from raw: the ledger, the index and every partition, without a moment in which anything is missing.
+
+All applied drops are read again, in order of arrival, each judged as it was judged then, into a second ledger and a second
+curated layer in the staging folder. Then one rename makes that ledger the true one; it holds, as committed effects, the
+files that differ from what is published, and they become visible as those of any batch do. A crash before the rename has
+changed nothing; after it, the next start finishes.
+
+Where the ledger is lost or damaged, its history comes from the receipts; raw copies that have no receipt are applied after.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from . import dimensions, files
+from .changeset import RESTATEMENTS, Before, commit_of, totals_of
+from .core.entries import Commit, Counts, Drop, DropResult, Effect
+from .core.model import DIMENSIONS, DropOutcome, Judge
+from .core.scalars import read_instant
+from .ledger import Ledger
+from .pipeline import House, affected, merge_and_stage
+from .publish import publish
+from .rebuild import few, read_all
+from .store import FACT_FILE, ITEMS_FILE, Store, folder_name
+
+SCRATCH = "rebuild"  # in the staging folder
+
+
+def make_anew(house: House, now: int) -> Path:
+    """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
+    lies, ready to take the place of `house.ledger`. Corruption where a raw copy that was applied is not what it was."""
+    scratch = house.store.staging / SCRATCH
+    store = Store(scratch)
+    for folder in (store.curated, store.staging):
+        files.make_folder(folder)
+    path = scratch / "ledger.sqlite"
+    with closing(Ledger(path)) as ledger:
+        restatements = _bring_history(house, ledger, now)
+        first = ledger.next_batch
+        inner = replace(house, output=scratch, ledger=ledger, store=store, reader=house.reader.without_limits())
+        drops, done = list(ledger.applied_drops()), 0
+        for group in few(drops):
+            _apply(inner, group)
+            done += len(group)
+            house.progress("replaying drops", done, len(drops))
+        ledger.end_replay(first, now, differences(house, ledger, scratch), restatements)
+    return path
+
+
+def take_over(ledger: Ledger, path: Path) -> None:
+    """Lets the ledger that make_anew prepared take the place of this one, which is closed by that."""
+    ledger.retire()
+    files.move(path, ledger.path)
+    files.sync(ledger.path.parent)
+
+
+def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
+    """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
+    if house.ledger.last_seq:
+        ledger.copy_history(house.ledger.path)
+        return {day: one.restatements for day, one in house.ledger.partitions().items()}
+    results = list(history_from_receipts(house.output))
+    ledger.enter([result.drop for result in results])
+    path = house.output / RESTATEMENTS
+    size = path.stat().st_size if path.exists() else 0
+    ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
+    ledger.published(ledger.unpublished_batch() or 0)
+    return _restatements(path)
+
+
+def _apply(inner: House, drops: Sequence[Drop]) -> None:
+    """A batch of pipeline.py without its drops' outcomes: they are history."""
+    parsed = read_all(inner.reader, drops)
+    ledger, batch = inner.ledger, inner.ledger.next_batch
+    decided = affected(ledger, parsed)
+    run = ledger.write_ahead(decided.entries)
+    changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
+    _, rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
+    before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))
+    change = commit_of(0, before, [], parsed, decided, rewritten, changes, [], run)
+    visible = [effect for effect in change.effects if effect.kind in ("place", "remove")]
+    ledger.commit(replace(change, effects=visible, restatements_bytes=before.restatements_bytes))
+    publish(inner.output, visible)
+    ledger.published(batch)
+    inner.store.clean_staging()
+
+
+# ------------------------------------------------------------------------------------------------------- taking over
+
+
+def differences(house: House, ledger: Ledger, scratch: Path) -> list[Effect]:
+    """What must become visible so that the published layer is the one under `scratch`: gains before losses."""
+    source = str((scratch / "curated").relative_to(house.output))
+    targets: dict[str, bytes] = {DIMENSIONS[name].file: file.sha256 for name, file in ledger.dimensions().items()}
+    for day, one in ledger.partitions().items():
+        targets[f"{folder_name(day)}/{FACT_FILE}"] = one.fact_sha256
+        targets[f"{folder_name(day)}/{ITEMS_FILE}"] = one.items_sha256
+    curated = house.output / "curated"
+    ours = [curated / one.file for one in DIMENSIONS.values()]
+    ours += [path for name in (FACT_FILE, ITEMS_FILE) for path in sorted(curated.glob(f"date=*/{name}"))]
+    stale = [name for path in ours if path.exists() and (name := str(path.relative_to(curated))) not in targets]
+    return [
+        *(
+            Effect("place", f"curated/{name}", f"{source}/{name}", sha256)
+            for name, sha256 in targets.items() if files.sha256_of(curated / name) != sha256
+        ),
+        *(Effect("remove", f"curated/{name}") for name in stale),
+    ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------- history without a ledger
+
+
+def history_from_receipts(output: Path) -> Iterator[DropResult]:
+    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew."""
+    for path in sorted(output.glob("receipts/received=*/*.json")):
+        try:
+            yield _result(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def _result(receipt: dict[str, Any]) -> DropResult:
+    judged = receipt["judged_by"]
+    judge = Judge(
+        _instant(receipt["received_at"]), int(judged["future_tolerance_microseconds"]), str(judged["records_path"]),
+        None if judged["since"] is None else _instant(judged["since"]),
+    )  # fmt: skip
+    outcome = DropOutcome(receipt["outcome"])
+    drop = Drop(
+        int(receipt["drop"]), str(receipt["name"]), receipt["raw"], bytes.fromhex(receipt["sha256"]),
+        int(receipt["bytes"]), judge, receipt["duplicate_of"],
+    )  # fmt: skip
+    counts = Counts.from_dict(
+        receipt["records"]
+        | {"late": receipt["late"], "faults": receipt["field_faults"], "unknown": receipt["unknown_keys"]}
+    )
+    return DropResult(drop, outcome, counts, receipt["reason"], receipt["duplicate_of"], receipt["raw"] is not None)
+
+
+def _instant(text: str) -> int:
+    value = read_instant(text)
+    if not isinstance(value, int):
+        raise ValueError(text)
+    return value
+
+
+def _restatements(log: Path) -> dict[int, int]:
+    """How often each date was restated, from the log of that."""
+    counts: Counter[int] = Counter()
+    for line in log.read_bytes().splitlines() if log.exists() else []:
+        try:
+            counts[(date.fromisoformat(json.loads(line)["date"]) - date(1970, 1, 1)).days] += 1
+        except (ValueError, KeyError, TypeError):
+            continue
+    return counts

@@ -1,0 +1,185 @@
+"""What is known of a running or resting output folder, as one value: for `status`, and for the page and its JSON twin.
+
+Reads the ledger's committed state, the inbox's names and the quarantine's; never changes anything, and needs no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from .core.merge import amount_text
+from .inbox import is_left_alone
+from .ledger import Ledger
+from .lock import holder_of
+from .receipts import as_dict, instant_text
+from .store import iso_date
+
+_LAST_DROPS = 10
+_SHOWN_PARTITIONS = 31
+_SHOWN_QUARANTINED = 20
+
+
+def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int) -> dict[str, Any]:
+    """Everything, as JSON has it. `ledger` None: nothing was ever applied. `now` in microseconds."""
+    hwm = ledger.hwm if ledger else None
+    totals = ledger.totals() if ledger else Counter()
+    partitions = list(ledger.partitions().values()) if ledger else []
+    return {
+        "output": str(output),
+        "running": holder_of(output / "state" / "lock"),
+        "high_water_mark": None if hwm is None else instant_text(hwm),
+        "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
+        "inbox": _inbox(inbox),
+        "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
+        "quarantine": _quarantine(output / "quarantine"),
+        "drops": _part(totals, "drops"),
+        "orders": _part(totals, "orders"),
+        "dimensions": {
+            name: {"rows": file.rows, "bytes": file.bytes} | _part(totals, name)
+            for name, file in (ledger.dimensions() if ledger else {}).items()
+        },
+        "last_drops": [as_dict(result) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
+        "partitions": [
+            {
+                "date": iso_date(one.date), "orders": one.orders, "lines": one.lines, "amount": amount_text(one.amount),
+                "bytes": one.bytes, "restatements": one.restatements,
+            } for one in partitions
+        ],
+    }  # fmt: skip
+
+
+def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:
+    """The sums under one prefix: `orders.new` is `new`, `orders.discarded.missing_key` is in `discarded`."""
+    found: dict[str, Any] = {}
+    for name, value in sorted(totals.items()):
+        kind, _, rest = name.partition(".")
+        group, _, key = rest.partition(".")
+        if kind == prefix and key:
+            found.setdefault(group, {})[key] = value
+        elif kind == prefix:
+            found[group] = value
+    return found
+
+
+def _inbox(inbox: Path) -> dict[str, Any]:
+    """The drops that lie in the inbox, oldest first."""
+    found = []
+    try:
+        with os.scandir(inbox) as entries:
+            for entry in entries:
+                if not is_left_alone(entry.name) and entry.is_file(follow_symlinks=False):
+                    stat = entry.stat(follow_symlinks=False)
+                    found.append((stat.st_mtime_ns // 1000, stat.st_size))
+    except OSError as error:
+        return {"path": str(inbox), "error": error.strerror}
+    found.sort()
+    oldest = instant_text(found[0][0]) if found else None
+    return {"path": str(inbox), "pending": len(found), "bytes": sum(size for _, size in found), "oldest": oldest}
+
+
+def _quarantine(folder: Path) -> dict[str, Any]:
+    """How many drops lie in quarantine, and why the newest do."""
+    try:
+        reasons = sorted(name for name in os.listdir(folder) if name.endswith(".reason.json"))
+    except FileNotFoundError:
+        reasons = []
+    newest = []
+    for name in reasons[: -_SHOWN_QUARANTINED - 1 : -1]:
+        try:
+            newest.append({"file": name.removesuffix(".reason.json")} | json.loads((folder / name).read_bytes()))
+        except (OSError, ValueError):  # it is being put back through the door just now
+            continue
+    return {"drops": len(reasons), "newest": newest}
+
+
+# ------------------------------------------------------------------------------------------------------------ for people
+
+
+def table(status: dict[str, Any]) -> str:
+    """The same for a terminal."""
+    running, inbox, quarantine = status["running"], status["inbox"], status["quarantine"]
+    orders = status["orders"]
+    lines = [
+        f"Output            {status['output']}",
+        f"Running           {_running(running)}",
+        f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
+        f"Inbox             {inbox.get('error') or _pending(inbox)}",
+        f"Archived, waiting {status['archived_not_applied']}",
+        "",
+        "Drops             " + _numbers(status["drops"], ("applied", "duplicate", "quarantined")),
+        "Orders            "
+        + _numbers(orders, ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")),
+    ]
+    lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
+    if orders.get("unknown"):
+        lines.append("Unknown keys      " + _numbers(orders["unknown"]))
+    lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in _discards(status).items()])
+    lines += _section("Field faults", [(k, f"{v:,}") for k, v in orders.get("faults", {}).items()])
+    lines += _section(
+        f"In quarantine ({quarantine['drops']:,})",
+        [(one["file"], one.get("reason", "")) for one in quarantine["newest"]],
+    )
+    lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
+    lines += _partitions(status["partitions"])
+    return "\n".join(lines)
+
+
+def _running(holder: dict[str, Any] | None) -> str:
+    return "no" if holder is None else ", ".join(f"{key} {value}" for key, value in holder.items()) or "yes"
+
+
+def _pending(inbox: dict[str, Any]) -> str:
+    if not inbox["pending"]:
+        return "empty"
+    return f"{inbox['pending']:,} drops, {inbox['bytes']:,} bytes, the oldest of {inbox['oldest']}"
+
+
+def _numbers(values: dict[str, Any], names: tuple[str, ...] = ()) -> str:
+    return ", ".join(f"{values.get(name, 0):,} {name}" for name in names or values) or "none"
+
+
+def _discards(status: dict[str, Any]) -> dict[str, int]:
+    discards: Counter[str] = Counter(status["orders"].get("discarded", {}))
+    for one in status["dimensions"].values():
+        discards += Counter(one.get("discarded", {}))
+    return dict(sorted(discards.items()))
+
+
+def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
+    kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
+    discarded = sum(receipt["records"]["discarded"].values())
+    detail = receipt["reason"] or _numbers(kept | ({"discarded": discarded} if discarded else {}))
+    return str(receipt["drop"]), receipt["name"], str(receipt["outcome"]), detail
+
+
+def _partitions(partitions: list[dict[str, Any]]) -> list[str]:
+    if not partitions:
+        return []
+    shown = partitions[-_SHOWN_PARTITIONS:]
+    title = f"Partitions ({len(partitions):,}" + (f", the last {len(shown)})" if len(shown) < len(partitions) else ")")
+    header = ("date", "orders", "lines", "amount", "bytes", "restated")
+    rows = [
+        (p["date"], f"{p['orders']:,}", f"{p['lines']:,}", p["amount"], f"{p['bytes']:,}", f"{p['restatements']:,}")
+        for p in shown
+    ]
+    return _section(title, [header, *rows], right=True)
+
+
+def _section(title: str, rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
+    """A title and aligned rows; nothing at all without rows. `right`: all but the first column."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = [
+            cell.rjust(width) if right and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return ("  " + "  ".join(cells)).rstrip()
+
+    return ["", title, *map(line, rows)]
