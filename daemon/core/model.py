@@ -153,6 +153,24 @@ FACT = pa.schema(
     ]
 )
 
+DIM_USER = pa.schema(
+    [
+        pa.field("user_id", pa.large_string(), nullable=False),
+        pa.field("email", pa.large_string()),
+        pa.field("created_at", _TIMESTAMP),
+        pa.field("country", pa.large_string()),
+    ]
+)
+
+DIM_PRODUCT = pa.schema(
+    [
+        pa.field("sku", pa.large_string(), nullable=False),
+        pa.field("name", pa.large_string()),
+        pa.field("category", pa.large_string()),
+        pa.field("price", _DECIMAL),
+    ]
+)
+
 ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
 
 # One entry of the order index: which date an order lives in, and the version that put it there.
