@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.config import SECTIONS, SETTINGS, Config, load, variable_of
 from daemon.core.errors import UsageError
@@ -220,6 +224,20 @@ def test_a_variable_does_not_hide_what_is_wrong_in_the_file(tmp_path: Path, text
     """A file that is wrong is wrong even where a variable overrides the very setting."""
     with pytest.raises(UsageError, match=r"config\.toml"):
         load(written(tmp_path, text), {"STRANDLINE_BATCH__MAX_DROPS": "3"})
+
+
+_NUMBERS = st.one_of(st.integers().map(str), st.floats().map(repr))
+_UNITS = st.sampled_from(["", "B", "KiB", "TB", "d", "ms", " w", "e9", "."])
+
+
+@given(st.sampled_from(list(SETTINGS)), st.one_of(st.text(), _NUMBERS, st.tuples(_NUMBERS, _UNITS).map("".join)))
+def test_any_text_at_all_is_allowed_or_refused(setting: tuple[str, str], text: str) -> None:
+    """Whatever a variable or a file holds, the outcome is a Config or a UsageError."""
+    section, key = setting
+    for quote in ("", "'"):
+        with contextlib.suppress(UsageError):
+            value = getattr(getattr(load(None, {variable_of(section, key): quote + text + quote}), section), key)
+            assert not isinstance(value, float) or math.isfinite(value)
 
 
 def test_every_setting_has_a_default_that_it_allows_and_no_setting_allows_all() -> None:
