@@ -161,6 +161,8 @@ def test_the_ddl_has_the_columns_of_the_files_in_their_order(dialect: str) -> No
         required = [column.find(exp.NotNullColumnConstraint) is not None for column in columns]
         assert required == [not field.nullable for field in schema]
         assert create.find(exp.PrimaryKey) is not None and create.find(exp.ForeignKey) is None
+    for table in TABLES.values():
+        assert table.notes.keys() | set(table.key) <= set(table.schema.names)
 
 
 def test_redshift_gets_lengths_in_bytes_naive_instants_keys_and_no_reserved_name() -> None:
