@@ -19,5 +19,6 @@ The rooms, in reading order:
     store       the curated Parquet files                     changeset   what a batch changes, as one value
     publish     makes a commit visible                        receipts    what became of each drop
     recovery    what start-up finishes                        rebuild     partitions anew from raw
+    ddl         the model as SQL tables                       warehouse   what a warehouse loads: manifests
     service     the loop: drain, wait, drain                  files, lock, log, progress, lean, config, cli
 """

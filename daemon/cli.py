@@ -131,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument(
         "names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's own name, or its number"
     )
+    schema = add("schema", _schema, "print the tables of the model as SQL")
+    schema.add_argument("--dialect", choices=["redshift", "postgres", "duckdb"], default="redshift")
+    manifest = add("manifest", _manifest, "print a Redshift COPY manifest of published files")
+    manifest.add_argument("table", metavar="TABLE", help="fact_order, order_items, dim_user or dim_product")
+    manifest.add_argument("prefix", metavar="PREFIX", help="where the output folder is copied to: s3://bucket/path")
+    manifest.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD; none: all")
     return parser
 
 
@@ -222,6 +228,20 @@ def _retry(config: Config, options: argparse.Namespace) -> int:
 
     for file in retry(config.paths.output / "quarantine", config.paths.inbox, options.names):
         print(f"{file} is back in {config.paths.inbox}")
+    return DONE
+
+
+def _schema(_: Config, options: argparse.Namespace) -> int:
+    from .ddl import ddl
+
+    print(ddl(options.dialect), end="")
+    return DONE
+
+
+def _manifest(config: Config, options: argparse.Namespace) -> int:
+    from .warehouse import manifest
+
+    print(manifest(config.paths.output, options.table, options.dates or None, options.prefix), end="")
     return DONE
 
 

@@ -1,7 +1,8 @@
 """config.toml and the environment in, one frozen, validated Config out. The only room that knows the names of settings.
 
-Relative paths in the file are relative to the file; in environment variables, to the working directory. An unknown key or
-variable is an error that names it and what is allowed.
+Each setting says what it allows, and `allowed` is what an error and docs/CONFIGURATION.md say of it. Relative paths in the
+file are relative to the file; in environment variables, to the working directory. An unknown key or variable, and a value
+that is not allowed, is a UsageError that names it and what is allowed, also where something else would override it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,13 +20,22 @@ from .core.errors import UsageError
 from .core.retry import Backoff
 
 PREFIX = "STRANDLINE_"
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)")
-_SIZE_UNITS = {
+DAY_SECONDS = 86_400
+LARGEST_SIZE = (1 << 63) - 1  # what the ledger and the system's calls hold
+_SHOWN_CHARACTERS = 80
+_QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]+)")
+_SIZE_UNITS: dict[str, int | str] = {
     "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 }  # fmt: skip
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION_UNITS: dict[str, int | str] = {
+    "ms": "0.001",
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": DAY_SECONDS,
+    "w": 7 * DAY_SECONDS,
+}
 
 
 class Bytes(int):
@@ -35,59 +46,130 @@ class Duration(float):
     """A time span in seconds; written as a number, or as text with a unit ("1d")."""
 
 
-def _setting(default: Any, check: Callable[[Any], bool] = lambda _: True, allowed: str = "") -> Any:
-    return field(default=default, metadata={"check": check, "allowed": allowed})
+# What reads a value as TOML has it, or None where it is not allowed.
+Read = Callable[[Any], Any]
+
+
+def _setting(default: Any, read: Read, allowed: str, **more: Any) -> Any:
+    return field(default=default, metadata={"read": read, "allowed": allowed} | more)
+
+
+def _path(default: Path) -> Any:
+    return _setting(default, lambda value: Path(value) if _is_path(value) and value else None, "a path", is_path=True)
+
+
+def _path_or_none(default: str) -> Any:
+    return _setting(default, lambda value: value if _is_path(value) else None, 'a path, or "" for none', is_path=True)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _switch(default: bool) -> Any:
+    return _setting(default, lambda value: value if isinstance(value, bool) else None, "true or false")
 
 
 def _one_of(default: str, *choices: str) -> Any:
-    return _setting(default, lambda value: value in choices, "one of " + ", ".join(map(repr, choices)))
+    allowed = "one of " + ", ".join(f'"{choice}"' for choice in choices)
+    return _setting(default, lambda value: value if isinstance(value, str) and value in choices else None, allowed)
 
 
-def _positive(default: Any) -> Any:
-    return _setting(default, lambda value: value > 0, "more than 0")
+def _text(default: str, pattern: str, allowed: str) -> Any:
+    return _setting(
+        default, lambda value: value if isinstance(value, str) and re.fullmatch(pattern, value) else None, allowed
+    )
 
 
-def _not_negative(default: Any) -> Any:
-    return _setting(default, lambda value: value >= 0, "0 or more")
+def _whole(default: int, low: int, high: int) -> Any:
+    def read(value: Any) -> int | None:
+        return value if type(value) is int and low <= value <= high else None
+
+    return _setting(default, read, f"a whole number from {low} to {high}")
+
+
+def _seconds(default: float, low: float, high: float) -> Any:
+    def read(value: Any) -> float | None:
+        return float(value) if _is_number(value) and low <= value <= high else None
+
+    return _setting(default, read, f"a number of seconds from {low} to {high}")
+
+
+def _size(default: int) -> Any:
+    def read(value: Any) -> Bytes | None:
+        size = _quantity(value, _SIZE_UNITS)
+        return Bytes(size) if size is not None and 1 <= size <= LARGEST_SIZE and size == int(size) else None
+
+    units = ", ".join(_SIZE_UNITS)
+    return _setting(Bytes(default), read, f'whole bytes from 1 on, as a number or as text such as "256MiB" ({units})')
+
+
+def _duration(default: float, most_days: int) -> Any:
+    def read(value: Any) -> Duration | None:
+        span = _quantity(value, _DURATION_UNITS)
+        return Duration(span) if span is not None and 0 <= span <= most_days * DAY_SECONDS else None
+
+    units = ", ".join(_DURATION_UNITS)
+    return _setting(
+        Duration(default),
+        read,
+        f'from 0 to {most_days} days, as a number of seconds or as text such as "1d" ({units})',
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _quantity(value: Any, units: Mapping[str, int | str]) -> Decimal | int | None:
+    """A number, or text with a unit, exactly; None where it is neither, or not finite."""
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value.strip())
+        return Decimal(match[1]) * Decimal(units[match[2]]) if match and match[2] in units else None
+    if isinstance(value, float):
+        return Decimal(repr(value)) if abs(value) < float("inf") else None  # NaN compares as false, too
+    return value if _is_number(value) else None
 
 
 @dataclass(frozen=True)
 class Paths:
-    inbox: Path = _setting(Path("inbox"))
-    output: Path = _setting(Path("output"))
+    inbox: Path = _path(Path("inbox"))
+    output: Path = _path(Path("output"))
 
 
 @dataclass(frozen=True)
 class Watch:
     mode: str = _one_of("auto", "auto", "native", "polling")
-    settle_seconds: float = _not_negative(1.0)
-    rescan_seconds: float = _positive(10.0)
+    settle_seconds: float = _seconds(1.0, 0, DAY_SECONDS)
+    rescan_seconds: float = _seconds(10.0, 0.01, DAY_SECONDS)
 
 
 @dataclass(frozen=True)
 class Batch:
-    max_drops: int = _positive(1000)
-    max_bytes: Bytes = _positive(Bytes(256 << 20))
-    linger_seconds: float = _not_negative(0.05)
+    max_drops: int = _whole(1000, 1, 1_000_000)
+    max_bytes: Bytes = _size(256 << 20)
+    linger_seconds: float = _seconds(0.05, 0, 3600)
 
 
 @dataclass(frozen=True)
 class Input:
-    records_path: str = _setting("")
-    max_drop_bytes: Bytes = _positive(Bytes(8 << 30))
-    max_expansion: int = _positive(200)
+    records_path: str = _text(
+        "", r"(?:[^.\x00-\x1f\ud800-\udfff]+(?:\.[^.\x00-\x1f\ud800-\udfff]+)*)?", 'keys divided by dots, or ""'
+    )
+    max_drop_bytes: Bytes = _size(8 << 30)
+    max_expansion: int = _whole(200, 1, 1_000_000)
 
 
 @dataclass(frozen=True)
 class Orders:
-    future_tolerance: Duration = _not_negative(Duration(86_400))
+    future_tolerance: Duration = _duration(DAY_SECONDS, 36_500)
 
 
 @dataclass(frozen=True)
 class Retry:
-    attempts: int = _positive(5)
-    initial_delay_seconds: float = _positive(0.5)
-    max_delay_seconds: float = _positive(30.0)
+    attempts: int = _whole(5, 1, 1000)
+    initial_delay_seconds: float = _seconds(0.5, 0.001, DAY_SECONDS)
+    max_delay_seconds: float = _seconds(30.0, 0.001, DAY_SECONDS)
 
     @property
     def backoff(self) -> Backoff:
@@ -96,14 +178,14 @@ class Retry:
 
 @dataclass(frozen=True)
 class Http:
-    enabled: bool = _setting(True)
-    host: str = _setting("127.0.0.1")
-    port: int = _setting(10464, lambda value: 0 <= value <= 65_535, "0 to 65535")
+    enabled: bool = _switch(True)
+    host: str = _text("127.0.0.1", r"[!-~]{1,253}", "a host name or an address")
+    port: int = _whole(10464, 0, 65_535)
 
 
 @dataclass(frozen=True)
 class Metrics:
-    textfile: str = _setting("")
+    textfile: str = _path_or_none("")
 
 
 @dataclass(frozen=True)
@@ -114,9 +196,9 @@ class Log:
 
 @dataclass(frozen=True)
 class Engine:
-    memory_limit: Bytes = _positive(Bytes(1 << 30))
-    workers: int = _not_negative(0)
-    scheduler: str = _setting("")
+    memory_limit: Bytes = _size(1 << 30)
+    workers: int = _whole(0, 0, 1024)
+    scheduler: str = _text("", r"(?:[a-z]+://[!-~]+)?", 'an address such as "tcp://host:8786", or ""')
 
     @property
     def worker_count(self) -> int:
@@ -142,126 +224,137 @@ class Config:
     engine: Engine = Engine()
 
 
+SECTIONS: dict[str, Any] = {section.name: type(section.default) for section in fields(Config)}
+SETTINGS: dict[tuple[str, str], Field[Any]] = {
+    (name, setting.name): setting for name, kind in SECTIONS.items() for setting in fields(kind)
+}
+
+
+def variable_of(section: str, key: str) -> str:
+    """The environment variable that overrides a setting."""
+    return f"{PREFIX}{section}__{key}".upper()
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One value that somebody gave: for which setting, and how an error is to name it."""
+
+    section: str
+    key: str
+    value: Any
+    name: str
+    where: str = ""
+
+
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration. `path` None: ./config.toml, or the defaults if there is none. UsageError says what is wrong."""
-    named = path is not None
-    path = path or Path("config.toml")
-    values: dict[str, dict[str, Any]] = {}
-    if named or path.exists():
-        values = _read_file(path)
-    for variable, text in environment.items():
-        if variable.startswith(PREFIX):
-            section, key = _split_variable(variable)
-            values.setdefault(section, {})[key] = _read_variable(section, key, text)
-    return _build(values, path)
-
-
-def _read_file(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the configuration {path}: {error.strerror}; name another with --config"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration {path} is not TOML: {error}") from None
-    folder = path.resolve().parent
-    for key in ("inbox", "output"):
-        paths = values.get("paths")
-        if isinstance(paths, dict) and isinstance(paths.get(key), str):
-            paths[key] = str(folder / paths[key])
-    return values
-
-
-def _split_variable(variable: str) -> tuple[str, str]:
-    section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
-    sections = {f.name: f.type for f in fields(Config)}
-    if not separator or section not in sections:
-        raise UsageError(
-            f"unknown environment variable {variable}; it is {PREFIX}<SECTION>__<KEY>, with a section of "
-            f"{', '.join(sections).upper()}"
-        )
-    return section, key
-
-
-def _read_variable(section: str, key: str, text: str) -> Any:
-    """A variable's value: TOML where the setting is no text, or else the text itself. Paths: from the working folder."""
-    kind = _kinds(section).get(key)
-    if kind is Path:
-        return str(Path(text).resolve()) if text else text
-    if kind is str:
-        return _unquoted(text)
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _unquoted(text: str) -> str:
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        try:
-            return str(tomllib.loads(f"value = {text}")["value"])
-        except tomllib.TOMLDecodeError:
-            return text
-    return text
-
-
-def _kinds(section: str) -> dict[str, Any]:
-    return get_type_hints(get_type_hints(Config)[section])
-
-
-def _build(values: Mapping[str, Any], path: Path) -> Config:
-    kinds = get_type_hints(Config)
-    sections = {}
-    for name, content in values.items():
-        if name not in kinds:
-            raise UsageError(f"unknown section [{name}] in {path}; allowed are {', '.join(kinds)}")
-        if not isinstance(content, dict):
-            raise UsageError(f"[{name}] in {path} is a section, not a value")
-        sections[name] = _build_section(name, kinds[name], content)
-    config = Config(**sections)
+    given = [*_from_file(path or Path("config.toml"), required=path is not None), *_from_environment(environment)]
+    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for one in given:
+        values[one.section][one.key] = _read(one)
+    config = Config(**{name: SECTIONS[name](**content) for name, content in values.items()})
     _check_paths(config.paths)
     return config
 
 
-def _build_section(name: str, kind: Any, content: Mapping[str, Any]) -> Any:
-    known = {f.name: f for f in fields(kind)}
-    types = get_type_hints(kind)
-    given = {}
-    for key, value in content.items():
-        if key not in known:
-            raise UsageError(f"unknown setting {key!r} in [{name}]; allowed are {', '.join(known)}")
-        given[key] = _convert(f"[{name}] {key}", types[key], value)
-        if not known[key].metadata["check"](given[key]):
-            raise UsageError(f"[{name}] {key} = {value!r} is not allowed; it must be {known[key].metadata['allowed']}")
-    return kind(**given)
+# ------------------------------------------------------------------------------------------------------------- the file
 
 
-def _convert(name: str, kind: Any, value: Any) -> Any:
-    if kind is Path and isinstance(value, str) and value:
-        return Path(value)
-    if kind is Bytes:
-        return Bytes(_with_unit(name, value, _SIZE, _SIZE_UNITS, 'a number of bytes or text such as "256MiB"'))
-    if kind is Duration:
-        return Duration(_with_unit(name, value, _DURATION, _DURATION_UNITS, 'a number of seconds or text such as "1d"'))
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind in (int, bool, str) and type(value) is kind:
-        return value
-    what = {Path: "a path", float: "a number", int: "a whole number", bool: "true or false", str: "text"}[kind]
-    raise UsageError(f"{name} = {value!r} is not allowed; it must be {what}")
+def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        if not required:
+            return
+        raise UsageError(
+            f"cannot read the configuration {path}: there is no such file; name another with --config"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the configuration {path}: {error.strerror}; name another with --config"
+        ) from None
+    except (ValueError, RecursionError) as error:  # of tomllib, of a decoder, of an integer with too many digits
+        raise UsageError(f"the configuration {path} is not TOML: {error}") from None
+    for section, settings in content.items():
+        if section not in SECTIONS:
+            raise UsageError(f"unknown section {_shown(section)} in {path}; allowed are {', '.join(SECTIONS)}")
+        if not isinstance(settings, dict):
+            raise UsageError(f"{section} = {_shown(settings)} in {path} is not allowed; [{section}] is a section")
+        for key, value in settings.items():
+            if (section, key) not in SETTINGS:
+                raise UsageError(f"unknown setting {_shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
+            placed = _placed(section, key, value, path.resolve().parent)
+            yield _Given(section, key, placed, f"[{section}] {key}", f" in {path}")
 
 
-def _with_unit(name: str, value: Any, pattern: re.Pattern[str], units: Mapping[str, float], what: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    match = pattern.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise UsageError(f"{name} = {value!r} is not allowed; it must be {what} (units: {', '.join(units)})")
-    return float(match[1]) * units[match[2]]
+def _allowed_keys(section: str) -> str:
+    return f"allowed are {', '.join(setting.name for setting in fields(SECTIONS[section]))}"
+
+
+def _placed(section: str, key: str, value: Any, folder: Path) -> Any:
+    """A relative path as seen from the folder that it is relative to."""
+    is_path = SETTINGS[section, key].metadata.get("is_path", False)
+    return str(folder / value) if is_path and isinstance(value, str) and value else value
+
+
+# ------------------------------------------------------------------------------------------------------ the environment
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
+    for variable, text in environment.items():
+        if variable.startswith(PREFIX):
+            section, key = _split_variable(variable)
+            yield _Given(section, key, _placed(section, key, _value(section, key, text), Path.cwd()), variable)
+
+
+def _split_variable(variable: str) -> tuple[str, str]:
+    section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
+    if not separator or section not in SECTIONS:
+        raise UsageError(
+            f"unknown environment variable {variable}; it is {PREFIX}<SECTION>__<KEY>, with a section of "
+            f"{', '.join(SECTIONS).upper()}"
+        )
+    if (section, key) not in SETTINGS:
+        raise UsageError(f"unknown environment variable {variable}; in [{section}] {_allowed_keys(section)}")
+    return section, key
+
+
+def _value(section: str, key: str, text: str) -> Any:
+    """A variable's value: TOML, or else the text itself. Where the setting is a text, only quotes make it TOML."""
+    is_text = get_type_hints(SECTIONS[section])[key] in (str, Path)
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
+    if is_text and not quoted:
+        return text
+    try:
+        content = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return content["value"] if len(content) == 1 else text  # a line break would begin another key
+
+
+# --------------------------------------------------------------------------------------------------------------- checks
+
+
+def _read(given: _Given) -> Any:
+    setting = SETTINGS[given.section, given.key]
+    value = setting.metadata["read"](given.value)
+    if value is None:
+        raise UsageError(
+            f"{given.name} = {_shown(given.value)}{given.where} is not allowed; it must be {setting.metadata['allowed']}"
+        )
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A value in an error: one printable line of bounded length, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits has no text
+        return f"(a value of type {type(value).__name__})"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def _check_paths(paths: Paths) -> None:
-    inbox, output = paths.inbox.resolve(), paths.output.resolve()
+    inbox, output = (Path(os.path.realpath(path)) for path in (paths.inbox, paths.output))
     if inbox == output or inbox in output.parents or output in inbox.parents:
         raise UsageError(f"[paths] inbox {inbox} and output {output} must not lie in each other")

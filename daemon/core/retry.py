@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_MOST_DOUBLINGS = 1023  # a float holds no larger power of two; every delay has reached its limit long before
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -15,9 +17,12 @@ class Backoff:
 
     def delay_seconds(self, attempt: int) -> float:
         """The delay after the given attempt, counted from 1."""
-        return float(min(self.initial_delay_seconds * 2 ** (attempt - 1), self.max_delay_seconds))
+        factor = 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+        return float(min(self.initial_delay_seconds * factor, self.max_delay_seconds))
 
     @property
     def total_seconds(self) -> float:
         """All delays together."""
-        return sum(self.delay_seconds(attempt) for attempt in range(1, self.attempts + 1))
+        growing = min(self.attempts, _MOST_DOUBLINGS)
+        rest = (self.attempts - growing) * self.delay_seconds(self.attempts)
+        return sum(self.delay_seconds(attempt) for attempt in range(1, growing + 1)) + rest

@@ -1,0 +1,312 @@
+"""The real process and its commands beside `--once`: status, plan, rebuild, retry, --since, schema, manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from daemon.lock import Lock
+from tests.harness import dates, tree
+from tests.system.test_once import drop, environment, once, order, receipts
+
+USERS = b"user_id,email,created_at,country\nu_1,someone@example.org,2026-01-01,NA\n,nobody@example.org,,\n"
+PRODUCTS = b"sku,name,category,price\np_1,Lamp,home,1.00\n"
+
+
+def strandline(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "daemon", *words], cwd=home, env=environment(**settings), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+def status(home: Path) -> dict:
+    ended = strandline(home, "status", "--json")
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def lasting(files: dict[str, str]) -> dict[str, str]:
+    """Without the files of the ledger, which differ from run to run and which SQLite keeps house with."""
+    return {name: content for name, content in files.items() if "ledger.sqlite" not in name and "lock" not in name}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder after one run over orders of three dates, users, products, a discard and a quarantined drop."""
+    drop(tmp_path, "a.json", [order(1, 2, user_id="u_1"), order(2, 3, user_id="u_2"), order(3, 4), {"order_id": "x"}])
+    drop(tmp_path, "users.csv", USERS)
+    drop(tmp_path, "products.csv", PRODUCTS)
+    drop(tmp_path, "bad.json", b"null")
+    assert once(tmp_path).returncode == 1
+    return tmp_path
+
+
+def test_status_says_what_is_known(home: Path) -> None:
+    """The numbers are those of the receipts, in JSON and for people, and no e-mail is among them."""
+    drop(home, "b.json", [order(4)])
+    found = status(home)
+    assert found["running"] is None
+    assert found["high_water_mark"] == "2026-03-04T10:00:00Z"
+    assert found["inbox"]["pending"] == 1
+    assert found["drops"] == {"applied": 3, "quarantined": 1}
+    assert (found["orders"]["extracted"], found["orders"]["new"]) == (4, 3)
+    assert found["orders"]["discarded"] == {"missing_created_at": 1}
+    assert found["orders"]["unknown"] == {"user": 1}
+    assert found["dimensions"]["user"]["rows"] == 1
+    assert found["dimensions"]["user"]["discarded"] == {"missing_key": 1}
+    assert [one["date"] for one in found["partitions"]] == dates(home / "output")
+    assert found["last_drops"][-1] == receipts(home)["1:a.json"]
+    assert [one["name"] for one in found["quarantine"]["newest"]] == ["bad.json"]
+    text = strandline(home, "status").stdout
+    for expected in ("2026-03-04T10:00:00Z", "missing_created_at", "bad.json", "2026-03-02"):
+        assert expected in text
+    assert "@" not in text + json.dumps(found)
+
+
+def test_status_before_anything_happened(tmp_path: Path) -> None:
+    """An empty folder has a status, and asking for it makes nothing."""
+    found = status(tmp_path)
+    assert (found["high_water_mark"], found["partitions"]) == (None, [])
+    assert strandline(tmp_path, "status").returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_and_plan_beside_a_running_instance(home: Path) -> None:
+    """Who holds the lock keeps nobody from looking."""
+    lock = Lock(home / "output" / "state" / "lock")
+    try:
+        assert status(home)["running"]["pid"]
+        drop(home, "b.json", [order(4)])
+        assert strandline(home, "plan", "inbox/b.json").returncode == 0
+        assert once(home).returncode == 3
+    finally:
+        lock.close()
+
+
+def test_status_of_an_output_that_cannot_be_written(home: Path) -> None:
+    """Whoever may only read sees the same."""
+    before = status(home)
+    state = home / "output" / "state"
+    for path in [*state.iterdir(), state]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        reader = [sys.executable, "-m", "daemon", "status", "--json"]
+        if shutil.which("setpriv"):
+            reader = ["setpriv", "--reuid=65534", "--clear-groups", *reader]
+        for parent in [home, *home.parents][:-2]:
+            parent.chmod(parent.stat().st_mode | 0o055)
+        ended = subprocess.run(reader, cwd=home, env=environment(), capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        after = json.loads(ended.stdout)
+    finally:
+        state.chmod(0o755)
+    assert after["drops"] == before["drops"] and after["partitions"] == before["partitions"]
+
+
+def test_plan_says_what_would_happen_and_changes_nothing(home: Path) -> None:
+    """Outcome, counts, discards and dates are those that the drop then has; nothing in the folder changes by asking."""
+    records = [order(1, 5), order(2, 3, user_id="u_2"), order(3, 4, amount=7), order(9, 9), {"order_id": "y"}, 7]
+    drop(home, "b.json", records)
+    before = lasting(tree(home))
+    ended = strandline(home, "plan", "inbox/b.json", "--json")
+    assert ended.returncode == 0, ended.stderr
+    plan = json.loads(ended.stdout)
+    assert lasting(tree(home)) == before
+    assert [(d["position"], d["reason"]) for d in plan["discards"]] == [(5, "missing_created_at"), (6, "not_an_object")]
+    assert [(p["date"], p["orders_before"], p["orders_after"]) for p in plan["partitions"]] == [
+        ("2026-03-02", 1, 0), ("2026-03-04", 1, 1), ("2026-03-05", 0, 1), ("2026-03-09", 0, 1),
+    ]  # fmt: skip
+    text = strandline(home, "plan", "inbox/b.json").stdout
+    assert "2026-03-02  removed" in text and "missing_created_at" in text
+    assert once(home).returncode == 0
+    receipt = receipts(home)["5:b.json"]
+    for name in ("outcome", "records", "late", "field_faults", "unknown_keys"):
+        assert plan[name] == receipt[name]
+
+
+def test_plan_knows_duplicates_dimensions_and_what_cannot_be_read(home: Path) -> None:
+    """Each kind of drop gets its outcome; a file that is not there is a usage error."""
+    shutil.copy(home / receipts(home)["1:a.json"]["raw"].replace("raw", "output/raw", 1), home / "again.json")
+    (home / "users2.csv").write_bytes(USERS + b"u_2,,,DE\n")
+    (home / "worse.json").write_bytes(b"null")
+    assert "would be duplicate" in strandline(home, "plan", "again.json").stdout
+    assert "1 new" in strandline(home, "plan", "users2.csv").stdout
+    worse = strandline(home, "plan", "worse.json")
+    assert worse.returncode == 1 and "would be quarantined" in worse.stdout
+    assert strandline(home, "plan", "nothing.json").returncode == 2
+
+
+def test_rebuild_of_dates_puts_lost_and_damaged_files_back(home: Path) -> None:
+    """The same bytes, and other dates are not touched; a date that is not published is a usage error that says so."""
+    before = tree(home / "output" / "curated")
+    lost = home / "output" / "curated" / "date=2026-03-02"
+    shutil.rmtree(lost)
+    damaged = home / "output" / "curated" / "date=2026-03-03" / "order_items.parquet"
+    damaged.write_bytes(b"PAR1")
+    untouched = home / "output" / "curated" / "date=2026-03-04" / "fact_order.parquet"
+    inode = untouched.stat().st_ino
+    ended = strandline(home, "rebuild", "2026-03-02", "2026-03-03")
+    assert ended.returncode == 0, ended.stderr
+    assert tree(home / "output" / "curated") == before and untouched.stat().st_ino == inode
+    for wrong in ("2030-01-01", "yesterday"):
+        ended = strandline(home, "rebuild", wrong)
+        assert ended.returncode == 2 and wrong in ended.stderr
+
+
+def histories(home: Path) -> list[tuple]:
+    """The ledger's rows that must outlive a rebuild."""
+    with sqlite3.connect(home / "output" / "state" / "ledger.sqlite") as sql:
+        queries = (
+            "SELECT seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, outcome, reason, "
+            "duplicate_of, counts FROM drops ORDER BY seq",
+            "SELECT date, orders, lines, amount, fact_sha256, items_sha256, bytes, restatements FROM partitions ORDER BY date",
+            "SELECT * FROM totals ORDER BY name",
+            "SELECT name, rows, sha256, last_drop FROM dimensions ORDER BY name",
+            "SELECT key, value FROM meta WHERE key IN ('hwm', 'restatements_bytes')",
+        )
+        return [tuple(sql.execute(query).fetchall()) for query in queries]
+
+
+@pytest.mark.parametrize("lost", ["nothing", "state", "curated", "both"])
+def test_rebuild_of_everything(home: Path, lost: str) -> None:
+    """Whatever is lost beside raw and receipts comes back: the same rows in the ledger, the same bytes, and the same answer to
+    the next drop; what does not belong is removed."""
+    drop(home, "b.json", [order(1, 5), order(3, 4, amount=7)])
+    drop(home, "again.json", [order(1, 5), order(3, 4, amount=7)])
+    drop(home, "users2.csv", b"user_id\nu_9\n")
+    assert once(home).returncode == 0
+    before, history = tree(home / "output"), histories(home)
+    assert status(home)["drops"]["duplicate"] == 1
+    for name in {"nothing": [], "both": ["state", "curated"]}.get(lost, [lost]):
+        shutil.rmtree(home / "output" / name)
+    stale = home / "output" / "curated" / "date=2020-01-01" / "fact_order.parquet"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"left over")
+    if lost in ("state", "both"):
+        refused = once(home)
+        assert refused.returncode == 3 and "strandline rebuild" in refused.stderr
+    ended = strandline(home, "rebuild")
+    assert ended.returncode == 0, ended.stderr
+    assert histories(home) == history
+
+    assert lasting(tree(home / "output")) == lasting(before)
+    drop(home, "c.json", [order(1, 5), order(4, 6)])
+    assert once(home).returncode == 0
+    records = next(r["records"] for r in receipts(home).values() if r["name"] == "c.json")
+    assert (records["unchanged"], records["new"]) == (1, 1)
+
+
+def test_rebuild_applies_raw_copies_that_have_no_receipt(home: Path) -> None:
+    """With ledger and receipts lost, the raw layer alone brings every row back."""
+    before = tree(home / "output" / "curated")
+    for name in ("state", "receipts", "curated"):
+        shutil.rmtree(home / "output" / name)
+    assert strandline(home, "rebuild").returncode == 0
+    assert tree(home / "output" / "curated") == before
+
+
+def test_rebuild_refuses_raw_copies_that_are_damaged(home: Path) -> None:
+    """Nothing is made out of a file that is not what was archived, and nothing that is published is touched."""
+    path = home / "output" / receipts(home)["1:a.json"]["raw"]
+    path.write_bytes(path.read_bytes().replace(b"o_1", b"o_7"))
+    before = tree(home / "output" / "curated")
+    for words in (["rebuild"], ["rebuild", "2026-03-02"]):
+        ended = strandline(home, *words)
+        assert ended.returncode == 3 and path.name in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert tree(home / "output" / "curated") == before
+    assert once(home).returncode == 0
+
+
+@pytest.mark.parametrize("named", [[], ["bad.json"], ["2"], "file"])
+def test_retry_puts_quarantined_drops_back(home: Path, named: list[str] | str) -> None:
+    """By the file, the drop's own name, its number, or all of them; beside a running instance; and the next run takes it."""
+    seq = next(int(key.split(":")[0]) for key in receipts(home) if key.endswith("bad.json"))
+    (file,) = [path.name for path in (home / "output" / "quarantine").iterdir() if path.name.endswith("_bad.json")]
+    words = [file] if named == "file" else [str(seq)] if named == ["2"] else list(named)
+    lock = Lock(home / "output" / "state" / "lock")
+    try:
+        assert strandline(home, "retry", *words).returncode == 0
+    finally:
+        lock.close()
+    assert (home / "inbox" / "bad.json").read_bytes() == b"null"
+    assert list((home / "output" / "quarantine").iterdir()) == []
+    assert once(home).returncode == 1
+    assert status(home)["quarantine"]["drops"] == 1
+
+
+def test_retry_after_the_cause_is_gone(home: Path) -> None:
+    """A drop that was quarantined for a setting is applied once the setting is right, and never replaces a new drop."""
+    drop(home, "c.json", json.dumps({"payload": {"rows": [order(7, 7)]}}).encode())
+    assert once(home).returncode == 1
+    assert strandline(home, "retry", "c.json", "c.json").returncode == 0
+    drop(home, "d.json", b"{}")
+    (home / "inbox" / "d.json").rename(home / "inbox" / "bad.json")
+    assert strandline(home, "retry", "bad.json").returncode == 0
+    assert sorted(path.name for path in (home / "inbox").iterdir()) == ["1-bad.json", "bad.json", "c.json"]
+    once(home, INPUT__RECORDS_PATH="payload.rows")
+    assert "2026-03-07" in dates(home / "output")
+    unknown = strandline(home, "retry", "nothing.json")
+    assert unknown.returncode == 2 and "nothing.json" in unknown.stderr
+
+
+def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
+    """Orders before it stay in raw and are counted; with a wider one, and with none at all for new drops, they come."""
+    drop(tmp_path, "a.json", [order(1, 2), order(2, 3), order(3, 4)])
+    assert once(tmp_path, "--since", "2026-03-04T11:00:00+01:00").returncode == 0
+    assert dates(tmp_path / "output") == ["2026-03-04"]
+    assert receipts(tmp_path)["1:a.json"]["records"]["before_since"] == 2
+    assert receipts(tmp_path)["1:a.json"]["judged_by"]["since"] == "2026-03-04T10:00:00Z"
+    drop(tmp_path, "b.json", [order(4, 1), order(5, 4)])
+    assert once(tmp_path, "--since", "hwm").returncode == 0
+    assert dates(tmp_path / "output") == ["2026-03-04"]
+    assert once(tmp_path, "--since", "2026-03-03").returncode == 0
+    assert dates(tmp_path / "output") == ["2026-03-03", "2026-03-04"]
+    assert receipts(tmp_path)["1:a.json"]["records"]["before_since"] == 1
+    assert once(tmp_path, "--since", "0").returncode == 0
+    assert dates(tmp_path / "output") == ["2026-03-01", "2026-03-02", "2026-03-03", "2026-03-04"]
+    orders = status(tmp_path)["orders"]
+    assert [orders[name] for name in ("extracted", "new", "late", "before_since")] == [5, 5, 3, 0]
+    wrong = once(tmp_path, "--since", "last week")
+    assert wrong.returncode == 2 and "last week" in wrong.stderr
+
+
+def test_a_rebuild_keeps_what_since_left_out(tmp_path: Path) -> None:
+    """Each drop is judged again by the `since` that it was read under."""
+    drop(tmp_path, "a.json", [order(1, 2), order(2, 3)])
+    assert once(tmp_path, "--since", "2026-03-03").returncode == 0
+    before = tree(tmp_path / "output" / "curated")
+    shutil.rmtree(tmp_path / "output" / "state")
+    assert strandline(tmp_path, "rebuild").returncode == 0
+    assert tree(tmp_path / "output" / "curated") == before
+    assert once(tmp_path, "--since", "1970-01-01").returncode == 0
+    assert dates(tmp_path / "output") == ["2026-03-02", "2026-03-03"]
+
+
+def test_schema_and_manifest_print_and_need_no_lock(home: Path) -> None:
+    """Both are for pipes: the text alone on standard output."""
+    assert strandline(home, "schema", "--dialect", "postgres").stdout.count("CREATE TABLE") == 4
+    manifest = json.loads(strandline(home, "manifest", "fact_order", "s3://bucket/x", "2026-03-02").stdout)
+    (entry,) = manifest["entries"]
+    size = (home / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet").stat().st_size
+    assert entry["url"].endswith("/curated/date=2026-03-02/fact_order.parquet")
+    assert entry["meta"]["content_length"] == size
+
+
+def test_e_mails_are_only_where_they_belong(home: Path) -> None:
+    """Personal data is in the dimension, in raw and in discards; not in a log, a receipt, a reason or the ledger's counts."""
+    (tmp_log := home / "log.txt").write_text(once(home, LOG__LEVEL="debug").stderr)
+    assert pq.read_table(home / "output" / "curated" / "dim_user.parquet")["email"].to_pylist() == [
+        "someone@example.org"
+    ]
+    for path in [tmp_log, *(home / "output").glob("receipts/*/*"), *(home / "output").glob("quarantine/*")]:
+        assert b"example.org" not in path.read_bytes(), path
+    with sqlite3.connect(home / "output" / "state" / "ledger.sqlite") as sql:
+        assert not any("example.org" in line for line in sql.iterdump())
