@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,13 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "build" / "demo"
+ENVIRONMENT = os.environ | {"STRANDLINE_LOG__FORMAT": "console", "PYTHONPATH": str(HERE.parent)}
 ARRIVALS = [
-    ["api_orders.json"],
+    ["api_orders.json", "users.csv", "products.csv"],
     ["corrections.jsonl", "dirty.ndjson", "truncated.json", "rate_limit.json"],
 ]
 QUERY = """
-SELECT date, coalesce(sku, '(no items)') AS sku, count(DISTINCT order_id) AS orders, sum(qty) AS qty, sum(amount) AS amount
+SELECT date, coalesce(country, '(unknown)') AS country, coalesce(category, sku || ' (unknown)', '(no items)') AS category,
+       count(DISTINCT order_id) AS orders, sum(qty) AS qty, sum(amount) AS amount
 FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false)
+LEFT JOIN '{curated}/dim_user.parquet' USING (user_id)
+LEFT JOIN '{curated}/dim_product.parquet' USING (sku)
 GROUP BY ALL ORDER BY ALL
 """
 
@@ -36,7 +39,7 @@ def main() -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "daemon", "--once"],
             cwd=FOLDER,
-            env=os.environ | {"STRANDLINE_LOG__FORMAT": "console", "PYTHONPATH": str(HERE.parent)},
+            env=ENVIRONMENT,
             check=False,
         )
         print(f"exit code {ended.returncode}" + (" (something was quarantined)" if ended.returncode == 1 else ""))
@@ -55,45 +58,11 @@ def deliver(names: list[str]) -> None:
 
 
 def show(output: Path) -> None:
-    receipts = [json.loads(path.read_text()) for path in sorted(output.glob("receipts/*/*.json"))]
-    print("\nReceipts")
-    for r in receipts:
-        n = r["records"]
-        kept = ", ".join(f"{n[k]} {k}" for k in ("new", "corrected", "unchanged", "superseded") if n[k])
-        discarded = sum(n["discarded"].values())
-        detail = r["reason"] or kept + (f", {discarded} discarded" if discarded else "")
-        print(f"  {r['name']:20} {r['outcome']:12} {detail}")
-
-    print("\nDiscards by reason")
-    reasons: dict[str, int] = {}
-    for r in receipts:
-        for reason, count in r["records"]["discarded"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    for reason, count in sorted(reasons.items()):
-        print(f"  {reason:20} {count}")
-
-    print("\nPartitions")
-    for path in sorted(output.glob("curated/date=*/fact_order.parquet")):
-        rows = duckdb.execute("SELECT count(*), count(DISTINCT order_id) FROM read_parquet(?)", [str(path)]).fetchall()[
-            0
-        ]
-        print(f"  {path.parent.name}   {rows[1]} orders, {rows[0]} rows")
-    print(f"\nHigh-water mark   {high_water_mark(output)}")
-    print("\nDuckDB over the result: sales by day and product")
+    print("\n$ strandline status", flush=True)
+    subprocess.run([sys.executable, "-m", "daemon", "status"], cwd=FOLDER, env=ENVIRONMENT, check=True)
+    print("\nDuckDB over the result: sales by day, country and category")
     print(duckdb.sql(QUERY.format(curated=output / "curated")))
     print(f"Look around in {output.relative_to(HERE.parent)}: raw/, curated/, discarded/, quarantine/, receipts/")
-
-
-def high_water_mark(output: Path) -> str:
-    """As the ledger has it: the latest created_at of any accepted order."""
-    from daemon.ledger import Ledger
-    from daemon.receipts import instant_text
-
-    ledger = Ledger(output / "state" / "ledger.sqlite")
-    try:
-        return instant_text(ledger.hwm) if ledger.hwm is not None else "(none yet)"
-    finally:
-        ledger.close()
 
 
 if __name__ == "__main__":

@@ -54,7 +54,13 @@ SMALL = Limits(max_drop_bytes=100_000, max_expansion=20)
 # What is decided by the name or the compression: (name, content) of whole drops, judged under SMALL limits.
 DROPS = {
     "another name, such as `orders.xml`": [("orders.xml", GOOD), ("orders.json.bz2", GOOD), ("orders", GOOD)],
-    "`users*.csv` and `products*.csv`, for now": [("users.csv", b"user_id\nu_1\n"), ("products_2.csv", b"sku\np_1\n")],
+    "CSV without its key column, or divided by semicolons": [
+        ("users.csv", b"email\na\n"), ("products.csv", b"sku;name\na;b\n"),
+    ],
+    "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
+    "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
+    "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("products.csv", "sku\na\n".encode("utf-16"))],
+    "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "`.gz` or `.zst` that is not compressed, or damaged": [
         ("a.json.gz", GOOD), ("a.json.zst", GOOD), ("b.json.gz", PACKED[:-6] + b"XXXXXX"),
     ],
@@ -102,12 +108,26 @@ EXAMPLES = {
     "`metadata` over 65,535 bytes": [record('"metadata":"' + "x" * 65_534 + '"')],
     "lone surrogate in `currency`": [record('"currency":"\\ud800"')],
 }  # fmt: skip
+LONG = b"x" * 257
+
+# Rows of users and products: (name, content) of drops with one row.
+CSV = {
+    "CSV row without a key": [("users.csv", b"user_id,email\n ,a\n"), ("products.csv", b"name,sku\na\n")],
+    "CSV row with a key over 256 bytes": [("users.csv", b"user_id\n" + LONG)],
+    "CSV row with more cells than columns": [("products.csv", b"sku,name\na,b,c\n")],
+    "CSV `email` over 256 bytes": [("users.csv", b"user_id,email\na," + LONG)],
+    "CSV `created_at` 2026-02-30": [("users.csv", b"user_id,created_at\na,2026-02-30\nb,\n")],
+    "CSV `country` over 256 bytes": [("users.csv", b"user_id,country\na," + LONG)],
+    "CSV `name` over 256 bytes": [("products.csv", b"sku,name\na," + LONG)],
+    "CSV `category` over 256 bytes": [("products.csv", b"sku,category\na," + LONG)],
+    "CSV `price` with a currency sign": [("products.csv", b"sku,price\na,$5\n")],
+}
 NEIGHBOURS = {"line nested more than 512 levels", "line that is no JSON", "line that is not UTF-8"}
 
 
 def test_every_row_has_an_example() -> None:
     """Neither a row without an example nor an example without a row, nor one row twice."""
-    assert EXAMPLES.keys() | DROPS.keys() == ROWS.keys()
+    assert EXAMPLES.keys() | DROPS.keys() | CSV.keys() == ROWS.keys()
     assert len(ROWS) == sum(line.startswith("|") for line in TABLE.splitlines()) - 2
 
 
@@ -145,6 +165,19 @@ def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple
     assert what in (quarantine / f"{whole}.reason.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("row", "drop"), [(row, drop) for row, drops in CSV.items() for drop in drops])
+def test_bad_rows_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[str, bytes]) -> None:
+    """A row's discard or fault is the documented one, and the drop is applied."""
+    kind, what = ROWS[row]
+    with house(tmp_path) as rooms:
+        (result,) = apply_batch(rooms, tmp_path, [drop], RECEIVED_AT_US).results
+    assert result.outcome is DropOutcome.APPLIED
+    counts = result.counts
+    assert {"discard": dict(counts.discarded), "fault": dict(counts.faults)} == {"discard": {}, "fault": {}} | {
+        kind: {what: 1}
+    }
+
+
 @pytest.mark.parametrize("name", ["A.JSON", "a.jsonl", "a.ndjson", "a.json.gz", "a.JSONL.GZ", "a.ndjson.zst"])
 def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
     """Every form of name that the page allows is applied, in either case."""
@@ -162,7 +195,7 @@ def test_every_reason_and_fault_is_in_the_table() -> None:
 
 def test_every_field_has_a_rule() -> None:
     """The table of fields names every field that can be at fault, and both that can cost the order."""
-    rules = DOCS.read_text(encoding="utf-8").split("## Records")[1].split("\n## ")[0]
+    rules = DOCS.read_text(encoding="utf-8").split("## Records")[1].split("\n## Versions")[0]
     lines = [line for line in rules.splitlines() if line.startswith("|")]
     for field in [*map(str, Field), "order_id", "created_at"]:
         assert any(f"`{field}`" in line for line in lines), field

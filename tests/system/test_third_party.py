@@ -6,6 +6,7 @@ takes a resend for something new, or a float for an amount, ends with other tota
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,12 +18,19 @@ from pathlib import Path
 import pytest
 
 from tests.third_party import (
+    FOUND_BY_CATEGORY,
+    FOUND_USERS,
+    JAFGEN_BY_CATEGORY,
+    JAFGEN_CUSTOMERS,
     JAFGEN_TABLES,
     TPCH_TABLES,
     Page,
     curated_totals,
     expected_totals,
+    jafgen_dimensions,
     jafgen_pages,
+    keyed_rows,
+    read_page,
     respelled,
     run_jafgen,
     run_tpch,
@@ -71,6 +79,12 @@ def catch_up(home: Path) -> None:
     assert list((home / "inbox").iterdir()) == []
 
 
+def strandline(home: Path, *words: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "daemon", *words, "--config", str(home / "config.toml")]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=ENOUGH_SECONDS, check=True).stdout
+
+
 def published(home: Path) -> dict[Path, tuple[int, int]]:
     """Each published partition file with what would show that somebody wrote it: its inode and time."""
     files = (home / "output" / "curated").glob("date=*/*.parquet")
@@ -101,6 +115,31 @@ def test_jafgen_pages_come_to_the_totals_of_jafgens_own_files(jaffle: Path, home
     assert curated_totals(home / "output") == complete
     grown = {day for day, totals in complete.by_day.items() if totals != incomplete.by_day.get(day)}
     assert rewritten_dates(before, published(home)) == grown
+
+
+def test_jafgen_customers_and_products_become_dimensions(jaffle: Path, home: Path) -> None:
+    """Orders joined with the product dimension come to the sums of jafgen's own join; every customer is a row; an order is
+    counted as unknown only where its customer or product was held back."""
+    orders = jafgen_pages(jaffle)[:20]
+    users, products = jafgen_dimensions(jaffle)
+    header, *rows = products.content.splitlines(keepends=True)
+    deliver([*orders, users, Page(products.name, header + b"".join(rows[1:]))], home)
+    catch_up(home)
+    held_back = rows[0].split(b",")[0].decode()
+    unknown = sum(
+        any(item["sku"] == held_back for item in order["items"]) for page in orders for order in read_page(page.content)
+    )
+    found = json.loads(strandline(home, "status", "--json"))
+    assert found["orders"]["unknown"] == {"product": unknown}
+
+    deliver([*jafgen_pages(jaffle)[20:], products], home)
+    catch_up(home)
+    output = home / "output"
+    assert keyed_rows(FOUND_BY_CATEGORY.format(output=output)) == keyed_rows(JAFGEN_BY_CATEGORY.format(tables=jaffle))
+    assert keyed_rows(FOUND_USERS.format(output=output)) == keyed_rows(JAFGEN_CUSTOMERS.format(tables=jaffle))
+    found = json.loads(strandline(home, "status", "--json"))
+    assert found["orders"]["unknown"] == {"product": unknown}
+    assert found["dimensions"]["product"]["unchanged"] == len(rows) - 1
 
 
 def test_tpch_pages_come_to_the_totals_of_tpch_itself(tpch: Path, home: Path) -> None:
