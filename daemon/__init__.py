@@ -12,13 +12,18 @@ The rooms, in reading order:
         versions    which record of an order is the latest
         facts       orders -> order lines, amounts allocated
         merge       one affected partition
+        dimensions  users and products: CSV -> rows, rows -> the next table
+        entries     what the ledger remembers, as values
         retry, errors
     inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
     store       the curated Parquet files                     changeset   what a batch changes, as one value
     publish     makes a commit visible                        receipts    what became of each drop
-    recovery    what start-up finishes                        rebuild     partitions anew from raw
+    dimensions  the dimensions' part in a batch               recovery    what start-up finishes
+    rebuild     partitions anew from raw                      replay      all of them, and the ledger
+    plan        a dry run                                     status      what is known, for people and programs
+    quarantine  back through the door                         frames      the pandas face
     ddl         the model as SQL tables                       warehouse   what a warehouse loads: manifests
     service     the loop: drain, wait, drain                  files, lock, log, progress, lean, config, cli
 """
