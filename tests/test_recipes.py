@@ -68,3 +68,53 @@ def test_the_sql_recipe_gives_the_sales_of_each_day_and_product(home: Path, monk
     found = duckdb.execute(code).fetchall()
     assert sum(amount for *_, amount in found) == TOTAL
     assert len(found) == 5  # on the 17th three products and the line without one; on the 18th one product
+
+
+# ------------------------------------------------------------------------------------------------- docs/READING.md
+
+READING = (Path(__file__).resolve().parents[1] / "docs" / "READING.md").read_text(encoding="utf-8")
+READING_BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", READING.split("## Spark")[0], re.DOTALL)
+READING_SQL = [code for language, code in READING_BLOCKS if language == "sql"]
+READING_PYTHON = [code for language, code in READING_BLOCKS if language == "python"]
+
+
+def run_python(code: str, home: Path) -> str:
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=home, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_joins_with_the_dimensions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums are complete whether or not a key is known, and the unknown users are those that no file names."""
+    orders = [{"order_id": f"x{n}", "user_id": f"u{n}", "amount": n, "created_at": "2026-11-18"} for n in (1, 2, 3)]
+    drops = [
+        ("x.json", json.dumps(orders).encode()),
+        ("users.csv", b"user_id,country\nu1,NA\nu3,\n"),
+        ("products.csv", b"sku\n"),
+    ]
+    with house(home) as rooms:
+        apply_batch(rooms, home, drops, RECEIVED_AT_US)
+    monkeypatch.chdir(home)
+    joined, unknown = READING_SQL
+    found = duckdb.execute(joined).fetchall()
+    assert sum(amount for *_, amount in found) == TOTAL + 6
+    assert ("NA", None, 1) in found
+    assert duckdb.execute(unknown).fetchall() == [("u2",)]
+
+
+def test_the_notebook_recipes(home: Path) -> None:
+    """Over the curated layer they print what the other recipes do; over a page, its latest versions and the discard."""
+    curated, page = READING_PYTHON
+    printed = run_python(curated, home)
+    assert [Decimal(n) for n in re.findall(r"\d+\.\d+", printed)][:2] == BY_DATE
+    printed = run_python(page, home)
+    assert "missing_order_id" in printed and "12.34" in printed and "10.10" not in printed
+
+
+def test_every_recipe_is_run_or_said_not_to_be() -> None:
+    """Spark's is the only one that stands apart, and the page says so."""
+    assert (len(READING_SQL), len(READING_PYTHON)) == (2, 2)
+    assert "Not run by our tests" in READING.split("## Spark")[1]

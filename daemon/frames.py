@@ -1,0 +1,228 @@
+"""The pandas face, for notebooks: records of an API, and the curated layer, as data frames. pandas is imported here only.
+
+What a record says is read by the parse room, so a notebook and the daemon never disagree: exact amounts, instants in UTC, NULL
+for what cannot be read. Every frame has the same columns and types, empty or not: texts are `string`, instants
+`datetime64[us, UTC]`, whole numbers `Int64`, dates and amounts Arrow's (`decimal128(18, 4)`, whose sums stay exact).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .core.columns import dates_of
+from .core.errors import Unreadable
+from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge
+from .core.parse import Piece, parse
+from .core.scalars import read_instant
+from .store import FACT_FILE, ITEMS_FILE, folder_name
+
+_DECIMAL = pa.decimal128(18, 4)
+_INSTANT = pa.timestamp("us", tz="UTC")
+_RECORD = pa.field("record", pa.int64())  # which record it comes from, from 1
+_ORDERS = pa.schema(
+    [
+        ("order_id", pa.string()), ("user_id", pa.string()), ("amount", _DECIMAL), ("currency", pa.string()),
+        ("created_at", _INSTANT), ("updated_at", _INSTANT), ("date", pa.date32()), ("items", pa.int64()),
+        ("metadata", pa.string()),
+    ]
+)  # fmt: skip
+_ITEMS = pa.schema(
+    [
+        ("order_id", pa.string()), ("line_number", pa.int64()), ("sku", pa.string()), ("qty", _DECIMAL),
+        ("price", _DECIMAL), ("date", pa.date32()),
+    ]
+)  # fmt: skip
+
+Records = str | bytes | Mapping[str, Any] | Iterable[Any]
+Since = str | date | datetime | None
+
+
+def normalize(records: Records, *, records_path: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What records say: (one row per record that is kept, one row per item), in the order given.
+
+    `records`: the text of a drop (an array, an envelope, one order, lines); or decoded records, whose numbers may be Decimal and
+    whose instants datetime (NaN, NaT and NA are NULL). A record that the daemon would discard is left out, and stands in
+    `orders_df.attrs["discards"]` as {"position", "reason", "record"}; `attrs["field_faults"]` counts fields that are NULL for
+    want of sense. Nothing is taken for lying in the future. All versions of an order are kept (see `dedupe`); `record`, its
+    position, ties items to theirs. Unreadable where a text is no drop, TypeError where a value has no JSON.
+    """
+    parsed = parse([Piece(1, _as_bytes(records), Judge(LAST_INSTANT, 0, records_path))])
+    if parsed.unreadable:
+        raise Unreadable(parsed.unreadable[1])
+    orders = parsed.orders.take(pc.sort_indices(parsed.orders, [("position", "ascending")])).combine_chunks()
+    lists = orders["items"].combine_chunks()
+    counts = lists.value_lengths().to_numpy() if len(lists) else np.zeros(0, np.int64)
+    columns = {
+        name: orders[name] for name in ("order_id", "user_id", "currency", "created_at", "updated_at", "metadata")
+    }
+    columns |= {
+        "record": orders["position"],
+        "amount": _as_decimals(orders["amount"]),
+        "date": pa.array(dates_of(orders["created_at"].to_numpy())).view(pa.date32()),
+        "items": pa.array(counts),
+    }
+    frame = _frame(columns, pa.schema([_RECORD, *_ORDERS]))
+    frame.attrs["discards"] = [
+        {"position": d.position, "reason": str(d.reason), "record": d.record} for d in parsed.discards
+    ]
+    frame.attrs["field_faults"] = dict(parsed.tallies[1].faults)
+    return frame, _items_of(lists, counts, columns)
+
+
+def _items_of(lists: pa.Array, counts: np.ndarray, orders: Mapping[str, Any]) -> pd.DataFrame:
+    items = lists.flatten()
+    of_order = pa.array(np.repeat(np.arange(len(counts)), counts))
+    ends = np.cumsum(counts)
+    columns = {name: orders[name].take(of_order) for name in ("record", "order_id", "date")}
+    columns |= {
+        "line_number": pa.array(np.arange(len(items)) - np.repeat(ends - counts, counts) + 1),
+        "sku": items.field("sku"),
+        "qty": _as_decimals(items.field("qty")),
+        "price": _as_decimals(items.field("price")),
+    }
+    return _frame(columns, pa.schema([_RECORD, *_ITEMS]))
+
+
+def dedupe(df: pd.DataFrame, key: str = "order_id") -> pd.DataFrame:
+    """The latest version of each key: by `updated_at` or else `created_at`, then by the later row. Rows keep their order and
+    index; rows without a key are kept. TypeError where a time is text: as texts they would be compared letter by letter."""
+    versions = pd.Series(pd.NaT, df.index, dtype="datetime64[us, UTC]")
+    for name in ("created_at", "updated_at"):
+        if name not in df:
+            continue
+        if not isinstance(df[name].dtype, pd.DatetimeTZDtype):
+            raise TypeError(f"{name} is {df[name].dtype}; convert it with pd.to_datetime(df[{name!r}], utc=True)")
+        versions = df[name].astype(versions.dtype).fillna(versions)
+    places = np.arange(len(df))
+    known = pd.DataFrame(
+        {"key": df[key].to_numpy(object), "version": versions.to_numpy("datetime64[us]"), "place": places}
+    )
+    ranked = known[df[key].notna().to_numpy()].sort_values(["version", "place"], na_position="first", kind="stable")
+    last = ranked.drop_duplicates("key", keep="last")["place"].to_numpy()
+    stays = np.isin(places, last) | df[key].isna().to_numpy()
+    return df[stays]
+
+
+def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
+    """The published orders, one row each, by created_at and id. `amount` is the order's own. `since`: only those created at or
+    after it; no partition before it is opened."""
+    fact = _published(output, FACT_FILE, FACT, since)
+    line_number = fact["line_number"].to_numpy()
+    starts = np.flatnonzero(line_number <= 1)
+    first = fact.take(pa.array(starts))
+    known = first["amount"].is_valid().to_numpy()
+    units = fact["amount"].combine_chunks().view(pa.int64()).fill_null(0).to_numpy()
+    amounts = np.add.reduceat(units, starts) if len(starts) else np.zeros(0, np.int64)
+    items = np.add.reduceat(line_number > 0, starts, dtype=np.int64) if len(starts) else np.zeros(0, np.int64)
+    columns = {name: first[name] for name in _ORDERS.names if name not in ("amount", "items")}
+    columns |= {"amount": _as_decimals(pa.array(amounts, mask=~known)), "items": pa.array(items)}
+    return _frame(columns, _ORDERS)
+
+
+def items_df(output: str | Path, since: Since = None) -> pd.DataFrame:
+    """The published items, one row each, as the API gave them. `since`: of orders created at or after it."""
+    if since is None:
+        items = _published(output, ITEMS_FILE, ITEMS, None)
+    else:  # order_items has no created_at: the same rows are in the fact
+        fact = _published(output, FACT_FILE, FACT, since)
+        items = fact.filter(pc.greater(fact["line_number"], 0)).select(ITEMS.names)
+    return _frame({name: items[name] for name in ITEMS.names}, _ITEMS)
+
+
+# ------------------------------------------------------------------------------------------------------- curated layer
+
+
+def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -> pa.Table:
+    start = 0 if since is None else _instant_of(since)
+    curated = Path(output) / "curated"
+    if not curated.is_dir():
+        raise FileNotFoundError(f"{curated} is no folder; name an output folder that `strandline` has filled")
+    first = folder_name(start // MICROSECONDS_PER_DAY)
+    tables = [schema.empty_table()]
+    for folder in sorted(path for path in curated.glob("date=*") if path.name >= first):
+        try:
+            tables.append(pq.read_table(folder / file, partitioning=None).cast(schema))
+        except FileNotFoundError:  # its last order has just left
+            continue
+    table = pa.concat_tables(tables).combine_chunks()
+    return table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
+
+
+def _instant_of(since: Since) -> int:
+    text = since.isoformat() if isinstance(since, date) else since
+    instant = read_instant(text)
+    if not isinstance(instant, int):
+        raise ValueError(f"since {since!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, or give a datetime")
+    return instant
+
+
+# ------------------------------------------------------------------------------------------------------------- pandas
+
+
+def _as_decimals(units: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Units of 1/10,000 as decimals, bit for bit."""
+    array = units.combine_chunks() if isinstance(units, pa.ChunkedArray) else units
+    return array.view(pa.decimal64(18, 4)).cast(_DECIMAL)
+
+
+def _frame(columns: Mapping[str, Any], schema: pa.Schema) -> pd.DataFrame:
+    table = pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)
+    return frame
+
+
+def _dtype(kind: pa.DataType) -> Any:
+    if pa.types.is_string(kind):
+        return pd.StringDtype()
+    if pa.types.is_integer(kind):
+        return pd.Int64Dtype()
+    return None if pa.types.is_timestamp(kind) else pd.ArrowDtype(kind)
+
+
+# --------------------------------------------------------------------------------------------------- records as JSON
+
+
+def _as_bytes(records: Records) -> bytes:
+    if isinstance(records, bytes):
+        return records
+    if isinstance(records, str):
+        return records.encode(errors="backslashreplace")  # a lone surrogate becomes the escape that it is in JSON
+    text = _json(records) if isinstance(records, Mapping) else "[" + ",".join(map(_json, records)) + "]"
+    return text.encode()
+
+
+def _json(value: Any) -> str:
+    """A value as JSON; numbers keep all their digits."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(str(key))}:{_json(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, np.ndarray | list | tuple):
+        return "[" + ",".join(map(_json, value)) + "]"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return "null"
+    if isinstance(value, float | Decimal):
+        return _number(value)
+    if isinstance(value, datetime | date):
+        return json.dumps(value.isoformat())
+    if isinstance(value, str | bool | int):
+        return json.dumps(value)
+    raise TypeError(f"a {type(value).__name__} is no JSON value: {value!r}"[:200])
+
+
+def _number(value: float | Decimal) -> str:
+    if math.isnan(value):
+        return "null"
+    return str(value) if math.isfinite(value) else json.dumps(str(value))  # infinity is text, and a fault
