@@ -11,7 +11,7 @@
 A crash before 6 leaves drops that are archived and not committed: they are applied again, to the same result. A crash
 after 6 leaves effects: they are carried out again, each looking first at what is done. Nothing else is ever half done.
 
-What each step returns is a value; nothing here counts, logs or measures: `BatchOutcome` says all that happened.
+What each step returns is a value; nothing here counts or logs: `BatchOutcome` says all that happened, and how long it took.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import pyarrow as pa
 from . import dimensions, files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, to_read
 from .core.columns import Ints
-from .core.entries import Commit, Drop, DropResult, Effect
+from .core.entries import Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.merge import sorted_places
 from .core.model import DIMENSIONS, Discard, Judge, Parsed, Tally
@@ -39,6 +39,7 @@ from .core.strict import is_json
 from .core.versions import decide, entries_of, latest
 from .inbox import Arrival
 from .ledger import Ledger
+from .phases import Phases
 from .progress import Progress, silent
 from .publish import publish
 from .raw import RawLayer
@@ -92,6 +93,7 @@ class BatchOutcome:
     written: Sequence[Written]
     rebuilt: Sequence[str]  # dates and dimension files that were damaged, and were made anew from raw first
     hwm: int | None
+    seconds: Mapping[str, float]  # by phase
 
     @property
     def restated(self) -> list[str]:
@@ -109,38 +111,48 @@ def take(
 
     Workers read the copies while these become durable; nothing is decided before they are.
     """
+    phase = Phases()
     copies: list[raw.Copy] = []
     try:
-        refused = _copy(house, arrivals, judge, copies)
-        drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
-        drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
+        with phase("archive"):
+            refused = _copy(house, arrivals, judge, copies)
+            drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
+            drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
         with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}) as reading:
-            files.sync_many(copy.temporary for copy in copies)
-            parsed = reading.result(house.progress, house.stopped)
+            with phase("archive"):
+                files.sync_many(copy.temporary for copy in copies)
+            with phase("parse"):
+                parsed = reading.result(house.progress, house.stopped)
     except BaseException:
         house.raw.give_back(copies)
         raise
     if not drops:
         return None, refused
-    _archive(house, copies, drops)
-    return _apply(house, drops, parsed, now), refused
+    with phase("archive"):
+        _archive(house, copies, drops)
+    return _apply(house, phase, drops, parsed, now), refused
 
 
 def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
+    phase = Phases()
     drops = with_duplicates(house.ledger, drops)
-    return _apply(house, drops, house.reader.read(to_read(drops), house.stopped), now)
+    with phase("parse"):
+        parsed = house.reader.read(to_read(drops), house.stopped)
+    return _apply(house, phase, drops, parsed, now)
 
 
 def catch_up(house: House, results: Sequence[DropResult], since: int | None, now: int) -> BatchOutcome:
     """Steps 2 to 7, for applied drops that were read under a later `since`: what they hold from there back to this one."""
+    phase = Phases()
     read_before = {result.drop.seq: result for result in results}
     drops = [
         replace(drop, judge=replace(drop.judge, since=since, until=drop.judge.since))
         for drop in (result.drop for result in results)
     ]
-    parsed = read_all(house.reader, drops)
-    return _apply(house, drops, _what_is_new(parsed, read_before), now, read_before)
+    with phase("parse"):
+        parsed = read_all(house.reader, drops)
+    return _apply(house, phase, drops, _what_is_new(parsed, read_before), now, read_before)
 
 
 def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
@@ -153,23 +165,32 @@ def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parse
 
 
 def _apply(
-    house: House, drops: Sequence[Drop], parsed: Parsed, now: int, read_before: Mapping[int, DropResult] | None = None
+    house: House,
+    phase: Phases,
+    drops: Sequence[Drop],
+    parsed: Parsed,
+    now: int,
+    read_before: Mapping[int, DropResult] | None = None,
 ) -> BatchOutcome:
     """Steps 3 to 7."""
     batch = house.ledger.next_batch
-    decided = affected(house.ledger, parsed)
-    run = house.background.submit(house.ledger.write_ahead, decided.entries)
-    rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
-    changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
-    known = dimensions.known_keys(house.ledger, house.store, changes)
-    rewritten, damaged = _rewrite(house, batch, decided, known)
-    discards = _stage_discards(house, batch, drops, parsed.discards)
-    house.store.sync_staged(batch)
-    before = _before(house.ledger, batch, rewritten)
-    change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
-    house.ledger.commit(change)
-    publish_committed(house)
-    return _outcome(batch, change, rewritten, rebuilt + damaged)
+    with phase("merge"):
+        decided = affected(house.ledger, parsed)
+        run = house.background.submit(house.ledger.write_ahead, decided.entries)
+        rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
+        changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
+        known = dimensions.known_keys(house.ledger, house.store, changes)
+        rewritten, damaged = _rewrite(house, batch, decided, known)
+    with phase("stage"):
+        discards = _stage_discards(house, batch, drops, parsed.discards)
+        house.store.sync_staged(batch)
+    with phase("commit"):
+        before = _before(house.ledger, batch, rewritten)
+        change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
+        house.ledger.commit(change)
+    with phase("publish"):
+        publish_committed(house)
+    return BatchOutcome(batch, change.results, written_of(rewritten), rebuilt + damaged, change.hwm, phase.seconds)
 
 
 def publish_committed(house: House, *, recovering: bool = False) -> None:
@@ -363,10 +384,6 @@ def _discard_line(discard: Discard) -> str:
 def _before(ledger: Ledger, batch: int, rewritten: Sequence[tasks.Rewritten]) -> Before:
     days = [one.day for one in rewritten]
     return Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days))
-
-
-def _outcome(batch: int, change: Commit, rewritten: Sequence[tasks.Rewritten], rebuilt: list[str]) -> BatchOutcome:
-    return BatchOutcome(batch, change.results, written_of(rewritten), rebuilt, change.hwm)
 
 
 def written_of(rewritten: Sequence[tasks.Rewritten]) -> list[Written]:
