@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sqlite3
 import sys
 import time
@@ -18,10 +17,10 @@ from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager
 from importlib import metadata
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from .core.errors import Corruption, EnvironmentFault, UsageError
+from .stopping import Stop
 
 if TYPE_CHECKING:
     from .config import Config
@@ -156,7 +155,8 @@ def _version() -> str:
 
 def _serve(config: Config, options: argparse.Namespace) -> int:
     """Watching, or with --once catching up."""
-    stop = _stop_on_signals()
+    stop = Stop()
+    stop.on_signals(DONE_BUT if options.once else DONE)
     _instant(options.since, None)  # what is wrong with it is said before anything is touched
     with _house(config, stop) as house:
         from .log import log
@@ -165,10 +165,13 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         refuse_lost_ledger(house)
         log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(house.output),
                                        "once": options.once})  # fmt: skip
-        uncommitted = _recovered(config, house)
         service = _service(config, house, since=_instant(options.since, house.ledger.hwm))
-        summary = service.run(uncommitted, once=options.once, stop=stop)
-        return _ended(summary, once=options.once)
+        if options.once:
+            return _ended(service.once(stop.asked), once=True)
+        from .watcher import Watcher
+
+        watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.bell.set)
+        return _ended(service.watch(watcher, stop.bell, stop.asked), once=False)
 
 
 def _status(config: Config, options: argparse.Namespace) -> int:
@@ -190,7 +193,8 @@ def _plan(config: Config, options: argparse.Namespace) -> int:
     from . import plan
     from .core.model import Judge
 
-    stop = _stop_on_signals()
+    stop = Stop()
+    stop.on_signals(DONE_BUT)
     with TemporaryDirectory(prefix="strandline-plan-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
         judge = Judge(time.time_ns() // 1000, _tolerance(config), config.input.records_path)
         found = plan.plan(house, options.file, judge)
@@ -199,7 +203,8 @@ def _plan(config: Config, options: argparse.Namespace) -> int:
 
 
 def _rebuild(config: Config, options: argparse.Namespace) -> int:
-    stop = _stop_on_signals()
+    stop = Stop()
+    stop.on_signals(DONE_BUT)
     days = [_day(text) for text in options.dates]
     with _house(config, stop) as house:
         from .log import log
@@ -218,9 +223,9 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
             _recovered(config, house)
         take_over(house.ledger, make_anew(house, time.time_ns() // 1000))
     with _house(config, stop) as house:
-        uncommitted = _recovered(config, house)
+        summary = _service(config, house).resume(stop.asked)
         log.info("everything made anew from raw", extra={"partitions": len(house.ledger.partitions())})
-        return _ended(_service(config, house).resume(uncommitted, stop), once=True)
+        return _ended(summary, once=True)
 
 
 def _retry(config: Config, options: argparse.Namespace) -> int:
@@ -249,7 +254,7 @@ def _manifest(config: Config, options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _house(config: Config, stop: Event, dry: Path | None = None) -> Iterator[House]:
+def _house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House]:
     """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
     ledger is only looked at, and nothing else is changed."""
     from concurrent.futures import ThreadPoolExecutor
@@ -281,7 +286,7 @@ def _house(config: Config, stop: Event, dry: Path | None = None) -> Iterator[Hou
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
-        reading = stack.enter_context(tasks.processes(workers))
+        reading = stack.enter_context(tasks.Workers(workers))
         rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
         yield House(
             output,
@@ -292,7 +297,7 @@ def _house(config: Config, stop: Event, dry: Path | None = None) -> Iterator[Hou
             rewriting=rewriting,
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
-            stopped=stop.is_set,
+            stopped=stop.asked.is_set,
         )
 
 
@@ -313,11 +318,13 @@ def _service(config: Config, house: House, since: int | None = None) -> Service:
         config.input.records_path,
         config.batch.max_drops,
         config.batch.max_bytes,
-        config.watch.rescan_seconds,
-        patience_seconds=config.watch.settle_seconds + backoff.total_seconds + 1.0,
-        since=since,
+        config.batch.linger_seconds,
+        config.watch.settle_seconds + backoff.total_seconds + 1.0,
+        backoff,
+        since,
     )
-    return Service(house, Inbox(config.paths.inbox, config.watch.settle_seconds, backoff), terms, Reporter())
+    inbox = Inbox(config.paths.inbox, config.watch.settle_seconds, backoff)
+    return Service(house, inbox, terms, Reporter(), lambda: _recovered(config, house))
 
 
 def _ended(summary: Summary, *, once: bool) -> int:
@@ -356,16 +363,3 @@ def _day(text: str) -> int:
         return (date.fromisoformat(text) - date(1970, 1, 1)).days
     except ValueError:
         raise UsageError(f"{text!r} is no date; write YYYY-MM-DD") from None
-
-
-def _stop_on_signals() -> Event:
-    """An event that SIGTERM and SIGINT set; the work ends at the next good place. A second signal ends it at once."""
-    stop = Event()
-
-    def handle(number: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-    return stop

@@ -1,8 +1,8 @@
 """The inbox: what lies in it, and which of it no writer is still changing. Never reads a record, never removes a thing.
 
-A drop is settled when no writer holds it open (a read lease is granted, where the file system can tell) and it stayed
-unchanged for `settle_seconds`; its mtime may prove that at first sight. A drop that does not end as it began is looked
-at again with growing delays before it is taken as it is.
+A drop is settled when no writer holds it open (a read lease is granted, where the file system can tell) and either an event
+said that its writer closed it or moved it in, or it stayed unchanged for `settle_seconds`; its mtime may prove that at first
+sight. A drop that does not end as it began is looked at again with growing delays before it is taken as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import fcntl
 import os
 import signal
 import stat
+from collections.abc import Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +46,8 @@ class Look:
     settled: list[Arrival]
     waiting: list[str]
     retried: list[tuple[str, int]]  # a drop that ends unfinished, and how often it has been looked at
-    strange: list[str]  # links and special files, each named once
+    strange: list[str]  # folders, links and special files, each named once
+    oldest: float | None = None  # mtime of the oldest drop, in seconds
 
 
 class Inbox:
@@ -58,14 +61,18 @@ class Inbox:
         self._tries: dict[str, tuple[Arrival, int, float]] = {}
         self._strange: set[str] = set()
         self._put_off: dict[str, tuple[Arrival, int, float]] = {}
+        self._closed: dict[str, Arrival] = {}
 
-    def look(self, now: float) -> Look:
-        """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes."""
+    def look(self, now: float, closed: Set[str] = frozenset()) -> Look:
+        """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes. `closed`: names whose
+        writers closed them, or that were moved in, since the last look; such a file is still unless it changes again."""
         arrivals, strange = self._scan()
+        self._closed = {a.name: a for a in arrivals if a.name in closed or self._closed.get(a.name) == a}
         self._seen = {a.name: self._first_seen(a, now) for a in arrivals}
         self._tries = {name: tried for name, tried in self._tries.items() if name in self._seen}
         self._put_off = {a.name: off for a in arrivals if (off := self._put_off.get(a.name)) and off[0] == a}
-        look = Look([], [], [], strange)
+        oldest = min((a.mtime_ns for a in arrivals), default=None)
+        look = Look([], [], [], strange, None if oldest is None else oldest / 1e9)
         for arrival in arrivals:
             if self._is_put_off(arrival, now) or not self._is_still(arrival, now) or _is_held(arrival.path):
                 look.waiting.append(arrival.name)
@@ -77,6 +84,12 @@ class Inbox:
                 look.settled.append(arrival)
         look.settled.sort(key=lambda a: (a.mtime_ns, os.fsencode(a.name)))
         return look
+
+    def names(self) -> set[str]:
+        """The names of all drops that are there."""
+        with suppress(OSError), os.scandir(self.path) as entries:
+            return {entry.name for entry in entries if not is_left_alone(entry.name)}
+        return set()
 
     def put_off(self, arrival: Arrival, now: float) -> None:
         """Lets a settled drop that could not be taken wait, longer each time, unless it changes."""
@@ -109,7 +122,10 @@ class Inbox:
         return before if before and before[0] == arrival else (arrival, now)
 
     def _is_still(self, arrival: Arrival, now: float) -> bool:
-        """Whether it stayed the same for long enough, by its mtime or under our eyes (a clock may be wrong)."""
+        """Whether its writer closed it, or it stayed the same for long enough, by its mtime or under our eyes (a clock may be
+        wrong)."""
+        if self._closed.get(arrival.name) == arrival:
+            return True
         age = now - arrival.mtime_ns / 1e9
         return age >= self._settle_seconds or now - self._seen[arrival.name][1] >= self._settle_seconds
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import IO
 
 from .core.model import DropOutcome
+from .persistence import Retry
 from .pipeline import BatchOutcome
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -61,7 +63,10 @@ def _short(value: object) -> str:
 class Reporter:
     """Writes what the service reports to the log."""
 
-    def applied(self, outcome: BatchOutcome, seconds: float) -> None:
+    def __init__(self) -> None:
+        self._failing = False
+
+    def applied(self, outcome: BatchOutcome, seconds: float, latencies: Sequence[float]) -> None:
         for result in outcome.results:
             if result.outcome is DropOutcome.QUARANTINED:
                 log.warning("drop quarantined", extra={"drop": result.drop.seq, "file": result.drop.name,
@@ -81,6 +86,30 @@ class Reporter:
 
     def strange(self, name: str) -> None:
         log.warning("link or special file in the inbox, never opened, left alone", extra={"file": name})
+
+    def failed(self, retry: Retry) -> None:
+        log.log(
+            logging.ERROR if retry.exhausted else logging.WARNING,
+            "paused: it still fails; nothing is lost, and it goes on once the cause is gone" if retry.exhausted
+            else "an operation failed and is tried again",
+            extra={"operation": retry.operation, "attempt": retry.attempt, "delay_seconds": retry.delay_seconds,
+                   "cause": retry.cause},
+        )  # fmt: skip
+        self._failing = True
+
+    def recovered(self) -> None:
+        if self._failing:
+            log.info("the cause is gone, going on")
+        self._failing = False
+
+    def found_by_rescan(self, drops: int) -> None:
+        log.info("drops found by looking, without an event", extra={"drops": drops})
+
+    def noted(self, note: str) -> None:
+        log.warning(note)
+
+    def looked(self, pending: int, oldest: float | None, watcher_up: bool) -> None:
+        """Nothing to log: every look would be a line."""
 
 
 def _summary(outcome: BatchOutcome) -> dict[str, object]:

@@ -6,20 +6,21 @@ it was divided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from . import raw, tasks
 from .core.documents import Form
 from .core.entries import Drop
-from .core.errors import Unreadable
-from .core.model import DIMENSIONS, DimensionRows, Discard, Parsed, Tally, concat_orders
+from .core.errors import Stopped, Unreadable
+from .core.model import DIMENSIONS, ORDERS, DimensionRows, Discard, Parsed, Tally, concat_orders
 from .progress import Progress, silent
 
 
@@ -87,20 +88,43 @@ class Reading:
 
     def result(self, progress: Progress = silent, stopped: Callable[[], bool] = tasks.never) -> Parsed:
         """Waits, and puts the answers together. A drop with a wrong cut is read again as a whole."""
-        sizes = [sum(span.stop - span.start for span in group) for group in self.groups]
         answers: list[list[Parsed] | None] = []
-        for answer, done in zip(tasks.results(self.futures, stopped), accumulate(sizes), strict=True):
-            answers.append(answer)
-            progress("reading", done, sum(sizes))
+        try:
+            sizes = [sum(span.stop - span.start for span in group) for group in self.groups]
+            for answer, done in zip(tasks.results(self.futures, stopped), accumulate(sizes), strict=True):
+                answers.append(answer)
+                progress("reading", done, sum(sizes))
+        except BrokenExecutor:
+            answers += [self._alone(group, stopped) for group in self.groups[len(answers) :]]
         miscut = {group[0].drop: group[0] for group, answer in zip(self.groups, answers, strict=True) if answer is None}
         good = [
             part for group, answer in zip(self.groups, answers, strict=True)
             if group[0].drop not in miscut for part in answer or []
         ]  # fmt: skip
-        again = [replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE) for span in miscut.values()]
-        for answer in tasks.results([self.executor.submit(tasks.read, [span]) for span in again], stopped):
-            good += answer or []
+        for span in miscut.values():
+            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
+            good += self._alone([whole], stopped) or []
         return _joined(good, dict(self.unreadable))
+
+    def _alone(self, spans: Sequence[tasks.Span], stopped: Callable[[], bool]) -> list[Parsed] | None:
+        """The answer for some spans, with nothing else under way; where a worker was killed before, by one of them perhaps.
+        The drop that kills a worker when it is alone becomes unreadable, and no other."""
+        if stopped():
+            raise Stopped("stopped while drops were being read")
+        try:
+            return next(tasks.results([self.executor.submit(tasks.read, spans)], stopped))
+        except BrokenExecutor:
+            if stopped():  # a signal for all processes of the group
+                raise Stopped("stopped while drops were being read") from None
+            if len(spans) > 1:
+                return [part for span in spans for part in self._alone([span], stopped) or []]
+            return [Parsed(ORDERS.empty_table(), [], {}, {spans[0].drop: _DEADLY})]
+
+
+_DEADLY = (
+    "a process that read nothing else was ended by the system while it read this, most likely for want of memory; "
+    "give it more memory, or divide the file, and put it back with `strandline retry`"
+)
 
 
 def _dimension(drop: Drop) -> str | None:
@@ -137,8 +161,21 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
         discards += found
         unreadable |= part.unreadable
         rows |= part.rows
-    assert not unreadable.keys() & tallies.keys(), "a drop is read or not read as a whole"
+    if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop could not be read, so none of it is
+        return _joined([_without(part, torn) for part in parts], unreadable)
     return Parsed(concat_orders(tables), discards, tallies, unreadable, rows)
+
+
+def _without(part: Parsed, drops: Set[int]) -> Parsed:
+    """Without what it says of some drops."""
+    others = pa.array(~np.isin(part.orders["drop"].to_numpy(), list(drops)))
+    return Parsed(
+        part.orders.filter(others),
+        [discard for discard in part.discards if discard.drop not in drops],
+        {drop: tally for drop, tally in part.tallies.items() if drop not in drops},
+        part.unreadable,
+        {drop: rows for drop, rows in part.rows.items() if drop not in drops},
+    )
 
 
 def _moved_on(orders: pa.Table, base: int) -> pa.Table:

@@ -1,7 +1,8 @@
 """The loop: drain the inbox, wait, drain again. `--once` is the same code: drain, and do not wait.
 
 Draining means: look, take what is settled in batches, apply, look again, until nothing settled is left. Scanning decides
-what there is; anything else (an event, the time) only decides when to look.
+what there is; anything else (an event, the time) only decides when to look. Where the environment fails, what an earlier try
+left is finished first, as at start-up, and then draining goes on.
 """
 
 from __future__ import annotations
@@ -17,20 +18,28 @@ from . import tasks
 from .core.entries import Drop
 from .core.errors import Stopped
 from .core.model import DropOutcome, Judge
-from .inbox import Arrival, Inbox
+from .core.retry import Backoff
+from .inbox import Arrival, Inbox, Look
+from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
+from .watcher import Heard, Watcher
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
 
 
 class Observer(Protocol):
-    """What wants to know of the service's work: the log, and whatever counts."""
+    """What wants to know of the service's work: the log, the metrics."""
 
-    def applied(self, outcome: BatchOutcome, seconds: float) -> None: ...
+    def applied(self, outcome: BatchOutcome, seconds: float, latencies: Sequence[float]) -> None: ...
     def waiting(self, name: str, attempt: int) -> None: ...
     def refused(self, name: str, cause: str) -> None: ...
     def strange(self, name: str) -> None: ...
+    def failed(self, retry: Retry) -> None: ...
+    def recovered(self) -> None: ...
+    def found_by_rescan(self, drops: int) -> None: ...
+    def noted(self, note: str) -> None: ...
+    def looked(self, pending: int, oldest: float | None, watcher_up: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,9 @@ class Terms:
     records_path: str
     max_drops: int
     max_bytes: int
-    rescan_seconds: float
+    linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
+    backoff: Backoff  # for what the environment breaks
     since: int | None = None  # only orders from here on are applied
 
 
@@ -66,26 +76,28 @@ class Summary:
 class Service:
     """One running instance over one inbox and one output folder."""
 
-    def __init__(self, house: House, inbox: Inbox, terms: Terms, observer: Observer) -> None:
+    def __init__(
+        self, house: House, inbox: Inbox, terms: Terms, observer: Observer, recover: Callable[[], Sequence[Drop]]
+    ) -> None:
         self._house, self._inbox, self._terms, self._observer = house, inbox, terms, observer
+        self._recover = recover
+        self._is_recovered = False
         self.summary = Summary()
         self._refused: dict[str, str] = {}
+        self._heard: set[str] = set()
+        self._never_awaited: set[str] = set()  # was there before the watch
 
-    def run(self, uncommitted: Sequence[Drop], *, once: bool, stop: Event) -> Summary:
-        """Applies what an earlier run had archived, then drains the inbox: once, or again and again until `stop`."""
-        return self._until_stopped(stop, lambda: self._work(uncommitted, once, stop))
+    def once(self, stop: Event) -> Summary:
+        """Finishes what an earlier run left, applies all that is in the inbox, and returns."""
+        return self._until_stopped(stop, lambda: self._drained(stop, self._terms.patience_seconds, give_up=True))
 
-    def resume(self, uncommitted: Sequence[Drop], stop: Event) -> Summary:
-        """Applies what an earlier run had archived, and no more."""
-        return self._until_stopped(stop, lambda: self._resume(uncommitted, stop))
+    def watch(self, watcher: Watcher, bell: Event, stop: Event) -> Summary:
+        """The same, and again whenever `bell` rings or time has come, until `stop`, which must ring the bell too."""
+        return self._until_stopped(stop, lambda: self._go_on(watcher, bell, stop))
 
-    def _work(self, uncommitted: Sequence[Drop], once: bool, stop: Event) -> None:
-        self._resume(uncommitted, stop)
-        self._catch_up(stop)
-        self._drain(stop, patience_seconds=self._terms.patience_seconds if once else 0.0)
-        while not once:
-            self._idle(stop)
-            self._drain(stop, patience_seconds=0.0)
+    def resume(self, stop: Event) -> Summary:
+        """Finishes what an earlier run left, and no more."""
+        return self._until_stopped(stop, lambda: self._begin(stop))
 
     def _until_stopped(self, stop: Event, work: Callable[[], None]) -> Summary:
         try:
@@ -95,10 +107,55 @@ class Service:
         except (BrokenExecutor, EOFError, ConnectionError):
             if not stop.is_set():
                 raise
-            self.summary.stopped = (
-                True  # the signal went to the whole group, and reached a worker that was just starting
-            )
+            self.summary.stopped = True  # the signal reached a worker that was just starting, too
         return self.summary
+
+    def _go_on(self, watcher: Watcher, bell: Event, stop: Event) -> None:
+        self._note(watcher.start())  # before the first look: what comes between them rings the bell
+        self._never_awaited = self._inbox.names()
+        try:
+            while True:
+                self._drained(stop, 0.0, give_up=False, watcher=watcher)
+                self._idle(watcher, bell, stop)
+        finally:
+            watcher.stop()
+
+    def _drained(self, stop: Event, patience_seconds: float, *, give_up: bool, watcher: Watcher | None = None) -> None:
+        """Drains the inbox, however often the environment fails meanwhile."""
+
+        def work() -> None:
+            self._begin(stop)
+            self._drain(stop, patience_seconds, watcher)
+
+        def failed(retry: Retry) -> None:
+            self._is_recovered = False
+            self._observer.failed(retry)
+
+        persist(work, self._terms.backoff, stop, give_up=give_up, failed=failed)
+        self._observer.recovered()
+
+    def _begin(self, stop: Event) -> None:
+        """What a run begins with, and what follows after anything failed in the middle."""
+        if not self._is_recovered:
+            self._resume(self._recover(), stop)
+            self._catch_up(stop)
+            self._is_recovered = True
+
+    def _idle(self, watcher: Watcher, bell: Event, stop: Event) -> None:
+        """Tidies the order index, then waits for the bell or for the next look that is due, and gathers for a moment."""
+        while not stop.is_set() and not bell.is_set() and self._house.ledger.compact():
+            pass
+        due = watcher.interval_seconds
+        rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self.summary.left else due)
+        bell.clear()
+        _end_if(stop)
+        self._note(watcher.check())
+        if rang:
+            stop.wait(self._terms.linger_seconds)
+
+    def _note(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            self._observer.noted(note)
 
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
         for drops in batches(uncommitted, self._terms, lambda drop: drop.size_bytes):
@@ -116,35 +173,49 @@ class Service:
             started = time.monotonic()
             self._report(catch_up(self._house, results, since, time.time_ns() // 1000), started)
 
-    def _idle(self, stop: Event) -> None:
-        """Tidies the order index, then waits."""
-        while not stop.is_set() and self._house.ledger.compact():
-            pass
-        stop.wait(self._terms.rescan_seconds)
-
-    def _drain(self, stop: Event, patience_seconds: float) -> None:
+    def _drain(self, stop: Event, patience_seconds: float, watcher: Watcher | None) -> None:
         """Applies all that is settled. Waits for what is not, as long as patience goes, counted from the last that was."""
         deadline = time.monotonic() + patience_seconds
         while True:
             _end_if(stop)
-            look = self._inbox.look(time.time())
-            present = {*look.waiting, *(arrival.name for arrival in look.settled)}
-            self._refused = {name: cause for name, cause in self._refused.items() if name in present}
-            for name in look.strange:
-                self._observer.strange(name)
-            for name, attempt in look.retried:
-                self._observer.waiting(name, attempt)
+            look = self._look(watcher)
             taken = 0
             for arrivals in batches(look.settled, self._terms, lambda arrival: arrival.size_bytes):
                 _end_if(stop)
                 taken += self._take(arrivals)
+                if watcher is not None:
+                    self._count_unheard(arrivals, watcher)
             self.summary.left = sorted({*look.waiting, *self._refused})
             if taken:
                 deadline = time.monotonic() + patience_seconds
             elif not self.summary.left or time.monotonic() >= deadline:
+                self._observer.looked(len(self.summary.left), look.oldest, watcher is None or watcher.up)
                 return
             else:
                 stop.wait(_LOOK_SECONDS)
+
+    def _look(self, watcher: Watcher | None) -> Look:
+        heard = watcher.take() if watcher else Heard(frozenset(), frozenset())
+        look = self._inbox.look(time.time(), heard.closed)
+        present = {*look.waiting, *(arrival.name for arrival in look.settled)}
+        self._heard = (self._heard & present) | heard.names
+        self._refused = {name: cause for name, cause in self._refused.items() if name in present}
+        self._observer.looked(len(present), look.oldest, watcher is None or watcher.up)
+        for name in look.strange:
+            self._observer.strange(name)
+        for name, attempt in look.retried:
+            self._observer.waiting(name, attempt)
+        return look
+
+    def _count_unheard(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
+        """Counts drops that no event had named: only a rescan found them."""
+        heard = watcher.take()  # an event may come a moment after the look that it was not needed for
+        self._heard |= heard.names
+        unheard = [a.name for a in arrivals if a.name not in self._heard and a.name not in self._never_awaited]
+        self._never_awaited -= {arrival.name for arrival in arrivals}
+        if unheard:
+            self._observer.found_by_rescan(len(unheard))
+            self._note(watcher.missed(len(unheard)))
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """One batch. Returns how many drops it took; what could not be taken stays for a while."""
@@ -153,12 +224,12 @@ class Service:
         judge = Judge(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
         outcome, refused = take(self._house, arrivals, judge, now)
         for arrival in arrivals:
-            self._note(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
+            self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
         if outcome is not None:
             self._report(outcome, started)
         return len(outcome.results) if outcome else 0
 
-    def _note(self, arrival: Arrival, cause: str | None) -> None:
+    def _remember(self, arrival: Arrival, cause: str | None) -> None:
         """Remembers why a drop could not be taken; each cause is reported once."""
         if cause is None:
             self._refused.pop(arrival.name, None)
@@ -170,7 +241,9 @@ class Service:
 
     def _report(self, outcome: BatchOutcome, started: float) -> None:
         self.summary.add(outcome)
-        self._observer.applied(outcome, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        drops = sum(result.before is None for result in outcome.results)
+        self._observer.applied(outcome, seconds, [seconds] * drops)
 
 
 def _end_if(stop: Event) -> None:

@@ -10,7 +10,7 @@ import mmap
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -221,16 +221,33 @@ class Inline(Executor):
         return future
 
 
-def processes(workers: int) -> ProcessPoolExecutor:
-    """Worker processes that start when first used and end with this process, however it ends."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["daemon.tasks"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+class Workers(Executor):
+    """Worker processes that start when first used and end with this process, however it ends. Where one was killed, all are
+    replaced at the next call: what ran there raised BrokenExecutor."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["daemon.tasks"])
+        return ProcessPoolExecutor(self._number, mp_context=context, initializer=_end_with_parent)
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        try:
+            return self._pool.submit(function, *arguments, **options)
+        except BrokenExecutor:
+            self._pool = self._new_pool()
+            return self._pool.submit(function, *arguments, **options)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
 def warm(executor: Executor, bytes_expected: int) -> None:
     """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
-    if isinstance(executor, ProcessPoolExecutor) and bytes_expected > PIECE_BYTES:
+    if isinstance(executor, Workers) and bytes_expected > PIECE_BYTES:
         executor.submit(int)
 
 

@@ -9,8 +9,10 @@ side of a mount. Polling is no observer of its own: the service scans anyway, an
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -193,7 +195,8 @@ class Watcher:
     def _observe(self) -> str:
         """Sets the watch; why not, where the system refuses."""
         # Full events tell a file that was moved in, which is whole, from one that was just created.
-        observer = Observer(generate_full_events=True) if sys.platform == "linux" else Observer()
+        options: dict[str, Any] = {"generate_full_events": True} if sys.platform == "linux" else {}
+        observer = Observer(**options)
         try:
             observer.schedule(self._ear, os.fspath(self._inbox), recursive=False, event_filter=_EVENTS)
             observer.start()
@@ -227,8 +230,8 @@ class Watcher:
 
 def _identity(folder: Path) -> tuple[int, int]:
     found = os.stat(folder)
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(20, "it is no folder")
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     return found.st_dev, found.st_ino
 
 

@@ -34,6 +34,9 @@ EDGES = {
     "progress",
     "ddl",
     "warehouse",
+    "phases",
+    "watcher",
+    "stopping",
 }
 # The only imports between edges, each with its reason.
 BETWEEN_EDGES = {
@@ -54,6 +57,7 @@ ABOVE = [
     {"rebuild"},
     {"dimensions"},
     {"pipeline"},
+    {"persistence"},
     {"log", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
     {"cli"},
     {"__main__"},
