@@ -13,7 +13,7 @@ objects (a pretty-printed array cut short): lines are believed only where the fi
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -51,6 +51,19 @@ class Records:
 
     def __getitem__(self, index: int) -> bytes:
         return self.blob[self.starts[index] : self.stops[index]]
+
+    def blocks(self, target_bytes: int) -> Iterator[tuple[slice, Records]]:
+        """The same records divided into blocks of about `target_bytes`, each with the place of its records among all."""
+        first = 0
+        while first < len(self):
+            start = self.starts[first]
+            last = max(first + 1, int(np.searchsorted(self.stops, start + target_bytes, "right")))
+            stop = self.stops[last - 1]
+            yield (
+                slice(first, last),
+                Records(self.blob[start:stop], self.starts[first:last] - start, self.stops[first:last] - start),
+            )
+            first = last
 
     @classmethod
     def of(cls, texts: Sequence[bytes | Raw]) -> Records:
