@@ -15,16 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .core.errors import Corruption, EnvironmentFault, UsageError
-from .stopping import Stop
+from .stopping import Stop, release
 
 if TYPE_CHECKING:
     from .config import Config
     from .core.entries import Drop
+    from .observer import Observer
     from .pipeline import House
     from .service import Service, Summary
 
@@ -34,6 +36,8 @@ DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Errors that are expected come out as one clear line."""
     options = _parser().parse_args(arguments)
+    if options.run not in (_serve, _plan, _rebuild):  # these end as they should
+        release()
     try:
         from .config import load
 
@@ -165,13 +169,60 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         refuse_lost_ledger(house)
         log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(house.output),
                                        "once": options.once})  # fmt: skip
-        service = _service(config, house, since=_instant(options.since, house.ledger.hwm))
-        if options.once:
-            return _ended(service.once(stop.asked), once=True)
-        from .watcher import Watcher
+        since = _instant(options.since, house.ledger.hwm)
+        return _catch_up(config, house, stop, since) if options.once else _watch(config, house, stop, since)
 
-        watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.bell.set)
-        return _ended(service.watch(watcher, stop.bell, stop.asked), once=False)
+
+def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> int:
+    from .log import log
+    from .metrics import Metrics, write_textfile
+
+    metrics = Metrics(house.output, _version())
+    metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
+    try:
+        return _ended(_service(config, house, [metrics], since).once(stop.asked), once=True)
+    finally:
+        if config.metrics.textfile:
+            trouble = write_textfile(metrics.registry, Path(config.metrics.textfile))
+            if trouble:
+                log.warning("the textfile could not be read, its counters begin anew",
+                            extra={"file": config.metrics.textfile, "cause": trouble})  # fmt: skip
+
+
+def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
+    from prometheus_client import ProcessCollector
+
+    from .health import Health
+    from .http import application, serving
+    from .log import log
+    from .metrics import Metrics
+    from .systemd import notify
+    from .watcher import Watcher
+
+    watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.bell.set)
+
+    def watching() -> bool:
+        return watcher.up
+
+    rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
+    health = Health(house.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
+    metrics = Metrics(house.output, _version(), watching)
+    metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
+    ProcessCollector(registry=metrics.registry)
+
+    def stopped() -> bool:
+        health.turn()
+        return stop.asked.is_set()
+
+    service = _service(config, replace(house, stopped=stopped), [metrics, health], since)
+    with ExitStack() as stack:
+        if config.http.enabled:
+            answer = application(metrics.registry, health.why_unhealthy, health.why_not_ready)
+            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
+            log.info("listening", extra={"address": address})
+        summary = service.watch(watcher, stop.bell, stop.asked)
+        notify("STOPPING=1")
+    return _ended(summary, once=False)
 
 
 def _status(config: Config, options: argparse.Namespace) -> int:
@@ -223,7 +274,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
             _recovered(config, house)
         take_over(house.ledger, make_anew(house, time.time_ns() // 1000))
     with _house(config, stop) as house:
-        summary = _service(config, house).resume(stop.asked)
+        summary = _service(config, house, []).resume(stop.asked)
         log.info("everything made anew from raw", extra={"partitions": len(house.ledger.partitions())})
         return _ended(summary, once=True)
 
@@ -307,7 +358,7 @@ def _recovered(config: Config, house: House) -> list[Drop]:
     return recover(house, config.paths.inbox, _tolerance(config), config.input.records_path)
 
 
-def _service(config: Config, house: House, since: int | None = None) -> Service:
+def _service(config: Config, house: House, observers: Sequence[Observer], since: int | None = None) -> Service:
     from .inbox import Inbox
     from .log import Reporter
     from .service import Service, Terms
@@ -324,7 +375,7 @@ def _service(config: Config, house: House, since: int | None = None) -> Service:
         since,
     )
     inbox = Inbox(config.paths.inbox, config.watch.settle_seconds, backoff)
-    return Service(house, inbox, terms, Reporter(), lambda: _recovered(config, house))
+    return Service(house, inbox, terms, [Reporter(), *observers], lambda: _recovered(config, house))
 
 
 def _ended(summary: Summary, *, once: bool) -> int:

@@ -13,7 +13,7 @@ import signal
 import stat
 from collections.abc import Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .core.retry import Backoff
@@ -33,6 +33,8 @@ class Arrival:
     size_bytes: int
     mtime_ns: int
     inode: int
+    ctime_ns: int  # changed by writing and by moving it in
+    settled_at: float = field(default=0.0, compare=False)  # seconds since 1970; 0: it is not
 
     @property
     def name(self) -> str:
@@ -46,6 +48,7 @@ class Look:
     settled: list[Arrival]
     waiting: list[str]
     retried: list[tuple[str, int]]  # a drop that ends unfinished, and how often it has been looked at
+    given_up: list[str]  # drops among the settled that still end unfinished
     strange: list[str]  # folders, links and special files, each named once
     oldest: float | None = None  # mtime of the oldest drop, in seconds
 
@@ -72,7 +75,7 @@ class Inbox:
         self._tries = {name: tried for name, tried in self._tries.items() if name in self._seen}
         self._put_off = {a.name: off for a in arrivals if (off := self._put_off.get(a.name)) and off[0] == a}
         oldest = min((a.mtime_ns for a in arrivals), default=None)
-        look = Look([], [], [], strange, None if oldest is None else oldest / 1e9)
+        look = Look([], [], [], [], strange, None if oldest is None else oldest / 1e9)
         for arrival in arrivals:
             if self._is_put_off(arrival, now) or not self._is_still(arrival, now) or _is_held(arrival.path):
                 look.waiting.append(arrival.name)
@@ -81,7 +84,9 @@ class Inbox:
                 if wait:
                     look.retried.append((arrival.name, wait))
             else:
-                look.settled.append(arrival)
+                look.settled.append(replace(arrival, settled_at=self._settled_at(arrival, now)))
+                if arrival.name in self._tries and self._tries[arrival.name][0] == arrival:
+                    look.given_up.append(arrival.name)
         look.settled.sort(key=lambda a: (a.mtime_ns, os.fsencode(a.name)))
         return look
 
@@ -111,7 +116,8 @@ class Inbox:
                 except FileNotFoundError:  # its writer took it back
                     continue
                 if stat.S_ISREG(found.st_mode):
-                    arrivals.append(Arrival(Path(entry.path), found.st_size, found.st_mtime_ns, found.st_ino))
+                    path, times = Path(entry.path), (found.st_mtime_ns, found.st_ctime_ns)
+                    arrivals.append(Arrival(path, found.st_size, times[0], found.st_ino, times[1]))
                 elif entry.name not in self._strange:
                     self._strange.add(entry.name)
                     strange.append(entry.name)
@@ -128,6 +134,11 @@ class Inbox:
             return True
         age = now - arrival.mtime_ns / 1e9
         return age >= self._settle_seconds or now - self._seen[arrival.name][1] >= self._settle_seconds
+
+    def _settled_at(self, arrival: Arrival, now: float) -> float:
+        """When it was, as far as can be told: when it was closed or moved in, or as long after as it must stay the same."""
+        changed = arrival.ctime_ns / 1e9
+        return min(now, changed if self._closed.get(arrival.name) == arrival else changed + self._settle_seconds)
 
     def _wait_for_its_end(self, arrival: Arrival, now: float) -> int | None:
         """None: as good as finished. Else the number of the try that just began, or 0 while waiting for the next."""

@@ -141,6 +141,17 @@ class Ledger:
         """The high-water mark in microseconds; None before the first accepted order."""
         return self._meta("hwm")
 
+    def last_commit(self, *, with_new_data: bool = False) -> int | None:
+        """When a batch was last committed, in microseconds; `with_new_data`: one in which an order came or changed."""
+        condition = (
+            "WHERE EXISTS (SELECT 1 FROM drops WHERE drops.batch = batches.batch AND outcome = 'applied' "
+            "AND json_extract(counts, '$.new') + json_extract(counts, '$.corrected') > 0)"
+        )
+        row = self._sql.execute(
+            f"SELECT committed_at FROM batches {condition if with_new_data else ''} ORDER BY batch DESC LIMIT 1"
+        ).fetchone()
+        return int(row[0]) if row else None
+
     @property
     def restatements_bytes(self) -> int:
         """How long the committed restatement log is."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import IO
 
 from .core.model import DropOutcome
+from .observer import Observer
 from .persistence import Retry
 from .pipeline import BatchOutcome
 
@@ -60,13 +61,13 @@ def _short(value: object) -> str:
     return str(value)
 
 
-class Reporter:
+class Reporter(Observer):
     """Writes what the service reports to the log."""
 
     def __init__(self) -> None:
         self._failing = False
 
-    def applied(self, outcome: BatchOutcome, seconds: float, latencies: Sequence[float]) -> None:
+    def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for result in outcome.results:
             if result.outcome is DropOutcome.QUARANTINED:
                 log.warning("drop quarantined", extra={"drop": result.drop.seq, "file": result.drop.name,
@@ -76,10 +77,13 @@ class Reporter:
                                                         "reason": reason, "records": count})  # fmt: skip
         for date in outcome.rebuilt:
             log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
-        log.info("batch applied", extra=_summary(outcome) | {"seconds": round(seconds, 3)})
+        log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
 
     def waiting(self, name: str, attempt: int) -> None:
         log.warning("drop ends unfinished, waiting", extra={"operation": "read_drop", "file": name, "attempt": attempt})
+
+    def gave_up(self, name: str) -> None:
+        log.warning("drop still ends unfinished, taken as it is", extra={"operation": "read_drop", "file": name})
 
     def refused(self, name: str, cause: str) -> None:
         log.warning("drop could not be taken yet, it stays in the inbox", extra={"file": name, "cause": cause})
@@ -90,7 +94,8 @@ class Reporter:
     def failed(self, retry: Retry) -> None:
         log.log(
             logging.ERROR if retry.exhausted else logging.WARNING,
-            "paused: it still fails; nothing is lost, and it goes on once the cause is gone" if retry.exhausted
+            "an operation still fails, and is given up" if retry.given_up
+            else "paused: it still fails; nothing is lost, and it goes on once the cause is gone" if retry.exhausted
             else "an operation failed and is tried again",
             extra={"operation": retry.operation, "attempt": retry.attempt, "delay_seconds": retry.delay_seconds,
                    "cause": retry.cause},
@@ -107,9 +112,6 @@ class Reporter:
 
     def noted(self, note: str) -> None:
         log.warning(note)
-
-    def looked(self, pending: int, oldest: float | None, watcher_up: bool) -> None:
-        """Nothing to log: every look would be a line."""
 
 
 def _summary(outcome: BatchOutcome) -> dict[str, object]:

@@ -42,7 +42,8 @@ class Retry:
     attempt: int
     delay_seconds: float
     cause: str
-    exhausted: bool  # all attempts that [retry] allows have failed
+    exhausted: bool  # all attempts that [retry] allows have just failed
+    given_up: bool = False  # it is not tried again
 
 
 def may_pass(error: BaseException) -> bool:
@@ -62,8 +63,11 @@ def persist(
         assert state.outcome and state.next_action
         error = state.outcome.exception()
         assert error is not None
-        exhausted = state.attempt_number >= backoff.attempts
+        exhausted = state.attempt_number == backoff.attempts
         failed(Retry(operation_of(error), state.attempt_number, state.next_action.sleep, cause_of(error), exhausted))
+
+    def give_up_on(error: Exception, attempt: int) -> None:
+        failed(Retry(operation_of(error), attempt, 0.0, cause_of(error), exhausted=True, given_up=True))
 
     attempts = stop_after_attempt(backoff.attempts) if give_up else stop_never
 
@@ -83,6 +87,8 @@ def persist(
     except Exception as error:
         if stop.is_set() and may_pass(error):
             raise Stopped("stopped while the environment failed") from error
+        if may_pass(error):
+            give_up_on(error, retrying.statistics["attempt_number"])
         raise
 
 

@@ -28,6 +28,12 @@ class Phases:
             self.seconds[name] += time.monotonic() - started
 
 
+OPERATIONS = ("read_drop", "archive", "parse", "stage", "commit", "publish")  # the labels of retries
+
+
 def operation_of(error: BaseException) -> str:
-    """The phase in which an error arose: the label of its retries."""
-    return str(getattr(error, "operation", "publish"))
+    """Which operation is tried again after an error: the phase in which it arose. Merging reads what is published and stages
+    what it makes of it, so its errors are those of staging. What arose in no phase was looking at the inbox, or carrying out
+    at start-up what is committed."""
+    phase = str(getattr(error, "operation", "archive"))
+    return "stage" if phase == "merge" else phase

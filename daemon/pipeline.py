@@ -30,7 +30,7 @@ import pyarrow as pa
 from . import dimensions, files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, to_read
 from .core.columns import Ints
-from .core.entries import Drop, DropResult, Effect
+from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.merge import sorted_places
 from .core.model import DIMENSIONS, Discard, Judge, Parsed, Tally
@@ -91,14 +91,23 @@ class BatchOutcome:
     batch: int
     results: Sequence[DropResult]
     written: Sequence[Written]
+    dimensions: Sequence[DimensionFile]  # those that were written
     rebuilt: Sequence[str]  # dates and dimension files that were damaged, and were made anew from raw first
+    totals: Mapping[str, int]  # what it added to the sums over all drops, as the ledger names them
     hwm: int | None
+    committed_at: int  # microseconds since 1970
     seconds: Mapping[str, float]  # by phase
 
     @property
     def restated(self) -> list[str]:
         """Dates that had been published before and changed."""
         return [written.date for written in self.written if written.orders_before]
+
+    @property
+    def rows_written(self) -> dict[str, int]:
+        """By table."""
+        lines, items = sum(written.lines for written in self.written), sum(written.items for written in self.written)
+        return {"fact_order": lines, "order_items": items} | {f"dim_{one.name}": one.rows for one in self.dimensions}
 
 
 # ----------------------------------------------------------------------------------------------------------- the story
@@ -190,7 +199,10 @@ def _apply(
         house.ledger.commit(change)
     with phase("publish"):
         publish_committed(house)
-    return BatchOutcome(batch, change.results, written_of(rewritten), rebuilt + damaged, change.hwm, phase.seconds)
+    return BatchOutcome(
+        batch, change.results, written_of(rewritten), [one.file for one in changes if one.staged], rebuilt + damaged,
+        change.totals, change.hwm, now, phase.seconds,
+    )  # fmt: skip
 
 
 def publish_committed(house: House, *, recovering: bool = False) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from . import tasks
 from .core.entries import Drop
@@ -20,26 +20,13 @@ from .core.errors import Stopped
 from .core.model import DropOutcome, Judge
 from .core.retry import Backoff
 from .inbox import Arrival, Inbox, Look
+from .observer import Observer
 from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
 from .watcher import Heard, Watcher
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
-
-
-class Observer(Protocol):
-    """What wants to know of the service's work: the log, the metrics."""
-
-    def applied(self, outcome: BatchOutcome, seconds: float, latencies: Sequence[float]) -> None: ...
-    def waiting(self, name: str, attempt: int) -> None: ...
-    def refused(self, name: str, cause: str) -> None: ...
-    def strange(self, name: str) -> None: ...
-    def failed(self, retry: Retry) -> None: ...
-    def recovered(self) -> None: ...
-    def found_by_rescan(self, drops: int) -> None: ...
-    def noted(self, note: str) -> None: ...
-    def looked(self, pending: int, oldest: float | None, watcher_up: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -77,15 +64,21 @@ class Service:
     """One running instance over one inbox and one output folder."""
 
     def __init__(
-        self, house: House, inbox: Inbox, terms: Terms, observer: Observer, recover: Callable[[], Sequence[Drop]]
+        self,
+        house: House,
+        inbox: Inbox,
+        terms: Terms,
+        observers: Sequence[Observer],
+        recover: Callable[[], Sequence[Drop]],
     ) -> None:
-        self._house, self._inbox, self._terms, self._observer = house, inbox, terms, observer
+        self._house, self._inbox, self._terms, self._observers = house, inbox, terms, observers
         self._recover = recover
+        self._began = time.time()
         self._is_recovered = False
         self.summary = Summary()
         self._refused: dict[str, str] = {}
         self._heard: set[str] = set()
-        self._never_awaited: set[str] = set()  # was there before the watch
+        self._never_awaited: set[str] = set()  # was there before the watch was set
 
     def once(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, applies all that is in the inbox, and returns."""
@@ -111,8 +104,7 @@ class Service:
         return self.summary
 
     def _go_on(self, watcher: Watcher, bell: Event, stop: Event) -> None:
-        self._note(watcher.start())  # before the first look: what comes between them rings the bell
-        self._never_awaited = self._inbox.names()
+        self._listen(watcher)  # before the first look: what comes between them rings the bell
         try:
             while True:
                 self._drained(stop, 0.0, give_up=False, watcher=watcher)
@@ -124,15 +116,25 @@ class Service:
         """Drains the inbox, however often the environment fails meanwhile."""
 
         def work() -> None:
+            if watcher is not None:
+                self._listen(watcher)
             self._begin(stop)
             self._drain(stop, patience_seconds, watcher)
 
         def failed(retry: Retry) -> None:
             self._is_recovered = False
-            self._observer.failed(retry)
+            self._tell(lambda one: one.failed(retry))
 
         persist(work, self._terms.backoff, stop, give_up=give_up, failed=failed)
-        self._observer.recovered()
+        self._tell(lambda one: one.recovered())
+
+    def _listen(self, watcher: Watcher) -> None:
+        """Makes sure that events can come. What is there when the watch is set was never to be announced by one."""
+        watch = watcher.watch
+        for note in watcher.check():
+            self._note(note)
+        if watcher.watch != watch:
+            self._never_awaited = self._inbox.names()
 
     def _begin(self, stop: Event) -> None:
         """What a run begins with, and what follows after anything failed in the middle."""
@@ -149,19 +151,20 @@ class Service:
         rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self.summary.left else due)
         bell.clear()
         _end_if(stop)
-        self._note(watcher.check())
         if rang:
             stop.wait(self._terms.linger_seconds)
 
-    def _note(self, notes: Sequence[str]) -> None:
-        for note in notes:
-            self._observer.noted(note)
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            what(observer)
+
+    def _note(self, note: str) -> None:
+        self._tell(lambda one: one.noted(note))
 
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
         for drops in batches(uncommitted, self._terms, lambda drop: drop.size_bytes):
             _end_if(stop)
-            started = time.monotonic()
-            self._report(resume(self._house, drops, time.time_ns() // 1000), started)
+            self._report(resume(self._house, drops, time.time_ns() // 1000))
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops once more that hold more since `--since` than was applied of them."""
@@ -170,8 +173,7 @@ class Service:
         found = self._house.ledger.read_since(since)
         for results in batches(found, self._terms, lambda result: result.drop.size_bytes):
             _end_if(stop)
-            started = time.monotonic()
-            self._report(catch_up(self._house, results, since, time.time_ns() // 1000), started)
+            self._report(catch_up(self._house, results, since, time.time_ns() // 1000))
 
     def _drain(self, stop: Event, patience_seconds: float, watcher: Watcher | None) -> None:
         """Applies all that is settled. Waits for what is not, as long as patience goes, counted from the last that was."""
@@ -189,8 +191,7 @@ class Service:
             if taken:
                 deadline = time.monotonic() + patience_seconds
             elif not self.summary.left or time.monotonic() >= deadline:
-                self._observer.looked(len(self.summary.left), look.oldest, watcher is None or watcher.up)
-                return
+                return self._tell_looked(len(self.summary.left), look)
             else:
                 stop.wait(_LOOK_SECONDS)
 
@@ -200,12 +201,18 @@ class Service:
         present = {*look.waiting, *(arrival.name for arrival in look.settled)}
         self._heard = (self._heard & present) | heard.names
         self._refused = {name: cause for name, cause in self._refused.items() if name in present}
-        self._observer.looked(len(present), look.oldest, watcher is None or watcher.up)
-        for name in look.strange:
-            self._observer.strange(name)
-        for name, attempt in look.retried:
-            self._observer.waiting(name, attempt)
+        self._tell_looked(len(present), look)
+        for observer in self._observers:
+            for name in look.strange:
+                observer.strange(name)
+            for name, attempt in look.retried:
+                observer.waiting(name, attempt)
+            for name in look.given_up:
+                observer.gave_up(name)
         return look
+
+    def _tell_looked(self, pending: int, look: Look) -> None:
+        self._tell(lambda one: one.looked(pending, look.oldest if pending else None))
 
     def _count_unheard(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
         """Counts drops that no event had named: only a rescan found them."""
@@ -214,19 +221,22 @@ class Service:
         unheard = [a.name for a in arrivals if a.name not in self._heard and a.name not in self._never_awaited]
         self._never_awaited -= {arrival.name for arrival in arrivals}
         if unheard:
-            self._observer.found_by_rescan(len(unheard))
-            self._note(watcher.missed(len(unheard)))
+            self._tell(lambda one: one.found_by_rescan(len(unheard)))
+            for note in watcher.missed(len(unheard)):
+                self._note(note)
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """One batch. Returns how many drops it took; what could not be taken stays for a while."""
         tasks.warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
-        started, now = time.monotonic(), time.time_ns() // 1000
+        now = time.time_ns() // 1000
         judge = Judge(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
         outcome, refused = take(self._house, arrivals, judge, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
         if outcome is not None:
-            self._report(outcome, started)
+            published = time.time()
+            taken = [arrival for arrival in arrivals if arrival.name not in self._refused]
+            self._report(outcome, [max(0.0, published - max(one.settled_at, self._began)) for one in taken])
         return len(outcome.results) if outcome else 0
 
     def _remember(self, arrival: Arrival, cause: str | None) -> None:
@@ -237,13 +247,11 @@ class Service:
         self._inbox.put_off(arrival, time.time())
         if self._refused.get(arrival.name) != cause:
             self._refused[arrival.name] = cause
-            self._observer.refused(arrival.name, cause)
+            self._tell(lambda one: one.refused(arrival.name, cause))
 
-    def _report(self, outcome: BatchOutcome, started: float) -> None:
+    def _report(self, outcome: BatchOutcome, latencies: Sequence[float] = ()) -> None:
         self.summary.add(outcome)
-        seconds = time.monotonic() - started
-        drops = sum(result.before is None for result in outcome.results)
-        self._observer.applied(outcome, seconds, [seconds] * drops)
+        self._tell(lambda one: one.applied(outcome, latencies))
 
 
 def _end_if(stop: Event) -> None:

@@ -15,6 +15,16 @@ DEADLINE_SECONDS = 8.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def hold() -> None:
+    """Keeps signals pending until somebody has said what they mean: `Stop.on_signals`, or `release` for what they always do."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def release() -> None:
+    """Lets pending signals through, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
 class Stop:
     """`asked` is set by the first signal, and `bell` with it: whoever waits for either wakes. A second signal ends the process
     at once."""
@@ -29,10 +39,16 @@ class Stop:
         self._exit_code = exit_code
         for number in _SIGNALS:
             signal.signal(number, self._handle)
+        release()
 
     def _handle(self, number: int, _frame: object) -> None:
-        for other in _SIGNALS:
-            signal.signal(other, signal.SIG_DFL)
+        if self.asked.is_set():
+            os._exit(128 + number)
+        if (
+            os.getpid() != 1
+        ):  # which signals without a handler do not reach; elsewhere they are heard during long calls, too
+            for other in _SIGNALS:
+                signal.signal(other, signal.SIG_DFL)
         self.asked.set()
         self.bell.set()
         threading.Thread(target=self._keep_deadline, name="deadline", daemon=True).start()

@@ -105,17 +105,14 @@ class Watcher:
         self._armed_at: tuple[int, int] | None = None
         self._deaf = ""  # why events are not relied on, though they may come
         self.up = False
+        self.watch = 0  # how many watches have been set so far: a change says that the present one is new
+        self._begun = False
 
     @property
     def interval_seconds(self) -> float:
         """How often to look without an event."""
         polls = self._mode == "polling" or self._deaf or not self.up
         return min(self._rescan_seconds, _POLL_SECONDS) if polls else self._rescan_seconds
-
-    def start(self) -> list[str]:
-        """Arms, before the first scan. Returns what is to be logged."""
-        logging.getLogger(_OVERFLOW_LOGGER).addFilter(self._overflow)
-        return self._arm("")
 
     def stop(self) -> None:
         """Ends the threads."""
@@ -134,7 +131,11 @@ class Watcher:
         return [f"{self._deaf}: looking every {self.interval_seconds:g} s from now on"]
 
     def check(self) -> list[str]:
-        """Looks whether events can still come, and arms anew where not. Returns what is to be logged; never raises."""
+        """Looks whether events can come, and arms where not, as at first. Returns what is to be logged; never raises."""
+        if not self._begun:
+            self._begun = True
+            logging.getLogger(_OVERFLOW_LOGGER).addFilter(self._overflow)
+            return self._arm("")
         if self._overflow.seen.is_set():
             self._overflow.seen.clear()
             self._wake()
@@ -178,6 +179,7 @@ class Watcher:
             return [f"the inbox {self._inbox} cannot be looked at: {error.strerror}; waiting for it"] if was_up else []
         if self._mode == "polling":
             self.up = True
+            self.watch += 1
             return [f"{why}: looking again"] if why else []
         failure = self._observe()
         self.up = not failure or self._mode == "auto"
@@ -203,6 +205,7 @@ class Watcher:
         except Exception as error:  # OSError where limits are exhausted; a backend may have others
             return getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._observer = observer
+        self.watch += 1
         return ""
 
     def _disarm(self) -> None:

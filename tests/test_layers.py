@@ -37,6 +37,8 @@ EDGES = {
     "phases",
     "watcher",
     "stopping",
+    "systemd",
+    "http",
 }
 # The only imports between edges, each with its reason.
 BETWEEN_EDGES = {
@@ -58,7 +60,8 @@ ABOVE = [
     {"dimensions"},
     {"pipeline"},
     {"persistence"},
-    {"log", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
+    {"observer"},
+    {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,105 @@
+"""The HTTP endpoint: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for whoever looks after the process.
+
+It answers from values in memory, in threads of its own: no request waits for a batch, and no batch for a request. Waitress
+reads each request to its end before a thread takes it up, and closes clients that are slow or idle, so that they keep no
+thread busy.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import make_wsgi_app
+
+from .core.errors import EnvironmentFault
+
+Answer = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]  # a WSGI application
+Ask = Callable[[], Sequence[str]]  # what is wrong; nothing where all is well
+_THREADS = 4
+_CONNECTIONS = 200
+_IDLE_SECONDS = 5
+_LARGEST_REQUEST_BYTES = 16 << 10
+
+
+def application(registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: Ask) -> Answer:
+    """What is answered on which path."""
+    answers: dict[str, Answer] = {
+        "/metrics": make_wsgi_app(registry),
+        "/-/healthy": _check("healthy", why_unhealthy),
+        "/-/ready": _check("ready", why_not_ready),
+    }
+
+    def answer(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        found = answers.get(environ.get("PATH_INFO", ""))
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _text(start_response, "405 Method Not Allowed", "only GET and HEAD are answered here\n")
+        if found is None:
+            return _text(start_response, "404 Not Found", "there are: " + ", ".join(answers) + "\n")
+        body = found(environ, start_response)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+    return answer
+
+
+def _check(name: str, ask: Ask) -> Answer:
+    def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        wrong = ask()
+        if not wrong:
+            return _text(start_response, "200 OK", f"{name}\n")
+        return _text(start_response, "503 Service Unavailable", f"not {name}\n" + "".join(f"{one}\n" for one in wrong))
+
+    return answer
+
+
+def _text(start_response: Callable[..., Any], status: str, text: str) -> list[bytes]:
+    body = text.encode()
+    headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    ]
+    start_response(status, headers)
+    return [body]
+
+
+def _listening(server: Any) -> list[tuple[str, int]]:
+    """One address, or several where a name has several."""
+    return getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextmanager
+def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
+    """Answers until the block ends; gives the address that it listens on. EnvironmentFault where the port is taken."""
+    from waitress.server import create_server
+
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that went away is no news
+    try:
+        server = create_server(
+            answer, host=host, port=port, threads=_THREADS, connection_limit=_CONNECTIONS, channel_timeout=_IDLE_SECONDS,
+            cleanup_interval=1, max_request_header_size=_LARGEST_REQUEST_BYTES, max_request_body_size=_LARGEST_REQUEST_BYTES,
+            asyncore_use_poll=True, ident="strandline", clear_untrusted_proxy_headers=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:  # ValueError: no such host
+        cause = getattr(error, "strerror", None) or error
+        raise EnvironmentFault(
+            "serve HTTP on",
+            f"{host}:{port}",
+            cause,
+            "Set [http] host and port to what is free here, or enabled = false.",
+        ) from error
+    thread = threading.Thread(target=server.run, name="http", daemon=True)
+    thread.start()
+    try:
+        yield ", ".join(f"http://{_bracketed(found)}:{number}" for found, number in _listening(server))
+    finally:
+        server.close()
+        server.task_dispatcher.shutdown(cancel_pending=True, timeout=1)
