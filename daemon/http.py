@@ -23,6 +23,7 @@ Ask = Callable[[], Sequence[str]]  # what is wrong; nothing where all is well
 _THREADS = 4
 _CONNECTIONS = 200
 _IDLE_SECONDS = 5
+_CLOSING_SECONDS = 1.0
 _LARGEST_REQUEST_BYTES = 16 << 10
 
 
@@ -40,7 +41,7 @@ def application(registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: 
             return _text(start_response, "405 Method Not Allowed", "only GET and HEAD are answered here\n")
         if found is None:
             return _text(start_response, "404 Not Found", "there are: " + ", ".join(answers) + "\n")
-        body = found(environ, start_response)
+        body = found({**environ, "REQUEST_METHOD": "GET"}, start_response)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     return answer
@@ -79,12 +80,13 @@ def _bracketed(host: str) -> str:
 @contextmanager
 def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
     """Answers until the block ends; gives the address that it listens on. EnvironmentFault where the port is taken."""
-    from waitress.server import create_server
+    from waitress.server import BaseWSGIServer, create_server
 
+    sockets: dict[int, Any] = {}
     logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that went away is no news
     try:
         server = create_server(
-            answer, host=host, port=port, threads=_THREADS, connection_limit=_CONNECTIONS, channel_timeout=_IDLE_SECONDS,
+            answer, sockets, host=host, port=port, threads=_THREADS, connection_limit=_CONNECTIONS, channel_timeout=_IDLE_SECONDS,
             cleanup_interval=1, max_request_header_size=_LARGEST_REQUEST_BYTES, max_request_body_size=_LARGEST_REQUEST_BYTES,
             asyncore_use_poll=True, ident="strandline", clear_untrusted_proxy_headers=True,
         )  # fmt: skip
@@ -101,5 +103,10 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
     try:
         yield ", ".join(f"http://{_bracketed(found)}:{number}" for found, number in _listening(server))
     finally:
-        server.close()
-        server.task_dispatcher.shutdown(cancel_pending=True, timeout=1)
+        for one in list(sockets.values()):
+            if isinstance(
+                one, BaseWSGIServer
+            ):  # closed by its own thread: while that waits for it, the port is not free
+                one.trigger.pull_trigger(one.close)
+        thread.join(_CLOSING_SECONDS)
+        server.task_dispatcher.shutdown(cancel_pending=True, timeout=_CLOSING_SECONDS)

@@ -111,7 +111,7 @@ class Watcher:
     @property
     def interval_seconds(self) -> float:
         """How often to look without an event."""
-        polls = self._mode == "polling" or self._deaf or not self.up
+        polls = self._deaf or self._observer is None
         return min(self._rescan_seconds, _POLL_SECONDS) if polls else self._rescan_seconds
 
     def stop(self) -> None:
@@ -198,8 +198,8 @@ class Watcher:
         """Sets the watch; why not, where the system refuses."""
         # Full events tell a file that was moved in, which is whole, from one that was just created.
         options: dict[str, Any] = {"generate_full_events": True} if sys.platform == "linux" else {}
-        observer = Observer(**options)
         try:
+            observer = Observer(**options)
             observer.schedule(self._ear, os.fspath(self._inbox), recursive=False, event_filter=_EVENTS)
             observer.start()
         except Exception as error:  # OSError where limits are exhausted; a backend may have others
