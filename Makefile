@@ -4,10 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo run test lint bench lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
+
+run: $(READY)
+	$(BIN)/python examples/run.py
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -144,11 +144,11 @@ class Inbox:
         """None: as good as finished. Else the number of the try that just began, or 0 while waiting for the next."""
         if arrival.name.endswith(_COMPRESSED) or not ends_unfinished(arrival.path):
             return None
-        if now - arrival.mtime_ns / 1e9 >= self._unfinished.total_seconds:
-            return None  # it has been like this for longer than we would wait
         known, tries, due = self._tries.get(arrival.name, (arrival, 0, now))
         if known != arrival:
             tries, due = 0, now
+        if not tries and now - arrival.mtime_ns / 1e9 >= self._unfinished.total_seconds:
+            return None  # it has been like this for longer than we would wait
         if now < due:
             return 0
         if tries >= self._unfinished.attempts:

@@ -106,11 +106,13 @@ def started(home: Path, wrapper: tuple[str, ...] = (), **settings: str) -> Daemo
 
 @contextmanager
 def running(home: Path, **settings: str) -> Iterator[Daemon]:
-    """A daemon that is ready; whatever happens, it ends with the block."""
+    """A daemon that is ready; whatever happens, it ends with the block, and well if nothing happened."""
     one = started(home, **settings)
     try:
         until(one.ready, "ready")
         yield one
+        if one.process.poll() is None:
+            assert one.stop() == 0
     finally:
         if one.process.poll() is None:
             one.process.kill()
