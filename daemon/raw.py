@@ -32,6 +32,7 @@ _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
 _HIDDEN = re.compile(r"\.strandline-([0-9]{1,18})-(.+)", re.DOTALL)
 _HIDDEN_NAME_BYTES = 220
+_LONGEST_NAME_BYTES = 255
 _STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -197,17 +198,18 @@ def link_text(raw: str) -> str:
 def hidden_path(copy: Copy) -> Path:
     """Where the inbox file of a copy lies while it is being archived."""
     path = copy.source.path
-    return path.with_name(f".strandline-{copy.stored.seq}-{_last_bytes(path.name, _HIDDEN_NAME_BYTES)}")
+    return path.with_name(f".strandline-{copy.stored.seq}-{_both_ends(path.name, _HIDDEN_NAME_BYTES)}")
 
 
 def put_back(hidden: Path, name: str) -> None:
     """Gives a hidden inbox file its name back, or one like it where a new drop has taken that."""
     for number in itertools.count():
-        candidate = hidden.with_name(f"{number}-{_last_bytes(name, _HIDDEN_NAME_BYTES)}" if number else name)
+        candidate = hidden.with_name(_numbered(name, number) if number else name)
         try:
             os.link(hidden, candidate)  # unlike rename, never replaces what is there
         except FileExistsError:
-            continue
+            if not _is_same(hidden, candidate):  # it is, where an earlier try came as far as this
+                continue
         except FileNotFoundError:  # somebody has cleaned up
             return
         except OSError as error:
@@ -219,10 +221,27 @@ def put_back(hidden: Path, name: str) -> None:
         return
 
 
-def _last_bytes(name: str, limit: int) -> str:
-    """A name, or so much of its end as fits; the suffix says how to read it."""
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samestat(one.lstat(), other.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _numbered(name: str, number: int) -> str:
+    """A name that is read in the same way: `users.csv.gz` becomes `users-1.csv.gz`."""
+    head, dot, rest = name.partition(".")
+    return _both_ends(f"{head}-{number}{dot}{rest}", _LONGEST_NAME_BYTES)
+
+
+def _both_ends(name: str, limit: int) -> str:
+    """A name of at most `limit` bytes: what it begins and ends with says how to read it, so the middle goes."""
     encoded = os.fsencode(name)
-    return name if len(encoded) <= limit else os.fsdecode(encoded[-limit:].lstrip(b"."))
+    if len(encoded) <= limit:
+        return name
+    kept = (limit - 3) // 2
+    first, last = encoded[:kept].decode(errors="ignore"), encoded[-kept:].decode(errors="ignore")
+    return f"{first}…{last}"
 
 
 def printable(name: str) -> str:
@@ -235,10 +254,8 @@ def _percent(content: bytes) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name of at most 180 bytes that keeps its suffix."""
-    if len(name.encode(errors="replace")) <= _NAME_BYTES:
-        return name
-    return "…" + name.encode(errors="replace")[-_NAME_BYTES + 3 :].decode(errors="ignore")
+    """A name of at most 180 bytes that begins and ends as the name does."""
+    return _both_ends(name, _NAME_BYTES)
 
 
 def date_of(instant: int) -> str:

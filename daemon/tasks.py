@@ -11,8 +11,9 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from .store import StagedPartition, Store
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
+_FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 Known = Mapping[str, pa.Array]  # the keys of each dimension
 _T = TypeVar("_T")
 
@@ -227,22 +229,35 @@ class Workers(Executor):
 
     def __init__(self, number: int) -> None:
         self._number = number
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        if self._pool is not None:
+            with suppress(BrokenExecutor):
+                return self._pool.submit(function, *arguments, **options)
         self._pool = self._new_pool()
+        return self._pool.submit(function, *arguments, **options)
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = get_context("forkserver")
         context.set_forkserver_preload(["daemon.tasks"])
+        _start_forkserver()
         return ProcessPoolExecutor(self._number, mp_context=context, initializer=_end_with_parent)
 
-    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-        try:
-            return self._pool.submit(function, *arguments, **options)
-        except BrokenExecutor:
-            self._pool = self._new_pool()
-            return self._pool.submit(function, *arguments, **options)
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+        if self._pool is not None:
+            self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _start_forkserver() -> None:
+    """Starts the process that workers are forked from, deaf to signals from its first moment on. Workers inherit that: a
+    signal to the whole group (Ctrl-C, some supervisors) is for the parent to decide about."""
+    resource_tracker.ensure_running()  # sets the mask of signals itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def warm(executor: Executor, bytes_expected: int) -> None:
@@ -258,11 +273,6 @@ def _end_with_parent() -> None:
     from .lean import prepare
 
     prepare()
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # Ctrl-C and some supervisors reach the whole group; the parent decides
-        signal.signal(number, signal.SIG_IGN)
     gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
     parent = parent_process()
 

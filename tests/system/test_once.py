@@ -268,3 +268,47 @@ def test_killed_anywhere_it_finishes_at_the_next_start(tmp_path: Path) -> None:
     assert list((rough / "output" / ".staging").iterdir()) == []
     outcomes = [r["outcome"] for r in receipts(rough).values()]
     assert outcomes.count("applied") == len(contents)
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+def test_a_signal_during_a_catch_up_ends_it_and_the_next_finishes(tmp_path: Path, group: bool) -> None:
+    """To the process, or to its workers too (Ctrl-C): exit code 1, and the next run gives what an undisturbed one gives."""
+    lines = [json.dumps(order(number, 1 + number % 28)).encode() for number in range(200_000)]
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for home in (undisturbed, disturbed):
+        home.mkdir()
+        drop(home, "a.ndjson", b"\n".join(lines))
+    assert once(undisturbed).returncode == 0
+    codes = set()
+    for step in range(8):
+        process = subprocess.Popen(
+            command(),
+            cwd=disturbed,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        time.sleep(step * 0.12)
+        (os.killpg if group else os.kill)(process.pid, signal.SIGINT if group else signal.SIGTERM)
+        said = process.communicate(timeout=60)[0].decode()
+        assert "Traceback" not in said
+        codes.add(process.returncode)
+    assert codes <= {0, 1} and 1 in codes
+    assert once(disturbed).returncode == 0
+    assert tree(disturbed / "output" / "curated") == tree(undisturbed / "output" / "curated")
+
+
+def test_what_nobody_foresaw_is_one_clear_line(tmp_path: Path) -> None:
+    """Exit code 3, where it happened, and no traceback."""
+    program = (
+        "import sys, daemon.service as s\ndef broken(*_): raise ZeroDivisionError('secret')\ns.Service.once = broken\n"
+    )
+    program += "from daemon.cli import main\nsys.exit(main(['--once']))\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 3 and "Traceback" not in ended.stderr and "secret" not in ended.stderr
+    assert "ZeroDivisionError in broken" in ended.stderr and "Nothing is lost" in ended.stderr

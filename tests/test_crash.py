@@ -1,0 +1,124 @@
+"""A run that ends after any of its changes to the disk: the next one finishes it, to the result of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.crash import crash_at, drop, run
+from tests.harness import tree
+from tests.system.test_once import order
+
+Deliver = Callable[[Path], None]
+
+
+def first(root: Path) -> None:
+    drop(root, "a.json", json.dumps([order(1), order(2, 3), order(3, 4)]).encode(), 3000)
+    drop(root, "users.csv", b"user_id,email\nu_1,a@example.com\n", 2900)
+
+
+def second(root: Path) -> None:
+    """Every kind of effect: new and corrected orders, a move that empties a date, discards, quarantine, a duplicate, a
+    dimension, a restatement, the link."""
+    moved = order(3, 5, updated_at="2026-03-06T00:00:00Z")
+    corrected = order(1, amount=7, updated_at="2026-03-06T00:00:00Z")
+    drop(
+        root,
+        "b.ndjson",
+        b"\n".join(json.dumps(o).encode() for o in (moved, corrected, order(4), {"order_id": 1})),
+        2000,
+    )
+    drop(root, "a-again.json", json.dumps([order(1), order(2, 3), order(3, 4)]).encode(), 1900)
+    drop(root, "broken.json", b"<html>", 1800)
+    drop(root, "users-2.csv", b"user_id,email\nu_2,b@example.com\n,nobody@example.com\n", 1700)
+
+
+def ledger_rows(root: Path) -> list[tuple[object, ...]]:
+    """What became of each drop. Numbers are given anew to what was not archived when the run ended, so they are left out."""
+    with closing(sqlite3.connect(root / "output" / "state" / "ledger.sqlite")) as sql:
+        return sql.execute(
+            "SELECT name, sha256, outcome, reason, counts, (SELECT name FROM drops AS first WHERE first.seq = one.duplicate_of) "
+            "FROM drops AS one ORDER BY name"
+        ).fetchall()
+
+
+def published(root: Path) -> dict[str, object]:
+    """Everything that a user sees, without numbers of drops and times of receipt."""
+    output = root / "output"
+    found: dict[str, object] = {"curated": tree(output / "curated")}
+    for layer in ("raw", "quarantine"):
+        found[layer] = sorted(
+            (path.rpartition("/")[2].partition("_")[2], "" if path.endswith(".reason.json") else digest)
+            for path, digest in tree(output / layer).items()
+        )
+    found["link"] = (output / "raw" / "orders_raw.json").read_bytes()
+    found["receipts"] = sorted(path.name.partition("_")[2] for path in (output / "receipts").rglob("*.json"))
+    for name, hidden in (("discarded", "drop"), ("restatements.jsonl", "cause")):
+        files = sorted((output / name).rglob("*.jsonl")) if (output / name).is_dir() else [output / name]
+        lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+        found[name] = sorted(json.dumps({key: value for key, value in line.items() if key != hidden}) for line in lines)
+    return found
+
+
+def world(root: Path) -> Path:
+    first(root)
+    run(root)
+    second(root)
+    return root
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_whenever_a_run_ends_the_next_finishes_it(tmp_path: Path, after: bool) -> None:
+    """At each change to a file or the ledger: every drop is taken once, and everything is as if nothing had happened."""
+    undisturbed = world(tmp_path / "undisturbed")
+    run(undisturbed)
+    expected, rows = published(undisturbed), ledger_rows(undisturbed)
+    assert [row[2] for row in rows] == ["duplicate", "applied", "applied", "quarantined", "applied", "applied"]
+    for last in range(1, 1000):
+        root = world(tmp_path / str(last))
+        if not crash_at(root, last, after=after):
+            break
+        run(root)
+        assert published(root) == expected, last
+        assert ledger_rows(root) == rows, last
+        assert list((root / "inbox").iterdir()) == [], last
+        assert not [path for path in (root / "output" / ".staging").rglob("*") if path.is_file()], last
+    assert last > 60, "the run must have had many steps"
+
+
+def test_the_run_that_finishes_may_end_early_too(tmp_path: Path) -> None:
+    """Recovery ends at each of its own steps, twice in a row, after a run that ended at some of the first one's."""
+    undisturbed = world(tmp_path / "undisturbed")
+    run(undisturbed)
+    expected, rows = published(undisturbed), ledger_rows(undisturbed)
+    for first_end in (9, 17, 25, 33, 41, 49, 57):
+        for last in range(3, 60, 7):
+            root = world(tmp_path / f"{first_end}-{last}")
+            assert crash_at(root, first_end, after=True)
+            crash_at(root, last, after=last % 2 == 0)
+            crash_at(root, last + 2, after=last % 2 == 1)
+            run(root)
+            assert published(root) == expected, (first_end, last)
+            assert ledger_rows(root) == rows, (first_end, last)
+            assert list((root / "inbox").iterdir()) == []
+
+
+def test_a_new_drop_of_the_same_name_that_came_meanwhile_is_another_drop(tmp_path: Path) -> None:
+    """Between the end and the next start somebody drops other content under a name that was under way."""
+    for last in range(1, 40, 3):
+        root = tmp_path / str(last)
+        first(root)
+        crash_at(root, last, after=True)
+        late = json.dumps([order(100)]).encode()
+        there = (root / "inbox" / "a.json").exists()
+        drop(root, "b.json" if there else "a.json", late)
+        run(root)
+        run(root)
+        found = [row for row in ledger_rows(root) if row[2] == "applied"]
+        assert len(found) == 3, last
+        assert list((root / "inbox").iterdir()) == []
