@@ -337,7 +337,7 @@ def _house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[Hous
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
-        reading = stack.enter_context(tasks.Workers(workers))
+        reading = stack.enter_context(tasks.Workers(workers, config.engine.memory_limit))
         rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
         yield House(
             output,

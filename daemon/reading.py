@@ -69,7 +69,8 @@ class Reader:
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
-            executor = self.executor if len(groups) > 1 else tasks.Inline()
+            small = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
+            executor = tasks.Inline() if small else self.executor
             yield Reading(executor, groups, [executor.submit(tasks.read, group) for group in groups], unreadable)
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:

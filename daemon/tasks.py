@@ -34,6 +34,7 @@ from .store import StagedPartition, Store
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
+_LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 Known = Mapping[str, pa.Array]  # the keys of each dimension
 _T = TypeVar("_T")
@@ -88,7 +89,7 @@ def read(spans: Sequence[Span], strict_only: bool = False) -> list[Parsed] | Non
         return [*([parse(orders, strict_only=strict_only)] if orders else []), *rows]
     except WrongCut:
         return None
-    except (OSError, MemoryError):
+    except OSError:
         raise  # the machine's fault, not the drop's
     except Exception as error:
         if len(spans) > 1:
@@ -109,6 +110,13 @@ def _read_dimension(span: Span) -> Parsed:
 
 
 def _unforeseen(drop: int, error: Exception) -> Parsed:
+    if isinstance(error, MemoryError):
+        reason = Unreadable(
+            "reading it takes more memory than a worker has ([engine] memory_limit, shared by its workers), since it cannot be "
+            "divided: one record or one document of this size. Divide the file, or raise the limit and put it back with "
+            "`strandline retry`"
+        )
+        return Parsed(ORDERS.empty_table(), [], {}, {drop: str(reason)})
     where = traceback.extract_tb(error.__traceback__)[-1]
     reason = Unreadable(
         f"reading it failed in a way that nobody foresaw ({type(error).__name__} in {where.name}, line {where.lineno}); "
@@ -225,10 +233,11 @@ class Inline(Executor):
 
 class Workers(Executor):
     """Worker processes that start when first used and end with this process, however it ends. Where one was killed, all are
-    replaced at the next call: what ran there raised BrokenExecutor."""
+    replaced at the next call: what ran there raised BrokenExecutor. `memory_bytes`: what all of them together may need for
+    data; then a call raises MemoryError in its worker, and nothing else suffers."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, number: int, memory_bytes: int) -> None:
+        self._number, self._memory_bytes = number, memory_bytes
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
@@ -242,7 +251,8 @@ class Workers(Executor):
         context = get_context("forkserver")
         context.set_forkserver_preload(["daemon.tasks"])
         _start_forkserver()
-        return ProcessPoolExecutor(self._number, mp_context=context, initializer=_end_with_parent)
+        arguments = (max(self._memory_bytes // self._number, _LEAST_WORKER_BYTES),)
+        return ProcessPoolExecutor(self._number, mp_context=context, initializer=_begin_worker, initargs=arguments)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if self._pool is not None:
@@ -266,13 +276,14 @@ def warm(executor: Executor, bytes_expected: int) -> None:
         executor.submit(int)
 
 
-def _end_with_parent() -> None:
+def _begin_worker(memory_bytes: int) -> None:
     import gc
     import os
 
     from .lean import prepare
 
     prepare()
+    _limit_memory(memory_bytes)
     gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
     parent = parent_process()
 
@@ -282,3 +293,18 @@ def _end_with_parent() -> None:
             os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """Lets this process take so much more memory for data than it has (Linux). Beyond, what asks for it gets MemoryError,
+    which costs one drop; without, the system would end some process, perhaps not this one."""
+    import resource
+
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmData:"))
+    except (OSError, StopIteration):
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = (kilobytes << 10) + more_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))

@@ -13,11 +13,12 @@ from daemon.core.model import DropOutcome, Field, Judge, Reason
 from daemon.core.parse import Piece, parse
 from daemon.reading import Limits
 from tests.harness import apply_batch, house, tree
+from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "INPUT.md"
 JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
-TABLE = DOCS.read_text(encoding="utf-8").split("## What bad input gets")[1]
+TABLE = DOCS.read_text(encoding="utf-8").split("## What bad input gets")[1].split("## A hostile inbox")[0]
 ROWS = {
     cells[0]: tuple(cells[1].split(": "))
     for line in TABLE.splitlines()
@@ -199,3 +200,12 @@ def test_every_field_has_a_rule() -> None:
     lines = [line for line in rules.splitlines() if line.startswith("|")]
     for field in [*map(str, Field), "order_id", "created_at"]:
         assert any(f"`{field}`" in line for line in lines), field
+
+
+def test_the_table_of_a_hostile_inbox_is_the_corpus() -> None:
+    """Every row is what a test makes and what that test demands."""
+    table = DOCS.read_text(encoding="utf-8").split("## A hostile inbox")[1]
+    rows = [
+        line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("| in the inbox", "|---"))
+    ]
+    assert rows == [documented(case) for case in CASES]

@@ -31,6 +31,7 @@ _NAME_OF_A_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")  # what names a fie
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
 _JSON_SPACE = b" \t\n\r"
 _BLANK = b" \t\r"
+_HEAD_BYTES = 64
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
 _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
 
@@ -128,6 +129,7 @@ def begins_with_line_of_object(text: bytes) -> bool:
 def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
     """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
     cheaply how to divide it."""
+    _refuse_binary(data[:_HEAD_BYTES], data[:_HEAD_BYTES])
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
     if len(data) > target_bytes and begins_with_line_of_object(head):
