@@ -25,5 +25,8 @@ The rooms, in reading order:
     plan        a dry run                                     status      what is known, for people and programs
     quarantine  back through the door                         frames      the pandas face
     ddl         the model as SQL tables                       warehouse   what a warehouse loads: manifests
-    service     the loop: drain, wait, drain                  files, lock, log, progress, lean, config, cli
+    service     the loop: drain, wait, drain                  watcher     wakes it, and knows when it is deaf
+    persistence what is tried again, and for how long         stopping    how a run is asked to end
+    observer    what the service tells: log, metrics, health  http        the endpoint; systemd
+    files, lock, phases, progress, lean, config, cli
 """

@@ -250,7 +250,7 @@ def test_retry_after_the_cause_is_gone(home: Path) -> None:
     drop(home, "d.json", b"{}")
     (home / "inbox" / "d.json").rename(home / "inbox" / "bad.json")
     assert strandline(home, "retry", "bad.json").returncode == 0
-    assert sorted(path.name for path in (home / "inbox").iterdir()) == ["1-bad.json", "bad.json", "c.json"]
+    assert sorted(path.name for path in (home / "inbox").iterdir()) == ["bad-1.json", "bad.json", "c.json"]
     once(home, INPUT__RECORDS_PATH="payload.rows")
     assert "2026-03-07" in dates(home / "output")
     unknown = strandline(home, "retry", "nothing.json")
