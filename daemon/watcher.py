@@ -125,7 +125,7 @@ class Watcher:
 
     def missed(self, drops: int) -> list[str]:
         """Told of drops that no event had named. In mode auto, events are not relied on from then on."""
-        if self._mode != "auto" or self._deaf or not drops:
+        if self._mode != "auto" or self._deaf or not drops or self._overflow.seen.is_set():
             return []
         self._deaf = f"{drops} drops came without an event, as on mounts that are written to from elsewhere"
         return [f"{self._deaf}: looking every {self.interval_seconds:g} s from now on"]

@@ -8,10 +8,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -204,6 +206,44 @@ def test_an_inbox_that_is_replaced_by_another_folder_is_watched_instead(tmp_path
         daemon.applied("later.json")
 
 
+def test_something_that_is_mounted_over_the_inbox_is_the_inbox(tmp_path: Path) -> None:
+    """And what is unmounted is not: each time the folder under the path is watched, whichever it is."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount")
+    with running(tmp_path, WATCH__RESCAN_SECONDS="0.3") as daemon:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", daemon.inbox]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("mounting is not permitted here")
+        try:
+            place(daemon.inbox / "mounted.json", content(1))
+            daemon.applied("mounted.json")
+            until(lambda: daemon.said("replaced"), "the line")
+            place(daemon.inbox / "heard.json", content(2))
+            daemon.applied("heard.json")
+        finally:
+            subprocess.run(["umount", "--lazy", daemon.inbox], check=True)
+        place(daemon.inbox / "below.json", content(3))
+        daemon.applied("below.json")
+        until(daemon.ready, "ready")
+
+
+def test_a_queue_of_events_that_really_overflows_loses_no_drop(tmp_path: Path) -> None:
+    """The process is stopped while more comes than the kernel keeps events for; without any rescan all is found."""
+    limit = Path("/proc/sys/fs/inotify/max_queued_events")
+    if not limit.exists() or int(limit.read_text()) > 20_000:
+        pytest.skip("no limit of events, or too large a one")
+    number = int(limit.read_text()) // 2 + 500
+    with running(tmp_path, WATCH__RESCAN_SECONDS=FOREVER) as daemon:
+        daemon.process.send_signal(signal.SIGSTOP)
+        for index in range(number):  # each is created, closed, and renamed
+            place(daemon.inbox / f"{index}.json", content(index))
+        daemon.process.send_signal(signal.SIGCONT)
+        applied = series("strandline_drops_total", outcome="applied")
+        until(lambda: daemon.metrics()[applied] == number, "all drops", 180)
+        until(lambda: daemon.said("overflowed"), "the line")
+        assert len(ids(daemon)) == number
+
+
 def test_polling_needs_no_event(tmp_path: Path) -> None:
     """Mode polling looks every second at most, however long a rescan takes."""
     with running(tmp_path, WATCH__MODE="polling", WATCH__RESCAN_SECONDS="0.2") as daemon:
@@ -290,6 +330,78 @@ def test_a_full_disk_pauses_keeps_everything_and_heals(tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", small], check=False)
 
 
+def test_a_ledger_that_somebody_else_holds_is_waited_for(tmp_path: Path) -> None:
+    """SQLite busy beyond its own patience: tried again, counted, and applied when it is free."""
+    with running(tmp_path, RETRY__INITIAL_DELAY_SECONDS="0.1") as daemon:
+        place(daemon.inbox / "a.json", content(1))
+        daemon.applied("a.json")
+        with closing(sqlite3.connect(daemon.output / "state" / "ledger.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            place(daemon.inbox / "b.json", content(2))
+            until(lambda: daemon.metrics()[series("strandline_retries_total", operation="archive")] >= 1, "a retry")
+            assert "locked" in daemon.said("tried again")[0]["cause"]
+            other.execute("ROLLBACK")
+        assert daemon.applied("b.json")["outcome"] == "applied"
+        until(daemon.ready, "ready")
+
+
+def test_an_inbox_without_rights_is_waited_for(tmp_path: Path) -> None:
+    """EACCES on the folder itself: not ready, with the reason; it goes on when the rights are back."""
+    as_others = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    if as_others and subprocess.run([*as_others, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("root's rights cannot be taken away here (setpriv)")
+    settings = {
+        "WATCH__RESCAN_SECONDS": "0.3",
+        "RETRY__INITIAL_DELAY_SECONDS": "0.05",
+        "RETRY__MAX_DELAY_SECONDS": "0.2",
+    }
+    daemon = started(tmp_path, as_others, **settings)
+    try:
+        until(daemon.ready, "ready")
+        daemon.inbox.chmod(0)
+        until(lambda: "Permission denied" in daemon.get("/-/ready")[1], "not ready")
+        until(lambda: daemon.metrics()["strandline_paused"] == 1, "paused")
+        daemon.inbox.chmod(0o700)
+        place(daemon.inbox / "a.json", content(1))
+        daemon.applied("a.json")
+        until(daemon.ready, "ready again")
+        assert daemon.stop() == 0
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+
+
+# --------------------------------------------------------------------------------------------------------------- scrapes
+
+
+def test_a_scrape_does_not_wait_for_a_batch(tmp_path: Path) -> None:
+    """While a large batch is under way, metrics and health are answered."""
+    lines = b"".join(json.dumps(order(number, 1 + number % 28)).encode() + b"\n" for number in range(300_000))
+    with running(tmp_path) as daemon:
+        place(daemon.inbox / "big.ndjson", lines)
+        until(lambda: not (daemon.inbox / "big.ndjson").exists(), "it was taken")
+        answered = 0
+        while daemon.receipt("big.ndjson") is None:
+            assert daemon.metrics()["strandline_paused"] == 0 and daemon.get("/-/healthy")[0] == 200
+            answered += 1
+        assert answered > 3
+        until(lambda: daemon.metrics()[series("strandline_orders_total", outcome="new")] == 300_000, "counted")
+
+
+def test_a_catch_up_writes_the_textfile_if_asked(tmp_path: Path) -> None:
+    """Two runs add up; a relative path is relative to the working directory of the variable."""
+    (tmp_path / "inbox").mkdir()
+    for number in (1, 2):
+        place(tmp_path / "inbox" / f"{number}.json", content(number))
+        assert once(tmp_path, METRICS__TEXTFILE="strandline.prom").returncode == 0
+    text = (tmp_path / "strandline.prom").read_text()
+    assert 'strandline_drops_total{outcome="applied"} 2.0' in text
+    assert "strandline_high_water_mark_timestamp_seconds 1.772" in text
+    refused = once(tmp_path, METRICS__TEXTFILE="nowhere/strandline.prom")
+    assert refused.returncode == 3 and "nowhere" in refused.stderr and "Traceback" not in refused.stderr
+
+
 # -------------------------------------------------------------------------------------------------------------- stopping
 
 
@@ -360,6 +472,33 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert daemon.process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
     assert once(tmp_path).returncode == 0
     assert len(rows(tmp_path / "output", "2026-03-02")) == 400_000
+
+
+def test_a_call_that_does_not_return_is_ended_at_the_deadline(tmp_path: Path) -> None:
+    """Whatever hangs, in C or in the kernel: exit code 0 within ten seconds, and nothing is lost."""
+    hanging = tmp_path / "hanging.py"
+    hanging.write_text(
+        "import sys, time\n"
+        "import daemon.store as s\n"
+        "if __name__ == '__main__':\n"
+        "    s.encode = lambda table: time.sleep(1000)\n"
+        "    from daemon.cli import main\n"
+        "    sys.exit(main([]))\n"
+    )
+    (tmp_path / "inbox").mkdir()
+    place(tmp_path / "inbox" / "a.json", content(1))
+    process = subprocess.Popen([sys.executable, hanging], cwd=tmp_path, env=environment(HTTP__PORT=str(free_port())))
+    try:
+        until(lambda: list((tmp_path / "output").glob("raw/received=*/*")), "it is archived")
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert time.monotonic() - begun < 10
+    finally:
+        process.kill()
+        process.wait()
+    assert once(tmp_path).returncode == 0
+    assert [row["order_id"] for row in rows(tmp_path / "output", "2026-03-02")] == ["o_1"]
 
 
 def test_as_pid_1_it_stops_on_a_signal(tmp_path: Path) -> None:
