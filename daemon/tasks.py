@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from .core import dimensions
 from .core.columns import Bools, Ints
-from .core.documents import Form, WrongCut, cut
+from .core.documents import Form, WrongCut, cut, refuse_binary
 from .core.errors import Stopped, Unreadable
 from .core.facts import flatten, unknown_keys
 from .core.merge import Merged, merge
@@ -59,6 +59,7 @@ def spans_of(drop: int, path: Path, judge: Judge, dimension: str | None = None) 
     if size <= PIECE_BYTES or dimension is not None:
         return [Span(drop, path, 0, size, judge, Form.WHOLE, dimension)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        refuse_binary(data[:4])
         pieces = cut(data, PIECE_BYTES, judge.records_path)  # type: ignore[arg-type]  # a map is as good as bytes here
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 

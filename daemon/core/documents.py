@@ -31,7 +31,6 @@ _NAME_OF_A_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")  # what names a fie
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
 _JSON_SPACE = b" \t\n\r"
 _BLANK = b" \t\r"
-_HEAD_BYTES = 64
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
 _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
 
@@ -106,7 +105,9 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Recor
     if form is Form.ELEMENTS:
         return _elements(data)
     text = data.removeprefix(BOM).strip(_JSON_SPACE)
-    _refuse_binary(data, text)
+    refuse_binary(data)
+    if not text:
+        raise Unreadable("the file is empty")
     if begins_with_line_of_object(text):
         return _lines(text)
     try:
@@ -129,7 +130,6 @@ def begins_with_line_of_object(text: bytes) -> bool:
 def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
     """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
     cheaply how to divide it."""
-    _refuse_binary(data[:_HEAD_BYTES], data[:_HEAD_BYTES])
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
     if len(data) > target_bytes and begins_with_line_of_object(head):
@@ -305,11 +305,10 @@ def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Records:
     raise Unreadable(f"the file is no JSON, neither as one document ({error}) nor line by line")
 
 
-def _refuse_binary(data: bytes, text: bytes) -> None:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(data) > 1 and b"\x00" in data[:2]):
+def refuse_binary(data: bytes) -> None:
+    """Unreadable where the first bytes say that it is no UTF-8 text. Cheap, for a drop that is too large to be read for that."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(data) > 1 and b"\x00" in data[:2]):
         raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
-    if not text:
-        raise Unreadable("the file is empty")
 
 
 def _decoded(text: bytes) -> str:
