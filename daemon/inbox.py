@@ -47,7 +47,9 @@ class Look:
 
     settled: list[Arrival]
     waiting: list[str]
-    retried: list[tuple[str, int]]  # a drop that ends unfinished, and how often it has been looked at
+    retried: list[
+        tuple[str, int, float]
+    ]  # a drop that ends unfinished, how often it was looked at, seconds to the next
     given_up: list[str]  # drops among the settled that still end unfinished
     strange: list[str]  # folders, links and special files, each named once
     oldest: float | None = None  # mtime of the oldest drop, in seconds
@@ -82,7 +84,7 @@ class Inbox:
             elif (wait := self._wait_for_its_end(arrival, now)) is not None:
                 look.waiting.append(arrival.name)
                 if wait:
-                    look.retried.append((arrival.name, wait))
+                    look.retried.append((arrival.name, wait, self._unfinished.delay_seconds(wait)))
             else:
                 look.settled.append(replace(arrival, settled_at=self._settled_at(arrival, now)))
                 if arrival.name in self._tries and self._tries[arrival.name][0] == arrival:

@@ -79,8 +79,9 @@ class Reporter(Observer):
             log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
 
-    def waiting(self, name: str, attempt: int) -> None:
-        log.warning("drop ends unfinished, waiting", extra={"operation": "read_drop", "file": name, "attempt": attempt})
+    def waiting(self, name: str, attempt: int, delay_seconds: float) -> None:
+        log.warning("drop ends unfinished, waiting", extra={"operation": "read_drop", "attempt": attempt,
+                    "delay_seconds": delay_seconds, "file": name, "cause": "it does not end as it began"})  # fmt: skip
 
     def gave_up(self, name: str) -> None:
         log.warning("drop still ends unfinished, taken as it is", extra={"operation": "read_drop", "file": name})

@@ -110,7 +110,7 @@ class Metrics(Observer):
         for phase, seconds in outcome.seconds.items():
             self._duration.labels(phase).observe(seconds)
 
-    def waiting(self, name: str, attempt: int) -> None:
+    def waiting(self, name: str, attempt: int, delay_seconds: float) -> None:
         self._retries.labels("read_drop").inc()
 
     def gave_up(self, name: str) -> None:

@@ -18,8 +18,8 @@ class Observer:
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         """A batch is published. `latencies`: seconds from settled to published, by drop that came through the inbox."""
 
-    def waiting(self, name: str, attempt: int) -> None:
-        """A drop does not end as it began, and is looked at again later, for the `attempt`-th time."""
+    def waiting(self, name: str, attempt: int, delay_seconds: float) -> None:
+        """A drop does not end as it began: it was looked at for the `attempt`-th time, and is again after the delay."""
 
     def gave_up(self, name: str) -> None:
         """A drop that does not end as it began is taken as it is."""

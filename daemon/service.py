@@ -205,8 +205,8 @@ class Service:
         for observer in self._observers:
             for name in look.strange:
                 observer.strange(name)
-            for name, attempt in look.retried:
-                observer.waiting(name, attempt)
+            for name, attempt, delay_seconds in look.retried:
+                observer.waiting(name, attempt, delay_seconds)
             for name in look.given_up:
                 observer.gave_up(name)
         return look

@@ -141,7 +141,7 @@ def test_the_textfile_goes_on_counting(tmp_path: Path) -> None:
     path = tmp_path / "strandline.prom"
     for run in (1, 2, 3):
         metrics = Metrics(tmp_path, "1")
-        metrics.waiting("x", 1)
+        metrics.waiting("x", 1, 0.5)
         metrics.looked(run, None)
         metrics._latency.observe(0.3)
         assert write_textfile(metrics.registry, path) == ""
