@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -263,6 +264,7 @@ def date_of(instant: int) -> str:
     return datetime.fromtimestamp(instant // 1_000_000, UTC).date().isoformat()
 
 
+@lru_cache(maxsize=4096)
 def kind_of(name: str) -> str | None:
     """What a drop of this name holds: `orders`, the name of a dimension, or nothing that is read here. What kind of
     document it is, its content says."""

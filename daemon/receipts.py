@@ -5,11 +5,12 @@ receipts/received=YYYY-MM-DD/<seq>_<name>.json
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from . import files
 from .core.entries import DropResult
@@ -38,7 +39,7 @@ def receipt_path(output: Path, result: DropResult) -> Path:
 
 def receipt(result: DropResult) -> bytes:
     """One drop's receipt as JSON: the same for the same ledger."""
-    return (json.dumps(as_dict(result), ensure_ascii=False, indent=2) + "\n").encode()
+    return msgspec.json.format(msgspec.json.encode(as_dict(result)), indent=2) + b"\n"
 
 
 def as_dict(result: DropResult) -> dict[str, Any]:
