@@ -64,7 +64,9 @@ def main() -> None:
     options = parser.parse_args()
     shutil.rmtree(options.work, ignore_errors=True)
     ratios = []
-    for run in range(1, options.runs + 1):  # each in a folder of its own: ext4 makes files slowly where many were just removed
+    for run in range(
+        1, options.runs + 1
+    ):  # each in a folder of its own: ext4 makes files slowly where many were just removed
         empty = seconds(options.work / f"{run}-empty", 0)
         together = (seconds(options.work / f"{run}-together", options.drops) - empty) / options.drops
         alone = (seconds(options.work / f"{run}-alone", options.alone, BATCH__MAX_DROPS="1") - empty) / options.alone

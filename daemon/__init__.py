@@ -28,5 +28,6 @@ The rooms, in reading order:
     service     the loop: drain, wait, drain                  watcher     wakes it, and knows when it is deaf
     persistence what is tried again, and for how long         stopping    how a run is asked to end
     observer    what the service tells: log, metrics, health  http        the endpoint; systemd
-    files, lock, phases, progress, lean, config, cli
+    verify      is all of it there and right              wiring      builds the rooms from config, for cli
+    files, lock, phases, progress, lean
 """

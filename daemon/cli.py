@@ -1,4 +1,4 @@
-"""Commands, wiring, exit codes. The only room that builds the others. Nothing heavy is imported before it is needed.
+"""Commands and exit codes. Nothing heavy is imported before it is needed.
 
 Exit codes: 0 done; 1 done, but something was quarantined or left (also by an early stop); 2 usage or configuration;
 3 the environment failed.
@@ -12,9 +12,9 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,10 +25,8 @@ from .stopping import Stop, release
 
 if TYPE_CHECKING:
     from .config import Config
-    from .core.entries import Drop
-    from .observer import Observer
     from .pipeline import House
-    from .service import Service, Summary
+    from .service import Summary
 
 DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
@@ -36,7 +34,7 @@ DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Errors that are expected come out as one clear line."""
     options = _parser().parse_args(arguments)
-    if options.run not in (_serve, _plan, _rebuild):  # these end as they should
+    if options.run not in (_serve, _plan, _rebuild, _verify):  # these end as they should
         release()
     try:
         from .config import load
@@ -130,6 +128,10 @@ def _parser() -> argparse.ArgumentParser:
         "rebuild", _rebuild, "make partitions anew from the raw layer; without dates all, and the ledger, too"
     )
     rebuild.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD")
+    verify = add(
+        "verify", _verify, "show whether all of it is there and right, down to a rebuild from raw; exit code 1 if not"
+    )
+    verify.add_argument("--json", action="store_true", help="as JSON, for programs")
     retry = add("retry", _retry, "put quarantined drops back into the inbox (all of them, or those named)")
     retry.add_argument(
         "names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's own name, or its number"
@@ -176,11 +178,12 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
 def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> int:
     from .log import log
     from .metrics import Metrics, write_textfile
+    from .wiring import service
 
     metrics = Metrics(house.output, _version())
     metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
     try:
-        return _ended(_service(config, house, [metrics], since).once(stop.asked), once=True)
+        return _ended(service(config, house, [metrics], since).once(stop.asked), once=True)
     finally:
         if config.metrics.textfile:
             trouble = write_textfile(metrics.registry, Path(config.metrics.textfile))
@@ -198,6 +201,7 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
     from .metrics import Metrics
     from .systemd import notify
     from .watcher import Watcher
+    from .wiring import service
 
     watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.bell.set)
 
@@ -214,13 +218,13 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
         health.turn()
         return stop.asked.is_set()
 
-    service = _service(config, replace(house, stopped=stopped), [metrics, health], since)
+    loop = service(config, replace(house, stopped=stopped), [metrics, health], since)
     with ExitStack() as stack:
         if config.http.enabled:
             answer = application(metrics.registry, health.why_unhealthy, health.why_not_ready)
             address = stack.enter_context(serving(answer, config.http.host, config.http.port))
             log.info("listening", extra={"address": address})
-        summary = service.watch(watcher, stop.bell, stop.asked)
+        summary = loop.watch(watcher, stop.bell, stop.asked)
         notify("STOPPING=1")
     return _ended(summary, once=False)
 
@@ -243,11 +247,12 @@ def _plan(config: Config, options: argparse.Namespace) -> int:
 
     from . import plan
     from .core.model import Judge
+    from .wiring import tolerance
 
     stop = Stop()
     stop.on_signals(DONE_BUT)
     with TemporaryDirectory(prefix="strandline-plan-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
-        judge = Judge(time.time_ns() // 1000, _tolerance(config), config.input.records_path)
+        judge = Judge(time.time_ns() // 1000, tolerance(config), config.input.records_path)
         found = plan.plan(house, options.file, judge)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
         return DONE_BUT if found.result.outcome == "quarantined" else DONE
@@ -258,25 +263,62 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
     stop.on_signals(DONE_BUT)
     days = [_day(text) for text in options.dates]
     with _house(config, stop) as house:
+        from . import receipts
         from .log import log
         from .rebuild import partitions_from_raw, refuse_unknown
         from .recovery import is_lost, refuse_lost_ledger
         from .replay import make_anew, take_over
+        from .wiring import recovered, service
 
         if days:
             refuse_lost_ledger(house)
-            _recovered(config, house)
+            recovered(config, house)
             refuse_unknown(house.ledger, days)
             partitions_from_raw(house.ledger, house.reader, house.store, days)
             log.info("partitions made anew from raw", extra={"dates": sorted(set(options.dates))})
             return DONE
         if not is_lost(house):
-            _recovered(config, house)
+            recovered(config, house)
         take_over(house.ledger, make_anew(house, time.time_ns() // 1000))
     with _house(config, stop) as house:
-        summary = _service(config, house, []).resume(stop.asked)
+        summary = service(config, house, []).resume(stop.asked)
+        receipts.restore(house.output, house.ledger.all_results())
         log.info("everything made anew from raw", extra={"partitions": len(house.ledger.partitions())})
         return _ended(summary, once=True)
+
+
+def _verify(config: Config, options: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    stop = Stop()
+    stop.on_signals(DONE_BUT)
+    with TemporaryDirectory(prefix="strandline-verify-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+        from .ledger import Ledger
+        from .recovery import refuse_lost_ledger
+        from .verify import verify
+
+        refuse_lost_ledger(house)
+        path = (
+            house.ledger.path
+        )  # there is none yet, or a new one in the scratch folder, where nothing was ever applied
+        house.ledger.copy_to(Path(scratch) / "copy.sqlite")
+        found = []
+        with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
+            still = replace(house, ledger=copy)
+            for one in verify(
+                still, lambda: Ledger(path, read_only=True), Path(scratch) / "rebuilt", time.time_ns() // 1000
+            ):
+                found.append(one)
+                if not options.json:
+                    print(one, flush=True)
+            drops, partitions = copy.drop_count(), len(copy.partitions())
+        if options.json:
+            differences = [{"check": one.check, "what": one.what, "found": one.found} for one in found]
+            print(json.dumps({"drops": drops, "partitions": partitions, "differences": differences}, indent=2))
+        else:
+            verdict = f"{len(found):,} differences" if found else "all of it is there and right"
+            print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
+        return DONE_BUT if found else DONE
 
 
 def _retry(config: Config, options: argparse.Namespace) -> int:
@@ -301,81 +343,16 @@ def _manifest(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
-# --------------------------------------------------------------------------------------------------------------- wiring
+# -------------------------------------------------------------------------------------------------------- their parts
 
 
-@contextmanager
-def _house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House]:
-    """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
-    ledger is only looked at, and nothing else is changed."""
-    from concurrent.futures import ThreadPoolExecutor
-
+def _house(config: Config, stop: Stop, dry: Path | None = None) -> AbstractContextManager[House]:
     from .lean import prepare
 
-    prepare()
+    prepare()  # before anything heavy is imported
+    from .wiring import house
 
-    from . import files, progress, tasks
-    from .ledger import Ledger
-    from .lock import Lock
-    from .log import set_up
-    from .pipeline import House
-    from .raw import RawLayer
-    from .reading import Limits, Reader
-    from .store import Store
-
-    set_up(config.log.level, config.log.format)
-    output = config.paths.output.resolve()
-    store = Store(output, dry)
-    path = output / "state" / "ledger.sqlite"
-    with ExitStack() as stack:
-        if dry is None:
-            stack.enter_context(closing(Lock(output / "state" / "lock")))
-            config.paths.inbox.mkdir(parents=True, exist_ok=True)
-            files.make_folder(store.staging)
-            files.make_folder(store.curated)
-        elif not path.exists():  # nothing was ever applied: as a new ledger has it
-            path = dry / "ledger.sqlite"
-        workers = config.engine.worker_count
-        limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
-        reading = stack.enter_context(tasks.Workers(workers, config.engine.memory_limit))
-        rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
-        yield House(
-            output,
-            ledger=stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents))),
-            raw=RawLayer(output, store.staging),
-            store=store,
-            reader=Reader(output, store.staging, limits, reading),
-            rewriting=rewriting,
-            background=stack.enter_context(ThreadPoolExecutor(1, "background")),
-            progress=progress.to(sys.stderr),
-            stopped=stop.asked.is_set,
-        )
-
-
-def _recovered(config: Config, house: House) -> list[Drop]:
-    from .recovery import recover
-
-    return recover(house, config.paths.inbox, _tolerance(config), config.input.records_path)
-
-
-def _service(config: Config, house: House, observers: Sequence[Observer], since: int | None = None) -> Service:
-    from .inbox import Inbox
-    from .log import Reporter
-    from .service import Service, Terms
-
-    backoff = config.retry.backoff
-    terms = Terms(
-        _tolerance(config),
-        config.input.records_path,
-        config.batch.max_drops,
-        config.batch.max_bytes,
-        config.batch.linger_seconds,
-        config.watch.settle_seconds + backoff.total_seconds + 1.0,
-        backoff,
-        since,
-    )
-    inbox = Inbox(config.paths.inbox, config.watch.settle_seconds, backoff)
-    return Service(house, inbox, terms, [Reporter(), *observers], lambda: _recovered(config, house))
+    return house(config, stop, dry)
 
 
 def _ended(summary: Summary, *, once: bool) -> int:
@@ -385,10 +362,6 @@ def _ended(summary: Summary, *, once: bool) -> int:
                                  "quarantined": summary.quarantined, "left": summary.left,
                                  "stopped": summary.stopped})  # fmt: skip
     return DONE_BUT if once and (summary.quarantined or summary.left or summary.stopped) else DONE
-
-
-def _tolerance(config: Config) -> int:
-    return int(config.orders.future_tolerance * 1_000_000)
 
 
 def _instant(text: str | None, hwm: int | None) -> int | None:

@@ -73,6 +73,7 @@ SCHEMA_VERSION = len(_UPGRADES)
 
 
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
+_PAGE_ROWS = 10_000
 
 
 class Ledger:
@@ -174,8 +175,15 @@ class Ledger:
 
     def applied_drops(self) -> Iterator[Drop]:
         """All drops that were applied, by number."""
-        rows = self._sql.execute(f"SELECT {_DROP_COLUMNS} FROM drops WHERE outcome = 'applied' ORDER BY seq")
-        return map(_drop, rows)
+        return map(_drop, self._paged(_DROP_COLUMNS, "outcome = 'applied'"))
+
+    def _paged(self, columns: str, condition: str) -> Iterator[tuple]:
+        """Rows of drops by number, a page at a time: the ledger may change between two pages, and memory does not grow."""
+        query = f"SELECT {columns} FROM drops WHERE {condition} AND seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"
+        last = 0
+        while page := self._sql.execute(query, (last,)).fetchall():
+            yield from page
+            last = page[-1][0]
 
     def read_since(self, since: int) -> list[DropResult]:
         """Applied drops that hold records at or after `since` perhaps, and were read under a later one; by number."""
@@ -217,6 +225,15 @@ class Ledger:
             (limit,),
         )
         return [_result(row) for row in rows]
+
+    def all_results(self) -> Iterator[DropResult]:
+        """What became of every drop that was committed, by number."""
+        return map(_result, self._paged(f"{_DROP_COLUMNS}, outcome, reason, counts", "outcome IS NOT NULL"))
+
+    def drop_count(self, outcome: DropOutcome | None = None) -> int:
+        """How many drops ended like that, or ended at all."""
+        condition = "outcome IS NOT NULL" if outcome is None else f"outcome = '{outcome}'"
+        return int(self._sql.execute(f"SELECT count(*) FROM drops WHERE {condition}").fetchone()[0])
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""
@@ -305,12 +322,19 @@ class Ledger:
             self._set_meta("hwm", change.hwm)
             self._set_meta("restatements_bytes", change.restatements_bytes)
 
+    def copy_to(self, path: Path) -> None:
+        """Writes what this ledger holds now to another file."""
+        with closing(sqlite3.connect(path)) as copy:
+            self._sql.backup(copy)
+
     def copy_history(self, other: Path) -> None:
-        """Takes over what another ledger remembers of drops and batches; not what is published, nor where orders live."""
+        """Takes over what another ledger remembers of drops and batches; not what is published, nor where orders live, nor the
+        high-water mark."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
-            for table in ("drops", "batches", "totals", "meta"):
-                self._sql.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
+            for table in ("drops", "batches", "totals", "meta WHERE key <> 'hwm'"):
+                name = table.partition(" ")[0]
+                self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
         self._sql.execute("DETACH other")
 
     def end_replay(self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int]) -> None:

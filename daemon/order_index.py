@@ -90,6 +90,14 @@ class OrderIndex:
         current, _ = self.find(candidates)
         return current[np.isin(current["date"], dates)]
 
+    def elsewhere(self, dates: Sequence[int]) -> np.ndarray:
+        """The entries of all orders that live on none of some dates. Reads the whole index."""
+        placed = [np.zeros(0, INDEX_ENTRY)]
+        for (run,) in self._sql.execute("SELECT run FROM order_runs").fetchall():
+            placed += [part[~np.isin(part["date"], dates)] for part in self._slices(run)]
+        current, _ = self.find(_newest(placed))
+        return current[~np.isin(current["date"], dates)]
+
     def compact(self) -> bool:
         """Merges the two newest runs where there are many. True if there may be more to do. For idle times."""
         runs = self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()

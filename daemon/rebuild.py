@@ -4,7 +4,7 @@ those drops are read again, each judged as it was judged then; the result is the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequ
     """Puts the files of published dates back as the ledger says they are. Corruption where raw cannot give them; that date
     is not touched then."""
     expected = ledger.partitions(days)
-    for group in _groups(list(expected.values())):
+    for group in groups_of(list(expected.values())):
         for day, fact in facts_from_raw(ledger, reader, group).items():
             _put_back(store, expected[day], fact)
 
@@ -49,7 +49,7 @@ def refuse_unknown(ledger: Ledger, days: Sequence[int]) -> None:
         raise UsageError(f"no partition is published for {', '.join(unknown)}; {span}")
 
 
-def _groups(partitions: Sequence[Partition]) -> list[list[int]]:
+def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     """Days that are made anew together, since many need the same drops: as many as memory may hold."""
     groups: list[list[int]] = []
     room = 0
@@ -90,13 +90,15 @@ def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[
     return {day: flatten(orders, rows[slice(*np.searchsorted(dates, [day, day + 1]))]) for day in days}
 
 
-def few(drops: Sequence[Drop]) -> Iterator[list[Drop]]:
+def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
     """Drops in groups that are read together: as many bytes as memory may hold."""
     group: list[Drop] = []
+    room = _READ_BYTES
     for drop in drops:
-        if group and sum(one.size_bytes for one in group) + drop.size_bytes > _READ_BYTES:
+        room -= drop.size_bytes
+        if group and room < 0:
             yield group
-            group = []
+            group, room = [], _READ_BYTES - drop.size_bytes
         group.append(drop)
     if group:
         yield group

@@ -5,7 +5,7 @@ receipts/received=YYYY-MM-DD/<seq>_<name>.json
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ def write(output: Path, results: Sequence[DropResult]) -> None:
         files.write_unsynced(path, receipt(result))
     files.sync_many(paths)
     files.sync_many(folders)
+
+
+def restore(output: Path, results: Iterable[DropResult]) -> int:
+    """Writes the receipts that are missing or say something else, durable; how many."""
+    restored = 0
+    for result in results:
+        path = receipt_path(output, result)
+        if not path.exists() or path.read_bytes() != receipt(result):
+            write(output, [result])
+            restored += 1
+    return restored
 
 
 def receipt_path(output: Path, result: DropResult) -> Path:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -37,21 +37,33 @@ def make_anew(house: House, now: int) -> Path:
     """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
     lies, ready to take the place of `house.ledger`. Corruption where a raw copy that was applied is not what it was."""
     scratch = house.store.staging / SCRATCH
+    with _replaying(house, scratch, now) as (ledger, first, restatements):
+        ledger.end_replay(first, now, differences(house, ledger, scratch), restatements)
+        return ledger.path
+
+
+def replayed(house: House, scratch: Path, now: int) -> Path:
+    """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave."""
+    with _replaying(house, scratch, now) as (ledger, _, _):
+        return ledger.path
+
+
+@contextmanager
+def _replaying(house: House, scratch: Path, now: int) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
+    """The ledger of a replay, its first batch that is none of the history, and how often each date was restated."""
     store = Store(scratch)
     for folder in (store.curated, store.staging):
         files.make_folder(folder)
-    path = scratch / "ledger.sqlite"
-    with closing(Ledger(path)) as ledger:
+    with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
         restatements = _bring_history(house, ledger, now)
         first = ledger.next_batch
         inner = replace(house, output=scratch, ledger=ledger, store=store, reader=house.reader.without_limits())
-        drops, done = list(ledger.applied_drops()), 0
-        for group in few(drops):
+        total, done = ledger.drop_count(DropOutcome.APPLIED), 0
+        for group in few(ledger.applied_drops()):
             _apply(inner, group)
             done += len(group)
-            house.progress("replaying drops", done, len(drops))
-        ledger.end_replay(first, now, differences(house, ledger, scratch), restatements)
-    return path
+            house.progress("replaying drops", done, total)
+        yield ledger, first, restatements
 
 
 def take_over(ledger: Ledger, path: Path) -> None:

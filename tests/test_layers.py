@@ -62,6 +62,8 @@ ABOVE = [
     {"persistence"},
     {"observer"},
     {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
+    {"verify"},
+    {"wiring"},
     {"cli"},
     {"__main__"},
 ]
@@ -139,8 +141,8 @@ def test_pandas_and_duckdb_are_not_needed_to_run() -> None:
 
 
 def test_settings_are_known_in_one_room() -> None:
-    """Only cli sees the configuration; the others take plain values."""
-    assert {name for name, path in MODULES.items() if "config" in ours(path)} == {"cli"}
+    """Only cli and wiring see the configuration; the others take plain values."""
+    assert {name for name, path in MODULES.items() if "config" in ours(path)} == {"cli", "wiring"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -234,7 +234,7 @@ def _fast(decoded: Sequence[_Decoded], pieces: Sequence[Piece], piece_of: Ints, 
     taken = pa.table(arrays, names=ORDERS.names[1:])
     if (left_out := odd | before_since | passed_over).any():
         taken = taken.filter(pa.array(~left_out))
-    keys = pa.array(_keys(taken["order_id"]), pa.binary(16))
+    keys = pa.array(keys_of(taken["order_id"]), pa.binary(16))
     orders = pa.table([keys, *taken.columns], schema=ORDERS)
     return _Clean(orders, ~odd, before_since)
 
@@ -267,7 +267,8 @@ def _items(lists: Sequence[object], texts: set[type] | None, numbers: set[type] 
     )
 
 
-def _keys(order_ids: pa.ChunkedArray) -> list[bytes]:
+def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
+    """The 128-bit keys of order ids (large_string, none of them NULL)."""
     keys: list[bytes] = []
     for chunk in order_ids.chunks:
         _, offsets_buffer, data = chunk.buffers()

@@ -1,0 +1,85 @@
+"""Builds the rooms from the settings, and connects them. Beside cli, the only room that knows the configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from . import files, progress, tasks
+from .config import Config
+from .core.entries import Drop
+from .inbox import Inbox
+from .ledger import Ledger
+from .lock import Lock
+from .log import Reporter, set_up
+from .observer import Observer
+from .pipeline import House
+from .raw import RawLayer
+from .reading import Limits, Reader
+from .recovery import recover
+from .service import Service, Terms
+from .stopping import Stop
+from .store import Store
+
+
+@contextmanager
+def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House]:
+    """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
+    ledger is only looked at, and nothing else is changed."""
+    set_up(config.log.level, config.log.format)
+    output = config.paths.output.resolve()
+    store = Store(output, dry)
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        if dry is None:
+            stack.enter_context(closing(Lock(output / "state" / "lock")))
+            config.paths.inbox.mkdir(parents=True, exist_ok=True)
+            files.make_folder(store.staging)
+            files.make_folder(store.curated)
+        elif not path.exists():  # nothing was ever applied: as a new ledger has it
+            path = dry / "ledger.sqlite"
+        workers = config.engine.worker_count
+        limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
+        reading = stack.enter_context(tasks.Workers(workers, config.engine.memory_limit))
+        rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
+        yield House(
+            output,
+            ledger=stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents))),
+            raw=RawLayer(output, store.staging),
+            store=store,
+            reader=Reader(output, store.staging, limits, reading),
+            rewriting=rewriting,
+            background=stack.enter_context(ThreadPoolExecutor(1, "background")),
+            progress=progress.to(sys.stderr),
+            stopped=stop.asked.is_set,
+        )
+
+
+def recovered(config: Config, house: House) -> list[Drop]:
+    """Finishes what an earlier run began; the drops that are archived and not yet applied."""
+    return recover(house, config.paths.inbox, tolerance(config), config.input.records_path)
+
+
+def service(config: Config, house: House, observers: Sequence[Observer], since: int | None = None) -> Service:
+    """The loop over the rooms; the log is the first of its observers. `since`: an instant in microseconds."""
+    backoff = config.retry.backoff
+    terms = Terms(
+        tolerance(config),
+        config.input.records_path,
+        config.batch.max_drops,
+        config.batch.max_bytes,
+        config.batch.linger_seconds,
+        config.watch.settle_seconds + backoff.total_seconds + 1.0,
+        backoff,
+        since,
+    )
+    inbox = Inbox(config.paths.inbox, config.watch.settle_seconds, backoff)
+    return Service(house, inbox, terms, [Reporter(), *observers], lambda: recovered(config, house))
+
+
+def tolerance(config: Config) -> int:
+    """How far in the future an order may be created, in microseconds."""
+    return int(config.orders.future_tolerance * 1_000_000)

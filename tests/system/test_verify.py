@@ -1,0 +1,218 @@
+"""`verify` with the real process: it finds whatever is not as it must be, says nothing else, and what it finds can be mended."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.core.model import INDEX_ENTRY
+from tests.harness import tree
+from tests.system.daemon_process import place, running, until
+from tests.system.test_once import drop, environment, once, order
+
+
+def strandline(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "daemon", *arguments], cwd=home, env=environment(), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+def differences(home: Path) -> list[dict[str, str]]:
+    ended = strandline(home, "verify", "--json")
+    found = json.loads(ended.stdout)["differences"]
+    assert ended.returncode == (1 if found else 0), ended.stderr
+    return found
+
+
+def make_output(home: Path) -> None:
+    """Several batches: corrections, a move, a duplicate, discards, faults, a quarantined drop, dimensions, compressed drops."""
+    home.mkdir(exist_ok=True)
+    drop(home, "a.json", [order(number, 1 + number % 5) for number in range(60)])
+    drop(home, "users.csv", b"user_id,email\nu_1,a@example.com\n,nobody@example.com\n")
+    assert once(home).returncode == 0
+    drop(home, "again.json", [order(number, 1 + number % 5) for number in range(60)])
+    moved = [order(number, 9, updated_at="2026-03-10T00:00:00Z") for number in range(5)]
+    drop(home, "b.ndjson", b"\n".join(json.dumps(o).encode() for o in [*moved, {"order_id": 1}, order(70, amount="x")]))
+    drop(home, "broken.json", b"<html>")
+    assert once(home).returncode == 1
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("verify") / "home"
+    make_output(home)
+    return home
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    copied = tmp_path / "home"
+    shutil.copytree(made, copied, symlinks=True)
+    return copied
+
+
+def test_nothing_is_found_and_nothing_is_changed_where_all_is_well(home: Path) -> None:
+    """One line with the numbers, exit code 0; not a byte of the output is another."""
+    before = tree(home / "output")
+    ended = strandline(home, "verify")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout == "5 drops and 6 partitions verified: all of it is there and right\n"
+    ours = {path: digest for path, digest in tree(home / "output").items() if not path.startswith("state/")}
+    assert ours == {path: digest for path, digest in before.items() if not path.startswith("state/")}
+
+
+def test_an_empty_output_is_fine(tmp_path: Path) -> None:
+    """Nothing was ever applied, and asking makes nothing."""
+    (tmp_path / "inbox").mkdir()
+    assert strandline(tmp_path, "verify").returncode == 0
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_single_flipped_bit_in_raw_and_curated_is_found(home: Path, seed: int) -> None:
+    """Any bit of any file; the difference names the file, and what is curated is mended by the command that it names."""
+    chosen = random.Random(seed)
+    layer = ("raw", "curated")[seed % 2]
+    paths = [path for path in sorted((home / "output" / layer).rglob("*")) if path.is_file() and not path.is_symlink()]
+    path = chosen.choice(paths)
+    data = bytearray(path.read_bytes())
+    data[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
+    path.write_bytes(data)
+    found = differences(home)
+    assert (layer, str(path.relative_to(home / "output"))) in [(one["check"], one["what"]) for one in found]
+    if layer == "curated":
+        (only,) = found
+        command = only["found"].split("`")[1].split()
+        assert command[:2] == ["strandline", "rebuild"] and strandline(home, *command[1:]).returncode == 0
+        assert differences(home) == []
+
+
+def _lose_a_partition(home: Path) -> None:
+    shutil.rmtree(home / "output" / "curated" / "date=2026-03-02")
+
+
+def _add_a_file(home: Path) -> None:
+    folder = home / "output" / "curated" / "date=2031-01-01"
+    shutil.copytree(home / "output" / "curated" / "date=2026-03-02", folder)
+
+
+def _lose_a_discard(home: Path) -> None:
+    (path,) = (home / "output" / "discarded").rglob("00000004.jsonl")
+    path.write_text("")
+
+
+def _lose_a_receipt(home: Path) -> None:
+    next(iter((home / "output" / "receipts").rglob("*a.json.json"))).unlink()
+
+
+def _change_a_receipt(home: Path) -> None:
+    (path,) = (home / "output" / "receipts").rglob("*b.ndjson.json")
+    path.write_text(path.read_text().replace('"new": 1', '"new": 2'))
+
+
+def _in_ledger(home: Path, statement: str) -> None:
+    with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
+        changed = sql.execute(statement).rowcount
+        sql.commit()
+    assert changed > 0
+
+
+def _lose_a_record(home: Path) -> None:
+    _in_ledger(home, "UPDATE drops SET counts = json_set(counts, '$.new', 59) WHERE seq = 1")
+
+
+def _change_a_sum(home: Path) -> None:
+    _in_ledger(home, "UPDATE totals SET value = value + 1 WHERE name = 'orders.new'")
+
+
+def _change_the_hwm(home: Path) -> None:
+    _in_ledger(home, "UPDATE meta SET value = value + 1 WHERE key = 'hwm'")
+
+
+def _move_an_order_in_the_index(home: Path) -> None:
+    with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
+        run, first, blob = sql.execute("SELECT run, first, entries FROM order_blocks LIMIT 1").fetchone()
+        entries = np.frombuffer(blob, INDEX_ENTRY).copy()
+        entries["date"][0] = entries["date"][1:][entries["date"][1:] != entries["date"][0]][0]
+        sql.execute("UPDATE order_blocks SET entries = ? WHERE run = ? AND first = ?", (entries.tobytes(), run, first))
+        sql.commit()
+
+
+def _put_an_order_into_two_partitions(home: Path) -> None:
+    """Also the ledger believes it: only raw knows better."""
+    import hashlib
+
+    two, three = (home / "output" / "curated" / f"date=2026-03-0{day}" for day in (2, 3))
+    for name, column in (("fact_order.parquet", "fact_sha256"), ("order_items.parquet", "items_sha256")):
+        shutil.copy(two / name, three / name)
+        digest = hashlib.sha256((three / name).read_bytes()).hexdigest()
+        _in_ledger(home, f"UPDATE partitions SET {column} = x'{digest}' WHERE date = 20515")
+
+
+@pytest.mark.parametrize(
+    ("damage", "checks"),
+    [
+        (_lose_a_partition, {"curated"}), (_add_a_file, {"curated"}), (_lose_a_discard, {"discards"}),
+        (_lose_a_receipt, {"receipts"}), (_change_a_receipt, {"receipts"}), (_lose_a_record, {"conservation", "receipts"}),
+        (_change_a_sum, {"conservation"}), (_change_the_hwm, {"rebuild"}), (_move_an_order_in_the_index, {"index", "rebuild"}),
+        (_put_an_order_into_two_partitions, {"index", "rebuild"}),
+    ],
+)  # fmt: skip
+def test_each_kind_of_damage_is_found_and_a_rebuild_mends_it(
+    home: Path, damage: Callable[[Path], None], checks: set[str]
+) -> None:
+    """Found by the checks that it concerns, and by no other; afterwards all is as it was."""
+    clean = tree(home / "output" / "curated")
+    damage(home)
+    assert {one["check"] for one in differences(home)} == checks
+    if checks & {"discards", "conservation"}:
+        return  # what is lost of the history itself is not made up
+    rebuilt = strandline(home, "rebuild")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert tree(home / "output" / "curated") == clean
+    assert differences(home) == []
+
+
+def test_a_lost_ledger_is_an_error_that_says_what_to_do(home: Path) -> None:
+    """Without it nothing can be compared."""
+    shutil.rmtree(home / "output" / "state")
+    ended = strandline(home, "verify")
+    assert ended.returncode == 3 and "strandline rebuild" in ended.stderr
+    assert strandline(home, "rebuild").returncode in (0, 1)
+    assert differences(home) == []
+
+
+def test_beside_a_running_daemon_that_publishes_all_the_time_nothing_is_found(tmp_path: Path) -> None:
+    """Every batch rewrites every partition while it is looked at."""
+    with running(tmp_path) as daemon:
+        number = 0
+
+        def deliver() -> None:
+            nonlocal number
+            for _ in range(40):
+                orders = [order(number * 10 + n, 1 + n) for n in range(10)]
+                place(daemon.inbox / f"{number}.json", json.dumps(orders).encode())
+                number += 1
+
+        deliver()
+        until(lambda: daemon.receipt("0.json"), "the first drop")
+        for _ in range(5):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "daemon", "verify", "--json"], cwd=tmp_path, env=environment(),
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            while process.poll() is None:
+                deliver()
+            said, errors = process.communicate()
+            assert process.returncode == 0, said + errors
