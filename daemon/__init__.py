@@ -28,6 +28,7 @@ The rooms, in reading order:
     service     the loop: drain, wait, drain                  watcher     wakes it, and knows when it is deaf
     persistence what is tried again, and for how long         stopping    how a run is asked to end
     observer    what the service tells: log, metrics, health  http        the endpoint; systemd
-    verify      is all of it there and right              wiring      builds the rooms from config, for cli
+    verify      is all of it there and right              trace       the life of one order
+    wiring      builds the rooms from config, for cli
     files, lock, phases, progress, lean
 """

@@ -34,7 +34,7 @@ DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Errors that are expected come out as one clear line."""
     options = _parser().parse_args(arguments)
-    if options.run not in (_serve, _plan, _rebuild, _verify):  # these end as they should
+    if options.run not in (_serve, _plan, _rebuild, _verify, _trace):  # these end as they should
         release()
     try:
         from .config import load
@@ -132,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         "verify", _verify, "show whether all of it is there and right, down to a rebuild from raw; exit code 1 if not"
     )
     verify.add_argument("--json", action="store_true", help="as JSON, for programs")
+    trace = add("trace", _trace, "show the life of one order: every version from raw, which one won, and why")
+    trace.add_argument("order", metavar="ORDER_ID")
+    trace.add_argument("--json", action="store_true", help="as JSON, for programs")
     retry = add("retry", _retry, "put quarantined drops back into the inbox (all of them, or those named)")
     retry.add_argument(
         "names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's own name, or its number"
@@ -319,6 +322,21 @@ def _verify(config: Config, options: argparse.Namespace) -> int:
             verdict = f"{len(found):,} differences" if found else "all of it is there and right"
             print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
         return DONE_BUT if found else DONE
+
+
+def _trace(config: Config, options: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    stop = Stop()
+    stop.on_signals(DONE_BUT)
+    with TemporaryDirectory(prefix="strandline-trace-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+        from . import trace
+        from .recovery import refuse_lost_ledger
+
+        refuse_lost_ledger(house)
+        found = trace.trace(house, options.order.strip())
+        print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
+        return DONE if found.versions and found.agrees else DONE_BUT
 
 
 def _retry(config: Config, options: argparse.Namespace) -> int:

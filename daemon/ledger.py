@@ -230,6 +230,11 @@ class Ledger:
         """What became of every drop that was committed, by number."""
         return map(_result, self._paged(f"{_DROP_COLUMNS}, outcome, reason, counts", "outcome IS NOT NULL"))
 
+    def duplicates_of(self, seq: int) -> list[Drop]:
+        """The drops that were duplicates of this one, by number."""
+        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
+        return [_drop(row) for row in self._sql.execute(query, (seq,))]
+
     def drop_count(self, outcome: DropOutcome | None = None) -> int:
         """How many drops ended like that, or ended at all."""
         condition = "outcome IS NOT NULL" if outcome is None else f"outcome = '{outcome}'"

@@ -86,7 +86,7 @@ def table(plan: Plan) -> str:
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
     lines += [f"  {number:>9,} orders of an unknown {name}" for name, number in sorted(counts.unknown.items())]
-    lines += _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {_short(d.record)}" for d in plan.discards])
+    lines += _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in plan.discards])
     lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
     return "\n".join(lines)
 
@@ -106,7 +106,7 @@ def _shown(title: str, lines: list[str]) -> list[str]:
     return ["", title, *lines[:_SHOWN], *([f"  … and {rest:,} more (--json has all)"] if rest > 0 else [])]
 
 
-def _short(record: str) -> str:
-    """One line of a record, with nothing in it that a terminal would obey."""
-    text = "".join(c if c.isprintable() else " " for c in record[: _SHOWN_CHARACTERS + 1])
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+def one_line(text: str) -> str:
+    """The beginning of a text on one line, with nothing in it that a terminal would obey."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: _SHOWN_CHARACTERS + 1])
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

@@ -62,7 +62,7 @@ ABOVE = [
     {"persistence"},
     {"observer"},
     {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
-    {"verify"},
+    {"trace", "verify"},
     {"wiring"},
     {"cli"},
     {"__main__"},

@@ -91,6 +91,17 @@ def read_record(raw: bytes, judge: Judge) -> Order | Reason:
     return _kept(members, order_id, created_at, judge)
 
 
+def order_id_of(raw: bytes) -> str | None:
+    """The id that a record has, whatever else is wrong with it; None where it has none that can be read."""
+    try:
+        text = raw.decode()
+        check_depth(text)
+        order_id = read_text(_value(dict(_members(text)), "order_id"))
+    except (NotJson, NotAnObject, UnicodeDecodeError):
+        return None
+    return order_id if isinstance(order_id, str) else None
+
+
 class NotAnObject(Exception):
     """The text is JSON, but not an object."""
 
