@@ -97,7 +97,8 @@ def continue_at(path: Path, offset: int, content: bytes) -> None:
             if os.pread(descriptor, len(content), max(size - len(content), 0)) == content:
                 offset = size - len(content)
         os.ftruncate(descriptor, offset)
-        os.pwrite(descriptor, content, offset)
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        _write_all(descriptor, content)
         os.fsync(descriptor)
     sync(path.parent)
 

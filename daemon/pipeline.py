@@ -272,6 +272,7 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
 
 def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) -> None:
     """Durable copies get their names, the ledger knows them, and only then do the inbox files go."""
+    house.raw.keep_hidden(copies)
     house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
     house.ledger.enter(drops)
     house.raw.let_go(copies)

@@ -70,6 +70,7 @@ def _quarantine(output: Path, effect: Effect) -> None:
     files.make_folder(target.parent)
     if source.exists():
         files.move(source, target)
+        files.unlink(source)  # does nothing, unless a power loss left the file both names: then a rename does nothing
         files.sync_many([target.parent, source.parent])
     files.write(target.with_name(target.name + ".reason.json"), (effect.text or "").encode())
 

@@ -36,6 +36,7 @@ _HIDDEN_NAME_BYTES = 220
 _LONGEST_NAME_BYTES = 255
 _STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network file systems
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 LINK = "raw/orders_raw.json"
 ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -150,6 +151,12 @@ class RawLayer:
             put_back(hidden, copy.source.path.name)
             raise Changed(errno.EAGAIN, "it changed while it was being copied", str(copy.source.path))
 
+    def keep_hidden(self, copies: Sequence[Copy]) -> None:
+        """Makes it durable that inbox files are hidden: otherwise a power loss after the ledger knows their drops brings
+        them back under their own names, and they are taken again."""
+        for folder in {copy.source.path.parent for copy in copies}:
+            _sync_names(folder)
+
     def give_back(self, copies: Sequence[Copy]) -> None:
         """Undoes `hide` and `copy`, as far as they got: for a batch that is given up before anything of it is archived."""
         for copy in copies:
@@ -218,8 +225,18 @@ def put_back(hidden: Path, name: str) -> None:
                 raise
             os.rename(hidden, candidate)
             return
+        _sync_names(hidden.parent)  # or a power loss might keep the loss of the one name, and not the gain of the other
         os.unlink(hidden)
         return
+
+
+def _sync_names(inbox: Path) -> None:
+    """Makes the names in an inbox durable, where its file system can."""
+    try:
+        files.sync(inbox)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -1,0 +1,159 @@
+"""Operations that fail: the disk is full, broken, read-only, closed to us, or interrupts; once, or until it is mended. Published
+files stay as they are or become what was committed, no drop is blamed, and all of it is applied once the cause is gone.
+
+    python -m tests.faults.errors --seeds 10            all points of 10 worlds, each errno, once and lasting
+    python -m tests.faults.errors --seed 7 --point 43 --error ENOSPC --lasting      one run again; its folder is kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import hashlib
+import random
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import MANY, Action, Control, Server
+from tests.faults.kills import kind_of, scratch
+from tests.faults.world import copied, violations, whole, world
+
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EINTR)
+CUT = 0  # no error: a write takes half of what it was given
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One run in which an operation failed, and all after it where it lasted."""
+
+    seed: int
+    point: int
+    error: int
+    lasting: bool
+    what: str
+    healed: bool  # by itself, within the run
+    violations: list[str]
+
+    @property
+    def replay(self) -> str:
+        name = errno.errorcode.get(self.error, "CUT")
+        return (
+            f"python -m tests.faults.errors --seed {self.seed} --point {self.point} --error {name}"
+            + " --lasting" * self.lasting
+        )
+
+
+class Breakage:
+    """One world, in which operations will fail."""
+
+    def __init__(self, server: Server, folder: Path, seed: int) -> None:
+        self._server, self._folder = server, folder
+        self.world = world(seed)
+        self.base = folder / "base"
+        self.world.prepare(self.base, lambda home: server.run(home, None))
+        peaceful = copied(self.base, folder / "peace")
+        control = Control(folder / "control", peaceful)
+        self._status = server.run(peaceful, control).status
+        self.points = control.count
+        self._allowed = _published(self.base) | _published(peaceful)
+
+    def fail(self, point: int, error: int, *, lasting: bool, keep: bool = False) -> Failed:
+        """A run in which the operation fails; where it did not heal by itself, another in peace."""
+        home = self._folder / "run"
+        shutil.rmtree(home, ignore_errors=True)
+        copied(self.base, home)
+        control = Control(self._folder / "control", home)
+        control.act(Action.FAIL if error else Action.SHORT, point, MANY if lasting else point, error)
+        found: list[str] = []
+        ended = self._server.run(home, control)
+        if ended.status not in (0, 1, 3):
+            found.append(f"exit code {ended.status}: {ended.stderr[-2000:]}")
+        if ended.status == 3 and len(ended.stderr.strip().splitlines()[-1:]) != 1:
+            found.append(f"no line says why: {ended.stderr!r}")
+        found += whole(home)
+        found += [
+            f"{path} is neither what it was nor what was committed" for path, _ in _published(home) - self._allowed
+        ]
+        healed = ended.status == self._status and not violations(home, self.world)
+        if not healed:
+            ended = self._server.run(home, None)
+            if ended.status not in (0, 1):
+                found.append(f"exit code {ended.status} once it was mended: {ended.stderr[-2000:]}")
+            found += violations(home, self.world)
+        if not keep:
+            shutil.rmtree(home)
+        return Failed(self.world.seed, point, error, lasting, control.what, healed, found)
+
+
+def _published(home: Path) -> set[tuple[str, str]]:
+    curated = home / "output" / "curated"
+    return {
+        (str(path.relative_to(curated)), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in curated.rglob("*.parquet")
+    }
+
+
+def every_failure(breakage: Breakage, *, step: int = 1) -> Iterator[Failed]:
+    """Every `step`-th operation fails with each errno, once and lasting, and is cut short. Interruptions do not last: the
+    interpreter itself tries again for ever."""
+    chosen = random.Random(breakage.world.seed)
+    for error in (*ERRORS, CUT):
+        for lasting in (False, True) if error != errno.EINTR else (False,):
+            for point in range(1 + chosen.randrange(step), breakage.points + 1, step):
+                yield breakage.fail(point, error, lasting=lasting)
+
+
+def run_seed(seed: int, folder: Path, *, step: int = 1) -> Iterator[Failed]:
+    """All failures of one seed's world."""
+    with Server() as server:
+        yield from every_failure(Breakage(server, folder, seed), step=step)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--point", type=int)
+    parser.add_argument("--error", default="ENOSPC", choices=[*(errno.errorcode[one] for one in ERRORS), "CUT"])
+    parser.add_argument("--lasting", action="store_true")
+    parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    folder = scratch()
+    if options.point:
+        error = getattr(errno, options.error, CUT)
+        with Server() as server:
+            one = Breakage(server, folder, options.seed).fail(options.point, error, lasting=options.lasting, keep=True)
+        print(one, f"kept in {folder}", sep="\n")
+        return 1 if one.violations else 0
+    seeds = [options.seed] if options.seed is not None else list(range(1, options.seeds + 1))
+    began, runs, healed, bad = time.monotonic(), 0, 0, 0
+
+    def all_of(seed: int) -> list[Failed]:
+        place = folder / str(seed)
+        place.mkdir()
+        found = list(run_seed(seed, place, step=options.step))
+        shutil.rmtree(place)
+        return found
+
+    with ThreadPoolExecutor(options.processes) as pool:
+        for seed, found in zip(seeds, pool.map(all_of, seeds), strict=True):
+            runs += len(found)
+            healed += sum(one.healed for one in found)
+            for one in found:
+                if one.violations:
+                    bad += 1
+                    print(f"VIOLATION at {kind_of(one.what)}: {one.violations[0]}\n  {one.replay}", flush=True)
+            print(f"seed {seed}: {len(found)} runs", file=sys.stderr, flush=True)
+    shutil.rmtree(folder)
+    print(f"{runs:,} runs, {healed:,} healed by themselves, {bad} violations, {time.monotonic() - began:.0f} s")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

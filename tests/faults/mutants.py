@@ -1,0 +1,90 @@
+"""Deliberately broken versions of the product, which the harness must catch. Each is patched in after a fork."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from daemon import files, pipeline, publish, recovery, store
+from daemon.ledger import Ledger
+from daemon.pipeline import House
+
+
+def _no_file_fsync() -> None:
+    """Folders are synced, files are not."""
+    fsync = os.fsync
+    os.fsync = lambda descriptor: fsync(descriptor) if stat.S_ISDIR(os.fstat(descriptor).st_mode) else None
+
+
+def _no_folder_fsync() -> None:
+    """Files are synced, folders are not."""
+    fsync = os.fsync
+    os.fsync = lambda descriptor: None if stat.S_ISDIR(os.fstat(descriptor).st_mode) else fsync(descriptor)
+
+
+def _commit_before_stage() -> None:
+    """The files of partitions are written after the commit that names them."""
+    waiting: list[tuple[Path, bytes]] = []
+    write_bytes, commit, stage = Path.write_bytes, Ledger.commit, store.Store.stage
+
+    def staged(self: store.Store, *arguments: Any, **options: Any) -> Any:
+        def later(path: Path, content: bytes) -> int:
+            waiting.append((path, bytes(content)))
+            return len(content)
+
+        Path.write_bytes = later  # type: ignore[method-assign, assignment]
+        try:
+            return stage(self, *arguments, **(options | {"sync": False}))
+        finally:
+            Path.write_bytes = write_bytes  # type: ignore[method-assign]
+
+    def committed(self: Ledger, *arguments: Any) -> Any:
+        result = commit(self, *arguments)
+        for path, content in waiting:
+            path.write_bytes(content)
+            files.sync(path)
+        waiting.clear()
+        return result
+
+    store.Store.stage = staged  # type: ignore[method-assign]
+    Ledger.commit = committed  # type: ignore[method-assign]
+
+
+def _no_roll_forward() -> None:
+    """Start-up does not finish what was committed."""
+    recovery.publish_committed = lambda *_, **__: None  # type: ignore[attr-defined]
+
+
+def _source_removed_first() -> None:
+    """The inbox file goes before the ledger knows its drop, or the copy has its name."""
+
+    def archive(house: House, copies: Any, drops: Any) -> None:
+        house.raw.let_go(copies)
+        house.ledger.enter(drops)
+        house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+
+    pipeline._archive = archive
+
+
+def _blind_roll_forward() -> None:
+    """Start-up carries out the whole list again, and does not look at what is done."""
+    carry_out = publish.publish
+    pipeline.publish = lambda output, effects, recovering=False: carry_out(output, effects)  # type: ignore[attr-defined, assignment]
+
+
+# By name. The first show when a process is killed, the others only when the power goes.
+MUTANTS: dict[str, Callable[[], None]] = {
+    "commit before stage": _commit_before_stage,
+    "no roll-forward at start": _no_roll_forward,
+    "source removed before the ledger is durable": _source_removed_first,
+    "roll-forward that does not look first": _blind_roll_forward,
+}
+POWER_MUTANTS: dict[str, Callable[[], None]] = {"no file fsync": _no_file_fsync, "no folder fsync": _no_folder_fsync}
+
+
+def apply(name: str) -> None:
+    """Breaks the product in this process."""
+    (MUTANTS | POWER_MUTANTS)[name]()
