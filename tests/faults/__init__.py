@@ -41,7 +41,7 @@ KILLS = (Action.KILL_BEFORE, Action.KILL_AFTER, Action.KILL_WITHIN)
 class _Layout(ctypes.Structure):
     _fields_ = (
         ("count", ctypes.c_int64), ("first", ctypes.c_int64), ("last", ctypes.c_int64), ("acted", ctypes.c_int64),
-        ("action", ctypes.c_int32), ("error", ctypes.c_int32),
+        ("action", ctypes.c_int32), ("error", ctypes.c_int32), ("clock_offset", ctypes.c_int64),
         ("root", ctypes.c_char * 1024), ("record", ctypes.c_char * 1024), ("what", ctypes.c_char * 2048),
     )  # fmt: skip
 
@@ -61,6 +61,10 @@ class Control:
         """At the operations from `first` on to `last` (only that one, if none is given), counted from 1."""
         self._page.first, self._page.last, self._page.error = first, first if last is None else last, error
         self._page.action = action
+
+    def set_clock(self, wrong_by_seconds: float) -> None:
+        """Puts the wall clock of the run's processes wrong."""
+        self._page.clock_offset = int(wrong_by_seconds * 1e9)
 
     def heal(self) -> None:
         """Nothing happens any more."""

@@ -1,7 +1,8 @@
 /* Failpoints from outside: a library to be preloaded into the real process. It counts every durable operation under one
  * folder (open for writing, write, truncate, fsync, rename, link, unlink, mkdir, rmdir), those of SQLite among them, and at
  * a chosen one kills the process group, fails with an errno, or writes half. It can also write down all of them, with their
- * data, for crash states of a power loss. The product has no hook for it, so production pays nothing.
+ * data, for crash states of a power loss, and put the wall clock wrong. The product has no hook for it, so production pays
+ * nothing.
  *
  * FAULTS_CONTROL names a file with a `struct control`, mapped and shared by all processes of a run. Linux, glibc. */
 #define _GNU_SOURCE
@@ -20,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum action { NOTHING, KILL_BEFORE, KILL_AFTER, KILL_WITHIN, FAIL, SHORT };
@@ -30,6 +32,7 @@ struct control { /* tests/faults/__init__.py knows this layout */
   _Atomic int64_t first, last; /* act from this one to that one, inclusive */
   _Atomic int64_t acted; /* how often */
   _Atomic int32_t action, error;
+  _Atomic int64_t clock_offset; /* nanoseconds that the wall clock is wrong */
   char root[1024];
   char record[1024]; /* a file; empty: nothing is written down */
   char what[2048]; /* the operation that was acted upon first */
@@ -283,3 +286,14 @@ int symlink(const char *target, const char *path) {
 ON_NAME(unlink, UNLINK, (const char *path), (path))
 ON_NAME(mkdir, MKDIR, (const char *path, mode_t mode), (path, mode))
 ON_NAME(rmdir, RMDIR, (const char *path), (path))
+
+int clock_gettime(clockid_t which, struct timespec *now) {
+  REAL(clock_gettime);
+  int result = real(which, now);
+  if (control && which == CLOCK_REALTIME && !result) {
+    int64_t wrong = now->tv_sec * 1000000000LL + now->tv_nsec + control->clock_offset;
+    now->tv_sec = wrong / 1000000000LL;
+    now->tv_nsec = wrong % 1000000000LL;
+  }
+  return result;
+}

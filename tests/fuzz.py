@@ -1,0 +1,131 @@
+"""Coverage-guided fuzzing of the parse room: no input may bring it down or hold it up, and both lanes must agree on each.
+
+    pip install atheris
+    python -m tests.fuzz --inputs 1000000 --processes 2
+
+The first inputs come from the Hypothesis strategies, so that mutation begins with what is nearly right. An input that fails is
+kept as crash-* (or timeout-*) in the folder that is printed; it is then read alone with `python -m tests.fuzz --input FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+import atheris
+from hypothesis import HealthCheck, Phase, given, settings
+
+with atheris.instrument_imports(include=["daemon.core"]):
+    from daemon.core import dimensions
+    from daemon.core.errors import Unreadable
+    from daemon.core.model import DIMENSIONS, Judge
+    from daemon.core.parse import Piece, parse
+
+from tests.strategies import RECEIVED_AT_US, drops
+from tests.test_parse import assert_as_model
+
+JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+HANG_SECONDS = 20
+MODEL_EVERY = 200  # inputs; the model is slow
+WORDS = (
+    '"order_id":', '"created_at":', '"updated_at":', '"amount":', '"items":', '"metadata":', '"sku":', '"qty":', '"price":',
+    '"orders":[', '"2026-03-02T18:04:11Z"', "},{", "}\n{", "\\u0000", "\\ud800", "1e400", "-0", "null", "true", "[]", "{}",
+    "user_id,email", "sku,name,price", "\ufeff",
+)  # fmt: skip
+
+_seen = count()
+
+
+def check(data: bytes) -> None:
+    """Reads one input in every way; an AssertionError where two ways disagree. The first byte chooses what it is."""
+    number = next(_seen)
+    if data[:1] in (b"u", b"s"):  # a header of users or of products begins so
+        for dimension in DIMENSIONS.values():
+            try:
+                dimensions.read(dimension, 1, data, JUDGE)
+            except Unreadable:
+                continue
+        return
+    fast, strict = (parse([Piece(1, data, JUDGE)], strict_only=only) for only in (False, True))
+    assert fast.unreadable == strict.unreadable
+    assert fast.discards == strict.discards
+    assert fast.tallies == strict.tallies
+    ours = [sorted(one.orders.to_pylist(), key=lambda row: int(row["position"])) for one in (fast, strict)]
+    assert ours[0] == ours[1]
+    if number % MODEL_EVERY == 0:
+        assert_as_model(data, strict_only=False)
+
+
+def seeds(folder: Path, many: int) -> None:
+    """Writes the first inputs."""
+    numbers = count()
+
+    @settings(
+        max_examples=many,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(drops())
+    def collect(data: bytes) -> None:
+        (folder / f"seed-{next(numbers)}").write_bytes(data)
+
+    collect()
+    (folder / "users").write_bytes(b"user_id,email,created_at,country\nu_1,a@example.com,2026-03-02,NA\n")
+    (folder / "products").write_bytes(b'sku,name,category,price\np_1,"a ""b""\nc",x,1.50\n')
+
+
+def fuzz(corpus: Path, inputs: int, seed: int) -> None:
+    """Runs the fuzzer in this process; it ends the process."""
+    words = corpus.parent / "words"
+    words.write_text("".join('"' + "".join(f"\\x{byte:02X}" for byte in word.encode()) + '"\n' for word in WORDS))
+    told = {"runs": inputs, "seed": seed, "timeout": HANG_SECONDS, "max_len": 2048, "dict": words, "rss_limit_mb": 4096,
+            "artifact_prefix": f"{corpus.parent}/", "print_final_stats": 1}  # fmt: skip
+    atheris.Setup([sys.argv[0], str(corpus), *(f"-{name}={value}" for name, value in told.items())], check)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--input", type=Path)
+    parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.input:
+        check(options.input.read_bytes())
+        return 0
+    if options.corpus:
+        fuzz(options.corpus, options.inputs, options.seed)
+    folder = Path(tempfile.mkdtemp(prefix="strandline-fuzz-"))
+    began = time.monotonic()
+    running = []
+    for number in range(options.processes):
+        corpus = folder / str(number) / "corpus"
+        corpus.mkdir(parents=True)
+        seeds(corpus, 400)
+        command = [sys.executable, "-m", "tests.fuzz", "--corpus", str(corpus), "--seed", str(number + 1)]
+        with open(folder / f"{number}.log", "w") as log:
+            running.append(
+                subprocess.Popen([*command, "--inputs", str(options.inputs // options.processes)], stderr=log)
+            )
+    bad = sum(process.wait() != 0 for process in running)
+    for number in range(options.processes):
+        lines = (folder / f"{number}.log").read_text().splitlines()
+        print(
+            *[line for line in lines if "stat::number_of_executed_units" in line or "DONE" in line or "ERROR" in line],
+            sep="\n",
+        )
+    print(f"{options.inputs:,} inputs, {bad} processes failed, {time.monotonic() - began:.0f} s; {folder}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
