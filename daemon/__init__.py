@@ -29,6 +29,6 @@ The rooms, in reading order:
     persistence what is tried again, and for how long         stopping    how a run is asked to end
     observer    what the service tells: log, metrics, health  http        the endpoint; systemd
     verify      is all of it there and right              trace       the life of one order
-    wiring      builds the rooms from config, for cli
+    page        the status as a page for people           wiring      builds the rooms from config, for cli
     files, lock, phases, progress, lean
 """

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import Corruption, EnvironmentFault, UsageError
 from .stopping import Stop, release
@@ -199,9 +199,10 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
     from prometheus_client import ProcessCollector
 
     from .health import Health
-    from .http import application, serving
+    from .http import application, document, serving
     from .log import log
     from .metrics import Metrics
+    from .page import Page
     from .systemd import notify
     from .watcher import Watcher
     from .wiring import service
@@ -224,7 +225,12 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
     loop = service(config, replace(house, stopped=stopped), [metrics, health], since)
     with ExitStack() as stack:
         if config.http.enabled:
-            answer = application(metrics.registry, health.why_unhealthy, health.why_not_ready)
+            page = Page(lambda: _gathered(config), health.why_not_ready, _version())
+            more = {
+                "/": document("text/html", page.html, {"Content-Security-Policy": page.policy}),
+                "/api/status": document("application/json", page.json),
+            }
+            answer = application(metrics.registry, health.why_unhealthy, health.why_not_ready, more)
             address = stack.enter_context(serving(answer, config.http.host, config.http.port))
             log.info("listening", extra={"address": address})
         summary = loop.watch(watcher, stop.bell, stop.asked)
@@ -234,13 +240,8 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
 
 def _status(config: Config, options: argparse.Namespace) -> int:
     from . import status
-    from .ledger import Ledger
 
-    output = config.paths.output.resolve()
-    path = output / "state" / "ledger.sqlite"
-    with ExitStack() as stack:
-        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        found = status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000)
+    found = _gathered(config)
     print(json.dumps(found, indent=2) if options.json else status.table(found))
     return DONE
 
@@ -371,6 +372,18 @@ def _house(config: Config, stop: Stop, dry: Path | None = None) -> AbstractConte
     from .wiring import house
 
     return house(config, stop, dry)
+
+
+def _gathered(config: Config) -> dict[str, Any]:
+    """What `status` and the page say."""
+    from . import status
+    from .ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        return status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000)
 
 
 def _ended(summary: Summary, *, once: bool) -> int:

@@ -1,6 +1,8 @@
-"""The HTTP endpoint: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for whoever looks after the process.
+"""The HTTP endpoint: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for whoever looks after the process, and what it is
+given beside: the page for people and its twin.
 
-It answers from values in memory, in threads of its own: no request waits for a batch, and no batch for a request. Waitress
+It answers in threads of its own, from values in memory or from what was committed last: no request waits for a batch, and no
+batch for a request. Waitress
 reads each request to its end before a thread takes it up, and closes clients that are slow or idle, so that they keep no
 thread busy.
 """
@@ -8,6 +10,7 @@ thread busy.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,12 +30,15 @@ _CLOSING_SECONDS = 1.0
 _LARGEST_REQUEST_BYTES = 16 << 10
 
 
-def application(registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: Ask) -> Answer:
-    """What is answered on which path."""
+def application(
+    registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: Ask, more: Mapping[str, Answer] | None = None
+) -> Answer:
+    """What is answered on which path; `more`: by path."""
     answers: dict[str, Answer] = {
         "/metrics": make_wsgi_app(registry),
         "/-/healthy": _check("healthy", why_unhealthy),
         "/-/ready": _check("ready", why_not_ready),
+        **(more or {}),
     }
 
     def answer(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -47,6 +53,19 @@ def application(registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: 
     return answer
 
 
+def document(kind: str, make: Callable[[], str], headers: Mapping[str, str] | None = None) -> Answer:
+    """Answers with what `make` gives, of one content type; 503 where it cannot."""
+
+    def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            body = make()
+        except (OSError, EnvironmentFault, sqlite3.Error) as error:
+            return _text(start_response, "503 Service Unavailable", f"this cannot be told just now: {error}\n")
+        return _text(start_response, "200 OK", body, kind, headers or {})
+
+    return answer
+
+
 def _check(name: str, ask: Ask) -> Answer:
     def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         wrong = ask()
@@ -57,12 +76,20 @@ def _check(name: str, ask: Ask) -> Answer:
     return answer
 
 
-def _text(start_response: Callable[..., Any], status: str, text: str) -> list[bytes]:
-    body = text.encode()
+def _text(
+    start_response: Callable[..., Any],
+    status: str,
+    text: str,
+    kind: str = "text/plain",
+    more: Mapping[str, str] | None = None,
+) -> list[bytes]:
+    body = text.encode(errors="replace")
     headers = [
-        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Type", f"{kind}; charset=utf-8"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        *(more or {}).items(),
     ]
     start_response(status, headers)
     return [body]

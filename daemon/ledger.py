@@ -226,6 +226,20 @@ class Ledger:
         )
         return [_result(row) for row in rows]
 
+    def drops_by_hour(self, since: int) -> dict[int, dict[str, int]]:
+        """How many drops were committed in each hour (its beginning, in microseconds) from `since` on, by outcome; looks at
+        the newest batches only."""
+        rows = self._sql.execute(
+            "SELECT committed_at / 3600000000 * 3600000000 AS hour, outcome, count(*) FROM "
+            f"(SELECT batch, committed_at FROM batches ORDER BY batch DESC LIMIT {_PAGE_ROWS}) JOIN drops USING (batch) "
+            "WHERE committed_at >= ? GROUP BY hour, outcome",
+            (since,),
+        )
+        found: dict[int, dict[str, int]] = {}
+        for hour, outcome, count in rows:
+            found.setdefault(hour, {})[outcome] = count
+        return found
+
     def all_results(self) -> Iterator[DropResult]:
         """What became of every drop that was committed, by number."""
         return map(_result, self._paged(f"{_DROP_COLUMNS}, outcome, reason, counts", "outcome IS NOT NULL"))

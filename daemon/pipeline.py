@@ -374,15 +374,14 @@ def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: S
     by_drop: dict[int, list[Discard]] = {}
     for discard in sorted(discards, key=lambda d: (d.drop, d.position)):
         by_drop.setdefault(discard.drop, []).append(discard)
-    received = {drop.seq: raw.date_of(drop.judge.received_at) for drop in drops}
+    targets = {drop.seq: receipts.discards_path(drop) for drop in drops}
     effects = []
     for seq, found in by_drop.items():
         source = f".staging/{batch}/discarded/{seq:08d}.jsonl"
         path = house.output / source
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(map(_discard_line, found)), encoding="utf-8")
-        target = f"discarded/received={received[seq]}/{seq:08d}.jsonl"
-        effects.append(Effect("place", target, source, files.sha256_of(path)))
+        effects.append(Effect("place", targets[seq], source, files.sha256_of(path)))
     return effects
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from . import files
-from .core.entries import DropResult
+from .core.entries import Drop, DropResult
 from .raw import date_of, shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,6 +46,11 @@ def receipt_path(output: Path, result: DropResult) -> Path:
     drop = result.drop
     folder = f"received={date_of(drop.judge.received_at)}"
     return output / "receipts" / folder / f"{drop.seq:08d}_{shortened(drop.name)}.json"
+
+
+def discards_path(drop: Drop) -> str:
+    """Where the discarded records of a drop are kept, under the output folder."""
+    return f"discarded/received={date_of(drop.judge.received_at)}/{drop.seq:08d}.jsonl"
 
 
 def receipt(result: DropResult) -> bytes:

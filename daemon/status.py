@@ -8,19 +8,27 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .core.entries import DropResult
 from .core.merge import amount_text
+from .core.model import DIMENSIONS, DropOutcome
 from .inbox import is_left_alone
 from .ledger import Ledger
 from .lock import holder_of
-from .receipts import as_dict, instant_text
+from .raw import kind_of
+from .receipts import as_dict, discards_path, instant_text
 from .store import iso_date
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
 _SHOWN_QUARANTINED = 20
+_SHOWN_DISCARDS = 5
+_SHOWN_CHARACTERS = 300
+_HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
 
 
 def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int) -> dict[str, Any]:
@@ -42,7 +50,8 @@ def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int) -> dict[s
             name: {"rows": file.rows, "bytes": file.bytes} | _part(totals, name)
             for name, file in (ledger.dimensions() if ledger else {}).items()
         },
-        "last_drops": [as_dict(result) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
+        "last_drops": [_last_drop(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
+        "drops_by_hour": _by_hour(ledger.drops_by_hour(now - _DAY) if ledger else {}, now),
         "partitions": [
             {
                 "date": iso_date(one.date), "orders": one.orders, "lines": one.lines, "amount": amount_text(one.amount),
@@ -50,6 +59,31 @@ def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int) -> dict[s
             } for one in partitions
         ],
     }  # fmt: skip
+
+
+def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
+    """A receipt, and the first of what was discarded, each on one line."""
+    receipt = as_dict(result)
+    lines: list[str] = []
+    if result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS:  # those have e-mails
+        path = output / discards_path(result.drop)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as kept:
+                some = islice(iter(lambda: kept.readline(1 << 20), ""), _SHOWN_DISCARDS)
+                lines = [line[:_SHOWN_CHARACTERS] for line in some]
+        except OSError:
+            pass
+    return receipt | {"first_discards": [line.rstrip("\n") for line in lines]}
+
+
+def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]]:
+    """The last 24 hours, the present one last."""
+    last = now // _HOUR * _HOUR
+    hours = range(last - 23 * _HOUR, last + 1, _HOUR)
+    return [
+        {"hour": instant_text(hour)} | {str(kind): counts.get(hour, {}).get(kind, 0) for kind in DropOutcome}
+        for hour in hours
+    ]
 
 
 def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:

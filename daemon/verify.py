@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from . import files, raw, receipts
+from . import files, receipts
 from .changeset import totals_of
 from .core.entries import Partition
 from .core.errors import Corruption
@@ -117,7 +117,7 @@ def _records(house: House) -> Iterator[Difference]:
     """Discards and receipts, drop by drop."""
     for result in house.ledger.all_results():
         drop = result.drop
-        path = f"discarded/received={raw.date_of(drop.judge.received_at)}/{drop.seq:08d}.jsonl"
+        path = receipts.discards_path(drop)
         expected = {reason: number for reason, number in result.counts.discarded.items() if number}
         found = _reasons(house.output / path)
         if found != expected:

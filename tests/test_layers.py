@@ -61,7 +61,7 @@ ABOVE = [
     {"pipeline"},
     {"persistence"},
     {"observer"},
-    {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
+    {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames", "page"},
     {"trace", "verify"},
     {"wiring"},
     {"cli"},

@@ -1,0 +1,125 @@
+"""A real headless Chromium, spoken to over a pipe in its DevTools protocol. For tests."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
+)  # fmt: skip
+# Chromium reads commands from descriptor 3, and answers on 4. Both ends are first moved out of the way.
+_LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+for end, wanted in zip(ends, (3, 4)):
+    os.dup2(end, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def _chromium() -> str:
+    """The program. Missing, it skips the test; in CI it fails."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        reason = "chromium is not installed: apt-get install chromium"
+        if os.environ.get("REQUIRE_TEST_TOOLS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class Tab:
+    """One page that is open."""
+
+    def __init__(self, send: int, receive: int) -> None:
+        self._send, self._receive, self._rest, self._id, self._session = send, receive, b"", 0, ""
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command, and its answer; what happens meanwhile is kept in `events`."""
+        self._id += 1
+        message = {"id": self._id, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._send, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._id:
+                assert "error" not in answer, (method, answer["error"])
+                return answer["result"]
+            self.events.append(answer)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            content = os.read(self._receive, 1 << 16)
+            assert content, "the browser has ended"
+            self._rest += content
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def open(self, address: str) -> None:
+        """Goes to an address and waits until it is shown."""
+        self.events.clear()
+        self.call("Page.navigate", url=address)
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def ask(self, expression: str) -> Any:
+        """What a JavaScript expression gives."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def screenshot(self, path: Path, width: int, height: int, *, dark: bool) -> None:
+        """What the window shows."""
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+@contextmanager
+def tab() -> Iterator[Tab]:
+    """A browser of its own with one tab."""
+    program, profile = _chromium(), tempfile.mkdtemp(prefix="chromium-")
+    to_read, we_send = os.pipe()
+    we_read, to_send = os.pipe()
+    command = [sys.executable, "-c", _LAUNCH, str(to_read), str(to_send), program, *_OPTIONS]
+    command.append(f"--user-data-dir={profile}")
+    process = subprocess.Popen(
+        command, pass_fds=(to_read, to_send), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    os.close(to_read)
+    os.close(to_send)
+    try:
+        yield Tab(we_send, we_read)
+    finally:
+        os.close(we_send)  # it ends with its pipe
+        os.close(we_read)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(profile, ignore_errors=True)
