@@ -93,14 +93,39 @@ def series(name: str, **labels: str) -> str:
 
 def started(home: Path, wrapper: tuple[str, ...] = (), **settings: str) -> Daemon:
     """A daemon that was just started; it may not even have opened its port."""
+    return _started(home, [*wrapper, sys.executable, "-m", "daemon"], {}, settings)
+
+
+def started_with(home: Path, variables: dict[str, str], **settings: str) -> Daemon:
+    """The same, with more in its environment."""
+    return _started(home, [sys.executable, "-m", "daemon"], variables, settings)
+
+
+_DEAF = """\
+import errno, os, sys, watchdog.observers.inotify_c as c
+def refuse(*_, **__): raise OSError(errno.EMFILE, 'inotify instance limit reached')
+c.inotify_init = refuse
+sys.argv = ['daemon']
+from daemon.cli import main
+if __name__ == '__main__': sys.exit(main([]))
+"""
+
+
+def started_deaf(home: Path, **settings: str) -> Daemon:
+    """A daemon without inotify instances, as where the limit is exhausted."""
+    home.mkdir(exist_ok=True, parents=True)
+    script = home / "deaf.py"
+    script.write_text(_DEAF)
+    return _started(home, [sys.executable, str(script)], {}, settings)
+
+
+def _started(home: Path, command: list[str], variables: dict[str, str], settings: dict[str, str]) -> Daemon:
     (home / "inbox").mkdir(exist_ok=True, parents=True)
     port = free_port()
     log = home / "log.jsonl"
+    surroundings = environment(**({"HTTP__PORT": str(port)} | settings)) | variables
     with open(log, "ab") as stream:
-        process = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", "daemon"], cwd=home, stdout=stream, stderr=stream,
-            env=environment(**({"HTTP__PORT": str(port)} | settings)),
-        )  # fmt: skip
+        process = subprocess.Popen(command, cwd=home, stdout=stream, stderr=stream, env=surroundings)
     return Daemon(home, process, port, log)
 
 

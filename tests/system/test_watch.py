@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import dates, rows, tree
-from tests.system.daemon_process import Daemon, free_port, place, running, series, started, until
+from tests.system.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
 from tests.system.test_once import REPO, environment, once, order
 
 FOREVER = "3600"  # a rescan that never comes: what is seen was announced by an event
@@ -254,23 +254,7 @@ def test_polling_needs_no_event(tmp_path: Path) -> None:
 
 def test_what_no_event_announces_is_found_counted_and_said(tmp_path: Path) -> None:
     """Without inotify instances (the limit is exhausted) the daemon says so, looks instead, and applies what comes."""
-    program = (
-        "import runpy, sys, watchdog.observers.inotify_c as c, errno, os\n"
-        "def refuse(*_, **__): raise OSError(errno.EMFILE, 'inotify instance limit reached')\n"
-        "c.inotify_init = refuse\n"
-        "sys.argv = ['daemon']\n"
-        "from daemon.cli import main\n"
-        "if __name__ == '__main__': sys.exit(main([]))\n"
-    )
-    script = tmp_path / "deaf.py"
-    script.write_text(program)
-    port = free_port()
-    (tmp_path / "inbox").mkdir()
-    log = tmp_path / "log.jsonl"
-    with open(log, "wb") as stream:
-        settings = environment(HTTP__PORT=str(port), WATCH__RESCAN_SECONDS="0.2")
-        process = subprocess.Popen([sys.executable, script], cwd=tmp_path, env=settings, stdout=stream, stderr=stream)
-    daemon = Daemon(tmp_path, process, port, log)
+    daemon = started_deaf(tmp_path, WATCH__RESCAN_SECONDS="0.2")
     try:
         until(daemon.ready, "ready")
         place(daemon.inbox / "a.json", content(1))
@@ -278,8 +262,8 @@ def test_what_no_event_announces_is_found_counted_and_said(tmp_path: Path) -> No
         assert daemon.said("no events can be had")
         until(lambda: daemon.metrics()["strandline_drops_found_by_rescan_total"] == 1, "counted")
     finally:
-        process.kill()
-        process.wait()
+        daemon.process.kill()
+        daemon.process.wait()
 
 
 # ---------------------------------------------------------------------------------------------------- the environment

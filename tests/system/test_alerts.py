@@ -1,0 +1,163 @@
+"""The alerts: unit tests with promtool, a runbook section for each, and each made to fire by its cause, through a real Prometheus
+and a real Alertmanager, to a webhook."""
+
+from __future__ import annotations
+
+import errno
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import MANY, Action, Control, library, preloading
+from tests.prometheus import alertmanager, prometheus, tool
+from tests.system.daemon_process import place, started_deaf, started_with, until
+from tests.system.test_once import order
+
+REPO = Path(__file__).resolve().parents[2]
+RULES = REPO / "deploy" / "prometheus" / "alerts.yml"
+NAMES = re.findall(r"- alert: (\w+)", RULES.read_text())
+
+
+def test_promtool_approves_of_the_rules_and_of_their_unit_tests() -> None:
+    """When each fires, and when it must not."""
+    for arguments in (["check", "rules", RULES.name], ["test", "rules", "alerts_test.yml"]):
+        ended = subprocess.run(
+            [tool("promtool"), *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_every_alert_has_a_section_in_the_runbook_and_every_section_an_alert() -> None:
+    """The link leads there."""
+    runbook = (REPO / "docs" / "RUNBOOK.md").read_text()
+    assert re.findall(r"^## (\w+)$", runbook, re.MULTILINE) == NAMES
+    assert re.findall(r"runbook_url: docs/RUNBOOK.md#(\w+)", RULES.read_text()) == [name.lower() for name in NAMES]
+
+
+def hastened(rules: str) -> str:
+    """The same rules with every time made short: nobody waits six hours in a test."""
+    rules = re.sub(r"for: \d+m", "for: 0s", rules)
+    rules = re.sub(r"\[\d+[mh]\]", "[30s]", rules)
+    return rules.replace("> 21600", "> 4").replace("> 900", "> 2")
+
+
+class Pager:
+    """Whoever is woken: keeps the alerts that came, by name."""
+
+    def __init__(self) -> None:
+        self.alerts: dict[str, dict[str, Any]] = {}
+
+    def fired(self, name: str) -> dict[str, Any]:
+        until(lambda: name in self.alerts, f"{name} was received; so far {sorted(self.alerts)}")
+        return self.alerts[name]
+
+
+@contextmanager
+def pager() -> Iterator[tuple[Pager, str]]:
+    one = Pager()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            for alert in content["alerts"]:
+                if alert["status"] == "firing":
+                    one.alerts[alert["labels"]["alertname"]] = alert
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Says nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield one, f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """A file system with less room than the alert asks for."""
+    place.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], check=False).returncode
+    ):
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
+    """The fault is caused, the daemon notices, Prometheus evaluates, Alertmanager tells, and the message says what to do."""
+    if library() is None:
+        pytest.skip("needs a C compiler on Linux, to cause faults")
+    retry = {"RETRY__ATTEMPTS": "2", "RETRY__INITIAL_DELAY_SECONDS": "0.05", "RETRY__MAX_DELAY_SECONDS": "0.2"}
+    with small_disk(tmp_path / "small") as small, pager() as (woken, webhook):
+        home = tmp_path / "home"
+        home.mkdir()
+        control = Control(tmp_path / "control", small)
+        daemon = started_with(
+            home, preloading(control), PATHS__OUTPUT=str(small / "output"), WATCH__RESCAN_SECONDS="0.3", **retry
+        )
+        deaf = started_deaf(tmp_path / "deaf", WATCH__RESCAN_SECONDS="0.2")
+        try:
+            until(daemon.ready, "ready")
+            until(deaf.ready, "ready")
+            with (
+                alertmanager(tmp_path / "alertmanager", webhook) as port,
+                prometheus(
+                    tmp_path / "prometheus", f"127.0.0.1:{daemon.port}", f"127.0.0.1:{deaf.port}",
+                    rules=hastened(RULES.read_text()), alertmanager_port=port,
+                ) as server,
+            ):  # fmt: skip
+                until(lambda: server.value("min(up)") == 1, "first scrapes")
+                assert woken.fired("StrandlineDiskFilling")["labels"]["instance"] == f"127.0.0.1:{daemon.port}"
+                woken.fired("StrandlineNoNewData")  # a source that is silent since the start
+
+                records = [order(1), {"order_id": 1}, {"order_id": 2}]
+                place(daemon.inbox / "dirty.ndjson", "".join(json.dumps(one) + "\n" for one in records).encode())
+                assert "67" in woken.fired("StrandlineHighDiscardShare")["annotations"]["summary"]
+                place(daemon.inbox / "broken.json", b"<html>")
+                woken.fired("StrandlineQuarantineGrowing")
+                place(daemon.inbox / "cut.json", b'[{"order_id": 1},')
+                assert woken.fired("StrandlineRetriesExhausted")["labels"]["operation"] == "read_drop"
+                place(deaf.inbox / "unseen.json", json.dumps([order(1)]).encode())
+                woken.fired("StrandlineEventsMissed")
+
+                control.act(Action.FAIL, control.count + 1, MANY, errno.ENOSPC)
+                place(daemon.inbox / "late.json", json.dumps([order(2)]).encode())
+                then = time.time() - 600
+                os.utime(daemon.inbox / "late.json", (then, then))
+                assert "paused" in woken.fired("StrandlinePaused")["annotations"]["summary"]
+                woken.fired("StrandlineBacklogAgeing")
+                control.heal()
+                until(lambda: daemon.metrics()["strandline_paused"] == 0, "it heals")
+
+                daemon.inbox.rename(home / "elsewhere")
+                daemon.inbox.write_text("no folder")
+                woken.fired("StrandlineWatcherDeaf")
+                daemon.process.kill()
+                down = woken.fired("StrandlineDown")
+                assert down["annotations"]["runbook_url"].endswith("#strandlinedown")
+        finally:
+            for one in (daemon, deaf):
+                one.process.kill()
+                one.process.wait()
+    assert sorted(woken.alerts) == sorted(NAMES)
+    assert all(
+        alert["annotations"]["summary"] and alert["annotations"]["description"] for alert in woken.alerts.values()
+    )
