@@ -165,7 +165,8 @@ def main() -> int:
     print(f"{len(soak.sent):,} drops in {(time.monotonic() - began) / 60:.1f} minutes")
     print(", ".join(f"{number} {what}" for what, number in sorted(soak.happened.items())))
     print(f"descriptors {min(descriptors)} to {max(descriptors)}, threads {min(threads)} to {max(threads)}, "
-          f"memory {memory[0] / 1e6:.1f} to {memory[-1] / 1e6:.1f} MB, {slope:+.1f} MB an hour")  # fmt: skip
+          f"memory {', '.join(f'{memory[len(memory) * part // 5] / 1e6:.1f}' for part in range(5))}, {memory[-1] / 1e6:.1f} MB, "
+          f"{slope:+.1f} MB an hour")  # fmt: skip
     print(f"differences from the model: {len(found)}", *found[:5], sep="\n  ")
     print(verified.stdout.strip())
     good = not found and verified.returncode == 0

@@ -313,7 +313,9 @@ def _keys(path: Path, key: str) -> list[str]:
 
 
 def _plain(name: str, content: bytes) -> bytes:
-    return gzip.decompress(content) if name.endswith(".gz") else content
+    """What the model is given of a drop. It tells repeated drops by what they say; so a compressed one says it with a space
+    more, as it is no repetition of one that is not compressed."""
+    return gzip.decompress(content) + b" " if name.endswith(".gz") else content
 
 
 def _plain_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,149 @@
+"""The image and the compose file: linted, really built and really run, without Docker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.containers import IMAGE, REPO, Containers, containers
+from tests.system.daemon_process import Daemon, free_port, place, until
+from tests.system.test_once import order
+
+USER = 1000
+# As in docker-compose.yml. The limits of descriptors and processes are said since podman's defaults need rights to raise them.
+HARDENED = (
+    "--user", f"{USER}:{USER}", "--read-only", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt",
+    "no-new-privileges", "--network", "host", "--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096",
+)  # fmt: skip
+
+
+def program(name: str) -> str:
+    """A program of a package that the tests bring."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def compose() -> dict[str, Any]:
+    ended = subprocess.run(
+        [program("docker-compose"), "config", "--format", "json"], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_hadolint_finds_nothing() -> None:
+    """In the Dockerfile."""
+    ended = subprocess.run([program("hadolint"), REPO / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_every_service_is_hardened_and_listens_on_loopback() -> None:
+    """Compose understands the file; every service is read-only, without capabilities, limited, pinned, on loopback only."""
+    services = compose()["services"]
+    assert set(services) == {"daemon", "prometheus", "alertmanager", "grafana"}
+    for name, one in services.items():
+        assert one["read_only"] and one["cap_drop"] == ["ALL"] and "no-new-privileges:true" in one["security_opt"], name
+        assert one["mem_limit"] and one["cpus"] and one["pids_limit"], name
+        assert {port["host_ip"] for port in one["ports"]} == {"127.0.0.1"}, name
+        assert re.search(r":v?\d+\.\d+\.\d+$", one["image"]), name
+    for one in services.values():  # every file that is mounted is there
+        for volume in one["volumes"]:
+            assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume
+
+
+def test_the_image_has_the_locked_versions() -> None:
+    """Each version of the image's lock files is the tested one."""
+
+    def pinned(path: str) -> set[str]:
+        return set(re.findall(r"^([\w.-]+==\S+)", (REPO / path).read_text(), re.MULTILINE))
+
+    for path in ("deploy/runtime.lock", "deploy/build.lock"):
+        assert pinned(path) and pinned(path) <= pinned("requirements.lock"), path
+        assert "http" not in (REPO / path).read_text()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    with containers(tmp_path_factory.mktemp("containers") / "storage") as one:
+        yield one
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """An inbox and an output of the container's user, on two file systems where there is a second one."""
+    shm = Path("/dev/shm")
+    inbox = Path(tempfile.mkdtemp(prefix="strandline-inbox-", dir=shm if shm.is_dir() else None))
+    output = tmp_path / "output"
+    output.mkdir()
+    for folder in (inbox, output):
+        os.chown(folder, USER, USER)
+    yield inbox, output
+    shutil.rmtree(inbox)
+
+
+def volumes(mounts: tuple[Path, Path]) -> list[str]:
+    return ["--volume", f"{mounts[0]}:/data/inbox", "--volume", f"{mounts[1]}:/data/output"]
+
+
+def test_the_image_says_what_it_is(built: Containers) -> None:
+    """Not root, exec form, a health check, the OCI labels."""
+    found = built.inspect(IMAGE)["Config"]
+    assert found["User"] == "10464:10464" and found["Entrypoint"] == ["strandline"] and not found.get("Cmd")
+    assert found["Labels"]["org.opencontainers.image.title"] == "Strandline"
+    assert (
+        built.inspect(IMAGE)["HealthCheck" if "HealthCheck" in built.inspect(IMAGE) else "Healthcheck"]["Test"][0]
+        == "CMD"
+    )
+    shown = built.podman("run", "--rm", *HARDENED, IMAGE, "--version").stdout
+    assert re.fullmatch(r"strandline \d+\.\d+\.\d+\n", shown)
+
+
+def test_a_drop_into_the_mounted_inbox_becomes_partitions(
+    built: Containers, mounts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """In the running container, hardened as in compose; a second one is told who does the work; SIGTERM ends it with 0."""
+    inbox, output = mounts
+    port = free_port()
+    variables = ["--env", f"STRANDLINE_HTTP__PORT={port}", "--env", "STRANDLINE_HTTP__HOST=127.0.0.1"]
+    built.podman("run", "--detach", "--name", "strandline", *HARDENED, *variables, *volumes(mounts), IMAGE)
+    daemon = Daemon(tmp_path, None, port, tmp_path / "no.log")  # type: ignore[arg-type]
+    until(lambda: daemon.get("/-/ready")[0] == 200, "ready")
+    place(inbox / "a.json", json.dumps([order(1), order(2, 3)]).encode())
+    until(lambda: len(list(output.glob("curated/date=*/fact_order.parquet"))) == 2, "the partitions are there")
+    until(lambda: not (inbox / "a.json").exists(), "the inbox is empty")
+    assert {path.stat().st_uid for path in output.glob("curated/*/*")} == {USER}
+    assert os.stat(inbox).st_dev != os.stat(output).st_dev or not Path("/dev/shm").is_dir()
+
+    second = built.podman("run", "--rm", *HARDENED, *volumes(mounts), IMAGE, "--once", check=False)
+    assert second.returncode == 3 and "It is doing this work already" in second.stderr
+    told = built.podman("exec", "strandline", "strandline", "status", "--json")
+    assert json.loads(told.stdout)["orders"]["new"] == 2
+    health = [
+        "exec", "strandline", "python3", "-c",
+        f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/-/healthy', timeout=4)",
+    ]  # fmt: skip
+    assert built.podman(*health).returncode == 0
+    built.podman("stop", "--time", "12", "strandline")
+    assert built.inspect("strandline")["State"]["ExitCode"] == 0
+
+
+def test_one_shot(built: Containers, mounts: tuple[Path, Path]) -> None:
+    """`--once` as a container of its own: applied, and gone; 1 where something was quarantined."""
+    inbox, output = mounts
+    place(inbox / "a.json", json.dumps([order(1)]).encode())
+    assert built.podman("run", "--rm", *HARDENED, *volumes(mounts), IMAGE, "--once").returncode == 0
+    assert list(output.glob("curated/date=2026-03-02/fact_order.parquet"))
+    place(inbox / "broken.json", b"<html>")
+    ended = built.podman("run", "--rm", *HARDENED, *volumes(mounts), IMAGE, "--once", check=False)
+    assert ended.returncode == 1 and len(list(output.glob("quarantine/*.reason.json"))) == 1
+    verified = built.podman("run", "--rm", *HARDENED, *volumes(mounts), IMAGE, "verify")
+    assert "all of it is there and right" in verified.stdout
