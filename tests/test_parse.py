@@ -130,3 +130,14 @@ def test_depth_is_a_records_own() -> None:
     other = b'{"order_id":"b","created_at":"2026-11-18","currency":"\\ud800"}'
     parsed = parse([Piece(1, b'{"orders":[' + deep + b"," + other + b"]}", JUDGE)])
     assert not parsed.unreadable and [row["order_id"] for row in rows(parsed)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("strict_only", [False, True])
+@pytest.mark.parametrize("begin", ['[{"a":"', '{"order_id":1}\n{"a":"', '{"\\u006{":"', '{"a":"\\ud83d'])
+def test_a_text_that_ends_within_an_escape_is_cut_short_unless_it_was_wrong_before(
+    begin: str, strict_only: bool
+) -> None:
+    """At every character. (Found by fuzzing: a wrong escape anywhere, and half of one at the end.)"""
+    text = begin + '\\u0041\\ud83d\\ude00\\n"}\n{"order_id":2,"x":"\\u00'
+    for end in range(len(begin), len(text) + 1):
+        assert_as_model(text[:end].encode(), strict_only=strict_only)

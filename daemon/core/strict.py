@@ -19,6 +19,7 @@ from .model import MAX_DEPTH, Field, Judge, Reason
 from .scalars import FAULT, Fault, Number, read_decimal, read_instant, read_metadata, read_text
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}\Z")
 _CUT_TOKEN = re.compile(
     r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.[0-9]*|(?:\.[0-9]+)?[eE][+-]?|\\(?:u[0-9a-fA-F]{0,3})?)?$"
 )
@@ -261,8 +262,8 @@ def _ran_out(error: JSONDecodeError, text: str) -> bool:
         return False
     if error.msg.startswith("Unterminated string"):
         return True
-    if error.msg.startswith("Invalid \\u"):  # the position is inside the escape, not at its backslash
-        return re.search(r"\\u[0-9a-fA-F]{0,3}$", text[-6:]) is not None
+    if error.msg.startswith("Invalid \\u"):  # the position is that of the escape's u
+        return _CUT_ESCAPE.match(text, error.pos) is not None
     return _CUT_TOKEN.match(text.rstrip(" \t\n\r"), error.pos) is not None
 
 
