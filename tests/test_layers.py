@@ -67,7 +67,7 @@ ABOVE = [
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {name: level for level, names in enumerate(ABOVE) for name in names}
+LEVEL = {name: level for level, names in enumerate(ABOVE) for name in sorted(names)}
 
 
 def imports(path: Path) -> set[str]:
