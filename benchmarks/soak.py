@@ -159,7 +159,7 @@ def main() -> int:
         [sys.executable, "-m", "daemon", "verify"], cwd=home, env=os.environ | {"PYTHONPATH": str(REPO)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    looks = looks[len(looks) // 4 :]  # after the first minutes, in which caches fill
+    looks = looks[len(looks) // 2 :]  # after the first minutes, in which caches fill
     times, descriptors, threads, memory = zip(*looks, strict=True)
     slope = statistics.linear_regression(times, memory).slope * 3600 / 1e6
     print(f"{len(soak.sent):,} drops in {(time.monotonic() - began) / 60:.1f} minutes")
