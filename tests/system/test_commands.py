@@ -63,7 +63,9 @@ def test_status_says_what_is_known(home: Path) -> None:
     assert found["dimensions"]["user"]["rows"] == 1
     assert found["dimensions"]["user"]["discarded"] == {"missing_key": 1}
     assert [one["date"] for one in found["partitions"]] == dates(home / "output")
-    assert found["last_drops"][-1] == receipts(home)["1:a.json"] | {"first_discards": []}
+    discarded = (home / "output").glob("discarded/*/00000001.jsonl")
+    first = [line for path in discarded for line in path.read_text().splitlines()]
+    assert found["last_drops"][-1] == receipts(home)["1:a.json"] | {"first_discards": first}
     assert [one["name"] for one in found["quarantine"]["newest"]] == ["bad.json"]
     text = strandline(home, "status").stdout
     for expected in ("2026-03-04T10:00:00Z", "missing_created_at", "bad.json", "2026-03-02"):
