@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from . import raw, receipts
-from .core.columns import Bools, Ints
 from .core.dimensions import Upserted
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
-from .core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
+from .core.model import DIMENSIONS, Bools, Dimension, DropOutcome, Ints, Parsed
 from .publish import reason_json
 from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
 from .tasks import Rewritten

@@ -21,9 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .core.columns import dates_of
 from .core.errors import Unreadable
-from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge
+from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge, dates_of
 from .core.parse import Piece, parse
 from .core.scalars import read_instant
 from .store import FACT_FILE, ITEMS_FILE, folder_name

@@ -29,11 +29,10 @@ import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, to_read
-from .core.columns import Ints
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.merge import sorted_places
-from .core.model import DIMENSIONS, Discard, Judge, Parsed, Tally
+from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
 from .core.versions import decide, entries_of, latest

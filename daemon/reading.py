@@ -6,14 +6,13 @@ it was divided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from . import raw, tasks
@@ -71,7 +70,12 @@ class Reader:
             groups = tasks.parcels(spans)
             small = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
             executor = tasks.Inline() if small else self.executor
-            yield Reading(executor, groups, [executor.submit(tasks.read, group) for group in groups], unreadable)
+            yield Reading(executor, self.staging, groups, self._submitted(executor, groups), unreadable)
+
+    def _submitted(
+        self, executor: Executor, groups: Sequence[Sequence[tasks.Span]]
+    ) -> list[Future[tasks.Answer | None]]:
+        return [executor.submit(tasks.read, group, self.staging) for group in groups]
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
@@ -83,17 +87,18 @@ class Reading:
     """Read tasks under way."""
 
     executor: Executor
+    staging: Path
     groups: Sequence[Sequence[tasks.Span]]
-    futures: Sequence[Future[list[Parsed] | None]]
+    futures: Sequence[Future[tasks.Answer | None]]
     unreadable: dict[int, str]
 
     def result(self, progress: Progress = silent, stopped: Callable[[], bool] = tasks.never) -> Parsed:
         """Waits, and puts the answers together. A drop with a wrong cut is read again as a whole."""
-        answers: list[list[Parsed] | None] = []
+        answers: list[list[Parsed] | None] = []  # in the order of the groups
         try:
             sizes = [sum(span.stop - span.start for span in group) for group in self.groups]
             for answer, done in zip(tasks.results(self.futures, stopped), accumulate(sizes), strict=True):
-                answers.append(answer)
+                answers.append(None if answer is None else answer.collected())
                 progress("reading", done, sum(sizes))
         except BrokenExecutor:
             answers += [self._alone(group, stopped) for group in self.groups[len(answers) :]]
@@ -113,7 +118,8 @@ class Reading:
         if stopped():
             raise Stopped("stopped while drops were being read")
         try:
-            return next(tasks.results([self.executor.submit(tasks.read, spans)], stopped))
+            answer = next(tasks.results([self.executor.submit(tasks.read, spans, self.staging)], stopped))
+            return None if answer is None else answer.collected()
         except BrokenExecutor:
             if stopped():  # a signal for all processes of the group
                 raise Stopped("stopped while drops were being read") from None
@@ -163,20 +169,8 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
         unreadable |= part.unreadable
         rows |= part.rows
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop could not be read, so none of it is
-        return _joined([_without(part, torn) for part in parts], unreadable)
+        return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)  # a piece comes alone
     return Parsed(concat_orders(tables), discards, tallies, unreadable, rows)
-
-
-def _without(part: Parsed, drops: Set[int]) -> Parsed:
-    """Without what it says of some drops."""
-    others = pa.array(~np.isin(part.orders["drop"].to_numpy(), list(drops)))
-    return Parsed(
-        part.orders.filter(others),
-        [discard for discard in part.discards if discard.drop not in drops],
-        {drop: tally for drop, tally in part.tallies.items() if drop not in drops},
-        part.unreadable,
-        {drop: rows for drop, rows in part.rows.items() if drop not in drops},
-    )
 
 
 def _moved_on(orders: pa.Table, base: int) -> pa.Table:

@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from . import files, raw
-from .core.columns import dates_of
 from .core.dimensions import upsert
 from .core.entries import Drop, Partition
 from .core.errors import Corruption, UsageError
 from .core.facts import flatten, items_of
 from .core.merge import sorted_places
-from .core.model import Dimension, Parsed, concat_orders
+from .core.model import Dimension, Parsed, concat_orders, dates_of
 from .core.versions import entries_of
 from .ledger import Ledger
 from .reading import Reader

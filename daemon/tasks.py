@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
 from threading import Thread
@@ -21,13 +21,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from . import spill
 from .core import dimensions
-from .core.columns import Bools, Ints
 from .core.documents import Form, WrongCut, cut, refuse_binary
 from .core.errors import Stopped, Unreadable
 from .core.facts import flatten, unknown_keys
 from .core.merge import Merged, merge
-from .core.model import DIMENSIONS, ORDERS, DimensionRows, Judge, Parsed
+from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
 
@@ -79,22 +79,44 @@ def parcels(spans: Sequence[Span]) -> list[list[Span]]:
     return tasks
 
 
-def read(spans: Sequence[Span], strict_only: bool = False) -> list[Parsed] | None:
-    """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What reading some spans gave. `spilled`: where the orders of the first part lie instead."""
 
-    What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so.
-    """
+    parts: list[Parsed]
+    spilled: Path | None = None
+
+    def collected(self) -> list[Parsed]:
+        """The parts, all of them here."""
+        if self.spilled is None:
+            return self.parts
+        return [replace(self.parts[0], orders=spill.take(self.spilled)), *self.parts[1:]]
+
+
+def read(spans: Sequence[Span], into: Path) -> Answer | None:
+    """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
+    Where there are many orders, they go to a file in the folder `into`, for another process."""
+    parts = _read(spans)
+    if not parts or parts[0].orders.nbytes < spill.LEAST_BYTES:
+        return None if parts is None else Answer(parts)
+    path = into / f"read-{spans[0].drop}-{spans[0].start}.arrow"
+    spill.write(path, parts[0].orders)
+    return Answer([replace(parts[0], orders=ORDERS.empty_table()), *parts[1:]], path)
+
+
+def _read(spans: Sequence[Span]) -> list[Parsed] | None:
+    """What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so."""
     try:
         orders = [_piece(span) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
-        return [*([parse(orders, strict_only=strict_only)] if orders else []), *rows]
+        return [*([parse(orders)] if orders else []), *rows]
     except WrongCut:
         return None
     except OSError:
         raise  # the machine's fault, not the drop's
     except Exception as error:
         if len(spans) > 1:
-            return [part for span in spans for part in read([span], strict_only) or []]
+            return [part for span in spans for part in _read([span]) or []]
         return None if spans[0].form is not Form.WHOLE else [_unforeseen(spans[0].drop, error)]
 
 

@@ -31,7 +31,7 @@ from .changeset import totals_of
 from .core.entries import Partition
 from .core.errors import Corruption
 from .core.model import DIMENSIONS, DropOutcome
-from .core.parse import keys_of
+from .core.versions import keys_of
 from .ledger import Ledger
 from .pipeline import House
 from .rebuild import groups_of

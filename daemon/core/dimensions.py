@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns import Bools, Column, Ints, read_decimals, read_instants, read_texts
 from .errors import Unreadable
-from .model import Dimension, Discard, Judge, Reason, Tally
+from .model import Bools, Dimension, Discard, Ints, Judge, Reason, Tally
 from .scalars import FAULT, WHITE_SPACE, Fault, Number, is_number, read_decimal, read_instant, read_text
 
 csv.field_size_limit((1 << 31) - 1)  # a drop's size is limited before; a long cell is at fault, its file is not
@@ -115,30 +114,24 @@ def _cells(rows: Sequence[Sequence[str]], header: Sequence[str], name: str) -> l
 def _column(cells: list[str | None], name: str, kind: pa.DataType, judge: Judge, faults: Counter[str]) -> pa.Array:
     """Cells as a column of this type; those that cannot be read are NULL, and counted."""
     if pa.types.is_timestamp(kind):
-        many = read_instants(cells)
-        late = many.values.fill_null(0).to_numpy() > judge.latest_instant
-        return _settled(
-            cells, name, Column(many.values, many.odd | late), lambda cell: _instant(cell, judge), faults
-        ).view(kind)
+        return _settled(cells, name, lambda cell: _instant(cell, judge), pa.int64(), faults).view(kind)
     if pa.types.is_decimal(kind):
-        return _settled(cells, name, read_decimals(cells), read_decimal, faults).view(kind)
-    return _settled(cells, name, read_texts(cells), read_text, faults)
+        return _settled(cells, name, read_decimal, pa.int64(), faults).view(kind)
+    return _settled(cells, name, read_text, kind, faults)
 
 
 def _settled(
-    cells: Sequence[str | None], name: str, many: Column, one: Callable[[str | None], object], faults: Counter[str]
+    cells: Sequence[str | None],
+    name: str,
+    read: Callable[[str | None], object],
+    kind: pa.DataType,
+    faults: Counter[str],
 ) -> pa.Array:
-    """The values of the fast lane, and of the strict lane where that does not vouch for one."""
-    odd = np.flatnonzero(many.odd).tolist()
-    if not odd:
-        return many.values
-    values = many.values.to_pylist()
-    for place in odd:
-        value = one(cells[place])
-        values[place] = None if value is FAULT else value
-        if value is FAULT:
-            faults[name] += 1
-    return pa.array(values, many.values.type)
+    values = list(map(read, cells))
+    if faulty := values.count(FAULT):
+        faults[name] += faulty
+        values = [None if value is FAULT else value for value in values]
+    return pa.array(values, kind)
 
 
 def _instant(cell: str | None, judge: Judge) -> int | Fault | None:

@@ -12,19 +12,17 @@ objects (a pretty-printed array cut short): lines are believed only where the fi
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-import msgspec
 import numpy as np
-from msgspec import Raw
-from numpy.typing import NDArray
 
-from . import strict
+from . import native, strict
 from .errors import Unreadable
-from .model import MAX_DEPTH
+from .model import MAX_DEPTH, Ints
 
 BOM = b"\xef\xbb\xbf"
 _NAME_OF_A_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")  # what names a field; anything else may be somebody's data
@@ -34,17 +32,14 @@ _BLANK = b" \t\r"
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
 _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
 
-_array = msgspec.json.Decoder(list[Raw])
-_object = msgspec.json.Decoder(dict[str, Raw])
-
 
 @dataclass(frozen=True, slots=True)
 class Records:
     """The records of a text, in order: record i is blob[starts[i]:stops[i]]; between them there is only white space."""
 
     blob: bytes
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
+    starts: Ints
+    stops: Ints
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -52,21 +47,8 @@ class Records:
     def __getitem__(self, index: int) -> bytes:
         return self.blob[self.starts[index] : self.stops[index]]
 
-    def blocks(self, target_bytes: int) -> Iterator[tuple[slice, Records]]:
-        """The same records divided into blocks of about `target_bytes`, each with the place of its records among all."""
-        first = 0
-        while first < len(self):
-            start = self.starts[first]
-            last = max(first + 1, int(np.searchsorted(self.stops, start + target_bytes, "right")))
-            stop = self.stops[last - 1]
-            yield (
-                slice(first, last),
-                Records(self.blob[start:stop], self.starts[first:last] - start, self.stops[first:last] - start),
-            )
-            first = last
-
     @classmethod
-    def of(cls, texts: Sequence[bytes | Raw]) -> Records:
+    def of(cls, texts: Sequence[bytes]) -> Records:
         """Records out of separate texts."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         starts = np.cumsum(lengths + 1) - lengths - 1
@@ -173,21 +155,13 @@ def _seam(data: bytes, near: int, last: int, opening_key: bytes) -> tuple[int, i
 
 
 def _lines(text: bytes) -> Records:
-    buffer = np.frombuffer(text + b"\n", np.uint8)
-    stops = np.flatnonzero(buffer == ord("\n"))
-    starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
-    blank = (buffer == ord(" ")) | (buffer == ord("\t")) | (buffer == ord("\r"))
-    stops = stops - ((stops > starts) & blank[stops - 1])  # all at once for the carriage returns of a whole file
-    for line in np.flatnonzero(blank[starts] | ((stops > starts) & blank[stops - 1])).tolist():
-        found = text[starts[line] : stops[line]]
-        starts[line] += len(found) - len(found.lstrip(_BLANK))
-        stops[line] = starts[line] + len(found.strip(_BLANK))
-    filled = stops > starts
-    return Records(text, starts[filled], stops[filled])
+    if native.AVAILABLE:
+        return Records(text, *native.lines(text))
+    return Records.of([line for line in (line.strip(_BLANK) for line in text.split(b"\n")) if line])
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether bytes are UTF-8. (The fast JSON reader does not look inside strings that it skips.)"""
+    """Whether bytes are UTF-8."""
     if data.isascii():
         return True
     try:
@@ -198,14 +172,10 @@ def is_utf8(data: bytes) -> bool:
 
 
 def _elements(data: bytes) -> Records:
-    if not is_utf8(data):
+    spans = native.parts(data, inside=True) if native.AVAILABLE and is_utf8(data) else None
+    if spans is None:
         raise WrongCut
-    try:
-        records = Records.of(_array.decode(b"[" + data + b"]"))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WrongCut from error
-    if not len(records):
-        raise WrongCut
+    records = Records(data, *spans)
     try:
         _refuse_deep(records)
     except Unreadable as error:  # a drop is read or not read as a whole, never a piece of it
@@ -228,16 +198,14 @@ def _document(text: bytes, records_path: str) -> Records:
 
 
 def _array_records(text: bytes) -> Records:
-    try:
-        records = Records.of(_array.decode(text))
-    except (msgspec.DecodeError, RecursionError):
-        records = Records.of([element.encode() for element in _strict_elements(text)])
+    spans = native.parts(text) if native.AVAILABLE else None
+    records = Records(text, *spans) if spans else Records.of([one.encode() for one in _strict_elements(text)])
     _refuse_deep(records)
     return records
 
 
 def _strict_elements(text: bytes) -> list[str]:
-    """The fast splitter refuses some documents that are JSON (lone surrogates), so its refusal is asked about."""
+    """The fast splitter refuses some documents that are JSON (deep ones), so its refusal is asked about."""
     document = _decoded(text)
     strict.whole(document)
     return strict.elements(document)
@@ -274,11 +242,12 @@ def _at_path(members: dict[str, bytes], records_path: str) -> Records:
 
 def _members(text: bytes) -> dict[str, bytes]:
     """The members of an object as texts; of a key given twice the last counts."""
-    try:
-        return {key: bytes(raw) for key, raw in _object.decode(text).items()}
-    except (msgspec.DecodeError, RecursionError):
+    spans = native.parts(text) if native.AVAILABLE else None
+    if spans is None:
         document = strict.whole(_decoded(text))
         return {key: raw.encode() for key, raw in strict.members(document).items()}
+    found = [text[start:stop] for start, stop in zip(*map(Ints.tolist, spans), strict=True)]
+    return {json.loads(key): raw for key, raw in zip(found[::2], found[1::2], strict=True)}
 
 
 def _refuse_deep(records: Records) -> None:

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .columns import Ints, dates_of
-from .model import FACT, ITEMS
+from .model import FACT, ITEMS, Ints, dates_of
 
 _EXACT_IN_DOUBLE = 2**53
 

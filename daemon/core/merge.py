@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns import Bools, Ints
 from .errors import Corruption
-from .model import FACT, SCALE
+from .model import FACT, SCALE, Bools, Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 SCALE = 10_000  # amounts, quantities and prices are exact multiples of 1/SCALE
 DECIMAL_LIMIT = 10**18  # DECIMAL(18,4): the first unscaled magnitude that does not fit
@@ -216,6 +220,11 @@ ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku
 INDEX_ENTRY = np.dtype(
     [("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<u4"), ("position", "<u4")]
 )
+
+
+def dates_of(instants: Ints) -> NDArray[np.int32]:
+    """The UTC calendar date of each instant, in days since 1970."""
+    return (instants // MICROSECONDS_PER_DAY).astype(np.int32)
 
 
 def concat_orders(tables: Iterable[pa.Table]) -> pa.Table:

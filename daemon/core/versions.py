@@ -10,13 +10,14 @@ and all. Everything here works on arrays with one element per record or per winn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns import Bools, Ints, dates_of
-from .model import INDEX_ENTRY
+from .model import INDEX_ENTRY, Bools, Ints, dates_of
+from .scalars import order_key
 
 
 def entries_of(orders: pa.Table) -> np.ndarray:
@@ -30,6 +31,17 @@ def entries_of(orders: pa.Table) -> np.ndarray:
     entries["drop"] = orders["drop"].to_numpy()
     entries["position"] = orders["position"].to_numpy()
     return entries
+
+
+def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
+    """The 128-bit keys of order ids (large_string, none of them NULL)."""
+    keys: list[bytes] = []
+    for chunk in filter(len, order_ids.chunks):
+        _, offsets_buffer, data = chunk.buffers()
+        text = data.to_pybytes() if data is not None else b""
+        offsets = np.frombuffer(offsets_buffer, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+        keys += [order_key(text[a:b]) for a, b in pairwise(offsets)]
+    return keys
 
 
 def latest(entries: np.ndarray) -> Ints:

@@ -1,0 +1,184 @@
+"""The fast lane's C (`scan.c`), as functions over bytes and arrays. The one place in core that loads a library.
+
+It is compiled when the package is installed. Where that was not done, `AVAILABLE` is False, nothing here may be called, and
+the strict lane reads everything: the same outcome, a hundred times slower. No call keeps Python's lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_uint8, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .model import Bools, Ints
+
+LIBRARY = Path(__file__).with_name("_scan.so")
+
+_RECORD_COLUMNS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+_ITEM_COLUMNS = ("sku", "qty", "price")
+_TEXTS = ("order_id", "user_id", "currency", "metadata", "sku")
+_NAMES = _RECORD_COLUMNS + _ITEM_COLUMNS  # in the order of scan.c
+
+
+class _Column(Structure):
+    _fields_ = [
+        ("values", POINTER(c_int64)), ("valid", POINTER(c_uint8)), ("bytes", POINTER(c_uint8)),
+        ("count", c_int64), ("room", c_int64), ("used", c_int64), ("bytes_room", c_int64),
+    ]  # fmt: skip
+
+
+class _Scan(Structure):
+    _fields_ = [
+        ("columns", _Column * len(_NAMES)), ("odd", POINTER(c_uint8)), ("keys", POINTER(c_uint8)),
+        ("high", c_bool), ("failed", c_bool),
+    ]  # fmt: skip
+
+
+class _Spans(Structure):
+    _fields_ = [("starts", POINTER(c_int64)), ("stops", POINTER(c_int64)), ("count", c_int64), ("room", c_int64)]
+
+
+def _load() -> Any:
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return None
+    library.strandline_scan.argtypes = [c_char_p, c_void_p, c_void_p, c_int64, POINTER(_Scan)]
+    library.strandline_release.argtypes = [POINTER(_Scan)]
+    library.strandline_lines.argtypes = [c_char_p, c_int64, POINTER(_Spans)]
+    library.strandline_parts.argtypes = [c_char_p, c_int64, c_int, POINTER(_Spans)]
+    library.strandline_release_spans.argtypes = [POINTER(_Spans)]
+    library.strandline_text_offsets.argtypes = [c_void_p, c_void_p, c_int64, c_void_p]
+    library.strandline_copy_texts.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
+    return library
+
+
+_library = _load()
+AVAILABLE = _library is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A column of int64 values, of which some are NULL."""
+
+    values: Ints
+    valid: Bools
+
+    def take(self, order: Ints) -> pa.Array:
+        """These values in this order (int64)."""
+        return pa.Array.from_buffers(
+            pa.int64(), len(order), [_validity(self.valid, order), pa.py_buffer(self.values[order])]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A column of texts: text i is data[offsets[i]:offsets[i + 1]]. Some are NULL, and empty."""
+
+    offsets: Ints
+    data: NDArray[np.uint8]
+    valid: Bools
+
+    def take(self, order: Ints) -> pa.Array:
+        """These texts in this order (large_string)."""
+        offsets = np.empty(len(order) + 1, np.int64)
+        _library.strandline_text_offsets(self.offsets.ctypes.data, order.ctypes.data, len(order), offsets.ctypes.data)
+        data = np.empty(int(offsets[-1]), np.uint8)
+        _library.strandline_copy_texts(
+            self.offsets.ctypes.data, self.data.ctypes.data, order.ctypes.data, len(order), data.ctypes.data
+        )
+        buffers = [_validity(self.valid, order), pa.py_buffer(offsets), pa.py_buffer(data)]
+        return pa.Array.from_buffers(pa.large_string(), len(order), buffers)
+
+
+def _validity(valid: Bools, order: Ints) -> pa.Buffer | None:
+    chosen = valid[order]
+    return None if chosen.all() else pa.py_buffer(np.packbits(chosen, bitorder="little"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What the fast lane read, by record: NULLs, and no items, where it is odd. The items of record i are
+    items[i]:items[i + 1] of the columns of items."""
+
+    odd: Bools
+    keys: NDArray[np.uint8]  # 16 a record
+    numbers: dict[str, Numbers]
+    texts: dict[str, Texts]
+    items: Ints
+
+
+@contextmanager
+def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
+    """Record i is blob[starts[i]:stops[i]]. The arrays are only good within the context."""
+    scan = _Scan()
+    starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
+    try:
+        if _library.strandline_scan(blob, starts.ctypes.data, stops.ctypes.data, len(starts), byref(scan)):
+            raise MemoryError
+        columns = dict(zip(_NAMES, scan.columns, strict=True))
+        ends = _array(columns["items"].values, len(starts), np.int64)
+        yield Scanned(
+            _array(scan.odd, len(starts), np.bool_),
+            _array(scan.keys, 16 * len(starts), np.uint8).reshape(-1, 16),
+            {name: _numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")},
+            {name: _texts(columns[name]) for name in _TEXTS},
+            np.concatenate([np.zeros(1, np.int64), ends]),
+        )
+    finally:
+        _library.strandline_release(byref(scan))
+
+
+def lines(text: bytes) -> tuple[Ints, Ints]:
+    """Where the lines of a text begin and end that are not blank, without the blanks around them."""
+    with _spans() as spans:
+        if _library.strandline_lines(text, len(text), byref(spans)):
+            raise MemoryError
+        return _copies(spans)
+
+
+def parts(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints] | None:
+    """Where the values of an array begin and end, or the keys and values of an object in turn; `text` is one of these as a
+    whole, or (`inside`) what stands between the brackets of an array. None where it is none, or nested very deep."""
+    with _spans() as spans:
+        odd = _library.strandline_parts(text, len(text), inside, byref(spans))
+        if odd < 0:
+            raise MemoryError
+        return None if odd else _copies(spans)
+
+
+@contextmanager
+def _spans() -> Iterator[_Spans]:
+    spans = _Spans()
+    try:
+        yield spans
+    finally:
+        _library.strandline_release_spans(byref(spans))
+
+
+def _copies(spans: _Spans) -> tuple[Ints, Ints]:
+    return _array(spans.starts, spans.count, np.int64).copy(), _array(spans.stops, spans.count, np.int64).copy()
+
+
+def _numbers(column: _Column) -> Numbers:
+    return Numbers(_array(column.values, column.count, np.int64), _array(column.valid, column.count, np.bool_))
+
+
+def _texts(column: _Column) -> Texts:
+    offsets = _array(column.values, column.count + 1, np.int64)
+    return Texts(offsets, _array(column.bytes, column.used, np.uint8), _array(column.valid, column.count, np.bool_))
+
+
+def _array(pointer: Any, length: int, kind: Any) -> np.ndarray:
+    if not length:
+        return np.zeros(0, kind)
+    size = length * np.dtype(kind).itemsize
+    return np.frombuffer((c_uint8 * size).from_address(ctypes.addressof(pointer.contents)), kind)

@@ -1,0 +1,68 @@
+"""Compiles the fast lane of the parse (daemon/core/scan.c) when the package is installed, in place and into the wheel.
+
+The compiler is $CC, else the machine's own, else the one that the package `ziglang` brings. The library is plain C, loaded
+with ctypes: one build serves every Python version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import platform_tags
+
+SOURCE, LIBRARY = "daemon/core/scan.c", "daemon/core/_scan.so"
+OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fno-sanitize=undefined")
+
+
+def own_compiler() -> list[str] | None:
+    """The compiler that this machine has."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    return [found] if found else None
+
+
+def compile_library(root: Path) -> None:
+    """Makes the library, whole or not at all: a running process keeps the one that it has loaded."""
+    source, library = root / SOURCE, root / LIBRARY
+    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # by default it builds for this very processor
+    source_hash = hashlib.sha256(source.read_bytes()).hexdigest()
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [*(own_compiler() or zig), *OPTIONS, f'-DSOURCE_HASH="{source_hash}"', "-o", str(made), str(source)]
+        environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": f"{folder}/zig", "ZIG_LOCAL_CACHE_DIR": f"{folder}/zig"}
+        ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        if ended.returncode:
+            raise SystemExit(
+                f"could not compile {SOURCE} with `{shlex.join(command)}`: {ended.stderr.strip()}\n"
+                "Name a C compiler in the environment variable CC, or install one (or `pip install ziglang`)."
+            )
+        os.replace(made, library)
+
+
+class CustomBuildHook(BuildHookInterface):
+    """What hatchling calls."""
+
+    def dependencies(self) -> list[str]:
+        """What an isolated build needs beyond hatchling."""
+        return [] if own_compiler() else ["ziglang>=0.13"]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Before a wheel is put together, an editable one too."""
+        compile_library(Path(self.root))
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{next(iter(platform_tags()))}"
+        build_data["artifacts"].append(LIBRARY)
+
+
+if __name__ == "__main__":
+    compile_library(Path(__file__).parent)
