@@ -50,7 +50,7 @@ class OrderIndex:
         """The entries of the wanted keys (`hi`, `lo` of an INDEX_ENTRY array, each key once), and which were found."""
         found = np.zeros(len(wanted), np.bool_)
         entries = np.zeros(len(wanted), INDEX_ENTRY)
-        order = np.argsort(wanted["hi"], kind="stable")
+        order = np.argsort(wanted["hi"])
         for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
             missing = order[~found[order]]
             if not len(missing):
@@ -156,7 +156,7 @@ def _signed(hi: np.ndarray) -> np.ndarray:
 
 
 def _sorted(entries: np.ndarray) -> np.ndarray:
-    ordered = entries[np.argsort(entries["hi"], kind="stable")]
+    ordered = entries[np.argsort(entries["hi"])]
     hi = ordered["hi"]
     if (hi[1:] == hi[:-1]).any():
         ordered = ordered[np.lexsort([ordered["lo"], hi])]

@@ -7,17 +7,17 @@ import hashlib
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core import native
-from daemon.core.documents import Form, WrongCut, split
-from daemon.core.model import Judge
+from daemon.core.documents import split
 from daemon.core.parse import Piece, parse
 from daemon.core.scalars import order_key
-from tests.strategies import RECEIVED_AT_US, clean_drops, drops
-from tests.test_parse import JUDGE, SLOW, rows
+from tests.strategies import drops
+from tests.test_parse import JUDGE, SLOW
 
 RECORD = {
     "order_id": "o_1", "user_id": "u_1", "amount": 118.4, "currency": "USD", "created_at": "2026-03-02T18:04:11Z",
@@ -82,23 +82,16 @@ def test_keys_are_those_of_the_index(order_id: str) -> None:
         assert read.odd[0] or read.keys[0].tobytes() == order_key(stripped)
 
 
-@SLOW
-@given(st.one_of(clean_drops(), drops()), st.sampled_from([Form.WHOLE, Form.LINES, Form.ELEMENTS]))
-def test_without_the_library_the_outcome_is_the_same(data: bytes, form: Form) -> None:
-    """Where no compiler was there, everything is read by the strict lane: slower, and not otherwise."""
+texts = st.lists(st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1)
 
-    def outcome() -> object:
-        try:
-            parsed = parse([Piece(1, data, Judge(RECEIVED_AT_US, 86_400_000_000), form)])
-        except WrongCut:
-            return None
-        return rows(parsed), parsed.discards, parsed.tallies, parsed.unreadable
 
-    with_library = outcome()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "AVAILABLE", False)
-        without = outcome()
-    assert without == with_library or (form is Form.ELEMENTS and without is None)  # then the drop is read as a whole
+@given(texts, st.data())
+def test_texts_are_taken_as_arrow_takes_them(values: list[str | None], data: st.DataObject) -> None:
+    """In any order, some twice, NULLs and slices included."""
+    array = pa.array(values, pa.large_string())
+    array = array.slice(data.draw(st.integers(0, len(array) - 1)))
+    order = np.array(data.draw(st.lists(st.integers(0, len(array) - 1))), np.int64)
+    assert native.take_texts(array, order).equals(array.take(pa.array(order)))
 
 
 @SLOW

@@ -155,9 +155,7 @@ def _seam(data: bytes, near: int, last: int, opening_key: bytes) -> tuple[int, i
 
 
 def _lines(text: bytes) -> Records:
-    if native.AVAILABLE:
-        return Records(text, *native.lines(text))
-    return Records.of([line for line in (line.strip(_BLANK) for line in text.split(b"\n")) if line])
+    return Records(text, *native.lines(text))
 
 
 def is_utf8(data: bytes) -> bool:
@@ -172,7 +170,7 @@ def is_utf8(data: bytes) -> bool:
 
 
 def _elements(data: bytes) -> Records:
-    spans = native.parts(data, inside=True) if native.AVAILABLE and is_utf8(data) else None
+    spans = native.parts(data, inside=True) if is_utf8(data) else None
     if spans is None:
         raise WrongCut
     records = Records(data, *spans)
@@ -198,7 +196,7 @@ def _document(text: bytes, records_path: str) -> Records:
 
 
 def _array_records(text: bytes) -> Records:
-    spans = native.parts(text) if native.AVAILABLE else None
+    spans = native.parts(text)
     records = Records(text, *spans) if spans else Records.of([one.encode() for one in _strict_elements(text)])
     _refuse_deep(records)
     return records
@@ -242,7 +240,7 @@ def _at_path(members: dict[str, bytes], records_path: str) -> Records:
 
 def _members(text: bytes) -> dict[str, bytes]:
     """The members of an object as texts; of a key given twice the last counts."""
-    spans = native.parts(text) if native.AVAILABLE else None
+    spans = native.parts(text)
     if spans is None:
         document = strict.whole(_decoded(text))
         return {key: raw.encode() for key, raw in strict.members(document).items()}

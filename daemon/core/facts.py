@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from . import native
 from .model import FACT, ITEMS, Ints, dates_of
-
-_EXACT_IN_DOUBLE = 2**53
+from .native import take_texts
 
 
 def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
@@ -52,12 +52,12 @@ def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
     items = _items_by_line(lists, np.repeat(first_item, lines) + line_number - 1, line_number == 0)
     created_at = orders["created_at"].to_numpy()[of_order]
 
-    def by_line(name: str) -> pa.ChunkedArray:
-        return orders[name].take(pa.array(of_order))
+    def text(name: str) -> pa.Array:
+        return take_texts(orders[name].combine_chunks(), of_order)
 
     columns = {
-        "order_id": by_line("order_id"),
-        "user_id": by_line("user_id"),
+        "order_id": text("order_id"),
+        "user_id": text("user_id"),
         "sku": items["sku"],
         "amount": _amounts(orders["amount"].take(pa.array(rows)), items, stops).view(FACT.field("amount").type),
         "qty": items["qty"].view(FACT.field("qty").type),
@@ -65,9 +65,12 @@ def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
         "created_at": pa.array(created_at).view(FACT.field("created_at").type),
         "date": pa.array(dates_of(created_at)).view(pa.date32()),
         "line_number": pa.array(line_number.astype(np.int32)),
-        "currency": by_line("currency"),
-        "updated_at": by_line("updated_at").combine_chunks().view(FACT.field("updated_at").type),
-        "metadata": by_line("metadata"),
+        "currency": text("currency"),
+        "updated_at": orders["updated_at"]
+        .combine_chunks()
+        .take(pa.array(of_order))
+        .view(FACT.field("updated_at").type),
+        "metadata": text("metadata"),
     }
     return pa.table([columns[name] for name in FACT.names], schema=FACT)
 
@@ -92,7 +95,10 @@ def _items_by_line(lists: pa.LargeListArray, item: Ints, without: NDArray[np.boo
     """The item of each line as three flat columns; NULLs where the order has none."""
     indexes = pa.array(np.where(without, 0, item), mask=without) if without.any() else pa.array(item)
     values = lists.values
-    return {name: values.field(name).take(indexes) for name in ("sku", "qty", "price")}
+    numbers = {name: values.field(name).take(indexes) for name in ("qty", "price")}
+    if without.any():
+        return numbers | {"sku": values.field("sku").take(indexes)}
+    return numbers | {"sku": take_texts(values.field("sku"), item)}
 
 
 def _amounts(amount: pa.ChunkedArray, items: dict[str, pa.Array], stops: Ints) -> pa.Array:
@@ -109,43 +115,13 @@ def _amounts(amount: pa.ChunkedArray, items: dict[str, pa.Array], stops: Ints) -
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> Ints:
-    """Spreads `amount[i]` over the lines up to `stops[i]` by weight `qty × price` (both not negative; int64, 1/10,000).
-
-    The quotient A·W_k/W is estimated in floating point and put right with its remainder, which is exact although the
-    products overflow: modulo 2^64 they differ from the true ones by a multiple of 2^64, and the remainder is small.
-    That holds while W < 2^53; the orders beyond are done in Python's integers.
-    """
-    lines = np.diff(stops, prepend=0)
-    starts = stops - lines
-    rough = np.add.reduceat(qty.astype(np.float64) * price, starts) if len(starts) else np.zeros(0)
-    huge = rough >= _EXACT_IN_DOUBLE / 2
-    weight = qty * price
-    if huge.any():
-        weight[np.repeat(huge, lines)] = 0
-    running = np.cumsum(weight)
-    cumulative = running - np.repeat((running - weight)[starts], lines)
-    total = cumulative[stops - 1]
-    even = np.repeat(total == 0, lines)
-    if even.any():  # all weights 0: equal weights
-        cumulative = np.where(even, np.arange(len(qty)) - np.repeat(starts, lines) + 1, cumulative)
-        total = np.where(total == 0, lines, total)
-    upto = _rounded_quotient(np.repeat(np.abs(amount), lines), cumulative, np.repeat(total, lines))
-    share = np.diff(upto, prepend=0)
-    share[starts] = upto[starts]
-    share *= np.repeat(np.where(amount < 0, -1, 1), lines)
-    for order in np.flatnonzero(huge).tolist():
+    """Spreads `amount[i]` over the lines up to `stops[i]` by weight `qty × price` (both not negative; int64, 1/10,000)."""
+    shares, huge = native.allocate(amount, qty, price, stops)
+    starts = stops - np.diff(stops, prepend=0)
+    for order in huge.tolist():
         span = slice(int(starts[order]), int(stops[order]))
-        share[span] = _allocate_exactly(int(amount[order]), qty[span].tolist(), price[span].tolist())
-    return share
-
-
-def _rounded_quotient(a: Ints, part: Ints, total: Ints) -> Ints:
-    """R(a·part/total) for 0 <= a < 2^60 and 0 <= part <= total < 2^53, halves up; exact."""
-    quotient = np.rint(a.astype(np.float64) * (part / total)).astype(np.int64)
-    remainder = a * part - quotient * total  # wraps around twice, and comes out exact
-    step = np.floor_divide(remainder, total)
-    quotient, remainder = quotient + step, remainder - step * total
-    return quotient + (2 * remainder >= total)
+        shares[span] = _allocate_exactly(int(amount[order]), qty[span].tolist(), price[span].tolist())
+    return shares
 
 
 def _allocate_exactly(amount: int, qty: list[int], price: list[int]) -> list[int]:

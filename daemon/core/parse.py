@@ -57,7 +57,7 @@ def _read(
     position = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
 
-    read = _fast(records, pieces, piece_of, position) if native.AVAILABLE and not strict_only else _nothing(records)
+    read = _fast(records, pieces, piece_of, position) if not strict_only else _nothing(records)
     for index, count in _tallied(piece_of[read.before_since]):
         tallies[pieces[index].drop].before_since += count
     odd = np.flatnonzero(~read.vouched).tolist()

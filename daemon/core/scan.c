@@ -628,23 +628,55 @@ static void blake2b_16(Text text, int64_t length, uint8_t *digest) {
         memcpy(work + 8, start, sizeof start);
         work[12] ^= (uint64_t)done;
         if (done == length) work[14] = ~work[14];
+#define MIX(a, b, c, d, i)                                \
+    work[a] += work[b] + message[order[2 * (i)]];         \
+    work[d] = rotated(work[d] ^ work[a], 32);             \
+    work[c] += work[d];                                   \
+    work[b] = rotated(work[b] ^ work[c], 24);             \
+    work[a] += work[b] + message[order[2 * (i) + 1]];     \
+    work[d] = rotated(work[d] ^ work[a], 16);             \
+    work[c] += work[d];                                   \
+    work[b] = rotated(work[b] ^ work[c], 63);
         for (int round = 0; round < 12; round++) {
             const uint8_t *order = sigma[round % 10];
-            for (int i = 0; i < 8; i++) {
-                int a = i & 3, b = 4 + ((i + (i >> 2)) & 3), c = 8 + ((i + 2 * (i >> 2)) & 3), d = 12 + ((i + 3 * (i >> 2)) & 3);
-                work[a] += work[b] + message[order[2 * i]];
-                work[d] = rotated(work[d] ^ work[a], 32);
-                work[c] += work[d];
-                work[b] = rotated(work[b] ^ work[c], 24);
-                work[a] += work[b] + message[order[2 * i + 1]];
-                work[d] = rotated(work[d] ^ work[a], 16);
-                work[c] += work[d];
-                work[b] = rotated(work[b] ^ work[c], 63);
-            }
+            MIX(0, 4, 8, 12, 0) MIX(1, 5, 9, 13, 1) MIX(2, 6, 10, 14, 2) MIX(3, 7, 11, 15, 3)
+            MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
         }
         for (int i = 0; i < 8; i++) state[i] ^= work[i] ^ work[i + 8];
     } while (done < length);
     memcpy(digest, state, 16);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- allocation */
+
+typedef unsigned __int128 Wide;
+
+/* Spreads amount[i] over the lines up to stops[i] by weight qty × price (none negative but the amount): facts.allocate. An
+ * order whose weights sum up to 2^63 or more is left, and named in `huge`. The number of those. */
+int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int64_t *price, const int64_t *stops, int64_t count,
+                            int64_t *shares, int64_t *huge) {
+    int64_t start = 0, left = 0;
+    for (int64_t order = 0; order < count; start = stops[order++]) {
+        Wide total = 0;
+        for (int64_t line = start; line < stops[order] && total < (Wide)1 << 63; line++) total += (Wide)qty[line] * (Wide)price[line];
+        if (total >= (Wide)1 << 63) {
+            huge[left++] = order;
+            continue;
+        }
+        uint64_t weight = (uint64_t)total, running = 0;
+        uint64_t size = amount[order] < 0 ? -(uint64_t)amount[order] : (uint64_t)amount[order];
+        int64_t sign = amount[order] < 0 ? -1 : 1, given = 0;
+        bool even = weight == 0; /* all weights 0: equal weights */
+        if (even) weight = (uint64_t)(stops[order] - start);
+        for (int64_t line = start; line < stops[order]; line++) {
+            running += even ? 1 : (uint64_t)qty[line] * (uint64_t)price[line];
+            /* size < 2^60 and running <= weight < 2^63: the product has room, and the quotient is at most `size`. */
+            int64_t upto = running == weight ? (int64_t)size : (int64_t)((2 * (Wide)size * running + weight) / (2 * (Wide)weight));
+            shares[line] = sign * (upto - given);
+            given = upto;
+        }
+    }
+    return left;
 }
 
 /* ------------------------------------------------------------------------------------------------------ what is called */

@@ -46,7 +46,7 @@ def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
 
 def latest(entries: np.ndarray) -> Ints:
     """The indexes of the winning records, one per order, ascending."""
-    by_hi = np.argsort(entries["hi"], kind="stable")
+    by_hi = np.argsort(entries["hi"])
     hi = entries["hi"][by_hi]
     same = np.flatnonzero(hi[1:] == hi[:-1])
     if len(same) == 0:
