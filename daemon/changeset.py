@@ -34,13 +34,11 @@ class Decided:
 
     orders: pa.Table  # ORDERS: all accepted records
     rows: Ints  # where each winner is in `orders`
-    entries: np.ndarray  # INDEX_ENTRY of the winners
+    new_date: np.ndarray  # int32; where it lives from now on
+    drop: np.ndarray  # which drop brought it
     known: Bools  # published before
     old_date: np.ndarray  # where a known order lives now
-
-    @cached_property
-    def new_date(self) -> np.ndarray:
-        return self.entries["date"]
+    entries: np.ndarray  # INDEX_ENTRY of the winners, in no particular order
 
     @cached_property
     def moved(self) -> Bools:
@@ -62,7 +60,7 @@ class Decided:
         lives there."""
         here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
         gone = self.leavers[slice(*np.searchsorted(self.losing_date, [day, day + 1]))]
-        return np.union1d(self.entries["drop"][here][~unchanged], self.entries["drop"][gone]).tolist()
+        return np.union1d(self.drop[here][~unchanged], self.drop[gone]).tolist()
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten], hw
         for drop, tally in parsed.tallies.items()
     }
     unchanged = np.concatenate([np.zeros(0, np.bool_), *(one.merged.unchanged for one in rewritten if one.merged)])
-    accepted, winners = decided.orders["drop"].to_numpy(), decided.entries["drop"]
+    accepted, winners = decided.orders["drop"].to_numpy(), decided.drop
     late = accepted[decided.orders["created_at"].to_numpy() < (hwm or 0)]
     for name, found in (
         ("new", winners[~decided.known]),

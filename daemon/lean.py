@@ -3,6 +3,8 @@
 Memory: the arrays of a parse are large and short-lived. By default glibc gives each back to the kernel when it is freed,
 and the next one is paid for page by page again; a third of the time of a parse went there.
 
+Threads: numpy brings OpenBLAS, whose threads wait busily for matrices that never come.
+
 pandas: pyarrow imports pandas, where it is installed, at its first conversion, only to ask whether an object is a DataFrame.
 That costs a third of a second in each process. Here it is told that there is none to ask about.
 """
@@ -10,6 +12,7 @@ That costs a third of a second in each process. Here it is told that there is no
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from importlib.abc import MetaPathFinder
 
@@ -19,6 +22,7 @@ _KEPT_BYTES = 64 << 20  # blocks up to this size are reused within the process; 
 
 def prepare() -> None:
     """Sets up this process for work on large arrays."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported; nothing has, that far
     keep_freed_memory()
     without_pandas()
 

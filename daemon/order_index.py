@@ -50,8 +50,9 @@ class OrderIndex:
         """The entries of the wanted keys (`hi`, `lo` of an INDEX_ENTRY array, each key once), and which were found."""
         found = np.zeros(len(wanted), np.bool_)
         entries = np.zeros(len(wanted), INDEX_ENTRY)
-        order = np.argsort(wanted["hi"])
-        for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
+        runs = self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
+        order = np.argsort(wanted["hi"]) if runs else np.zeros(0, np.int64)
+        for run, size in runs:
             missing = order[~found[order]]
             if not len(missing):
                 break

@@ -35,7 +35,7 @@ from .core.merge import sorted_places
 from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
-from .core.versions import decide, entries_of, latest
+from .core.versions import decide, entries_of, latest, only
 from .inbox import Arrival
 from .ledger import Ledger
 from .phases import Phases
@@ -283,13 +283,13 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 def affected(ledger: Ledger, parsed: Parsed) -> Decided:
     """Which records win, and where their orders live now."""
     entries = entries_of(parsed.orders)
-    winning = latest(entries)
-    published, found = ledger.index.find(entries[winning])
-    decision = decide(entries[winning], published, found)
-    live = np.flatnonzero(~decision.superseded)
-    place = live[sorted_places(parsed.orders, winning[live])]
-    rows = winning[place]
-    return Decided(parsed.orders, rows, entries[rows], decision.known[place], decision.old_date[place])
+    rows, entries = only(latest(entries), entries)
+    decision = decide(entries, *ledger.index.find(entries))
+    live, entries = only(np.flatnonzero(~decision.superseded), entries)
+    rows = rows[live]
+    place = sorted_places(parsed.orders, rows)
+    known, old_date = decision.known[live][place], decision.old_date[live][place]
+    return Decided(parsed.orders, rows[place], entries["date"][place], entries["drop"][place], known, old_date, entries)
 
 
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage

@@ -134,7 +134,7 @@ def encode(table: pa.Table) -> pa.Buffer:
     """A table as Parquet, always the same bytes. Dictionaries only where values repeat; decimals as integers."""
     sink = pa.BufferOutputStream()
     repeating = [name for name in _REPEATING if name in table.column_names]
-    statistics = [name for name in ("created_at", "date", "order_id") if name in table.column_names]
+    statistics = [name for name in ("created_at", "date") if name in table.column_names]
     with pq.ParquetWriter(
         sink,
         table.schema,

@@ -46,11 +46,12 @@ def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
 
 def latest(entries: np.ndarray) -> Ints:
     """The indexes of the winning records, one per order, ascending."""
+    ordered = np.sort(entries["hi"])
+    if not (ordered[1:] == ordered[:-1]).any():  # each order once: usual, and much quicker to see than to sort by
+        return np.arange(len(entries))
     by_hi = np.argsort(entries["hi"])
     hi = entries["hi"][by_hi]
     same = np.flatnonzero(hi[1:] == hi[:-1])
-    if len(same) == 0:
-        return np.arange(len(entries))
     shared = np.zeros(len(entries), np.bool_)
     shared[by_hi[same]] = shared[by_hi[same + 1]] = True
     rivals = np.flatnonzero(shared)
@@ -61,6 +62,11 @@ def latest(entries: np.ndarray) -> Ints:
     last[:-1] = (ordered["hi"][1:] != ordered["hi"][:-1]) | (ordered["lo"][1:] != ordered["lo"][:-1])
     shared[rivals[ranked[last]]] = False
     return np.flatnonzero(~shared)
+
+
+def only(chosen: Ints, entries: np.ndarray) -> tuple[Ints, np.ndarray]:
+    """Some entries (indexes, ascending); the same array where that is all of them, since it may be large."""
+    return chosen, entries if len(chosen) == len(entries) else entries[chosen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class Decision:
 
 def decide(winners: np.ndarray, published: np.ndarray, found: Bools) -> Decision:
     """`published[i]` is what the index knows of winner i where `found[i]`."""
+    if not found.any():
+        return Decision(found, found, published["date"])
     superseded = found & ~_later(winners, published)
     return Decision(superseded, found & ~superseded, published["date"])
 
