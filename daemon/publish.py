@@ -30,10 +30,10 @@ def publish(output: Path, effects: Sequence[Effect], *, recovering: bool = False
 
 
 def _place(output: Path, effects: Sequence[Effect], recovering: bool) -> None:
-    folders = {(output / effect.target).parent for effect in effects}
-    new = {folder for folder in folders if not folder.is_dir()}
+    folders = {(output / effect.target).parent: (output / (effect.source or "")).parent for effect in effects}
+    new = [folder for folder in folders if not folder.is_dir()]
     for folder in new:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder, folders[folder] / folder.name)
     files.sync_many({parent for folder in new for parent in (folder.parent, folder.parent.parent)})
     for effect in effects:
         source, target = output / (effect.source or ""), output / effect.target
@@ -41,6 +41,14 @@ def _place(output: Path, effects: Sequence[Effect], recovering: bool) -> None:
             continue
         files.move(source, target)
     files.sync_many(folders)
+
+
+def _make(folder: Path, prepared: Path) -> None:
+    """A folder for a new date; if it was prepared, that only has to move."""
+    try:
+        files.move(prepared, folder)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _is_done(source: Path, target: Path, effect: Effect) -> bool:

@@ -1,8 +1,10 @@
 """The curated layer: the files of a partition read, staged and published. It knows paths and Parquet, not what rows mean.
 
-    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet      .staging/<batch>/date=YYYY-MM-DD/… before that
+    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet      .staging/<batch>/YYYY-MM-DD.fact_order.parquet … before that
 
-A staged file is whole and durable before anything refers to it. The same table always becomes the same bytes.
+A staged file is whole and durable before anything refers to it. The same table always becomes the same bytes. Staged files
+lie in one folder, since file systems make thousands of files in one much faster than in as many; and the folder of a new
+date is made beside them, while there is other work, to be moved when it is published.
 """
 
 from __future__ import annotations
@@ -72,13 +74,16 @@ class Store:
     def stage(self, batch: int, day: int, fact: pa.Table, *, sync: bool) -> StagedPartition:
         """Writes both files of a partition. Where there are few, each is synced as it comes (`sync`), so that the disk
         works beside the processor; `sync_staged` makes all of them durable."""
-        folder = self.staging / str(batch) / folder_name(day)
+        folder = self.staging / str(batch)
         folder.mkdir(parents=True, exist_ok=True)
+        if not (self.curated / folder_name(day)).is_dir():
+            (folder / folder_name(day)).mkdir(exist_ok=True)
         fact_bytes, items_bytes = encode(fact), encode(items_of(fact))
         for name, content in ((FACT_FILE, fact_bytes), (ITEMS_FILE, items_bytes)):
-            (folder / name).write_bytes(content)
+            path = folder / _staged_name(day, name)
+            path.write_bytes(content)
             if sync:
-                files.sync(folder / name)
+                files.sync(path)
         return StagedPartition(_sha256(fact_bytes), _sha256(items_bytes), fact_bytes.size + items_bytes.size)
 
     def sync_staged(self, batch: int) -> None:
@@ -117,7 +122,11 @@ def staged_dimension(batch: int, dimension: Dimension) -> str:
 
 def staged_path(batch: int, day: int, file: str) -> str:
     """Where `Store.stage` puts a file, relative to the output folder."""
-    return f".staging/{batch}/{folder_name(day)}/{file}"
+    return f".staging/{batch}/{_staged_name(day, file)}"
+
+
+def _staged_name(day: int, file: str) -> str:
+    return f"{iso_date(day)}.{file}"
 
 
 def folder_name(day: int) -> str:

@@ -89,10 +89,11 @@ def merge(published: pa.Table | None, incoming: pa.Table, known: Bools, leaving:
 
 def totals(fact: pa.Table) -> Totals:
     """Counts and the exact sum of a FACT table."""
-    orders = pc.sum(pc.less_equal(fact["line_number"], 1)).as_py() or 0
-    items = pc.sum(pc.greater(fact["line_number"], 0)).as_py() or 0
-    amount = pc.sum(fact["amount"].cast(pa.decimal128(38, 4))).as_py()
-    return Totals(orders, fact.num_rows, items, int(str(amount).replace(".", "")) if amount is not None else 0)
+    line_number = fact["line_number"].to_numpy()
+    orders, items = int(np.count_nonzero(line_number <= 1)), int(np.count_nonzero(line_number))
+    units = fact["amount"].combine_chunks().view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    high, low = (units >> 32).sum(), (units & 0xFFFFFFFF).sum()  # in two halves: their sums have room
+    return Totals(orders, fact.num_rows, items, (int(high) << 32) + int(low))
 
 
 class _Grouped:
