@@ -29,8 +29,8 @@ RESTATEMENTS = "restatements.jsonl"
 
 @dataclass(frozen=True)
 class Decided:
-    """What the batch's records mean. Arrays by winner: the versions that are later than all others, sorted by date,
-    time and id."""
+    """What the batch's records mean. Arrays by winner: the versions that are later than all others, sorted by time, and so
+    by date."""
 
     orders: pa.Table  # ORDERS: all accepted records
     rows: Ints  # where each winner is in `orders`

@@ -31,7 +31,8 @@ from . import dimensions, files, raw, receipts, tasks
 from .changeset import Before, Decided, commit_of, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
-from .core.merge import sorted_places
+from .core.facts import gathered
+from .core.merge import places_by_time
 from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
@@ -46,7 +47,7 @@ from .reading import Reader
 from .rebuild import partitions_from_raw, read_all
 from .store import Store, iso_date
 
-_GROUP_ORDERS = 60_000  # orders that one rewrite task flattens together, about
+_GROUP_ORDERS = 30_000  # orders that one rewrite task flattens together, about
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ def affected(ledger: Ledger, parsed: Parsed) -> Decided:
     decision = decide(entries, *ledger.index.find(entries))
     live, entries = only(np.flatnonzero(~decision.superseded), entries)
     rows = rows[live]
-    place = sorted_places(parsed.orders, rows)
+    place = places_by_time(parsed.orders, rows)
     known, old_date = decision.known[live][place], decision.old_date[live][place]
     return Decided(parsed.orders, rows[place], entries["date"][place], entries["drop"][place], known, old_date, entries)
 
@@ -365,7 +366,8 @@ def _rewrite_group(
 ) -> list[tasks.Rewritten]:
     base, stop = group[0].first, group[-1].stop
     shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
-    return tasks.rewrite(store, batch, decided.orders, decided.rows[base:stop], shifted, known, sync=sync)
+    orders, rows = gathered(decided.orders, decided.rows[base:stop])
+    return tasks.rewrite(store, batch, orders, rows, shifted, known, sync=sync)
 
 
 def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:

@@ -14,7 +14,7 @@ from . import files, raw
 from .core.dimensions import upsert
 from .core.entries import Drop, Partition
 from .core.errors import Corruption, UsageError
-from .core.facts import flatten, items_of
+from .core.facts import flatten, gathered, items_of
 from .core.merge import sorted_places
 from .core.model import Dimension, Parsed, concat_orders, dates_of
 from .core.versions import entries_of
@@ -86,7 +86,7 @@ def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[
     orders = concat_orders(_winners(reader, group, wanted) for group in few(drops))
     rows = sorted_places(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
-    return {day: flatten(orders, rows[slice(*np.searchsorted(dates, [day, day + 1]))]) for day in days}
+    return {day: flatten(*gathered(orders, rows[slice(*np.searchsorted(dates, [day, day + 1]))])) for day in days}
 
 
 def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:

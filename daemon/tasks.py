@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
 from threading import Thread
@@ -26,7 +26,7 @@ from .core import dimensions
 from .core.documents import Form, WrongCut, cut, refuse_binary
 from .core.errors import Stopped, Unreadable
 from .core.facts import flatten, unknown_keys
-from .core.merge import Merged, merge
+from .core.merge import Merged, merge, places_within_instants
 from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
@@ -175,7 +175,7 @@ class Rewritten:
     day: int
     merged: Merged | None
     staged: StagedPartition | None
-    unknown: Mapping[str, Bools]
+    unknown: Mapping[str, Bools] = field(default_factory=dict)
     damaged: bool = False
 
 
@@ -189,33 +189,41 @@ def rewrite(
     *,
     sync: bool,
 ) -> list[Rewritten]:
-    """Merges and stages some dates. `rows` are the winners in `orders`, sorted; all dates are flattened together, which
-    is much faster than one by one. `known`: the keys of each dimension."""
-    fact = flatten(orders, rows)
+    """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; all dates are
+    flattened together, which is much faster than one by one. `known`: the keys of each dimension."""
+    places = places_within_instants(orders, rows)
+    fact = flatten(orders, rows[places])
     line_number = fact["line_number"].to_numpy()
     starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
     unknown = {name: unknown_keys(fact, starts[:-1], DIMENSIONS[name].key, keys) for name, keys in known.items()}
-    return [
-        _rewrite(
-            store, batch, change, fact.slice(starts[change.first], starts[change.stop] - starts[change.first]),
-            {name: orders[change.first : change.stop] for name, orders in unknown.items()}, sync,
-        )
-        for change in changes
-    ]  # fmt: skip
+    rewritten = []
+    for change in changes:
+        here = slice(change.first, change.stop)
+        lines = fact.slice(starts[change.first], starts[change.stop] - starts[change.first])
+        inner = places[here] - change.first
+        one = _rewrite(store, batch, replace(change, known=change.known[inner]), lines, sync)
+        merged = one.merged and replace(one.merged, unchanged=_back(one.merged.unchanged, inner))
+        rewritten.append(replace(one, merged=merged, unknown={n: _back(u[here], inner) for n, u in unknown.items()}))
+    return rewritten
 
 
-def _rewrite(
-    store: Store, batch: int, change: PartitionChange, incoming: pa.Table, unknown: Mapping[str, Bools], sync: bool
-) -> Rewritten:
+def _back(mask: Bools, places: Ints) -> Bools:
+    """Undoes `mask[places]`."""
+    before = np.empty_like(mask)
+    before[places] = mask
+    return before
+
+
+def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Table, sync: bool) -> Rewritten:
     published = None
     if change.published_sha256 is not None:
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
-            return Rewritten(change.day, None, None, unknown, damaged=True)
+            return Rewritten(change.day, None, None, damaged=True)
     merged = merge(published, incoming, change.known, change.leaving)
     written = merged.fact is not None and merged.fact.num_rows
     staged = store.stage(batch, change.day, merged.fact, sync=sync) if written else None
-    return Rewritten(change.day, _without_rows(merged), staged, unknown)
+    return Rewritten(change.day, _without_rows(merged), staged)
 
 
 def _without_rows(merged: Merged) -> Merged:

@@ -36,11 +36,8 @@ def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
 
 
 def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
-    """The FACT rows of some rows of an ORDERS table, in the order given: one for each item, or one for an order without.
-
-    Each value is gathered once, straight to its place among the lines.
-    """
-    orders, rows = gathered(orders, rows)
+    """The FACT rows of some rows of an ORDERS table in one chunk (see `gathered`), in the order given: one for each item, or
+    one for an order without. Each value is gathered once, straight to its place among the lines."""
     lists = orders["items"].chunk(0) if orders["items"].num_chunks else pa.array([], orders["items"].type)
     offsets = lists.offsets.to_numpy()
     first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]

@@ -51,19 +51,26 @@ EMPTY = Totals(0, 0, 0, 0)
 
 
 def sorted_places(orders: pa.Table, rows: Ints) -> Ints:
-    """The order in which these rows of an ORDERS table are sorted by (created_at, order_id), which is by date as well.
+    """The order in which these rows of an ORDERS table are sorted by (created_at, order_id), which is by date as well."""
+    places = places_by_time(orders, rows)
+    return places[places_within_instants(orders, rows[places])]
 
-    By time first, which numbers make quick. Then only those of one instant are looked at again.
-    """
+
+def places_by_time(orders: pa.Table, rows: Ints) -> Ints:
+    """The order in which these rows are sorted by created_at alone; those of one instant come in any order."""
+    return np.argsort(orders["created_at"].to_numpy()[rows])
+
+
+def places_within_instants(orders: pa.Table, rows: Ints) -> Ints:
+    """The order in which rows that are sorted by created_at are sorted by order_id, too. It never crosses an instant."""
     instants = orders["created_at"].to_numpy()[rows]
-    places = np.argsort(instants)
-    ordered = instants[places]
-    with_next = np.append(ordered[1:] == ordered[:-1], False) if len(ordered) else np.zeros(0, np.bool_)
+    places = np.arange(len(rows))
+    with_next = np.append(instants[1:] == instants[:-1], False) if len(rows) else np.zeros(0, np.bool_)
     tied = np.flatnonzero(with_next | np.roll(with_next, 1))
     if len(tied):
-        rivals = orders.select(["created_at", "order_id"]).take(pa.array(rows[places[tied]]))
+        rivals = orders.select(["created_at", "order_id"]).take(pa.array(rows[tied]))
         ranked = pc.sort_indices(rivals, [("created_at", "ascending"), ("order_id", "ascending")]).to_numpy()
-        places[tied] = places[tied[ranked]]
+        places[tied] = tied[ranked]
     return places
 
 
