@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 SYNC_ALL_ABOVE = 200  # files; below, one fsync a file is faster than flushing the whole file system
 _BLOCK_BYTES = 4 << 20
@@ -80,9 +81,9 @@ def write(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def write_unsynced(path: Path, content: bytes) -> None:
-    """Writes a whole file; the caller makes it durable with `sync_many`."""
-    temporary = path.with_name(f".{path.name[:200]}.tmp")
+def write_unsynced(path: Path, content: bytes | memoryview) -> None:
+    """Writes a whole file, whoever else does the same; the caller makes it durable with `sync_many`."""
+    temporary = path.with_name(f".{path.name[:200]}.{uuid4().hex[:8]}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
 

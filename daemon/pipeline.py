@@ -21,13 +21,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from . import dimensions, files, raw, receipts, tasks
+from . import dimensions, files, raw, receipts, spill, tasks
 from .changeset import Before, Decided, commit_of, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
@@ -52,7 +53,8 @@ _GROUP_ORDERS = 30_000  # orders that one rewrite task flattens together, about
 
 @dataclass(frozen=True)
 class House:
-    """The rooms that a batch passes through. `rewriting` runs the merges in parallel, `background` one thing beside."""
+    """The rooms that a batch passes through. `rewriting` prepares groups of partitions in parallel, `merging` says where the
+    merge itself runs (in the same thread, if nobody says otherwise), and `background` does one thing beside."""
 
     output: Path
     ledger: Ledger
@@ -61,6 +63,7 @@ class House:
     reader: Reader
     rewriting: Executor
     background: Executor
+    merging: tasks.Merging = field(default_factory=tasks.Merging)
     progress: Progress = silent
     stopped: Callable[[], bool] = tasks.never
 
@@ -304,13 +307,15 @@ def merge_and_stage(
     sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
 
     def rewrite(group: Sequence[tasks.PartitionChange]) -> list[tasks.Rewritten]:
-        return _rewrite_group(house.store, batch, decided, group, known, sync)
+        return _rewrite_group(house, batch, decided, group, keys, sync)
 
-    futures = [house.rewriting.submit(rewrite, group) for group in _grouped(changes)]
-    rewritten: list[tasks.Rewritten] = []
-    for group in tasks.results(futures, house.stopped):
-        rewritten += group
-        house.progress("writing partitions", len(rewritten), len(changes))
+    with ExitStack() as stack:
+        keys = {n: stack.enter_context(house.merging.sent(pa.table({"key": keys}))) for n, keys in known.items()}
+        futures = [house.rewriting.submit(rewrite, group) for group in _grouped(changes)]
+        rewritten: list[tasks.Rewritten] = []
+        for group in tasks.results(futures, house.stopped):
+            rewritten += group
+            house.progress("writing partitions", len(rewritten), len(changes))
     return changes, rewritten
 
 
@@ -320,10 +325,9 @@ def _rewrite(house: House, batch: int, decided: Decided, known: tasks.Known) -> 
     damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
     if damaged:
         partitions_from_raw(house.ledger, house.reader, house.store, [change.day for change in damaged])
+    keys = {name: pa.table({"key": keys}) for name, keys in known.items()}
     again = {
-        one.day: one
-        for change in damaged
-        for one in _rewrite_group(house.store, batch, decided, [change], known, sync=True)
+        one.day: one for change in damaged for one in _rewrite_group(house, batch, decided, [change], keys, sync=True)
     }
     return [again.get(one.day, one) for one in rewritten], [iso_date(change.day) for change in damaged]
 
@@ -362,12 +366,20 @@ def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.Partit
 
 
 def _rewrite_group(
-    store: Store, batch: int, decided: Decided, group: Sequence[tasks.PartitionChange], known: tasks.Known, sync: bool
+    house: House,
+    batch: int,
+    decided: Decided,
+    group: Sequence[tasks.PartitionChange],
+    keys: Mapping[str, pa.Table | Path],
+    sync: bool,
 ) -> list[tasks.Rewritten]:
     base, stop = group[0].first, group[-1].stop
     shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
     orders, rows = gathered(decided.orders, decided.rows[base:stop])
-    return tasks.rewrite(store, batch, orders, rows, shifted, known, sync=sync)
+    spill.let_go()
+    with house.merging.sent(orders) as sent:
+        call = house.merging.executor.submit(tasks.rewrite, house.store, batch, sent, rows, shifted, keys, sync=sync)
+        return call.result()
 
 
 def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:

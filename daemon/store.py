@@ -13,6 +13,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,6 +45,10 @@ class Store:
         self.curated = output / "curated"
         self.staging = staging or output / ".staging"
         self._keys: dict[str, tuple[bytes, pa.Array]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the paths, and not the keys."""
+        return Store, (self.curated.parent, self.staging)
 
     def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
         """The published FACT table of a date; None where the file is not the one of this SHA-256."""
@@ -81,7 +86,9 @@ class Store:
         fact_bytes, items_bytes = encode(fact), encode(items_of(fact))
         for name, content in ((FACT_FILE, fact_bytes), (ITEMS_FILE, items_bytes)):
             path = folder / _staged_name(day, name)
-            path.write_bytes(content)
+            files.write_unsynced(
+                path, content
+            )  # whole: a call that a cluster runs twice must not spoil what the first made
             if sync:
                 files.sync(path)
         return StagedPartition(_sha256(fact_bytes), _sha256(items_bytes), fact_bytes.size + items_bytes.size)

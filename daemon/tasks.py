@@ -11,12 +11,13 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -182,20 +183,23 @@ class Rewritten:
 def rewrite(
     store: Store,
     batch: int,
-    orders: pa.Table,
+    orders: pa.Table | Path,
     rows: Ints,
     changes: Sequence[PartitionChange],
-    known: Known,
+    known: Mapping[str, pa.Table | Path],
     *,
     sync: bool,
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; all dates are
-    flattened together, which is much faster than one by one. `known`: the keys of each dimension."""
+    flattened together, which is much faster than one by one. `known`: the column `key` of each dimension. Tables may be
+    given as the files that they lie in (see Merging)."""
+    orders = _here(orders)
+    keys = {name: _here(table)["key"].combine_chunks() for name, table in known.items()}
     places = places_within_instants(orders, rows)
     fact = flatten(orders, rows[places])
     line_number = fact["line_number"].to_numpy()
     starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
-    unknown = {name: unknown_keys(fact, starts[:-1], DIMENSIONS[name].key, keys) for name, keys in known.items()}
+    unknown = {name: unknown_keys(fact, starts[:-1], DIMENSIONS[name].key, known) for name, known in keys.items()}
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)
@@ -205,6 +209,10 @@ def rewrite(
         merged = one.merged and replace(one.merged, unchanged=_back(one.merged.unchanged, inner))
         rewritten.append(replace(one, merged=merged, unknown={n: _back(u[here], inner) for n, u in unknown.items()}))
     return rewritten
+
+
+def _here(table: pa.Table | Path) -> pa.Table:
+    return spill.read(table) if isinstance(table, Path) else table
 
 
 def _back(mask: Bools, places: Ints) -> Bools:
@@ -260,6 +268,27 @@ class Inline(Executor):
         except BaseException as error:
             future.set_exception(error)
         return future
+
+
+@dataclass(frozen=True)
+class Merging:
+    """Where `rewrite` runs: in the thread that asks, or (with a `folder`) on other machines, which find tables as files there."""
+
+    executor: Executor = field(default_factory=Inline)
+    folder: Path | None = None
+
+    @contextmanager
+    def sent(self, table: pa.Table) -> Iterator[pa.Table | Path]:
+        """A table as it is to be given to `rewrite`, as long as the call may need it."""
+        if self.folder is None:
+            yield table
+            return
+        path = self.folder / f"sent-{uuid4().hex}.arrow"
+        spill.write(path, table)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class Workers(Executor):

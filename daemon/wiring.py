@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from . import files, progress, tasks
+from . import cluster, files, progress, tasks
 from .config import Config
 from .core.entries import Drop
 from .inbox import Inbox
@@ -43,7 +43,13 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
-        reading = stack.enter_context(tasks.Workers(workers, config.engine.memory_limit))
+        merging = tasks.Merging()
+        reading: Executor
+        if config.engine.scheduler:
+            reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging))
+            merging, workers = tasks.Merging(reading, store.staging), 2 * reading.cores
+        else:
+            reading = stack.enter_context(tasks.Workers(workers, config.engine.memory_limit))
         rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
         yield House(
             output,
@@ -52,6 +58,7 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
             store=store,
             reader=Reader(output, store.staging, limits, reading),
             rewriting=rewriting,
+            merging=merging,
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
             stopped=stop.asked.is_set,

@@ -32,6 +32,7 @@ EDGES = {
     "publish",
     "receipts",
     "spill",
+    "cluster",
     "lock",
     "lean",
     "progress",
