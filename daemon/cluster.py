@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from .core.errors import EnvironmentFault, UsageError
 
-_WAIT_SECONDS = 30
+_WAIT_SECONDS = 15
 _RETRIES = 2  # of a call that fails by itself, say by a file that a network file system does not show yet
 
 
