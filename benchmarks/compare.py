@@ -24,7 +24,13 @@ if __package__ in (None, ""):  # run as a file: the folder above is not importab
 from benchmarks.data import REPO, Input, add_size_options, fresh_folder, make_input
 from benchmarks.measure import Measured, adopt_orphans, measure
 
-SCRIPT = REPO / "benchmarks" / "peers" / "duckdb_script.py"
+PEERS = {
+    "duckdb": ("DuckDB script", "duckdb_script.py"),
+    "polars": ("polars script", "polars_script.py"),
+    "pandas": ("pandas loop", "pandas_loop.py"),
+    "dlt": ("dlt", "dlt_pipeline.py"),
+    "spark": ("PySpark", "spark_stream.py"),
+}
 ROWS = {"recent": ("recent", "ndjson"), "wide": ("wide", "ndjson"), "array": ("wide", "array")}
 CONFIG = '[paths]\ninbox = "inbox"\noutput = "output"\n\n[http]\nenabled = false\n'
 
@@ -46,11 +52,11 @@ def lay_out(drops: Path, folder: Path) -> Path:
     return inbox
 
 
-def run_script(drops: Path, folder: Path, suffix: str) -> Measured:
-    """The expert's script, in a fresh folder."""
+def run_peer(peer: str, python: str, drops: Path, folder: Path, suffix: str) -> Measured:
+    """Who is compared with, in a fresh folder."""
     inbox = lay_out(drops, folder)
-    command = [sys.executable, str(SCRIPT), f"{inbox}/*{suffix}", f"{folder}/output"]
-    return measure(command, REPO, folder / "log.txt")
+    script = REPO / "benchmarks" / "peers" / PEERS[peer][1]
+    return measure([python, str(script), f"{inbox}/*{suffix}", f"{folder}/output"], REPO, folder / "log.txt")
 
 
 def run_strandline(drops: Path, folder: Path) -> Measured:
@@ -75,6 +81,14 @@ SELECT date, sum(lines), count(*), sum(amount), sum(value) FROM (
   FROM read_parquet('{out}/fact_order/*/*.parquet', hive_partitioning = true) GROUP BY ALL
 ) GROUP BY date ORDER BY date
 """
+DLT_TOTALS = """
+SELECT (SELECT count(*) FROM read_parquet('{out}/data/orders/fact_order__items/*.parquet')), count(*)
+FROM read_parquet('{out}/data/orders/fact_order/*.parquet')
+"""
+STRANDLINE_COUNTS = """
+SELECT count(*), count(DISTINCT order_id)
+FROM read_parquet('{out}/curated/date=*/fact_order.parquet', hive_partitioning = false)
+"""
 SCRIPT_ITEMS = """
 SELECT date, count(*), sum(qty * price)
 FROM read_parquet('{out}/order_items/*/*.parquet', hive_partitioning = true) GROUP BY date ORDER BY date
@@ -89,8 +103,12 @@ FROM read_parquet('{out}/curated/date=*/order_items.parquet', hive_partitioning 
 """
 
 
-def check_agreement(script: Path, strandline: Path) -> str:
-    """The totals by date of both results must be equal to the last digit; says what was compared."""
+def check_agreement(peer: str, script: Path, strandline: Path) -> str:
+    """The totals by date of both results must be equal to the last digit; says what was compared. Of dlt, which keeps the
+    records in a form of its own, the numbers of orders and lines."""
+    if peer == "dlt":
+        ((lines, orders),) = same_rows("orders", rows(DLT_TOTALS, script), rows(STRANDLINE_COUNTS, strandline))
+        return f"{orders:,} orders, {lines:,} lines"
     facts = same_rows("fact_order", rows(SCRIPT_TOTALS, script), rows(STRANDLINE_TOTALS, strandline))
     same_rows("order_items", rows(SCRIPT_ITEMS, script), rows(STRANDLINE_ITEMS, strandline))
     lines, orders = sum(row[1] for row in facts), sum(row[2] for row in facts)
@@ -157,36 +175,39 @@ def print_run(name: str, measured: Measured) -> None:
     )
 
 
-def print_medians(pairs: list[tuple[Measured, Measured]]) -> None:
+def print_medians(peer: str, pairs: list[tuple[Measured, Measured]]) -> float:
     """The table of medians, and the ratio pair by pair: that is the number that counts."""
     print("\n| median of runs | wall s | CPU s | peak MB |\n|---|---|---|---|")
-    for name, runs in zip(("DuckDB script", "strandline"), zip(*pairs, strict=True), strict=True):
+    for name, runs in zip((PEERS[peer][0], "strandline"), zip(*pairs, strict=True), strict=True):
         wall = statistics.median(run.wall_seconds for run in runs)
         cpu = statistics.median(run.cpu_seconds for run in runs)
         peak = statistics.median(run.peak_megabytes for run in runs)
         print(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak:,.0f} |")
     ratios = [strandline.wall_seconds / script.wall_seconds for script, strandline in pairs]
     print(
-        f"\nstrandline / script by pair: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
+        f"\nstrandline / {PEERS[peer][0]} by pair: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
         f"median {statistics.median(ratios):.2f}"
     )
+    return statistics.median(ratios)
 
 
 # --- all together ----------------------------------------------------------------------------------------------------
 
 
-def compare(wanted: Input, runs: int, work: Path) -> list[tuple[Measured, Measured]]:
-    """Script, Strandline, script, Strandline …: every pair is measured, checked, and cleared away."""
+def compare(
+    wanted: Input, runs: int, work: Path, peer: str = "duckdb", python: str = sys.executable
+) -> list[tuple[Measured, Measured]]:
+    """Peer, Strandline, peer, Strandline …: every pair is measured, checked, and cleared away."""
     drops = make_input(wanted, work)
     script, strandline = work / "run-script", work / "run-strandline"
     pairs = []
     for number in range(1, runs + 1):
         print(f"pair {number} of {runs}", flush=True)
-        first = run_script(drops, script, wanted.suffix)
-        print_run("DuckDB script", first)
+        first = run_peer(peer, python, drops, script, wanted.suffix)
+        print_run(PEERS[peer][0], first)
         second = run_strandline(drops, strandline)
         print_run("strandline", second)
-        print(f"  totals agree:  {check_agreement(script, strandline)}", flush=True)
+        print(f"  totals agree:  {check_agreement(peer, script, strandline)}", flush=True)
         pairs.append((first, second))
         shutil.rmtree(script)
         shutil.rmtree(strandline)
@@ -211,6 +232,8 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
         default="recent",
         help="62 dates, all 2,406, or those as one array (default recent)",
     )
+    parser.add_argument("--peer", choices=sorted(PEERS), default="duckdb", help="who is compared with (default duckdb)")
+    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has the peer's packages")
     parser.add_argument("--runs", type=int, default=3, help="how many pairs (default 3)")
     add_size_options(parser)
     return parser.parse_args(arguments)
@@ -225,11 +248,11 @@ def main(arguments: list[str] | None = None) -> int:
     adopt_orphans()
     print(f"{machine()}\ninput: {wanted.name}", flush=True)
     try:
-        pairs = compare(wanted, asked.runs, asked.work.resolve())
+        pairs = compare(wanted, asked.runs, asked.work.resolve(), asked.peer, asked.peer_python)
     except DifferentResults as difference:
         print(f"the results differ: {difference}", file=sys.stderr)
         return 1
-    print_medians(pairs)
+    print_medians(asked.peer, pairs)
     return 0
 
 

@@ -68,8 +68,7 @@ class Reader:
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
-            small = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
-            executor = tasks.Inline() if small else self.executor
+            executor = tasks.Inline() if tasks.is_little(groups, self.executor) else self.executor
             yield Reading(executor, self.staging, groups, self._submitted(executor, groups), unreadable)
 
     def _submitted(

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 LEAST_BYTES = 1 << 20  # what is smaller travels as it is
+_KEPT_BYTES = 512 << 20  # of all files together; up to this much it is not worth to find pages again
 _mapped: WeakSet[mmap.mmap] = WeakSet()
 
 
@@ -47,7 +48,8 @@ def take(path: Path) -> pa.Table:
 
 
 def let_go() -> None:
-    """Gives memory back that only holds what files have, too (where the system can)."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        for mapped in list(_mapped):
-            mapped.madvise(mmap.MADV_DONTNEED)
+    """Gives memory back that only holds what files have, too, where that is much (and the system can)."""
+    mapped = list(_mapped)
+    if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
+        for one in mapped:
+            one.madvise(mmap.MADV_DONTNEED)

@@ -33,6 +33,7 @@ from .core.parse import Piece, parse
 from .store import StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
+_FEW_BYTES = 64 << 20  # what is read here, piece by piece, sooner than processes would have started
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 _LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
@@ -300,6 +301,11 @@ class Workers(Executor):
         self._number, self._memory_bytes = number, memory_bytes
         self._pool: ProcessPoolExecutor | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether there are worker processes."""
+        return self._pool is not None
+
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
         if self._pool is not None:
             with suppress(BrokenExecutor):
@@ -332,8 +338,15 @@ def _start_forkserver() -> None:
 
 def warm(executor: Executor, bytes_expected: int) -> None:
     """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
-    if isinstance(executor, Workers) and bytes_expected > PIECE_BYTES:
+    if isinstance(executor, Workers) and bytes_expected > _FEW_BYTES:
         executor.submit(int)
+
+
+def is_little(groups: Sequence[Sequence[Span]], executor: Executor) -> bool:
+    """Whether these tasks are better run here: none is large, and there are not many, or no workers that wait for them."""
+    sizes = [sum(span.stop - span.start for span in group) for group in groups]
+    few = len(groups) <= 1 or (isinstance(executor, Workers) and not executor.started and sum(sizes) <= _FEW_BYTES)
+    return few and max(sizes, default=0) <= PIECE_BYTES
 
 
 def _begin_worker(memory_bytes: int) -> None:
