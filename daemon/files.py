@@ -159,9 +159,9 @@ def open_regular(path: Path | str) -> int:
     return descriptor
 
 
-def copy_unsynced(source: int, target: Path) -> tuple[bytes, int]:
+def copy_unsynced(source: int, target: Path, grown: Callable[[int], None] = lambda size: None) -> tuple[bytes, int]:
     """Copies an open file into a new file; returns the SHA-256 and the size of what was copied. The caller makes it
-    durable with `sync_many`. Each block is hashed while the next is being copied."""
+    durable with `sync_many`. Each block is hashed while the next is being copied. `grown` hears how much is copied."""
     digest, size = hashlib.sha256(), 0
     with open(target, "wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
         hashed: Future[None] | None = None
@@ -175,6 +175,7 @@ def copy_unsynced(source: int, target: Path) -> tuple[bytes, int]:
                 digest.update(block)
             _write_all(file.fileno(), block)
             size += len(block)
+            grown(size)
         if hashed is not None:
             hashed.result()
     return digest.digest(), size

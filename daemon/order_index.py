@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .core.entries import Run
 from .core.model import INDEX_ENTRY
+from .core.native import take_rows
 
 SCHEMA = """
 CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
@@ -139,7 +140,7 @@ class OrderIndex:
         # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
         while (inside := (starts > 0) & (hi[starts] == hi[starts - 1])).any():
             starts = np.unique(starts - inside)
-        data, firsts, size = memoryview(entries.tobytes()), _signed(hi[starts]).tolist(), INDEX_ENTRY.itemsize
+        data, firsts, size = entries.view(np.uint8).data, _signed(hi[starts]).tolist(), INDEX_ENTRY.itemsize
         stops = np.append(starts[1:], len(entries))
         self._sql.executemany(
             "INSERT INTO order_blocks VALUES (?, ?, ?)",
@@ -157,17 +158,17 @@ def _signed(hi: np.ndarray) -> np.ndarray:
 
 
 def _sorted(entries: np.ndarray) -> np.ndarray:
-    ordered = entries[np.argsort(entries["hi"])]
+    ordered = take_rows(entries, np.argsort(entries["hi"]))
     hi = ordered["hi"]
     if (hi[1:] == hi[:-1]).any():
-        ordered = ordered[np.lexsort([ordered["lo"], hi])]
+        ordered = take_rows(ordered, np.lexsort([ordered["lo"], hi]))
     return ordered
 
 
 def _newest(oldest_first: list[np.ndarray]) -> np.ndarray:
     """One sorted run out of several: of a key in more than one, the last counts."""
     together = np.concatenate(oldest_first)
-    ordered = together[np.lexsort([np.arange(len(together)), together["lo"], together["hi"]])]
+    ordered = take_rows(together, np.lexsort([np.arange(len(together)), together["lo"], together["hi"]]))
     last = np.ones(len(ordered), np.bool_)
     last[:-1] = (ordered["hi"][1:] != ordered["hi"][:-1]) | (ordered["lo"][1:] != ordered["lo"][:-1])
     return ordered[last]

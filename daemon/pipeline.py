@@ -44,7 +44,7 @@ from .phases import Phases
 from .progress import Progress, silent
 from .publish import publish
 from .raw import RawLayer
-from .reading import Reader
+from .reading import Ahead, Reader
 from .rebuild import partitions_from_raw, read_all
 from .store import Store, iso_date
 
@@ -121,16 +121,17 @@ def take(
 ) -> tuple[BatchOutcome | None, list[Refused]]:
     """One batch of settled files, steps 1 to 7. Also names the files that could not be taken, with the cause: they stay.
 
-    Workers read the copies while these become durable; nothing is decided before they are.
+    Workers read the copies while these grow and become durable; nothing is decided before they are.
     """
     phase = Phases()
     copies: list[raw.Copy] = []
+    ahead = Ahead(house.reader)
     try:
         with phase("archive"):
-            refused = _copy(house, arrivals, judge, copies)
+            refused = _copy(house, arrivals, judge, copies, ahead)
             drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
-        with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}) as reading:
+        with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}, ahead) as reading:
             with phase("archive"):
                 files.sync_many(copy.temporary for copy in copies)
             with phase("parse"):
@@ -222,17 +223,22 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
 # ----------------------------------------------------------------------------------------------------------- 1 archive
 
 
-def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[raw.Copy]) -> list[Refused]:
+def _copy(
+    house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[raw.Copy], ahead: Ahead
+) -> list[Refused]:
     """Adds the copies to `copies`, so that the caller can give them back whatever happens."""
     refused = []
     first = house.ledger.last_seq + 1
     for arrival in arrivals:
         if house.stopped():
             raise Stopped("stopped while drops were being copied")
+        seq = first + len(copies)
+        grown = ahead.of(seq, arrival.name, house.raw.temporary(seq), judge)
         try:
-            copies.append(house.raw.copy(arrival.path, first + len(copies), judge.received_at))
+            copies.append(house.raw.copy(arrival.path, seq, judge.received_at, grown))
             house.raw.hide(copies[-1])
         except raw.Changed as error:
+            ahead.forget(seq)
             if copies and copies[-1].source.path == arrival.path:
                 house.raw.give_back([copies.pop()])
             if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal

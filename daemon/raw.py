@@ -17,7 +17,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,13 +113,18 @@ class RawLayer:
         self._output, self._staging = output, staging
         self.folder = output / "raw"
 
-    def copy(self, path: Path, seq: int, received_at: int) -> Copy:
-        """Copies an inbox file to a temporary place. Changed where its writer was not done after all."""
-        temporary = self._staging / f"drop-{seq}.part"
+    def temporary(self, seq: int) -> Path:
+        """Where a drop is copied to at first."""
+        return self._staging / f"drop-{seq}.part"
+
+    def copy(self, path: Path, seq: int, received_at: int, grown: Callable[[int], None] = lambda size: None) -> Copy:
+        """Copies an inbox file to a temporary place. Changed where its writer was not done after all. `grown` hears how much
+        is copied."""
+        temporary = self.temporary(seq)
         with _opened(path) as descriptor:
             before = os.fstat(descriptor)
             source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
-            sha256, size = files.copy_unsynced(descriptor, temporary)
+            sha256, size = files.copy_unsynced(descriptor, temporary, grown)
         name = printable(path.name)
         target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
         copy = Copy(Stored(seq, name, target, sha256, size), source, temporary)

@@ -19,7 +19,7 @@ from . import raw, tasks
 from .core.documents import Form
 from .core.entries import Drop
 from .core.errors import Stopped, Unreadable
-from .core.model import DIMENSIONS, ORDERS, DimensionRows, Discard, Parsed, Tally, concat_orders
+from .core.model import DIMENSIONS, ORDERS, DimensionRows, Discard, Judge, Parsed, Tally, concat_orders
 from .progress import Progress, silent
 
 
@@ -55,8 +55,9 @@ class Reader:
             return reading.result(stopped=stopped)
 
     @contextmanager
-    def begin(self, drops: Sequence[Drop], places: Mapping[int, Path]) -> Iterator[Reading]:
-        """Starts reading drops whose bytes lie at `places` (by sequence number); they must stay until the result."""
+    def begin(self, drops: Sequence[Drop], places: Mapping[int, Path], ahead: Ahead | None = None) -> Iterator[Reading]:
+        """Starts reading drops whose bytes lie at `places` (by sequence number); they must stay until the result. `ahead`:
+        what was begun while they were copied."""
         unreadable: dict[int, str] = {}
         with ExitStack() as stack:
             spans: list[tasks.Span] = []
@@ -69,16 +70,46 @@ class Reader:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
             executor = tasks.Inline() if tasks.is_little(groups, self.executor) else self.executor
-            yield Reading(executor, self.staging, groups, self._submitted(executor, groups), unreadable)
+            yield Reading(executor, self.staging, groups, self._submitted(executor, groups, ahead), unreadable)
 
     def _submitted(
-        self, executor: Executor, groups: Sequence[Sequence[tasks.Span]]
+        self, executor: Executor, groups: Sequence[Sequence[tasks.Span]], ahead: Ahead | None
     ) -> list[Future[tasks.Answer | None]]:
-        return [executor.submit(tasks.read, group, self.staging) for group in groups]
+        begun = ahead.begun if ahead else {}
+        return [begun.get(group[0]) or executor.submit(tasks.read, group, self.staging) for group in groups]
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
         return raw.plain(path, drop.name, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
+
+
+class Ahead:
+    """Reads drops while they are still being copied, as far as that is worth it: large ones, whose pieces can be told from
+    their beginning, by worker processes of this machine. (Others might see a file that grows too late.)"""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.begun: dict[tasks.Span, Future[tasks.Answer | None]] = {}  # by a span that is a task by itself
+
+    def of(self, drop: int, name: str, path: Path, judge: Judge) -> Callable[[int], None]:
+        """What is to be told how much of a drop has been copied to `path`."""
+        executor, done = self._reader.executor, 0
+
+        def grown(size_bytes: int) -> None:
+            nonlocal done
+            if size_bytes < done + 2 * tasks.PIECE_BYTES:
+                return
+            done = size_bytes
+            for span in tasks.spans_begun(drop, path, judge):
+                if span not in self.begun:
+                    self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging)
+
+        plain = raw.kind_of(name) == raw.ORDERS and not raw.is_compressed(name)
+        return grown if plain and isinstance(executor, tasks.Workers) and executor.started else lambda size_bytes: None
+
+    def forget(self, drop: int) -> None:
+        """A drop that was not taken after all; its number will be another's."""
+        self.begun = {span: future for span, future in self.begun.items() if span.drop != drop}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from . import spill
 from .core import dimensions
-from .core.documents import Form, WrongCut, cut, refuse_binary
+from .core.documents import Form, WrongCut, cut, cut_begun, refuse_binary
 from .core.errors import Stopped, Unreadable
 from .core.facts import flatten, unknown_keys
 from .core.merge import Merged, merge, places_within_instants
@@ -66,6 +66,13 @@ def spans_of(drop: int, path: Path, judge: Judge, dimension: str | None = None) 
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 
 
+def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
+    """The first of the spans that `spans_of` will give for orders of which the file holds the beginning."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        pieces = cut_begun(data, PIECE_BYTES, judge.records_path)  # type: ignore[arg-type]
+    return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
+
+
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
     """Groups spans into read tasks. A divided drop's pieces stay alone, since each counts its positions from 1."""
     tasks: list[list[Span]] = []
@@ -101,7 +108,9 @@ def read(spans: Sequence[Span], into: Path) -> Answer | None:
     parts = _read(spans)
     if not parts or parts[0].orders.nbytes < spill.LEAST_BYTES:
         return None if parts is None else Answer(parts)
-    path = into / f"read-{spans[0].drop}-{spans[0].start}.arrow"
+    path = (
+        into / f"read-{uuid4().hex}.arrow"
+    )  # never the file of another call, even of one for a drop of the same number
     spill.write(path, parts[0].orders)
     return Answer([replace(parts[0], orders=ORDERS.empty_table()), *parts[1:]], path)
 

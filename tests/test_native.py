@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from daemon.core import native
 from daemon.core.documents import split
+from daemon.core.model import INDEX_ENTRY
 from daemon.core.parse import Piece, parse
 from daemon.core.scalars import order_key
 from tests.strategies import drops
@@ -92,6 +93,15 @@ def test_texts_are_taken_as_arrow_takes_them(values: list[str | None], data: st.
     array = array.slice(data.draw(st.integers(0, len(array) - 1)))
     order = np.array(data.draw(st.lists(st.integers(0, len(array) - 1))), np.int64)
     assert native.take_texts(array, order).equals(array.take(pa.array(order)))
+
+
+@pytest.mark.parametrize("kind", [INDEX_ENTRY, np.dtype([("a", "<i8"), ("b", "<u2")])])
+def test_rows_are_taken_as_numpy_takes_them(kind: np.dtype) -> None:
+    """Entries of the index, and any other records."""
+    chosen = np.random.default_rng(7)
+    rows = np.frombuffer(chosen.bytes(kind.itemsize * 100), kind)
+    for order in (chosen.integers(0, 100, 1000), np.zeros(0, np.int64)):
+        assert native.take_rows(rows, order).tobytes() == rows[order].tobytes()
 
 
 @SLOW

@@ -121,6 +121,18 @@ def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[in
     return [(0, len(data), Form.WHOLE)]
 
 
+def cut_begun(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
+    """The first of the pieces that `cut` will give for a drop of which `data` is the beginning."""
+    start = len(BOM) if data[: len(BOM)] == BOM else 0
+    head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
+    if len(data) <= start + target_bytes:
+        return []
+    if begins_with_line_of_object(head):
+        return _cut_lines(data, start, target_bytes)[:-1]
+    opening = _OPENING_KEY.search(data, 0, target_bytes) if head.startswith(b"[") and not records_path else None
+    return [] if opening is None else _array_pieces(data, target_bytes, len(data), opening.group(1))[:-1]
+
+
 def _cut_lines(data: bytes, start: int, target_bytes: int) -> list[tuple[int, int, Form]]:
     pieces = []
     while start < len(data):
@@ -138,9 +150,13 @@ def _cut_array(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
     last = data.rfind(b"]")
     if opening is None or last < 0 or data[last + 1 :].strip(_JSON_SPACE):
         return [(0, len(data), Form.WHOLE)]
+    return _array_pieces(data, target_bytes, last, opening.group(1))
+
+
+def _array_pieces(data: bytes, target_bytes: int, last: int, opening_key: bytes) -> list[tuple[int, int, Form]]:
     pieces, start = [], data.find(b"[") + 1
     while start < last:
-        stop, following = _seam(data, min(start + target_bytes, last), last, opening.group(1))
+        stop, following = _seam(data, min(start + target_bytes, last), last, opening_key)
         pieces.append((start, stop, Form.ELEMENTS))
         start = following
     return pieces

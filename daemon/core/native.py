@@ -61,6 +61,7 @@ def _load() -> Any:
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
     library.strandline_text_offsets.argtypes = [pointer, pointer, number, pointer]
     library.strandline_copy_texts.argtypes = [pointer, pointer, pointer, number, pointer]
+    library.strandline_take_rows.argtypes = [pointer, number, pointer, number, pointer]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
     return library
@@ -124,6 +125,15 @@ def take_texts(texts: pa.Array, order: Ints) -> pa.Array:
     places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     content = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
     return _taken_texts(places, content, np.ascontiguousarray(order, np.int64), valid)
+
+
+def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
+    """`rows[order]` of an array of records, some times faster. `order`: int64, within the array."""
+    rows, order = np.ascontiguousarray(rows), np.ascontiguousarray(order, np.int64)
+    out = np.empty(len(order), rows.dtype)
+    places = (rows.ctypes.data, rows.dtype.itemsize, order.ctypes.data, len(order), out.ctypes.data)
+    _library.strandline_take_rows(*places)
+    return out
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .model import INDEX_ENTRY, Bools, Ints, dates_of
+from .native import take_rows
 from .scalars import order_key
 
 
 def entries_of(orders: pa.Table) -> np.ndarray:
     """An INDEX_ENTRY array: key, date and version of each row of an ORDERS table."""
-    entries = np.zeros(orders.num_rows, INDEX_ENTRY)
+    entries = np.empty(orders.num_rows, INDEX_ENTRY)  # large pages of memory, which zeros would not get
     keys = np.frombuffer(b"".join(chunk.buffers()[1][chunk.offset * 16 : (chunk.offset + len(chunk)) * 16]
                                   for chunk in orders["key"].chunks if len(chunk)), dtype="<u8").reshape(-1, 2)  # fmt: skip
     entries["hi"], entries["lo"] = keys[:, 0], keys[:, 1]
@@ -66,7 +67,7 @@ def latest(entries: np.ndarray) -> Ints:
 
 def only(chosen: Ints, entries: np.ndarray) -> tuple[Ints, np.ndarray]:
     """Some entries (indexes, ascending); the same array where that is all of them, since it may be large."""
-    return chosen, entries if len(chosen) == len(entries) else entries[chosen]
+    return chosen, entries if len(chosen) == len(entries) else take_rows(entries, chosen)
 
 
 @dataclass(frozen=True, slots=True)
