@@ -197,16 +197,20 @@ def print_medians(peer: str, pairs: list[tuple[Measured, Measured]]) -> float:
 def compare(
     wanted: Input, runs: int, work: Path, peer: str = "duckdb", python: str = sys.executable
 ) -> list[tuple[Measured, Measured]]:
-    """Peer, Strandline, peer, Strandline …: every pair is measured, checked, and cleared away."""
+    """Peer, Strandline, Strandline, peer, peer …: every pair is measured, checked, and cleared away."""
     drops = make_input(wanted, work)
     script, strandline = work / "run-script", work / "run-strandline"
     pairs = []
     for number in range(1, runs + 1):
         print(f"pair {number} of {runs}", flush=True)
-        first = run_peer(peer, python, drops, script, wanted.suffix)
-        print_run(PEERS[peer][0], first)
-        second = run_strandline(drops, strandline)
-        print_run("strandline", second)
+        measured: dict[str, Measured] = {}
+        for who in ("peer", "strandline") if number % 2 else ("strandline", "peer"):  # nobody always follows the other
+            if who == "peer":
+                measured[who] = run_peer(peer, python, drops, script, wanted.suffix)
+            else:
+                measured[who] = run_strandline(drops, strandline)
+            print_run(PEERS[peer][0] if who == "peer" else who, measured[who])
+        first, second = measured["peer"], measured["strandline"]
         print(f"  totals agree:  {check_agreement(peer, script, strandline)}", flush=True)
         pairs.append((first, second))
         shutil.rmtree(script)

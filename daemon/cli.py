@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core.errors import Corruption, EnvironmentFault, UsageError
+from .lean import without_idle_threads
 from .stopping import Stop, release
+from .workers import expect
 
 if TYPE_CHECKING:
     from .config import Config
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from .service import Summary
 
 DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
+
+_PUBLISHING_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,6 +170,9 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     """Watching, or with --once catching up."""
     stop = Stop()
     stop.on_signals(DONE_BUT if options.once else DONE)
+    if not config.engine.scheduler:
+        without_idle_threads()
+        expect(config.paths.inbox)
     _instant(options.since, None)  # what is wrong with it is said before anything is touched
     with _house(config, stop) as house:
         from .log import log
@@ -291,6 +298,21 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
         return _ended(summary, once=True)
 
 
+def _copy_at_rest(house: House, target: Path) -> None:
+    """A copy of the ledger at a moment when nothing is being published, for whose files one would only have to wait. Where
+    something is for long, nobody is at work, and it is missing indeed."""
+    from .ledger import Ledger
+
+    end = time.monotonic() + _PUBLISHING_SECONDS
+    while True:
+        target.unlink(missing_ok=True)
+        house.ledger.copy_to(target)
+        with closing(Ledger(target)) as copy:
+            if copy.unpublished_batch() is None or time.monotonic() > end:
+                return
+        time.sleep(0.02)
+
+
 def _verify(config: Config, options: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
@@ -305,7 +327,7 @@ def _verify(config: Config, options: argparse.Namespace) -> int:
         path = (
             house.ledger.path
         )  # there is none yet, or a new one in the scratch folder, where nothing was ever applied
-        house.ledger.copy_to(Path(scratch) / "copy.sqlite")
+        _copy_at_rest(house, Path(scratch) / "copy.sqlite")
         found = []
         with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
             still = replace(house, ledger=copy)

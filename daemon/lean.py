@@ -22,9 +22,14 @@ _KEPT_BYTES = 64 << 20  # blocks up to this size are reused within the process; 
 
 def prepare() -> None:
     """Sets up this process for work on large arrays."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported; nothing has, that far
+    without_idle_threads()
     keep_freed_memory()
     without_pandas()
+
+
+def without_idle_threads() -> None:
+    """Lets numpy, when it is imported here or in a process that is started from here, make no threads of its own."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def keep_freed_memory() -> None:

@@ -21,6 +21,7 @@ from .core.entries import Drop
 from .core.errors import Stopped, Unreadable
 from .core.model import DIMENSIONS, ORDERS, DimensionRows, Discard, Judge, Parsed, Tally, concat_orders
 from .progress import Progress, silent
+from .workers import Inline, Workers
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Reader:
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
-            executor = tasks.Inline() if tasks.is_little(groups, self.executor) else self.executor
+            executor = Inline() if tasks.is_little(groups, self.executor) else self.executor
             yield Reading(executor, self.staging, groups, self._submitted(executor, groups, ahead), unreadable)
 
     def _submitted(
@@ -105,7 +106,7 @@ class Ahead:
                     self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging)
 
         plain = raw.kind_of(name) == raw.ORDERS and not raw.is_compressed(name)
-        return grown if plain and isinstance(executor, tasks.Workers) and executor.started else lambda size_bytes: None
+        return grown if plain and isinstance(executor, Workers) and executor.started else lambda size_bytes: None
 
     def forget(self, drop: int) -> None:
         """A drop that was not taken after all; its number will be another's."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
 
-from . import tasks
 from .core.entries import Drop
 from .core.errors import Stopped
 from .core.model import DropOutcome, Judge
@@ -24,6 +23,7 @@ from .observer import Observer
 from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
 from .watcher import Heard, Watcher
+from .workers import warm
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
@@ -227,7 +227,7 @@ class Service:
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """One batch. Returns how many drops it took; what could not be taken stays for a while."""
-        tasks.warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
+        warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
         judge = Judge(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
         outcome, refused = take(self._house, arrivals, judge, now)

@@ -7,16 +7,13 @@ copies that never change, rewrite writes only into the staging folder.
 from __future__ import annotations
 
 import mmap
-import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -31,13 +28,11 @@ from .core.merge import Merged, merge, places_within_instants
 from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
+from .workers import FEW_BYTES, Inline, Workers
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
-_FEW_BYTES = 64 << 20  # what is read here, piece by piece, sooner than processes would have started
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
-_LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
-_FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 Known = Mapping[str, pa.Array]  # the keys of each dimension
 _T = TypeVar("_T")
 
@@ -268,18 +263,6 @@ def results(futures: Sequence[Future[_T]], stopped: Callable[[], bool]) -> Itera
             future.cancel()
 
 
-class Inline(Executor):
-    """Runs each call at once, in this thread: for work that is too small to be worth a process."""
-
-    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*arguments, **options))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
 @dataclass(frozen=True)
 class Merging:
     """Where `rewrite` runs: in the thread that asks, or (with a `folder`) on other machines, which find tables as files there."""
@@ -301,92 +284,8 @@ class Merging:
             path.unlink(missing_ok=True)
 
 
-class Workers(Executor):
-    """Worker processes that start when first used and end with this process, however it ends. Where one was killed, all are
-    replaced at the next call: what ran there raised BrokenExecutor. `memory_bytes`: what all of them together may need for
-    data; then a call raises MemoryError in its worker, and nothing else suffers."""
-
-    def __init__(self, number: int, memory_bytes: int) -> None:
-        self._number, self._memory_bytes = number, memory_bytes
-        self._pool: ProcessPoolExecutor | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether there are worker processes."""
-        return self._pool is not None
-
-    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-        if self._pool is not None:
-            with suppress(BrokenExecutor):
-                return self._pool.submit(function, *arguments, **options)
-        self._pool = self._new_pool()
-        return self._pool.submit(function, *arguments, **options)
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["daemon.tasks"])
-        _start_forkserver()
-        arguments = (max(self._memory_bytes // self._number, _LEAST_WORKER_BYTES),)
-        return ProcessPoolExecutor(self._number, mp_context=context, initializer=_begin_worker, initargs=arguments)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def _start_forkserver() -> None:
-    """Starts the process that workers are forked from, deaf to signals from its first moment on. Workers inherit that: a
-    signal to the whole group (Ctrl-C, some supervisors) is for the parent to decide about."""
-    resource_tracker.ensure_running()  # sets the mask of signals itself
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def warm(executor: Executor, bytes_expected: int) -> None:
-    """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
-    if isinstance(executor, Workers) and bytes_expected > _FEW_BYTES:
-        executor.submit(int)
-
-
 def is_little(groups: Sequence[Sequence[Span]], executor: Executor) -> bool:
     """Whether these tasks are better run here: none is large, and there are not many, or no workers that wait for them."""
     sizes = [sum(span.stop - span.start for span in group) for group in groups]
-    few = len(groups) <= 1 or (isinstance(executor, Workers) and not executor.started and sum(sizes) <= _FEW_BYTES)
+    few = len(groups) <= 1 or (isinstance(executor, Workers) and not executor.started and sum(sizes) <= FEW_BYTES)
     return few and max(sizes, default=0) <= PIECE_BYTES
-
-
-def _begin_worker(memory_bytes: int) -> None:
-    import gc
-    import os
-
-    from .lean import prepare
-
-    prepare()
-    _limit_memory(memory_bytes)
-    gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
-def _limit_memory(more_bytes: int) -> None:
-    """Lets this process take so much more memory for data than it has (Linux). Beyond, what asks for it gets MemoryError,
-    which costs one drop; without, the system would end some process, perhaps not this one."""
-    import resource
-
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmData:"))
-    except (OSError, StopIteration):
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = (kilobytes << 10) + more_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))

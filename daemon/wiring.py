@@ -23,6 +23,7 @@ from .recovery import recover
 from .service import Service, Terms
 from .stopping import Stop
 from .store import Store
+from .workers import Workers
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
             reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging))
             merging, workers = tasks.Merging(reading, store.staging), 2 * reading.cores
         else:
-            reading = stack.enter_context(tasks.Workers(workers, config.engine.memory_limit))
+            reading = stack.enter_context(Workers(workers, config.engine.memory_limit))
         rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
         yield House(
             output,

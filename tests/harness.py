@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from daemon import files, tasks
+from daemon import files
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
 from daemon.inbox import Inbox
@@ -20,6 +20,7 @@ from daemon.pipeline import BatchOutcome, House, take
 from daemon.raw import RawLayer
 from daemon.reading import Limits, Reader
 from daemon.store import Store
+from daemon.workers import Inline
 
 DAY = 86_400_000_000
 
@@ -32,7 +33,7 @@ def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
     for folder in (store.staging, store.curated, output / "state", root / "inbox"):
         files.make_folder(folder)
     ledger = Ledger(output / "state" / "ledger.sqlite")
-    inline = tasks.Inline()
+    inline = Inline()
     limits = Limits(8 << 30, 200)
     try:
         yield House(

@@ -14,6 +14,7 @@ from daemon.core.model import DropOutcome
 from daemon.pipeline import BatchOutcome
 from daemon.reading import Limits, Reader
 from daemon.rebuild import partitions_from_raw
+from daemon.workers import Inline
 from tests.harness import DAY, apply_batch, dates, house, rows, tree
 from tests.system.test_once import order
 
@@ -133,7 +134,7 @@ def test_limits_that_were_lowered_do_not_judge_again(tmp_path: Path) -> None:
         before = tree(tmp_path / "output" / "curated")
         fact = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
         fact.unlink()
-        strict = Reader(rooms.output, rooms.store.staging, Limits(10, 1), tasks.Inline())
+        strict = Reader(rooms.output, rooms.store.staging, Limits(10, 1), Inline())
         partitions_from_raw(rooms.ledger, strict, rooms.store, list(rooms.ledger.partitions()))
     assert tree(tmp_path / "output" / "curated") == before
 

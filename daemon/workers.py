@@ -1,0 +1,123 @@
+"""What runs calls on this machine: worker processes, or the caller itself. Knows nothing of what the calls do.
+
+Nothing heavy is imported here, so that worker processes can start while the program still does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+FEW_BYTES = 64 << 20  # what one process reads, piece by piece, sooner than others have started
+_PRELOADED = "daemon.tasks"
+_LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
+_FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
+
+
+class Inline(Executor):
+    """Runs each call at once, in this thread: for work that is too small to be worth a process."""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class Workers(Executor):
+    """Worker processes that start when first used and end with this process, however it ends. Where one was killed, all are
+    replaced at the next call: what ran there raised BrokenExecutor. `memory_bytes`: what all of them together may need for
+    data; then a call raises MemoryError in its worker, and nothing else suffers."""
+
+    def __init__(self, number: int, memory_bytes: int) -> None:
+        self._number, self._memory_bytes = number, memory_bytes
+        self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there are worker processes."""
+        return self._pool is not None
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        if self._pool is not None:
+            with suppress(BrokenExecutor):
+                return self._pool.submit(function, *arguments, **options)
+        self._pool = self._new_pool()
+        return self._pool.submit(function, *arguments, **options)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = get_context("forkserver")
+        _start_forkserver()
+        arguments = (max(self._memory_bytes // self._number, _LEAST_WORKER_BYTES),)
+        return ProcessPoolExecutor(self._number, mp_context=context, initializer=_begin_worker, initargs=arguments)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def expect(inbox: Path) -> None:
+    """Lets the process start that workers are forked from, if what lies in the inbox looks as if there were work for them.
+    It takes as long as this program's own start, and runs beside it."""
+    with suppress(OSError), os.scandir(inbox) as entries:
+        if sum(entry.stat(follow_symlinks=False).st_size for entry in entries) > FEW_BYTES:
+            _start_forkserver()
+
+
+def _start_forkserver() -> None:
+    """Starts the process that workers are forked from, deaf to signals from its first moment on. Workers inherit that: a
+    signal to the whole group (Ctrl-C, some supervisors) is for the parent to decide about."""
+    get_context("forkserver").set_forkserver_preload([_PRELOADED])
+    resource_tracker.ensure_running()  # sets the mask of signals itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def warm(executor: Executor, bytes_expected: int) -> None:
+    """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
+    if isinstance(executor, Workers) and bytes_expected > FEW_BYTES:
+        executor.submit(int)
+
+
+def _begin_worker(memory_bytes: int) -> None:
+    import gc
+
+    from .lean import prepare
+
+    prepare()
+    _limit_memory(memory_bytes)
+    gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """Lets this process take so much more memory for data than it has (Linux). Beyond, what asks for it gets MemoryError,
+    which costs one drop; without, the system would end some process, perhaps not this one."""
+    import resource
+
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmData:"))
+    except (OSError, StopIteration):
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = (kilobytes << 10) + more_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
