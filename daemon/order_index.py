@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .core.entries import Run
 from .core.model import INDEX_ENTRY
-from .core.native import take_rows
+from .core.native import put_entries, take_rows
 
 SCHEMA = """
 CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
@@ -191,5 +191,6 @@ def _take(
         same_hi = block["hi"][place] == wanted["hi"][here]
         here, place = here[same_hi], place[same_hi]
         hit = block["lo"][place] == wanted["lo"][here]
-        entries[here[hit]], found[here[hit]] = block[place[hit]], True
+        put_entries(block, place[hit], here[hit], entries)
+        found[here[hit]] = True
         here, place = here[~hit], place[~hit] + 1

@@ -119,7 +119,7 @@ def _read(path: Path, schema: pa.Schema, sha256: bytes) -> pa.Table | None:
         return None
     if hashlib.sha256(content).digest() != sha256:
         return None
-    return pq.read_table(pa.BufferReader(content)).cast(schema)
+    return pq.read_table(pa.BufferReader(content), use_threads=False).cast(schema)  # many are read side by side
 
 
 def staged_dimension(batch: int, dimension: Dimension) -> str:

@@ -109,12 +109,32 @@ def begins_with_line_of_object(text: bytes) -> bool:
     )
 
 
+def _is_lines_after_all(head: bytes) -> bool:
+    """Whether the beginning of a text tells that it is lines although its first is no object: no JSON document begins so,
+    and some line is an object. (`_lines_or_unreadable` says the same of a whole text.)"""
+    head = head[: head.rfind(b"\n") + 1]
+    if head.startswith(b"["):
+        return False
+    try:
+        strict.whole(head.decode())
+    except strict.NotJson as error:
+        return not error.truncated and any(_is_object_line(line) for line in head.split(b"\n"))
+    except UnicodeDecodeError:
+        pass
+    return False
+
+
+def _is_object_line(line: bytes) -> bool:
+    line = line.strip(_BLANK)
+    return line.startswith(b"{") and strict.is_object(line)
+
+
 def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
     """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
     cheaply how to divide it."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
-    if len(data) > target_bytes and begins_with_line_of_object(head):
+    if len(data) > target_bytes and (begins_with_line_of_object(head) or _is_lines_after_all(head)):
         return _cut_lines(data, start, target_bytes)
     if len(data) > target_bytes and head.startswith(b"[") and not records_path:
         return _cut_array(data, target_bytes)
@@ -127,7 +147,7 @@ def cut_begun(data: bytes, target_bytes: int, records_path: str = "") -> list[tu
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
     if len(data) <= start + target_bytes:
         return []
-    if begins_with_line_of_object(head):
+    if begins_with_line_of_object(head) or _is_lines_after_all(head):
         return _cut_lines(data, start, target_bytes)[:-1]
     opening = _OPENING_KEY.search(data, 0, target_bytes) if head.startswith(b"[") and not records_path else None
     return [] if opening is None else _array_pieces(data, target_bytes, len(data), opening.group(1))[:-1]

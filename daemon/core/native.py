@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .model import Bools, Ints
+from .model import INDEX_ENTRY, Bools, Ints
 
 LIBRARY = Path(__file__).with_name("_scan.so")
 
@@ -62,6 +62,7 @@ def _load() -> Any:
     library.strandline_text_offsets.argtypes = [pointer, pointer, number, pointer]
     library.strandline_copy_texts.argtypes = [pointer, pointer, pointer, number, pointer]
     library.strandline_take_rows.argtypes = [pointer, number, pointer, number, pointer]
+    library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
     return library
@@ -134,6 +135,14 @@ def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
     places = (rows.ctypes.data, rows.dtype.itemsize, order.ctypes.data, len(order), out.ctypes.data)
     _library.strandline_take_rows(*places)
     return out
+
+
+def put_entries(rows: np.ndarray, source: Ints, target: Ints, into: np.ndarray) -> None:
+    """`into[target] = rows[source]` of INDEX_ENTRY arrays, some times faster. The indexes: int64, within the arrays."""
+    assert rows.dtype == into.dtype == INDEX_ENTRY and into.flags.c_contiguous
+    rows, source, target = np.ascontiguousarray(rows), np.ascontiguousarray(source), np.ascontiguousarray(target)
+    places = (rows.ctypes.data, source.ctypes.data, target.ctypes.data, len(source), into.ctypes.data)
+    _library.strandline_put_entries(*places)
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:

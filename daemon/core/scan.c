@@ -805,6 +805,11 @@ void strandline_take_rows(const uint8_t *rows, int64_t width, const int64_t *ord
     }
 }
 
+/* Copies row from[i] of some rows of 36 bytes to row to[i] of others. */
+void strandline_put_entries(const uint8_t *rows, const int64_t *from, const int64_t *to, int64_t count, uint8_t *out) {
+    for (int64_t i = 0; i < count; i++) memcpy(out + 36 * to[i], rows + 36 * from[i], 36);
+}
+
 /* Copies the texts `order[i]` one after the other; `out_offsets` is filled first, so that the caller can make room. */
 void strandline_text_offsets(const int64_t *offsets, const int64_t *order, int64_t count, int64_t *out_offsets) {
     out_offsets[0] = 0;
