@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo run test lint bench lock clean
+.PHONY: demo run test lint bench bench-all lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -21,7 +21,16 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks
+
+# dlt and PySpark get an environment of their own; PySpark needs Java.
+bench-all: bench .venv-peers/.ready
+	$(BIN)/python -m benchmarks --peers-python .venv-peers/bin/python
+
+.venv-peers/.ready: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'dlt[parquet]>=1' 'pyspark>=4' pyarrow
+	touch $@
 
 $(READY): requirements.lock pyproject.toml hatch_build.py daemon/core/scan.c
 	$(PYTHON) -m venv .venv

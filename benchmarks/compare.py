@@ -197,12 +197,12 @@ def print_medians(peer: str, pairs: list[tuple[Measured, Measured]]) -> float:
 def compare(
     wanted: Input, runs: int, work: Path, peer: str = "duckdb", python: str = sys.executable
 ) -> list[tuple[Measured, Measured]]:
-    """Peer, Strandline, Strandline, peer, peer …: every pair is measured, checked, and cleared away."""
+    """Peer, Strandline, Strandline, peer, peer …: every pair is measured and checked."""
     drops = make_input(wanted, work)
-    script, strandline = work / "run-script", work / "run-strandline"
     pairs = []
     for number in range(1, runs + 1):
         print(f"pair {number} of {runs}", flush=True)
+        script, strandline = work / f"run-{number}-script", work / f"run-{number}-strandline"
         measured: dict[str, Measured] = {}
         for who in ("peer", "strandline") if number % 2 else ("strandline", "peer"):  # nobody always follows the other
             if who == "peer":
@@ -213,8 +213,8 @@ def compare(
         first, second = measured["peer"], measured["strandline"]
         print(f"  totals agree:  {check_agreement(peer, script, strandline)}", flush=True)
         pairs.append((first, second))
-        shutil.rmtree(script)
-        shutil.rmtree(strandline)
+    for folder in work.glob("run-*"):  # not sooner: some file systems make files slowly where many were just removed
+        shutil.rmtree(folder)
     return pairs
 
 

@@ -7,7 +7,7 @@ The rooms, in reading order:
         model       the vocabulary: reasons, outcomes, the columns that flow between the rooms
         parse       bytes -> orders and discards, in two lanes:
             documents   what a drop is, and where its records begin and end
-            columns     the fast lane: many values at once
+            scan.c      the fast lane, in C: records -> columns; native: it and other C, for Python
             strict      the strict lane: one record, exactly; scalars: one value, exactly
         versions    which record of an order is the latest
         facts       orders -> order lines, amounts allocated
@@ -18,6 +18,8 @@ The rooms, in reading order:
     inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
+    workers     what runs them here                           cluster     what runs them on other machines
+    spill       tables as files, on their way between them
     store       the curated Parquet files                     changeset   what a batch changes, as one value
     publish     makes a commit visible                        receipts    what became of each drop
     dimensions  the dimensions' part in a batch               recovery    what start-up finishes
