@@ -33,12 +33,14 @@ class Decided:
     by date."""
 
     orders: pa.Table  # ORDERS: all accepted records
+    accepted: Sequence[tuple[int, int]]  # (drop, how many of its records were accepted)
+    late: Sequence[tuple[int, int]]  # (drop, how many of those lie below the high-water mark before the batch)
+    newest: int | None  # the latest `created_at` of them all
     rows: Ints  # where each winner is in `orders`
     new_date: np.ndarray  # int32; where it lives from now on
     drop: np.ndarray  # which drop brought it
     known: Bools  # published before
     old_date: np.ndarray  # where a known order lives now
-    entries: np.ndarray  # INDEX_ENTRY of the winners, in no particular order
 
     @cached_property
     def moved(self) -> Bools:
@@ -98,7 +100,7 @@ def commit_of(
 ) -> Commit:
     """All that the ledger is to remember of a batch, and all that is to become visible after. `read_before`: what was
     known of drops that are read once more, by number."""
-    counts = _counts(parsed, decided, rewritten, before.hwm)
+    counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
     results = _results(drops, parsed, counts, read_before or {})
     changed = [one for one in rewritten if one.merged and one.merged.fact is not None]
@@ -129,7 +131,7 @@ def commit_of(
         removed=removed,
         dimensions=[one.file for one in dimensions],
         totals=totals_of(results),
-        hwm=_raised(before.hwm, decided.orders),
+        hwm=_raised(before.hwm, decided.newest),
         effects=effects,
         restatements_bytes=before.restatements_bytes + len(log.encode()),
     )
@@ -178,29 +180,29 @@ def _results(
     return results
 
 
-def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten], hwm: int | None) -> dict[int, Counts]:
+def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) -> dict[int, Counts]:
     """By drop: what became of its records. They add up to what was extracted."""
     counts = {
         drop: Counts(tally.extracted, tally.discarded, tally.before_since, faults=tally.faults)
         for drop, tally in parsed.tallies.items()
     }
     unchanged = np.concatenate([np.zeros(0, np.bool_), *(one.merged.unchanged for one in rewritten if one.merged)])
-    accepted, winners = decided.orders["drop"].to_numpy(), decided.drop
-    late = accepted[decided.orders["created_at"].to_numpy() < (hwm or 0)]
+    winners = decided.drop
     for name, found in (
         ("new", winners[~decided.known]),
         ("unchanged", winners[unchanged]),
         ("corrected", winners[decided.known & ~unchanged]),
-        ("late", late),
     ):
-        for drop, number in _tallied(found):
+        for drop, number in tallied(found):
             setattr(counts[drop], name, number)
-    for drop, number in _tallied(accepted):
+    for drop, number in decided.late:
+        counts[drop].late = number
+    for drop, number in decided.accepted:
         known = counts[drop]
         known.superseded = number - known.new - known.unchanged - known.corrected
     for name in DIMENSIONS:
         unknown = np.concatenate([np.zeros(0, np.bool_), *(one.unknown[name] for one in rewritten)])
-        for drop, number in _tallied(winners[unknown & ~unchanged]):
+        for drop, number in tallied(winners[unknown & ~unchanged]):
             counts[drop].unknown[name] = number
     return counts
 
@@ -210,7 +212,7 @@ def _count_rows(counts: Mapping[int, Counts], dimensions: Sequence[DimensionChan
     for one in dimensions:
         drops = np.array(one.drop_of_row, np.int64)
         for name in ("superseded", "new", "corrected", "unchanged"):
-            for drop, number in _tallied(drops[getattr(one.upserted, name)]):
+            for drop, number in tallied(drops[getattr(one.upserted, name)]):
                 setattr(counts[drop], name, number)
 
 
@@ -227,16 +229,15 @@ def totals_of(results: Sequence[DropResult]) -> Counter[str]:
     return Counter({name: number for name, number in totals.items() if number})
 
 
-def _tallied(drops: Ints) -> list[tuple[int, int]]:
+def tallied(drops: Ints) -> list[tuple[int, int]]:
+    """(drop, how often it stands there), by drop."""
     values, numbers = np.unique(drops, return_counts=True)
     return list(zip(values.tolist(), numbers.tolist(), strict=True))
 
 
-def _raised(hwm: int | None, orders: pa.Table) -> int | None:
+def _raised(hwm: int | None, newest: int | None) -> int | None:
     """The high-water mark only rises."""
-    if not orders.num_rows:
-        return hwm
-    return max(hwm or 0, int(orders["created_at"].to_numpy().max()))
+    return hwm if newest is None else max(hwm or 0, newest)
 
 
 def _dimension_effect(batch: int, one: DimensionChange) -> list[Effect]:

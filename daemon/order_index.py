@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .core.entries import Run
-from .core.model import INDEX_ENTRY
+from .core.model import INDEX_ENTRY, Ints
 from .core.native import put_entries, take_rows
 
 SCHEMA = """
@@ -65,13 +65,14 @@ class OrderIndex:
         """Writes the blocks of a new run with these entries (each key once). It counts for nothing until `adopt`."""
         if not len(entries):
             return None
-        merged, replaced = _sorted(entries), []
+        order, replaced = _order(entries), []
         for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
-            if size > 2 * len(merged) or size + len(merged) > _INLINE_ENTRIES:
+            if size > 2 * len(entries) or size + len(entries) > _INLINE_ENTRIES:
                 break
-            merged = _newest([self._whole(run), merged])
+            entries = _newest([self._whole(run), entries])
+            order = np.arange(len(entries))
             replaced.append(run)
-        return Run(self._write_blocks(merged), len(merged), tuple(replaced))
+        return Run(self._write_blocks(entries, order), len(entries), tuple(replaced))
 
     def adopt(self, run: Run | None) -> None:
         """Makes a run that was written ahead the newest one, in place of those that it was merged with."""
@@ -107,7 +108,7 @@ class OrderIndex:
             return False
         (newer, _), (older, _) = runs[0], runs[1]
         merged = _newest([self._whole(older), self._whole(newer)])
-        self.adopt(Run(self._write_blocks(merged), len(merged), (newer, older)))
+        self.adopt(Run(self._write_blocks(merged, np.arange(len(merged))), len(merged), (newer, older)))
         self.sweep()
         return True
 
@@ -132,23 +133,25 @@ class OrderIndex:
     def _whole(self, run: int) -> np.ndarray:
         return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
 
-    def _write_blocks(self, entries: np.ndarray) -> int:
+    def _write_blocks(self, entries: np.ndarray, order: Ints) -> int:
         query = "SELECT max(coalesce((SELECT max(run) FROM order_runs), 0), coalesce((SELECT max(run) FROM order_blocks), 0))"
         run = int(self._sql.execute(query).fetchone()[0]) + 1
         starts = np.arange(0, len(entries), _BLOCK)
-        hi = entries["hi"]
+        hi = entries["hi"][order]
         # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
         while (inside := (starts > 0) & (hi[starts] == hi[starts - 1])).any():
             starts = np.unique(starts - inside)
-        data, firsts, size = entries.view(np.uint8).data, _signed(hi[starts]).tolist(), INDEX_ENTRY.itemsize
         stops = np.append(starts[1:], len(entries))
-        self._sql.executemany(
-            "INSERT INTO order_blocks VALUES (?, ?, ?)",
-            (
-                (run, first, data[a * size : b * size])
-                for first, a, b in zip(firsts, starts.tolist(), stops.tolist(), strict=True)
-            ),
-        )
+        for part in range(0, len(starts), _SLICE_BLOCKS):  # a sorted copy of all would take as much memory again
+            blocks = slice(part, part + _SLICE_BLOCKS)
+            base = int(starts[part])
+            ordered = take_rows(entries, order[base : stops[blocks][-1]])
+            data, size = ordered.view(np.uint8).data, INDEX_ENTRY.itemsize
+            places = zip(_signed(hi[starts[blocks]]), starts[blocks] - base, stops[blocks] - base, strict=True)
+            self._sql.executemany(
+                "INSERT INTO order_blocks VALUES (?, ?, ?)",
+                ((run, int(first), data[int(a) * size : int(b) * size]) for first, a, b in places),
+            )
         return run
 
 
@@ -157,12 +160,13 @@ def _signed(hi: np.ndarray) -> np.ndarray:
     return (hi ^ _SIGN).view(np.int64)
 
 
-def _sorted(entries: np.ndarray) -> np.ndarray:
-    ordered = take_rows(entries, np.argsort(entries["hi"]))
-    hi = ordered["hi"]
+def _order(entries: np.ndarray) -> Ints:
+    """The order in which entries are sorted by key."""
+    order = np.argsort(entries["hi"])
+    hi = entries["hi"][order]
     if (hi[1:] == hi[:-1]).any():
-        ordered = take_rows(ordered, np.lexsort([ordered["lo"], hi]))
-    return ordered
+        order = np.lexsort([entries["lo"], entries["hi"]])
+    return order
 
 
 def _newest(oldest_first: list[np.ndarray]) -> np.ndarray:

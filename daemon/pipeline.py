@@ -29,11 +29,10 @@ import numpy as np
 import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, spill, tasks
-from .changeset import Before, Decided, commit_of, to_read
+from .changeset import Before, Decided, commit_of, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.facts import gathered
-from .core.merge import places_by_time
 from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
@@ -188,8 +187,9 @@ def _apply(
     """Steps 3 to 7."""
     batch = house.ledger.next_batch
     with phase("merge"):
-        decided = affected(house.ledger, parsed)
-        run = house.background.submit(house.ledger.write_ahead, decided.entries)
+        decided, entries = affected(house.ledger, parsed)
+        run = house.background.submit(house.ledger.write_ahead, entries)
+        del entries
         rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
         changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
         known = dimensions.known_keys(house.ledger, house.store, changes)
@@ -290,16 +290,22 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 # ----------------------------------------------------------------------------------------------------------- 3 affected
 
 
-def affected(ledger: Ledger, parsed: Parsed) -> Decided:
-    """Which records win, and where their orders live now."""
-    entries = entries_of(parsed.orders)
+def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
+    """Which records win, and where their orders live now; and the winners as entries of the index (INDEX_ENTRY, in no
+    particular order), which are much memory and only needed until they are written."""
+    with spill.looking():
+        entries = entries_of(parsed.orders)
+        created_at, drops = parsed.orders["created_at"].to_numpy(), parsed.orders["drop"].to_numpy()
+    accepted, late = tallied(drops), tallied(drops[created_at < (ledger.hwm or 0)])
+    newest = int(created_at.max()) if len(created_at) else None
     rows, entries = only(latest(entries), entries)
     decision = decide(entries, *ledger.index.find(entries))
     live, entries = only(np.flatnonzero(~decision.superseded), entries)
     rows = rows[live]
-    place = places_by_time(parsed.orders, rows)
+    place = np.argsort(created_at[rows])
     known, old_date = decision.known[live][place], decision.old_date[live][place]
-    return Decided(parsed.orders, rows[place], entries["date"][place], entries["drop"][place], known, old_date, entries)
+    date, drop = entries["date"][place], entries["drop"][place]
+    return Decided(parsed.orders, accepted, late, newest, rows[place], date, drop, known, old_date), entries
 
 
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
@@ -381,8 +387,8 @@ def _rewrite_group(
 ) -> list[tasks.Rewritten]:
     base, stop = group[0].first, group[-1].stop
     shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
-    orders, rows = gathered(decided.orders, decided.rows[base:stop])
-    spill.let_go()
+    with spill.looking():
+        orders, rows = gathered(decided.orders, decided.rows[base:stop])
     with house.merging.sent(orders) as sent:
         call = house.merging.executor.submit(tasks.rewrite, house.store, batch, sent, rows, shifted, keys, sync=sync)
         return call.result()

@@ -38,7 +38,7 @@ def plan(house: House, path: Path, judge: Judge) -> Plan:
     drops = with_duplicates(ledger, [drop])
     with house.reader.begin(to_read(drops), {drop.seq: path}) as reading:
         parsed = reading.result(house.progress, house.stopped)
-    decided = affected(ledger, parsed)
+    decided, _ = affected(ledger, parsed)
     changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
     known = dimensions.known_keys(ledger, house.store, changes)
     _, rewritten = merge_and_stage(house, batch, decided, known)

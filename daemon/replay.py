@@ -91,8 +91,8 @@ def _apply(inner: House, drops: Sequence[Drop]) -> None:
     """A batch of pipeline.py without its drops' outcomes: they are history."""
     parsed = read_all(inner.reader, drops)
     ledger, batch = inner.ledger, inner.ledger.next_batch
-    decided = affected(ledger, parsed)
-    run = ledger.write_ahead(decided.entries)
+    decided, entries = affected(ledger, parsed)
+    run = ledger.write_ahead(entries)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     _, rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))

@@ -1,14 +1,17 @@
 """Tables on disk on their way from one process to another: the bytes of a file, instead of more memory.
 
 A file is written whole or not at all, and mapped where it is read: what is looked at comes from the system's cache, and goes
-back to it with `let_go`. Nothing here is durable: what a crash leaves lies in the staging folder, and is cleaned away with it.
+back to it (`looking`). Nothing here is durable: what a crash leaves lies in the staging folder, and is cleaned away with it.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -16,8 +19,10 @@ import pyarrow as pa
 from pyarrow import ipc
 
 LEAST_BYTES = 1 << 20  # what is smaller travels as it is
+_ROWS_TOGETHER = 2_048  # whose columns lie side by side: who wants some rows looks at few places
 _KEPT_BYTES = 512 << 20  # of all files together; up to this much it is not worth to find pages again
 _mapped: WeakSet[mmap.mmap] = WeakSet()
+_one_at_a_time = Lock()
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -25,7 +30,7 @@ def write(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f"{path.name}.{uuid4().hex}")
     try:
         with pa.OSFile(str(temporary), "wb") as file, ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+            writer.write_table(table, max_chunksize=_ROWS_TOGETHER)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -47,9 +52,13 @@ def take(path: Path) -> pa.Table:
     return table
 
 
-def let_go() -> None:
-    """Gives memory back that only holds what files have, too, where that is much (and the system can)."""
-    mapped = list(_mapped)
-    if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
-        for one in mapped:
-            one.madvise(mmap.MADV_DONTNEED)
+@contextmanager
+def looking() -> Iterator[None]:
+    """For looking at a few places of many mapped files: one at a time, since the system shows much around each place, and
+    gives it back afterwards (where it can, and it is worth it)."""
+    with _one_at_a_time:
+        yield
+        mapped = list(_mapped)
+        if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
+            for one in mapped:
+                one.madvise(mmap.MADV_DONTNEED)
