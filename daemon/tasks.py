@@ -217,7 +217,7 @@ def rewrite(
 
 
 def _here(table: pa.Table | Path) -> pa.Table:
-    return spill.read(table) if isinstance(table, Path) else table
+    return spill.read(table).combine_chunks() if isinstance(table, Path) else table
 
 
 def _back(mask: Bools, places: Ints) -> Bools:
