@@ -51,7 +51,11 @@ def cluster(workers: int) -> Iterator[str]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         shutil.rmtree(REPO / "dask-worker-space", ignore_errors=True)
 
 
