@@ -240,7 +240,7 @@ def history(work: Path, runs: int) -> None:
     once(full)
     fill(full / "output" / "state" / "ledger.sqlite")
     with watching(empty), watching(full):
-        time.sleep(5)
+        time.sleep(25)  # two rescans, after which memory goes back
         taken: dict[Path, list[float]] = {empty: [], full: []}
         for number in range(DROPS):
             for home, found in taken.items():
@@ -291,7 +291,7 @@ def idle(work: Path, runs: int) -> None:
     with watching(home) as process:
         time.sleep(3)
         published_after(home, 0)
-        time.sleep(5)
+        time.sleep(25)  # two rescans, after which memory goes back
         before, seconds = cpu_seconds(process.pid), 60
         sizes = []
         for _ in range(seconds):

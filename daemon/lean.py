@@ -42,6 +42,17 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 4 * _KEPT_BYTES)
 
 
+def give_back_memory() -> None:
+    """Returns to the system what was kept for the next batch: for a daemon that has had nothing to do for a while."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
 class _NoPandas(MetaPathFinder):
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name.partition(".")[0] == "pandas":

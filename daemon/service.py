@@ -19,6 +19,7 @@ from .core.errors import Stopped
 from .core.model import DropOutcome, Judge
 from .core.retry import Backoff
 from .inbox import Arrival, Inbox, Look
+from .lean import give_back_memory
 from .observer import Observer
 from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
@@ -153,6 +154,8 @@ class Service:
         _end_if(stop)
         if rang:
             stop.wait(self._terms.linger_seconds)
+        elif not self.summary.left:
+            give_back_memory()
 
     def _tell(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:
