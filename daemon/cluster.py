@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -103,13 +103,12 @@ class Cluster(Executor):
         call = self._executor.submit(function, *arguments, **options)
 
         def pass_on(done: Future[Any]) -> None:
-            if answer.cancelled():
-                return
             error = CancelledError() if done.cancelled() else done.exception()
-            if error is None:
-                answer.set_result(done.result())
-            else:
-                answer.set_exception(_as_local(error))
+            with suppress(InvalidStateError):  # nobody waits for it any more
+                if error is None:
+                    answer.set_result(done.result())
+                else:
+                    answer.set_exception(_as_local(error))
 
         call.add_done_callback(pass_on)
         answer.add_done_callback(lambda one: one.cancelled() and call.cancel())

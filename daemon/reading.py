@@ -70,7 +70,8 @@ class Reader:
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
-            executor = Inline() if tasks.is_little(groups, self.executor) else self.executor
+            little = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
+            executor = Inline() if little else self.executor
             yield Reading(executor, self.staging, groups, self._submitted(executor, groups, ahead), unreadable)
 
     def _submitted(
@@ -94,14 +95,16 @@ class Ahead:
 
     def of(self, drop: int, name: str, path: Path, judge: Judge) -> Callable[[int], None]:
         """What is to be told how much of a drop has been copied to `path`."""
-        executor, done = self._reader.executor, 0
+        executor, next_look = self._reader.executor, 2.0 * tasks.PIECE_BYTES
 
         def grown(size_bytes: int) -> None:
-            nonlocal done
-            if size_bytes < done + 2 * tasks.PIECE_BYTES:
+            nonlocal next_look
+            if size_bytes < next_look:
                 return
-            done = size_bytes
-            for span in tasks.spans_begun(drop, path, judge):
+            spans = tasks.spans_begun(drop, path, judge)
+            # Its first piece tells whether a drop can be divided: where it cannot, looking again would be in vain.
+            next_look = size_bytes + 2 * tasks.PIECE_BYTES if spans else float("inf")
+            for span in spans:
                 if span not in self.begun:
                     self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging)
 

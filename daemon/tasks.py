@@ -28,7 +28,7 @@ from .core.merge import Merged, merge, places_within_instants
 from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
-from .workers import FEW_BYTES, Inline, Workers
+from .workers import Inline
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
 _TASK_DROPS = 1_000
@@ -103,9 +103,7 @@ def read(spans: Sequence[Span], into: Path) -> Answer | None:
     parts = _read(spans)
     if not parts or parts[0].orders.nbytes < spill.LEAST_BYTES:
         return None if parts is None else Answer(parts)
-    path = (
-        into / f"read-{uuid4().hex}.arrow"
-    )  # never the file of another call, even of one for a drop of the same number
+    path = into / f"read-{uuid4().hex}.arrow"  # no other call's, not even of one for a drop of the same number
     spill.write(path, parts[0].orders)
     return Answer([replace(parts[0], orders=ORDERS.empty_table()), *parts[1:]], path)
 
@@ -282,10 +280,3 @@ class Merging:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-
-def is_little(groups: Sequence[Sequence[Span]], executor: Executor) -> bool:
-    """Whether these tasks are better run here: none is large, and there are not many, or no workers that wait for them."""
-    sizes = [sum(span.stop - span.start for span in group) for group in groups]
-    few = len(groups) <= 1 or (isinstance(executor, Workers) and not executor.started and sum(sizes) <= FEW_BYTES)
-    return few and max(sizes, default=0) <= PIECE_BYTES

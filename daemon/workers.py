@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-FEW_BYTES = 64 << 20  # what one process reads, piece by piece, sooner than others have started
+FEW_BYTES = 8 << 20  # up to so much (one piece) the caller reads itself
 _PRELOADED = "daemon.tasks"
 _LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)

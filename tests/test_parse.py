@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.documents import WrongCut, cut
+from daemon.core.documents import Form, WrongCut, cut, cut_begun
 from daemon.core.model import Judge, Parsed
 from daemon.core.parse import Piece, parse
 from tests import model
@@ -100,6 +100,16 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
     assert not whole.unreadable
     assert found == rows(whole)
     assert discards == [(d.position, d.reason) for d in whole.discards]
+
+
+@SLOW
+@given(drops(), st.integers(1, 400), st.data())
+def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: int, choice: st.DataObject) -> None:
+    """What is read while a drop is still being copied are pieces of the whole one, the first of them; none is made up."""
+    begun = cut_begun(data[: choice.draw(st.integers(0, len(data)))], target_bytes)
+    pieces = cut(data, target_bytes)
+    if pieces[0][2] is not Form.WHOLE:  # a drop may turn out at its end to be no array after all
+        assert begun == pieces[: len(begun)]
 
 
 @pytest.mark.parametrize(
