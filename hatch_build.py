@@ -1,4 +1,4 @@
-"""Compiles the fast lane of the parse (daemon/core/scan.c) when the package is installed, in place and into the wheel.
+"""Compiles what is written in C (daemon/core/*.c) when the package is installed, in place and into the wheel: one library.
 
 The compiler is $CC, else the machine's own, else the one that the package `ziglang` brings. The library is plain C, loaded
 with ctypes: one build serves every Python version.
@@ -13,13 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-SOURCE, LIBRARY = "daemon/core/scan.c", "daemon/core/_scan.so"
+SOURCES, LIBRARY = "daemon/core/*.c", "daemon/core/_native.so"
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fno-sanitize=undefined")
 
 
@@ -31,19 +32,24 @@ def own_compiler() -> list[str] | None:
     return [found] if found else None
 
 
+def source_hash(sources: Iterable[Path]) -> str:
+    """The SHA-256 of all sources together; the library says which it was made from."""
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()
+
+
 def compile_library(root: Path) -> None:
     """Makes the library, whole or not at all: a running process keeps the one that it has loaded."""
-    source, library = root / SOURCE, root / LIBRARY
+    sources, library = sorted(root.glob(SOURCES)), root / LIBRARY
     zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # by default it builds for this very processor
-    source_hash = hashlib.sha256(source.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
-        command = [*(own_compiler() or zig), *OPTIONS, f'-DSOURCE_HASH="{source_hash}"', "-o", str(made), str(source)]
+        define = f'-DSOURCE_HASH="{source_hash(sources)}"'
+        command = [*(own_compiler() or zig), *OPTIONS, define, "-o", str(made), *map(str, sources)]
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": f"{folder}/zig", "ZIG_LOCAL_CACHE_DIR": f"{folder}/zig"}
         ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
         if ended.returncode:
             raise SystemExit(
-                f"could not compile {SOURCE} with `{shlex.join(command)}`: {ended.stderr.strip()}\n"
+                f"could not compile {SOURCES} with `{shlex.join(command)}`: {ended.stderr.strip()}\n"
                 "Name a C compiler in the environment variable CC, or install one (or `pip install ziglang`)."
             )
         os.replace(made, library)

@@ -1,4 +1,4 @@
-"""What is written in C (`scan.c`), as functions over bytes and arrays. The one place in core that loads a library.
+"""What is written in C (`*.c` beside this file), as functions over bytes and arrays. The one place in core that loads a library.
 
 It is compiled when the package is installed. No call keeps Python's lock, so threads run side by side.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .model import INDEX_ENTRY, Bools, Ints
 
-LIBRARY = Path(__file__).with_name("_scan.so")
+LIBRARY = Path(__file__).with_name("_native.so")
 
 _RECORD_COLUMNS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _ITEM_COLUMNS = ("sku", "qty", "price")

@@ -681,7 +681,7 @@ int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int
 
 /* ------------------------------------------------------------------------------------------------------ what is called */
 
-const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of this file as it was compiled */
+const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources as they were compiled */
 
 /* Reads `count` records, record i from blob[starts[i]] to blob[stops[i]]. 0, or -1 where memory ran out. Always followed by
  * strandline_release. */
