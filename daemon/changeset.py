@@ -103,7 +103,7 @@ def commit_of(
     counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
     results = _results(drops, parsed, counts, read_before or {})
-    changed = [one for one in rewritten if one.merged and one.merged.fact is not None]
+    changed = [one for one in rewritten if one.merged and one.merged.changed]
     kept = [one for one in changed if one.staged]
     removed = [one.day for one in changed if not one.staged]
     losing = set(decided.losing_date.tolist())

@@ -425,7 +425,7 @@ def _before(ledger: Ledger, batch: int, rewritten: Sequence[tasks.Rewritten]) ->
 
 def written_of(rewritten: Sequence[tasks.Rewritten]) -> list[Written]:
     """The dates that change."""
-    changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.fact is not None]
+    changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.changed]
     return [
         Written(iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items)
         for one, merged in changed

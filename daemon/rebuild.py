@@ -14,13 +14,14 @@ from . import files, raw
 from .core.dimensions import upsert
 from .core.entries import Drop, Partition
 from .core.errors import Corruption, UsageError
-from .core.facts import flatten, gathered, items_of
+from .core.facts import PartitionFiles, gathered, lines_of
 from .core.merge import sorted_places
 from .core.model import Dimension, Parsed, concat_orders, dates_of
+from .core.parquet import encode
 from .core.versions import entries_of
 from .ledger import Ledger
 from .reading import Reader
-from .store import FACT_FILE, ITEMS_FILE, Store, encode, folder_name, iso_date
+from .store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
 
 _GROUP_LINES = 2_000_000  # lines of partitions made anew together, about
 _READ_BYTES = 256 << 20  # bytes of drops read together, about
@@ -63,7 +64,7 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
 
 def _put_back(store: Store, expected: Partition, fact: pa.Table) -> None:
     folder = store.curated / folder_name(expected.date)
-    fact_bytes, items_bytes = encode(fact).to_pybytes(), encode(items_of(fact)).to_pybytes()
+    fact_bytes, items_bytes = PartitionFiles.of(fact).encoded()
     if (_sha256(fact_bytes), _sha256(items_bytes)) != (expected.fact_sha256, expected.items_sha256):
         raise Corruption(
             f"{folder} was made anew from raw, and is not what the ledger says; nothing was touched. "
@@ -86,7 +87,8 @@ def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[
     orders = concat_orders(_winners(reader, group, wanted) for group in few(drops))
     rows = sorted_places(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
-    return {day: flatten(*gathered(orders, rows[slice(*np.searchsorted(dates, [day, day + 1]))])) for day in days}
+    spans = {day: rows[slice(*np.searchsorted(dates, [day, day + 1]))] for day in days}
+    return {day: lines_of(*gathered(orders, span)).table() for day, span in spans.items()}
 
 
 def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
@@ -136,7 +138,7 @@ def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: 
     parsed = read_all(reader, drops)
     rows = pa.concat_tables([dimension.schema.empty_table(), *(parsed.rows[drop.seq].table for drop in drops)])
     table = upsert(dimension, None, rows).table
-    content = encode(dimension.schema.empty_table() if table is None else table).to_pybytes()
+    content = encode(dimension.schema.empty_table() if table is None else table)
     if _sha256(content) != ledger.dimensions()[dimension.name].sha256:
         raise Corruption(
             f"{store.curated / dimension.file} was made anew from raw, and is not what the ledger says; nothing was touched. "

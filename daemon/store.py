@@ -1,4 +1,4 @@
-"""The curated layer: the files of a partition read, staged and published. It knows paths and Parquet, not what rows mean.
+"""The curated layer: the files of a partition read, staged and published. It knows paths, not what rows mean.
 
     curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet      .staging/<batch>/YYYY-MM-DD.fact_order.parquet … before that
 
@@ -19,13 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
-from .core.facts import items_of
 from .core.model import FACT, Dimension
+from .core.parquet import encode
 
 FACT_FILE = "fact_order.parquet"
 ITEMS_FILE = "order_items.parquet"
-_ROW_GROUP_ROWS = 1_000_000
-_REPEATING = ("date", "currency", "line_number", "qty", "country", "category")
 _EPOCH = date(1970, 1, 1)
 
 
@@ -74,24 +72,23 @@ class Store:
         path = self.staging / str(batch) / dimension.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        return _sha256(content), content.size
+        return _sha256(content), len(content)
 
-    def stage(self, batch: int, day: int, fact: pa.Table, *, sync: bool) -> StagedPartition:
+    def stage(self, batch: int, day: int, fact: bytes, items: bytes, *, sync: bool) -> StagedPartition:
         """Writes both files of a partition. Where there are few, each is synced as it comes (`sync`), so that the disk
         works beside the processor; `sync_staged` makes all of them durable."""
         folder = self.staging / str(batch)
         folder.mkdir(parents=True, exist_ok=True)
         if not (self.curated / folder_name(day)).is_dir():
             (folder / folder_name(day)).mkdir(exist_ok=True)
-        fact_bytes, items_bytes = encode(fact), encode(items_of(fact))
-        for name, content in ((FACT_FILE, fact_bytes), (ITEMS_FILE, items_bytes)):
+        for name, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
             path = folder / _staged_name(day, name)
             files.write_unsynced(
                 path, content
             )  # whole: a call that a cluster runs twice must not spoil what the first made
             if sync:
                 files.sync(path)
-        return StagedPartition(_sha256(fact_bytes), _sha256(items_bytes), fact_bytes.size + items_bytes.size)
+        return StagedPartition(_sha256(fact), _sha256(items), len(fact) + len(items))
 
     def sync_staged(self, batch: int) -> None:
         """Makes all that was staged for a batch durable: files first, then the folders that name them."""
@@ -146,24 +143,5 @@ def iso_date(day: int) -> str:
     return (_EPOCH + timedelta(days=int(day))).isoformat()
 
 
-def encode(table: pa.Table) -> pa.Buffer:
-    """A table as Parquet, always the same bytes. Dictionaries only where values repeat; decimals as integers."""
-    sink = pa.BufferOutputStream()
-    repeating = [name for name in _REPEATING if name in table.column_names]
-    statistics = [name for name in ("created_at", "date") if name in table.column_names]
-    with pq.ParquetWriter(
-        sink,
-        table.schema,
-        version="2.6",
-        compression="snappy",
-        use_dictionary=repeating,
-        write_statistics=statistics,
-        store_schema=False,
-        store_decimal_as_integer=True,
-    ) as writer:
-        writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
-    return sink.getvalue()
-
-
-def _sha256(content: pa.Buffer) -> bytes:
+def _sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()

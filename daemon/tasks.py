@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -23,8 +24,8 @@ from . import spill
 from .core import dimensions
 from .core.documents import Form, WrongCut, cut, cut_begun, refuse_binary
 from .core.errors import Stopped, Unreadable
-from .core.facts import flatten, unknown_keys
-from .core.merge import Merged, merge, places_within_instants
+from .core.facts import Lines, PartitionFiles, lines_of
+from .core.merge import Merged, begun, merge, places_within_instants
 from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import StagedPartition, Store
@@ -193,22 +194,20 @@ def rewrite(
     *,
     sync: bool,
 ) -> list[Rewritten]:
-    """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; all dates are
-    flattened together, which is much faster than one by one. `known`: the column `key` of each dimension. Tables may be
+    """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; the lines of all dates
+    are worked out together, which is much faster than one by one. `known`: the column `key` of each dimension. Tables may be
     given as the files that they lie in (see Merging)."""
     orders = _here(orders)
     keys = {name: _here(table)["key"].combine_chunks() for name, table in known.items()}
     places = places_within_instants(orders, rows)
-    fact = flatten(orders, rows[places])
-    line_number = fact["line_number"].to_numpy()
-    starts = np.append(np.flatnonzero(line_number <= 1), len(line_number))
-    unknown = {name: unknown_keys(fact, starts[:-1], DIMENSIONS[name].key, known) for name, known in keys.items()}
+    lines = lines_of(orders, rows[places])
+    unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
+    desk = _Desk(store, batch, lines, sync)
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)
-        lines = fact.slice(starts[change.first], starts[change.stop] - starts[change.first])
         inner = places[here] - change.first
-        one = _rewrite(store, batch, replace(change, known=change.known[inner]), lines, sync)
+        one = desk.rewrite(replace(change, known=change.known[inner]))
         merged = one.merged and replace(one.merged, unchanged=_back(one.merged.unchanged, inner))
         rewritten.append(replace(one, merged=merged, unknown={n: _back(u[here], inner) for n, u in unknown.items()}))
     return rewritten
@@ -225,22 +224,38 @@ def _back(mask: Bools, places: Ints) -> Bools:
     return before
 
 
-def _rewrite(store: Store, batch: int, change: PartitionChange, incoming: pa.Table, sync: bool) -> Rewritten:
-    published = None
-    if change.published_sha256 is not None:
-        published = store.read_fact(change.day, change.published_sha256)
+class _Desk:
+    """Where the dates of one call are rewritten, one after the other, out of the lines of all of them."""
+
+    def __init__(self, store: Store, batch: int, lines: Lines, sync: bool) -> None:
+        self._store, self._batch, self._lines, self._sync = store, batch, lines, sync
+        self._amounts = lines.amounts()
+
+    @cached_property
+    def _files(self) -> PartitionFiles:
+        return PartitionFiles(self._lines.columns(), self._lines.line_number)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return self._lines.table()
+
+    def rewrite(self, change: PartitionChange) -> Rewritten:
+        """Merges and stages one date. `change.known` is in the order of its lines."""
+        start, stop = self._lines.starts[[change.first, change.stop]].tolist()
+        if change.published_sha256 is None:
+            merged = begun(self._lines.line_number[start:stop], self._amounts[start:stop])
+            return self._staged(change.day, merged, lambda: self._files.encoded(start, stop))
+        published = self._store.read_fact(change.day, change.published_sha256)
         if published is None:
             return Rewritten(change.day, None, None, damaged=True)
-    merged = merge(published, incoming, change.known, change.leaving)
-    written = merged.fact is not None and merged.fact.num_rows
-    staged = store.stage(batch, change.day, merged.fact, sync=sync) if written else None
-    return Rewritten(change.day, _without_rows(merged), staged)
+        merged = merge(published, self._table.slice(start, stop - start), change.known, change.leaving)
+        return self._staged(change.day, merged, lambda: PartitionFiles.of(merged.fact).encoded())
 
-
-def _without_rows(merged: Merged) -> Merged:
-    """The numbers of a merge, without its table, so that finished partitions do not stay in memory."""
-    fact = merged.fact.schema.empty_table() if merged.fact is not None else None
-    return Merged(fact, merged.unchanged, merged.before, merged.after)
+    def _staged(self, day: int, merged: Merged, files: Callable[[], tuple[bytes, bytes]]) -> Rewritten:
+        staged = None
+        if merged.changed and merged.after.lines:
+            staged = self._store.stage(self._batch, day, *files(), sync=self._sync)
+        return Rewritten(day, replace(merged, fact=None), staged)  # finished partitions do not stay in memory
 
 
 def never() -> bool:

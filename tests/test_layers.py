@@ -17,7 +17,10 @@ WORLD = {
     "sys", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
 # What one module of the core needs of it nevertheless, and why.
-NEEDED = {"core.native": {"ctypes", "pathlib"}}  # it loads the compiled fast lane, which computes and does nothing else
+NEEDED = {
+    "core.native": {"ctypes", "pathlib"},  # it loads what is compiled, which computes and does nothing else
+    "core.parquet": {"ctypes"},  # it calls that
+}
 CLOCKS = {"now", "utcnow", "today", "time_ns", "monotonic", "perf_counter"}
 DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
 

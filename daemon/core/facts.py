@@ -7,6 +7,9 @@ zero to four decimals: the differences add up to A exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from . import native
 from .model import FACT, ITEMS, Ints, dates_of
 from .native import take_texts
+from .parquet import Column, Encoder, columns_of
 
 
 def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
@@ -35,80 +39,127 @@ def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
     return pa.concat_tables(stretches).combine_chunks(), places
 
 
-def flatten(orders: pa.Table, rows: Ints) -> pa.Table:
-    """The FACT rows of some rows of an ORDERS table in one chunk (see `gathered`), in the order given: one for each item, or
-    one for an order without. Each value is gathered once, straight to its place among the lines."""
-    lists = orders["items"].chunk(0) if orders["items"].num_chunks else pa.array([], orders["items"].type)
-    offsets = lists.offsets.to_numpy()
+@dataclass(frozen=True)
+class Lines:
+    """The order lines of some orders, in the order given: one for each item, or one for an order without. Values stay where
+    they were parsed; only places are worked out, and what a line has by itself."""
+
+    orders: pa.Table  # ORDERS, each column in one chunk
+    of_order: Ints  # where in `orders` the order of each line is
+    item: Ints  # where among all items of `orders` each line's is; -1: it has none
+    line_number: NDArray[np.int32]  # from 1; 0: an order without items
+    amount: pa.Array  # int64, 1/10,000: its share of the order's amount
+    starts: Ints  # the first line of each order, and the number of lines
+
+    def columns(self) -> list[Column]:
+        """The columns of FACT, to be encoded straight from where they are."""
+        return [Column(field, *self._column(field.name)) for field in FACT]
+
+    def _column(self, name: str) -> tuple[pa.Array, Ints | None]:
+        match name:
+            case "sku" | "qty" | "price":
+                return _items(self.orders).field(name), self.item
+            case "amount":
+                return self.amount, None
+            case "line_number":
+                return pa.array(self.line_number), None
+            case "date":
+                return pa.array(dates_of(self.orders["created_at"].to_numpy())), self.of_order
+            case _:
+                return _whole(self.orders, name), self.of_order
+
+    def table(self) -> pa.Table:
+        """The same rows as a FACT table."""
+        return pa.table([_gathered(column) for column in self.columns()], schema=FACT)
+
+    def amounts(self) -> Ints:
+        """The shares, 0 where unknown."""
+        return self.amount.fill_null(0).to_numpy(zero_copy_only=False)
+
+    def unknown(self, key: str, known: pa.Array) -> NDArray[np.bool_]:
+        """By order: whether any of its lines has a key (`user_id`, `sku`) that is not known. NULL is no key."""
+        array, places = self._column(key)
+        unknown = pc.is_valid(array)
+        if len(known):
+            unknown = pc.and_not(unknown, pc.is_in(array, value_set=known))
+        flags = np.append(unknown.to_numpy(zero_copy_only=False), False)  # at place -1: no item, no key
+        lines = flags[places]
+        return np.logical_or.reduceat(lines, self.starts[:-1]) if len(lines) else lines
+
+
+def lines_of(orders: pa.Table, rows: Ints) -> Lines:
+    """The lines of some rows of an ORDERS table in one chunk (see `gathered`)."""
+    offsets = _whole(orders, "items").offsets.to_numpy()
     first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
     lines = np.maximum(counts, 1)
-    stops = np.cumsum(lines)
-    of_order = np.repeat(rows, lines)
-    line_number = np.arange(len(of_order)) - np.repeat(stops - lines, lines) + 1
-    line_number[stops[counts == 0] - 1] = 0
-    items = _items_by_line(lists, np.repeat(first_item, lines) + line_number - 1, line_number == 0)
-    created_at = orders["created_at"].to_numpy()[of_order]
-
-    def text(name: str) -> pa.Array:
-        return take_texts(orders[name].combine_chunks(), of_order)
-
-    columns = {
-        "order_id": text("order_id"),
-        "user_id": text("user_id"),
-        "sku": items["sku"],
-        "amount": _amounts(orders["amount"].take(pa.array(rows)), items, stops).view(FACT.field("amount").type),
-        "qty": items["qty"].view(FACT.field("qty").type),
-        "price": items["price"].view(FACT.field("price").type),
-        "created_at": pa.array(created_at).view(FACT.field("created_at").type),
-        "date": pa.array(dates_of(created_at)).view(pa.date32()),
-        "line_number": pa.array(line_number.astype(np.int32)),
-        "currency": text("currency"),
-        "updated_at": orders["updated_at"]
-        .combine_chunks()
-        .take(pa.array(of_order))
-        .view(FACT.field("updated_at").type),
-        "metadata": text("metadata"),
-    }
-    return pa.table([columns[name] for name in FACT.names], schema=FACT)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lines)])
+    place_in_order = np.arange(starts[-1]) - np.repeat(starts[:-1], lines)
+    item, line_number = np.repeat(first_item, lines) + place_in_order, place_in_order + 1
+    without = starts[:-1][counts == 0]
+    item[without], line_number[without] = -1, 0
+    amount = _amounts(orders["amount"].take(pa.array(rows)), _items(orders), item, starts[1:])
+    return Lines(orders, np.repeat(rows, lines), item, line_number.astype(np.int32), amount, starts)
 
 
-def unknown_keys(fact: pa.Table, starts: Ints, column: str, known: pa.Array) -> NDArray[np.bool_]:
-    """By order (`starts`: their first lines): whether any of its lines has a key that is not known. NULL is no key."""
-    if not len(starts):
-        return np.zeros(0, np.bool_)
-    unknown = pc.is_valid(fact[column])
-    if len(known):
-        unknown = pc.and_not(unknown, pc.is_in(fact[column], value_set=known))
-    return np.logical_or.reduceat(unknown.to_numpy(), starts)
+class PartitionFiles:
+    """Makes both files of a partition out of some FACT rows: the fact, and the items as the API gave them. Columns that
+    both have are encoded once, unless there are orders without items."""
+
+    def __init__(self, columns: Sequence[Column], line_number: NDArray[np.int32]) -> None:
+        self._columns, self._line_number = columns, line_number
+        self._encoder = Encoder(columns, len(line_number))
+
+    @classmethod
+    def of(cls, fact: pa.Table) -> PartitionFiles:
+        """For a FACT table."""
+        return cls(columns_of(fact), fact["line_number"].to_numpy())
+
+    def encoded(self, start: int = 0, stop: int | None = None) -> tuple[bytes, bytes]:
+        """The files of rows `start` to `stop`."""
+        has_item = self._line_number[start:stop] > 0
+        if has_item.all():
+            return self._encoder.files(ITEMS.names, start, stop)
+        rows = start + np.flatnonzero(has_item)
+        by_name = {column.field.name: column.of_rows(rows) for column in self._columns}
+        items = Encoder([by_name[name] for name in ITEMS.names], len(rows))
+        return self._encoder.file(start, stop), items.file()
 
 
-def items_of(fact: pa.Table) -> pa.Table:
-    """The ITEMS rows that a FACT table holds: the items as the API gave them."""
-    has_item = pc.greater(fact["line_number"], 0)
-    return (fact if pc.all(has_item).as_py() is not False else fact.filter(has_item)).select(ITEMS.names)
+def _whole(orders: pa.Table, name: str) -> pa.Array:
+    """A column as the one chunk that it is in."""
+    column = orders[name]
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def _items_by_line(lists: pa.LargeListArray, item: Ints, without: NDArray[np.bool_]) -> dict[str, pa.Array]:
-    """The item of each line as three flat columns; NULLs where the order has none."""
-    indexes = pa.array(np.where(without, 0, item), mask=without) if without.any() else pa.array(item)
-    values = lists.values
-    numbers = {name: values.field(name).take(indexes) for name in ("qty", "price")}
-    if without.any():
-        return numbers | {"sku": values.field("sku").take(indexes)}
-    return numbers | {"sku": take_texts(values.field("sku"), item)}
+def _items(orders: pa.Table) -> pa.StructArray:
+    return _whole(orders, "items").values
 
 
-def _amounts(amount: pa.ChunkedArray, items: dict[str, pa.Array], stops: Ints) -> pa.Array:
+def _gathered(column: Column) -> pa.Array:
+    """A column's values in the order of its rows."""
+    array, places = column.array, column.places
+    if places is not None and array.type == pa.large_string() and not (places < 0).any():
+        return take_texts(array, places)
+    if places is not None:
+        array = array.take(pa.array(places, mask=places < 0))
+    return array if array.type == column.field.type else array.view(column.field.type)
+
+
+def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, item: Ints, stops: Ints) -> pa.Array:
     """Each line's share of its order's amount (int64, 1/10,000); `stops[i]` is where the lines of order i end."""
     values = amount.fill_null(0).to_numpy()
     null = amount.is_null().to_numpy()
-    qty = np.abs(items["qty"].fill_null(0).to_numpy(zero_copy_only=False))
-    price = np.abs(items["price"].fill_null(0).to_numpy(zero_copy_only=False))
-    shares = allocate(values, qty, price, stops)
+    shares = allocate(values, _weights(items.field("qty"), item), _weights(items.field("price"), item), stops)
     if not null.any():
         return pa.array(shares)
     lines = np.diff(stops, prepend=0)
     return pa.array(shares, mask=np.repeat(null, lines))
+
+
+def _weights(numbers: pa.Array, item: Ints) -> Ints:
+    """How much each line's number weighs: its size, and nothing where it is unknown."""
+    sizes = np.append(np.abs(numbers.fill_null(0).to_numpy(zero_copy_only=False)), 0)  # at place -1: no item
+    return sizes[item]
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> Ints:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from .errors import Corruption
 from .model import FACT, SCALE, Bools, Ints
@@ -18,8 +19,10 @@ from .model import FACT, SCALE, Bools, Ints
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The next state of a partition. `fact` is None where no row changes; then nothing must be written."""
+    """The next state of a partition. Where it is not `changed`, nothing must be written. `fact`: its rows, where they are
+    other than those that came."""
 
+    changed: bool
     fact: pa.Table | None
     unchanged: Bools  # by incoming order: known, and its content is what is published
     before: Totals
@@ -74,36 +77,44 @@ def places_within_instants(orders: pa.Table, rows: Ints) -> Ints:
     return places
 
 
-def merge(published: pa.Table | None, incoming: pa.Table, known: Bools, leaving: pa.Array) -> Merged:
+def merge(published: pa.Table, incoming: pa.Table, known: Bools, leaving: pa.Array) -> Merged:
     """`published` and `incoming` are FACT tables, both sorted; `incoming` holds the new versions. `known[i]`: the i-th
     incoming order is published in this partition. `leaving`: order_ids that go to another date."""
-    if published is None:
-        return Merged(incoming if incoming.num_rows else None, np.zeros(len(known), np.bool_), EMPTY, totals(incoming))
     if known.all() and not len(leaving) and incoming.equals(published):  # the whole day came again
-        same = totals(published)
-        return Merged(None, known.copy(), same, same)
+        same = totals_of(published)
+        return Merged(False, None, known.copy(), same, same)
     old, new = _Grouped(published), _Grouped(incoming)
     unchanged = np.zeros(len(known), np.bool_)
     if known.any():
         unchanged[known] = _same(old, new, np.flatnonzero(known))
     changed = np.flatnonzero(~unchanged)
-    before = totals(published)
+    before = totals_of(published)
     if not len(changed) and not len(leaving):
-        return Merged(None, unchanged, before, before)
+        return Merged(False, None, unchanged, before, before)
     replaced = new.ids.take(pa.array(np.flatnonzero(known & ~unchanged)))
     gone = pc.is_in(old.ids, value_set=pa.concat_arrays([replaced, leaving.cast(replaced.type)]))
     stays = np.flatnonzero(~gone.to_numpy(zero_copy_only=False))
     fact = _interleave(old, stays, new, changed)
-    return Merged(fact, unchanged, before, totals(fact))
+    return Merged(True, fact, unchanged, before, totals_of(fact))
 
 
-def totals(fact: pa.Table) -> Totals:
-    """Counts and the exact sum of a FACT table."""
-    line_number = fact["line_number"].to_numpy()
-    orders, items = int(np.count_nonzero(line_number <= 1)), int(np.count_nonzero(line_number))
+def begun(line_number: NDArray[np.int32], amounts: Ints) -> Merged:
+    """A new partition, of lines with these numbers and amounts (0 where unknown)."""
+    after = totals(line_number, amounts)
+    return Merged(after.orders > 0, None, np.zeros(after.orders, np.bool_), EMPTY, after)
+
+
+def totals_of(fact: pa.Table) -> Totals:
+    """The totals of a FACT table."""
     units = fact["amount"].combine_chunks().view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    high, low = (units >> 32).sum(), (units & 0xFFFFFFFF).sum()  # in two halves: their sums have room
-    return Totals(orders, fact.num_rows, items, (int(high) << 32) + int(low))
+    return totals(fact["line_number"].to_numpy(), units)
+
+
+def totals(line_number: NDArray[np.int32], amounts: Ints) -> Totals:
+    """Counts, and the exact sum, of lines with these numbers and amounts (0 where unknown)."""
+    orders, items = int(np.count_nonzero(line_number <= 1)), int(np.count_nonzero(line_number))
+    high, low = (amounts >> 32).sum(), (amounts & 0xFFFFFFFF).sum()  # in two halves: their sums have room
+    return Totals(orders, len(line_number), items, (int(high) << 32) + int(low))
 
 
 class _Grouped:

@@ -68,7 +68,7 @@ def _load() -> Any:
     return library
 
 
-_library = _load()
+library = _load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,9 @@ def _validity(valid: Bools, order: Ints) -> pa.Buffer | None:
 def _taken_texts(offsets: Ints, data: np.ndarray, order: Ints, validity: pa.Buffer | None) -> pa.Array:
     out_offsets = np.empty(len(order) + 1, np.int64)
     places = (offsets.ctypes.data, order.ctypes.data, len(order), out_offsets.ctypes.data)
-    _library.strandline_text_offsets(*places)
+    library.strandline_text_offsets(*places)
     out = np.empty(int(out_offsets[-1]), np.uint8)
-    _library.strandline_copy_texts(
-        offsets.ctypes.data, data.ctypes.data, order.ctypes.data, len(order), out.ctypes.data
-    )
+    library.strandline_copy_texts(offsets.ctypes.data, data.ctypes.data, order.ctypes.data, len(order), out.ctypes.data)
     buffers = [validity, pa.py_buffer(out_offsets), pa.py_buffer(out)]
     return pa.Array.from_buffers(pa.large_string(), len(order), buffers)
 
@@ -133,7 +131,7 @@ def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
     rows, order = np.ascontiguousarray(rows), np.ascontiguousarray(order, np.int64)
     out = np.empty(len(order), rows.dtype)
     places = (rows.ctypes.data, rows.dtype.itemsize, order.ctypes.data, len(order), out.ctypes.data)
-    _library.strandline_take_rows(*places)
+    library.strandline_take_rows(*places)
     return out
 
 
@@ -142,7 +140,7 @@ def put_entries(rows: np.ndarray, source: Ints, target: Ints, into: np.ndarray) 
     assert rows.dtype == into.dtype == INDEX_ENTRY and into.flags.c_contiguous
     rows, source, target = np.ascontiguousarray(rows), np.ascontiguousarray(source), np.ascontiguousarray(target)
     places = (rows.ctypes.data, source.ctypes.data, target.ctypes.data, len(source), into.ctypes.data)
-    _library.strandline_put_entries(*places)
+    library.strandline_put_entries(*places)
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:
@@ -151,7 +149,7 @@ def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, I
     amount, qty, price, stops = (np.ascontiguousarray(array, np.int64) for array in (amount, qty, price, stops))
     shares, huge = np.zeros(len(qty), np.int64), np.empty(len(amount), np.int64)
     places = [array.ctypes.data for array in (amount, qty, price, stops)]
-    left = _library.strandline_allocate(*places, len(amount), shares.ctypes.data, huge.ctypes.data)
+    left = library.strandline_allocate(*places, len(amount), shares.ctypes.data, huge.ctypes.data)
     return shares, huge[:left]
 
 
@@ -173,7 +171,7 @@ def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
     scan = _Scan()
     starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
     try:
-        if _library.strandline_scan(blob, starts.ctypes.data, stops.ctypes.data, len(starts), byref(scan)):
+        if library.strandline_scan(blob, starts.ctypes.data, stops.ctypes.data, len(starts), byref(scan)):
             raise MemoryError
         columns = dict(zip(_NAMES, scan.columns, strict=True))
         ends = _array(columns["items"].values, len(starts), np.int64)
@@ -185,13 +183,13 @@ def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
             np.concatenate([np.zeros(1, np.int64), ends]),
         )
     finally:
-        _library.strandline_release(byref(scan))
+        library.strandline_release(byref(scan))
 
 
 def lines(text: bytes) -> tuple[Ints, Ints]:
     """Where the lines of a text begin and end that are not blank, without the blanks around them."""
     with _spans() as spans:
-        if _library.strandline_lines(text, len(text), byref(spans)):
+        if library.strandline_lines(text, len(text), byref(spans)):
             raise MemoryError
         return _copies(spans)
 
@@ -200,7 +198,7 @@ def parts(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints] | None:
     """Where the values of an array begin and end, or the keys and values of an object in turn; `text` is one of these as a
     whole, or (`inside`) what stands between the brackets of an array. None where it is none, or nested very deep."""
     with _spans() as spans:
-        odd = _library.strandline_parts(text, len(text), inside, byref(spans))
+        odd = library.strandline_parts(text, len(text), inside, byref(spans))
         if odd < 0:
             raise MemoryError
         return None if odd else _copies(spans)
@@ -212,7 +210,7 @@ def _spans() -> Iterator[_Spans]:
     try:
         yield spans
     finally:
-        _library.strandline_release_spans(byref(spans))
+        library.strandline_release_spans(byref(spans))
 
 
 def _copies(spans: _Spans) -> tuple[Ints, Ints]:
