@@ -251,7 +251,7 @@ def _place_effects(batch: int, one: Rewritten) -> list[Effect]:
     assert one.staged
     hashes = {FACT_FILE: one.staged.fact_sha256, ITEMS_FILE: one.staged.items_sha256}
     return [
-        Effect("place", f"curated/{folder_name(one.day)}/{file}", staged_path(batch, one.day, file), sha256)
+        Effect("place", f"curated/{folder_name(one.day)}/{file}", staged_path(batch, one.staged.name, file), sha256)
         for file, sha256 in hashes.items()
     ]
 

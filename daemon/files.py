@@ -88,6 +88,17 @@ def write_unsynced(path: Path, content: bytes | memoryview) -> None:
     os.replace(temporary, path)
 
 
+def write_new(path: Path, content: bytes, *, sync: bool) -> None:
+    """Writes a file whose name nobody uses yet. Without `sync`, the caller makes it durable with `sync_many`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        _write_all(descriptor, content)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def continue_at(path: Path, offset: int, content: bytes) -> None:
     """Makes a file end with `content`, from `offset` on, whatever an earlier try left there; where somebody shortened the
     file, at its end. Idempotent and durable."""

@@ -1,6 +1,6 @@
 """The curated layer: the files of a partition read, staged and published. It knows paths, not what rows mean.
 
-    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet      .staging/<batch>/YYYY-MM-DD.fact_order.parquet … before that
+    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet    .staging/<batch>/YYYY-MM-DD.<call>.fact_order.parquet … before
 
 A staged file is whole and durable before anything refers to it. The same table always becomes the same bytes. Staged files
 lie in one folder, since file systems make thousands of files in one much faster than in as many; and the folder of a new
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,11 +30,31 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class StagedPartition:
-    """The two files of one partition in the staging folder."""
+    """The two files of one partition in the staging folder, whose names begin with `name`."""
 
+    name: str
     fact_sha256: bytes
     items_sha256: bytes
     bytes: int
+
+
+class Stage:
+    """Where one call puts the files of some partitions, under names that no other call uses: a cluster may run a call twice,
+    and one of them must not spoil what the other made. Where there are few, each is synced as it comes (`sync`), so that the
+    disk works beside the processor; `Store.sync_staged` makes all of them durable."""
+
+    def __init__(self, folder: Path, *, sync: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._sync, self._call = folder, sync, uuid4().hex[:12]
+
+    def put(self, day: int, fact: bytes, items: bytes, *, is_new: bool) -> StagedPartition:
+        """Writes both files of a partition; of a new date, a folder to be moved as well."""
+        name = f"{iso_date(day)}.{self._call}"
+        if is_new:
+            (self._folder / folder_name(day)).mkdir(exist_ok=True)
+        for file, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
+            files.write_new(self._folder / f"{name}.{file}", content, sync=self._sync)
+        return StagedPartition(name, _sha256(fact), _sha256(items), len(fact) + len(items))
 
 
 class Store:
@@ -74,21 +95,9 @@ class Store:
         path.write_bytes(content)
         return _sha256(content), len(content)
 
-    def stage(self, batch: int, day: int, fact: bytes, items: bytes, *, sync: bool) -> StagedPartition:
-        """Writes both files of a partition. Where there are few, each is synced as it comes (`sync`), so that the disk
-        works beside the processor; `sync_staged` makes all of them durable."""
-        folder = self.staging / str(batch)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (self.curated / folder_name(day)).is_dir():
-            (folder / folder_name(day)).mkdir(exist_ok=True)
-        for name, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
-            path = folder / _staged_name(day, name)
-            files.write_unsynced(
-                path, content
-            )  # whole: a call that a cluster runs twice must not spoil what the first made
-            if sync:
-                files.sync(path)
-        return StagedPartition(_sha256(fact), _sha256(items), len(fact) + len(items))
+    def stage(self, batch: int, *, sync: bool) -> Stage:
+        """Where a call stages its part of a batch."""
+        return Stage(self.staging / str(batch), sync=sync)
 
     def sync_staged(self, batch: int) -> None:
         """Makes all that was staged for a batch durable: files first, then the folders that name them."""
@@ -124,13 +133,9 @@ def staged_dimension(batch: int, dimension: Dimension) -> str:
     return f".staging/{batch}/{dimension.file}"
 
 
-def staged_path(batch: int, day: int, file: str) -> str:
-    """Where `Store.stage` puts a file, relative to the output folder."""
-    return f".staging/{batch}/{_staged_name(day, file)}"
-
-
-def _staged_name(day: int, file: str) -> str:
-    return f"{iso_date(day)}.{file}"
+def staged_path(batch: int, name: str, file: str) -> str:
+    """Where `Stage.put` puts a file, relative to the output folder."""
+    return f".staging/{batch}/{name}.{file}"
 
 
 def folder_name(day: int) -> str:

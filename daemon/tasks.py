@@ -28,7 +28,7 @@ from .core.facts import Lines, PartitionFiles, lines_of
 from .core.merge import Merged, begun, merge, places_within_instants
 from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
-from .store import StagedPartition, Store
+from .store import Stage, StagedPartition, Store
 from .workers import Inline
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
@@ -202,7 +202,7 @@ def rewrite(
     places = places_within_instants(orders, rows)
     lines = lines_of(orders, rows[places])
     unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
-    desk = _Desk(store, batch, lines, sync)
+    desk = _Desk(store, store.stage(batch, sync=sync), lines)
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)
@@ -227,8 +227,8 @@ def _back(mask: Bools, places: Ints) -> Bools:
 class _Desk:
     """Where the dates of one call are rewritten, one after the other, out of the lines of all of them."""
 
-    def __init__(self, store: Store, batch: int, lines: Lines, sync: bool) -> None:
-        self._store, self._batch, self._lines, self._sync = store, batch, lines, sync
+    def __init__(self, store: Store, stage: Stage, lines: Lines) -> None:
+        self._store, self._stage, self._lines = store, stage, lines
         self._amounts = lines.amounts()
 
     @cached_property
@@ -244,18 +244,18 @@ class _Desk:
         start, stop = self._lines.starts[[change.first, change.stop]].tolist()
         if change.published_sha256 is None:
             merged = begun(self._lines.line_number[start:stop], self._amounts[start:stop])
-            return self._staged(change.day, merged, lambda: self._files.encoded(start, stop))
+            return self._staged(change, merged, lambda: self._files.encoded(start, stop))
         published = self._store.read_fact(change.day, change.published_sha256)
         if published is None:
             return Rewritten(change.day, None, None, damaged=True)
         merged = merge(published, self._table.slice(start, stop - start), change.known, change.leaving)
-        return self._staged(change.day, merged, lambda: PartitionFiles.of(merged.fact).encoded())
+        return self._staged(change, merged, lambda: PartitionFiles.of(merged.fact).encoded())
 
-    def _staged(self, day: int, merged: Merged, files: Callable[[], tuple[bytes, bytes]]) -> Rewritten:
+    def _staged(self, change: PartitionChange, merged: Merged, files: Callable[[], tuple[bytes, bytes]]) -> Rewritten:
         staged = None
         if merged.changed and merged.after.lines:
-            staged = self._store.stage(self._batch, day, *files(), sync=self._sync)
-        return Rewritten(day, replace(merged, fact=None), staged)  # finished partitions do not stay in memory
+            staged = self._stage.put(change.day, *files(), is_new=change.published_sha256 is None)
+        return Rewritten(change.day, replace(merged, fact=None), staged)  # finished partitions do not stay in memory
 
 
 def never() -> bool:
