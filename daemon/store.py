@@ -69,13 +69,16 @@ class Store:
         """Another process gets the paths, and not the keys."""
         return Store, (self.curated.parent, self.staging)
 
-    def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
-        """The published FACT table of a date; None where the file is not the one of this SHA-256."""
-        return _read(self.curated / folder_name(day) / FACT_FILE, FACT, sha256)
+    def read_fact(self, day: int, sha256: bytes, *, dictionaries: bool = False) -> pa.Table | None:
+        """The published FACT table of a date; None where the file is not the one of this SHA-256. `dictionaries`: texts that
+        are stored as such come as such, which is faster; then the table has FACT's columns, and not quite its types."""
+        content = _content(self.curated / folder_name(day) / FACT_FILE, sha256)
+        return None if content is None else _table(content, FACT, dictionaries=dictionaries)
 
     def read_dimension(self, dimension: Dimension, sha256: bytes) -> pa.Table | None:
         """The published table of a dimension; None where the file is not the one of this SHA-256."""
-        return _read(self.curated / dimension.file, dimension.schema, sha256)
+        content = _content(self.curated / dimension.file, sha256)
+        return None if content is None else _table(content, dimension.schema)
 
     def dimension_keys(self, dimension: Dimension, sha256: bytes) -> pa.Array | None:
         """The keys of a published dimension, read once; None where the file is not the one of this SHA-256."""
@@ -118,14 +121,34 @@ class Store:
                 files.unlink(path)
 
 
-def _read(path: Path, schema: pa.Schema, sha256: bytes) -> pa.Table | None:
+def _content(path: Path, sha256: bytes) -> bytes | None:
+    """A file's bytes; None where they are not those of this SHA-256."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    if hashlib.sha256(content).digest() != sha256:
-        return None
-    return pq.read_table(pa.BufferReader(content), use_threads=False).cast(schema)  # many are read side by side
+    return content if _sha256(content) == sha256 else None
+
+
+def _table(content: bytes, schema: pa.Schema, *, dictionaries: bool = False) -> pa.Table:
+    file = pq.ParquetFile(pa.BufferReader(content))
+    if dictionaries:
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_stored_as_dictionaries(file.metadata, schema))
+    table = file.read(use_threads=False)  # many are read side by side
+    return table.cast(pa.schema([_as_stored(field, table.schema.field(field.name).type) for field in schema]))
+
+
+def _as_stored(field: pa.Field, stored: pa.DataType) -> pa.Field:
+    return field.with_type(stored) if pa.types.is_dictionary(stored) else field
+
+
+def _stored_as_dictionaries(metadata: pq.FileMetaData, schema: pa.Schema) -> list[str]:
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    return [
+        field.name
+        for place, field in enumerate(schema)
+        if pa.types.is_large_string(field.type) and all(group.column(place).has_dictionary_page for group in groups)
+    ]
 
 
 def staged_dimension(batch: int, dimension: Dimension) -> str:

@@ -244,18 +244,25 @@ class _Desk:
         start, stop = self._lines.starts[[change.first, change.stop]].tolist()
         if change.published_sha256 is None:
             merged = begun(self._lines.line_number[start:stop], self._amounts[start:stop])
-            return self._staged(change, merged, lambda: self._files.encoded(start, stop))
-        published = self._store.read_fact(change.day, change.published_sha256)
+            return self._staged(change, merged, self._files, start, stop)
+        published = self._store.read_fact(change.day, change.published_sha256, dictionaries=True)
         if published is None:
             return Rewritten(change.day, None, None, damaged=True)
         merged = merge(published, self._table.slice(start, stop - start), change.known, change.leaving)
-        return self._staged(change, merged, lambda: PartitionFiles.of(merged.fact).encoded())
+        return self._staged(change, merged, merged.files)
 
-    def _staged(self, change: PartitionChange, merged: Merged, files: Callable[[], tuple[bytes, bytes]]) -> Rewritten:
+    def _staged(
+        self,
+        change: PartitionChange,
+        merged: Merged,
+        files: PartitionFiles | None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Rewritten:
         staged = None
-        if merged.changed and merged.after.lines:
-            staged = self._stage.put(change.day, *files(), is_new=change.published_sha256 is None)
-        return Rewritten(change.day, replace(merged, fact=None), staged)  # finished partitions do not stay in memory
+        if merged.changed and merged.after.lines and files:
+            staged = self._stage.put(change.day, *files.encoded(start, stop), is_new=change.published_sha256 is None)
+        return Rewritten(change.day, replace(merged, files=None), staged)  # finished partitions do not stay in memory
 
 
 def never() -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import native
 from .model import FACT, ITEMS, Ints, dates_of
 from .native import take_texts
-from .parquet import Column, Encoder, columns_of
+from .parquet import Column, Encoder, columns_of, one_chunk
 
 
 def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
@@ -66,7 +66,7 @@ class Lines:
             case "date":
                 return pa.array(dates_of(self.orders["created_at"].to_numpy())), self.of_order
             case _:
-                return _whole(self.orders, name), self.of_order
+                return one_chunk(self.orders[name]), self.of_order
 
     def table(self) -> pa.Table:
         """The same rows as a FACT table."""
@@ -89,7 +89,7 @@ class Lines:
 
 def lines_of(orders: pa.Table, rows: Ints) -> Lines:
     """The lines of some rows of an ORDERS table in one chunk (see `gathered`)."""
-    offsets = _whole(orders, "items").offsets.to_numpy()
+    offsets = one_chunk(orders["items"]).offsets.to_numpy()
     first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
     lines = np.maximum(counts, 1)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lines)])
@@ -125,14 +125,8 @@ class PartitionFiles:
         return self._encoder.file(start, stop), items.file()
 
 
-def _whole(orders: pa.Table, name: str) -> pa.Array:
-    """A column as the one chunk that it is in."""
-    column = orders[name]
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
-
-
 def _items(orders: pa.Table) -> pa.StructArray:
-    return _whole(orders, "items").values
+    return one_chunk(orders["items"]).values
 
 
 def _gathered(column: Column) -> pa.Array:

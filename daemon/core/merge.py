@@ -14,16 +14,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .errors import Corruption
+from .facts import PartitionFiles
 from .model import FACT, SCALE, Bools, Ints
+from .parquet import Column, one_chunk
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The next state of a partition. Where it is not `changed`, nothing must be written. `fact`: its rows, where they are
+    """The next state of a partition. Where it is not `changed`, nothing must be written. `files`: its rows, where they are
     other than those that came."""
 
     changed: bool
-    fact: pa.Table | None
+    files: PartitionFiles | None
     unchanged: Bools  # by incoming order: known, and its content is what is published
     before: Totals
     after: Totals
@@ -78,36 +80,42 @@ def places_within_instants(orders: pa.Table, rows: Ints) -> Ints:
 
 
 def merge(published: pa.Table, incoming: pa.Table, known: Bools, leaving: pa.Array) -> Merged:
-    """`published` and `incoming` are FACT tables, both sorted; `incoming` holds the new versions. `known[i]`: the i-th
-    incoming order is published in this partition. `leaving`: order_ids that go to another date."""
-    if known.all() and not len(leaving) and incoming.equals(published):  # the whole day came again
-        same = totals_of(published)
-        return Merged(False, None, known.copy(), same, same)
+    """`published` and `incoming` have the columns of FACT and are sorted; `incoming` holds the new versions. Texts that were
+    published may be dictionaries. `known[i]`: the i-th incoming order is published in this partition. `leaving`: order_ids
+    that go to another date."""
     old, new = _Grouped(published), _Grouped(incoming)
     unchanged = np.zeros(len(known), np.bool_)
     if known.any():
         unchanged[known] = _same(old, new, np.flatnonzero(known))
     changed = np.flatnonzero(~unchanged)
-    before = totals_of(published)
+    before = totals(old.line_number, old.amounts)
     if not len(changed) and not len(leaving):
         return Merged(False, None, unchanged, before, before)
     replaced = new.ids.take(pa.array(np.flatnonzero(known & ~unchanged)))
     gone = pc.is_in(old.ids, value_set=pa.concat_arrays([replaced, leaving.cast(replaced.type)]))
     stays = np.flatnonzero(~gone.to_numpy(zero_copy_only=False))
-    fact = _interleave(old, stays, new, changed)
-    return Merged(True, fact, unchanged, before, totals_of(fact))
+    rows = _interleaved(old, stays, new, changed)
+    line_number = np.concatenate([old.line_number, new.line_number])[rows]
+    after = totals(line_number, np.concatenate([old.amounts, new.amounts])[rows])
+    columns = [_joined(field, published[field.name], incoming[field.name], rows) for field in FACT]
+    return Merged(True, PartitionFiles(columns, line_number), unchanged, before, after)
+
+
+def _joined(field: pa.Field, old: pa.ChunkedArray, new: pa.ChunkedArray, rows: Ints) -> Column:
+    """Some rows of two columns, one after the other."""
+    first, second = one_chunk(old), one_chunk(new)
+    if not pa.types.is_dictionary(first.type):
+        return Column(field, pa.concat_arrays([first, second]), rows)
+    values = first.dictionary.cast(field.type)
+    places = first.indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    both = np.concatenate([places, np.arange(len(values), len(values) + len(second))])
+    return Column(field, pa.concat_arrays([values, second]), both[rows])
 
 
 def begun(line_number: NDArray[np.int32], amounts: Ints) -> Merged:
     """A new partition, of lines with these numbers and amounts (0 where unknown)."""
     after = totals(line_number, amounts)
     return Merged(after.orders > 0, None, np.zeros(after.orders, np.bool_), EMPTY, after)
-
-
-def totals_of(fact: pa.Table) -> Totals:
-    """The totals of a FACT table."""
-    units = fact["amount"].combine_chunks().view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    return totals(fact["line_number"].to_numpy(), units)
 
 
 def totals(line_number: NDArray[np.int32], amounts: Ints) -> Totals:
@@ -122,10 +130,12 @@ class _Grouped:
 
     def __init__(self, fact: pa.Table) -> None:
         self.fact = fact
-        line_number = fact["line_number"].to_numpy()
-        self.starts: Ints = np.flatnonzero(line_number <= 1)
-        self.stops: Ints = np.append(self.starts[1:], len(line_number))
-        self.ids: pa.Array = fact["order_id"].take(pa.array(self.starts)).combine_chunks()
+        self.line_number = fact["line_number"].to_numpy()
+        self.amounts = one_chunk(fact["amount"]).view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        self.starts: Ints = np.flatnonzero(self.line_number <= 1)
+        self.stops: Ints = np.append(self.starts[1:], len(self.line_number))
+        self.ids: pa.Array = _plain(one_chunk(fact["order_id"]).take(pa.array(self.starts)))
+        self.created_at: pa.Array = one_chunk(fact["created_at"]).take(pa.array(self.starts))
         self.lengths: Ints = self.stops - self.starts
 
     def lines_of(self, orders: Ints) -> Ints:
@@ -152,27 +162,35 @@ def _same(old: _Grouped, new: _Grouped, candidates: Ints) -> Bools:
     left, right = new.fact.take(new.lines_of(mine)), old.fact.take(old.lines_of(theirs))
     differs = np.zeros(left.num_rows, np.bool_)
     for name in FACT.names:
-        differs |= _differs(left[name], right[name])
+        differs |= _differs(left[name], _plain(one_chunk(right[name])))
     running = np.concatenate([np.zeros(1, np.int64), np.cumsum(differs)])
     stops = np.cumsum(lengths)
     same[same] = running[stops] == running[stops - lengths]
     return same
 
 
-def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
+def _plain(texts: pa.Array) -> pa.Array:
+    """An array that may be a dictionary, as its values."""
+    return texts.dictionary_decode().cast(pa.large_string()) if pa.types.is_dictionary(texts.type) else texts
+
+
+def _differs(left: pa.ChunkedArray, right: pa.Array) -> Bools:
     """Where two columns differ; NULL is the same as NULL."""
     unequal = pc.fill_null(pc.not_equal(left, right), False)
     return pc.or_(unequal, pc.xor(left.is_null(), right.is_null())).to_numpy()
 
 
-def _interleave(old: _Grouped, stays: Ints, new: _Grouped, changed: Ints) -> pa.Table:
-    """The lines of some old and some new orders, sorted."""
-    old_orders = old.fact.select(["created_at", "order_id"]).take(old.starts[stays])
-    new_orders = new.fact.select(["created_at", "order_id"]).take(new.starts[changed])
-    both = pa.concat_tables([old_orders, new_orders])
+def _interleaved(old: _Grouped, stays: Ints, new: _Grouped, changed: Ints) -> Ints:
+    """Where the lines of some old and some new orders are, sorted; those of `new` follow all of `old`."""
+    both = pa.table(
+        [
+            pa.concat_arrays([ours.take(pa.array(stays)), theirs.take(pa.array(changed))])
+            for ours, theirs in ((old.created_at, new.created_at), (old.ids, new.ids))
+        ],
+        ["created_at", "order_id"],
+    )
     ranked = pc.sort_indices(both, [("created_at", "ascending"), ("order_id", "ascending")]).to_numpy()
     first_lines = np.concatenate([old.starts[stays], new.starts[changed] + old.fact.num_rows])[ranked]
     lengths = np.concatenate([old.lengths[stays], new.lengths[changed]])[ranked]
     ends = np.cumsum(lengths)
-    lines = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first_lines - (ends - lengths), lengths)
-    return pa.concat_tables([old.fact, new.fact]).take(lines)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first_lines - (ends - lengths), lengths)

@@ -95,10 +95,11 @@ def encode(table: pa.Table) -> bytes:
 
 def columns_of(table: pa.Table) -> list[Column]:
     """The columns of a table as it is."""
-    return [Column(field, _one(column)) for field, column in zip(table.schema, table.columns, strict=True)]
+    return [Column(field, one_chunk(column)) for field, column in zip(table.schema, table.columns, strict=True)]
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; copied only where it lies in several."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
