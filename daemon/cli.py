@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--since", metavar="TS", help="apply only orders created at or after this instant (UTC without a zone); hwm: the "
         "high-water mark. What archived drops still hold since then is applied, too"
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"strandline {_version()}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     parser.set_defaults(run=_serve, config=None)
     _add_config(parser)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
@@ -159,7 +158,16 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+class _ShowVersion(argparse.Action):
+    """argparse's own wants to know the version before anybody asks, and looking for it takes as long as reading a drop."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.exit(message=f"strandline {_version()}\n")
+
+
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("strandline")
     except metadata.PackageNotFoundError:
@@ -186,20 +194,22 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
 
 
 def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> int:
+    from .wiring import service
+
+    if not config.metrics.textfile:
+        return _ended(service(config, house, [], since).once(stop.asked), once=True)
     from .log import log
     from .metrics import Metrics, write_textfile
-    from .wiring import service
 
     metrics = Metrics(house.output, _version())
     metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
     try:
         return _ended(service(config, house, [metrics], since).once(stop.asked), once=True)
     finally:
-        if config.metrics.textfile:
-            trouble = write_textfile(metrics.registry, Path(config.metrics.textfile))
-            if trouble:
-                log.warning("the textfile could not be read, its counters begin anew",
-                            extra={"file": config.metrics.textfile, "cause": trouble})  # fmt: skip
+        trouble = write_textfile(metrics.registry, Path(config.metrics.textfile))
+        if trouble:
+            log.warning("the textfile could not be read, its counters begin anew",
+                        extra={"file": config.metrics.textfile, "cause": trouble})  # fmt: skip
 
 
 def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
