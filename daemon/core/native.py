@@ -37,7 +37,7 @@ class _Column(Structure):
 class _Scan(Structure):
     _fields_ = [
         ("columns", _Column * len(_NAMES)), ("odd", POINTER(c_uint8)), ("keys", POINTER(c_uint8)),
-        ("high", c_bool), ("failed", c_bool),
+        ("end", c_void_p), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _load() -> Any:
             "`pip install .`, or `python hatch_build.py` in a checkout"
         ) from None
     pointer, number = c_void_p, c_int64
-    library.strandline_scan.argtypes = [c_char_p, pointer, pointer, number, POINTER(_Scan)]
+    library.strandline_scan.argtypes = [c_char_p, number, pointer, pointer, number, POINTER(_Scan)]
     library.strandline_release.argtypes = [POINTER(_Scan)]
     library.strandline_lines.argtypes = [c_char_p, number, POINTER(_Spans)]
     library.strandline_parts.argtypes = [c_char_p, number, c_int, POINTER(_Spans)]
@@ -173,7 +173,8 @@ def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
     scan = _Scan()
     starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
     try:
-        if _library.strandline_scan(blob, starts.ctypes.data, stops.ctypes.data, len(starts), byref(scan)):
+        places = (blob, len(blob), starts.ctypes.data, stops.ctypes.data, len(starts))
+        if _library.strandline_scan(*places, byref(scan)):
             raise MemoryError
         columns = dict(zip(_NAMES, scan.columns, strict=True))
         ends = _array(columns["items"].values, len(starts), np.int64)
