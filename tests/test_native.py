@@ -104,6 +104,31 @@ def test_rows_are_taken_as_numpy_takes_them(kind: np.dtype) -> None:
         assert native.take_rows(rows, order).tobytes() == rows[order].tobytes()
 
 
+@given(st.lists(st.lists(st.none() | st.text(max_size=40), max_size=9), min_size=1), st.data())
+def test_runs_of_values_are_taken_in_any_order(runs: list[list[str | None]], data: st.DataObject) -> None:
+    """Texts and numbers of items, as Arrow takes the lists of them."""
+    lists = pa.array(runs, pa.large_list(pa.large_string()))
+    texts, bounds = lists.values, lists.offsets.to_numpy()
+    order = np.array(data.draw(st.lists(st.integers(0, len(runs) - 1))), np.int64)
+    wanted = lists.take(pa.array(order)).flatten()
+    places = native.Places(order, len(wanted), bounds)
+    valid = texts.is_valid().to_numpy(zero_copy_only=False)
+    _, offsets, content = texts.buffers()
+    content_bytes = np.frombuffer(content or b"", np.uint8)
+    column = native.Texts(np.frombuffer(offsets or bytes(8), np.int64), content_bytes, valid)
+    assert column.take(places).equals(wanted)
+    lengths = np.array([len(text or "") for text in texts.to_pylist()], np.int64)
+    taken = native.Numbers(lengths, valid).take(places)
+    assert taken.to_pylist() == [None if text is None else len(text) for text in wanted.to_pylist()]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3)))
+def test_what_ascends_is_ordered_as_numpy_orders_it(values: list[int]) -> None:
+    """Equal ones stay in their order."""
+    array = np.array(values, np.int64)
+    assert native.ascending(array).tolist() == np.argsort(array, kind="stable").tolist()
+
+
 @SLOW
 @given(drops())
 def test_records_are_found_where_they_are(data: bytes) -> None:

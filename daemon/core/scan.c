@@ -964,31 +964,3 @@ void strandline_release_spans(Spans *spans) {
     free(spans->stops);
     memset(spans, 0, sizeof *spans);
 }
-
-/* Copies the rows `order[i]`, of so many bytes each. */
-void strandline_take_rows(const uint8_t *rows, int64_t width, const int64_t *order, int64_t count, uint8_t *out) {
-    if (width == 36) { /* an entry of the index: a copy of known length is no call */
-        for (int64_t i = 0; i < count; i++) memcpy(out + 36 * i, rows + 36 * order[i], 36);
-    } else {
-        for (int64_t i = 0; i < count; i++) memcpy(out + width * i, rows + width * order[i], (size_t)width);
-    }
-}
-
-/* Copies row from[i] of some rows of 36 bytes to row to[i] of others. */
-void strandline_put_entries(const uint8_t *rows, const int64_t *from, const int64_t *to, int64_t count, uint8_t *out) {
-    for (int64_t i = 0; i < count; i++) memcpy(out + 36 * to[i], rows + 36 * from[i], 36);
-}
-
-/* Copies the texts `order[i]` one after the other; `out_offsets` is filled first, so that the caller can make room. */
-void strandline_text_offsets(const int64_t *offsets, const int64_t *order, int64_t count, int64_t *out_offsets) {
-    out_offsets[0] = 0;
-    for (int64_t i = 0; i < count; i++) out_offsets[i + 1] = out_offsets[i] + offsets[order[i] + 1] - offsets[order[i]];
-}
-
-void strandline_copy_texts(const int64_t *offsets, Text bytes, const int64_t *order, int64_t count, uint8_t *out) {
-    for (int64_t i = 0; i < count; i++) {
-        int64_t length = offsets[order[i] + 1] - offsets[order[i]];
-        memcpy(out, bytes + offsets[order[i]], (size_t)length);
-        out += length;
-    }
-}
