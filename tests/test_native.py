@@ -28,8 +28,7 @@ RECORD = {
 
 def is_odd(record: bytes) -> bool:
     """Whether the fast lane leaves a record to the strict one."""
-    with native.scanned(record, np.array([0]), np.array([len(record)])) as read:
-        return bool(read.odd[0])
+    return bool(native.scanned(record, np.array([0]), np.array([len(record)])).odd[0])
 
 
 def test_the_library_is_the_one_of_this_source() -> None:
@@ -77,10 +76,10 @@ def test_what_is_odd_is_left_to_the_strict_lane(record: bytes) -> None:
 def test_keys_are_those_of_the_index(order_id: str) -> None:
     """BLAKE2b as Python's hashlib has it, for ids of one block and of two."""
     record = json.dumps({"order_id": order_id, "created_at": 1}).encode()
-    with native.scanned(record, np.array([0]), np.array([len(record)])) as read:
-        stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
-        assert bool(read.odd[0]) == (not 0 < len(stripped) <= 256)
-        assert read.odd[0] or read.keys[0].tobytes() == order_key(stripped)
+    read = native.scanned(record, np.array([0]), np.array([len(record)]))
+    stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
+    assert bool(read.odd[0]) == (not 0 < len(stripped) <= 256)
+    assert read.odd[0] or read.keys[0].tobytes() == order_key(stripped)
 
 
 texts = st.lists(st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1)
@@ -102,6 +101,29 @@ def test_rows_are_taken_as_numpy_takes_them(kind: np.dtype) -> None:
     rows = np.frombuffer(chosen.bytes(kind.itemsize * 100), kind)
     for order in (chosen.integers(0, 100, 1000), np.zeros(0, np.int64)):
         assert native.take_rows(rows, order).tobytes() == rows[order].tobytes()
+
+
+@SLOW
+@given(drops(), st.booleans())
+def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None:
+    """What is found and read on the way is what `parts` finds, and `scanned` reads of it."""
+    text = data.strip(b" \t\n\r")
+    if text.startswith(b"{") and not inside:
+        return
+    spans, found = native.parts(text, inside=inside), native.scanned_array(text, inside=inside)
+    assert (found is None) == (spans is None)
+    if found is None or spans is None:
+        return
+    starts, stops, read = found
+    assert (starts.tolist(), stops.tolist()) == (spans[0].tolist(), spans[1].tolist())
+    again = native.scanned(text, starts, stops)
+    assert read.odd.tolist() == again.odd.tolist()
+    assert read.keys.tobytes() == again.keys.tobytes() and read.items.tolist() == again.items.tolist()
+    for name, column in read.numbers.items():
+        assert column.values.tolist() == again.numbers[name].values.tolist()
+    for name, texts in read.texts.items():
+        assert texts.data.tobytes() == again.texts[name].data.tobytes()
+        assert texts.offsets.tolist() == again.texts[name].offsets.tolist()
 
 
 @given(st.lists(st.lists(st.none() | st.text(max_size=40), max_size=9), min_size=1), st.data())

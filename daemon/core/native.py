@@ -37,8 +37,7 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("odd", POINTER(c_uint8)), ("keys", POINTER(c_uint8)),
-        ("end", c_void_p), ("failed", c_bool),
+        ("columns", _Column * len(_NAMES)), ("keys", POINTER(c_uint8)), ("end", c_void_p), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -56,6 +55,7 @@ def _load() -> Any:
         ) from None
     pointer, number = c_void_p, c_int64
     library.strandline_scan.argtypes = [c_char_p, number, pointer, pointer, number, POINTER(_Scan)]
+    library.strandline_scan_array.argtypes = [c_char_p, number, c_int, POINTER(_Spans), POINTER(_Scan)]
     library.strandline_release.argtypes = [POINTER(_Scan)]
     library.strandline_lines.argtypes = [c_char_p, number, POINTER(_Spans)]
     library.strandline_parts.argtypes = [c_char_p, number, c_int, POINTER(_Spans)]
@@ -204,26 +204,54 @@ class Scanned:
     items: Ints
 
 
-@contextmanager
-def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
-    """Record i is blob[starts[i]:stops[i]]. The arrays are only good within the context."""
-    scan = _Scan()
+class _Memory:
+    """What the fast lane has written, until no array looks at it any more."""
+
+    def __init__(self) -> None:
+        self.scan = _Scan()
+
+    def __del__(self, release: Any = _library.strandline_release) -> None:
+        release(byref(self.scan))
+
+    def read(self) -> Scanned:
+        """The arrays."""
+        columns = dict(zip(_NAMES, self.scan.columns, strict=True))
+        count = columns["items"].count
+        numbers = {name: self._numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")}
+        texts = {name: self._texts(columns[name]) for name in _TEXTS}
+        ends = _array(columns["items"].values, count, np.int64, self)
+        keys = _array(self.scan.keys, count, np.dtype("V16"), self)
+        items = np.concatenate([np.zeros(1, np.int64), ends])
+        return Scanned(~texts["order_id"].valid, keys, numbers, texts, items)
+
+    def _numbers(self, column: _Column) -> Numbers:
+        values = _array(column.values, column.count, np.int64, self)
+        return Numbers(values, _array(column.valid, column.count, np.bool_, self))
+
+    def _texts(self, column: _Column) -> Texts:
+        offsets = _array(column.values, column.count + 1, np.int64, self)
+        data = _array(column.bytes, column.used, np.uint8, self)
+        return Texts(offsets, data, _array(column.valid, column.count, np.bool_, self))
+
+
+def scanned(blob: bytes, starts: Ints, stops: Ints) -> Scanned:
+    """Record i is blob[starts[i]:stops[i]]."""
+    memory = _Memory()
     starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
-    try:
-        places = (blob, len(blob), starts.ctypes.data, stops.ctypes.data, len(starts))
-        if _library.strandline_scan(*places, byref(scan)):
+    places = (starts.ctypes.data, stops.ctypes.data, len(starts))
+    if _library.strandline_scan(blob, len(blob), *places, byref(memory.scan)):
+        raise MemoryError
+    return memory.read()
+
+
+def scanned_array(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints, Scanned] | None:
+    """The `parts` of an array, and what is `scanned` of them, in one go."""
+    memory = _Memory()
+    with _spans() as spans:
+        odd = _library.strandline_scan_array(text, len(text), inside, byref(spans), byref(memory.scan))
+        if odd < 0:
             raise MemoryError
-        columns = dict(zip(_NAMES, scan.columns, strict=True))
-        ends = _array(columns["items"].values, len(starts), np.int64)
-        yield Scanned(
-            _array(scan.odd, len(starts), np.bool_),
-            _array(scan.keys, len(starts), np.dtype("V16")),
-            {name: _numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")},
-            {name: _texts(columns[name]) for name in _TEXTS},
-            np.concatenate([np.zeros(1, np.int64), ends]),
-        )
-    finally:
-        _library.strandline_release(byref(scan))
+        return None if odd else (*_copies(spans), memory.read())
 
 
 def lines(text: bytes) -> tuple[Ints, Ints]:
@@ -257,17 +285,11 @@ def _copies(spans: _Spans) -> tuple[Ints, Ints]:
     return _array(spans.starts, spans.count, np.int64).copy(), _array(spans.stops, spans.count, np.int64).copy()
 
 
-def _numbers(column: _Column) -> Numbers:
-    return Numbers(_array(column.values, column.count, np.int64), _array(column.valid, column.count, np.bool_))
-
-
-def _texts(column: _Column) -> Texts:
-    offsets = _array(column.values, column.count + 1, np.int64)
-    return Texts(offsets, _array(column.bytes, column.used, np.uint8), _array(column.valid, column.count, np.bool_))
-
-
-def _array(pointer: Any, length: int, kind: Any) -> np.ndarray:
+def _array(pointer: Any, length: int, kind: Any, owner: object = None) -> np.ndarray:
+    """Memory of C as an array, which keeps the owner of it alive."""
     if not length:
         return np.zeros(0, kind)
     size = length * np.dtype(kind).itemsize
-    return np.frombuffer((c_uint8 * size).from_address(ctypes.addressof(pointer.contents)), kind)
+    memory = (c_uint8 * size).from_address(ctypes.addressof(pointer.contents))
+    memory.owner = owner
+    return np.frombuffer(memory, kind)

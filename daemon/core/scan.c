@@ -44,7 +44,6 @@ static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURR
 
 typedef struct {
     Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items */
-    uint8_t *odd;            /* by record */
     uint8_t *keys;           /* by record, 16 bytes */
     Text end;                /* of the blob: the NUL byte after it */
     bool failed;             /* memory ran out */
@@ -715,7 +714,7 @@ static Text read_items(Scan *scan, Text p, int column) {
     return put_number(scan, column, scan->columns[SKU].count, true) ? p : NULL;
 }
 
-/* Takes back what an odd record has left in the columns, and gives it NULLs. */
+/* Takes back what an odd record has left in the columns, and gives it NULLs: it is known by its missing order_id. */
 static void give_up(Scan *scan, int64_t record, int64_t items) {
     for (int i = 0; i < COLUMNS; i++) {
         Column *column = &scan->columns[i];
@@ -726,6 +725,16 @@ static void give_up(Scan *scan, int64_t record, int64_t items) {
         if (i == ITEMS) put_number(scan, ITEMS, items, true);
         else put_null(scan, i);
     }
+}
+
+/* A record, to be read up to `stop` where that is known: the place after it. NULL where it is odd. */
+static Text read_record(Scan *scan, Text p, Text stop) {
+    const Column *id = &scan->columns[ORDER_ID], *created_at = &scan->columns[CREATED_AT];
+    int64_t record = id->count, items = scan->columns[SKU].count;
+    Text end = *p == '{' ? members(scan, p, ORDER, 1) : NULL;
+    if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && is_utf8(p, end)) return end;
+    if (!scan->failed) give_up(scan, record, items);
+    return NULL;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- order keys */
@@ -797,20 +806,23 @@ __attribute__((target("avx2"))) static void hash_avx2(const Text *texts, const i
 }
 #endif
 
-/* The keys of all records that are not odd. */
-static void make_keys(Scan *scan, int64_t count) {
+/* The keys of all records that are not odd. 0, or -1 where memory ran out. */
+static int make_keys(Scan *scan) {
     void (*hash)(const Text *, const int64_t *, uint8_t *const *) = hash_anywhere;
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx2")) hash = hash_avx2; /* twice as wide as what every such machine has */
 #endif
     const Column *id = &scan->columns[ORDER_ID];
+    int64_t count = id->count;
+    scan->keys = calloc((size_t)count + 1, 16);
+    if (!scan->keys) return -1;
     Text texts[4];
     int64_t lengths[4];
     uint8_t nowhere[16], *digests[4];
     for (int64_t record = 0; record < count;) {
         int lane = 0;
         for (; record < count && lane < 4; record++) {
-            if (scan->odd[record]) continue;
+            if (!id->valid[record]) continue;
             texts[lane] = id->bytes + id->values[record];
             lengths[lane] = id->values[record + 1] - id->values[record];
             digests[lane++] = scan->keys + 16 * record;
@@ -818,6 +830,7 @@ static void make_keys(Scan *scan, int64_t count) {
         for (; lane < 4; lane++) texts[lane] = scan->end, lengths[lane] = 0, digests[lane] = nowhere;
         hash(texts, lengths, digests);
     }
+    return 0;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- allocation */
@@ -856,29 +869,20 @@ int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int
 
 const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources as they were compiled */
 
-/* Reads `count` records of a blob of `length` bytes, record i from blob[starts[i]] to blob[stops[i]]. 0, or -1 where memory ran out. Always followed by
- * strandline_release. */
-int strandline_scan(Text blob, int64_t length, const int64_t *starts, const int64_t *stops, int64_t count, Scan *scan) {
+/* Makes a scan of a blob ready for so many records, if that is known. */
+static bool begin(Scan *scan, Text blob, int64_t length, int64_t count) {
     scan->end = blob + length;
-    scan->odd = calloc((size_t)count + 1, 1);
-    scan->keys = calloc((size_t)count + 1, 16);
-    if (!scan->odd || !scan->keys) return -1;
-    for (int i = 0; i < COLUMNS; i++) if (!enlarge(scan, &scan->columns[i], i < RECORD_COLUMNS ? count : 0, 0)) return -1;
-    for (int64_t record = 0; record < count; record++) {
-        Text start = blob + starts[record], stop = blob + stops[record];
-        int64_t items = scan->columns[SKU].count;
-        Text end = *start == '{' ? members(scan, start, ORDER, 1) : NULL;
-        if (scan->failed) return -1;
-        Column *id = &scan->columns[ORDER_ID];
-        bool taken = end == stop && id->valid[record] && scan->columns[CREATED_AT].valid[record] && is_utf8(start, stop);
-        if (!taken) {
-            scan->odd[record] = 1;
-            give_up(scan, record, items);
-            if (scan->failed) return -1;
-        }
-    }
-    make_keys(scan, count);
-    return 0;
+    for (int i = 0; i < COLUMNS; i++) if (!enlarge(scan, &scan->columns[i], i < RECORD_COLUMNS ? count : 0, 0)) return false;
+    return true;
+}
+
+/* Reads `count` records of a blob of `length` bytes, record i from blob[starts[i]] to blob[stops[i]]. 0, or -1 where memory ran
+ * out. Always followed by strandline_release. */
+int strandline_scan(Text blob, int64_t length, const int64_t *starts, const int64_t *stops, int64_t count, Scan *scan) {
+    if (!begin(scan, blob, length, count)) return -1;
+    for (int64_t record = 0; record < count && !scan->failed; record++)
+        read_record(scan, blob + starts[record], blob + stops[record]);
+    return scan->failed ? -1 : make_keys(scan);
 }
 
 void strandline_release(Scan *scan) {
@@ -887,7 +891,6 @@ void strandline_release(Scan *scan) {
         free(scan->columns[i].valid);
         free(scan->columns[i].bytes);
     }
-    free(scan->odd);
     free(scan->keys);
     memset(scan, 0, sizeof *scan);
 }
@@ -927,9 +930,8 @@ int strandline_lines(Text blob, int64_t length, Spans *spans) {
     return 0;
 }
 
-/* The values of an array, or the keys and values of an object in turn, of a text that is one such document, or (`open`) the
- * inside of an array. 0; 1 where it is odd: no JSON, or nested too deep; -1 where memory ran out. */
-int strandline_parts(Text blob, int64_t length, int open, Spans *spans) {
+/* See strandline_parts. With a `scan`, each value of an array is read as a record, too. */
+static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
     Text p = space(blob), end, stop = blob + length;
     bool object = !open && *p == '{';
     uint8_t close = object ? '}' : ']';
@@ -948,7 +950,9 @@ int strandline_parts(Text blob, int64_t length, int open, Spans *spans) {
             if (*p != ':') return 1;
             p = space(p + 1);
         }
-        end = value(p, stop, 0);
+        end = scan ? read_record(scan, p, NULL) : NULL;
+        if (scan && scan->failed) return -1;
+        if (!end) end = value(p, stop, 0); /* an odd record may be JSON all the same */
         if (!end || end > stop) return 1;
         if (!add_span(spans, p - blob, end - blob)) return -1;
         p = space(end);
@@ -957,6 +961,18 @@ int strandline_parts(Text blob, int64_t length, int open, Spans *spans) {
         if (*p != ',') return 1;
         p = space(p + 1);
     }
+}
+
+/* The values of an array, or the keys and values of an object in turn, of a text that is one such document, or (`open`) the
+ * inside of an array. 0; 1 where it is odd: no JSON, or nested too deep; -1 where memory ran out. */
+int strandline_parts(Text blob, int64_t length, int open, Spans *spans) { return find_parts(blob, length, open, spans, NULL); }
+
+/* The values of an array, and what strandline_scan reads of them, in one go. As strandline_parts; always followed by
+ * strandline_release. */
+int strandline_scan_array(Text blob, int64_t length, int open, Spans *spans, Scan *scan) {
+    if (!begin(scan, blob, length, 0)) return -1;
+    int odd = find_parts(blob, length, open, spans, scan);
+    return odd ? odd : make_keys(scan);
 }
 
 void strandline_release_spans(Spans *spans) {
