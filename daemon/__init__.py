@@ -7,7 +7,7 @@ The rooms, in reading order:
         model       the vocabulary: reasons, outcomes, the columns that flow between the rooms
         parse       bytes -> orders and discards, in two lanes:
             documents   what a drop is, and where its records begin and end
-            scan.c      the fast lane, in C: records -> columns; native: it and other C, for Python
+            scan.c      the fast lane, in C: records -> columns; gather.c: rows in another order; native: both, for Python
             strict      the strict lane: one record, exactly; scalars: one value, exactly
         versions    which record of an order is the latest
         facts       orders -> order lines, amounts allocated

@@ -28,8 +28,7 @@ RECORD = {
 
 def is_odd(record: bytes) -> bool:
     """Whether the fast lane leaves a record to the strict one."""
-    with native.scanned(record, np.array([0]), np.array([len(record)])) as read:
-        return bool(read.odd[0])
+    return bool(native.scanned(record, np.array([0]), np.array([len(record)])).odd[0])
 
 
 def test_the_library_is_the_one_of_this_source() -> None:
@@ -77,10 +76,10 @@ def test_what_is_odd_is_left_to_the_strict_lane(record: bytes) -> None:
 def test_keys_are_those_of_the_index(order_id: str) -> None:
     """BLAKE2b as Python's hashlib has it, for ids of one block and of two."""
     record = json.dumps({"order_id": order_id, "created_at": 1}).encode()
-    with native.scanned(record, np.array([0]), np.array([len(record)])) as read:
-        stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
-        assert bool(read.odd[0]) == (not 0 < len(stripped) <= 256)
-        assert read.odd[0] or read.keys[0].tobytes() == order_key(stripped)
+    read = native.scanned(record, np.array([0]), np.array([len(record)]))
+    stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
+    assert bool(read.odd[0]) == (not 0 < len(stripped) <= 256)
+    assert read.odd[0] or read.keys[0].tobytes() == order_key(stripped)
 
 
 texts = st.lists(st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1)
@@ -102,6 +101,54 @@ def test_rows_are_taken_as_numpy_takes_them(kind: np.dtype) -> None:
     rows = np.frombuffer(chosen.bytes(kind.itemsize * 100), kind)
     for order in (chosen.integers(0, 100, 1000), np.zeros(0, np.int64)):
         assert native.take_rows(rows, order).tobytes() == rows[order].tobytes()
+
+
+@SLOW
+@given(drops(), st.booleans())
+def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None:
+    """What is found and read on the way is what `parts` finds, and `scanned` reads of it."""
+    text = data.strip(b" \t\n\r")
+    if text.startswith(b"{") and not inside:
+        return
+    spans, found = native.parts(text, inside=inside), native.scanned_array(text, inside=inside)
+    assert (found is None) == (spans is None)
+    if found is None or spans is None:
+        return
+    starts, stops, read = found
+    assert (starts.tolist(), stops.tolist()) == (spans[0].tolist(), spans[1].tolist())
+    again = native.scanned(text, starts, stops)
+    assert read.odd.tolist() == again.odd.tolist()
+    assert read.keys.tobytes() == again.keys.tobytes() and read.items.tolist() == again.items.tolist()
+    for name, column in read.numbers.items():
+        assert column.values.tolist() == again.numbers[name].values.tolist()
+    for name, texts in read.texts.items():
+        assert texts.data.tobytes() == again.texts[name].data.tobytes()
+        assert texts.offsets.tolist() == again.texts[name].offsets.tolist()
+
+
+@given(st.lists(st.lists(st.none() | st.text(max_size=40), max_size=9), min_size=1), st.data())
+def test_runs_of_values_are_taken_in_any_order(runs: list[list[str | None]], data: st.DataObject) -> None:
+    """Texts and numbers of items, as Arrow takes the lists of them."""
+    lists = pa.array(runs, pa.large_list(pa.large_string()))
+    texts, bounds = lists.values, lists.offsets.to_numpy()
+    order = np.array(data.draw(st.lists(st.integers(0, len(runs) - 1))), np.int64)
+    wanted = lists.take(pa.array(order)).flatten()
+    places = native.Places(order, len(wanted), bounds)
+    valid = texts.is_valid().to_numpy(zero_copy_only=False)
+    _, offsets, content = texts.buffers()
+    content_bytes = np.frombuffer(content or b"", np.uint8)
+    column = native.Texts(np.frombuffer(offsets or bytes(8), np.int64), content_bytes, valid)
+    assert column.take(places).equals(wanted)
+    lengths = np.array([len(text or "") for text in texts.to_pylist()], np.int64)
+    taken = native.Numbers(lengths, valid).take(places)
+    assert taken.to_pylist() == [None if text is None else len(text) for text in wanted.to_pylist()]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3)))
+def test_what_ascends_is_ordered_as_numpy_orders_it(values: list[int]) -> None:
+    """Equal ones stay in their order."""
+    array = np.array(values, np.int64)
+    assert native.ascending(array).tolist() == np.argsort(array, kind="stable").tolist()
 
 
 @SLOW

@@ -35,11 +35,13 @@ _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:'
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of a text, in order: record i is blob[starts[i]:stops[i]]; between them there is only white space."""
+    """The records of a text, in order: record i is blob[starts[i]:stops[i]]. `scanned`: what the fast lane says of them, where
+    it was asked already."""
 
     blob: bytes
     starts: Ints
     stops: Ints
+    scanned: native.Scanned | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -79,13 +81,14 @@ class WrongCut(Exception):
     """A piece of an array did not hold whole elements. The drop must be split as a whole instead."""
 
 
-def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Records:
+def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bool = False) -> Records:
     """The records of a drop or of a piece of one, in order. A record of a line drop may be no JSON; any other is one
-    complete JSON value. Unreadable or WrongCut where there are none to be had."""
+    complete JSON value. Unreadable or WrongCut where there are none to be had. `scan`: the fast lane, which finds the end of
+    each element of an array anyhow, reads them on the way."""
     if form is Form.LINES:
         return _lines(data)
     if form is Form.ELEMENTS:
-        return _elements(data)
+        return _elements(data, scan)
     text = data.removeprefix(BOM).strip(_JSON_SPACE)
     refuse_binary(data)
     if not text:
@@ -95,7 +98,7 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "") -> Recor
     try:
         if not is_utf8(text):
             _decoded(text)
-        return _document(text, records_path)
+        return _document(text, records_path, scan)
     except strict.NotJson as error:
         return _lines_or_unreadable(text, error)
 
@@ -205,19 +208,20 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _elements(data: bytes) -> Records:
-    spans = native.parts(data, inside=True) if is_utf8(data) else None
-    if spans is None:
+def _elements(data: bytes, scan: bool) -> Records:
+    records = _quickly(data, scan, inside=True) if is_utf8(data) else None
+    if records is None:  # too deep, too, may be why; a drop is read or not read as a whole, never a piece of it
         raise WrongCut
-    records = Records(data, *spans)
-    try:
-        _refuse_deep(records)
-    except Unreadable as error:  # a drop is read or not read as a whole, never a piece of it
-        raise WrongCut from error
     return records
 
 
-def _document(text: bytes, records_path: str) -> Records:
+def _quickly(text: bytes, scan: bool, *, inside: bool = False) -> Records | None:
+    """The values of an array, or of the inside of one; None where it is none, or nested very deep."""
+    found = native.scanned_array(text, inside=inside) if scan else native.parts(text, inside=inside)
+    return None if found is None else Records(text, *found)
+
+
+def _document(text: bytes, records_path: str, scan: bool) -> Records:
     """The records of a text that is one JSON document; strict.NotJson where it is none."""
     if not text.startswith((b"[", b"{")):
         strict.whole(_decoded(text))
@@ -227,14 +231,15 @@ def _document(text: bytes, records_path: str) -> Records:
     if text.startswith(b"["):
         if records_path:
             raise Unreadable(f"the file is an array, so there is nothing at records_path = {records_path!r}")
-        return _array_records(text)
-    return _object_records(text, records_path)
+        return _array_records(text, scan)
+    return _object_records(text, records_path, scan)
 
 
-def _array_records(text: bytes) -> Records:
-    spans = native.parts(text)
-    records = Records(text, *spans) if spans else Records.of([one.encode() for one in _strict_elements(text)])
-    _refuse_deep(records)
+def _array_records(text: bytes, scan: bool) -> Records:
+    records = _quickly(text, scan)
+    if records is None:
+        records = Records.of([one.encode() for one in _strict_elements(text)])
+        _refuse_deep(records)
     return records
 
 
@@ -245,17 +250,17 @@ def _strict_elements(text: bytes) -> list[str]:
     return strict.elements(document)
 
 
-def _object_records(text: bytes, records_path: str) -> Records:
+def _object_records(text: bytes, records_path: str, scan: bool) -> Records:
     members = _members(text)
     if records_path:
-        return _at_path(members, records_path)
+        return _at_path(members, records_path, scan)
     if "order_id" in members:
         records = Records.of([text])
         _refuse_deep(records)
         return records
     for key in ENVELOPE_KEYS:
         if members.get(key, b"").startswith(b"["):
-            return _array_records(members[key])
+            return _array_records(members[key], scan)
     keys = ", ".join(sorted(filter(_NAME_OF_A_KEY.fullmatch, members))[:8]) or "none"
     raise Unreadable(
         f"the file is one object without `order_id` and without an array under {', '.join(ENVELOPE_KEYS)} "
@@ -263,7 +268,7 @@ def _object_records(text: bytes, records_path: str) -> Records:
     )
 
 
-def _at_path(members: dict[str, bytes], records_path: str) -> Records:
+def _at_path(members: dict[str, bytes], records_path: str, scan: bool) -> Records:
     *parents, last = records_path.split(".")
     for key in parents:
         value = members.get(key, b"")
@@ -271,7 +276,7 @@ def _at_path(members: dict[str, bytes], records_path: str) -> Records:
     value = members.get(last, b"")
     if not value.startswith(b"["):
         raise Unreadable(f"there is no array at records_path = {records_path!r}")
-    return _array_records(value)
+    return _array_records(value, scan)
 
 
 def _members(text: bytes) -> dict[str, bytes]:

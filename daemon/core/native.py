@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .model import INDEX_ENTRY, Bools, Ints
 
 LIBRARY = Path(__file__).with_name("_native.so")
+SPARE_BYTES = 32  # room that gather.c wants after what it copies
 
 _RECORD_COLUMNS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _ITEM_COLUMNS = ("sku", "qty", "price")
@@ -36,8 +37,7 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("odd", POINTER(c_uint8)), ("keys", POINTER(c_uint8)),
-        ("high", c_bool), ("failed", c_bool),
+        ("columns", _Column * len(_NAMES)), ("keys", POINTER(c_uint8)), ("end", c_void_p), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -54,13 +54,16 @@ def _load() -> Any:
             "`pip install .`, or `python hatch_build.py` in a checkout"
         ) from None
     pointer, number = c_void_p, c_int64
-    library.strandline_scan.argtypes = [c_char_p, pointer, pointer, number, POINTER(_Scan)]
+    library.strandline_scan.argtypes = [c_char_p, number, pointer, pointer, number, POINTER(_Scan)]
+    library.strandline_scan_array.argtypes = [c_char_p, number, c_int, POINTER(_Spans), POINTER(_Scan)]
     library.strandline_release.argtypes = [POINTER(_Scan)]
     library.strandline_lines.argtypes = [c_char_p, number, POINTER(_Spans)]
     library.strandline_parts.argtypes = [c_char_p, number, c_int, POINTER(_Spans)]
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
-    library.strandline_text_offsets.argtypes = [pointer, pointer, number, pointer]
-    library.strandline_copy_texts.argtypes = [pointer, pointer, pointer, number, pointer]
+    library.strandline_text_offsets.argtypes = [pointer, pointer, pointer, number, pointer]
+    library.strandline_copy_texts.argtypes = [pointer, pointer, number, pointer, pointer, number, pointer]
+    library.strandline_ascending.argtypes = [pointer, number, pointer]
+    library.strandline_take_runs.argtypes = [pointer, number, number, pointer, pointer, number, pointer]
     library.strandline_take_rows.argtypes = [pointer, number, pointer, number, pointer]
     library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
@@ -72,17 +75,40 @@ library = _load()
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Which values of a column are wanted, and in which order: value order[i], or (with `bounds`) the run of values from
+    bounds[order[i]] to bounds[order[i] + 1]. `count`: how many values that makes."""
+
+    order: Ints  # int64, in one piece
+    count: int
+    bounds: Ints | None = None
+
+    @property
+    def address_of_bounds(self) -> int | None:
+        return None if self.bounds is None else self.bounds.ctypes.data
+
+    def taken(self, column: np.ndarray) -> np.ndarray:
+        """These values of a column."""
+        if self.bounds is None:
+            return take_rows(column, self.order)
+        width = column.dtype.itemsize
+        out = np.empty(self.count + -(-SPARE_BYTES // width), column.dtype)
+        places = (self.bounds.ctypes.data, self.order.ctypes.data, len(self.order))
+        library.strandline_take_runs(column.ctypes.data, column.nbytes, width, *places, out.ctypes.data)
+        return out[: self.count]
+
+
+@dataclass(frozen=True, slots=True)
 class Numbers:
     """A column of int64 values, of which some are NULL."""
 
     values: Ints
     valid: Bools
 
-    def take(self, order: Ints) -> pa.Array:
-        """These values in this order (int64)."""
-        return pa.Array.from_buffers(
-            pa.int64(), len(order), [_validity(self.valid, order), pa.py_buffer(self.values[order])]
-        )
+    def take(self, places: Places) -> pa.Array:
+        """These of the values (int64)."""
+        buffers = [_validity(self.valid, places), pa.py_buffer(places.taken(self.values))]
+        return pa.Array.from_buffers(pa.int64(), places.count, buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +119,27 @@ class Texts:
     data: NDArray[np.uint8]
     valid: Bools
 
-    def take(self, order: Ints) -> pa.Array:
-        """These texts in this order (large_string)."""
-        return _taken_texts(self.offsets, self.data, order, _validity(self.valid, order))
+    def take(self, places: Places) -> pa.Array:
+        """These of the texts (large_string)."""
+        return _taken_texts(self.offsets, self.data, places, _validity(self.valid, places))
 
 
-def _validity(valid: Bools, order: Ints) -> pa.Buffer | None:
-    chosen = valid[order]
+def _validity(valid: Bools, places: Places) -> pa.Buffer | None:
+    if valid.all():
+        return None
+    chosen = places.taken(valid)
     return None if chosen.all() else pa.py_buffer(np.packbits(chosen, bitorder="little"))
 
 
-def _taken_texts(offsets: Ints, data: np.ndarray, order: Ints, validity: pa.Buffer | None) -> pa.Array:
-    out_offsets = np.empty(len(order) + 1, np.int64)
-    places = (offsets.ctypes.data, order.ctypes.data, len(order), out_offsets.ctypes.data)
-    library.strandline_text_offsets(*places)
-    out = np.empty(int(out_offsets[-1]), np.uint8)
-    library.strandline_copy_texts(offsets.ctypes.data, data.ctypes.data, order.ctypes.data, len(order), out.ctypes.data)
-    buffers = [validity, pa.py_buffer(out_offsets), pa.py_buffer(out)]
-    return pa.Array.from_buffers(pa.large_string(), len(order), buffers)
+def _taken_texts(offsets: Ints, data: np.ndarray, places: Places, validity: pa.Buffer | None) -> pa.Array:
+    out_offsets = np.empty(places.count + 1, np.int64)
+    chosen = (places.address_of_bounds, places.order.ctypes.data, len(places.order))
+    library.strandline_text_offsets(offsets.ctypes.data, *chosen, out_offsets.ctypes.data)
+    size = int(out_offsets[-1])
+    out = np.empty(size + SPARE_BYTES, np.uint8)
+    library.strandline_copy_texts(offsets.ctypes.data, data.ctypes.data, data.size, *chosen, out.ctypes.data)
+    buffers = [validity, pa.py_buffer(out_offsets), pa.py_buffer(out[:size])]
+    return pa.Array.from_buffers(pa.large_string(), places.count, buffers)
 
 
 def take_texts(texts: pa.Array, order: Ints) -> pa.Array:
@@ -118,12 +147,13 @@ def take_texts(texts: pa.Array, order: Ints) -> pa.Array:
     if not len(order):
         return texts.slice(0, 0)
     _, offsets, data = texts.buffers()
+    wanted = Places(np.ascontiguousarray(order, np.int64), len(order))
     valid = None
     if texts.null_count:
-        valid = _validity(texts.is_valid().to_numpy(zero_copy_only=False), order)
+        valid = _validity(texts.is_valid().to_numpy(zero_copy_only=False), wanted)
     places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     content = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
-    return _taken_texts(places, content, np.ascontiguousarray(order, np.int64), valid)
+    return _taken_texts(places, content, wanted, valid)
 
 
 def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
@@ -133,6 +163,15 @@ def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
     places = (rows.ctypes.data, rows.dtype.itemsize, order.ctypes.data, len(order), out.ctypes.data)
     library.strandline_take_rows(*places)
     return out
+
+
+def ascending(values: Ints) -> Ints:
+    """`np.argsort(values, kind="stable")`, some times faster where there are many."""
+    values = np.ascontiguousarray(values, np.int64)
+    order = np.empty(len(values), np.int64)
+    if library.strandline_ascending(values.ctypes.data, len(values), order.ctypes.data):
+        raise MemoryError
+    return order
 
 
 def put_entries(rows: np.ndarray, source: Ints, target: Ints, into: np.ndarray) -> None:
@@ -159,31 +198,60 @@ class Scanned:
     items[i]:items[i + 1] of the columns of items."""
 
     odd: Bools
-    keys: NDArray[np.uint8]  # 16 a record
+    keys: NDArray[np.void]  # 16 bytes a record
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
     items: Ints
 
 
-@contextmanager
-def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
-    """Record i is blob[starts[i]:stops[i]]. The arrays are only good within the context."""
-    scan = _Scan()
+class _Memory:
+    """What the fast lane has written, until no array looks at it any more."""
+
+    def __init__(self) -> None:
+        self.scan = _Scan()
+
+    def __del__(self, release: Any = library.strandline_release) -> None:
+        release(byref(self.scan))
+
+    def read(self) -> Scanned:
+        """The arrays."""
+        columns = dict(zip(_NAMES, self.scan.columns, strict=True))
+        count = columns["items"].count
+        numbers = {name: self._numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")}
+        texts = {name: self._texts(columns[name]) for name in _TEXTS}
+        ends = _array(columns["items"].values, count, np.int64, self)
+        keys = _array(self.scan.keys, count, np.dtype("V16"), self)
+        items = np.concatenate([np.zeros(1, np.int64), ends])
+        return Scanned(~texts["order_id"].valid, keys, numbers, texts, items)
+
+    def _numbers(self, column: _Column) -> Numbers:
+        values = _array(column.values, column.count, np.int64, self)
+        return Numbers(values, _array(column.valid, column.count, np.bool_, self))
+
+    def _texts(self, column: _Column) -> Texts:
+        offsets = _array(column.values, column.count + 1, np.int64, self)
+        data = _array(column.bytes, column.used, np.uint8, self)
+        return Texts(offsets, data, _array(column.valid, column.count, np.bool_, self))
+
+
+def scanned(blob: bytes, starts: Ints, stops: Ints) -> Scanned:
+    """Record i is blob[starts[i]:stops[i]]."""
+    memory = _Memory()
     starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
-    try:
-        if library.strandline_scan(blob, starts.ctypes.data, stops.ctypes.data, len(starts), byref(scan)):
+    places = (starts.ctypes.data, stops.ctypes.data, len(starts))
+    if library.strandline_scan(blob, len(blob), *places, byref(memory.scan)):
+        raise MemoryError
+    return memory.read()
+
+
+def scanned_array(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints, Scanned] | None:
+    """The `parts` of an array, and what is `scanned` of them, in one go."""
+    memory = _Memory()
+    with _spans() as spans:
+        odd = library.strandline_scan_array(text, len(text), inside, byref(spans), byref(memory.scan))
+        if odd < 0:
             raise MemoryError
-        columns = dict(zip(_NAMES, scan.columns, strict=True))
-        ends = _array(columns["items"].values, len(starts), np.int64)
-        yield Scanned(
-            _array(scan.odd, len(starts), np.bool_),
-            _array(scan.keys, 16 * len(starts), np.uint8).reshape(-1, 16),
-            {name: _numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")},
-            {name: _texts(columns[name]) for name in _TEXTS},
-            np.concatenate([np.zeros(1, np.int64), ends]),
-        )
-    finally:
-        library.strandline_release(byref(scan))
+        return None if odd else (*_copies(spans), memory.read())
 
 
 def lines(text: bytes) -> tuple[Ints, Ints]:
@@ -217,17 +285,11 @@ def _copies(spans: _Spans) -> tuple[Ints, Ints]:
     return _array(spans.starts, spans.count, np.int64).copy(), _array(spans.stops, spans.count, np.int64).copy()
 
 
-def _numbers(column: _Column) -> Numbers:
-    return Numbers(_array(column.values, column.count, np.int64), _array(column.valid, column.count, np.bool_))
-
-
-def _texts(column: _Column) -> Texts:
-    offsets = _array(column.values, column.count + 1, np.int64)
-    return Texts(offsets, _array(column.bytes, column.used, np.uint8), _array(column.valid, column.count, np.bool_))
-
-
-def _array(pointer: Any, length: int, kind: Any) -> np.ndarray:
+def _array(pointer: Any, length: int, kind: Any, owner: object = None) -> np.ndarray:
+    """Memory of C as an array, which keeps the owner of it alive."""
     if not length:
         return np.zeros(0, kind)
     size = length * np.dtype(kind).itemsize
-    return np.frombuffer((c_uint8 * size).from_address(ctypes.addressof(pointer.contents)), kind)
+    memory = (c_uint8 * size).from_address(ctypes.addressof(pointer.contents))
+    memory.owner = owner
+    return np.frombuffer(memory, kind)

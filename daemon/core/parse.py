@@ -19,7 +19,7 @@ from . import native, strict
 from .documents import Form, Records, split
 from .errors import Unreadable
 from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Discard, Ints, Judge, Parsed, Reason, Tally, concat_orders
-from .native import Scanned
+from .native import Places, Scanned
 from .scalars import order_key
 
 
@@ -39,9 +39,10 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
     readable: list[Piece] = []
     found: list[Records] = []
     unreadable: dict[int, str] = {}
+    alone = len(pieces) == 1 and not strict_only  # many pieces are chained, and the fast lane takes them at once
     for piece in pieces:
         try:
-            found.append(split(piece.data, piece.form, piece.judge.records_path))
+            found.append(split(piece.data, piece.form, piece.judge.records_path, alone))
             readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
@@ -100,13 +101,13 @@ def _fast(records: Records, pieces: Sequence[Piece], piece_of: Ints, position: I
     since = np.array([piece.judge.since or 0 for piece in pieces], np.int64)[piece_of]
     until = np.array([_until(piece.judge) for piece in pieces], np.int64)[piece_of]
     drop = np.array([piece.drop for piece in pieces], np.int64)[piece_of]
-    with native.scanned(records.blob, records.starts, records.stops) as read:
-        created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
-        vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
-        before_since = vouched & (created_at < since)
-        taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
-        order = taken[np.argsort(created_at[taken], kind="stable")]
-        return _Clean(_orders(read, order, drop[order], position[order]), vouched, before_since)
+    read = records.scanned or native.scanned(records.blob, records.starts, records.stops)
+    created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
+    vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
+    before_since = vouched & (created_at < since)
+    taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
+    order = taken[native.ascending(created_at[taken])]
+    return _Clean(_orders(read, order, drop[order], position[order]), vouched, before_since)
 
 
 def _until(judge: Judge) -> int:
@@ -115,10 +116,10 @@ def _until(judge: Judge) -> int:
 
 def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
     """ORDERS rows out of some records, in this order."""
-    columns = {name: numbers.take(order) for name, numbers in read.numbers.items() if name in ORDERS.names}
-    columns |= {name: texts.take(order) for name, texts in read.texts.items() if name in ORDERS.names}
-    keys = pa.py_buffer(read.keys[order])
-    columns["key"] = pa.Array.from_buffers(pa.binary(16), len(order), [None, keys])
+    places = Places(order, len(order))
+    columns = {name: numbers.take(places) for name, numbers in read.numbers.items() if name in ORDERS.names}
+    columns |= {name: texts.take(places) for name, texts in read.texts.items() if name in ORDERS.names}
+    columns["key"] = pa.Array.from_buffers(pa.binary(16), len(order), [None, pa.py_buffer(places.taken(read.keys))])
     columns["drop"], columns["position"] = pa.array(drop), pa.array(position)
     columns["items"] = _items(read, order)
     return pa.table([columns[name] for name in ORDERS.names], schema=ORDERS)
@@ -126,11 +127,10 @@ def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
 
 def _items(read: Scanned, order: Ints) -> pa.Array:
     """The items of some records, in this order, as a list array."""
-    counts = read.items[order + 1] - read.items[order]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    chosen = np.arange(offsets[-1]) + np.repeat(read.items[order] - offsets[:-1], counts)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(read.items[order + 1] - read.items[order])])
+    places = Places(order, int(offsets[-1]), read.items)
     sku, qty, price = read.texts["sku"], read.numbers["qty"], read.numbers["price"]
-    values = [column.take(chosen) for column in (sku, qty, price)]
+    values = [column.take(places) for column in (sku, qty, price)]
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(ITEM_TYPE)))
 
 

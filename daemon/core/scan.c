@@ -5,7 +5,8 @@
  * stands there, this file only names it. A property test and a fuzzer hold both against each other.
  *
  * Text ends: the blob must be followed by a NUL byte (as a Python bytes object is). No loop here goes past a NUL, so nothing
- * is read beyond the blob, and a record that runs on past its own end is noticed there, and odd.
+ * is read beyond the blob, and a record that runs on past its own end is noticed there, and odd. What looks at many bytes at
+ * once asks first whether so many are left (`has`), and leaves the last few of a blob to what goes byte by byte.
  *
  * Plain C11, no Python: loaded with ctypes, which releases Python's lock during a call.
  */
@@ -13,9 +14,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the keys of orders are computed for little-endian machines here"
+#error "what reads many bytes at once takes the first for the lowest"
 #endif
 
 enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15 };
@@ -40,9 +44,9 @@ static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURR
 
 typedef struct {
     Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items */
-    uint8_t *odd;            /* by record */
     uint8_t *keys;           /* by record, 16 bytes */
-    bool high, failed;       /* the record holds bytes beyond ASCII; memory ran out */
+    Text end;                /* of the blob: the NUL byte after it */
+    bool failed;             /* memory ran out */
 } Scan;
 
 static bool reserve(void **memory, int64_t *room, int64_t wanted, size_t size) {
@@ -56,22 +60,26 @@ static bool reserve(void **memory, int64_t *room, int64_t wanted, size_t size) {
     return true;
 }
 
-/* Makes room for one more value, and for so many bytes of text. */
-static bool grow(Scan *scan, Column *column, int64_t bytes) {
-    if (column->count + 2 > column->room) {
-        int64_t room = column->room;
-        if (!reserve((void **)&column->values, &room, column->count + 2, sizeof(int64_t))) return scan->failed = true, false;
-        uint8_t *valid = realloc(column->valid, (size_t)room);
-        if (!valid) return scan->failed = true, false;
-        column->valid = valid;
-        column->room = room;
-        if (column->count == 0) column->values[0] = 0;
-    }
-    if (!reserve((void **)&column->bytes, &column->bytes_room, column->used + bytes, 1)) return scan->failed = true, false;
+/* Makes room for so many values in all, and for so many bytes of text. */
+static bool enlarge(Scan *scan, Column *column, int64_t count, int64_t bytes) {
+    int64_t room = column->room;
+    if (!reserve((void **)&column->values, &room, count + 1, sizeof(int64_t))) return scan->failed = true, false;
+    uint8_t *valid = realloc(column->valid, (size_t)room);
+    if (!valid) return scan->failed = true, false;
+    column->valid = valid;
+    column->room = room;
+    if (column->count == 0) column->values[0] = 0;
+    if (!reserve((void **)&column->bytes, &column->bytes_room, bytes, 1)) return scan->failed = true, false;
     return true;
 }
 
-static bool put_number(Scan *scan, int column, int64_t value, bool valid) {
+/* Makes room for one more value, and for so many bytes of text. */
+static inline bool grow(Scan *scan, Column *column, int64_t bytes) {
+    if (column->count + 2 <= column->room && column->used + bytes <= column->bytes_room) return true;
+    return enlarge(scan, column, column->count + 1, column->used + bytes);
+}
+
+static inline bool put_number(Scan *scan, int column, int64_t value, bool valid) {
     Column *into = &scan->columns[column];
     if (!grow(scan, into, 0)) return false;
     into->values[into->count] = valid ? value : 0;
@@ -80,7 +88,7 @@ static bool put_number(Scan *scan, int column, int64_t value, bool valid) {
 }
 
 /* Ends a text whose bytes are in place up to `used`. */
-static void end_text(Column *into, int64_t used, bool valid) {
+static inline void end_text(Column *into, int64_t used, bool valid) {
     into->used = used;
     into->valid[into->count++] = valid;
     into->values[into->count] = used;
@@ -98,17 +106,19 @@ static bool put_null(Scan *scan, int column) {
 
 /* Every function here takes the place where a token begins and gives the place after it, or NULL where it is odd. */
 
-enum { PLAIN, QUOTE, ESCAPE, CONTROL, HIGH };
-static uint8_t class_of[256];
+/* Whether so many bytes can be read here. */
+static inline bool has(Text p, Text end, int64_t bytes) { return end - p >= bytes; }
 
-static void prepare_classes(void) {
-    for (int byte = 0; byte < 256; byte++) class_of[byte] = byte < 32 ? CONTROL : byte >= 128 ? HIGH : PLAIN;
-    class_of['"'] = QUOTE;
-    class_of['\\'] = ESCAPE;
+static inline uint64_t eight_bytes(Text p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return word;
 }
 
-static Text space(Text p) {
-    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') p++;
+#define EACH_BYTE(value) (0x0101010101010101 * (uint64_t)(value))
+
+static inline Text space(Text p) {
+    while (*p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
     return p;
 }
 
@@ -131,24 +141,41 @@ static int32_t hex4(Text p) {
     return value;
 }
 
+/* The next byte in a string that is not just part of its text: a quote, an escape or a control character. */
+static inline Text special(Text p, Text end) {
+#ifdef __SSE2__
+    for (; has(p, end, 16); p += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)p), control = _mm_set1_epi8(31);
+        __m128i found = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes),
+                                     _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
+        int mask = _mm_movemask_epi8(found);
+        if (mask) return p + __builtin_ctz((unsigned)mask);
+    }
+#else
+    for (; has(p, end, 8); p += 8) { /* a byte that borrows may mark the next ones wrongly, but never one before the first */
+        uint64_t bytes = eight_bytes(p), quote = bytes ^ EACH_BYTE('"'), escape = bytes ^ EACH_BYTE('\\');
+        uint64_t found = (((quote - EACH_BYTE(1)) & ~quote) | ((escape - EACH_BYTE(1)) & ~escape) | ((bytes - EACH_BYTE(32)) & ~bytes));
+        found &= EACH_BYTE(0x80);
+        if (found) return p + __builtin_ctzll(found) / 8;
+    }
+#endif
+    while (*p >= 32 && *p != '"' && *p != '\\') p++;
+    return p;
+}
+
 /* A string, from after its opening quote to after its closing one. */
-static Text string(Scan *scan, Text p, bool *escaped) {
+static inline Text string(Text p, Text end, bool *escaped) {
     for (;;) {
-        while (class_of[*p] == PLAIN) p++;
-        switch (class_of[*p]) {
-        case QUOTE: return p + 1;
-        case HIGH: scan->high = true; p++; break;
-        case ESCAPE:
-            *escaped = true;
-            if (p[1] == 'u') {
-                if (hex4(p + 2) < 0) return NULL;
-                p += 6;
-            } else {
-                if (!p[1] || !strchr("\"\\/bfnrt", p[1])) return NULL;
-                p += 2;
-            }
-            break;
-        default: return NULL;
+        p = special(p, end);
+        if (*p == '"') return p + 1;
+        if (*p != '\\') return NULL;
+        *escaped = true;
+        if (p[1] == 'u') {
+            if (hex4(p + 2) < 0) return NULL;
+            p += 6;
+        } else {
+            if (!p[1] || !strchr("\"\\/bfnrt", p[1])) return NULL;
+            p += 2;
         }
     }
 }
@@ -182,11 +209,11 @@ static Text literal(Text p, const char *word) {
 }
 
 /* A string, number or literal. */
-static Text scalar(Scan *scan, Text p) {
+static Text scalar(Text p, Text end) {
     Text fraction;
     bool flag = false;
     switch (*p) {
-    case '"': return string(scan, p + 1, &flag);
+    case '"': return string(p + 1, end, &flag);
     case 't': return literal(p, "true");
     case 'f': return literal(p, "false");
     case 'n': return literal(p, "null");
@@ -194,63 +221,65 @@ static Text scalar(Scan *scan, Text p) {
     }
 }
 
-static uint8_t *kept(uint8_t *into, Text from, Text to) {
-    if (into) memcpy(into, from, (size_t)(to - from)), into += to - from;
-    return into;
-}
-
-/* Any value, of which `depth` brackets are open around. Where `into` is given, the value goes there without the white space
- * between its tokens, and `*into` moves on; it is never longer than it was. */
-static Text value(Scan *scan, Text p, int depth, uint8_t **into) {
-    uint8_t *out = into ? *into : NULL;
+/* Any value, of which `depth` brackets are open around. */
+static Text value(Text p, Text end, int depth) {
     bool object[MAX_DEPTH + 1];
     int open = 0;
     for (;;) {
         if (*p == '{' || *p == '[') {
             if (depth + open >= MAX_DEPTH) return NULL;
             bool is_object = object[open++] = *p == '{';
-            out = kept(out, p, p + 1);
             p = space(p + 1);
             if (*p != (is_object ? '}' : ']')) {
                 if (is_object) goto key;
                 continue;
             }
         } else {
-            Text end = scalar(scan, p);
-            if (!end) return NULL;
-            out = kept(out, p, end);
-            p = end;
-            if (!open) break;
+            p = scalar(p, end);
+            if (!p || !open) return p;
             p = space(p);
         }
         while (*p == (object[open - 1] ? '}' : ']')) {
-            out = kept(out, p, p + 1);
             p++;
-            if (!--open) goto done;
+            if (!--open) return p;
             p = space(p);
         }
         if (*p != ',') return NULL;
-        out = kept(out, p, p + 1);
         p = space(p + 1);
         if (!object[open - 1]) continue;
     key:;
         bool escaped = false;
-        Text end = *p == '"' ? string(scan, p + 1, &escaped) : NULL;
-        if (!end) return NULL;
-        out = kept(out, p, end);
-        p = space(end);
+        p = *p == '"' ? string(p + 1, end, &escaped) : NULL;
+        if (!p) return NULL;
+        p = space(p);
         if (*p != ':') return NULL;
-        out = kept(out, p, p + 1);
         p = space(p + 1);
     }
-done:
-    if (into) *into = out;
-    return p;
+}
+
+/* A value without the white space between its tokens. */
+static uint8_t *compact(Text p, Text stop, uint8_t *out) {
+    while (p < stop) {
+        if (*p == '"') {
+            bool escaped;
+            Text after = string(p + 1, stop, &escaped);
+            memcpy(out, p, (size_t)(after - p));
+            out += after - p;
+            p = after;
+        } else {
+            *out++ = *p++;
+        }
+        p = space(p);
+    }
+    return out;
 }
 
 /* Whether a text is UTF-8: no overlong form, no surrogate, nothing beyond U+10FFFF. */
 static bool is_utf8(Text p, Text end) {
     while (p < end) {
+        while (has(p, end, 32) && !((eight_bytes(p) | eight_bytes(p + 8) | eight_bytes(p + 16) | eight_bytes(p + 24)) & EACH_BYTE(0x80)))
+            p += 32;
+        if (p == end) return true;
         uint8_t first = *p;
         if (first < 0x80) {
             p++;
@@ -320,6 +349,12 @@ static uint8_t *unescaped(Text p, Text end, uint8_t *out) {
     return out;
 }
 
+/* Copies a text of the blob to where there is room for 16 bytes more: most are that short, and then it is no call. */
+static inline void copy(uint8_t *to, Text from, int64_t length, Text end) {
+    if (length <= 16 && has(from, end, 16)) memcpy(to, from, 16);
+    else memcpy(to, from, (size_t)length);
+}
+
 /* scalars.read_text: a stripped string, or an integer as it is written. */
 static Text read_text(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
@@ -335,8 +370,8 @@ static Text read_text(Scan *scan, Text p, int column) {
         return end;
     }
     bool escaped = false;
-    Text end = string(scan, p + 1, &escaped);
-    if (!end || !grow(scan, into, end - p)) return NULL;
+    Text end = string(p + 1, scan->end, &escaped);
+    if (!end || !grow(scan, into, end - p + 16)) return NULL;
     Text from = p + 1, to = end - 1;
     if (escaped) { /* decoded in place of the text, and moved to the front of it where white space goes */
         uint8_t *begin = into->bytes + into->used, *stop = unescaped(from, to, begin);
@@ -347,7 +382,8 @@ static Text read_text(Scan *scan, Text p, int column) {
     strip(&from, &to);
     int64_t length = to - from;
     if (length > MAX_ID_BYTES) return NULL;
-    memmove(into->bytes + into->used, from, (size_t)length);
+    if (escaped) memmove(into->bytes + into->used, from, (size_t)length);
+    else copy(into->bytes + into->used, from, length, scan->end);
     end_text(into, into->used + length, length > 0);
     return end;
 }
@@ -371,11 +407,49 @@ static bool decimal(Text p, Text end, int64_t *units) {
     return true;
 }
 
+/* What eight bytes say that are digits up to the first other: how many these are. The bytes become the digits' values. */
+static inline int leading_digits(uint64_t *bytes) {
+    *bytes ^= EACH_BYTE('0');
+    uint64_t others = ((*bytes + EACH_BYTE(0x7F - 9)) | *bytes) & EACH_BYTE(0x80);
+    return others ? __builtin_ctzll(others) / 8 : 8;
+}
+
+/* Eight digits' values, the first in the lowest byte, as one number: pairs of digits, pairs of pairs, and both of these. */
+static inline int64_t eight_digits(uint64_t digits) {
+    digits = digits * 10 + (digits >> 8);
+    return (int64_t)(((digits & 0x000000FF000000FF) * 0x000F424000000064 + ((digits >> 16) & 0x000000FF000000FF) * 0x0000271000000001) >> 32);
+}
+
+/* `decimal` of what has up to 7 digits before the point and 4 after it. The place after the number; NULL where it is another. */
+static inline Text short_decimal(Text p, Text end, int64_t *units) {
+    if (!has(p, end, 24)) return NULL;
+    bool negative = *p == '-';
+    p += negative;
+    uint64_t whole = eight_bytes(p);
+    int count = leading_digits(&whole);
+    if (count == 0 || count == 8 || (*p == '0' && count > 1)) return NULL;
+    int64_t total = eight_digits(whole << (64 - 8 * count)) * 10000;
+    p += count;
+    if (*p == '.') {
+        uint64_t fraction = eight_bytes(p + 1);
+        count = leading_digits(&fraction);
+        if (count == 0 || count > 4) return NULL;
+        total += eight_digits((fraction & (0xFFFFFFFF >> (32 - 8 * count))) << 32);
+        p += count + 1;
+    }
+    if ((*p | 32) == 'e') return NULL;
+    *units = negative ? -total : total;
+    return p;
+}
+
 static Text read_decimal(Scan *scan, Text p, int column) {
     Text fraction, end, from = p, to;
-    bool flag = false;
-    if (*p == '"') {
-        end = string(scan, p + 1, &flag);
+    bool flag = false, quoted = *p == '"';
+    int64_t units;
+    end = short_decimal(p + quoted, scan->end, &units);
+    if (end && (!quoted || *end == '"')) return put_number(scan, column, units, true) ? end + quoted : NULL;
+    if (quoted) {
+        end = string(p + 1, scan->end, &flag);
         if (!end || flag) return NULL;
         from = p + 1, to = end - 1;
         strip(&from, &to);
@@ -386,7 +460,6 @@ static Text read_decimal(Scan *scan, Text p, int column) {
         to = end = number(p, &fraction, &flag);
         if (!end) return NULL;
     }
-    int64_t units;
     return decimal(from, to, &units) && put_number(scan, column, units, true) ? end : NULL;
 }
 
@@ -415,39 +488,75 @@ static bool is_date(int64_t year, int64_t month, int64_t day) {
     return day <= length[month - 1] + (leap && month == 2);
 }
 
+typedef struct {
+    int64_t year, month, day, hour, minute, second;
+} Clock;
+
+/* Whether eight bytes are spelled like `as`, whose zeros stand for any digits. In `pairs`, byte i is the number that the digits
+ * i and i + 1 make. */
+static inline bool is_spelled(Text p, const char *as, uint64_t *pairs) {
+    uint64_t model, digits = 0;
+    memcpy(&model, as, 8);
+    for (int i = 0; i < 8; i++) if (as[i] == '0') digits |= (uint64_t)9 << 8 * i;
+    uint64_t bytes = eight_bytes(p) ^ model;
+    if (((bytes + (EACH_BYTE(0x7F) - digits)) | bytes) & EACH_BYTE(0x80)) return false; /* above 9, or not that byte */
+    *pairs = bytes * 10 + (bytes >> 8);
+    return true;
+}
+
+/* The usual spelling, to the second. */
+static inline bool full_clock(Text p, Clock *clock) {
+    uint64_t date, time;
+    if (!is_spelled(p, "0000-00-", &date) || !digits(p + 8, 2, &clock->day) || (p[10] != 'T' && p[10] != ' ') || !is_spelled(p + 11, "00:00:00", &time))
+        return false;
+    clock->year = (int64_t)((date & 255) * 100 + (date >> 16 & 255));
+    clock->month = (int64_t)(date >> 40 & 255);
+    clock->hour = (int64_t)(time & 255);
+    clock->minute = (int64_t)(time >> 24 & 255);
+    clock->second = (int64_t)(time >> 48 & 255);
+    return true;
+}
+
+/* A date, maybe with hours and minutes, maybe with seconds: the place after them. */
+static Text any_clock(Text p, Text end, Clock *clock) {
+    *clock = (Clock){0};
+    if (end - p < 10 || !digits(p, 4, &clock->year) || p[4] != '-' || !digits(p + 5, 2, &clock->month) || p[7] != '-' ||
+        !digits(p + 8, 2, &clock->day))
+        return NULL;
+    p += 10;
+    if (p == end) return p;
+    if (end - p < 6 || (*p != 'T' && *p != ' ') || !digits(p + 1, 2, &clock->hour) || p[3] != ':' || !digits(p + 4, 2, &clock->minute))
+        return NULL;
+    p += 6;
+    if (*p != ':') return p;
+    return digits(p + 1, 2, &clock->second) ? p + 3 : NULL;
+}
+
 /* scalars._INSTANT: microseconds since 1970. Every byte that is looked at lies before the closing quote, or is it. */
 static bool instant(Text p, Text end, int64_t *micros) {
-    int64_t year, month, day, hour = 0, minute = 0, second = 0, fraction = 0, zone_hour = 0, zone_minute = 0;
+    Clock at;
+    int64_t fraction = 0, zone_hour = 0, zone_minute = 0;
     int sign = 0;
-    if (end - p < 10 || !digits(p, 4, &year) || p[4] != '-' || !digits(p + 5, 2, &month) || p[7] != '-' ||
-        !digits(p + 8, 2, &day) || !is_date(year, month, day))
-        return false;
-    p += 10;
-    if (p < end) {
-        if (end - p < 6 || (*p != 'T' && *p != ' ') || !digits(p + 1, 2, &hour) || p[3] != ':' || !digits(p + 4, 2, &minute))
-            return false;
-        p += 6;
-        if (*p == ':') {
-            if (!digits(p + 1, 2, &second)) return false;
-            p += 3;
-            if (*p == '.') {
-                if (!is_digit(*++p)) return false;
-                for (int64_t unit = 100000; is_digit(*p); p++, unit /= 10) fraction += unit * (*p - '0');
-            }
-        }
-        if (*p == 'Z') {
-            p++;
-        } else if (*p == '+' || *p == '-') {
-            sign = *p == '-' ? 1 : -1;
-            if (!digits(p + 1, 2, &zone_hour)) return false;
-            p += 3;
-            if (*p == ':') p++;
-            if (!digits(p, 2, &zone_minute)) return false;
-            p += 2;
-        }
+    Text start = p;
+    if (end - p >= 19 && full_clock(p, &at)) p += 19;
+    else if (!(p = any_clock(p, end, &at))) return false;
+    if (!is_date(at.year, at.month, at.day) || at.hour > 23 || at.minute > 59 || at.second > 59) return false;
+    if (p - start == 19 && *p == '.') {
+        if (!is_digit(*++p)) return false;
+        for (int64_t unit = 100000; is_digit(*p); p++, unit /= 10) fraction += unit * (*p - '0');
     }
-    if (p != end || hour > 23 || minute > 59 || second > 59 || zone_hour > 23 || zone_minute > 59) return false;
-    int64_t seconds = days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
+    if (p - start > 10 && *p == 'Z') {
+        p++;
+    } else if (p - start > 10 && (*p == '+' || *p == '-')) {
+        sign = *p == '-' ? 1 : -1;
+        if (!digits(p + 1, 2, &zone_hour)) return false;
+        p += 3;
+        if (*p == ':') p++;
+        if (!digits(p, 2, &zone_minute)) return false;
+        p += 2;
+    }
+    if (p != end || zone_hour > 23 || zone_minute > 59) return false;
+    int64_t seconds = days_since_1970(at.year, at.month, at.day) * 86400 + at.hour * 3600 + at.minute * 60 + at.second;
     seconds += sign * (zone_hour * 3600 + zone_minute * 60);
     *micros = seconds * 1000000 + fraction;
     return *micros >= 0;
@@ -459,7 +568,7 @@ static Text read_instant(Scan *scan, Text p, int column) {
     bool flag = false;
     int64_t micros;
     if (*p == '"') {
-        end = string(scan, p + 1, &flag);
+        end = string(p + 1, scan->end, &flag);
         if (!end || flag) return NULL;
         Text from = p + 1, to = end - 1;
         strip(&from, &to);
@@ -481,13 +590,11 @@ static Text read_metadata(Scan *scan, Text p, int column) {
     Text end = literal(p, "null");
     if (end) return put_null(scan, column) ? end : NULL;
     if (*p == '"') return NULL;
-    /* Its length is not known yet, so it is looked through once, and copied the second time. */
-    end = value(scan, p, 1, NULL);
+    end = value(p, scan->end, 1);
     if (!end || !grow(scan, into, end - p)) return NULL;
-    uint8_t *out = into->bytes + into->used;
-    value(scan, p, 1, &out);
-    if (out - (into->bytes + into->used) > MAX_METADATA_BYTES) return NULL;
-    end_text(into, out - into->bytes, true);
+    uint8_t *stop = compact(p, end, into->bytes + into->used);
+    if (stop - (into->bytes + into->used) > MAX_METADATA_BYTES) return NULL;
+    end_text(into, stop - into->bytes, true);
     return end;
 }
 
@@ -495,54 +602,74 @@ static Text read_metadata(Scan *scan, Text p, int column) {
 
 typedef Text (*Read)(Scan *, Text, int);
 typedef struct {
-    const char *name;
+    char key[16]; /* as it is spelled in JSON, with its colon; of no field, empty */
+    uint64_t masks[2];
     int length, column;
     Read read;
 } Field;
 
+#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
+#define FIELD(name, column, read) \
+    {"\"" name "\":", {FIRST_BYTES((int)sizeof name + 2), FIRST_BYTES((int)sizeof name - 6)}, sizeof name + 2, column, read}
+
 static Text read_items(Scan *scan, Text p, int column);
 
 static const Field ORDER[] = {
-    {"order_id", 8, ORDER_ID, read_text},        {"user_id", 7, USER_ID, read_text},
-    {"amount", 6, AMOUNT, read_decimal},         {"currency", 8, CURRENCY, read_text},
-    {"created_at", 10, CREATED_AT, read_instant}, {"updated_at", 10, UPDATED_AT, read_instant},
-    {"items", 5, ITEMS, read_items},             {"metadata", 8, METADATA, read_metadata},
-    {NULL, 0, 0, NULL},
+    FIELD("order_id", ORDER_ID, read_text),        FIELD("user_id", USER_ID, read_text),
+    FIELD("amount", AMOUNT, read_decimal),         FIELD("currency", CURRENCY, read_text),
+    FIELD("created_at", CREATED_AT, read_instant), FIELD("updated_at", UPDATED_AT, read_instant),
+    FIELD("items", ITEMS, read_items),             FIELD("metadata", METADATA, read_metadata),
+    {.length = 0},
 };
 static const Field ITEM[] = {
-    {"sku", 3, SKU, read_text}, {"qty", 3, QTY, read_decimal}, {"price", 5, PRICE, read_decimal}, {NULL, 0, 0, NULL},
+    FIELD("sku", SKU, read_text), FIELD("qty", QTY, read_decimal), FIELD("price", PRICE, read_decimal), {.length = 0},
 };
+
+/* The field whose key and colon stand here, as nearly all are written. */
+static inline const Field *field_at(Text p, const Field *field) {
+    for (uint64_t first = eight_bytes(p), second = eight_bytes(p + 8); field->length; field++) {
+        uint64_t key[2];
+        memcpy(key, field->key, 16);
+        if (!(((first ^ key[0]) & field->masks[0]) | ((second ^ key[1]) & field->masks[1]))) return field;
+    }
+    return NULL;
+}
+
+/* Any key and colon: the place after them, and its field, if it is one's. */
+static Text any_key(Text p, Text end, const Field *fields, const Field **found) {
+    if (*p != '"') return NULL;
+    bool escaped = false;
+    Text after = string(p + 1, end, &escaped);
+    if (!after || escaped) return NULL;
+    for (*found = fields; (*found)->length; ++*found)
+        if ((*found)->length - 1 == after - p && !memcmp((*found)->key, p, (size_t)(after - p))) break;
+    if (!(*found)->length) *found = NULL;
+    p = space(after);
+    return *p == ':' ? p + 1 : NULL;
+}
 
 /* An object's members, each at most once: fields into their columns, those that it lacks as NULL; others are skipped. */
 static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     uint32_t seen = 0;
     const Field *field, *expected = fields; /* the next field in the usual order is tried first */
+    Text end = scan->end;
     p = space(p + 1);
     if (*p == '}') {
         p++;
     } else {
         for (;;) {
-            if (*p != '"') return NULL;
-            bool escaped = false;
-            Text end = string(scan, p + 1, &escaped);
-            if (!end || escaped) return NULL;
-            int64_t length = end - p - 2;
-            for (field = expected; field->name; field++)
-                if (field->length == length && !memcmp(field->name, p + 1, (size_t)length)) break;
-            if (!field->name)
-                for (field = fields; field->name; field++)
-                    if (field->length == length && !memcmp(field->name, p + 1, (size_t)length)) break;
-            p = space(end);
-            if (*p != ':') return NULL;
-            p = space(p + 1);
-            if (field->name) {
+            field = has(p, end, 16) ? field_at(p, expected) : NULL;
+            if (field) p += field->length;
+            else if (!(p = any_key(p, end, fields, &field))) return NULL;
+            p = space(p);
+            if (field) {
                 uint32_t bit = 1u << field->column;
                 if (seen & bit) return NULL;
                 seen |= bit;
                 expected = field + 1;
                 p = field->read(scan, p, field->column);
             } else {
-                p = value(scan, p, depth, NULL);
+                p = value(p, end, depth);
             }
             if (!p) return NULL;
             p = space(p);
@@ -554,7 +681,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
             p = space(p + 1);
         }
     }
-    for (field = fields; field->name; field++) {
+    for (field = fields; field->length; field++) {
         if (seen & 1u << field->column) continue;
         bool done = field->column == ITEMS ? put_number(scan, ITEMS, scan->columns[SKU].count, true) : put_null(scan, field->column);
         if (!done) return NULL;
@@ -564,9 +691,8 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
 
 /* A list of objects, or null. ITEMS has where each record's items end. */
 static Text read_items(Scan *scan, Text p, int column) {
-    Text end = literal(p, "null");
-    if (end) {
-        p = end;
+    if (*p == 'n') {
+        if (!(p = literal(p, "null"))) return NULL;
     } else {
         if (*p != '[') return NULL;
         p = space(p + 1);
@@ -588,7 +714,7 @@ static Text read_items(Scan *scan, Text p, int column) {
     return put_number(scan, column, scan->columns[SKU].count, true) ? p : NULL;
 }
 
-/* Takes back what an odd record has left in the columns, and gives it NULLs. */
+/* Takes back what an odd record has left in the columns, and gives it NULLs: it is known by its missing order_id. */
 static void give_up(Scan *scan, int64_t record, int64_t items) {
     for (int i = 0; i < COLUMNS; i++) {
         Column *column = &scan->columns[i];
@@ -601,12 +727,23 @@ static void give_up(Scan *scan, int64_t record, int64_t items) {
     }
 }
 
+/* A record, to be read up to `stop` where that is known: the place after it. NULL where it is odd. */
+static Text read_record(Scan *scan, Text p, Text stop) {
+    const Column *id = &scan->columns[ORDER_ID], *created_at = &scan->columns[CREATED_AT];
+    int64_t record = id->count, items = scan->columns[SKU].count;
+    Text end = *p == '{' ? members(scan, p, ORDER, 1) : NULL;
+    if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && is_utf8(p, end)) return end;
+    if (!scan->failed) give_up(scan, record, items);
+    return NULL;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- order keys */
 
-static uint64_t rotated(uint64_t word, int by) { return word >> by | word << (64 - by); }
+/* Four words side by side, one of each text that is hashed. Compilers make them of what registers a machine has. */
+typedef uint64_t Four __attribute__((vector_size(32)));
 
-/* BLAKE2b (RFC 7693), unkeyed, 16 bytes: scalars.order_key. */
-static void blake2b_16(Text text, int64_t length, uint8_t *digest) {
+/* Four texts at once, since one by one they wait for their own sums: BLAKE2b (RFC 7693), unkeyed, 16 bytes: scalars.order_key. */
+static inline __attribute__((always_inline)) void blake2b_16(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
     static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
                                       0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
     static const uint8_t sigma[10][16] = {
@@ -615,36 +752,85 @@ static void blake2b_16(Text text, int64_t length, uint8_t *digest) {
         {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
         {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
         {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
-    uint64_t state[8], work[16], message[16];
-    memcpy(state, start, sizeof state);
+    Four state[8], work[16], message[16];
+    int64_t longest = 0;
+    for (int i = 0; i < 8; i++) state[i] = (Four){0} + start[i];
     state[0] ^= 0x01010000 ^ 16;
-    int64_t done = 0;
-    do {
-        int64_t taken = length - done > 128 ? 128 : length - done;
+    for (int lane = 0; lane < 4; lane++) if (lengths[lane] > longest) longest = lengths[lane];
+    for (int64_t begin = 0; begin == 0 || begin < longest; begin += 128) {
+        Four counted, last, open; /* of each text: how much is hashed; all ones where this ends it; where it goes on this far */
         memset(message, 0, sizeof message);
-        memcpy(message, text + done, (size_t)taken); /* little endian, as all machines that this is built for */
-        done += taken;
+        for (int lane = 0; lane < 4; lane++) {
+            int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
+            uint64_t block[16];
+            int words = (int)(taken + 7) / 8; /* little endian, as all machines that this is built for */
+            if (words) block[words - 1] = 0;
+            memcpy(block, texts[lane] + begin, (size_t)taken);
+            for (int i = 0; i < words; i++) message[i][lane] = block[i];
+            counted[lane] = (uint64_t)(begin + taken);
+            last[lane] = left <= 128 ? ~0ULL : 0;
+            open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
+        }
         memcpy(work, state, sizeof state);
-        memcpy(work + 8, start, sizeof start);
-        work[12] ^= (uint64_t)done;
-        if (done == length) work[14] = ~work[14];
-#define MIX(a, b, c, d, i)                                \
-    work[a] += work[b] + message[order[2 * (i)]];         \
-    work[d] = rotated(work[d] ^ work[a], 32);             \
-    work[c] += work[d];                                   \
-    work[b] = rotated(work[b] ^ work[c], 24);             \
-    work[a] += work[b] + message[order[2 * (i) + 1]];     \
-    work[d] = rotated(work[d] ^ work[a], 16);             \
-    work[c] += work[d];                                   \
-    work[b] = rotated(work[b] ^ work[c], 63);
+        for (int i = 0; i < 8; i++) work[i + 8] = (Four){0} + start[i];
+        work[12] ^= counted;
+        work[14] ^= last;
+#define ROTATED(word, by) ((word) >> (by) | (word) << (64 - (by)))
+#define MIX(a, b, c, d, i)                            \
+    work[a] += work[b] + message[order[2 * (i)]];     \
+    work[d] = ROTATED(work[d] ^ work[a], 32);         \
+    work[c] += work[d];                               \
+    work[b] = ROTATED(work[b] ^ work[c], 24);         \
+    work[a] += work[b] + message[order[2 * (i) + 1]]; \
+    work[d] = ROTATED(work[d] ^ work[a], 16);         \
+    work[c] += work[d];                               \
+    work[b] = ROTATED(work[b] ^ work[c], 63);
         for (int round = 0; round < 12; round++) {
             const uint8_t *order = sigma[round % 10];
             MIX(0, 4, 8, 12, 0) MIX(1, 5, 9, 13, 1) MIX(2, 6, 10, 14, 2) MIX(3, 7, 11, 15, 3)
             MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
         }
-        for (int i = 0; i < 8; i++) state[i] ^= work[i] ^ work[i + 8];
-    } while (done < length);
-    memcpy(digest, state, 16);
+        for (int i = 0; i < 8; i++) state[i] ^= (work[i] ^ work[i + 8]) & open;
+    }
+    for (int lane = 0; lane < 4; lane++) {
+        uint64_t digest[2] = {state[0][lane], state[1][lane]};
+        memcpy(digests[lane], digest, 16);
+    }
+}
+
+static void hash_anywhere(const Text *texts, const int64_t *lengths, uint8_t *const *digests) { blake2b_16(texts, lengths, digests); }
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void hash_avx2(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
+    blake2b_16(texts, lengths, digests);
+}
+#endif
+
+/* The keys of all records that are not odd. 0, or -1 where memory ran out. */
+static int make_keys(Scan *scan) {
+    void (*hash)(const Text *, const int64_t *, uint8_t *const *) = hash_anywhere;
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx2")) hash = hash_avx2; /* twice as wide as what every such machine has */
+#endif
+    const Column *id = &scan->columns[ORDER_ID];
+    int64_t count = id->count;
+    scan->keys = calloc((size_t)count + 1, 16);
+    if (!scan->keys) return -1;
+    Text texts[4];
+    int64_t lengths[4];
+    uint8_t nowhere[16], *digests[4];
+    for (int64_t record = 0; record < count;) {
+        int lane = 0;
+        for (; record < count && lane < 4; record++) {
+            if (!id->valid[record]) continue;
+            texts[lane] = id->bytes + id->values[record];
+            lengths[lane] = id->values[record + 1] - id->values[record];
+            digests[lane++] = scan->keys + 16 * record;
+        }
+        for (; lane < 4; lane++) texts[lane] = scan->end, lengths[lane] = 0, digests[lane] = nowhere;
+        hash(texts, lengths, digests);
+    }
+    return 0;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- allocation */
@@ -683,31 +869,20 @@ int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int
 
 const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources as they were compiled */
 
-/* Reads `count` records, record i from blob[starts[i]] to blob[stops[i]]. 0, or -1 where memory ran out. Always followed by
- * strandline_release. */
-int strandline_scan(Text blob, const int64_t *starts, const int64_t *stops, int64_t count, Scan *scan) {
-    prepare_classes();
-    scan->odd = calloc((size_t)count + 1, 1);
-    scan->keys = calloc((size_t)count + 1, 16);
-    if (!scan->odd || !scan->keys) return -1;
-    for (int i = 0; i < COLUMNS; i++) if (!grow(scan, &scan->columns[i], 0)) return -1;
-    for (int64_t record = 0; record < count; record++) {
-        Text start = blob + starts[record], stop = blob + stops[record];
-        int64_t items = scan->columns[SKU].count;
-        scan->high = false;
-        Text end = *start == '{' ? members(scan, start, ORDER, 1) : NULL;
-        if (scan->failed) return -1;
-        Column *id = &scan->columns[ORDER_ID];
-        bool taken = end == stop && (!scan->high || is_utf8(start, stop)) && id->valid[record] && scan->columns[CREATED_AT].valid[record];
-        if (taken) {
-            blake2b_16(id->bytes + id->values[record], id->values[record + 1] - id->values[record], scan->keys + 16 * record);
-        } else {
-            scan->odd[record] = 1;
-            give_up(scan, record, items);
-            if (scan->failed) return -1;
-        }
-    }
-    return 0;
+/* Makes a scan of a blob ready for so many records, if that is known. */
+static bool begin(Scan *scan, Text blob, int64_t length, int64_t count) {
+    scan->end = blob + length;
+    for (int i = 0; i < COLUMNS; i++) if (!enlarge(scan, &scan->columns[i], i < RECORD_COLUMNS ? count : 0, 0)) return false;
+    return true;
+}
+
+/* Reads `count` records of a blob of `length` bytes, record i from blob[starts[i]] to blob[stops[i]]. 0, or -1 where memory ran
+ * out. Always followed by strandline_release. */
+int strandline_scan(Text blob, int64_t length, const int64_t *starts, const int64_t *stops, int64_t count, Scan *scan) {
+    if (!begin(scan, blob, length, count)) return -1;
+    for (int64_t record = 0; record < count && !scan->failed; record++)
+        read_record(scan, blob + starts[record], blob + stops[record]);
+    return scan->failed ? -1 : make_keys(scan);
 }
 
 void strandline_release(Scan *scan) {
@@ -716,7 +891,6 @@ void strandline_release(Scan *scan) {
         free(scan->columns[i].valid);
         free(scan->columns[i].bytes);
     }
-    free(scan->odd);
     free(scan->keys);
     memset(scan, 0, sizeof *scan);
 }
@@ -756,14 +930,11 @@ int strandline_lines(Text blob, int64_t length, Spans *spans) {
     return 0;
 }
 
-/* The values of an array, or the keys and values of an object in turn, of a text that is one such document, or (`open`) the
- * inside of an array. 0; 1 where it is odd: no JSON, or nested too deep; -1 where memory ran out. */
-int strandline_parts(Text blob, int64_t length, int open, Spans *spans) {
-    Scan scan = {0};
+/* See strandline_parts. With a `scan`, each value of an array is read as a record, too. */
+static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
     Text p = space(blob), end, stop = blob + length;
     bool object = !open && *p == '{';
     uint8_t close = object ? '}' : ']';
-    prepare_classes();
     if (!open) {
         if (!object && *p != '[') return 1;
         p = space(p + 1);
@@ -772,14 +943,16 @@ int strandline_parts(Text blob, int64_t length, int open, Spans *spans) {
     for (;;) {
         if (object) {
             bool escaped = false;
-            end = *p == '"' ? string(&scan, p + 1, &escaped) : NULL;
+            end = *p == '"' ? string(p + 1, stop, &escaped) : NULL;
             if (!end) return 1;
             if (!add_span(spans, p - blob, end - blob)) return -1;
             p = space(end);
             if (*p != ':') return 1;
             p = space(p + 1);
         }
-        end = value(&scan, p, 0, NULL);
+        end = scan ? read_record(scan, p, NULL) : NULL;
+        if (scan && scan->failed) return -1;
+        if (!end) end = value(p, stop, 0); /* an odd record may be JSON all the same */
         if (!end || end > stop) return 1;
         if (!add_span(spans, p - blob, end - blob)) return -1;
         p = space(end);
@@ -790,36 +963,20 @@ int strandline_parts(Text blob, int64_t length, int open, Spans *spans) {
     }
 }
 
+/* The values of an array, or the keys and values of an object in turn, of a text that is one such document, or (`open`) the
+ * inside of an array. 0; 1 where it is odd: no JSON, or nested too deep; -1 where memory ran out. */
+int strandline_parts(Text blob, int64_t length, int open, Spans *spans) { return find_parts(blob, length, open, spans, NULL); }
+
+/* The values of an array, and what strandline_scan reads of them, in one go. As strandline_parts; always followed by
+ * strandline_release. */
+int strandline_scan_array(Text blob, int64_t length, int open, Spans *spans, Scan *scan) {
+    if (!begin(scan, blob, length, 0)) return -1;
+    int odd = find_parts(blob, length, open, spans, scan);
+    return odd ? odd : make_keys(scan);
+}
+
 void strandline_release_spans(Spans *spans) {
     free(spans->starts);
     free(spans->stops);
     memset(spans, 0, sizeof *spans);
-}
-
-/* Copies the rows `order[i]`, of so many bytes each. */
-void strandline_take_rows(const uint8_t *rows, int64_t width, const int64_t *order, int64_t count, uint8_t *out) {
-    if (width == 36) { /* an entry of the index: a copy of known length is no call */
-        for (int64_t i = 0; i < count; i++) memcpy(out + 36 * i, rows + 36 * order[i], 36);
-    } else {
-        for (int64_t i = 0; i < count; i++) memcpy(out + width * i, rows + width * order[i], (size_t)width);
-    }
-}
-
-/* Copies row from[i] of some rows of 36 bytes to row to[i] of others. */
-void strandline_put_entries(const uint8_t *rows, const int64_t *from, const int64_t *to, int64_t count, uint8_t *out) {
-    for (int64_t i = 0; i < count; i++) memcpy(out + 36 * to[i], rows + 36 * from[i], 36);
-}
-
-/* Copies the texts `order[i]` one after the other; `out_offsets` is filled first, so that the caller can make room. */
-void strandline_text_offsets(const int64_t *offsets, const int64_t *order, int64_t count, int64_t *out_offsets) {
-    out_offsets[0] = 0;
-    for (int64_t i = 0; i < count; i++) out_offsets[i + 1] = out_offsets[i] + offsets[order[i] + 1] - offsets[order[i]];
-}
-
-void strandline_copy_texts(const int64_t *offsets, Text bytes, const int64_t *order, int64_t count, uint8_t *out) {
-    for (int64_t i = 0; i < count; i++) {
-        int64_t length = offsets[order[i] + 1] - offsets[order[i]];
-        memcpy(out, bytes + offsets[order[i]], (size_t)length);
-        out += length;
-    }
 }
