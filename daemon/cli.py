@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
-_PUBLISHING_SECONDS = 10.0
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Errors that are expected come out as one clear line."""
@@ -308,21 +306,6 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
         return _ended(summary, once=True)
 
 
-def _copy_at_rest(house: House, target: Path) -> None:
-    """A copy of the ledger at a moment when nothing is being published, for whose files one would only have to wait. Where
-    something is for long, nobody is at work, and it is missing indeed."""
-    from .ledger import Ledger
-
-    end = time.monotonic() + _PUBLISHING_SECONDS
-    while True:
-        target.unlink(missing_ok=True)
-        house.ledger.copy_to(target)
-        with closing(Ledger(target)) as copy:
-            if copy.unpublished_batch() is None or time.monotonic() > end:
-                return
-        time.sleep(0.02)
-
-
 def _verify(config: Config, options: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
@@ -331,13 +314,13 @@ def _verify(config: Config, options: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix="strandline-verify-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
         from .ledger import Ledger
         from .recovery import refuse_lost_ledger
-        from .verify import verify
+        from .verify import copy_at_rest, verify
 
         refuse_lost_ledger(house)
         path = (
             house.ledger.path
         )  # there is none yet, or a new one in the scratch folder, where nothing was ever applied
-        _copy_at_rest(house, Path(scratch) / "copy.sqlite")
+        copy_at_rest(house.ledger, Path(scratch) / "copy.sqlite")
         found = []
         with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
             still = replace(house, ledger=copy)

@@ -41,7 +41,22 @@ from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date
 _MORE_LOOKS = 20  # at files that are being published just now
 _LOOK_SECONDS = 0.5
 
+_PUBLISHING_SECONDS = 10.0
+
 Fresh = Callable[[], Ledger]
+
+
+def copy_at_rest(ledger: Ledger, target: Path) -> None:
+    """A copy of the ledger at a moment when nothing is being published, for whose files one would only have to wait. Where
+    something is for long, nobody is at work, and it is missing indeed."""
+    end = time.monotonic() + _PUBLISHING_SECONDS
+    while True:
+        target.unlink(missing_ok=True)
+        ledger.copy_to(target)
+        with closing(Ledger(target)) as copy:
+            if copy.unpublished_batch() is None or time.monotonic() > end:
+                return
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True, slots=True)
