@@ -12,6 +12,7 @@ The rooms, in reading order:
         versions    which record of an order is the latest
         facts       orders -> order lines, amounts allocated
         merge       one affected partition
+        parquet     rows -> the bytes of a file; parquet.c does it
         dimensions  users and products: CSV -> rows, rows -> the next table
         entries     what the ledger remembers, as values
         retry, errors
