@@ -22,7 +22,7 @@
 #error "what reads many bytes at once takes the first for the lowest"
 #endif
 
-enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15 };
+enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15, STEP = 16 };
 static const int64_t DECIMAL_LIMIT = 1000000000000000000, MILLISECONDS_FROM = 100000000000;
 
 typedef const uint8_t *Text;
@@ -116,6 +116,7 @@ static inline uint64_t eight_bytes(Text p) {
 }
 
 #define EACH_BYTE(value) (0x0101010101010101 * (uint64_t)(value))
+#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
 
 static inline Text space(Text p) {
     while (*p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
@@ -221,15 +222,21 @@ static Text scalar(Text p, Text end) {
     }
 }
 
-/* Any value, of which `depth` brackets are open around. */
-static Text value(Text p, Text end, int depth) {
+static inline Text beyond_space(Text p, bool *any) {
+    Text after = space(p);
+    *any |= after != p;
+    return after;
+}
+
+/* Any value, of which `depth` brackets are open around; and whether there is white space between its tokens. */
+static Text value(Text p, Text end, int depth, bool *spaced) {
     bool object[MAX_DEPTH + 1];
     int open = 0;
     for (;;) {
         if (*p == '{' || *p == '[') {
             if (depth + open >= MAX_DEPTH) return NULL;
             bool is_object = object[open++] = *p == '{';
-            p = space(p + 1);
+            p = beyond_space(p + 1, spaced);
             if (*p != (is_object ? '}' : ']')) {
                 if (is_object) goto key;
                 continue;
@@ -237,23 +244,23 @@ static Text value(Text p, Text end, int depth) {
         } else {
             p = scalar(p, end);
             if (!p || !open) return p;
-            p = space(p);
+            p = beyond_space(p, spaced);
         }
         while (*p == (object[open - 1] ? '}' : ']')) {
             p++;
             if (!--open) return p;
-            p = space(p);
+            p = beyond_space(p, spaced);
         }
         if (*p != ',') return NULL;
-        p = space(p + 1);
+        p = beyond_space(p + 1, spaced);
         if (!object[open - 1]) continue;
     key:;
         bool escaped = false;
         p = *p == '"' ? string(p + 1, end, &escaped) : NULL;
         if (!p) return NULL;
-        p = space(p);
+        p = beyond_space(p, spaced);
         if (*p != ':') return NULL;
-        p = space(p + 1);
+        p = beyond_space(p + 1, spaced);
     }
 }
 
@@ -349,9 +356,9 @@ static uint8_t *unescaped(Text p, Text end, uint8_t *out) {
     return out;
 }
 
-/* Copies a text of the blob to where there is room for 16 bytes more: most are that short, and then it is no call. */
+/* Copies a text of the blob in steps of known length, which are no call, to where there is room for one STEP more. */
 static inline void copy(uint8_t *to, Text from, int64_t length, Text end) {
-    if (length <= 16 && has(from, end, 16)) memcpy(to, from, 16);
+    if (has(from, end, length + STEP)) for (int64_t done = 0; done < length; done += STEP) memcpy(to + done, from + done, STEP);
     else memcpy(to, from, (size_t)length);
 }
 
@@ -371,7 +378,7 @@ static Text read_text(Scan *scan, Text p, int column) {
     }
     bool escaped = false;
     Text end = string(p + 1, scan->end, &escaped);
-    if (!end || !grow(scan, into, end - p + 16)) return NULL;
+    if (!end || !grow(scan, into, end - p + STEP)) return NULL;
     Text from = p + 1, to = end - 1;
     if (escaped) { /* decoded in place of the text, and moved to the front of it where white space goes */
         uint8_t *begin = into->bytes + into->used, *stop = unescaped(from, to, begin);
@@ -420,6 +427,12 @@ static inline int64_t eight_digits(uint64_t digits) {
     return (int64_t)(((digits & 0x000000FF000000FF) * 0x000F424000000064 + ((digits >> 16) & 0x000000FF000000FF) * 0x0000271000000001) >> 32);
 }
 
+/* As many as four of them, in the lowest bytes; what is not there counts as zero, as it does behind a point. */
+static inline int64_t four_digits(uint64_t digits) {
+    digits = digits * 10 + (digits >> 8);
+    return (int64_t)((digits & 255) * 100 + (digits >> 16 & 255));
+}
+
 /* `decimal` of what has up to 7 digits before the point and 4 after it. The place after the number; NULL where it is another. */
 static inline Text short_decimal(Text p, Text end, int64_t *units) {
     if (!has(p, end, 24)) return NULL;
@@ -427,14 +440,14 @@ static inline Text short_decimal(Text p, Text end, int64_t *units) {
     p += negative;
     uint64_t whole = eight_bytes(p);
     int count = leading_digits(&whole);
-    if (count == 0 || count == 8 || (*p == '0' && count > 1)) return NULL;
+    if (count == 0 || count == 8 || (count > 1 && !(whole & 255))) return NULL;
     int64_t total = eight_digits(whole << (64 - 8 * count)) * 10000;
     p += count;
     if (*p == '.') {
         uint64_t fraction = eight_bytes(p + 1);
         count = leading_digits(&fraction);
         if (count == 0 || count > 4) return NULL;
-        total += eight_digits((fraction & (0xFFFFFFFF >> (32 - 8 * count))) << 32);
+        total += four_digits(fraction & FIRST_BYTES(count));
         p += count + 1;
     }
     if ((*p | 32) == 'e') return NULL;
@@ -442,13 +455,11 @@ static inline Text short_decimal(Text p, Text end, int64_t *units) {
     return p;
 }
 
-static Text read_decimal(Scan *scan, Text p, int column) {
+static __attribute__((noinline)) Text any_decimal(Scan *scan, Text p, int column) {
     Text fraction, end, from = p, to;
-    bool flag = false, quoted = *p == '"';
+    bool flag = false;
     int64_t units;
-    end = short_decimal(p + quoted, scan->end, &units);
-    if (end && (!quoted || *end == '"')) return put_number(scan, column, units, true) ? end + quoted : NULL;
-    if (quoted) {
+    if (*p == '"') {
         end = string(p + 1, scan->end, &flag);
         if (!end || flag) return NULL;
         from = p + 1, to = end - 1;
@@ -461,6 +472,17 @@ static Text read_decimal(Scan *scan, Text p, int column) {
         if (!end) return NULL;
     }
     return decimal(from, to, &units) && put_number(scan, column, units, true) ? end : NULL;
+}
+
+static Text read_decimal(Scan *scan, Text p, int column) {
+    Column *into = &scan->columns[column];
+    bool quoted = *p == '"';
+    int64_t units;
+    Text end = short_decimal(p + quoted, scan->end, &units);
+    if (!end || (quoted && *end != '"') || into->count + 2 > into->room) return any_decimal(scan, p, column);
+    into->values[into->count] = units;
+    into->valid[into->count++] = true;
+    return end + quoted;
 }
 
 /* So many digits as a number; false where they are none. */
@@ -587,13 +609,16 @@ static Text read_instant(Scan *scan, Text p, int column) {
 /* scalars.read_metadata: any value but a string, as compact text. */
 static Text read_metadata(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
-    Text end = literal(p, "null");
-    if (end) return put_null(scan, column) ? end : NULL;
+    Text end;
+    if (*p == 'n') return (end = literal(p, "null")) && put_null(scan, column) ? end : NULL;
     if (*p == '"') return NULL;
-    end = value(p, scan->end, 1);
-    if (!end || !grow(scan, into, end - p)) return NULL;
-    uint8_t *stop = compact(p, end, into->bytes + into->used);
-    if (stop - (into->bytes + into->used) > MAX_METADATA_BYTES) return NULL;
+    bool spaced = false;
+    end = value(p, scan->end, 1, &spaced);
+    if (!end || !grow(scan, into, end - p + STEP)) return NULL;
+    uint8_t *begin = into->bytes + into->used, *stop = begin + (end - p);
+    if (spaced) stop = compact(p, end, begin);
+    else copy(begin, p, end - p, scan->end);
+    if (stop - begin > MAX_METADATA_BYTES) return NULL;
     end_text(into, stop - into->bytes, true);
     return end;
 }
@@ -608,7 +633,6 @@ typedef struct {
     Read read;
 } Field;
 
-#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
 #define FIELD(name, column, read) \
     {"\"" name "\":", {FIRST_BYTES((int)sizeof name + 2), FIRST_BYTES((int)sizeof name - 6)}, sizeof name + 2, column, read}
 
@@ -653,6 +677,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     uint32_t seen = 0;
     const Field *field, *expected = fields; /* the next field in the usual order is tried first */
     Text end = scan->end;
+    bool spaced = false;
     p = space(p + 1);
     if (*p == '}') {
         p++;
@@ -669,7 +694,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
                 expected = field + 1;
                 p = field->read(scan, p, field->column);
             } else {
-                p = value(p, end, depth);
+                p = value(p, end, depth, &spaced);
             }
             if (!p) return NULL;
             p = space(p);
@@ -762,11 +787,8 @@ static inline __attribute__((always_inline)) void blake2b_16(const Text *texts, 
         memset(message, 0, sizeof message);
         for (int lane = 0; lane < 4; lane++) {
             int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
-            uint64_t block[16];
-            int words = (int)(taken + 7) / 8; /* little endian, as all machines that this is built for */
-            if (words) block[words - 1] = 0;
-            memcpy(block, texts[lane] + begin, (size_t)taken);
-            for (int i = 0; i < words; i++) message[i][lane] = block[i];
+            Text block = texts[lane] + begin;
+            for (int i = 0; 8 * i < taken; i++) message[i][lane] = eight_bytes(block + 8 * i) & FIRST_BYTES(taken - 8 * i);
             counted[lane] = (uint64_t)(begin + taken);
             last[lane] = left <= 128 ? ~0ULL : 0;
             open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
@@ -812,8 +834,9 @@ static int make_keys(Scan *scan) {
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx2")) hash = hash_avx2; /* twice as wide as what every such machine has */
 #endif
-    const Column *id = &scan->columns[ORDER_ID];
+    Column *id = &scan->columns[ORDER_ID];
     int64_t count = id->count;
+    if (!reserve((void **)&id->bytes, &id->bytes_room, id->used + 8, 1)) return -1; /* ids are looked at 8 bytes at once */
     scan->keys = calloc((size_t)count + 1, 16);
     if (!scan->keys) return -1;
     Text texts[4];
@@ -827,7 +850,7 @@ static int make_keys(Scan *scan) {
             lengths[lane] = id->values[record + 1] - id->values[record];
             digests[lane++] = scan->keys + 16 * record;
         }
-        for (; lane < 4; lane++) texts[lane] = scan->end, lengths[lane] = 0, digests[lane] = nowhere;
+        for (; lane < 4; lane++) texts[lane] = id->bytes, lengths[lane] = 0, digests[lane] = nowhere;
         hash(texts, lengths, digests);
     }
     return 0;
@@ -933,7 +956,7 @@ int strandline_lines(Text blob, int64_t length, Spans *spans) {
 /* See strandline_parts. With a `scan`, each value of an array is read as a record, too. */
 static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
     Text p = space(blob), end, stop = blob + length;
-    bool object = !open && *p == '{';
+    bool object = !open && *p == '{', spaced = false;
     uint8_t close = object ? '}' : ']';
     if (!open) {
         if (!object && *p != '[') return 1;
@@ -952,7 +975,7 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
         }
         end = scan ? read_record(scan, p, NULL) : NULL;
         if (scan && scan->failed) return -1;
-        if (!end) end = value(p, stop, 0); /* an odd record may be JSON all the same */
+        if (!end) end = value(p, stop, 0, &spaced); /* an odd record may be JSON all the same */
         if (!end || end > stop) return 1;
         if (!add_span(spans, p - blob, end - blob)) return -1;
         p = space(end);
