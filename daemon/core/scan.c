@@ -147,16 +147,15 @@ static inline Text special(Text p, Text end) {
 #ifdef __SSE2__
     for (; has(p, end, 16); p += 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)p), control = _mm_set1_epi8(31);
-        __m128i found = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes),
-                                     _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
-        int mask = _mm_movemask_epi8(found);
+        __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), escape = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+        int mask = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, escape), _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes)));
         if (mask) return p + __builtin_ctz((unsigned)mask);
     }
 #else
     for (; has(p, end, 8); p += 8) { /* a byte that borrows may mark the next ones wrongly, but never one before the first */
         uint64_t bytes = eight_bytes(p), quote = bytes ^ EACH_BYTE('"'), escape = bytes ^ EACH_BYTE('\\');
-        uint64_t found = (((quote - EACH_BYTE(1)) & ~quote) | ((escape - EACH_BYTE(1)) & ~escape) | ((bytes - EACH_BYTE(32)) & ~bytes));
-        found &= EACH_BYTE(0x80);
+        uint64_t found = ((quote - EACH_BYTE(1)) & ~quote) | ((escape - EACH_BYTE(1)) & ~escape);
+        found = (found | ((bytes - EACH_BYTE(32)) & ~bytes)) & EACH_BYTE(0x80);
         if (found) return p + __builtin_ctzll(found) / 8;
     }
 #endif
@@ -281,11 +280,13 @@ static uint8_t *compact(Text p, Text stop, uint8_t *out) {
     return out;
 }
 
+static inline bool is_ascii(uint64_t bytes) { return !(bytes & EACH_BYTE(0x80)); }
+
 /* Whether a text is UTF-8: no overlong form, no surrogate, nothing beyond U+10FFFF. */
 static bool is_utf8(Text p, Text end) {
     while (p < end) {
-        while (has(p, end, 32) && !((eight_bytes(p) | eight_bytes(p + 8) | eight_bytes(p + 16) | eight_bytes(p + 24)) & EACH_BYTE(0x80)))
-            p += 32;
+        while (has(p, end, 32) && is_ascii(eight_bytes(p) | eight_bytes(p + 8) | eight_bytes(p + 16) | eight_bytes(p + 24))) p += 32;
+        while (has(p, end, 8) && is_ascii(eight_bytes(p))) p += 8;
         if (p == end) return true;
         uint8_t first = *p;
         if (first < 0x80) {
@@ -424,7 +425,8 @@ static inline int leading_digits(uint64_t *bytes) {
 /* Eight digits' values, the first in the lowest byte, as one number: pairs of digits, pairs of pairs, and both of these. */
 static inline int64_t eight_digits(uint64_t digits) {
     digits = digits * 10 + (digits >> 8);
-    return (int64_t)(((digits & 0x000000FF000000FF) * 0x000F424000000064 + ((digits >> 16) & 0x000000FF000000FF) * 0x0000271000000001) >> 32);
+    uint64_t odd = digits & 0x000000FF000000FF, even = digits >> 16 & 0x000000FF000000FF; /* the 1st and 3rd pair, the 2nd and 4th */
+    return (int64_t)((odd * 0x000F424000000064 + even * 0x0000271000000001) >> 32);
 }
 
 /* As many as four of them, in the lowest bytes; what is not there counts as zero, as it does behind a point. */
@@ -529,7 +531,8 @@ static inline bool is_spelled(Text p, const char *as, uint64_t *pairs) {
 /* The usual spelling, to the second. */
 static inline bool full_clock(Text p, Clock *clock) {
     uint64_t date, time;
-    if (!is_spelled(p, "0000-00-", &date) || !digits(p + 8, 2, &clock->day) || (p[10] != 'T' && p[10] != ' ') || !is_spelled(p + 11, "00:00:00", &time))
+    if (!is_spelled(p, "0000-00-", &date) || !digits(p + 8, 2, &clock->day) || (p[10] != 'T' && p[10] != ' ') ||
+        !is_spelled(p + 11, "00:00:00", &time))
         return false;
     clock->year = (int64_t)((date & 255) * 100 + (date >> 16 & 255));
     clock->month = (int64_t)(date >> 40 & 255);
@@ -547,7 +550,8 @@ static Text any_clock(Text p, Text end, Clock *clock) {
         return NULL;
     p += 10;
     if (p == end) return p;
-    if (end - p < 6 || (*p != 'T' && *p != ' ') || !digits(p + 1, 2, &clock->hour) || p[3] != ':' || !digits(p + 4, 2, &clock->minute))
+    if (end - p < 6 || (*p != 'T' && *p != ' ') || !digits(p + 1, 2, &clock->hour) || p[3] != ':' ||
+        !digits(p + 4, 2, &clock->minute))
         return NULL;
     p += 6;
     if (*p != ':') return p;
@@ -649,13 +653,15 @@ static const Field ITEM[] = {
     FIELD("sku", SKU, read_text), FIELD("qty", QTY, read_decimal), FIELD("price", PRICE, read_decimal), {.length = 0},
 };
 
-/* The field whose key and colon stand here, as nearly all are written. */
-static inline const Field *field_at(Text p, const Field *field) {
-    for (uint64_t first = eight_bytes(p), second = eight_bytes(p + 8); field->length; field++) {
-        uint64_t key[2];
-        memcpy(key, field->key, 16);
-        if (!(((first ^ key[0]) & field->masks[0]) | ((second ^ key[1]) & field->masks[1]))) return field;
-    }
+static inline bool is_key(Text p, const Field *field) {
+    return !(((eight_bytes(p) ^ eight_bytes((Text)field->key)) & field->masks[0]) |
+             ((eight_bytes(p + 8) ^ eight_bytes((Text)field->key + 8)) & field->masks[1]));
+}
+
+/* The field whose key and colon stand here, as nearly all are written, in whatever order. */
+static inline const Field *field_at(Text p, const Field *fields, const Field *expected) {
+    for (const Field *field = expected; field->length; field++) if (is_key(p, field)) return field;
+    for (const Field *field = fields; field < expected; field++) if (is_key(p, field)) return field;
     return NULL;
 }
 
@@ -683,7 +689,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
         p++;
     } else {
         for (;;) {
-            field = has(p, end, 16) ? field_at(p, expected) : NULL;
+            field = has(p, end, 16) ? field_at(p, fields, expected) : NULL;
             if (field) p += field->length;
             else if (!(p = any_key(p, end, fields, &field))) return NULL;
             p = space(p);
@@ -820,7 +826,9 @@ static inline __attribute__((always_inline)) void blake2b_16(const Text *texts, 
     }
 }
 
-static void hash_anywhere(const Text *texts, const int64_t *lengths, uint8_t *const *digests) { blake2b_16(texts, lengths, digests); }
+static void hash_anywhere(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
+    blake2b_16(texts, lengths, digests);
+}
 
 #ifdef __x86_64__
 __attribute__((target("avx2"))) static void hash_avx2(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
