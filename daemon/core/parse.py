@@ -97,17 +97,21 @@ def _fast(records: Records, pieces: Sequence[Piece], piece_of: Ints, position: I
     """All records at once."""
     if not len(records):
         return _nothing(records)
-    latest = np.array([piece.judge.latest_instant for piece in pieces], np.int64)[piece_of]
-    since = np.array([piece.judge.since or 0 for piece in pieces], np.int64)[piece_of]
-    until = np.array([_until(piece.judge) for piece in pieces], np.int64)[piece_of]
-    drop = np.array([piece.drop for piece in pieces], np.int64)[piece_of]
+
+    def of_piece(values: list[int]) -> Ints:
+        return native.take_rows(np.array(values, np.int64), piece_of)
+
+    latest = of_piece([piece.judge.latest_instant for piece in pieces])
+    since = of_piece([piece.judge.since or 0 for piece in pieces])
+    until = of_piece([_until(piece.judge) for piece in pieces])
+    drop = of_piece([piece.drop for piece in pieces])
     read = records.scanned or native.scanned(records.blob, records.starts, records.stops)
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
     vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
     before_since = vouched & (created_at < since)
     taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
     order = taken[native.ascending(created_at[taken])]
-    return _Clean(_orders(read, order, drop[order], position[order]), vouched, before_since)
+    return _Clean(_orders(read, order, drop, position), vouched, before_since)
 
 
 def _until(judge: Judge) -> int:
@@ -120,7 +124,7 @@ def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
     columns = {name: numbers.take(places) for name, numbers in read.numbers.items() if name in ORDERS.names}
     columns |= {name: texts.take(places) for name, texts in read.texts.items() if name in ORDERS.names}
     columns["key"] = pa.Array.from_buffers(pa.binary(16), len(order), [None, pa.py_buffer(places.taken(read.keys))])
-    columns["drop"], columns["position"] = pa.array(drop), pa.array(position)
+    columns["drop"], columns["position"] = pa.array(places.taken(drop)), pa.array(places.taken(position))
     columns["items"] = _items(read, order)
     return pa.table([columns[name] for name in ORDERS.names], schema=ORDERS)
 

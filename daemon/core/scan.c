@@ -22,7 +22,7 @@
 #error "what reads many bytes at once takes the first for the lowest"
 #endif
 
-enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15 };
+enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15, STEP = 16 };
 static const int64_t DECIMAL_LIMIT = 1000000000000000000, MILLISECONDS_FROM = 100000000000;
 
 typedef const uint8_t *Text;
@@ -116,6 +116,7 @@ static inline uint64_t eight_bytes(Text p) {
 }
 
 #define EACH_BYTE(value) (0x0101010101010101 * (uint64_t)(value))
+#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
 
 static inline Text space(Text p) {
     while (*p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
@@ -146,16 +147,15 @@ static inline Text special(Text p, Text end) {
 #ifdef __SSE2__
     for (; has(p, end, 16); p += 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)p), control = _mm_set1_epi8(31);
-        __m128i found = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes),
-                                     _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
-        int mask = _mm_movemask_epi8(found);
+        __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), escape = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+        int mask = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, escape), _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes)));
         if (mask) return p + __builtin_ctz((unsigned)mask);
     }
 #else
     for (; has(p, end, 8); p += 8) { /* a byte that borrows may mark the next ones wrongly, but never one before the first */
         uint64_t bytes = eight_bytes(p), quote = bytes ^ EACH_BYTE('"'), escape = bytes ^ EACH_BYTE('\\');
-        uint64_t found = (((quote - EACH_BYTE(1)) & ~quote) | ((escape - EACH_BYTE(1)) & ~escape) | ((bytes - EACH_BYTE(32)) & ~bytes));
-        found &= EACH_BYTE(0x80);
+        uint64_t found = ((quote - EACH_BYTE(1)) & ~quote) | ((escape - EACH_BYTE(1)) & ~escape);
+        found = (found | ((bytes - EACH_BYTE(32)) & ~bytes)) & EACH_BYTE(0x80);
         if (found) return p + __builtin_ctzll(found) / 8;
     }
 #endif
@@ -221,15 +221,21 @@ static Text scalar(Text p, Text end) {
     }
 }
 
-/* Any value, of which `depth` brackets are open around. */
-static Text value(Text p, Text end, int depth) {
+static inline Text beyond_space(Text p, bool *any) {
+    Text after = space(p);
+    *any |= after != p;
+    return after;
+}
+
+/* Any value, of which `depth` brackets are open around; and whether there is white space between its tokens. */
+static Text value(Text p, Text end, int depth, bool *spaced) {
     bool object[MAX_DEPTH + 1];
     int open = 0;
     for (;;) {
         if (*p == '{' || *p == '[') {
             if (depth + open >= MAX_DEPTH) return NULL;
             bool is_object = object[open++] = *p == '{';
-            p = space(p + 1);
+            p = beyond_space(p + 1, spaced);
             if (*p != (is_object ? '}' : ']')) {
                 if (is_object) goto key;
                 continue;
@@ -237,23 +243,23 @@ static Text value(Text p, Text end, int depth) {
         } else {
             p = scalar(p, end);
             if (!p || !open) return p;
-            p = space(p);
+            p = beyond_space(p, spaced);
         }
         while (*p == (object[open - 1] ? '}' : ']')) {
             p++;
             if (!--open) return p;
-            p = space(p);
+            p = beyond_space(p, spaced);
         }
         if (*p != ',') return NULL;
-        p = space(p + 1);
+        p = beyond_space(p + 1, spaced);
         if (!object[open - 1]) continue;
     key:;
         bool escaped = false;
         p = *p == '"' ? string(p + 1, end, &escaped) : NULL;
         if (!p) return NULL;
-        p = space(p);
+        p = beyond_space(p, spaced);
         if (*p != ':') return NULL;
-        p = space(p + 1);
+        p = beyond_space(p + 1, spaced);
     }
 }
 
@@ -274,11 +280,13 @@ static uint8_t *compact(Text p, Text stop, uint8_t *out) {
     return out;
 }
 
+static inline bool is_ascii(uint64_t bytes) { return !(bytes & EACH_BYTE(0x80)); }
+
 /* Whether a text is UTF-8: no overlong form, no surrogate, nothing beyond U+10FFFF. */
 static bool is_utf8(Text p, Text end) {
     while (p < end) {
-        while (has(p, end, 32) && !((eight_bytes(p) | eight_bytes(p + 8) | eight_bytes(p + 16) | eight_bytes(p + 24)) & EACH_BYTE(0x80)))
-            p += 32;
+        while (has(p, end, 32) && is_ascii(eight_bytes(p) | eight_bytes(p + 8) | eight_bytes(p + 16) | eight_bytes(p + 24))) p += 32;
+        while (has(p, end, 8) && is_ascii(eight_bytes(p))) p += 8;
         if (p == end) return true;
         uint8_t first = *p;
         if (first < 0x80) {
@@ -349,9 +357,9 @@ static uint8_t *unescaped(Text p, Text end, uint8_t *out) {
     return out;
 }
 
-/* Copies a text of the blob to where there is room for 16 bytes more: most are that short, and then it is no call. */
+/* Copies a text of the blob in steps of known length, which are no call, to where there is room for one STEP more. */
 static inline void copy(uint8_t *to, Text from, int64_t length, Text end) {
-    if (length <= 16 && has(from, end, 16)) memcpy(to, from, 16);
+    if (has(from, end, length + STEP)) for (int64_t done = 0; done < length; done += STEP) memcpy(to + done, from + done, STEP);
     else memcpy(to, from, (size_t)length);
 }
 
@@ -371,7 +379,7 @@ static Text read_text(Scan *scan, Text p, int column) {
     }
     bool escaped = false;
     Text end = string(p + 1, scan->end, &escaped);
-    if (!end || !grow(scan, into, end - p + 16)) return NULL;
+    if (!end || !grow(scan, into, end - p + STEP)) return NULL;
     Text from = p + 1, to = end - 1;
     if (escaped) { /* decoded in place of the text, and moved to the front of it where white space goes */
         uint8_t *begin = into->bytes + into->used, *stop = unescaped(from, to, begin);
@@ -417,7 +425,14 @@ static inline int leading_digits(uint64_t *bytes) {
 /* Eight digits' values, the first in the lowest byte, as one number: pairs of digits, pairs of pairs, and both of these. */
 static inline int64_t eight_digits(uint64_t digits) {
     digits = digits * 10 + (digits >> 8);
-    return (int64_t)(((digits & 0x000000FF000000FF) * 0x000F424000000064 + ((digits >> 16) & 0x000000FF000000FF) * 0x0000271000000001) >> 32);
+    uint64_t odd = digits & 0x000000FF000000FF, even = digits >> 16 & 0x000000FF000000FF; /* the 1st and 3rd pair, the 2nd and 4th */
+    return (int64_t)((odd * 0x000F424000000064 + even * 0x0000271000000001) >> 32);
+}
+
+/* As many as four of them, in the lowest bytes; what is not there counts as zero, as it does behind a point. */
+static inline int64_t four_digits(uint64_t digits) {
+    digits = digits * 10 + (digits >> 8);
+    return (int64_t)((digits & 255) * 100 + (digits >> 16 & 255));
 }
 
 /* `decimal` of what has up to 7 digits before the point and 4 after it. The place after the number; NULL where it is another. */
@@ -427,14 +442,14 @@ static inline Text short_decimal(Text p, Text end, int64_t *units) {
     p += negative;
     uint64_t whole = eight_bytes(p);
     int count = leading_digits(&whole);
-    if (count == 0 || count == 8 || (*p == '0' && count > 1)) return NULL;
+    if (count == 0 || count == 8 || (count > 1 && !(whole & 255))) return NULL;
     int64_t total = eight_digits(whole << (64 - 8 * count)) * 10000;
     p += count;
     if (*p == '.') {
         uint64_t fraction = eight_bytes(p + 1);
         count = leading_digits(&fraction);
         if (count == 0 || count > 4) return NULL;
-        total += eight_digits((fraction & (0xFFFFFFFF >> (32 - 8 * count))) << 32);
+        total += four_digits(fraction & FIRST_BYTES(count));
         p += count + 1;
     }
     if ((*p | 32) == 'e') return NULL;
@@ -442,13 +457,11 @@ static inline Text short_decimal(Text p, Text end, int64_t *units) {
     return p;
 }
 
-static Text read_decimal(Scan *scan, Text p, int column) {
+static __attribute__((noinline)) Text any_decimal(Scan *scan, Text p, int column) {
     Text fraction, end, from = p, to;
-    bool flag = false, quoted = *p == '"';
+    bool flag = false;
     int64_t units;
-    end = short_decimal(p + quoted, scan->end, &units);
-    if (end && (!quoted || *end == '"')) return put_number(scan, column, units, true) ? end + quoted : NULL;
-    if (quoted) {
+    if (*p == '"') {
         end = string(p + 1, scan->end, &flag);
         if (!end || flag) return NULL;
         from = p + 1, to = end - 1;
@@ -461,6 +474,17 @@ static Text read_decimal(Scan *scan, Text p, int column) {
         if (!end) return NULL;
     }
     return decimal(from, to, &units) && put_number(scan, column, units, true) ? end : NULL;
+}
+
+static Text read_decimal(Scan *scan, Text p, int column) {
+    Column *into = &scan->columns[column];
+    bool quoted = *p == '"';
+    int64_t units;
+    Text end = short_decimal(p + quoted, scan->end, &units);
+    if (!end || (quoted && *end != '"') || into->count + 2 > into->room) return any_decimal(scan, p, column);
+    into->values[into->count] = units;
+    into->valid[into->count++] = true;
+    return end + quoted;
 }
 
 /* So many digits as a number; false where they are none. */
@@ -507,7 +531,8 @@ static inline bool is_spelled(Text p, const char *as, uint64_t *pairs) {
 /* The usual spelling, to the second. */
 static inline bool full_clock(Text p, Clock *clock) {
     uint64_t date, time;
-    if (!is_spelled(p, "0000-00-", &date) || !digits(p + 8, 2, &clock->day) || (p[10] != 'T' && p[10] != ' ') || !is_spelled(p + 11, "00:00:00", &time))
+    if (!is_spelled(p, "0000-00-", &date) || !digits(p + 8, 2, &clock->day) || (p[10] != 'T' && p[10] != ' ') ||
+        !is_spelled(p + 11, "00:00:00", &time))
         return false;
     clock->year = (int64_t)((date & 255) * 100 + (date >> 16 & 255));
     clock->month = (int64_t)(date >> 40 & 255);
@@ -525,7 +550,8 @@ static Text any_clock(Text p, Text end, Clock *clock) {
         return NULL;
     p += 10;
     if (p == end) return p;
-    if (end - p < 6 || (*p != 'T' && *p != ' ') || !digits(p + 1, 2, &clock->hour) || p[3] != ':' || !digits(p + 4, 2, &clock->minute))
+    if (end - p < 6 || (*p != 'T' && *p != ' ') || !digits(p + 1, 2, &clock->hour) || p[3] != ':' ||
+        !digits(p + 4, 2, &clock->minute))
         return NULL;
     p += 6;
     if (*p != ':') return p;
@@ -587,13 +613,16 @@ static Text read_instant(Scan *scan, Text p, int column) {
 /* scalars.read_metadata: any value but a string, as compact text. */
 static Text read_metadata(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
-    Text end = literal(p, "null");
-    if (end) return put_null(scan, column) ? end : NULL;
+    Text end;
+    if (*p == 'n') return (end = literal(p, "null")) && put_null(scan, column) ? end : NULL;
     if (*p == '"') return NULL;
-    end = value(p, scan->end, 1);
-    if (!end || !grow(scan, into, end - p)) return NULL;
-    uint8_t *stop = compact(p, end, into->bytes + into->used);
-    if (stop - (into->bytes + into->used) > MAX_METADATA_BYTES) return NULL;
+    bool spaced = false;
+    end = value(p, scan->end, 1, &spaced);
+    if (!end || !grow(scan, into, end - p + STEP)) return NULL;
+    uint8_t *begin = into->bytes + into->used, *stop = begin + (end - p);
+    if (spaced) stop = compact(p, end, begin);
+    else copy(begin, p, end - p, scan->end);
+    if (stop - begin > MAX_METADATA_BYTES) return NULL;
     end_text(into, stop - into->bytes, true);
     return end;
 }
@@ -608,7 +637,6 @@ typedef struct {
     Read read;
 } Field;
 
-#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
 #define FIELD(name, column, read) \
     {"\"" name "\":", {FIRST_BYTES((int)sizeof name + 2), FIRST_BYTES((int)sizeof name - 6)}, sizeof name + 2, column, read}
 
@@ -625,13 +653,15 @@ static const Field ITEM[] = {
     FIELD("sku", SKU, read_text), FIELD("qty", QTY, read_decimal), FIELD("price", PRICE, read_decimal), {.length = 0},
 };
 
-/* The field whose key and colon stand here, as nearly all are written. */
-static inline const Field *field_at(Text p, const Field *field) {
-    for (uint64_t first = eight_bytes(p), second = eight_bytes(p + 8); field->length; field++) {
-        uint64_t key[2];
-        memcpy(key, field->key, 16);
-        if (!(((first ^ key[0]) & field->masks[0]) | ((second ^ key[1]) & field->masks[1]))) return field;
-    }
+static inline bool is_key(Text p, const Field *field) {
+    return !(((eight_bytes(p) ^ eight_bytes((Text)field->key)) & field->masks[0]) |
+             ((eight_bytes(p + 8) ^ eight_bytes((Text)field->key + 8)) & field->masks[1]));
+}
+
+/* The field whose key and colon stand here, as nearly all are written, in whatever order. */
+static inline const Field *field_at(Text p, const Field *fields, const Field *expected) {
+    for (const Field *field = expected; field->length; field++) if (is_key(p, field)) return field;
+    for (const Field *field = fields; field < expected; field++) if (is_key(p, field)) return field;
     return NULL;
 }
 
@@ -653,12 +683,13 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     uint32_t seen = 0;
     const Field *field, *expected = fields; /* the next field in the usual order is tried first */
     Text end = scan->end;
+    bool spaced = false;
     p = space(p + 1);
     if (*p == '}') {
         p++;
     } else {
         for (;;) {
-            field = has(p, end, 16) ? field_at(p, expected) : NULL;
+            field = has(p, end, 16) ? field_at(p, fields, expected) : NULL;
             if (field) p += field->length;
             else if (!(p = any_key(p, end, fields, &field))) return NULL;
             p = space(p);
@@ -669,7 +700,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
                 expected = field + 1;
                 p = field->read(scan, p, field->column);
             } else {
-                p = value(p, end, depth);
+                p = value(p, end, depth, &spaced);
             }
             if (!p) return NULL;
             p = space(p);
@@ -762,11 +793,8 @@ static inline __attribute__((always_inline)) void blake2b_16(const Text *texts, 
         memset(message, 0, sizeof message);
         for (int lane = 0; lane < 4; lane++) {
             int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
-            uint64_t block[16];
-            int words = (int)(taken + 7) / 8; /* little endian, as all machines that this is built for */
-            if (words) block[words - 1] = 0;
-            memcpy(block, texts[lane] + begin, (size_t)taken);
-            for (int i = 0; i < words; i++) message[i][lane] = block[i];
+            Text block = texts[lane] + begin;
+            for (int i = 0; 8 * i < taken; i++) message[i][lane] = eight_bytes(block + 8 * i) & FIRST_BYTES(taken - 8 * i);
             counted[lane] = (uint64_t)(begin + taken);
             last[lane] = left <= 128 ? ~0ULL : 0;
             open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
@@ -798,7 +826,9 @@ static inline __attribute__((always_inline)) void blake2b_16(const Text *texts, 
     }
 }
 
-static void hash_anywhere(const Text *texts, const int64_t *lengths, uint8_t *const *digests) { blake2b_16(texts, lengths, digests); }
+static void hash_anywhere(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
+    blake2b_16(texts, lengths, digests);
+}
 
 #ifdef __x86_64__
 __attribute__((target("avx2"))) static void hash_avx2(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
@@ -812,8 +842,9 @@ static int make_keys(Scan *scan) {
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx2")) hash = hash_avx2; /* twice as wide as what every such machine has */
 #endif
-    const Column *id = &scan->columns[ORDER_ID];
+    Column *id = &scan->columns[ORDER_ID];
     int64_t count = id->count;
+    if (!reserve((void **)&id->bytes, &id->bytes_room, id->used + 8, 1)) return -1; /* ids are looked at 8 bytes at once */
     scan->keys = calloc((size_t)count + 1, 16);
     if (!scan->keys) return -1;
     Text texts[4];
@@ -827,7 +858,7 @@ static int make_keys(Scan *scan) {
             lengths[lane] = id->values[record + 1] - id->values[record];
             digests[lane++] = scan->keys + 16 * record;
         }
-        for (; lane < 4; lane++) texts[lane] = scan->end, lengths[lane] = 0, digests[lane] = nowhere;
+        for (; lane < 4; lane++) texts[lane] = id->bytes, lengths[lane] = 0, digests[lane] = nowhere;
         hash(texts, lengths, digests);
     }
     return 0;
@@ -933,7 +964,7 @@ int strandline_lines(Text blob, int64_t length, Spans *spans) {
 /* See strandline_parts. With a `scan`, each value of an array is read as a record, too. */
 static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
     Text p = space(blob), end, stop = blob + length;
-    bool object = !open && *p == '{';
+    bool object = !open && *p == '{', spaced = false;
     uint8_t close = object ? '}' : ']';
     if (!open) {
         if (!object && *p != '[') return 1;
@@ -952,7 +983,7 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
         }
         end = scan ? read_record(scan, p, NULL) : NULL;
         if (scan && scan->failed) return -1;
-        if (!end) end = value(p, stop, 0); /* an odd record may be JSON all the same */
+        if (!end) end = value(p, stop, 0, &spaced); /* an odd record may be JSON all the same */
         if (!end || end > stop) return 1;
         if (!add_span(spans, p - blob, end - blob)) return -1;
         p = space(end);
