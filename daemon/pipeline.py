@@ -33,10 +33,11 @@ from .changeset import Before, Decided, commit_of, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.facts import gathered
-from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally
+from .core.keyed import latest
+from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally, dates_of
 from .core.scalars import compact_json
 from .core.strict import is_json
-from .core.versions import decide, entries_of, latest, only
+from .core.versions import decide, only
 from .inbox import Arrival
 from .ledger import Ledger
 from .phases import Phases
@@ -291,21 +292,30 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 
 
 def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
-    """Which records win, and where their orders live now; and the winners as entries of the index (INDEX_ENTRY, in no
-    particular order), which are much memory and only needed until they are written."""
+    """Which records win, and where their orders live now; and the winners as entries of the index (sorted by key), which are
+    much memory and only needed until they are written."""
+    orders = parsed.orders
     with spill.looking():
-        entries = entries_of(parsed.orders)
-        created_at, drops = parsed.orders["created_at"].to_numpy(), parsed.orders["drop"].to_numpy()
+        winners, rows = latest(orders)
+        created_at, drops = orders["created_at"].to_numpy(), orders["drop"].to_numpy()
     accepted, late = tallied(drops), tallied(drops[created_at < (ledger.hwm or 0)])
     newest = int(created_at.max()) if len(created_at) else None
-    rows, entries = only(latest(entries), entries)
-    decision = decide(entries, *ledger.index.find(entries))
-    live, entries = only(np.flatnonzero(~decision.superseded), entries)
-    rows = rows[live]
-    place = np.argsort(created_at[rows])
-    known, old_date = decision.known[live][place], decision.old_date[live][place]
-    date, drop = entries["date"][place], entries["drop"][place]
-    return Decided(parsed.orders, accepted, late, newest, rows[place], date, drop, known, old_date), entries
+    decision = decide(winners, ledger.index.look_up(winners))
+    unchanged = tallied(drops[rows[decision.same]])
+    chosen = _by_time(np.flatnonzero(~decision.superseded & ~decision.same), rows, created_at)
+    rows, known, old_date = rows[chosen], decision.known[chosen], decision.old_date[chosen]
+    new_date = dates_of(created_at[rows])
+    decided = Decided(orders, accepted, late, newest, unchanged, rows, new_date, drops[rows], known, old_date)
+    return decided, only(~decision.superseded, winners)
+
+
+def _by_time(chosen: Ints, rows: Ints, created_at: Ints) -> Ints:
+    """Some winners (`rows`: where each is), sorted by time. Rows that follow each other are so mostly, and a stable sort is
+    quick where that is so: therefore by row first."""
+    winner_of = np.full(len(created_at), -1)
+    winner_of[rows[chosen]] = chosen
+    by_row = winner_of[winner_of >= 0]
+    return by_row[np.argsort(created_at[rows[by_row]], kind="stable")]
 
 
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage

@@ -72,7 +72,9 @@ def assert_published(rooms: House, output: Path, model: Model) -> None:
         assert [r | {"date": str(r["date"])} for r in rows(output, date, "order_items")] == [
             r | {"date": str(r["date"])} for r in model.item_rows(date)
         ]
-    homes = model.index()
+    homes = dict(
+        sorted(model.index().items(), key=lambda home: tuple(np.frombuffer(order_key(home[0].encode()), "<u8")))
+    )
     wanted = np.zeros(len(homes), INDEX_ENTRY)
     for i, order_id in enumerate(homes):
         wanted[i]["hi"], wanted[i]["lo"] = np.frombuffer(order_key(order_id.encode()), "<u8")
