@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from . import raw, receipts
 from .core.dimensions import Upserted
@@ -238,6 +239,12 @@ def tallied(drops: Ints) -> list[tuple[int, int]]:
     """(drop, how often it stands there), by drop."""
     values, numbers = np.unique(drops, return_counts=True)
     return list(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def counted(drops: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """The same, of a column of a table."""
+    values, numbers = pc.value_counts(drops).flatten()
+    return sorted(zip(values.to_pylist(), numbers.to_pylist(), strict=True))
 
 
 def _raised(hwm: int | None, newest: int | None) -> int | None:

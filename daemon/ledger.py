@@ -68,8 +68,7 @@ INSERT INTO totals SELECT 'orders.' || key, sum(value) FROM drops, json_each(cou
 INSERT INTO totals SELECT 'orders.' || one.key || '.' || each.key, sum(each.value)
     FROM drops, json_each(counts) AS one, json_each(one.value) AS each WHERE one.type = 'object' GROUP BY 1;
 """
-_VERSION_3 = "UPDATE order_blocks SET entries = with_content(entries);"
-_UPGRADES = (_VERSION_1, _VERSION_2, _VERSION_3)  # the n-th makes version n out of the one before
+_UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE)  # the n-th makes version n out of the one before
 SCHEMA_VERSION = len(_UPGRADES)
 
 
@@ -417,7 +416,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # where the file is new
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
-    sql.execute("PRAGMA cache_size = -65536")
+    sql.execute("PRAGMA cache_size = -8192")  # KiB; what is written or read in bulk goes through, and the system has it, too
     return sql
 
 

@@ -29,12 +29,12 @@ import numpy as np
 import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, spill, tasks
-from .changeset import Before, Decided, commit_of, tallied, to_read
+from .changeset import Before, Decided, commit_of, counted, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.facts import gathered
 from .core.keyed import latest
-from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally, dates_of
+from .core.model import DIMENSIONS, Bools, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
 from .core.versions import decide, only
@@ -297,25 +297,31 @@ def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
     orders = parsed.orders
     with spill.looking():
         winners, rows = latest(orders)
-        created_at, drops = orders["created_at"].to_numpy(), orders["drop"].to_numpy()
-    accepted, late = tallied(drops), tallied(drops[created_at < (ledger.hwm or 0)])
+        created_at = orders["created_at"].to_numpy()
+        accepted = counted(orders["drop"])
+        late = counted(orders["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
     decision = decide(winners, ledger.index.look_up(winners))
-    unchanged = tallied(drops[rows[decision.same]])
-    chosen = _by_time(np.flatnonzero(~decision.superseded & ~decision.same), rows, created_at)
-    rows, known, old_date = rows[chosen], decision.known[chosen], decision.old_date[chosen]
-    new_date = dates_of(created_at[rows])
-    decided = Decided(orders, accepted, late, newest, unchanged, rows, new_date, drops[rows], known, old_date)
+    unchanged = tallied(winners["drop"][decision.same])
+    chosen, rows = _by_time(~decision.superseded & ~decision.same, rows, created_at)
+    date, drop, known, old_date = (
+        of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.known, decision.old_date)
+    )
+    decided = Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date)
     return decided, only(~decision.superseded, winners)
 
 
-def _by_time(chosen: Ints, rows: Ints, created_at: Ints) -> Ints:
-    """Some winners (`rows`: where each is), sorted by time. Rows that follow each other are so mostly, and a stable sort is
-    quick where that is so: therefore by row first."""
-    winner_of = np.full(len(created_at), -1)
-    winner_of[rows[chosen]] = chosen
-    by_row = winner_of[winner_of >= 0]
-    return by_row[np.argsort(created_at[rows[by_row]], kind="stable")]
+def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[Ints, Ints]:
+    """Some of the winners (which are these `rows`), sorted by time: which they are, and their rows. Rows that follow each other
+    are sorted mostly, which a stable sort is quick to see."""
+    if not chosen.any():
+        return rows[:0], rows[:0]
+    winner_of = np.full(len(created_at), -1, np.int32)
+    winner_of[rows[chosen]] = np.flatnonzero(chosen)
+    by_time = np.argsort(created_at, kind="stable")
+    winners = winner_of[by_time]
+    taken = winners >= 0
+    return winners[taken], by_time[taken]
 
 
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage

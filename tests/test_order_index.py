@@ -36,7 +36,8 @@ def entries_of(keys: dict[Key, int]) -> np.ndarray:
 
 def opened() -> OrderIndex:
     sql = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in order_index.SCHEMA.split(";\n"):
+    sql.create_function("with_content", 1, order_index.with_content)
+    for statement in (order_index.SCHEMA + order_index.UPGRADE).split(";\n"):
         sql.execute(statement)
     return OrderIndex(sql)
 
