@@ -416,7 +416,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # where the file is new
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
-    sql.execute("PRAGMA cache_size = -8192")  # KiB; what is written or read in bulk goes through, and the system has it, too
+    sql.execute("PRAGMA cache_size = -8192")  # KiB: what is read or written in bulk only goes through
     return sql
 
 

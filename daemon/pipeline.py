@@ -2,7 +2,7 @@
 
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
     2 parse     records -> orders, discards, field faults                                   (reading.py)
-    3 affected  which version of each order wins, and which dates that touches              (affected)
+    3 affected  which version of each order wins, what it changes, and which dates          (affected)
     4 merge     the published rows of each affected date + the new versions                 (merge_and_stage, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
@@ -311,14 +311,14 @@ def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
     return decided, only(~decision.superseded, winners)
 
 
-def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[Ints, Ints]:
+def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:
     """Some of the winners (which are these `rows`), sorted by time: which they are, and their rows. Rows that follow each other
     are sorted mostly, which a stable sort is quick to see."""
     if not chosen.any():
         return rows[:0], rows[:0]
     winner_of = np.full(len(created_at), -1, np.int32)
     winner_of[rows[chosen]] = np.flatnonzero(chosen)
-    by_time = np.argsort(created_at, kind="stable")
+    by_time: Ints = np.argsort(created_at, kind="stable")
     winners = winner_of[by_time]
     taken = winners >= 0
     return winners[taken], by_time[taken]
