@@ -9,7 +9,8 @@ The rooms, in reading order:
             documents   what a drop is, and where its records begin and end
             scan.c      the fast lane, in C: records -> columns; gather.c: rows in another order; native: both, for Python
             strict      the strict lane: one record, exactly; scalars: one value, exactly
-        versions    which record of an order is the latest
+        keyed       orders by key: hashes of what they say, entries of the index; keyed.c
+        versions    which of two versions is the later, and what that means
         facts       orders -> order lines, amounts allocated
         merge       one affected partition
         parquet     rows -> the bytes of a file; parquet.c does it

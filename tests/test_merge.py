@@ -24,7 +24,10 @@ DAYS = st.dictionaries(IDS, CONTENTS, max_size=10)
 
 def table_of(orders: dict[str, dict[str, Any]]) -> pa.Table:
     """The FACT table of some orders, as a batch makes it."""
-    rows = [order | {"order_id": name, "key": bytes(16), "drop": 1, "position": 1} for name, order in orders.items()]
+    rows = [
+        order | {"order_id": name, "key": bytes(16), "content": bytes(16), "drop": 1, "position": 1}
+        for name, order in orders.items()
+    ]
     table = pa.table([pa.array([row[f.name] for row in rows], f.type) for f in ORDERS], schema=ORDERS).combine_chunks()
     return lines_of(table, sorted_places(table, np.arange(len(rows)))).table()
 

@@ -197,7 +197,9 @@ def test_a_partition_is_the_same_bytes_from_orders_and_from_its_table(
     orders: list[dict], data: st.DataObject | None
 ) -> None:
     """Lines that are encoded from where they were parsed give the files that their FACT table gives."""
-    given_rows = [order | {"key": bytes(16), "drop": 1, "position": n} for n, order in enumerate(orders)]
+    given_rows = [
+        order | {"key": bytes(16), "content": bytes(16), "drop": 1, "position": n} for n, order in enumerate(orders)
+    ]
     table = pa.table([pa.array([row[f.name] for row in given_rows], f.type) for f in ORDERS], schema=ORDERS)
     assert table.schema.field("items").type.value_type == ITEM_TYPE
     rows = np.array(data.draw(st.permutations(range(len(orders)))) if data else [], np.int64)

@@ -24,7 +24,6 @@ void strandline_take_rows(const uint8_t *rows, int64_t width, const int64_t *ord
     switch (width) {
     case 8: for (int64_t i = 0; i < count; i++) memcpy(out + 8 * i, rows + 8 * order[i], 8); break;
     case 16: for (int64_t i = 0; i < count; i++) memcpy(out + 16 * i, rows + 16 * order[i], 16); break;
-    case 36: for (int64_t i = 0; i < count; i++) memcpy(out + 36 * i, rows + 36 * order[i], 36); break; /* an index entry */
     default: for (int64_t i = 0; i < count; i++) memcpy(out + width * i, rows + width * order[i], (size_t)width);
     }
 }
@@ -38,11 +37,6 @@ void strandline_take_runs(const uint8_t *rows, int64_t size, int64_t width, cons
         copy(out, rows + first * width, bytes, rows + size);
         out += bytes;
     }
-}
-
-/* Copies row from[i] of some rows of 36 bytes to row to[i] of others. */
-void strandline_put_entries(const uint8_t *rows, const int64_t *from, const int64_t *to, int64_t count, uint8_t *out) {
-    for (int64_t i = 0; i < count; i++) memcpy(out + 36 * to[i], rows + 36 * from[i], 36);
 }
 
 /* The offsets of the texts of the runs `order[i]`, laid one after the other, so that the caller can make room for them. Without

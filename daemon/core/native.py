@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .model import INDEX_ENTRY, Bools, Ints
+from .model import Bools, Ints
 
 LIBRARY = Path(__file__).with_name("_native.so")
 SPARE_BYTES = 32  # room that gather.c wants after what it copies
@@ -37,7 +37,7 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("keys", POINTER(c_uint8)), ("end", c_void_p), ("failed", c_bool),
+        ("columns", _Column * len(_NAMES)), ("end", c_void_p), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -65,9 +65,21 @@ def _load() -> Any:
     library.strandline_ascending.argtypes = [pointer, number, pointer]
     library.strandline_take_runs.argtypes = [pointer, number, number, pointer, pointer, number, pointer]
     library.strandline_take_rows.argtypes = [pointer, number, pointer, number, pointer]
-    library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
+    library.strandline_hashes.argtypes = [pointer, number, pointer, pointer]
+    library.strandline_count_keys.argtypes = [pointer, number, c_int, pointer]
+    library.strandline_place_entries.argtypes = [pointer, number, number, c_int, pointer, pointer, pointer]
+    library.strandline_sort_entries.argtypes = [pointer, pointer, pointer, number]
+    library.strandline_sort_entries.restype = number
+    library.strandline_ascend.argtypes = [pointer, number]
+    library.strandline_match.argtypes = [pointer, number, pointer, number, pointer, pointer, pointer]
+    library.strandline_match.restype = number
+    library.strandline_merge.argtypes = [pointer, number, pointer, number, pointer]
+    library.strandline_merge.restype = number
+    library.strandline_compare.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer, pointer]
+    library.strandline_take_entries.argtypes = [pointer, pointer, number, pointer]
+    library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     return library
 
 
@@ -174,14 +186,6 @@ def ascending(values: Ints) -> Ints:
     return order
 
 
-def put_entries(rows: np.ndarray, source: Ints, target: Ints, into: np.ndarray) -> None:
-    """`into[target] = rows[source]` of INDEX_ENTRY arrays, some times faster. The indexes: int64, within the arrays."""
-    assert rows.dtype == into.dtype == INDEX_ENTRY and into.flags.c_contiguous
-    rows, source, target = np.ascontiguousarray(rows), np.ascontiguousarray(source), np.ascontiguousarray(target)
-    places = (rows.ctypes.data, source.ctypes.data, target.ctypes.data, len(source), into.ctypes.data)
-    library.strandline_put_entries(*places)
-
-
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:
     """Each line's share of its order's amount, and the orders (their indexes) whose weights are too large for this: their
     shares are for somebody else to work out. See facts.allocate."""
@@ -198,7 +202,6 @@ class Scanned:
     items[i]:items[i + 1] of the columns of items."""
 
     odd: Bools
-    keys: NDArray[np.void]  # 16 bytes a record
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
     items: Ints
@@ -220,9 +223,8 @@ class _Memory:
         numbers = {name: self._numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")}
         texts = {name: self._texts(columns[name]) for name in _TEXTS}
         ends = _array(columns["items"].values, count, np.int64, self)
-        keys = _array(self.scan.keys, count, np.dtype("V16"), self)
         items = np.concatenate([np.zeros(1, np.int64), ends])
-        return Scanned(~texts["order_id"].valid, keys, numbers, texts, items)
+        return Scanned(~texts["order_id"].valid, numbers, texts, items)
 
     def _numbers(self, column: _Column) -> Numbers:
         values = _array(column.values, column.count, np.int64, self)

@@ -44,7 +44,6 @@ static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURR
 
 typedef struct {
     Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items */
-    uint8_t *keys;           /* by record, 16 bytes */
     Text end;                /* of the blob: the NUL byte after it */
     bool failed;             /* memory ran out */
 } Scan;
@@ -768,102 +767,6 @@ static Text read_record(Scan *scan, Text p, Text stop) {
     return NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- order keys */
-
-/* Four words side by side, one of each text that is hashed. Compilers make them of what registers a machine has. */
-typedef uint64_t Four __attribute__((vector_size(32)));
-
-/* Four texts at once, since one by one they wait for their own sums: BLAKE2b (RFC 7693), unkeyed, 16 bytes: scalars.order_key. */
-static inline __attribute__((always_inline)) void blake2b_16(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
-    static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
-                                      0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
-    static const uint8_t sigma[10][16] = {
-        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
-        {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
-        {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
-        {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
-        {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
-    Four state[8], work[16], message[16];
-    int64_t longest = 0;
-    for (int i = 0; i < 8; i++) state[i] = (Four){0} + start[i];
-    state[0] ^= 0x01010000 ^ 16;
-    for (int lane = 0; lane < 4; lane++) if (lengths[lane] > longest) longest = lengths[lane];
-    for (int64_t begin = 0; begin == 0 || begin < longest; begin += 128) {
-        Four counted, last, open; /* of each text: how much is hashed; all ones where this ends it; where it goes on this far */
-        memset(message, 0, sizeof message);
-        for (int lane = 0; lane < 4; lane++) {
-            int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
-            Text block = texts[lane] + begin;
-            for (int i = 0; 8 * i < taken; i++) message[i][lane] = eight_bytes(block + 8 * i) & FIRST_BYTES(taken - 8 * i);
-            counted[lane] = (uint64_t)(begin + taken);
-            last[lane] = left <= 128 ? ~0ULL : 0;
-            open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
-        }
-        memcpy(work, state, sizeof state);
-        for (int i = 0; i < 8; i++) work[i + 8] = (Four){0} + start[i];
-        work[12] ^= counted;
-        work[14] ^= last;
-#define ROTATED(word, by) ((word) >> (by) | (word) << (64 - (by)))
-#define MIX(a, b, c, d, i)                            \
-    work[a] += work[b] + message[order[2 * (i)]];     \
-    work[d] = ROTATED(work[d] ^ work[a], 32);         \
-    work[c] += work[d];                               \
-    work[b] = ROTATED(work[b] ^ work[c], 24);         \
-    work[a] += work[b] + message[order[2 * (i) + 1]]; \
-    work[d] = ROTATED(work[d] ^ work[a], 16);         \
-    work[c] += work[d];                               \
-    work[b] = ROTATED(work[b] ^ work[c], 63);
-        for (int round = 0; round < 12; round++) {
-            const uint8_t *order = sigma[round % 10];
-            MIX(0, 4, 8, 12, 0) MIX(1, 5, 9, 13, 1) MIX(2, 6, 10, 14, 2) MIX(3, 7, 11, 15, 3)
-            MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
-        }
-        for (int i = 0; i < 8; i++) state[i] ^= (work[i] ^ work[i + 8]) & open;
-    }
-    for (int lane = 0; lane < 4; lane++) {
-        uint64_t digest[2] = {state[0][lane], state[1][lane]};
-        memcpy(digests[lane], digest, 16);
-    }
-}
-
-static void hash_anywhere(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
-    blake2b_16(texts, lengths, digests);
-}
-
-#ifdef __x86_64__
-__attribute__((target("avx2"))) static void hash_avx2(const Text *texts, const int64_t *lengths, uint8_t *const *digests) {
-    blake2b_16(texts, lengths, digests);
-}
-#endif
-
-/* The keys of all records that are not odd. 0, or -1 where memory ran out. */
-static int make_keys(Scan *scan) {
-    void (*hash)(const Text *, const int64_t *, uint8_t *const *) = hash_anywhere;
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx2")) hash = hash_avx2; /* twice as wide as what every such machine has */
-#endif
-    Column *id = &scan->columns[ORDER_ID];
-    int64_t count = id->count;
-    if (!reserve((void **)&id->bytes, &id->bytes_room, id->used + 8, 1)) return -1; /* ids are looked at 8 bytes at once */
-    scan->keys = calloc((size_t)count + 1, 16);
-    if (!scan->keys) return -1;
-    Text texts[4];
-    int64_t lengths[4];
-    uint8_t nowhere[16], *digests[4];
-    for (int64_t record = 0; record < count;) {
-        int lane = 0;
-        for (; record < count && lane < 4; record++) {
-            if (!id->valid[record]) continue;
-            texts[lane] = id->bytes + id->values[record];
-            lengths[lane] = id->values[record + 1] - id->values[record];
-            digests[lane++] = scan->keys + 16 * record;
-        }
-        for (; lane < 4; lane++) texts[lane] = id->bytes, lengths[lane] = 0, digests[lane] = nowhere;
-        hash(texts, lengths, digests);
-    }
-    return 0;
-}
-
 /* ---------------------------------------------------------------------------------------------------------- allocation */
 
 typedef unsigned __int128 Wide;
@@ -913,7 +816,7 @@ int strandline_scan(Text blob, int64_t length, const int64_t *starts, const int6
     if (!begin(scan, blob, length, count)) return -1;
     for (int64_t record = 0; record < count && !scan->failed; record++)
         read_record(scan, blob + starts[record], blob + stops[record]);
-    return scan->failed ? -1 : make_keys(scan);
+    return scan->failed ? -1 : 0;
 }
 
 void strandline_release(Scan *scan) {
@@ -922,7 +825,6 @@ void strandline_release(Scan *scan) {
         free(scan->columns[i].valid);
         free(scan->columns[i].bytes);
     }
-    free(scan->keys);
     memset(scan, 0, sizeof *scan);
 }
 
@@ -1002,8 +904,7 @@ int strandline_parts(Text blob, int64_t length, int open, Spans *spans) { return
  * strandline_release. */
 int strandline_scan_array(Text blob, int64_t length, int open, Spans *spans, Scan *scan) {
     if (!begin(scan, blob, length, 0)) return -1;
-    int odd = find_parts(blob, length, open, spans, scan);
-    return odd ? odd : make_keys(scan);
+    return find_parts(blob, length, open, spans, scan);
 }
 
 void strandline_release_spans(Spans *spans) {
