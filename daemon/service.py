@@ -23,7 +23,7 @@ from .lean import give_back_memory
 from .observer import Observer
 from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
-from .watcher import Heard, Watcher
+from .watcher import Watcher
 from .workers import warm
 
 _T = TypeVar("_T")
@@ -79,6 +79,7 @@ class Service:
         self.summary = Summary()
         self._refused: dict[str, str] = {}
         self._heard: set[str] = set()
+        self._closed: set[str] = set()  # heard of as closed or moved in, and not looked at since
         self._never_awaited: set[str] = set()  # was there before the watch was set
 
     def once(self, stop: Event) -> Summary:
@@ -145,7 +146,7 @@ class Service:
             self._is_recovered = True
 
     def _idle(self, watcher: Watcher, bell: Event, stop: Event) -> None:
-        """Tidies the order index, then waits for the bell or for the next look that is due, and gathers for a moment."""
+        """Tidies the order index, then waits for the bell or for the next look that is due, and gathers what comes with it."""
         while not stop.is_set() and not bell.is_set() and self._house.ledger.compact():
             pass
         due = watcher.interval_seconds
@@ -153,7 +154,7 @@ class Service:
         bell.clear()
         _end_if(stop)
         if rang:
-            stop.wait(self._terms.linger_seconds)
+            gather(bell, stop, self._terms.linger_seconds)
         elif not self.summary.left:
             give_back_memory()
 
@@ -199,10 +200,11 @@ class Service:
                 stop.wait(_LOOK_SECONDS)
 
     def _look(self, watcher: Watcher | None) -> Look:
-        heard = watcher.take() if watcher else Heard(frozenset(), frozenset())
-        look = self._inbox.look(time.time(), heard.closed)
+        self._hear(watcher)
+        look = self._inbox.look(time.time(), self._closed)
+        self._closed.clear()
         present = {*look.waiting, *(arrival.name for arrival in look.settled)}
-        self._heard = (self._heard & present) | heard.names
+        self._heard &= present
         self._refused = {name: cause for name, cause in self._refused.items() if name in present}
         self._tell_looked(len(present), look)
         for observer in self._observers:
@@ -214,13 +216,20 @@ class Service:
                 observer.gave_up(name)
         return look
 
+    def _hear(self, watcher: Watcher | None) -> None:
+        """Keeps what was heard until a look has used it, whoever asked first: a closing that is heard and forgotten costs its
+        drop settle_seconds."""
+        if watcher is not None:
+            heard = watcher.take()
+            self._heard |= heard.names
+            self._closed |= heard.closed
+
     def _tell_looked(self, pending: int, look: Look) -> None:
         self._tell(lambda one: one.looked(pending, look.oldest if pending else None))
 
     def _count_unheard(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
         """Counts drops that no event had named: only a rescan found them."""
-        heard = watcher.take()  # an event may come a moment after the look that it was not needed for
-        self._heard |= heard.names
+        self._hear(watcher)  # an event may come a moment after the look that it was not needed for
         unheard = [a.name for a in arrivals if a.name not in self._heard and a.name not in self._never_awaited]
         self._never_awaited -= {arrival.name for arrival in arrivals}
         if unheard:
@@ -260,6 +269,14 @@ class Service:
 def _end_if(stop: Event) -> None:
     if stop.is_set():
         raise Stopped("stopped between two batches")
+
+
+def gather(bell: Event, stop: Event, linger_seconds: float) -> None:
+    """Waits while the bell keeps ringing, so that drops that come together are taken together; `linger_seconds` at most, and
+    a drop that comes alone is hardly kept waiting: a tenth of that without a ring is the end."""
+    end = time.monotonic() + linger_seconds
+    while (rest := end - time.monotonic()) > 0 and not stop.is_set() and bell.wait(min(rest, linger_seconds / 10)):
+        bell.clear()
 
 
 def batches(things: Sequence[_T], terms: Terms, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
