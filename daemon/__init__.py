@@ -9,7 +9,8 @@ The rooms, in reading order:
             documents   what a drop is, and where its records begin and end
             scan.c      the fast lane, in C: records -> columns; native: it and other C, for Python
             strict      the strict lane: one record, exactly; scalars: one value, exactly
-        versions    which record of an order is the latest
+        keyed       orders by key: hashes of what they say, entries of the index; keyed.c
+        versions    which of two versions is the later, and what that means
         facts       orders -> order lines, amounts allocated
         merge       one affected partition
         dimensions  users and products: CSV -> rows, rows -> the next table

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from . import raw, receipts
 from .core.dimensions import Upserted
@@ -29,13 +30,16 @@ RESTATEMENTS = "restatements.jsonl"
 
 @dataclass(frozen=True)
 class Decided:
-    """What the batch's records mean. Arrays by winner: the versions that are later than all others, sorted by time, and so
-    by date."""
+    """What the batch's records mean. Arrays by winner: the versions that are later than all others and may change something,
+    sorted by time, and so by date."""
 
     orders: pa.Table  # ORDERS: all accepted records
     accepted: Sequence[tuple[int, int]]  # (drop, how many of its records were accepted)
     late: Sequence[tuple[int, int]]  # (drop, how many of those lie below the high-water mark before the batch)
     newest: int | None  # the latest `created_at` of them all
+    unchanged: Sequence[
+        tuple[int, int]
+    ]  # (drop, how many of its versions are the latest, and what is published already)
     rows: Ints  # where each winner is in `orders`
     new_date: np.ndarray  # int32; where it lives from now on
     drop: np.ndarray  # which drop brought it
@@ -195,6 +199,8 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
     ):
         for drop, number in tallied(found):
             setattr(counts[drop], name, number)
+    for drop, number in decided.unchanged:
+        counts[drop].unchanged += number
     for drop, number in decided.late:
         counts[drop].late = number
     for drop, number in decided.accepted:
@@ -233,6 +239,12 @@ def tallied(drops: Ints) -> list[tuple[int, int]]:
     """(drop, how often it stands there), by drop."""
     values, numbers = np.unique(drops, return_counts=True)
     return list(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def counted(drops: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """The same, of a column of a table."""
+    values, numbers = pc.value_counts(drops).flatten()
+    return sorted(zip(values.to_pylist(), numbers.to_pylist(), strict=True))
 
 
 def _raised(hwm: int | None, newest: int | None) -> int | None:

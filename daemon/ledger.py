@@ -68,7 +68,7 @@ INSERT INTO totals SELECT 'orders.' || key, sum(value) FROM drops, json_each(cou
 INSERT INTO totals SELECT 'orders.' || one.key || '.' || each.key, sum(each.value)
     FROM drops, json_each(counts) AS one, json_each(one.value) AS each WHERE one.type = 'object' GROUP BY 1;
 """
-_UPGRADES = (_VERSION_1, _VERSION_2)  # the n-th makes version n out of the one before
+_UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE)  # the n-th makes version n out of the one before
 SCHEMA_VERSION = len(_UPGRADES)
 
 
@@ -128,6 +128,7 @@ class Ledger:
         version = self._version()
         if version > SCHEMA_VERSION:
             self._refuse_other_versions(path)
+        self._sql.create_function("with_content", 1, order_index.with_content, deterministic=True)
         for number, upgrade in enumerate(_UPGRADES[version:], version + 1):
             with self.transaction():
                 for statement in upgrade.split(";\n"):
@@ -286,7 +287,7 @@ class Ledger:
     # --------------------------------------------------------------------------------------------------- changes
 
     def write_ahead(self, entries: np.ndarray) -> Run | None:
-        """Writes index entries that the next commit is to adopt, durable. May run in a thread beside readers of the
+        """Writes index entries (sorted) that the next commit is to adopt, durable. May run in a thread beside readers of the
         ledger, and has a connection of its own for that; no other change may be made meanwhile."""
         with closing(_connect(self.path)) as sql:
             sql.execute("BEGIN IMMEDIATE")
@@ -412,9 +413,10 @@ class Ledger:
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut."""
     sql = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+    sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # where the file is new
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
-    sql.execute("PRAGMA cache_size = -65536")
+    sql.execute("PRAGMA cache_size = -8192")  # KiB: what is read or written in bulk only goes through
     return sql
 
 

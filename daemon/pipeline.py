@@ -2,7 +2,7 @@
 
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
     2 parse     records -> orders, discards, field faults                                   (reading.py)
-    3 affected  which version of each order wins, and which dates that touches              (affected)
+    3 affected  which version of each order wins, what it changes, and which dates          (affected)
     4 merge     the published rows of each affected date + the new versions                 (merge_and_stage, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
@@ -29,14 +29,15 @@ import numpy as np
 import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, spill, tasks
-from .changeset import Before, Decided, commit_of, tallied, to_read
+from .changeset import Before, Decided, commit_of, counted, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.facts import gathered
-from .core.model import DIMENSIONS, Discard, Ints, Judge, Parsed, Tally
+from .core.keyed import latest
+from .core.model import DIMENSIONS, Bools, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
 from .core.strict import is_json
-from .core.versions import decide, entries_of, latest, only
+from .core.versions import decide, only
 from .inbox import Arrival
 from .ledger import Ledger
 from .phases import Phases
@@ -291,21 +292,36 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 
 
 def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
-    """Which records win, and where their orders live now; and the winners as entries of the index (INDEX_ENTRY, in no
-    particular order), which are much memory and only needed until they are written."""
+    """Which records win, and where their orders live now; and the winners as entries of the index (sorted by key), which are
+    much memory and only needed until they are written."""
+    orders = parsed.orders
     with spill.looking():
-        entries = entries_of(parsed.orders)
-        created_at, drops = parsed.orders["created_at"].to_numpy(), parsed.orders["drop"].to_numpy()
-    accepted, late = tallied(drops), tallied(drops[created_at < (ledger.hwm or 0)])
+        winners, rows = latest(orders)
+        created_at = orders["created_at"].to_numpy()
+        accepted = counted(orders["drop"])
+        late = counted(orders["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
-    rows, entries = only(latest(entries), entries)
-    decision = decide(entries, *ledger.index.find(entries))
-    live, entries = only(np.flatnonzero(~decision.superseded), entries)
-    rows = rows[live]
-    place = np.argsort(created_at[rows])
-    known, old_date = decision.known[live][place], decision.old_date[live][place]
-    date, drop = entries["date"][place], entries["drop"][place]
-    return Decided(parsed.orders, accepted, late, newest, rows[place], date, drop, known, old_date), entries
+    decision = decide(winners, ledger.index.look_up(winners))
+    unchanged = tallied(winners["drop"][decision.same])
+    chosen, rows = _by_time(~decision.superseded & ~decision.same, rows, created_at)
+    date, drop, known, old_date = (
+        of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.known, decision.old_date)
+    )
+    decided = Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date)
+    return decided, only(~decision.superseded, winners)
+
+
+def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:
+    """Some of the winners (which are these `rows`), sorted by time: which they are, and their rows. Rows that follow each other
+    are sorted mostly, which a stable sort is quick to see."""
+    if not chosen.any():
+        return rows[:0], rows[:0]
+    winner_of = np.full(len(created_at), -1, np.int32)
+    winner_of[rows[chosen]] = np.flatnonzero(chosen)
+    by_time: Ints = np.argsort(created_at, kind="stable")
+    winners = winner_of[by_time]
+    taken = winners >= 0
+    return winners[taken], by_time[taken]
 
 
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage

@@ -16,8 +16,7 @@ from .core.entries import Drop, Partition
 from .core.errors import Corruption, UsageError
 from .core.facts import flatten, gathered, items_of
 from .core.merge import sorted_places
-from .core.model import Dimension, Parsed, concat_orders, dates_of
-from .core.versions import entries_of
+from .core.model import Dimension, Ints, Parsed, concat_orders, dates_of
 from .ledger import Ledger
 from .reading import Reader
 from .store import FACT_FILE, ITEMS_FILE, Store, encode, folder_name, iso_date
@@ -104,10 +103,10 @@ def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
 
 
 def _winners(reader: Reader, drops: Sequence[Drop], wanted: np.ndarray) -> pa.Table:
-    parsed = read_all(reader, drops)
-    names = ["drop", "position"]
-    rows = np.flatnonzero(np.isin(_pairs(entries_of(parsed.orders), names), _pairs(wanted, names)))
-    return parsed.orders.take(pa.array(rows))
+    orders = read_all(reader, drops).orders
+    places = _places(orders["drop"].to_numpy(), orders["position"].to_numpy())
+    rows = np.flatnonzero(np.isin(places, _places(wanted["drop"], wanted["position"])))
+    return orders.take(pa.array(rows))
 
 
 def read_all(reader: Reader, drops: Sequence[Drop]) -> Parsed:
@@ -145,9 +144,6 @@ def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: 
     files.write(store.curated / dimension.file, content)
 
 
-def _pairs(entries: np.ndarray, names: list[str]) -> np.ndarray:
-    """Drop and position as one comparable value."""
-    pairs = np.zeros(len(entries), [(name, "<i8") for name in names])
-    for name in names:
-        pairs[name] = entries[name]
-    return pairs.view(np.dtype((np.void, pairs.dtype.itemsize)))
+def _places(drop: np.ndarray, position: np.ndarray) -> Ints:
+    """Drop and position (32 bits each, in the index) as one comparable value."""
+    return drop.astype(np.int64) << 32 | position.astype(np.int64)

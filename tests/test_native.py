@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from daemon.core import native
 from daemon.core.documents import split
-from daemon.core.model import INDEX_ENTRY
 from daemon.core.parse import Piece, parse
 from daemon.core.scalars import order_key
 from tests.strategies import drops
@@ -77,10 +76,9 @@ def test_what_is_odd_is_left_to_the_strict_lane(record: bytes) -> None:
 def test_keys_are_those_of_the_index(order_id: str) -> None:
     """BLAKE2b as Python's hashlib has it, for ids of one block and of two."""
     record = json.dumps({"order_id": order_id, "created_at": 1}).encode()
-    with native.scanned(record, np.array([0]), np.array([len(record)])) as read:
-        stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
-        assert bool(read.odd[0]) == (not 0 < len(stripped) <= 256)
-        assert read.odd[0] or read.keys[0].tobytes() == order_key(stripped)
+    stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
+    keys = parse([Piece(1, record, JUDGE)]).orders["key"].to_pylist()
+    assert keys == ([order_key(stripped)] if 0 < len(stripped) <= 256 else [])
 
 
 texts = st.lists(st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1)
@@ -93,15 +91,6 @@ def test_texts_are_taken_as_arrow_takes_them(values: list[str | None], data: st.
     array = array.slice(data.draw(st.integers(0, len(array) - 1)))
     order = np.array(data.draw(st.lists(st.integers(0, len(array) - 1))), np.int64)
     assert native.take_texts(array, order).equals(array.take(pa.array(order)))
-
-
-@pytest.mark.parametrize("kind", [INDEX_ENTRY, np.dtype([("a", "<i8"), ("b", "<u2")])])
-def test_rows_are_taken_as_numpy_takes_them(kind: np.dtype) -> None:
-    """Entries of the index, and any other records."""
-    chosen = np.random.default_rng(7)
-    rows = np.frombuffer(chosen.bytes(kind.itemsize * 100), kind)
-    for order in (chosen.integers(0, 100, 1000), np.zeros(0, np.int64)):
-        assert native.take_rows(rows, order).tobytes() == rows[order].tobytes()
 
 
 @SLOW

@@ -47,7 +47,7 @@ def assert_as_model(data: bytes, *, strict_only: bool) -> None:
         assert 1 in parsed.unreadable, f"the model says: {reason}"
         return
     assert not parsed.unreadable, parsed.unreadable
-    found = [{k: v for k, v in row.items() if k not in ("key", "drop")} for row in rows(parsed)]
+    found = [{k: v for k, v in row.items() if k not in ("key", "content", "drop")} for row in rows(parsed)]
     assert found == [expected_row(position, order) for position, order in orders]
     assert [(d.position, str(d.reason)) for d in parsed.discards] == [(d.position, d.reason) for d in discards]
     tally = parsed.tallies[1]

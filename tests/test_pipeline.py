@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon import order_index
 from daemon.core.model import INDEX_ENTRY
 from daemon.core.scalars import order_key
 from daemon.pipeline import BatchOutcome, House
@@ -72,7 +75,9 @@ def assert_published(rooms: House, output: Path, model: Model) -> None:
         assert [r | {"date": str(r["date"])} for r in rows(output, date, "order_items")] == [
             r | {"date": str(r["date"])} for r in model.item_rows(date)
         ]
-    homes = model.index()
+    homes = dict(
+        sorted(model.index().items(), key=lambda home: tuple(np.frombuffer(order_key(home[0].encode()), "<u8")))
+    )
     wanted = np.zeros(len(homes), INDEX_ENTRY)
     for i, order_id in enumerate(homes):
         wanted[i]["hi"], wanted[i]["lo"] = np.frombuffer(order_key(order_id.encode()), "<u8")
@@ -142,3 +147,113 @@ def test_a_damaged_partition_is_made_anew_before_it_is_merged(many: Batches, dat
         assert {k: v for k, v in found.items() if k[5:15] in touched} == {
             k: v for k, v in whole.items() if k[5:15] in touched
         }
+
+
+# ------------------------------------------------------------------------------------------------------------- resends
+
+
+def order(number: int, day: int = 2, **more: object) -> dict[str, object]:
+    return {"order_id": f"o_{number}", "created_at": f"2026-03-0{day}T10:00:00Z", "items": [{"sku": "p_1"}]} | more
+
+
+def as_drop(orders: list[dict[str, object]], indent: int | None = None) -> bytes:
+    return json.dumps(orders, indent=indent).encode()
+
+
+def unreadable(output: Path) -> dict[str, str]:
+    """Overwrites every published file with what nobody could read; returns them as they are then."""
+    for path in (output / "curated").glob("*/*.parquet"):
+        path.write_bytes(b"not to be read")
+    return tree(output / "curated")
+
+
+def unchanged_drop(rooms: House, root: Path, name: str, data: bytes) -> int:
+    """Applies a drop of which nothing must come but newer versions; how many."""
+    before = tree(root / "output" / "curated")
+    outcome = apply_batch(rooms, root, [(name, data)], RECEIVED_AT_US)
+    (result,) = outcome.results
+    assert (list(outcome.written), list(outcome.rebuilt)) == ([], []) and tree(root / "output" / "curated") == before
+    assert result.counts.unchanged == result.counts.extracted
+    return result.counts.unchanged
+
+
+def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
+    """What comes again in another spelling is known to be the same by the index alone: nobody notices that every published
+    file is damaged. Its version counts from now on."""
+    orders = [order(number, 2 + number % 2) for number in range(50)]
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
+        unreadable(tmp_path / "output")
+        assert unchanged_drop(rooms, tmp_path, "b.json", as_drop(orders, indent=1)) == 50
+        entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
+        assert set(entries["drop"].tolist()) == {2} and sorted(entries["position"].tolist()) == list(range(1, 51))
+
+
+def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
+    """Among many that come again, one order is corrected and one moves: their dates are merged, and no other."""
+    orders = [order(number, 2 + number % 4) for number in range(40)]
+    with house(tmp_path) as rooms, house(tmp_path / "plain") as plain:
+        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
+        apply_batch(plain, tmp_path / "plain", [("a.json", as_drop(orders))], RECEIVED_AT_US)
+        damaged = tmp_path / "output" / "curated" / "date=2026-03-05" / "fact_order.parquet"
+        whole = damaged.read_bytes()
+        damaged.write_bytes(b"not to be read")
+        orders[0] |= {"amount": 7}
+        orders[1] |= {"created_at": "2026-03-04T00:00:00Z"}
+        outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop(orders))], RECEIVED_AT_US)
+        (result,) = outcome.results
+        assert (result.counts.unchanged, result.counts.corrected) == (38, 2) and not outcome.rebuilt
+        assert [one.date for one in outcome.written] == ["2026-03-02", "2026-03-03", "2026-03-04"]
+        assert damaged.read_bytes() == b"not to be read"
+        damaged.write_bytes(whole)
+        apply_batch(plain, tmp_path / "plain", [("b.json", as_drop(orders[:2]))], RECEIVED_AT_US)
+    assert tree(tmp_path / "output" / "curated") == tree(tmp_path / "plain" / "output" / "curated")
+
+
+def make_version_2(output: Path) -> None:
+    """Makes a ledger one of schema version 2: entries end before their content, and blocks lie in their index."""
+    with closing(sqlite3.connect(output / "state" / "ledger.sqlite", isolation_level=None)) as sql:
+        blocks = sql.execute("SELECT run, first, entries FROM order_blocks").fetchall()
+        sql.execute("DROP TABLE order_blocks")
+        sql.execute(order_index.SCHEMA.split(";")[1])
+        for run, first, entries in blocks:
+            old = np.frombuffer(entries, np.uint8).reshape(-1, 52)[:, :36].tobytes()
+            sql.execute("INSERT INTO order_blocks VALUES (?, ?, ?)", (run, first, old))
+        sql.execute("PRAGMA user_version = 2")
+
+
+def test_an_older_ledger_is_upgraded_and_learns_contents_as_they_come(tmp_path: Path) -> None:
+    """After the upgrade the index names what it named, of unknown content; who comes again is compared by the merge, once."""
+    orders = [order(number, 2 + number % 3, amount=number) for number in range(900)]
+    output = tmp_path / "output"
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
+        before = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()
+    make_version_2(output)
+    with house(tmp_path) as rooms:
+        after = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
+        before["content"] = bytes(16)
+        assert len(after) == 900 and after.tobytes() == before.tobytes()
+        outcome = apply_batch(rooms, tmp_path, [("few.json", as_drop(orders[:3], indent=1))], RECEIVED_AT_US)
+        assert outcome.results[0].counts.unchanged == 3 and not outcome.rebuilt
+        whole = tree(output / "curated")
+        corrected = [one | {"amount": 1} if one["order_id"] == "o_5" else one for one in orders]
+        outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop(corrected))], RECEIVED_AT_US)
+        assert (outcome.results[0].counts.unchanged, outcome.results[0].counts.corrected) == (899, 1)
+        assert [one.date for one in outcome.written] == ["2026-03-04"]
+        assert sum(tree(output / "curated")[name] != digest for name, digest in whole.items()) == 1
+        unreadable(output)
+        assert unchanged_drop(rooms, tmp_path, "c.json", as_drop(corrected, indent=1)) == 900
+
+
+def test_what_is_damaged_is_noticed_where_the_index_cannot_tell(tmp_path: Path) -> None:
+    """An order of unknown content is compared with what is published, and so this is made anew first."""
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("a.json", as_drop([order(1), order(2)]))], RECEIVED_AT_US)
+        whole = tree(tmp_path / "output" / "curated")
+    make_version_2(tmp_path / "output")
+    with house(tmp_path) as rooms:
+        unreadable(tmp_path / "output")
+        outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop([order(1)], indent=1))], RECEIVED_AT_US)
+        assert outcome.rebuilt == ["2026-03-02"] and outcome.results[0].counts.unchanged == 1
+    assert tree(tmp_path / "output" / "curated") == whole

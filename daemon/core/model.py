@@ -141,6 +141,7 @@ ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price"
 ORDERS = pa.schema(
     [
         pa.field("key", pa.binary(16), nullable=False),  # order_key(order_id)
+        pa.field("content", pa.binary(16), nullable=False),  # the hash of all from created_at on: see keyed.identified
         pa.field("drop", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),  # from 1, in its drop
         pa.field("order_id", pa.large_string(), nullable=False),
@@ -216,10 +217,14 @@ DIMENSIONS = {
 
 ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
 
-# One entry of the order index: which date an order lives in, and the version that put it there.
+# One entry of the order index: which date an order lives in, the version that put it there, and the hash of its content
+# (zero: not known, since the entry was written before there were hashes).
 INDEX_ENTRY = np.dtype(
-    [("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<u4"), ("position", "<u4")]
-)
+    [
+        ("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<u4"), ("position", "<u4"),
+        ("content", "V16"),
+    ]
+)  # fmt: skip
 
 
 def dates_of(instants: Ints) -> NDArray[np.int32]:

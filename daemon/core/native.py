@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .model import INDEX_ENTRY, Bools, Ints
+from .model import Bools, Ints
 
 LIBRARY = Path(__file__).with_name("_native.so")
 
@@ -36,8 +36,7 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("odd", POINTER(c_uint8)), ("keys", POINTER(c_uint8)),
-        ("high", c_bool), ("failed", c_bool),
+        ("columns", _Column * len(_NAMES)), ("odd", POINTER(c_uint8)), ("high", c_bool), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -61,14 +60,25 @@ def _load() -> Any:
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
     library.strandline_text_offsets.argtypes = [pointer, pointer, number, pointer]
     library.strandline_copy_texts.argtypes = [pointer, pointer, pointer, number, pointer]
-    library.strandline_take_rows.argtypes = [pointer, number, pointer, number, pointer]
-    library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
+    library.strandline_hashes.argtypes = [pointer, number, pointer, pointer]
+    library.strandline_count_keys.argtypes = [pointer, number, c_int, pointer]
+    library.strandline_place_entries.argtypes = [pointer, number, number, c_int, pointer, pointer, pointer]
+    library.strandline_sort_entries.argtypes = [pointer, pointer, pointer, number]
+    library.strandline_sort_entries.restype = number
+    library.strandline_ascend.argtypes = [pointer, number]
+    library.strandline_match.argtypes = [pointer, number, pointer, number, pointer, pointer, pointer]
+    library.strandline_match.restype = number
+    library.strandline_merge.argtypes = [pointer, number, pointer, number, pointer]
+    library.strandline_merge.restype = number
+    library.strandline_compare.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer, pointer]
+    library.strandline_take_entries.argtypes = [pointer, pointer, number, pointer]
+    library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     return library
 
 
-_library = _load()
+_library = library = _load()  # `keyed` has the functions over keys and entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +138,6 @@ def take_texts(texts: pa.Array, order: Ints) -> pa.Array:
     return _taken_texts(places, content, np.ascontiguousarray(order, np.int64), valid)
 
 
-def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
-    """`rows[order]` of an array of records, some times faster. `order`: int64, within the array."""
-    rows, order = np.ascontiguousarray(rows), np.ascontiguousarray(order, np.int64)
-    out = np.empty(len(order), rows.dtype)
-    places = (rows.ctypes.data, rows.dtype.itemsize, order.ctypes.data, len(order), out.ctypes.data)
-    _library.strandline_take_rows(*places)
-    return out
-
-
-def put_entries(rows: np.ndarray, source: Ints, target: Ints, into: np.ndarray) -> None:
-    """`into[target] = rows[source]` of INDEX_ENTRY arrays, some times faster. The indexes: int64, within the arrays."""
-    assert rows.dtype == into.dtype == INDEX_ENTRY and into.flags.c_contiguous
-    rows, source, target = np.ascontiguousarray(rows), np.ascontiguousarray(source), np.ascontiguousarray(target)
-    places = (rows.ctypes.data, source.ctypes.data, target.ctypes.data, len(source), into.ctypes.data)
-    _library.strandline_put_entries(*places)
-
-
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:
     """Each line's share of its order's amount, and the orders (their indexes) whose weights are too large for this: their
     shares are for somebody else to work out. See facts.allocate."""
@@ -161,7 +154,6 @@ class Scanned:
     items[i]:items[i + 1] of the columns of items."""
 
     odd: Bools
-    keys: NDArray[np.uint8]  # 16 a record
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
     items: Ints
@@ -179,7 +171,6 @@ def scanned(blob: bytes, starts: Ints, stops: Ints) -> Iterator[Scanned]:
         ends = _array(columns["items"].values, len(starts), np.int64)
         yield Scanned(
             _array(scan.odd, len(starts), np.bool_),
-            _array(scan.keys, 16 * len(starts), np.uint8).reshape(-1, 16),
             {name: _numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")},
             {name: _texts(columns[name]) for name in _TEXTS},
             np.concatenate([np.zeros(1, np.int64), ends]),

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from . import native, strict
 from .documents import Form, Records, split
 from .errors import Unreadable
+from .keyed import identified
 from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Discard, Ints, Judge, Parsed, Reason, Tally, concat_orders
 from .native import Scanned
-from .scalars import order_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,9 @@ def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
     """ORDERS rows out of some records, in this order."""
     columns = {name: numbers.take(order) for name, numbers in read.numbers.items() if name in ORDERS.names}
     columns |= {name: texts.take(order) for name, texts in read.texts.items() if name in ORDERS.names}
-    keys = pa.py_buffer(read.keys[order])
-    columns["key"] = pa.Array.from_buffers(pa.binary(16), len(order), [None, keys])
     columns["drop"], columns["position"] = pa.array(drop), pa.array(position)
     columns["items"] = _items(read, order)
-    return pa.table([columns[name] for name in ORDERS.names], schema=ORDERS)
+    return identified(columns)
 
 
 def _items(read: Scanned, order: Ints) -> pa.Array:
@@ -169,11 +167,10 @@ def _table(rows: Sequence[tuple[int, int, strict.Order]]) -> pa.Table:
         return [read(order) for order in orders]
 
     columns = {
-        "key": column(lambda order: order_key(order.order_id.encode())),
         "drop": [drop for drop, _, _ in rows],
         "position": [place for _, place, _ in rows],
         "items": column(lambda o: [{"sku": i.sku, "qty": i.qty, "price": i.price} for i in o.items]),
     }
     for name in ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata"):
         columns[name] = [getattr(order, name) for order in orders]
-    return pa.table([pa.array(columns[f.name], f.type) for f in ORDERS], schema=ORDERS)
+    return identified({name: pa.array(values, ORDERS.field(name).type) for name, values in columns.items()})

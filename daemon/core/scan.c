@@ -14,10 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the keys of orders are computed for little-endian machines here"
-#endif
-
 enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15 };
 static const int64_t DECIMAL_LIMIT = 1000000000000000000, MILLISECONDS_FROM = 100000000000;
 
@@ -41,7 +37,6 @@ static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURR
 typedef struct {
     Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items */
     uint8_t *odd;            /* by record */
-    uint8_t *keys;           /* by record, 16 bytes */
     bool high, failed;       /* the record holds bytes beyond ASCII; memory ran out */
 } Scan;
 
@@ -601,52 +596,6 @@ static void give_up(Scan *scan, int64_t record, int64_t items) {
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- order keys */
-
-static uint64_t rotated(uint64_t word, int by) { return word >> by | word << (64 - by); }
-
-/* BLAKE2b (RFC 7693), unkeyed, 16 bytes: scalars.order_key. */
-static void blake2b_16(Text text, int64_t length, uint8_t *digest) {
-    static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
-                                      0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
-    static const uint8_t sigma[10][16] = {
-        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
-        {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
-        {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
-        {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
-        {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
-    uint64_t state[8], work[16], message[16];
-    memcpy(state, start, sizeof state);
-    state[0] ^= 0x01010000 ^ 16;
-    int64_t done = 0;
-    do {
-        int64_t taken = length - done > 128 ? 128 : length - done;
-        memset(message, 0, sizeof message);
-        memcpy(message, text + done, (size_t)taken); /* little endian, as all machines that this is built for */
-        done += taken;
-        memcpy(work, state, sizeof state);
-        memcpy(work + 8, start, sizeof start);
-        work[12] ^= (uint64_t)done;
-        if (done == length) work[14] = ~work[14];
-#define MIX(a, b, c, d, i)                                \
-    work[a] += work[b] + message[order[2 * (i)]];         \
-    work[d] = rotated(work[d] ^ work[a], 32);             \
-    work[c] += work[d];                                   \
-    work[b] = rotated(work[b] ^ work[c], 24);             \
-    work[a] += work[b] + message[order[2 * (i) + 1]];     \
-    work[d] = rotated(work[d] ^ work[a], 16);             \
-    work[c] += work[d];                                   \
-    work[b] = rotated(work[b] ^ work[c], 63);
-        for (int round = 0; round < 12; round++) {
-            const uint8_t *order = sigma[round % 10];
-            MIX(0, 4, 8, 12, 0) MIX(1, 5, 9, 13, 1) MIX(2, 6, 10, 14, 2) MIX(3, 7, 11, 15, 3)
-            MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
-        }
-        for (int i = 0; i < 8; i++) state[i] ^= work[i] ^ work[i + 8];
-    } while (done < length);
-    memcpy(digest, state, 16);
-}
-
 /* ---------------------------------------------------------------------------------------------------------- allocation */
 
 typedef unsigned __int128 Wide;
@@ -688,8 +637,7 @@ const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources as t
 int strandline_scan(Text blob, const int64_t *starts, const int64_t *stops, int64_t count, Scan *scan) {
     prepare_classes();
     scan->odd = calloc((size_t)count + 1, 1);
-    scan->keys = calloc((size_t)count + 1, 16);
-    if (!scan->odd || !scan->keys) return -1;
+    if (!scan->odd) return -1;
     for (int i = 0; i < COLUMNS; i++) if (!grow(scan, &scan->columns[i], 0)) return -1;
     for (int64_t record = 0; record < count; record++) {
         Text start = blob + starts[record], stop = blob + stops[record];
@@ -697,11 +645,9 @@ int strandline_scan(Text blob, const int64_t *starts, const int64_t *stops, int6
         scan->high = false;
         Text end = *start == '{' ? members(scan, start, ORDER, 1) : NULL;
         if (scan->failed) return -1;
-        Column *id = &scan->columns[ORDER_ID];
-        bool taken = end == stop && (!scan->high || is_utf8(start, stop)) && id->valid[record] && scan->columns[CREATED_AT].valid[record];
-        if (taken) {
-            blake2b_16(id->bytes + id->values[record], id->values[record + 1] - id->values[record], scan->keys + 16 * record);
-        } else {
+        bool taken = end == stop && (!scan->high || is_utf8(start, stop)) && scan->columns[ORDER_ID].valid[record]
+                     && scan->columns[CREATED_AT].valid[record];
+        if (!taken) {
             scan->odd[record] = 1;
             give_up(scan, record, items);
             if (scan->failed) return -1;
@@ -717,7 +663,6 @@ void strandline_release(Scan *scan) {
         free(scan->columns[i].bytes);
     }
     free(scan->odd);
-    free(scan->keys);
     memset(scan, 0, sizeof *scan);
 }
 
@@ -794,20 +739,6 @@ void strandline_release_spans(Spans *spans) {
     free(spans->starts);
     free(spans->stops);
     memset(spans, 0, sizeof *spans);
-}
-
-/* Copies the rows `order[i]`, of so many bytes each. */
-void strandline_take_rows(const uint8_t *rows, int64_t width, const int64_t *order, int64_t count, uint8_t *out) {
-    if (width == 36) { /* an entry of the index: a copy of known length is no call */
-        for (int64_t i = 0; i < count; i++) memcpy(out + 36 * i, rows + 36 * order[i], 36);
-    } else {
-        for (int64_t i = 0; i < count; i++) memcpy(out + width * i, rows + width * order[i], (size_t)width);
-    }
-}
-
-/* Copies row from[i] of some rows of 36 bytes to row to[i] of others. */
-void strandline_put_entries(const uint8_t *rows, const int64_t *from, const int64_t *to, int64_t count, uint8_t *out) {
-    for (int64_t i = 0; i < count; i++) memcpy(out + 36 * to[i], rows + 36 * from[i], 36);
 }
 
 /* Copies the texts `order[i]` one after the other; `out_offsets` is filled first, so that the caller can make room. */
