@@ -7,6 +7,7 @@ left is finished first, as at start-up, and then draining goes on.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -21,6 +22,7 @@ from .core.retry import Backoff
 from .inbox import Arrival, Inbox, Look
 from .lean import give_back_memory
 from .observer import Observer
+from .order_index import MANY_RUNS
 from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
 from .watcher import Watcher
@@ -80,11 +82,17 @@ class Service:
         self._refused: dict[str, str] = {}
         self._heard: set[str] = set()
         self._closed: set[str] = set()  # heard of as closed or moved in, and not looked at since
+        self._untidy = ""  # why the order index could not be tidied when it was last tried
         self._never_awaited: set[str] = set()  # was there before the watch was set
 
     def once(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, applies all that is in the inbox, and returns."""
-        return self._until_stopped(stop, lambda: self._drained(stop, self._terms.patience_seconds, give_up=True))
+
+        def work() -> None:
+            self._drained(stop, self._terms.patience_seconds, give_up=True)
+            self._tidy(stop.is_set, MANY_RUNS)
+
+        return self._until_stopped(stop, work)
 
     def watch(self, watcher: Watcher, bell: Event, stop: Event) -> Summary:
         """The same, and again whenever `bell` rings or time has come, until `stop`, which must ring the bell too."""
@@ -147,8 +155,8 @@ class Service:
 
     def _idle(self, watcher: Watcher, bell: Event, stop: Event) -> None:
         """Tidies the order index, then waits for the bell or for the next look that is due, and gathers what comes with it."""
-        while not stop.is_set() and not bell.is_set() and self._house.ledger.compact():
-            pass
+        if not bell.is_set():
+            self._tidy(bell.is_set)
         due = watcher.interval_seconds
         rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self.summary.left else due)
         bell.clear()
@@ -157,6 +165,18 @@ class Service:
             gather(bell, stop, self._terms.linger_seconds)
         elif not self.summary.left:
             give_back_memory()
+
+    def _tidy(self, enough: Callable[[], bool], allowed_runs: int = 1) -> None:
+        """Merges runs of the order index, step by step. Where that fails, nothing is lost, and no drop has to wait for it: it is
+        tried again when there is time again."""
+        try:
+            while self._house.ledger.compact(allowed_runs) and not enough():
+                pass
+            self._untidy = ""
+        except sqlite3.OperationalError as error:
+            if self._untidy != str(error):
+                self._untidy = str(error)
+                self._note(f"the order index could not be tidied ({error}); tried again later")
 
     def _tell(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:
@@ -189,6 +209,7 @@ class Service:
             for arrivals in batches(look.settled, self._terms, lambda arrival: arrival.size_bytes):
                 _end_if(stop)
                 taken += self._take(arrivals)
+                self._tidy(lambda: True, MANY_RUNS)  # one step: under a stream of drops there is no other time for it
                 if watcher is not None:
                     self._count_unheard(arrivals, watcher)
             self.summary.left = sorted({*look.waiting, *self._refused})

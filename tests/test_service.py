@@ -6,9 +6,12 @@ import errno
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from sqlite3 import OperationalError
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,7 +23,7 @@ from daemon.pipeline import BatchOutcome
 from daemon.recovery import recover
 from daemon.service import Service, Summary, gather
 from daemon.watcher import Watcher
-from tests.crash import TERMS
+from tests.crash import TERMS, drop
 from tests.harness import DAY, house
 from tests.system.test_once import order
 
@@ -168,3 +171,29 @@ def test_without_a_linger_nothing_waits_and_a_stop_ends_it() -> None:
     gather(bell, stop, 0.0)
     stop.set()
     gather(bell, stop, NEVER_SECONDS)
+
+
+# --------------------------------------------------------------------------------------------------------- the order index
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def noted(self, note: str) -> None:
+        self.notes.append(note)
+
+
+def test_a_merge_of_the_index_that_fails_is_said_once_and_holds_up_no_drop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs room on the disk, and can wait."""
+    notes = Notes()
+    with house(tmp_path) as rooms:
+        monkeypatch.setattr(rooms.ledger, "compact", Mock(side_effect=OperationalError("database or disk is full")))
+        inbox = Inbox(tmp_path / "inbox", 0.0, TERMS.backoff)
+        for number in range(3):
+            drop(tmp_path, f"{number}.json", json.dumps([order(number)]).encode())
+        service = Service(rooms, inbox, replace(TERMS, max_drops=1), [notes], lambda: [])
+        assert service.once(Event()).applied == 3
+    assert len(notes.notes) == 1 and "disk is full" in notes.notes[0]
