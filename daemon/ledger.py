@@ -84,6 +84,7 @@ class Ledger:
         self.path = path
         try:
             self._sql = _view(path) if read_only else _connect(path)
+            self.index = OrderIndex(self._sql)
             if read_only:
                 self._refuse_other_versions(path)
             else:
@@ -92,7 +93,6 @@ class Ledger:
             raise EnvironmentFault(
                 "open the ledger", path, error, "If the file is damaged, move it away and run `strandline rebuild`."
             ) from error
-        self.index = OrderIndex(self._sql)
 
     def close(self) -> None:
         self._sql.close()
@@ -107,6 +107,7 @@ class Ledger:
         except BaseException:
             if self._sql.in_transaction:  # SQLite has rolled back by itself where its disk was full
                 self._sql.execute("ROLLBACK")
+            self.index.forget_merge()  # of which a step may be undone now
             raise
 
     def _version(self) -> int:
@@ -204,10 +205,7 @@ class Ledger:
 
     def drop(self, seq: int) -> Drop | None:
         """One drop by its number."""
-        row = self._sql.execute(
-            f"SELECT {_DROP_COLUMNS} FROM drops WHERE seq = ?",
-            (seq,),
-        ).fetchone()
+        row = self._sql.execute(f"SELECT {_DROP_COLUMNS} FROM drops WHERE seq = ?", (seq,)).fetchone()
         return _drop(row) if row else None
 
     def results(self, batch: int) -> list[DropResult]:
@@ -280,9 +278,9 @@ class Ledger:
         return [Effect(*row) for row in rows]
 
     def unpublished_batch(self) -> int | None:
-        """The batch that is committed and not known to be wholly visible, with its receipts; there is one at most."""
-        row = self._sql.execute("SELECT batch FROM batches WHERE published = 0").fetchone()
-        return int(row[0]) if row else None
+        """The batch that is committed and not known to be wholly visible, with its receipts; only the newest can be that."""
+        row = self._sql.execute("SELECT batch, published FROM batches ORDER BY batch DESC LIMIT 1").fetchone()
+        return int(row[0]) if row and not row[1] else None
 
     # --------------------------------------------------------------------------------------------------- changes
 
@@ -291,7 +289,7 @@ class Ledger:
         ledger, and has a connection of its own for that; no other change may be made meanwhile."""
         with closing(_connect(self.path)) as sql:
             sql.execute("BEGIN IMMEDIATE")
-            index = OrderIndex(sql)
+            index = OrderIndex(sql, self.index.merge)
             index.sweep()
             run = index.write_ahead(entries)
             sql.execute("COMMIT")
@@ -384,10 +382,11 @@ class Ledger:
         with self.transaction():
             self._set_meta("skipped_to", seq)
 
-    def compact(self) -> bool:
-        """Merges runs of the order index where there are many; True if there may be more to do. For idle times."""
+    def compact(self, allowed_runs: int = 1) -> bool:
+        """One small step of tidying the order index, where it has more runs than so many; True if there may be more to do. Not
+        between `write_ahead` and `commit`, and not beside either."""
         with self.transaction():
-            return self.index.compact()
+            return self.index.compact(allowed_runs)
 
     def published(self, batch: int) -> None:
         """Everything of this batch is visible and durable: its list of effects is done with."""

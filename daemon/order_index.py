@@ -3,7 +3,8 @@
 An entry is an INDEX_ENTRY: the order's 128-bit key, its date, its version, the hash of its content. A batch adds one run: its
 entries sorted by key, in blocks of some hundred packed into a row each. The newest run that has a key is right. Small runs at the
 new end are merged as they come, so that run sizes fall at least by half from old to new, and their number grows with
-the logarithm of the history; merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle.
+the logarithm of the history. Merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle: it
+works in small steps, so that no drop waits for a merge of millions, and what it has made so far counts for nothing until the end.
 
 Blocks are written ahead, in a transaction of their own, while the batch's files are still being made; a run is real only
 when `order_runs` names it, and that row is part of the batch's commit. Blocks without a run are left-overs of a crash or
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,18 +45,35 @@ ALTER TABLE new_blocks RENAME TO order_blocks;
 PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time that pages of 4 KiB take
 _BLOCK = 313  # entries: 16,276 bytes, so that a row fits a page
 _SLICE_BLOCKS = 200  # blocks in memory at once when a run is read through
-_INLINE_ENTRIES = 2_000_000  # the largest merge done within a batch
-_MAX_RUNS = 12  # idle compaction keeps to this many
+_INLINE_ENTRIES = 50_000  # the largest merge done within a batch
+_STEP_BLOCKS = 160  # what one step of `compact` goes through, about; some 20 ms
+MANY_RUNS = 12  # more of them make look-ups slow enough to be merged while there is other work, too
 _SIGN = np.uint64(1 << 63)
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # a block's `first`
 _NEXT_RUN = "SELECT min(run) FROM order_blocks WHERE run > ?"
+_BLOCKS_BETWEEN = "SELECT entries FROM order_blocks WHERE run = ? AND first > ? AND first <= ? ORDER BY first"
 _BLOCK_OF = "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
 
 
-class OrderIndex:
-    """Look-ups and additions on an open connection. Transactions are the caller's."""
+@dataclass
+class Merge:
+    """A merge under way: the runs that take part, oldest first, the run that is being made of them, and how far it is."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    runs: Sequence[int]
+    largest: int
+    stride: int  # blocks of the largest that one step goes through; of each other run that is about as large a part
+    target: int
+    entries: int = 0  # written so far
+    start: int = _LOWEST  # a block's `first`: all entries below are written
+
+
+class OrderIndex:
+    """Look-ups and additions on an open connection. Transactions are the caller's. `merge`: one that another connection of
+    this process has under way."""
+
+    def __init__(self, connection: sqlite3.Connection, merge: Merge | None = None) -> None:
         self._sql = connection
+        self.merge = merge
 
     def __len__(self) -> int:
         """Entries over all runs; an order counts once for each run that has it."""
@@ -64,7 +83,7 @@ class OrderIndex:
         """What is known of wanted keys (those of sorted entries), in parts: entries[places] are those of wanted[where]. The
         parts are of bounded size, and no wanted key is in two."""
         found = np.zeros(len(wanted), np.bool_)
-        for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
+        for run, size in self._runs():
             missing = wanted["hi"] if not found.any() else wanted["hi"][~found]
             for entries in self._relevant(run, size, missing):
                 where, places = matches(wanted, entries, found)
@@ -84,12 +103,15 @@ class OrderIndex:
         if not len(entries):
             return None
         replaced = []
-        for run, size in self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall():
-            if size > 2 * len(entries) or size + len(entries) > _INLINE_ENTRIES:
+        taken = self.merge.runs if self.merge else ()
+        for run, size in self._runs():
+            if size > 2 * len(entries) or size + len(entries) > _INLINE_ENTRIES or run in taken:
                 break
             entries = merged(self._whole(run), entries)
             replaced.append(run)
-        return Run(self._write_blocks(entries), len(entries), tuple(replaced))
+        run = self._next_run()
+        self._write_blocks(run, entries)
+        return Run(run, len(entries), tuple(replaced))
 
     def adopt(self, run: Run | None) -> None:
         """Makes a run that was written ahead the newest one, in place of those that it was merged with."""
@@ -97,13 +119,18 @@ class OrderIndex:
             self._sql.executemany("DELETE FROM order_runs WHERE run = ?", ((old,) for old in run.replaces))
             self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run.number, run.entries))
 
-    def sweep(self) -> None:
-        """Removes blocks that belong to no run. From one number to the next: never through all blocks."""
-        runs = {run for (run,) in self._sql.execute("SELECT run FROM order_runs")}
+    def sweep(self) -> bool:
+        """Removes blocks that belong to no run, those of one number and not too many at once. True if there were any. From one
+        number to the next: never through all blocks."""
+        spared = {run for run, _ in self._runs()} | ({self.merge.target} if self.merge else set())
         there = 0
         while (there := self._sql.execute(_NEXT_RUN, (there,)).fetchone()[0]) is not None:
-            if there not in runs:
-                self._sql.execute("DELETE FROM order_blocks WHERE run = ?", (there,))
+            if there not in spared:
+                stop = self._block_after(there, _LOWEST, _STEP_BLOCKS)
+                below = "AND first < ?" if stop is not None else "AND ? IS NULL"
+                self._sql.execute(f"DELETE FROM order_blocks WHERE run = ? {below}", (there, stop))
+                return True
+        return False
 
     def of_dates(self, dates: Sequence[int]) -> np.ndarray:
         """The entries of all orders that live on some dates (days since 1970), sorted. Reads the whole index."""
@@ -121,16 +148,66 @@ class OrderIndex:
         current, _ = self.find(candidates)
         return current[chosen(current)]
 
-    def compact(self) -> bool:
-        """Merges the two newest runs where there are many. True if there may be more to do. For idle times."""
-        runs = self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
-        if len(runs) <= _MAX_RUNS:
+    def compact(self, allowed_runs: int = 1) -> bool:
+        """One step of what there is to tidy: left-over blocks, the merge that is under way, or one that is due where there are
+        more than so many runs. True if there may be more to do. Where the transaction fails, `forget_merge` must follow."""
+        if self.sweep():
+            return True
+        if self.merge is None and not (due := self._due(allowed_runs)):
             return False
-        (newer, _), (older, _) = runs[0], runs[1]
-        entries = merged(self._whole(older), self._whole(newer))
-        self.adopt(Run(self._write_blocks(entries), len(entries), (newer, older)))
-        self.sweep()
+        if self.merge is None:
+            largest, size = max(due, key=lambda run: run[1])
+            stride = max(1, _STEP_BLOCKS * size // sum(size for _, size in due))
+            self.merge = Merge([run for run, _ in reversed(due)], largest, stride, self._next_run())
+        self._step(self.merge)
         return True
+
+    def forget_merge(self) -> None:
+        """Begins anew, next time. What was written of it belongs to no run."""
+        self.merge = None
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """Number and entries of each run, the newest first."""
+        return self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
+
+    def _due(self, allowed_runs: int) -> list[tuple[int, int]]:
+        """The newest runs, down to the oldest that is no more than twice as large as all that came after it."""
+        runs = self._runs()
+        newer = chosen = 0
+        for place, (_, size) in enumerate(runs):
+            if size <= 2 * newer:
+                chosen = place + 1
+            newer += size
+        return runs[:chosen] if len(runs) > allowed_runs else []
+
+    def _step(self, merge: Merge) -> None:
+        """Goes on with a merge, from where it is to a later block of its largest run; keys are hashes, and so spread evenly."""
+        stop = self._block_after(merge.largest, merge.start, merge.stride)
+        entries = np.zeros(0, INDEX_ENTRY)
+        for run in merge.runs:
+            entries = merged(entries, self._between(run, merge.start, stop))
+        self._write_blocks(merge.target, entries)
+        merge.entries += len(entries)
+        if stop is not None:
+            merge.start = stop
+            return
+        self.adopt(Run(merge.target, merge.entries, tuple(merge.runs)))
+        self.merge = None
+
+    def _block_after(self, run: int, first: int, blocks: int) -> int | None:
+        """The `first` of the block that comes so many blocks after; None where the run ends before."""
+        query = "SELECT first FROM order_blocks WHERE run = ? AND first >= ? ORDER BY first LIMIT 1 OFFSET ?"
+        row = self._sql.execute(query, (run, first, blocks)).fetchone()
+        return int(row[0]) if row else None
+
+    def _between(self, run: int, start: int, stop: int | None) -> np.ndarray:
+        """The entries of a run whose `hi`, as in `first`, lies from `start` up to before `stop`."""
+        row = self._sql.execute(_BLOCK_OF, (run, start)).fetchone()
+        last = _HIGHEST if stop is None else stop - 1
+        rows = self._sql.execute(_BLOCKS_BETWEEN, (run, start, last)).fetchall()
+        entries = np.frombuffer(b"".join(block for (block,) in ([row] if row else []) + rows), INDEX_ENTRY)
+        hi = _signed(entries["hi"])
+        return entries[np.searchsorted(hi, start) : np.searchsorted(hi, last, side="right")]
 
     def _relevant(self, run: int, size: int, hi: np.ndarray) -> Iterator[np.ndarray]:
         """The parts of a run in which keys with these `hi` (ascending) can be."""
@@ -153,9 +230,11 @@ class OrderIndex:
     def _whole(self, run: int) -> np.ndarray:
         return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
 
-    def _write_blocks(self, entries: np.ndarray) -> int:
+    def _next_run(self) -> int:
         query = "SELECT max(coalesce((SELECT max(run) FROM order_runs), 0), coalesce((SELECT max(run) FROM order_blocks), 0))"
-        run = int(self._sql.execute(query).fetchone()[0]) + 1
+        return int(self._sql.execute(query).fetchone()[0]) + 1
+
+    def _write_blocks(self, run: int, entries: np.ndarray) -> None:
         starts = np.arange(0, len(entries), _BLOCK)
         hi = entries["hi"]
         # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
@@ -168,7 +247,6 @@ class OrderIndex:
             "INSERT INTO order_blocks VALUES (?, ?, ?)",
             ((run, first, data[start:stop]) for first, start, stop in places),
         )
-        return run
 
 
 def _signed(hi: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ left is finished first, as at start-up, and then draining goes on.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -21,9 +22,10 @@ from .core.retry import Backoff
 from .inbox import Arrival, Inbox, Look
 from .lean import give_back_memory
 from .observer import Observer
+from .order_index import MANY_RUNS
 from .persistence import Retry, persist
 from .pipeline import BatchOutcome, House, catch_up, resume, take
-from .watcher import Heard, Watcher
+from .watcher import Watcher
 from .workers import warm
 
 _T = TypeVar("_T")
@@ -79,11 +81,18 @@ class Service:
         self.summary = Summary()
         self._refused: dict[str, str] = {}
         self._heard: set[str] = set()
+        self._closed: set[str] = set()  # heard of as closed or moved in, and not looked at since
+        self._untidy = ""  # why the order index could not be tidied when it was last tried
         self._never_awaited: set[str] = set()  # was there before the watch was set
 
     def once(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, applies all that is in the inbox, and returns."""
-        return self._until_stopped(stop, lambda: self._drained(stop, self._terms.patience_seconds, give_up=True))
+
+        def work() -> None:
+            self._drained(stop, self._terms.patience_seconds, give_up=True)
+            self._tidy(stop.is_set, MANY_RUNS)
+
+        return self._until_stopped(stop, work)
 
     def watch(self, watcher: Watcher, bell: Event, stop: Event) -> Summary:
         """The same, and again whenever `bell` rings or time has come, until `stop`, which must ring the bell too."""
@@ -145,17 +154,29 @@ class Service:
             self._is_recovered = True
 
     def _idle(self, watcher: Watcher, bell: Event, stop: Event) -> None:
-        """Tidies the order index, then waits for the bell or for the next look that is due, and gathers for a moment."""
-        while not stop.is_set() and not bell.is_set() and self._house.ledger.compact():
-            pass
+        """Tidies the order index, then waits for the bell or for the next look that is due, and gathers what comes with it."""
+        if not bell.is_set():
+            self._tidy(bell.is_set)
         due = watcher.interval_seconds
         rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self.summary.left else due)
         bell.clear()
         _end_if(stop)
         if rang:
-            stop.wait(self._terms.linger_seconds)
+            gather(bell, stop, self._terms.linger_seconds)
         elif not self.summary.left:
             give_back_memory()
+
+    def _tidy(self, enough: Callable[[], bool], allowed_runs: int = 1) -> None:
+        """Merges runs of the order index, step by step. Where that fails, nothing is lost, and no drop has to wait for it: it is
+        tried again when there is time again."""
+        try:
+            while self._house.ledger.compact(allowed_runs) and not enough():
+                pass
+            self._untidy = ""
+        except sqlite3.OperationalError as error:
+            if self._untidy != str(error):
+                self._untidy = str(error)
+                self._note(f"the order index could not be tidied ({error}); tried again later")
 
     def _tell(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:
@@ -188,6 +209,7 @@ class Service:
             for arrivals in batches(look.settled, self._terms, lambda arrival: arrival.size_bytes):
                 _end_if(stop)
                 taken += self._take(arrivals)
+                self._tidy(lambda: True, MANY_RUNS)  # one step: under a stream of drops there is no other time for it
                 if watcher is not None:
                     self._count_unheard(arrivals, watcher)
             self.summary.left = sorted({*look.waiting, *self._refused})
@@ -199,10 +221,11 @@ class Service:
                 stop.wait(_LOOK_SECONDS)
 
     def _look(self, watcher: Watcher | None) -> Look:
-        heard = watcher.take() if watcher else Heard(frozenset(), frozenset())
-        look = self._inbox.look(time.time(), heard.closed)
+        self._hear(watcher)
+        look = self._inbox.look(time.time(), self._closed)
+        self._closed.clear()
         present = {*look.waiting, *(arrival.name for arrival in look.settled)}
-        self._heard = (self._heard & present) | heard.names
+        self._heard &= present
         self._refused = {name: cause for name, cause in self._refused.items() if name in present}
         self._tell_looked(len(present), look)
         for observer in self._observers:
@@ -214,13 +237,20 @@ class Service:
                 observer.gave_up(name)
         return look
 
+    def _hear(self, watcher: Watcher | None) -> None:
+        """Keeps what was heard until a look has used it, whoever asked first: a closing that is heard and forgotten costs its
+        drop settle_seconds."""
+        if watcher is not None:
+            heard = watcher.take()
+            self._heard |= heard.names
+            self._closed |= heard.closed
+
     def _tell_looked(self, pending: int, look: Look) -> None:
         self._tell(lambda one: one.looked(pending, look.oldest if pending else None))
 
     def _count_unheard(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
         """Counts drops that no event had named: only a rescan found them."""
-        heard = watcher.take()  # an event may come a moment after the look that it was not needed for
-        self._heard |= heard.names
+        self._hear(watcher)  # an event may come a moment after the look that it was not needed for
         unheard = [a.name for a in arrivals if a.name not in self._heard and a.name not in self._never_awaited]
         self._never_awaited -= {arrival.name for arrival in arrivals}
         if unheard:
@@ -260,6 +290,14 @@ class Service:
 def _end_if(stop: Event) -> None:
     if stop.is_set():
         raise Stopped("stopped between two batches")
+
+
+def gather(bell: Event, stop: Event, linger_seconds: float) -> None:
+    """Waits while the bell keeps ringing, so that drops that come together are taken together; `linger_seconds` at most, and
+    a drop that comes alone is hardly kept waiting: a tenth of that without a ring is the end."""
+    end = time.monotonic() + linger_seconds
+    while (rest := end - time.monotonic()) > 0 and not stop.is_set() and bell.wait(min(rest, linger_seconds / 10)):
+        bell.clear()
 
 
 def batches(things: Sequence[_T], terms: Terms, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:

@@ -29,6 +29,9 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+if sys.platform == "linux":
+    from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+
 PROBE = ".strandline-probe"
 # Not modifications: each block of a slow writer would wake us, and it is its close that matters. Not opens: they are ours.
 _EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
@@ -196,8 +199,13 @@ class Watcher:
 
     def _observe(self) -> str:
         """Sets the watch; why not, where the system refuses."""
-        # Full events tell a file that was moved in, which is whole, from one that was just created.
-        options: dict[str, Any] = {"generate_full_events": True} if sys.platform == "linux" else {}
+        options: dict[str, Any] = {}
+        if sys.platform == "linux":
+            # Full events tell a file that was moved in, which is whole, from one that was just created.
+            options = {"generate_full_events": True}
+            # watchdog keeps the first half of a rename, and all that comes after it, for half a second, in case the other half
+            # follows. We hide each drop by a rename, and the next drop's closing waited behind that. Halves will do for us.
+            InotifyMoveEventGrouper.delay = 0.0
         try:
             observer = Observer(**options)
             observer.schedule(self._ear, os.fspath(self._inbox), recursive=False, event_filter=_EVENTS)

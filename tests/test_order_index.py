@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from sqlite3 import OperationalError
+from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon import order_index
 from daemon.core import keyed
+from daemon.core.entries import Commit
 from daemon.core.model import INDEX_ENTRY
+from daemon.ledger import Ledger
 from daemon.order_index import OrderIndex
 
 # Few values of `hi`, some equal at block borders, so that keys share their first half as they never do in practice.
@@ -105,3 +113,97 @@ def test_compaction_changes_nothing_that_is_found() -> None:
     while index.compact():
         pass
     assert_same(index, truth, set(truth))
+
+
+SMALL = {"_BLOCK": 3, "_STEP_BLOCKS": 2, "_INLINE_ENTRIES": 30}  # so that a few entries make merges of many steps
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.one_of(
+            st.dictionaries(KEYS, st.integers(1, 10**6), min_size=1, max_size=60),
+            st.sampled_from(["step", "step", "step", "fails", "lost"]),
+        ),
+        max_size=60,
+    )
+)
+def test_a_merge_in_steps_changes_nothing_that_is_found(actions: list[dict[Key, int] | str]) -> None:
+    """Batches come between its steps, steps are undone, batches are given up: a look-up gives what was added last, always."""
+    with mock.patch.multiple(order_index, **SMALL):
+        index, truth = opened(), {}
+        for action in actions:
+            index._sql.execute("BEGIN")
+            if isinstance(action, dict):
+                index.sweep()
+                index.adopt(index.write_ahead(entries_of(action)))
+                truth |= action
+            elif action == "lost":
+                index.write_ahead(entries_of({(7, 7): 7}))
+            else:
+                index.compact()
+            index._sql.execute("ROLLBACK" if action == "fails" else "COMMIT")
+            if action == "fails":
+                index.forget_merge()
+            assert_same(index, truth, set(truth) | {(hi, 301) for hi, _ in truth})
+        while index.compact():
+            pass
+        sizes = [size for _, size in index._runs()]
+        assert all(size > 2 * sum(sizes[:place]) for place, size in enumerate(sizes))
+        assert_same(index, truth, set(truth))
+        blocks = {run for (run,) in index._sql.execute("SELECT run FROM order_blocks")}
+        assert blocks == {run for run, _ in index._runs()}
+
+
+def test_no_step_and_no_batch_has_much_to_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the runs are by now: what a batch merges has a bound, and what a step writes or removes."""
+    monkeypatch.setattr(order_index, "_BLOCK", 3)
+    monkeypatch.setattr(order_index, "_STEP_BLOCKS", 20)
+    monkeypatch.setattr(order_index, "_INLINE_ENTRIES", 400)
+    index = opened()
+    spread = np.random.default_rng(3).integers(0, 2**64 - 1, 8000, np.uint64).tolist()
+    written = mock.Mock(wraps=index._write_blocks)
+    monkeypatch.setattr(index, "_write_blocks", written)
+    for start in range(0, 8000, 25):
+        index.adopt(index.write_ahead(entries_of({(hi, 0): start + 1 for hi in spread[start : start + 25]})))
+    assert max(len(call.args[1]) for call in written.call_args_list) <= 400
+    changes = [index._sql.total_changes]
+    while index.compact():
+        changes.append(index._sql.total_changes)
+    assert len(index) == 8000 and len(index._runs()) == 1
+    assert max(after - before for before, after in pairwise(changes)) < 5 * 20  # the last step removes the runs, too
+
+
+def test_a_ledger_takes_batches_while_a_merge_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written ahead by another connection, which leaves alone what belongs to the merge; and a step that fails, as on
+    a full disk, begins the merge anew."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(order_index, name, value)
+    truth: dict[Key, int] = {}
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+
+        def add(number: int, size: int) -> None:
+            batch = {(2**40 * i + number, number): number + 1 for i in range(size)} | {(5, 5): number + 1}
+            run = ledger.write_ahead(entries_of(batch))
+            ledger.commit(Commit(number, [], run, [], [], [], {}, None, [], 0))
+            truth.update(batch)
+
+        for number in range(10):
+            add(number, 29)
+        while ledger.index.merge is None:
+            assert ledger.compact()
+        merge = ledger.index.merge
+        for number in range(10, 13):
+            add(number, 5)
+            while ledger.index.sweep():
+                pass
+            assert ledger.compact() and ledger.index.merge is merge
+        with monkeypatch.context() as failing:
+            failing.setattr(ledger.index, "_write_blocks", mock.Mock(side_effect=OperationalError("disk is full")))
+            with pytest.raises(OperationalError):
+                ledger.compact()
+        assert ledger.index.merge is None
+        while ledger.compact():
+            pass
+        assert len(ledger.index._runs()) == 1
+        assert_same(ledger.index, truth, set(truth))

@@ -61,6 +61,20 @@ def test_a_closed_and_a_moved_file_are_heard_as_closed_and_a_link_is_not(listeni
     assert "moved.json" in heard_until(listening, "moved.json")[1]
 
 
+def test_half_a_rename_holds_up_nothing_that_comes_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """watchdog would wait for the other half of a move out of the inbox, and let every later event wait with it."""
+    grouper = pytest.importorskip("watchdog.observers.inotify_move_event_grouper").InotifyMoveEventGrouper
+    monkeypatch.setattr(grouper, "delay", 40.0)  # longer than the limit of `rang`
+    one = Listening(tmp_path / "inbox")
+    try:
+        (one.inbox / "leaves.json").write_text("x")
+        os.rename(one.inbox / "leaves.json", tmp_path / "elsewhere.json")
+        (one.inbox / "comes.json").write_text("x")
+        heard_until(one, "comes.json")
+    finally:
+        one.watcher.stop()
+
+
 def test_hidden_names_ring_no_bell(listening: Listening) -> None:
     """Ours and those of careful writers: the next name that rings is the visible one."""
     (listening.inbox / ".hidden").write_text("x")

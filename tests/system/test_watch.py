@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,14 @@ def test_a_drop_is_applied_because_an_event_announced_it(tmp_path: Path) -> None
         daemon.applied("copied.json")
         assert ids(daemon) == {"o_1", "o_2", "o_3"}
         assert daemon.metrics()["strandline_drops_found_by_rescan_total"] == 0
+
+
+def test_a_drop_that_comes_while_another_is_applied_need_not_settle_by_time(tmp_path: Path) -> None:
+    """Each comes at the moment when the one before it is published, while its receipt is still to be written."""
+    with running(tmp_path, WATCH__RESCAN_SECONDS=FOREVER, WATCH__SETTLE_SECONDS=FOREVER) as daemon:
+        for number in range(1, 31):
+            (daemon.inbox / f"{number}.json").write_bytes(content(number))
+            until(lambda number=number: dates(daemon.output) and f"o_{number}" in ids(daemon), f"drop {number}")
 
 
 def test_a_hard_link_gives_no_closing_event_and_settles_by_time(tmp_path: Path) -> None:
@@ -93,9 +102,12 @@ def test_overwriting_in_place_and_the_same_name_again_are_new_drops(tmp_path: Pa
             (daemon.inbox / "same.json").write_bytes(content(number))
             time.sleep(0.005 * (number % 5))
         until(lambda: dates(daemon.output) and "o_19" in ids(daemon), "the last content")
-        drops = [r for r in map(json.loads, _receipt_texts(daemon)) if r["name"] == "same.json"]
-        assert sum(r["records"]["new"] for r in drops) == len(ids(daemon))
-        assert {r["outcome"] for r in drops} == {"applied"}
+
+        def drops() -> list[dict[str, Any]]:
+            return [r for r in map(json.loads, _receipt_texts(daemon)) if r["name"] == "same.json"]
+
+        until(lambda: sum(r["records"]["new"] for r in drops()) == len(ids(daemon)), "the last receipt")
+        assert {r["outcome"] for r in drops()} == {"applied"}
 
 
 def _receipt_texts(daemon: Daemon) -> list[str]:
