@@ -256,5 +256,7 @@ def _signed(hi: np.ndarray) -> np.ndarray:
 
 def with_content(block: bytes) -> bytes:
     """A block of a ledger of version 1 or 2, whose entries end before their content; now it is zero, which is not known."""
-    old = np.frombuffer(block, np.uint8).reshape(-1, INDEX_ENTRY.itemsize - INDEX_ENTRY["content"].itemsize)
-    return np.pad(old, ((0, 0), (0, INDEX_ENTRY["content"].itemsize))).tobytes()
+    before = INDEX_ENTRY.itemsize - INDEX_ENTRY["content"].itemsize
+    entries = np.zeros((len(block) // before, INDEX_ENTRY.itemsize), np.uint8)
+    entries[:, :before] = np.frombuffer(block, np.uint8).reshape(-1, before)
+    return entries.tobytes()
