@@ -395,8 +395,8 @@ static Text read_text(Scan *scan, Text p, int column) {
     return end;
 }
 
-/* scalars.read_decimal, for what has up to 14 digits before the point and no exponent: units of 1/10,000, rounded half away
- * from zero. A number with no more text after it at `end`. */
+/* A decimal that has up to 14 digits before the point and no exponent: units of 1/10,000, rounded half away from zero.
+ * A number with no more text after it at `end`. */
 static bool decimal(Text p, Text end, int64_t *units) {
     Text fraction;
     bool exponent;
@@ -456,6 +456,7 @@ static inline Text short_decimal(Text p, Text end, int64_t *units) {
     return p;
 }
 
+/* Not inline: what nearly all values need would have to save the registers that this uses. */
 static __attribute__((noinline)) Text any_decimal(Scan *scan, Text p, int column) {
     Text fraction, end, from = p, to;
     bool flag = false;
@@ -475,6 +476,7 @@ static __attribute__((noinline)) Text any_decimal(Scan *scan, Text p, int column
     return decimal(from, to, &units) && put_number(scan, column, units, true) ? end : NULL;
 }
 
+/* scalars.read_decimal: a number, or a text that says one. */
 static Text read_decimal(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
     bool quoted = *p == '"';
@@ -631,7 +633,7 @@ static Text read_metadata(Scan *scan, Text p, int column) {
 typedef Text (*Read)(Scan *, Text, int);
 typedef struct {
     char key[16]; /* as it is spelled in JSON, with its colon; of no field, empty */
-    uint64_t masks[2];
+    uint64_t masks[2]; /* which bytes of the two words there are the key's */
     int length, column;
     Read read;
 } Field;
