@@ -20,6 +20,7 @@ The rooms, in reading order:
     inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
+    rewriting   versions -> staged partitions, through tasks
     workers     what runs them here                           cluster     what runs them on other machines
     spill       tables as files, on their way between them
     store       the curated Parquet files                     changeset   what a batch changes, as one value

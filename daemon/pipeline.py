@@ -3,7 +3,7 @@
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
     2 parse     records -> orders, discards, field faults                                   (reading.py)
     3 affected  which version of each order wins, what it changes, and which dates          (affected)
-    4 merge     the published rows of each affected date + the new versions                 (merge_and_stage, dimensions.py)
+    4 merge     the published rows of each affected date + the new versions                 (rewriting.py, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
     7 publish   carry out the list by renames, write the receipts, clear the list           (publish_committed)
@@ -21,8 +21,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,6 @@ from . import dimensions, files, raw, receipts, spill, tasks
 from .changeset import Before, Decided, commit_of, counted, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
-from .core.facts import gathered
 from .core.keyed import latest
 from .core.model import DIMENSIONS, Bools, Discard, Ints, Judge, Parsed, Tally
 from .core.scalars import compact_json
@@ -46,24 +44,21 @@ from .publish import publish
 from .raw import RawLayer
 from .reading import Ahead, Reader
 from .rebuild import partitions_from_raw, read_all
+from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
-
-_GROUP_ORDERS = 30_000  # orders that one rewrite task flattens together, about
 
 
 @dataclass(frozen=True)
 class House:
-    """The rooms that a batch passes through. `rewriting` prepares groups of partitions in parallel, `merging` says where the
-    merge itself runs (in the same thread, if nobody says otherwise), and `background` does one thing beside."""
+    """The rooms that a batch passes through. `background` does one thing beside."""
 
     output: Path
     ledger: Ledger
     raw: RawLayer
     store: Store
     reader: Reader
-    rewriting: Executor
+    rewriter: Rewriter
     background: Executor
-    merging: tasks.Merging = field(default_factory=tasks.Merging)
     progress: Progress = silent
     stopped: Callable[[], bool] = tasks.never
 
@@ -194,7 +189,8 @@ def _apply(
         rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
         changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
         known = dimensions.known_keys(house.ledger, house.store, changes)
-        rewritten, damaged = _rewrite(house, batch, decided, known)
+        rewritten = merge_and_stage(house, batch, decided, known)
+        rewritten, damaged = _mended(house, batch, decided, known, rewritten)
     with phase("stage"):
         discards = _stage_discards(house, batch, drops, parsed.discards)
         house.store.sync_staged(batch)
@@ -327,87 +323,23 @@ def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, I
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
 
 
-def merge_and_stage(
-    house: House, batch: int, decided: Decided, known: tasks.Known
-) -> tuple[list[tasks.PartitionChange], list[tasks.Rewritten]]:
-    """What happens to each affected date, merged and staged. Changes nothing that is published, mends nothing."""
-    changes = _changes(house.ledger, decided)
-    sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
-
-    def rewrite(group: Sequence[tasks.PartitionChange]) -> list[tasks.Rewritten]:
-        return _rewrite_group(house, batch, decided, group, keys, sync)
-
-    with ExitStack() as stack:
-        keys = {n: stack.enter_context(house.merging.sent(pa.table({"key": keys}))) for n, keys in known.items()}
-        futures = [house.rewriting.submit(rewrite, group) for group in _grouped(changes)]
-        rewritten: list[tasks.Rewritten] = []
-        for group in tasks.results(futures, house.stopped):
-            rewritten += group
-            house.progress("writing partitions", len(rewritten), len(changes))
-    return changes, rewritten
+def merge_and_stage(house: House, batch: int, decided: Decided, known: tasks.Known) -> list[tasks.Rewritten]:
+    """Every affected date merged and staged, by date. Changes nothing that is published, mends nothing."""
+    changes = changes_of(house.ledger, decided)
+    return house.rewriter.rewrite(house.store, batch, decided, changes, known, house.progress, house.stopped)
 
 
-def _rewrite(house: House, batch: int, decided: Decided, known: tasks.Known) -> tuple[list[tasks.Rewritten], list[str]]:
-    """Merges and stages every affected date. A date whose published file is damaged is first made anew from raw."""
-    changes, rewritten = merge_and_stage(house, batch, decided, known)
-    damaged = [change for change, one in zip(changes, rewritten, strict=True) if one.damaged]
-    if damaged:
-        partitions_from_raw(house.ledger, house.reader, house.store, [change.day for change in damaged])
-    keys = {name: pa.table({"key": keys}) for name, keys in known.items()}
-    again = {
-        one.day: one for change in damaged for one in _rewrite_group(house, batch, decided, [change], keys, sync=True)
-    }
-    return [again.get(one.day, one) for one in rewritten], [iso_date(change.day) for change in damaged]
-
-
-def _changes(ledger: Ledger, decided: Decided) -> list[tasks.PartitionChange]:
-    """One change for each date that gains, keeps or loses a winner, by date."""
-    gaining, losing = decided.new_date, decided.losing_date
-    days = np.union1d(gaining, losing)
-    published = ledger.partitions(days.tolist())
-    stays = decided.known & ~decided.moved
-    leaving = _texts(decided.orders["order_id"], decided.rows[decided.leavers])
-    changes = []
-    for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
-        sha256 = published[day].fact_sha256 if day in published else None
-        changes.append(tasks.PartitionChange(day, a, b, stays[a:b], leaving.slice(c, d - c), sha256))
-    return changes
-
-
-def _spans(dates: Ints, days: Ints) -> tuple[list[int], list[int]]:
-    """Where in sorted `dates` each of these days begins and ends."""
-    return np.searchsorted(dates, days, "left").tolist(), np.searchsorted(dates, days, "right").tolist()
-
-
-def _texts(column: pa.ChunkedArray, rows: Ints) -> pa.Array:
-    return column.take(pa.array(rows)).combine_chunks()
-
-
-def _grouped(changes: Sequence[tasks.PartitionChange]) -> list[list[tasks.PartitionChange]]:
-    groups: list[list[tasks.PartitionChange]] = []
-    for change in changes:
-        if groups and change.stop - groups[-1][0].first <= _GROUP_ORDERS:
-            groups[-1].append(change)
-        else:
-            groups.append([change])
-    return groups
-
-
-def _rewrite_group(
-    house: House,
-    batch: int,
-    decided: Decided,
-    group: Sequence[tasks.PartitionChange],
-    keys: Mapping[str, pa.Table | Path],
-    sync: bool,
-) -> list[tasks.Rewritten]:
-    base, stop = group[0].first, group[-1].stop
-    shifted = [replace(change, first=change.first - base, stop=change.stop - base) for change in group]
-    with spill.looking():
-        orders, rows = gathered(decided.orders, decided.rows[base:stop])
-    with house.merging.sent(orders) as sent:
-        call = house.merging.executor.submit(tasks.rewrite, house.store, batch, sent, rows, shifted, keys, sync=sync)
-        return call.result()
+def _mended(
+    house: House, batch: int, decided: Decided, known: tasks.Known, rewritten: Sequence[tasks.Rewritten]
+) -> tuple[list[tasks.Rewritten], list[str]]:
+    """The same, and which dates had been damaged: their published files are made anew from raw, and merged then."""
+    damaged = {one.day for one in rewritten if one.damaged}
+    if not damaged:
+        return list(rewritten), []
+    partitions_from_raw(house.ledger, house.reader, house.store, sorted(damaged))
+    changes = [change for change in changes_of(house.ledger, decided) if change.day in damaged]
+    again = {one.day: one for one in house.rewriter.rewrite(house.store, batch, decided, changes, known)}
+    return [again.get(one.day, one) for one in rewritten], [iso_date(day) for day in sorted(damaged)]
 
 
 def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:

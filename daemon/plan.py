@@ -41,7 +41,7 @@ def plan(house: House, path: Path, judge: Judge) -> Plan:
     decided, _ = affected(ledger, parsed)
     changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
     known = dimensions.known_keys(ledger, house.store, changes)
-    _, rewritten = merge_and_stage(house, batch, decided, known)
+    rewritten = merge_and_stage(house, batch, decided, known)
     damaged = [iso_date(one.day) for one in rewritten if one.damaged]
     if damaged:
         raise Corruption(

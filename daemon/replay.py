@@ -94,7 +94,7 @@ def _apply(inner: House, drops: Sequence[Drop]) -> None:
     decided, entries = affected(ledger, parsed)
     run = ledger.write_ahead(entries)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
-    _, rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
+    rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))
     change = commit_of(0, before, [], parsed, decided, rewritten, changes, [], run)
     visible = [effect for effect in change.effects if effect.kind in ("place", "remove")]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import mmap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,6 @@ from .core.merge import Merged, begun, merge, places_within_instants
 from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import Stage, StagedPartition, Store
-from .workers import Inline
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
 _TASK_DROPS = 1_000
@@ -196,7 +194,7 @@ def rewrite(
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; the lines of all dates
     are worked out together, which is much faster than one by one. `known`: the column `key` of each dimension. Tables may be
-    given as the files that they lie in (see Merging)."""
+    given as the files that they lie in (see rewriting.py)."""
     orders = _here(orders)
     keys = {name: _here(table)["key"].combine_chunks() for name, table in known.items()}
     places = places_within_instants(orders, rows)
@@ -281,24 +279,3 @@ def results(futures: Sequence[Future[_T]], stopped: Callable[[], bool]) -> Itera
     finally:
         for future in futures:
             future.cancel()
-
-
-@dataclass(frozen=True)
-class Merging:
-    """Where `rewrite` runs: in the thread that asks, or (with a `folder`) on other machines, which find tables as files there."""
-
-    executor: Executor = field(default_factory=Inline)
-    folder: Path | None = None
-
-    @contextmanager
-    def sent(self, table: pa.Table) -> Iterator[pa.Table | Path]:
-        """A table as it is to be given to `rewrite`, as long as the call may need it."""
-        if self.folder is None:
-            yield table
-            return
-        path = self.folder / f"sent-{uuid4().hex}.arrow"
-        spill.write(path, table)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from . import cluster, files, progress, tasks
+from . import cluster, files, progress
 from .config import Config
 from .core.entries import Drop
 from .inbox import Inbox
@@ -20,6 +20,7 @@ from .pipeline import House
 from .raw import RawLayer
 from .reading import Limits, Reader
 from .recovery import recover
+from .rewriting import Rewriter
 from .service import Service, Terms
 from .stopping import Stop
 from .store import Store
@@ -44,22 +45,20 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
-        merging = tasks.Merging()
         reading: Executor
         if config.engine.scheduler:
             reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging))
-            merging, workers = tasks.Merging(reading, store.staging), 2 * reading.cores
+            workers = 2 * reading.cores
         else:
             reading = stack.enter_context(Workers(workers, config.engine.memory_limit))
-        rewriting = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
+        threads = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
         yield House(
             output,
             ledger=stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents))),
             raw=RawLayer(output, store.staging),
             store=store,
             reader=Reader(output, store.staging, limits, reading),
-            rewriting=rewriting,
-            merging=merging,
+            rewriter=Rewriter(threads, reading, store.staging) if config.engine.scheduler else Rewriter(threads),
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
             stopped=stop.asked.is_set,

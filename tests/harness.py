@@ -19,6 +19,7 @@ from daemon.ledger import Ledger
 from daemon.pipeline import BatchOutcome, House, take
 from daemon.raw import RawLayer
 from daemon.reading import Limits, Reader
+from daemon.rewriting import Rewriter
 from daemon.store import Store
 from daemon.workers import Inline
 
@@ -38,7 +39,7 @@ def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
     try:
         yield House(
             output, ledger, RawLayer(output, store.staging), store,
-            Reader(output, store.staging, limits, executor or inline), inline, inline,
+            Reader(output, store.staging, limits, executor or inline), Rewriter(inline), inline,
         )  # fmt: skip
     finally:
         ledger.close()

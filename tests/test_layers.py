@@ -65,7 +65,7 @@ BETWEEN_EDGES = {
 ABOVE = [
     {"config", "tasks"},
     {"changeset", "reading"},
-    {"rebuild"},
+    {"rebuild", "rewriting"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},
