@@ -36,7 +36,7 @@ ODD = (
     lambda line: line.replace(b'"amount":', b'"amount":"about ').replace(b',"currency"', b'","currency"'),
     lambda line: line.replace(b'"amount":', b'"amount":1e0,"was":'),
 )
-DAY_ORDERS, DROP_ORDERS, DROPS = 50_000, 1_000, 60
+DAY_ORDERS, DROP_ORDERS, DROPS = 50_000, 1_000, 200
 HISTORY_DROPS, HISTORY_ORDERS, HISTORY_DATES = 1_000_000, 10_000_000, 600
 
 
@@ -172,7 +172,7 @@ def published_after(home: Path, number: int) -> float:
     """Milliseconds from the writer's close of a drop of 1,000 corrected orders, each time others, to the published file."""
     target = home / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
     chosen = [(n * 49 + number * 13) % DAY_ORDERS for n in range(DROP_ORDERS)]
-    content = b"".join(order_line(n, "2026-03-02", number * 1_000_003 + n) for n in chosen)
+    content = b"".join(order_line(n, "2026-03-02", (number + 1) * 1_000_003 + n) for n in chosen)
     before = target.stat().st_ino
     with open(home / "inbox" / f"drop-{number}.ndjson", "wb") as file:
         file.write(content)
