@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -94,7 +95,7 @@ def library() -> Path | None:
     source = HERE / "faults.c"
     built = Path(tempfile.gettempdir()) / f"strandline-faults-{os.getuid()}-{source.stat().st_mtime_ns}.so"
     if not built.exists():
-        fresh = built.with_suffix(f".{os.getpid()}")
+        fresh = built.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # two seeds may begin at once
         subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", fresh, source, "-ldl", "-lpthread"], check=True)
         fresh.rename(built)
     return built
