@@ -412,6 +412,7 @@ def _ended(summary: Summary, *, once: bool) -> int:
 
 def _instant(text: str | None, hwm: int | None) -> int | None:
     """`--since` as an instant in microseconds."""
+    from .core.model import LAST_INSTANT
     from .core.scalars import Number, is_number, read_instant
 
     if text is None or text.strip().lower() == "hwm":
@@ -421,6 +422,10 @@ def _instant(text: str | None, hwm: int | None) -> int | None:
         raise UsageError(
             f"--since {text!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, epoch seconds, or hwm for the "
             "high-water mark"
+        )
+    if instant > LAST_INSTANT:
+        raise UsageError(
+            f"--since {text!r} lies after the year 9999; epoch numbers are seconds, or milliseconds from 1e11 on"
         )
     return instant
 

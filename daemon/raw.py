@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from . import files
 from .core.errors import Unreadable
-from .core.model import DIMENSIONS
+from .core.model import DIMENSIONS, on_the_calendar
 
 _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
@@ -283,7 +283,7 @@ def shortened(name: str) -> str:
 
 def date_of(instant: int) -> str:
     """The UTC calendar date of an instant in microseconds."""
-    return datetime.fromtimestamp(instant // 1_000_000, UTC).date().isoformat()
+    return datetime.fromtimestamp(on_the_calendar(instant) // 1_000_000, UTC).date().isoformat()
 
 
 @lru_cache(maxsize=4096)

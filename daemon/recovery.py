@@ -13,7 +13,7 @@ from pathlib import Path
 from . import files
 from .core.entries import Drop
 from .core.errors import EnvironmentFault
-from .core.model import Judge
+from .core.model import Judge, on_the_calendar
 from .pipeline import House, publish_committed
 from .raw import Stored, put_back
 
@@ -66,7 +66,7 @@ def _adopt(house: House, tolerance: int, records_path: str) -> None:
             log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
             damaged = max(damaged, copy.seq)
             continue
-        judge = Judge(path.stat().st_mtime_ns // 1000, tolerance, records_path)
+        judge = Judge(on_the_calendar(path.stat().st_mtime_ns // 1000), tolerance, records_path)
         drops.append(Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge))
         log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
     if drops:

@@ -280,6 +280,15 @@ def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     assert wrong.returncode == 2 and "last week" in wrong.stderr
 
 
+@pytest.mark.parametrize("since", ["1772474651000000", "99999999999999999999", "1e30", "9999-12-31T23:59-05:00"])
+def test_a_since_after_the_calendar_is_one_line_and_changes_nothing(tmp_path: Path, since: str) -> None:
+    """Microseconds instead of milliseconds, say. Nothing is taken, so the next run is as if there had been none."""
+    drop(tmp_path, "a.json", [order(1, 2)])
+    wrong = once(tmp_path, "--since", since)
+    assert wrong.returncode == 2 and since in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["a.json"] and not (tmp_path / "output").exists()
+
+
 def test_a_rebuild_keeps_what_since_left_out(tmp_path: Path) -> None:
     """Each drop is judged again by the `since` that it was read under."""
     drop(tmp_path, "a.json", [order(1, 2), order(2, 3)])
