@@ -287,7 +287,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
         from .rebuild import partitions_from_raw, refuse_unknown
         from .recovery import is_lost, refuse_lost_ledger
         from .replay import make_anew, take_over
-        from .wiring import recovered, service
+        from .wiring import recovered, service, tolerance
 
         if days:
             refuse_lost_ledger(house)
@@ -298,7 +298,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(house):
             recovered(config, house)
-        take_over(house.ledger, make_anew(house, time.time_ns() // 1000))
+        take_over(house.ledger, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
     with _house(config, stop) as house:
         summary = service(config, house, []).resume(stop.asked)
         receipts.restore(house.output, house.ledger.all_results())

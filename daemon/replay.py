@@ -5,7 +5,8 @@ curated layer in the staging folder. Then one rename makes that ledger the true 
 files that differ from what is published, and they become visible as those of any batch do. A crash before the rename has
 changed nothing; after it, the next start finishes.
 
-Where the ledger is lost or damaged, its history comes from the receipts; raw copies that have no receipt are applied after.
+Where the ledger is lost or damaged, its history comes from the receipts. Raw copies that neither ledger nor receipt knows are
+applied after, wherever they lie: the new ledger has them from its first moment on, so no crash lets them be forgotten.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import dimensions, files
+from .adoption import adopt
 from .changeset import RESTATEMENTS, Before, commit_of, totals_of
 from .core.entries import Commit, Counts, Drop, DropResult, Effect
 from .core.model import DIMENSIONS, DropOutcome, Judge
@@ -33,11 +35,13 @@ from .store import FACT_FILE, ITEMS_FILE, Store, folder_name
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def make_anew(house: House, now: int) -> Path:
+def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path:
     """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
-    lies, ready to take the place of `house.ledger`. Corruption where a raw copy that was applied is not what it was."""
+    lies, ready to take the place of `house.ledger`. Raw copies without a history are in it, to be applied by the next start,
+    judged by `tolerance` and `records_path`. Corruption where a raw copy that was applied is not what it was."""
     scratch = house.store.staging / SCRATCH
     with _replaying(house, scratch, now) as (ledger, first, restatements):
+        adopt(ledger, house.raw, house.output, tolerance, records_path, everywhere=True)
         ledger.end_replay(first, now, differences(house, ledger, scratch), restatements)
         return ledger.path
 

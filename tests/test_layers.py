@@ -65,7 +65,7 @@ BETWEEN_EDGES = {
 ABOVE = [
     {"config", "tasks"},
     {"changeset", "reading"},
-    {"rebuild", "rewriting"},
+    {"rebuild", "rewriting", "adoption"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},
