@@ -19,6 +19,7 @@ The rooms, in reading order:
         retry, errors
     inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
+    ledger_schema   its tables, version by version
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
     rewriting   versions -> staged partitions, through tasks
     workers     what runs them here                           cluster     what runs them on other machines

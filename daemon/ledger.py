@@ -15,62 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import order_index
+from . import ledger_schema, order_index
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from .core.errors import EnvironmentFault
 from .core.model import DropOutcome, Judge
 from .order_index import OrderIndex
-
-_VERSION_1 = (
-    """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE drops (
-    seq INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,             -- as it was in the inbox, unprintable bytes escaped
-    raw TEXT,                       -- path under the output folder; NULL where there is no raw copy (a duplicate)
-    sha256 BLOB NOT NULL,
-    bytes INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,   -- this and the next three judged its records
-    tolerance INTEGER NOT NULL,
-    records_path TEXT NOT NULL,
-    since INTEGER,
-    batch INTEGER,                  -- NULL: archived, not committed yet
-    outcome TEXT,
-    reason TEXT,
-    duplicate_of INTEGER,
-    counts TEXT                     -- JSON: see Counts
-);
-CREATE INDEX drops_by_sha256 ON drops (sha256);
-CREATE INDEX drops_by_batch ON drops (batch);
-CREATE TABLE batches (batch INTEGER PRIMARY KEY, committed_at INTEGER NOT NULL, published INTEGER NOT NULL);
-CREATE TABLE partitions (
-    date INTEGER PRIMARY KEY,       -- days since 1970
-    orders INTEGER NOT NULL, lines INTEGER NOT NULL, amount TEXT NOT NULL,
-    fact_sha256 BLOB NOT NULL, items_sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
-    batch INTEGER NOT NULL, restatements INTEGER NOT NULL
-);
-CREATE TABLE effects (              -- committed, and still to be made visible; in this order
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT
-);
-"""
-    + order_index.SCHEMA
-)
-_VERSION_2 = """
-CREATE TABLE dimensions (
-    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
-    last_drop INTEGER NOT NULL      -- the newest drop of it that was applied
-) WITHOUT ROWID;
-CREATE TABLE totals (               -- sums over all drops
-    name TEXT PRIMARY KEY, value INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO totals SELECT 'drops.' || outcome, count(*) FROM drops WHERE outcome IS NOT NULL GROUP BY outcome;
-INSERT INTO totals SELECT 'orders.' || key, sum(value) FROM drops, json_each(counts) WHERE type = 'integer' GROUP BY key;
-INSERT INTO totals SELECT 'orders.' || one.key || '.' || each.key, sum(each.value)
-    FROM drops, json_each(counts) AS one, json_each(one.value) AS each WHERE one.type = 'object' GROUP BY 1;
-"""
-_UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE)  # the n-th makes version n out of the one before
-SCHEMA_VERSION = len(_UPGRADES)
-
 
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
 _PAGE_ROWS = 10_000
@@ -115,22 +64,25 @@ class Ledger:
 
     def _refuse_other_versions(self, path: Path) -> None:
         version = self._version()
-        if version != SCHEMA_VERSION:
+        if version != ledger_schema.VERSION:
             newer = (
                 "Run the newer strandline that wrote it."
-                if version > SCHEMA_VERSION
+                if version > ledger_schema.VERSION
                 else "Run `strandline --once` first: it upgrades it."
             )
             raise EnvironmentFault(
-                "open the ledger", path, f"its schema version is {version}, this program knows {SCHEMA_VERSION}", newer
+                "open the ledger",
+                path,
+                f"its schema version is {version}, this program knows {ledger_schema.VERSION}",
+                newer,
             )
 
     def _upgrade(self, path: Path) -> None:
         version = self._version()
-        if version > SCHEMA_VERSION:
+        if version > ledger_schema.VERSION:
             self._refuse_other_versions(path)
         self._sql.create_function("with_content", 1, order_index.with_content, deterministic=True)
-        for number, upgrade in enumerate(_UPGRADES[version:], version + 1):
+        for number, upgrade in enumerate(ledger_schema.UPGRADES[version:], version + 1):
             with self.transaction():
                 for statement in upgrade.split(";\n"):
                     if statement.strip():
