@@ -88,6 +88,7 @@ class Before:
     hwm: int | None
     restatements_bytes: int
     partitions: Mapping[int, Partition]  # the affected ones
+    overtaken: bool = False  # a drop of a higher number was applied that the link may point to
 
 
 def commit_of(
@@ -124,7 +125,7 @@ def commit_of(
         ),
         *discards,
         *(effect for result in results for effect in _raw_effects(result)),
-        *_link_effect(results),
+        *([] if before.overtaken else _link_effect(results)),
         *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
     ]
     return Commit(

@@ -127,14 +127,13 @@ class Ledger:
         query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
-    def applied_drops(self) -> Iterator[Drop]:
-        """All drops that were applied, by number."""
-        return map(_drop, self._paged(_DROP_COLUMNS, "outcome = 'applied'"))
+    def applied_drops(self, after: int = 0) -> Iterator[Drop]:
+        """All drops that were applied, with a number above `after`, by number."""
+        return map(_drop, self._paged(_DROP_COLUMNS, "outcome = 'applied'", after))
 
-    def _paged(self, columns: str, condition: str) -> Iterator[tuple]:
+    def _paged(self, columns: str, condition: str, last: int = 0) -> Iterator[tuple]:
         """Rows of drops by number, a page at a time: the ledger may change between two pages, and memory does not grow."""
         query = f"SELECT {columns} FROM drops WHERE {condition} AND seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"
-        last = 0
         while page := self._sql.execute(query, (last,)).fetchall():
             yield from page
             last = page[-1][0]
@@ -307,7 +306,9 @@ class Ledger:
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
         self._sql.execute("DETACH other")
 
-    def end_replay(self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int]) -> None:
+    def end_replay(
+        self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int], restatements_bytes: int
+    ) -> None:
         """Makes the batches from `first` on, which stood for history, one that is still to be made visible by `effects`."""
         with self.transaction():
             self._sql.execute("DELETE FROM batches WHERE batch >= ?", (first,))
@@ -317,6 +318,7 @@ class Ledger:
                 "UPDATE partitions SET restatements = ? WHERE date = ?",
                 ((number, day) for day, number in restatements.items()),
             )
+            self._set_meta("restatements_bytes", restatements_bytes)
             self._add_effects(effects)
 
     def retire(self) -> None:

@@ -4,7 +4,7 @@
     2 parse     records -> orders, discards, field faults                                   (reading.py)
     3 affected  which version of each order wins, what it changes, and which dates          (affected)
     4 merge     the published rows of each affected date + the new versions                 (rewriting.py, dimensions.py)
-    5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
+    5 stage     the new files, where nobody looks, durable                                  (the same, stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
     7 publish   carry out the list by renames, write the receipts, clear the list           (publish_committed)
 
@@ -192,10 +192,10 @@ def _apply(
         rewritten = merge_and_stage(house, batch, decided, known)
         rewritten, damaged = _mended(house, batch, decided, known, rewritten)
     with phase("stage"):
-        discards = _stage_discards(house, batch, drops, parsed.discards)
+        discards = stage_discards(house, batch, drops, parsed.discards)
         house.store.sync_staged(batch)
     with phase("commit"):
-        before = _before(house.ledger, batch, rewritten)
+        before = _before(house.ledger, batch, drops, rewritten)
         change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
         house.ledger.commit(change)
     with phase("publish"):
@@ -342,7 +342,7 @@ def _mended(
     return [again.get(one.day, one) for one in rewritten], [iso_date(day) for day in sorted(damaged)]
 
 
-def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:
+def stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:
     """One file for each drop that has discards: every discarded record, whole."""
     by_drop: dict[int, list[Discard]] = {}
     for discard in sorted(discards, key=lambda d: (d.drop, d.position)):
@@ -366,9 +366,11 @@ def _discard_line(discard: Discard) -> str:
     return f'{head},"record":{record}}}\n'
 
 
-def _before(ledger: Ledger, batch: int, rewritten: Sequence[tasks.Rewritten]) -> Before:
+def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequence[tasks.Rewritten]) -> Before:
     days = [one.day for one in rewritten]
-    return Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days))
+    later = ledger.applied_drops(after=max(drop.seq for drop in drops))  # some only where raw copies were adopted late
+    overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)
+    return Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), overtaken)
 
 
 def written_of(rewritten: Sequence[tasks.Rewritten]) -> list[Written]:

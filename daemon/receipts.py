@@ -44,9 +44,12 @@ def restore(output: Path, results: Iterable[DropResult]) -> int:
 
 
 def receipt_path(output: Path, result: DropResult) -> Path:
-    drop = result.drop
-    folder = f"received={date_of(drop.judge.received_at)}"
-    return output / "receipts" / folder / f"{drop.seq:08d}_{shortened(drop.name)}.json"
+    return output / receipt_name(result.drop)
+
+
+def receipt_name(drop: Drop) -> str:
+    """Where the receipt of a drop is kept, under the output folder."""
+    return f"receipts/received={date_of(drop.judge.received_at)}/{drop.seq:08d}_{shortened(drop.name)}.json"
 
 
 def discards_path(drop: Drop) -> str:

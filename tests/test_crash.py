@@ -130,10 +130,13 @@ def test_a_drop_whose_receipt_is_lost_with_the_ledger_is_applied_wherever_its_co
     """Not only where a crash leaves unknown copies, at the newest end. The rebuild may end as soon as its ledger is the true
     one: any next start finishes it."""
     before = lost_ledger(tmp_path, damage)
+    link = tmp_path / "output" / "raw" / "orders_raw.json"
+    newest = link.readlink()
     with house(tmp_path) as rooms:
         take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == before
+    assert link.readlink() == newest, "a drop that is applied late is not the newest"
     with house(tmp_path) as rooms:
         assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
 
