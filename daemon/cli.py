@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.errors import Corruption, EnvironmentFault, UsageError
+from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .lean import without_idle_threads
 from .stopping import Stop, release
 from .workers import expect
@@ -59,10 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Nothing is lost: remove the cause and start again",
         )
     except sqlite3.Error as error:
-        return _fail(
-            ENVIRONMENT,
-            f"the ledger could not be read or written: {error}. Nothing is lost: remove the cause and start again",
-        )
+        damaged = (
+            type(error) is sqlite3.DatabaseError
+        )  # its subclasses are about the machine or the statement, not the file
+        mend = f"if the file is damaged, {MOVE_AWAY}" if damaged else "remove the cause and start again"
+        return _fail(ENVIRONMENT, f"the ledger could not be read or written: {error}. Nothing is lost: {mend}")
     except BrokenExecutor as error:
         return _fail(
             ENVIRONMENT,

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import ledger_schema, order_index
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
-from .core.errors import EnvironmentFault
+from .core.errors import MOVE_AWAY, EnvironmentFault
 from .core.model import DropOutcome, Judge
 from .order_index import OrderIndex
 
@@ -39,9 +39,7 @@ class Ledger:
             else:
                 self._upgrade(path)
         except sqlite3.DatabaseError as error:
-            raise EnvironmentFault(
-                "open the ledger", path, error, "If the file is damaged, move it away and run `strandline rebuild`."
-            ) from error
+            raise EnvironmentFault("open the ledger", path, error, f"If the file is damaged, {MOVE_AWAY}.") from error
 
     def close(self) -> None:
         self._sql.close()

@@ -30,6 +30,7 @@ from .ledger import Ledger
 from .pipeline import House, affected, merge_and_stage, stage_discards
 from .publish import publish
 from .rebuild import few, read_all
+from .receipts import receipt_name
 from .store import FACT_FILE, ITEMS_FILE, Store, folder_name
 
 SCRATCH = "rebuild"  # in the staging folder
@@ -93,7 +94,8 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     if house.ledger.last_seq:
         ledger.copy_history(house.ledger.path)
         return {day: one.restatements for day, one in house.ledger.partitions().items()}
-    results = list(history_from_receipts(house.output))
+    by_number = {result.drop.seq: result for result in history_from_receipts(house.output)}
+    results = list(by_number.values())
     ledger.enter([result.drop for result in results])
     path = house.output / RESTATEMENTS
     size = path.stat().st_size if path.exists() else 0
@@ -176,12 +178,15 @@ def newest_orders(ledger: Ledger) -> Drop | None:
 
 
 def history_from_receipts(output: Path) -> Iterator[DropResult]:
-    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew."""
+    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew. So is
+    one that does not lie where its drop's receipt does, somebody's copy perhaps."""
     for path in sorted(output.glob("receipts/received=*/*.json")):
         try:
-            yield _result(json.loads(path.read_bytes()))
+            result = _result(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        if path == output / receipt_name(result.drop):
+            yield result
 
 
 def _result(receipt: dict[str, Any]) -> DropResult:

@@ -141,6 +141,24 @@ def test_a_drop_whose_receipt_is_lost_with_the_ledger_is_applied_wherever_its_co
         assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
 
 
+@pytest.mark.parametrize("copied", ["00000001_1.json (copy).json", "00000009_9.json.json", "../00000001_1.json.json"])
+def test_a_copy_of_a_receipt_is_no_history(tmp_path: Path, copied: str) -> None:
+    """Under another name or in another folder; and it does not keep a rebuild from being made."""
+    before = lost_ledger(tmp_path, lambda receipt: shutil.copy(receipt, beside(receipt, copied)))
+    with house(tmp_path) as rooms:
+        take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    run(tmp_path)
+    with house(tmp_path) as rooms:
+        assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
+    assert tree(tmp_path / "output" / "curated") == before
+
+
+def beside(receipt: Path, copied: str) -> Path:
+    """Where a copy of a receipt goes: into its folder, or into the next one."""
+    folder = sorted(receipt.parent.parent.iterdir())[1] if copied.startswith("..") else receipt.parent
+    return folder / Path(copied).name
+
+
 def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path: Path) -> None:
     """The ledger is there, and older than what lies in raw, with days between of which it knows all."""
     with house(tmp_path) as rooms:

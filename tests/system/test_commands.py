@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.lock import Lock
+from daemon.order_index import PAGE_BYTES
 from tests.harness import dates, tree
 from tests.system.test_once import drop, environment, once, order, receipts
 
@@ -211,6 +212,21 @@ def test_rebuild_applies_raw_copies_that_have_no_receipt(home: Path) -> None:
     before = tree(home / "output" / "curated")
     for name in ("state", "receipts", "curated"):
         shutil.rmtree(home / "output" / name)
+    assert strandline(home, "rebuild").returncode == 0
+    assert tree(home / "output" / "curated") == before
+
+
+def test_a_damaged_ledger_is_one_line_that_says_what_mends_it(home: Path) -> None:
+    """Also where its first page is whole, so that it can be opened; and that mends it."""
+    before = tree(home / "output" / "curated")
+    ledger = home / "output" / "state" / "ledger.sqlite"
+    content = ledger.read_bytes()
+    ledger.write_bytes(content[:PAGE_BYTES] + b"\xff" * (len(content) - PAGE_BYTES))
+    for words in (["status"], ["--once"], ["rebuild"]):
+        ended = strandline(home, *words)
+        assert ended.returncode == 3 and len(ended.stderr.splitlines()) == 1
+        assert "move it away and run `strandline rebuild`" in ended.stderr
+    ledger.unlink()
     assert strandline(home, "rebuild").returncode == 0
     assert tree(home / "output" / "curated") == before
 
