@@ -255,11 +255,13 @@ def test_an_unreadable_form_is_quarantined_with_a_reason(data: bytes) -> None:
         split(data)
 
 
-def test_records_path_is_followed_or_the_drop_is_unreadable() -> None:
-    """A bare array has no path to follow; lines are read as without one."""
+def test_records_path_is_where_an_envelope_has_its_records_and_no_more() -> None:
+    """An array, one order and lines are read as without one; the usual keys of an envelope do not count beside it."""
     assert len(split(b'{"a":{"order_id":1,"b":[1,2]}}', "a.b")) == 2
     assert len(split(b"{}\n{}", "a.b")) == 2
-    for data in (b"[]", b'{"a":{"b":{}}}', b'{"orders":[]}'):
+    assert len(split(b"[1,2,3]", "a.b")) == 3
+    assert len(split(b'{"order_id":1,"a":{"b":[1,2]}}', "a.b")) == 1
+    for data in (b"{}", b'{"a":{"b":{}}}', b'{"orders":[]}'):
         with pytest.raises(Unreadable, match="records_path"):
             split(data, "a.b")
 
