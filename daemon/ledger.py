@@ -212,6 +212,16 @@ class Ledger:
             rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
         return {row[0]: Partition(row[0], row[1], row[2], int(row[3]), row[4], row[5], row[6], row[7]) for row in rows}
 
+    def gone(self, dates: Iterable[int]) -> dict[int, int]:
+        """Those among `dates` that were published before and are not now, with how often each was restated."""
+        query = "SELECT restatements FROM gone WHERE date = ?"
+        found = ((date, self._sql.execute(query, (int(date),)).fetchone()) for date in dates)
+        return {date: row[0] for date, row in found if row}
+
+    def restatements(self) -> dict[int, int]:
+        """How often each date was restated that was ever published."""
+        return dict(self._sql.execute("SELECT date, restatements FROM partitions UNION SELECT * FROM gone"))
+
     def dimensions(self) -> dict[str, DimensionFile]:
         """The published dimensions, by name."""
         rows = self._sql.execute("SELECT name, rows, sha256, bytes, last_drop FROM dimensions")
@@ -269,7 +279,12 @@ class Ledger:
                 ),
             )  # fmt: skip
             self.index.adopt(change.run)
+            self._sql.executemany(
+                "INSERT INTO gone SELECT date, restatements + 1 FROM partitions WHERE date = ?",
+                ((date,) for date in change.removed),
+            )
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
+            self._sql.executemany("DELETE FROM gone WHERE date = ?", ((p.date,) for p in change.partitions))
             self._sql.executemany(
                 "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -312,10 +327,13 @@ class Ledger:
             self._sql.execute("DELETE FROM batches WHERE batch >= ?", (first,))
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (first, now))
             self._sql.execute("UPDATE partitions SET batch = ?, restatements = 0", (first,))
-            self._sql.executemany(
-                "UPDATE partitions SET restatements = ? WHERE date = ?",
-                ((number, day) for day, number in restatements.items()),
+            self._sql.execute("DELETE FROM gone")  # as the replay went, in other batches than history
+            self._sql.executemany("INSERT INTO gone VALUES (?, ?)", restatements.items())
+            self._sql.execute(
+                "UPDATE partitions SET restatements = (SELECT restatements FROM gone WHERE gone.date = partitions.date) "
+                "WHERE date IN (SELECT date FROM gone)"
             )
+            self._sql.execute("DELETE FROM gone WHERE date IN (SELECT date FROM partitions)")
             self._set_meta("restatements_bytes", restatements_bytes)
             self._add_effects(effects)
 

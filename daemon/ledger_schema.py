@@ -53,5 +53,10 @@ INSERT INTO totals SELECT 'orders.' || key, sum(value) FROM drops, json_each(cou
 INSERT INTO totals SELECT 'orders.' || one.key || '.' || each.key, sum(each.value)
     FROM drops, json_each(counts) AS one, json_each(one.value) AS each WHERE one.type = 'object' GROUP BY 1;
 """
-UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE)  # the n-th makes version n out of the one before
+_VERSION_4 = """
+CREATE TABLE gone (                 -- dates that were published and lost their last order
+    date INTEGER PRIMARY KEY, restatements INTEGER NOT NULL
+);
+"""
+UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE, _VERSION_4)  # the n-th makes version n out of the one before
 VERSION = len(UPGRADES)

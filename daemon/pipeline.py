@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, spill, tasks
-from .changeset import Before, Decided, commit_of, counted, tallied, to_read
+from .changeset import Before, Decided, commit_of, counted, is_restated, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest
@@ -80,6 +80,7 @@ class Written:
     orders: int
     lines: int
     items: int
+    restated: bool  # it had been published before
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class BatchOutcome:
     @property
     def restated(self) -> list[str]:
         """Dates that had been published before and changed."""
-        return [written.date for written in self.written if written.orders_before]
+        return [written.date for written in self.written if written.restated]
 
     @property
     def rows_written(self) -> dict[str, int]:
@@ -201,7 +202,7 @@ def _apply(
     with phase("publish"):
         publish_committed(house)
     return BatchOutcome(
-        batch, change.results, written_of(rewritten), [one.file for one in changes if one.staged], rebuilt + damaged,
+        batch, change.results, written_of(rewritten, before.gone), [one.file for one in changes if one.staged], rebuilt + damaged,
         change.totals, change.hwm, now, phase.seconds,
     )  # fmt: skip
 
@@ -370,13 +371,18 @@ def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequen
     days = [one.day for one in rewritten]
     later = ledger.applied_drops(after=max(drop.seq for drop in drops))  # some only where raw copies were adopted late
     overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)
-    return Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), overtaken)
+    return Before(
+        batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken
+    )  # fmt: skip
 
 
-def written_of(rewritten: Sequence[tasks.Rewritten]) -> list[Written]:
-    """The dates that change."""
+def written_of(rewritten: Sequence[tasks.Rewritten], gone: Container[int] = ()) -> list[Written]:
+    """The dates that change. `gone`: those that had been published before and lost their last order."""
     changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.changed]
     return [
-        Written(iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items)
+        Written(
+            iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items,
+            is_restated(one, gone),
+        )
         for one, merged in changed
-    ]
+    ]  # fmt: skip

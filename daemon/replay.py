@@ -93,7 +93,7 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
     if house.ledger.last_seq:
         ledger.copy_history(house.ledger.path)
-        return {day: one.restatements for day, one in house.ledger.partitions().items()}
+        return house.ledger.restatements()
     by_number = {result.drop.seq: result for result in history_from_receipts(house.output)}
     results = list(by_number.values())
     ledger.enter([result.drop for result in results])

@@ -488,7 +488,8 @@ class Version(NamedTuple):
 
 
 class Restatement(NamedTuple):
-    """A change to a date that had been published before. A total over no amount at all is None, as SUM says."""
+    """A change to a date that had been published before, its return after it had lost its last order included. A total over no
+    amount at all is None, as SUM says."""
 
     date: str
     orders_before: int
@@ -544,6 +545,7 @@ class Model:
     def __init__(self, *, tolerance_us: int = DAY_US, records_path: str = "") -> None:
         self.hwm_us: int | None = None
         self.restatements: list[Restatement] = []
+        self._ever: set[str] = set()  # the dates that were ever published
         self.affected: list[str] = []  # the dates whose rows the last batch changed
         self._tolerance_us = tolerance_us
         self._records_path = records_path
@@ -612,9 +614,10 @@ class Model:
         after = self._orders_by_date()
         self.affected = [d for d in sorted({*before, *after}) if before.get(d) != after.get(d)]
         for date in self.affected:
-            if date in before:
-                old, new = before[date], after.get(date, [])
+            if date in self._ever:
+                old, new = before.get(date, []), after.get(date, [])
                 self.restatements.append(Restatement(date, len(old), len(new), _total(old), _total(new)))
+        self._ever |= {*after}
 
     def _orders_by_date(self) -> dict[str, list[Order]]:
         """The published orders by date, each list in the order of its rows."""

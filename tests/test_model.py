@@ -286,6 +286,15 @@ def test_an_order_moves_across_dates_and_the_emptied_date_is_gone() -> None:
     assert model.index()["o_1"] == ("2026-11-19", (1_795_046_400_000_000, 2, 1))
 
 
+def test_a_date_that_comes_back_is_restated() -> None:
+    """It had been published before, and who follows the restatements alone has deleted it."""
+    model = Model()
+    model.apply([drop(order())])
+    model.apply([drop(order(day="2026-11-19"))])
+    model.apply([drop(order("o_2"))])
+    assert [r[:3] for r in model.restatements] == [("2026-11-18", 1, 0), ("2026-11-18", 0, 1)]
+
+
 def test_between_equal_instants_the_later_arrival_wins_its_items_as_a_set() -> None:
     """A tie goes to the later drop, and within a drop to the later position."""
     two, none = [{"sku": "a"}, {"sku": "b"}], list[object]()

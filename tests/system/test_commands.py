@@ -171,6 +171,7 @@ def histories(home: Path) -> list[tuple]:
             "SELECT seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, outcome, reason, "
             "duplicate_of, counts FROM drops ORDER BY seq",
             "SELECT date, orders, lines, amount, fact_sha256, items_sha256, bytes, restatements FROM partitions ORDER BY date",
+            "SELECT date, restatements FROM gone ORDER BY date",
             "SELECT * FROM totals ORDER BY name",
             "SELECT name, rows, sha256, last_drop FROM dimensions ORDER BY name",
             "SELECT key, value FROM meta WHERE key IN ('hwm', 'restatements_bytes')",
