@@ -7,11 +7,12 @@ After a crash they are the newest: it came between their renaming and the ledger
 from __future__ import annotations
 
 import logging
+from datetime import date
 from pathlib import Path
 
 from . import files
 from .core.entries import Drop
-from .core.model import Judge, on_the_calendar
+from .core.model import MICROSECONDS_PER_DAY, Judge, on_the_calendar
 from .ledger import Ledger
 from .raw import RawLayer, Stored
 
@@ -31,13 +32,24 @@ def adopt(
             log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
             damaged = max(damaged, copy.seq)
             continue
-        judge = Judge(on_the_calendar(path.stat().st_mtime_ns // 1000), tolerance, records_path)
+        judge = Judge(_received_at(path), tolerance, records_path)
         drops[copy.seq] = Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge)
         log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
     if drops:
         ledger.enter(list(drops.values()))
     if damaged > ledger.last_seq:
         ledger.skip_to(damaged)
+
+
+def _received_at(path: Path) -> int:
+    """When a copy was made: its own time, held to the day that its folder names, since a restored backup may have another."""
+    changed_at = path.stat().st_mtime_ns // 1000
+    try:
+        day = date.fromisoformat(path.parent.name.removeprefix("received=")) - date(1970, 1, 1)
+    except ValueError:
+        return on_the_calendar(changed_at)
+    begin = day.days * MICROSECONDS_PER_DAY
+    return min(max(changed_at, begin), begin + MICROSECONDS_PER_DAY - 1)
 
 
 def unknown(ledger: Ledger, raw: RawLayer, *, everywhere: bool) -> list[Stored]:

@@ -136,6 +136,7 @@ def test_a_drop_whose_receipt_is_lost_with_the_ledger_is_applied_wherever_its_co
         take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == before
+    assert len(list((tmp_path / "output" / "receipts").rglob("*.json"))) == 5, "a receipt lies where the lost one lay"
     assert link.readlink() == newest, "a drop that is applied late is not the newest"
     with house(tmp_path) as rooms:
         assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
