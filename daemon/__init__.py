@@ -19,6 +19,7 @@ The rooms, in reading order:
         retry, errors
     inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
+    ledger_schema   its tables, version by version
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
     rewriting   versions -> staged partitions, through tasks
     workers     what runs them here                           cluster     what runs them on other machines
@@ -27,6 +28,7 @@ The rooms, in reading order:
     publish     makes a commit visible                        receipts    what became of each drop
     dimensions  the dimensions' part in a batch               recovery    what start-up finishes
     rebuild     partitions anew from raw                      replay      all of them, and the ledger
+    adoption    raw copies that the ledger does not know
     plan        a dry run                                     status      what is known, for people and programs
     quarantine  back through the door                         frames      the pandas face
     ddl         the model as SQL tables                       warehouse   what a warehouse loads: manifests

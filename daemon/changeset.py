@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -88,6 +88,8 @@ class Before:
     hwm: int | None
     restatements_bytes: int
     partitions: Mapping[int, Partition]  # the affected ones
+    gone: Mapping[int, int] = field(default_factory=dict)  # affected dates without one that had one: how often restated
+    overtaken: bool = False  # a drop of a higher number was applied that the link may point to
 
 
 def commit_of(
@@ -111,9 +113,7 @@ def commit_of(
     kept = [one for one in changed if one.staged]
     removed = [one.day for one in changed if not one.staged]
     losing = set(decided.losing_date.tolist())
-    log = "".join(
-        _restatement(one, before.batch, decided) for one in changed if one.merged and one.merged.before.orders
-    )
+    log = "".join(_restatement(one, before.batch, decided) for one in changed if is_restated(one, before.gone))
     effects = [
         *(effect for one in dimensions for effect in _dimension_effect(before.batch, one)),
         *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
@@ -124,14 +124,14 @@ def commit_of(
         ),
         *discards,
         *(effect for result in results for effect in _raw_effects(result)),
-        *_link_effect(results),
+        *([] if before.overtaken else _link_effect(results)),
         *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
     ]
     return Commit(
         committed_at=now,
         results=results,
         run=run,
-        partitions=[_partition(one, before.partitions.get(one.day)) for one in kept],
+        partitions=[_partition(one, before) for one in kept],
         removed=removed,
         dimensions=[one.file for one in dimensions],
         totals=totals_of(results),
@@ -289,6 +289,11 @@ def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
     return [Effect("link", raw.LINK, text=raw.link_text(applied[-1].raw or ""))]
 
 
+def is_restated(one: Rewritten, gone: Container[int]) -> bool:
+    """Whether a date that changes had been published before; also one that lost its last order since, and comes back."""
+    return one.merged is not None and (one.merged.before.orders > 0 or one.day in gone)
+
+
 def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
     assert one.merged
     content = {
@@ -302,10 +307,11 @@ def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
     return json.dumps(content) + "\n"
 
 
-def _partition(one: Rewritten, before: Partition | None) -> Partition:
+def _partition(one: Rewritten, before: Before) -> Partition:
     assert one.merged and one.staged
-    after, staged = one.merged.after, one.staged
-    restatements = before.restatements + 1 if before else 0
+    after, staged, published = one.merged.after, one.staged, before.partitions.get(one.day)
+    known = published.restatements if published else before.gone.get(one.day)
+    restatements = 0 if known is None else known + 1
     return Partition(
         one.day, after.orders, after.lines, after.amount,
         staged.fact_sha256, staged.items_sha256, staged.bytes, restatements,

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.errors import Corruption, EnvironmentFault, UsageError
+from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .lean import without_idle_threads
 from .stopping import Stop, release
 from .workers import expect
@@ -59,10 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Nothing is lost: remove the cause and start again",
         )
     except sqlite3.Error as error:
-        return _fail(
-            ENVIRONMENT,
-            f"the ledger could not be read or written: {error}. Nothing is lost: remove the cause and start again",
-        )
+        damaged = (
+            type(error) is sqlite3.DatabaseError
+        )  # its subclasses are about the machine or the statement, not the file
+        mend = f"if the file is damaged, {MOVE_AWAY}" if damaged else "remove the cause and start again"
+        return _fail(ENVIRONMENT, f"the ledger could not be read or written: {error}. Nothing is lost: {mend}")
     except BrokenExecutor as error:
         return _fail(
             ENVIRONMENT,
@@ -287,7 +288,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
         from .rebuild import partitions_from_raw, refuse_unknown
         from .recovery import is_lost, refuse_lost_ledger
         from .replay import make_anew, take_over
-        from .wiring import recovered, service
+        from .wiring import recovered, service, tolerance
 
         if days:
             refuse_lost_ledger(house)
@@ -298,7 +299,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(house):
             recovered(config, house)
-        take_over(house.ledger, make_anew(house, time.time_ns() // 1000))
+        take_over(house.ledger, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
     with _house(config, stop) as house:
         summary = service(config, house, []).resume(stop.asked)
         receipts.restore(house.output, house.ledger.all_results())
@@ -412,6 +413,7 @@ def _ended(summary: Summary, *, once: bool) -> int:
 
 def _instant(text: str | None, hwm: int | None) -> int | None:
     """`--since` as an instant in microseconds."""
+    from .core.model import LAST_INSTANT
     from .core.scalars import Number, is_number, read_instant
 
     if text is None or text.strip().lower() == "hwm":
@@ -421,6 +423,10 @@ def _instant(text: str | None, hwm: int | None) -> int | None:
         raise UsageError(
             f"--since {text!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, epoch seconds, or hwm for the "
             "high-water mark"
+        )
+    if instant > LAST_INSTANT:
+        raise UsageError(
+            f"--since {text!r} lies after the year 9999; epoch numbers are seconds, or milliseconds from 1e11 on"
         )
     return instant
 

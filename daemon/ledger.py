@@ -15,62 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import order_index
+from . import ledger_schema, order_index
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
-from .core.errors import EnvironmentFault
+from .core.errors import MOVE_AWAY, EnvironmentFault
 from .core.model import DropOutcome, Judge
 from .order_index import OrderIndex
-
-_VERSION_1 = (
-    """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE drops (
-    seq INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,             -- as it was in the inbox, unprintable bytes escaped
-    raw TEXT,                       -- path under the output folder; NULL where there is no raw copy (a duplicate)
-    sha256 BLOB NOT NULL,
-    bytes INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,   -- this and the next three judged its records
-    tolerance INTEGER NOT NULL,
-    records_path TEXT NOT NULL,
-    since INTEGER,
-    batch INTEGER,                  -- NULL: archived, not committed yet
-    outcome TEXT,
-    reason TEXT,
-    duplicate_of INTEGER,
-    counts TEXT                     -- JSON: see Counts
-);
-CREATE INDEX drops_by_sha256 ON drops (sha256);
-CREATE INDEX drops_by_batch ON drops (batch);
-CREATE TABLE batches (batch INTEGER PRIMARY KEY, committed_at INTEGER NOT NULL, published INTEGER NOT NULL);
-CREATE TABLE partitions (
-    date INTEGER PRIMARY KEY,       -- days since 1970
-    orders INTEGER NOT NULL, lines INTEGER NOT NULL, amount TEXT NOT NULL,
-    fact_sha256 BLOB NOT NULL, items_sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
-    batch INTEGER NOT NULL, restatements INTEGER NOT NULL
-);
-CREATE TABLE effects (              -- committed, and still to be made visible; in this order
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT
-);
-"""
-    + order_index.SCHEMA
-)
-_VERSION_2 = """
-CREATE TABLE dimensions (
-    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
-    last_drop INTEGER NOT NULL      -- the newest drop of it that was applied
-) WITHOUT ROWID;
-CREATE TABLE totals (               -- sums over all drops
-    name TEXT PRIMARY KEY, value INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO totals SELECT 'drops.' || outcome, count(*) FROM drops WHERE outcome IS NOT NULL GROUP BY outcome;
-INSERT INTO totals SELECT 'orders.' || key, sum(value) FROM drops, json_each(counts) WHERE type = 'integer' GROUP BY key;
-INSERT INTO totals SELECT 'orders.' || one.key || '.' || each.key, sum(each.value)
-    FROM drops, json_each(counts) AS one, json_each(one.value) AS each WHERE one.type = 'object' GROUP BY 1;
-"""
-_UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE)  # the n-th makes version n out of the one before
-SCHEMA_VERSION = len(_UPGRADES)
-
 
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
 _PAGE_ROWS = 10_000
@@ -90,9 +39,7 @@ class Ledger:
             else:
                 self._upgrade(path)
         except sqlite3.DatabaseError as error:
-            raise EnvironmentFault(
-                "open the ledger", path, error, "If the file is damaged, move it away and run `strandline rebuild`."
-            ) from error
+            raise EnvironmentFault("open the ledger", path, error, f"If the file is damaged, {MOVE_AWAY}.") from error
 
     def close(self) -> None:
         self._sql.close()
@@ -115,22 +62,25 @@ class Ledger:
 
     def _refuse_other_versions(self, path: Path) -> None:
         version = self._version()
-        if version != SCHEMA_VERSION:
+        if version != ledger_schema.VERSION:
             newer = (
                 "Run the newer strandline that wrote it."
-                if version > SCHEMA_VERSION
+                if version > ledger_schema.VERSION
                 else "Run `strandline --once` first: it upgrades it."
             )
             raise EnvironmentFault(
-                "open the ledger", path, f"its schema version is {version}, this program knows {SCHEMA_VERSION}", newer
+                "open the ledger",
+                path,
+                f"its schema version is {version}, this program knows {ledger_schema.VERSION}",
+                newer,
             )
 
     def _upgrade(self, path: Path) -> None:
         version = self._version()
-        if version > SCHEMA_VERSION:
+        if version > ledger_schema.VERSION:
             self._refuse_other_versions(path)
         self._sql.create_function("with_content", 1, order_index.with_content, deterministic=True)
-        for number, upgrade in enumerate(_UPGRADES[version:], version + 1):
+        for number, upgrade in enumerate(ledger_schema.UPGRADES[version:], version + 1):
             with self.transaction():
                 for statement in upgrade.split(";\n"):
                     if statement.strip():
@@ -175,14 +125,13 @@ class Ledger:
         query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
-    def applied_drops(self) -> Iterator[Drop]:
-        """All drops that were applied, by number."""
-        return map(_drop, self._paged(_DROP_COLUMNS, "outcome = 'applied'"))
+    def applied_drops(self, after: int = 0) -> Iterator[Drop]:
+        """All drops that were applied, with a number above `after`, by number."""
+        return map(_drop, self._paged(_DROP_COLUMNS, "outcome = 'applied'", after))
 
-    def _paged(self, columns: str, condition: str) -> Iterator[tuple]:
+    def _paged(self, columns: str, condition: str, last: int = 0) -> Iterator[tuple]:
         """Rows of drops by number, a page at a time: the ledger may change between two pages, and memory does not grow."""
         query = f"SELECT {columns} FROM drops WHERE {condition} AND seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"
-        last = 0
         while page := self._sql.execute(query, (last,)).fetchall():
             yield from page
             last = page[-1][0]
@@ -263,6 +212,16 @@ class Ledger:
             rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
         return {row[0]: Partition(row[0], row[1], row[2], int(row[3]), row[4], row[5], row[6], row[7]) for row in rows}
 
+    def gone(self, dates: Iterable[int]) -> dict[int, int]:
+        """Those among `dates` that were published before and are not now, with how often each was restated."""
+        query = "SELECT restatements FROM gone WHERE date = ?"
+        found = ((date, self._sql.execute(query, (int(date),)).fetchone()) for date in dates)
+        return {date: row[0] for date, row in found if row}
+
+    def restatements(self) -> dict[int, int]:
+        """How often each date was restated that was ever published."""
+        return dict(self._sql.execute("SELECT date, restatements FROM partitions UNION SELECT * FROM gone"))
+
     def dimensions(self) -> dict[str, DimensionFile]:
         """The published dimensions, by name."""
         rows = self._sql.execute("SELECT name, rows, sha256, bytes, last_drop FROM dimensions")
@@ -320,7 +279,12 @@ class Ledger:
                 ),
             )  # fmt: skip
             self.index.adopt(change.run)
+            self._sql.executemany(
+                "INSERT INTO gone SELECT date, restatements + 1 FROM partitions WHERE date = ?",
+                ((date,) for date in change.removed),
+            )
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
+            self._sql.executemany("DELETE FROM gone WHERE date = ?", ((p.date,) for p in change.partitions))
             self._sql.executemany(
                 "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -355,16 +319,22 @@ class Ledger:
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
         self._sql.execute("DETACH other")
 
-    def end_replay(self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int]) -> None:
+    def end_replay(
+        self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int], restatements_bytes: int
+    ) -> None:
         """Makes the batches from `first` on, which stood for history, one that is still to be made visible by `effects`."""
         with self.transaction():
             self._sql.execute("DELETE FROM batches WHERE batch >= ?", (first,))
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (first, now))
             self._sql.execute("UPDATE partitions SET batch = ?, restatements = 0", (first,))
-            self._sql.executemany(
-                "UPDATE partitions SET restatements = ? WHERE date = ?",
-                ((number, day) for day, number in restatements.items()),
+            self._sql.execute("DELETE FROM gone")  # as the replay went, in other batches than history
+            self._sql.executemany("INSERT INTO gone VALUES (?, ?)", restatements.items())
+            self._sql.execute(
+                "UPDATE partitions SET restatements = (SELECT restatements FROM gone WHERE gone.date = partitions.date) "
+                "WHERE date IN (SELECT date FROM gone)"
             )
+            self._sql.execute("DELETE FROM gone WHERE date IN (SELECT date FROM partitions)")
+            self._set_meta("restatements_bytes", restatements_bytes)
             self._add_effects(effects)
 
     def retire(self) -> None:

@@ -4,7 +4,7 @@
     2 parse     records -> orders, discards, field faults                                   (reading.py)
     3 affected  which version of each order wins, what it changes, and which dates          (affected)
     4 merge     the published rows of each affected date + the new versions                 (rewriting.py, dimensions.py)
-    5 stage     the new files, where nobody looks, durable                                  (the same, _stage_discards)
+    5 stage     the new files, where nobody looks, durable                                  (the same, stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
     7 publish   carry out the list by renames, write the receipts, clear the list           (publish_committed)
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, spill, tasks
-from .changeset import Before, Decided, commit_of, counted, tallied, to_read
+from .changeset import Before, Decided, commit_of, counted, is_restated, tallied, to_read
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest
@@ -80,6 +80,7 @@ class Written:
     orders: int
     lines: int
     items: int
+    restated: bool  # it had been published before
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class BatchOutcome:
     @property
     def restated(self) -> list[str]:
         """Dates that had been published before and changed."""
-        return [written.date for written in self.written if written.orders_before]
+        return [written.date for written in self.written if written.restated]
 
     @property
     def rows_written(self) -> dict[str, int]:
@@ -192,16 +193,16 @@ def _apply(
         rewritten = merge_and_stage(house, batch, decided, known)
         rewritten, damaged = _mended(house, batch, decided, known, rewritten)
     with phase("stage"):
-        discards = _stage_discards(house, batch, drops, parsed.discards)
+        discards = stage_discards(house, batch, drops, parsed.discards)
         house.store.sync_staged(batch)
     with phase("commit"):
-        before = _before(house.ledger, batch, rewritten)
+        before = _before(house.ledger, batch, drops, rewritten)
         change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
         house.ledger.commit(change)
     with phase("publish"):
         publish_committed(house)
     return BatchOutcome(
-        batch, change.results, written_of(rewritten), [one.file for one in changes if one.staged], rebuilt + damaged,
+        batch, change.results, written_of(rewritten, before.gone), [one.file for one in changes if one.staged], rebuilt + damaged,
         change.totals, change.hwm, now, phase.seconds,
     )  # fmt: skip
 
@@ -342,7 +343,7 @@ def _mended(
     return [again.get(one.day, one) for one in rewritten], [iso_date(day) for day in sorted(damaged)]
 
 
-def _stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:
+def stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:
     """One file for each drop that has discards: every discarded record, whole."""
     by_drop: dict[int, list[Discard]] = {}
     for discard in sorted(discards, key=lambda d: (d.drop, d.position)):
@@ -366,15 +367,22 @@ def _discard_line(discard: Discard) -> str:
     return f'{head},"record":{record}}}\n'
 
 
-def _before(ledger: Ledger, batch: int, rewritten: Sequence[tasks.Rewritten]) -> Before:
+def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequence[tasks.Rewritten]) -> Before:
     days = [one.day for one in rewritten]
-    return Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days))
+    later = ledger.applied_drops(after=max(drop.seq for drop in drops))  # some only where raw copies were adopted late
+    overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)
+    return Before(
+        batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken
+    )  # fmt: skip
 
 
-def written_of(rewritten: Sequence[tasks.Rewritten]) -> list[Written]:
-    """The dates that change."""
+def written_of(rewritten: Sequence[tasks.Rewritten], gone: Container[int] = ()) -> list[Written]:
+    """The dates that change. `gone`: those that had been published before and lost their last order."""
     changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.changed]
     return [
-        Written(iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items)
+        Written(
+            iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items,
+            is_restated(one, gone),
+        )
         for one, merged in changed
-    ]
+    ]  # fmt: skip

@@ -15,6 +15,8 @@ from . import files
 from .core.entries import Effect
 from .core.errors import Corruption
 
+REASON = ".reason.json"  # what the name of a quarantined drop's reason ends with, after the drop's own
+
 
 def publish(output: Path, effects: Sequence[Effect], *, recovering: bool = False) -> None:
     """Carries out effects, durable. `recovering`: look at checksums, since an earlier try may have come anywhere."""
@@ -80,7 +82,7 @@ def _quarantine(output: Path, effect: Effect) -> None:
         files.move(source, target)
         files.unlink(source)  # does nothing, unless a power loss left the file both names: then a rename does nothing
         files.sync_many([target.parent, source.parent])
-    files.write(target.with_name(target.name + ".reason.json"), (effect.text or "").encode())
+    files.write(target.with_name(target.name + REASON), (effect.text or "").encode())
 
 
 def _append(output: Path, effect: Effect) -> None:

@@ -27,14 +27,14 @@ from typing import IO, Any
 
 from . import files
 from .core.errors import Unreadable
-from .core.model import DIMENSIONS
+from .core.model import DIMENSIONS, on_the_calendar
 
 _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
 _HIDDEN = re.compile(r"\.strandline-([0-9]{1,18})-(.+)", re.DOTALL)
 _HIDDEN_NAME_BYTES = 220
 _LONGEST_NAME_BYTES = 255
-_STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
+_STORED = re.compile(r"([0-9]{1,18})_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network file systems
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -198,7 +198,10 @@ class RawLayer:
                 match = _STORED.fullmatch(entry.name)
                 if match and entry.is_file(follow_symlinks=False):
                     path = f"raw/{folder.name}/{entry.name}"
-                    size = entry.stat(follow_symlinks=False).st_size
+                    try:
+                        size = entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:  # beside a daemon: it went to quarantine
+                        continue
                     copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
             yield index, sorted(copies, key=lambda copy: copy.seq)
 
@@ -283,7 +286,7 @@ def shortened(name: str) -> str:
 
 def date_of(instant: int) -> str:
     """The UTC calendar date of an instant in microseconds."""
-    return datetime.fromtimestamp(instant // 1_000_000, UTC).date().isoformat()
+    return datetime.fromtimestamp(on_the_calendar(instant) // 1_000_000, UTC).date().isoformat()
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,7 @@ import msgspec
 
 from . import files
 from .core.entries import Drop, DropResult
+from .core.model import on_the_calendar
 from .raw import date_of, shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,9 +44,12 @@ def restore(output: Path, results: Iterable[DropResult]) -> int:
 
 
 def receipt_path(output: Path, result: DropResult) -> Path:
-    drop = result.drop
-    folder = f"received={date_of(drop.judge.received_at)}"
-    return output / "receipts" / folder / f"{drop.seq:08d}_{shortened(drop.name)}.json"
+    return output / receipt_name(result.drop)
+
+
+def receipt_name(drop: Drop) -> str:
+    """Where the receipt of a drop is kept, under the output folder."""
+    return f"receipts/received={date_of(drop.judge.received_at)}/{drop.seq:08d}_{shortened(drop.name)}.json"
 
 
 def discards_path(drop: Drop) -> str:
@@ -84,5 +88,5 @@ def as_dict(result: DropResult) -> dict[str, Any]:
 
 
 def instant_text(instant: int) -> str:
-    """ISO 8601 in UTC of an instant in microseconds."""
-    return (_EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")
+    """ISO 8601 in UTC of an instant in microseconds, whatever it is: what is written after a commit must not fail."""
+    return (_EPOCH + timedelta(microseconds=on_the_calendar(instant))).isoformat().replace("+00:00", "Z")

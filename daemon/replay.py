@@ -5,51 +5,67 @@ curated layer in the staging folder. Then one rename makes that ledger the true 
 files that differ from what is published, and they become visible as those of any batch do. A crash before the rename has
 changed nothing; after it, the next start finishes.
 
-Where the ledger is lost or damaged, its history comes from the receipts; raw copies that have no receipt are applied after.
+Where the ledger is lost or damaged, its history comes from the receipts. Raw copies that neither ledger nor receipt knows are
+applied after, wherever they lie: the new ledger has them from its first moment on, so no crash lets them be forgotten.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from . import dimensions, files
+from . import dimensions, files, raw
+from .adoption import adopt
 from .changeset import RESTATEMENTS, Before, commit_of, totals_of
 from .core.entries import Commit, Counts, Drop, DropResult, Effect
 from .core.model import DIMENSIONS, DropOutcome, Judge
 from .core.scalars import read_instant
 from .ledger import Ledger
-from .pipeline import House, affected, merge_and_stage
+from .pipeline import House, affected, merge_and_stage, stage_discards
 from .publish import publish
 from .rebuild import few, read_all
+from .receipts import receipt_name
 from .store import FACT_FILE, ITEMS_FILE, Store, folder_name
 
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def make_anew(house: House, now: int) -> Path:
+def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path:
     """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
-    lies, ready to take the place of `house.ledger`. Corruption where a raw copy that was applied is not what it was."""
+    lies, ready to take the place of `house.ledger`. Raw copies without a history are in it, to be applied by the next start,
+    judged by `tolerance` and `records_path`. Corruption where a raw copy that was applied is not what it was."""
     scratch = house.store.staging / SCRATCH
-    with _replaying(house, scratch, now) as (ledger, first, restatements):
-        ledger.end_replay(first, now, differences(house, ledger, scratch), restatements)
+    mended: list[Effect] = []
+
+    def keep(discards: Sequence[Effect]) -> None:
+        mended.extend(_kept(house.output, scratch, discards))
+
+    with _replaying(house, scratch, now, keep) as (ledger, first, restatements):
+        adopt(ledger, house.raw, house.output, tolerance, records_path, everywhere=True)
+        log = house.output / RESTATEMENTS
+        kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
+        effects = [*differences(house, ledger, scratch), *mended, *_link(ledger)]
+        ledger.end_replay(first, now, effects, restatements, kept_bytes)
         return ledger.path
 
 
-def replayed(house: House, scratch: Path, now: int) -> Path:
-    """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave."""
-    with _replaying(house, scratch, now) as (ledger, _, _):
+def replayed(house: House, scratch: Path, now: int, discards: Callable[[Sequence[Effect]], None]) -> Path:
+    """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave. `discards`
+    hears, a few drops at a time, of each file of discards that this gave."""
+    with _replaying(house, scratch, now, discards) as (ledger, _, _):
         return ledger.path
 
 
 @contextmanager
-def _replaying(house: House, scratch: Path, now: int) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
+def _replaying(
+    house: House, scratch: Path, now: int, discards: Callable[[Sequence[Effect]], None]
+) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
     """The ledger of a replay, its first batch that is none of the history, and how often each date was restated."""
     store = Store(scratch)
     for folder in (store.curated, store.staging):
@@ -60,7 +76,7 @@ def _replaying(house: House, scratch: Path, now: int) -> Iterator[tuple[Ledger, 
         inner = replace(house, output=scratch, ledger=ledger, store=store, reader=house.reader.without_limits())
         total, done = ledger.drop_count(DropOutcome.APPLIED), 0
         for group in few(ledger.applied_drops()):
-            _apply(inner, group)
+            _apply(inner, group, discards)
             done += len(group)
             house.progress("replaying drops", done, total)
         yield ledger, first, restatements
@@ -77,8 +93,9 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
     if house.ledger.last_seq:
         ledger.copy_history(house.ledger.path)
-        return {day: one.restatements for day, one in house.ledger.partitions().items()}
-    results = list(history_from_receipts(house.output))
+        return house.ledger.restatements()
+    by_number = {result.drop.seq: result for result in history_from_receipts(house.output)}
+    results = list(by_number.values())
     ledger.enter([result.drop for result in results])
     path = house.output / RESTATEMENTS
     size = path.stat().st_size if path.exists() else 0
@@ -87,7 +104,7 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     return _restatements(path)
 
 
-def _apply(inner: House, drops: Sequence[Drop]) -> None:
+def _apply(inner: House, drops: Sequence[Drop], discards: Callable[[Sequence[Effect]], None]) -> None:
     """A batch of pipeline.py without its drops' outcomes: they are history."""
     parsed = read_all(inner.reader, drops)
     ledger, batch = inner.ledger, inner.ledger.next_batch
@@ -96,6 +113,9 @@ def _apply(inner: House, drops: Sequence[Drop]) -> None:
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))
+    discarded = stage_discards(inner, batch, drops, parsed.discards)
+    inner.store.sync_staged(batch)
+    discards(discarded)
     change = commit_of(0, before, [], parsed, decided, rewritten, changes, [], run)
     visible = [effect for effect in change.effects if effect.kind in ("place", "remove")]
     ledger.commit(replace(change, effects=visible, restatements_bytes=before.restatements_bytes))
@@ -127,16 +147,46 @@ def differences(house: House, ledger: Ledger, scratch: Path) -> list[Effect]:
     ]  # fmt: skip
 
 
+def _kept(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effect]:
+    """What puts files of discards back that are not what is published; taken out of the way of the next drops."""
+    effects = []
+    for one in discards:
+        if files.sha256_of(output / one.target) != one.sha256:
+            files.make_folder((scratch / one.target).parent)
+            files.move(scratch / (one.source or ""), scratch / one.target)
+            source = str((scratch / one.target).relative_to(output))
+            effects.append(Effect("place", one.target, source, one.sha256))
+    files.sync_many({(output / (one.source or "")).parent for one in effects})
+    return effects
+
+
+def _link(ledger: Ledger) -> list[Effect]:
+    """The link to the newest drop of orders, as the history has it."""
+    newest = newest_orders(ledger)
+    return [] if newest is None else [Effect("link", raw.LINK, text=raw.link_text(newest.raw or ""))]
+
+
+def newest_orders(ledger: Ledger) -> Drop | None:
+    """The applied drop that raw/orders_raw.json is to point to."""
+    newest = None
+    for drop in ledger.applied_drops():
+        newest = drop if raw.read_as(drop.name) == raw.ORDERS else newest
+    return newest
+
+
 # ------------------------------------------------------------------------------------- history without a ledger
 
 
 def history_from_receipts(output: Path) -> Iterator[DropResult]:
-    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew."""
+    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew. So is
+    one that does not lie where its drop's receipt does, somebody's copy perhaps."""
     for path in sorted(output.glob("receipts/received=*/*.json")):
         try:
-            yield _result(json.loads(path.read_bytes()))
+            result = _result(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        if path == output / receipt_name(result.drop):
+            yield result
 
 
 def _result(receipt: dict[str, Any]) -> DropResult:

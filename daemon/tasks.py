@@ -56,14 +56,14 @@ def spans_of(drop: int, path: Path, judge: Judge, dimension: str | None = None) 
         return [Span(drop, path, 0, size, judge, Form.WHOLE, dimension)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         refuse_binary(data[:4])
-        pieces = cut(data, PIECE_BYTES, judge.records_path)  # type: ignore[arg-type]  # a map is as good as bytes here
+        pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # a map is as good as bytes here
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 
 
 def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
     """The first of the spans that `spans_of` will give for orders of which the file holds the beginning."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pieces = cut_begun(data, PIECE_BYTES, judge.records_path)  # type: ignore[arg-type]
+        pieces = cut_begun(data, PIECE_BYTES)  # type: ignore[arg-type]
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 
 

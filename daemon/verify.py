@@ -1,47 +1,57 @@
 """Is all of it there, and is it right? Everything under the output folder held against the ledger, and the ledger against raw.
 
     conservation  every record extracted ended as exactly one thing, and the sums over all drops are the drops' sums
-    raw           every copy is the bytes that arrived
-    discards      every discarded record is kept
-    receipts      every drop has its receipt, and it says what the ledger says
+    raw           every copy is the bytes that arrived, the ledger knows each, and the link points to the newest drop of orders
+    quarantine    every copy that is still there is the bytes that arrived
+    discards      every discarded record is kept as a replay discards it, and of no other drop
+    receipts      every drop has its receipt, which says what the ledger says, and nothing else has one
+    restatements  their log is as long as what was committed of it
     curated       every published file is the one that was committed, and there are no others
     index         every order lives in exactly one partition, the one that the index names
     rebuild       all drops, applied anew in a scratch folder, give the same files, index and high-water mark
 
-Changes nothing, and needs no lock. It works on a copy of the ledger as it is at the start; where a daemon publishes meanwhile,
-a file that is not what the copy says is compared with what the ledger says then. Memory does not grow with the history.
+Changes nothing, and needs no lock. It works on a copy of the ledger as it is at the start; where a daemon is at work meanwhile,
+what is not as the copy says is compared with what the ledger says then. Memory does not grow with the history. Where raw copies
+are damaged there is no replay: then the last two are not looked at, and of discards only how many there are.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from . import files, receipts
-from .changeset import totals_of
-from .core.entries import Partition
+from . import files, raw, receipts
+from .changeset import RESTATEMENTS, totals_of
+from .core.entries import Drop, Effect, Partition
 from .core.errors import Corruption
 from .core.model import DIMENSIONS, DropOutcome
 from .core.versions import keys_of
 from .ledger import Ledger
 from .pipeline import House
+from .publish import REASON
+from .raw import Stored
 from .rebuild import groups_of
-from .replay import replayed
+from .replay import newest_orders, replayed
 from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date
 
 _MORE_LOOKS = 20  # at files that are being published just now
 _LOOK_SECONDS = 0.5
 
 _PUBLISHING_SECONDS = 10.0
+
+_REBUILD = "`strandline rebuild` writes it anew"
+_QUARANTINED = re.compile("([0-9]{1,18})_([0-9a-f]{12})_.*", re.DOTALL)
 
 Fresh = Callable[[], Ledger]
 
@@ -76,18 +86,29 @@ def verify(house: House, fresh: Fresh, scratch: Path, now: int) -> Iterator[Diff
     yield from _conservation(house.ledger)
     damaged = list(_raw(house))
     yield from damaged
-    yield from _records(house)
+    yield from _quarantine(house)
+    uncounted = list(_discards(house))
+    yield from uncounted
+    for look in (_wrong_receipts, _unknown_copies, _unknown_records, _log, _link):
+        yield from _looked_again(house, fresh, partial(look, house))
     yield from _curated(house, fresh)
     if damaged:
         yield Difference("rebuild", "all", "not tried, since raw copies are damaged or missing")
         yield from _index(house, None)
         return
+    altered: list[str] = []
+
+    def look_at(discards: Sequence[Effect]) -> None:
+        altered.extend(one.target for one in discards if files.sha256_of(house.output / one.target) != one.sha256)
+
     try:
-        path = replayed(house, scratch, now)
+        path = replayed(house, scratch, now, look_at)
     except Corruption as error:
         yield Difference("rebuild", "all", str(error))
         yield from _index(house, None)
         return
+    for target in sorted(set(altered) - {one.what for one in uncounted}):
+        yield Difference("discards", target, f"not what was discarded; {_REBUILD}")
     with closing(Ledger(path)) as ledger:
         yield from _rebuilt(house.ledger, ledger)
         yield from _index(house, ledger)
@@ -128,27 +149,44 @@ def _raw(house: House) -> Iterator[Difference]:
         house.progress("checking raw", number, total)
 
 
-def _records(house: House) -> Iterator[Difference]:
-    """Discards and receipts, drop by drop."""
+def _quarantine(house: House) -> Iterator[Difference]:
+    """What was taken away or put back is not asked for. The name of a copy has the beginning of its hash; the ledger, all."""
+    for copy in sorted(house.output.glob("quarantine/[0-9]*")):
+        name = _QUARANTINED.fullmatch(copy.name)
+        if name is None or copy.name.endswith(REASON) or not copy.is_file():
+            continue
+        drop, short = house.ledger.drop(int(name[1])), name[2]
+        expected = drop.sha256.hex() if drop and drop.sha256.hex().startswith(short) else short
+        found = files.sha256_of(copy)
+        if found is not None and not found.hex().startswith(expected):
+            yield Difference(
+                "quarantine",
+                f"quarantine/{copy.name}",
+                "not the bytes that arrived; restore it from a backup or remove it",
+            )
+
+
+def _discards(house: House) -> Iterator[Difference]:
+    """How many there are for each reason. What they say is compared by the replay."""
     for result in house.ledger.all_results():
-        drop = result.drop
-        path = receipts.discards_path(drop)
+        path = receipts.discards_path(result.drop)
         expected = {reason: number for reason, number in result.counts.discarded.items() if number}
         found = _reasons(house.output / path)
         if found != expected:
-            yield Difference("discards", path, f"holds {_shown(found)}, and {_shown(expected)} were discarded")
-        receipt = receipts.receipt_path(house.output, result)
+            mend = _REBUILD if expected else "remove it"
+            yield Difference("discards", path, f"holds {_shown(found)}, and {_shown(expected)} were discarded; {mend}")
+
+
+def _wrong_receipts(house: House, ledger: Ledger) -> list[Difference]:
+    found = []
+    for result in ledger.all_results():
+        what = receipts.receipt_name(result.drop)
         try:
-            same = receipt.read_bytes() == receipts.receipt(result)
+            if (house.output / what).read_bytes() != receipts.receipt(result):
+                found.append(Difference("receipts", what, f"does not say what the ledger says; {_REBUILD}"))
         except FileNotFoundError:
-            yield Difference(
-                "receipts", str(receipt.relative_to(house.output)), "missing; `strandline rebuild` writes it anew"
-            )
-        else:
-            if not same:
-                yield Difference(
-                    "receipts", str(receipt.relative_to(house.output)), "does not say what the ledger says"
-                )
+            found.append(Difference("receipts", what, f"missing; {_REBUILD}"))
+    return found
 
 
 def _reasons(path: Path) -> dict[str, int]:
@@ -191,17 +229,42 @@ def _curated(house: House, fresh: Fresh) -> Iterator[Difference]:
         if files.sha256_of(curated / name) != expected.get(name):
             doubtful.append(name)
         house.progress("checking curated", number, len(names))
-    for look in range(_MORE_LOOKS):  # a daemon may be publishing
-        if not doubtful:
-            return
-        with closing(fresh()) as ledger:
-            expected, pending = _expected(ledger), ledger.unpublished_batch()
+
+    def wrong(ledger: Ledger) -> list[Difference]:
+        nonlocal doubtful
+        expected = _expected(ledger)
         doubtful = [name for name in doubtful if files.sha256_of(curated / name) != expected.get(name)]
-        if pending is None and look > 0:
-            break
+        return [
+            Difference("curated", f"curated/{name}", _what_is_wrong(curated / name, expected.get(name)))
+            for name in doubtful
+        ]
+
+    yield from _looked_again(house, fresh, wrong)
+
+
+def _looked_again(house: House, fresh: Fresh, wrong: Callable[[Ledger], list[Difference]]) -> list[Difference]:
+    """What is wrong by the copy of the ledger, and still is by the ledger as it is then, beside a daemon that may be at work:
+    asked again until nothing is, or nobody was at work meanwhile."""
+    found = wrong(house.ledger)
+    for _ in range(_MORE_LOOKS if found else 0):
+        with closing(fresh()) as ledger:
+            before, still = _progress(ledger), {one.what: one for one in wrong(ledger)}
+        found = [still[one.what] for one in found if one.what in still]
+        with closing(fresh()) as ledger:
+            if not found or (_progress(ledger) == before and _is_at_rest(house, ledger)):
+                break
         time.sleep(_LOOK_SECONDS)
-    for name in doubtful:
-        yield Difference("curated", f"curated/{name}", _what_is_wrong(curated / name, expected.get(name)))
+    return found
+
+
+def _progress(ledger: Ledger) -> tuple[int, int]:
+    return ledger.next_batch, ledger.last_seq
+
+
+def _is_at_rest(house: House, ledger: Ledger) -> bool:
+    """Whether nothing is on its way: no batch that is being published, no raw copy that is about to be entered."""
+    newest = max((copy.seq for _, copies in house.raw.stored() for copy in copies), default=0)
+    return ledger.unpublished_batch() is None and newest <= ledger.last_seq
 
 
 def _what_is_wrong(path: Path, expected: bytes | None) -> str:
@@ -210,6 +273,69 @@ def _what_is_wrong(path: Path, expected: bytes | None) -> str:
     day = path.parent.name.removeprefix("date=")
     command = f"`strandline rebuild {day}`" if day != path.parent.name else "`strandline rebuild`"
     return f"{'not what was committed' if path.exists() else 'missing'}; {command} makes it anew"
+
+
+# ------------------------------------------------------------------------- what no drop accounts for, the log, the link
+
+
+def _unknown_copies(house: House, ledger: Ledger) -> list[Difference]:
+    """Raw copies that the ledger does not know, or not under this path."""
+    found = []
+    for _, copies in house.raw.stored():
+        for copy in copies:
+            drop = ledger.drop(copy.seq)
+            if (drop is None or drop.raw != copy.path) and (house.output / copy.path).exists():
+                found.append(Difference("raw", copy.path, _what_is_unknown(house, copy, drop)))
+    return found
+
+
+def _what_is_unknown(house: House, copy: Stored, drop: Drop | None) -> str:
+    if drop is not None:
+        return f"drop {copy.seq} has another copy or none; take it away"
+    sha256 = files.sha256_of(house.output / copy.path)
+    if sha256 is None or not sha256.startswith(copy.sha256):
+        return "nobody archived it, and it is not what its name says; take it away"
+    return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
+
+
+def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
+    """Receipts and discards of drops that the ledger does not know."""
+    found = []
+    for folder, suffix in (("receipts", "json"), ("discarded", "jsonl")):
+        for path in house.output.glob(f"{folder}/received=*/*.{suffix}"):
+            what = str(path.relative_to(house.output))
+            number = re.match("[0-9]{1,18}", path.name)
+            drop = ledger.drop(int(number[0])) if number else None
+            if drop is None or what not in (receipts.discards_path(drop), receipts.receipt_name(drop)):
+                found.append(
+                    Difference(folder.replace("discarded", "discards"), what, "of no drop that is known; take it away")
+                )
+    return found
+
+
+def _log(house: House, ledger: Ledger) -> list[Difference]:
+    path = house.output / RESTATEMENTS
+    found, expected = path.stat().st_size if path.exists() else 0, ledger.restatements_bytes
+    if found == expected:
+        return []
+    mend = (
+        "restore it from a backup, or `strandline rebuild` goes on with what is left"
+        if found < expected
+        else "what is after that nobody committed, and the next restatement replaces it; cut it off"
+    )
+    return [Difference("restatements", RESTATEMENTS, f"{found:,} bytes, and {expected:,} were committed; {mend}")]
+
+
+def _link(house: House, ledger: Ledger) -> list[Difference]:
+    newest = newest_orders(ledger)
+    expected = None if newest is None else raw.link_text(newest.raw or "")
+    try:
+        found = str((house.output / raw.LINK).readlink())
+    except OSError:  # there is none, or something else
+        found = None
+    if found == expected:
+        return []
+    return [Difference("raw", raw.LINK, f"points to {found or 'nothing'}, not to {expected or 'nothing'}; {_REBUILD}")]
 
 
 # ------------------------------------------------------------------------------------------------------ index and rebuild

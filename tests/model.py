@@ -208,7 +208,7 @@ def _scan_bytes(data: bytes) -> str:
 
 
 def _document_records(text: str, records_path: str) -> list[Record]:
-    is_order = not records_path and text.startswith("{") and "order_id" in members(text)
+    is_order = text.startswith("{") and "order_id" in members(text)
     elements = [text] if is_order else parts(_find_array(text, records_path))
     if any(depth_of(element) > MAX_DEPTH for element in elements):
         raise Unreadable(f"nested deeper than {MAX_DEPTH} levels")
@@ -216,19 +216,25 @@ def _document_records(text: str, records_path: str) -> list[Record]:
 
 
 def _find_array(text: str, records_path: str) -> str:
-    """The array that holds the records of a document, as its raw text."""
-    found = text
-    for key in records_path.split(".") if records_path else ():
-        found = members(found).get(key, "") if found.startswith("{") else ""
-    if found.startswith("["):
-        return found
+    """The array that holds the records of a document, as its raw text: the document itself, or what an envelope holds."""
+    if text.startswith("["):
+        return text
     if records_path:
-        raise Unreadable(f"no array at records_path {records_path!r}")
+        return _array_at(text, records_path)
     envelope = members(text) if text.startswith("{") else {}
     for key in ENVELOPE_KEYS:
         if envelope.get(key, "").startswith("["):
             return envelope[key]
     raise Unreadable("a JSON document that is neither orders nor an envelope (an API's error, perhaps)")
+
+
+def _array_at(text: str, records_path: str) -> str:
+    found = text
+    for key in records_path.split("."):
+        found = members(found).get(key, "") if found.startswith("{") else ""
+    if not found.startswith("["):
+        raise Unreadable(f"no array at records_path {records_path!r}")
+    return found
 
 
 def _line_records(data: bytes) -> list[Record]:
@@ -482,7 +488,8 @@ class Version(NamedTuple):
 
 
 class Restatement(NamedTuple):
-    """A change to a date that had been published before. A total over no amount at all is None, as SUM says."""
+    """A change to a date that had been published before, its return after it had lost its last order included. A total over no
+    amount at all is None, as SUM says."""
 
     date: str
     orders_before: int
@@ -538,6 +545,7 @@ class Model:
     def __init__(self, *, tolerance_us: int = DAY_US, records_path: str = "") -> None:
         self.hwm_us: int | None = None
         self.restatements: list[Restatement] = []
+        self._ever: set[str] = set()  # the dates that were ever published
         self.affected: list[str] = []  # the dates whose rows the last batch changed
         self._tolerance_us = tolerance_us
         self._records_path = records_path
@@ -606,9 +614,10 @@ class Model:
         after = self._orders_by_date()
         self.affected = [d for d in sorted({*before, *after}) if before.get(d) != after.get(d)]
         for date in self.affected:
-            if date in before:
-                old, new = before[date], after.get(date, [])
+            if date in self._ever:
+                old, new = before.get(date, []), after.get(date, [])
                 self.restatements.append(Restatement(date, len(old), len(new), _total(old), _total(new)))
+        self._ever |= {*after}
 
     def _orders_by_date(self) -> dict[str, list[Order]]:
         """The published orders by date, each list in the order of its rows."""

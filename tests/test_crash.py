@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon.replay import make_anew, take_over
 from tests.crash import crash_at, drop, run
-from tests.harness import tree
+from tests.harness import DAY, apply_batch, house, tree
 from tests.system.test_once import order
 
 Deliver = Callable[[Path], None]
@@ -106,6 +108,92 @@ def test_the_run_that_finishes_may_end_early_too(tmp_path: Path) -> None:
             assert published(root) == expected, (first_end, last)
             assert ledger_rows(root) == rows, (first_end, last)
             assert list((root / "inbox").iterdir()) == []
+
+
+def lost_ledger(root: Path, damage: Callable[[Path], object]) -> dict[str, str]:
+    """Drops of five days, one order each; then the ledger is lost, and the receipt of the oldest is damaged. What was
+    published before."""
+    with house(root) as rooms:
+        for day in range(1, 6):
+            received_at = (20_520 + day) * DAY
+            apply_batch(rooms, root, [(f"{day}.json", json.dumps([order(day, day)]).encode())], received_at)
+    (receipt,) = (root / "output" / "receipts").rglob("*_1.json.json")
+    damage(receipt)
+    shutil.rmtree(root / "output" / "state")
+    return tree(root / "output" / "curated")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["gone", "empty"])
+def test_a_drop_whose_receipt_is_lost_with_the_ledger_is_applied_wherever_its_copy_lies(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Not only where a crash leaves unknown copies, at the newest end. The rebuild may end as soon as its ledger is the true
+    one: any next start finishes it."""
+    before = lost_ledger(tmp_path, damage)
+    link = tmp_path / "output" / "raw" / "orders_raw.json"
+    newest = link.readlink()
+    with house(tmp_path) as rooms:
+        take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    run(tmp_path)
+    assert tree(tmp_path / "output" / "curated") == before
+    assert len(list((tmp_path / "output" / "receipts").rglob("*.json"))) == 5, "a receipt lies where the lost one lay"
+    assert link.readlink() == newest, "a drop that is applied late is not the newest"
+    with house(tmp_path) as rooms:
+        assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
+
+
+@pytest.mark.parametrize("copied", ["00000001_1.json (copy).json", "00000009_9.json.json", "../00000001_1.json.json"])
+def test_a_copy_of_a_receipt_is_no_history(tmp_path: Path, copied: str) -> None:
+    """Under another name or in another folder; and it does not keep a rebuild from being made."""
+    before = lost_ledger(tmp_path, lambda receipt: shutil.copy(receipt, beside(receipt, copied)))
+    with house(tmp_path) as rooms:
+        take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    run(tmp_path)
+    with house(tmp_path) as rooms:
+        assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
+    assert tree(tmp_path / "output" / "curated") == before
+
+
+def beside(receipt: Path, copied: str) -> Path:
+    """Where a copy of a receipt goes: into its folder, or into the next one."""
+    folder = sorted(receipt.parent.parent.iterdir())[1] if copied.startswith("..") else receipt.parent
+    return folder / Path(copied).name
+
+
+def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path: Path) -> None:
+    """The ledger is there, and older than what lies in raw, with days between of which it knows all."""
+    with house(tmp_path) as rooms:
+        for day in range(1, 6):
+            apply_batch(
+                rooms, tmp_path, [(f"{day}.json", json.dumps([order(day, day)]).encode())], (20_520 + day) * DAY
+            )
+        before = tree(tmp_path / "output" / "curated")
+    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite")) as sql:
+        sql.execute("DELETE FROM drops WHERE seq = 2")
+        sql.commit()
+    run(tmp_path)
+    with house(tmp_path) as rooms:
+        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 3, 4, 5]
+        take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    run(tmp_path)
+    with house(tmp_path) as rooms:
+        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2, 3, 4, 5]
+    assert tree(tmp_path / "output" / "curated") == before
+
+
+def test_two_raw_copies_of_one_unknown_number_do_not_keep_a_run_from_starting(tmp_path: Path) -> None:
+    """One is taken; the other, somebody's copy of it, stays where it is."""
+    first(tmp_path)
+    run(tmp_path)
+    before = tree(tmp_path / "output" / "curated")
+    for path in [path for path in (tmp_path / "output" / "raw").rglob("0*_*") if path.is_file()]:
+        shutil.copy(path, path.with_name(f"{path.name} (copy).json"))
+    for folder in ("state", "receipts", "curated"):
+        shutil.rmtree(tmp_path / "output" / folder)
+    run(tmp_path)
+    with house(tmp_path) as rooms:
+        assert [drop.name for drop in rooms.ledger.applied_drops()] == ["a.json", "users.csv"]
+    assert tree(tmp_path / "output" / "curated") == before
 
 
 def test_a_new_drop_of_the_same_name_that_came_meanwhile_is_another_drop(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ EXAMPLES = {
     "`null`, or any one value that is no object and no array": [b"null", b"7", b'"text"', b"true"],
     "API error object": [b'{"error":"rate limit"}', b'{"data":null}'],
     "no line is an object": [b"1\n2\n", b"order_id,created_at\na,2026-11-18\n"],
-    "no array at `records_path`": [b'{"data":[]}', b"[]", b'{"payload":{"orders":{}}}'],
+    "object without `order_id` and without an array at `records_path`": [b'{"data":[]}', b"{}", b'{"payload":{"orders":{}}}'],
     "document that is not UTF-8": [b'[{"order_id":"\xff"}]'],
     "record in a document, nested more than 512 levels": [b"[" + DEEP + b"]", b'{"data":[' + DEEP + b"]}"],
     "line nested more than 512 levels": [GOOD + DEEP + b"\n"],

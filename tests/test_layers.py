@@ -31,6 +31,7 @@ EDGES = {
     "raw",
     "ledger",
     "order_index",
+    "ledger_schema",
     "store",
     "publish",
     "receipts",
@@ -57,6 +58,8 @@ BETWEEN_EDGES = {
     ("workers", "lean"): "a worker process is an entry point, too",
     ("lock", "files"): "the same",
     ("ledger", "order_index"): "the index lives inside the ledger's file and its transactions",
+    ("ledger", "ledger_schema"): "its tables, version by version",
+    ("ledger_schema", "order_index"): "the index has its own tables there",
     ("receipts", "raw"): "a receipt is named by the same rules as the raw copy",
     ("warehouse", "ddl"): "a manifest is for a table of the DDL",
 }
@@ -65,7 +68,7 @@ BETWEEN_EDGES = {
 ABOVE = [
     {"config", "tasks"},
     {"changeset", "reading"},
-    {"rebuild", "rewriting"},
+    {"rebuild", "rewriting", "adoption"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},

@@ -14,6 +14,7 @@ from daemon.core.model import DropOutcome, Field, Reason
 from daemon.metrics import Metrics, write_textfile
 from daemon.persistence import Retry
 from daemon.phases import OPERATIONS, PHASES
+from daemon.pipeline import catch_up
 from tests.harness import apply_batch, house
 from tests.system.daemon_process import series
 
@@ -99,6 +100,24 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     assert (
         found["strandline_inbox_pending_drops"] == 3 and found["strandline_inbox_oldest_drop_timestamp_seconds"] == 123
     )
+
+
+def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
+    """As docs/METRICS.md says: counters do not fall, so `before_since` stays, while the receipt has what is true now."""
+    text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
+    assert "where a wider `--since` applies what was counted as `before_since`, that count stays" in text
+    metrics = Metrics(tmp_path / "output", "1")
+    data = b'[{"order_id":"a","created_at":"2026-03-01"},{"order_id":"b","created_at":"2026-03-02"}]'
+    with house(tmp_path) as rooms:
+        since = 20_514 * 86_400_000_000  # 2 March
+        metrics.applied(apply_batch(rooms, tmp_path, [("a.json", data)], NOW, since=since), [])
+        metrics.applied(catch_up(rooms, rooms.ledger.read_since(0), 0, NOW), [])
+        (result,) = rooms.ledger.last_results(1)
+    found = now_of(metrics)
+    assert found["strandline_orders_extracted_total"] == 2
+    assert found[series("strandline_orders_total", outcome="new")] == 2
+    assert found[series("strandline_orders_total", outcome="before_since")] == 1
+    assert (result.counts.new, result.counts.before_since) == (2, 0)
 
 
 def test_gauges_of_progress_come_back_from_the_ledger(tmp_path: Path) -> None:

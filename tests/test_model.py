@@ -255,11 +255,13 @@ def test_an_unreadable_form_is_quarantined_with_a_reason(data: bytes) -> None:
         split(data)
 
 
-def test_records_path_is_followed_or_the_drop_is_unreadable() -> None:
-    """A bare array has no path to follow; lines are read as without one."""
+def test_records_path_is_where_an_envelope_has_its_records_and_no_more() -> None:
+    """An array, one order and lines are read as without one; the usual keys of an envelope do not count beside it."""
     assert len(split(b'{"a":{"order_id":1,"b":[1,2]}}', "a.b")) == 2
     assert len(split(b"{}\n{}", "a.b")) == 2
-    for data in (b"[]", b'{"a":{"b":{}}}', b'{"orders":[]}'):
+    assert len(split(b"[1,2,3]", "a.b")) == 3
+    assert len(split(b'{"order_id":1,"a":{"b":[1,2]}}', "a.b")) == 1
+    for data in (b"{}", b'{"a":{"b":{}}}', b'{"orders":[]}'):
         with pytest.raises(Unreadable, match="records_path"):
             split(data, "a.b")
 
@@ -282,6 +284,15 @@ def test_an_order_moves_across_dates_and_the_emptied_date_is_gone() -> None:
     assert (outcome.corrected, outcome.late, model.dates()) == (1, 0, ["2026-11-19"])
     assert [tuple(r) for r in model.restatements] == [("2026-11-18", 1, 0, Decimal(5), None)]
     assert model.index()["o_1"] == ("2026-11-19", (1_795_046_400_000_000, 2, 1))
+
+
+def test_a_date_that_comes_back_is_restated() -> None:
+    """It had been published before, and who follows the restatements alone has deleted it."""
+    model = Model()
+    model.apply([drop(order())])
+    model.apply([drop(order(day="2026-11-19"))])
+    model.apply([drop(order("o_2"))])
+    assert [r[:3] for r in model.restatements] == [("2026-11-18", 1, 0), ("2026-11-18", 0, 1)]
 
 
 def test_between_equal_instants_the_later_arrival_wins_its_items_as_a_set() -> None:

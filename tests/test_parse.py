@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -39,10 +40,10 @@ def expected_row(position: int, order: model.Order) -> dict:
     }
 
 
-def assert_as_model(data: bytes, *, strict_only: bool) -> None:
-    parsed = parse([Piece(1, data, JUDGE)], strict_only=strict_only)
+def assert_as_model(data: bytes, *, strict_only: bool, records_path: str = "") -> None:
+    parsed = parse([Piece(1, data, replace(JUDGE, records_path=records_path))], strict_only=strict_only)
     try:
-        orders, discards, faults = model.read_drop(data, received_at_us=RECEIVED_AT_US)
+        orders, discards, faults = model.read_drop(data, received_at_us=RECEIVED_AT_US, records_path=records_path)
     except model.Unreadable as reason:
         assert 1 in parsed.unreadable, f"the model says: {reason}"
         return
@@ -67,6 +68,38 @@ def test_fast_lane_reads_as_the_model(data: bytes) -> None:
 def test_strict_lane_reads_as_the_model(data: bytes) -> None:
     """The strict lane alone gives the same."""
     assert_as_model(data, strict_only=True)
+
+
+@SLOW
+@given(drops(), st.booleans(), st.sampled_from(["orders", "a.b"]))
+def test_with_a_records_path_drops_are_read_as_the_model_says(data: bytes, strict_only: bool, path: str) -> None:
+    """Whatever the bytes: only where envelopes have their records is another place."""
+    assert_as_model(data, strict_only=strict_only, records_path=path)
+
+
+ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
+
+
+@pytest.mark.parametrize(
+    ("data", "ids"),
+    [
+        (ONE, ["a"]),
+        (ONE + b"\n", ["a"]),
+        (ONE + b"\n" + ONE.replace(b'"a"', b'"b"') + b"\n", ["a", "b"]),
+        (b"[" + ONE + b"]", ["a"]),
+        (b"[" + b",".join([ONE] * 3) + b"]", ["a", "a", "a"]),
+        (b'{"payload":{"orders":[' + ONE + b"]}}", ["a"]),
+        (b'{"order_id":"c","created_at":"2026-11-18","payload":{"orders":[' + ONE + b"]}}", ["c"]),
+        (b'{"orders":[' + ONE + b"]}", None),
+        (b'{"payload":{"orders":{}}}', None),
+    ],
+)
+@pytest.mark.parametrize("strict_only", [False, True])
+def test_a_records_path_concerns_envelopes_alone(data: bytes, ids: list[str] | None, strict_only: bool) -> None:
+    """A poller that writes lines loses nothing where a drop happens to have one line."""
+    parsed = parse([Piece(1, data, replace(JUDGE, records_path="payload.orders"))], strict_only=strict_only)
+    assert (None if parsed.unreadable else [row["order_id"] for row in rows(parsed)]) == ids
+    assert_as_model(data, strict_only=strict_only, records_path="payload.orders")
 
 
 @SLOW

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon import order_index
 from daemon.core.model import INDEX_ENTRY
 from daemon.core.scalars import order_key
-from daemon.pipeline import BatchOutcome, House
+from daemon.pipeline import BatchOutcome, House, publish_committed
 from daemon.rebuild import partitions_from_raw
+from daemon.replay import make_anew, take_over
+from daemon.store import iso_date
 from tests.harness import apply_batch, dates, house, rows, tree
 from tests.model import Drop, DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
@@ -41,6 +46,7 @@ def run(root: Path, many: Batches, model: Model | None = None) -> None:
                 assert sorted(w.date for w in outcome.written) == model.affected
                 assert rooms.ledger.hwm == model.hwm_us
                 assert_restatements(root / "output", model)
+                assert_restated(rooms, model)
                 assert_published(rooms, root / "output", model)
 
 
@@ -64,6 +70,14 @@ def assert_restatements(output: Path, model: Model) -> None:
     ]
     for line, (*_, before, after) in zip(found, model.restatements, strict=True):
         assert (Decimal(line["amount_before"]), Decimal(line["amount_after"])) == (before or 0, after or 0)
+
+
+def assert_restated(rooms: House, model: Model) -> None:
+    """The ledger's counts are those of the log."""
+    told = Counter(one.date for one in model.restatements)
+    counted = {iso_date(day): number for day, number in rooms.ledger.restatements().items()}
+    assert counted == {date: told[date] for date in counted} and +told == +Counter(counted)
+    assert {iso_date(day) for day in rooms.ledger.partitions()} == set(model.dates())
 
 
 def assert_published(rooms: House, output: Path, model: Model) -> None:
@@ -210,6 +224,66 @@ def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
     assert tree(tmp_path / "output" / "curated") == tree(tmp_path / "plain" / "output" / "curated")
 
 
+# -------------------------------------------------------------------------------------------------------- restatements
+
+
+def come_and_go(rooms: House, root: Path, names: str) -> list[list[str]]:
+    """An order of 2 March that moves to the third, and another of 2 March: the dates that each drop restated."""
+    moves = {"a": order(1), "b": order(1, 3, updated_at="2026-03-05T00:00:00Z"), "c": order(2)}
+    return [
+        apply_batch(rooms, root, [(f"{name}.json", as_drop([moves[name]]))], RECEIVED_AT_US).restated for name in names
+    ]
+
+
+def restatements(root: Path) -> list[tuple[str, int, int]]:
+    lines = map(json.loads, (root / "output" / "restatements.jsonl").read_text().splitlines())
+    return [(line["date"], line["orders_before"], line["orders_after"]) for line in lines]
+
+
+GONE, BACK = ("2026-03-02", 1, 0), ("2026-03-02", 0, 1)
+DATES = {day: int(np.datetime64(f"2026-03-0{day}", "D").astype(int)) for day in (2, 3)}
+
+
+def test_a_date_that_comes_back_is_restated(tmp_path: Path) -> None:
+    """It had been published before: the log, the outcome and the count say so, the count going on from what it was."""
+    with house(tmp_path) as rooms:
+        assert come_and_go(rooms, tmp_path, "abc") == [[], ["2026-03-02"], ["2026-03-02"]]
+        assert restatements(tmp_path) == [GONE, BACK]
+        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["ledger", "receipts"])
+@pytest.mark.parametrize("before", ["abc", "ab"], ids=["back", "gone"])
+def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: str, lost: bool) -> None:
+    """Whether history comes from the ledger, or from receipts and the log; also of a date that is gone, and comes back then."""
+    with house(tmp_path) as rooms:
+        come_and_go(rooms, tmp_path, before)
+        counts = rooms.ledger.restatements()
+    if lost:
+        shutil.rmtree(tmp_path / "output" / "state")
+    with house(tmp_path) as rooms:
+        take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, 0, ""))
+    with house(tmp_path) as rooms:
+        publish_committed(rooms, recovering=True)
+        assert rooms.ledger.restatements() == counts
+        come_and_go(rooms, tmp_path, "c" if before == "ab" else "")
+        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+    assert restatements(tmp_path) == [GONE, BACK]
+
+
+def test_a_ledger_of_version_3_is_upgraded_and_remembers_from_then_on(tmp_path: Path) -> None:
+    """Of a date that was gone before, nothing is known any more; of one that goes after, all."""
+    with house(tmp_path) as rooms:
+        come_and_go(rooms, tmp_path, "a")
+    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite", isolation_level=None)) as sql:
+        sql.execute("DROP TABLE gone")
+        sql.execute("PRAGMA user_version = 3")
+    with house(tmp_path) as rooms:
+        assert rooms.ledger.restatements() == {DATES[2]: 0}
+        come_and_go(rooms, tmp_path, "bc")
+        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+
+
 def make_version_2(output: Path) -> None:
     """Makes a ledger one of schema version 2: entries end before their content, and blocks lie in their index."""
     with closing(sqlite3.connect(output / "state" / "ledger.sqlite", isolation_level=None)) as sql:
@@ -219,6 +293,7 @@ def make_version_2(output: Path) -> None:
         for run, first, entries in blocks:
             old = np.frombuffer(entries, np.uint8).reshape(-1, 52)[:, :36].tobytes()
             sql.execute("INSERT INTO order_blocks VALUES (?, ?, ?)", (run, first, old))
+        sql.execute("DROP TABLE gone")
         sql.execute("PRAGMA user_version = 2")
 
 

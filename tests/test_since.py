@@ -5,12 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.core.entries import Counts
-from daemon.core.model import DropOutcome
+from daemon.core.model import LAST_INSTANT, DropOutcome
 from daemon.pipeline import catch_up
+from daemon.raw import date_of
+from daemon.receipts import instant_text
+from daemon.replay import history_from_receipts
 from tests.harness import apply_batch, house, tree
 from tests.strategies import RECEIVED_AT_US, batches
 
@@ -75,6 +79,31 @@ def test_a_resend_under_a_wider_since_is_no_duplicate(tmp_path: Path) -> None:
     assert (narrow.results[0].counts.new, narrow.results[0].counts.before_since) == (1, 1)
     assert (wide.results[0].counts.new, wide.results[0].counts.unchanged) == (1, 1)
     assert third.results[0].outcome is DropOutcome.DUPLICATE
+
+
+@pytest.mark.parametrize("since", [LAST_INSTANT, LAST_INSTANT + 1, 2**62])
+def test_whatever_instant_was_committed_is_published(tmp_path: Path, since: int) -> None:
+    """Also one after the calendar, as an earlier version took it: all that follows the commit still happens, the next batch
+    too, and the receipt can be read as history."""
+    with house(tmp_path) as rooms:
+        outcome = apply_batch(
+            rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":0}')], RECEIVED_AT_US, since=since
+        )
+        assert outcome.results[0].counts.before_since == 1 and rooms.ledger.unpublished_batch() is None
+        assert (
+            apply_batch(rooms, tmp_path, [("b.json", b"[]")], RECEIVED_AT_US).results[0].outcome is DropOutcome.APPLIED
+        )
+        first, second = history_from_receipts(tmp_path / "output")
+    assert (first.drop.judge.since, second.drop.judge.since) == (LAST_INSTANT, None)
+
+
+@pytest.mark.parametrize(
+    ("instant", "text"),
+    [(-(10**30), "0001-01-01T00:00:00Z"), (0, "1970-01-01T00:00:00Z"), (10**30, "9999-12-31T23:59:59.999999Z")],
+)
+def test_every_instant_has_a_text_and_a_date(instant: int, text: str) -> None:
+    """A file's time of change may be any number; it stops at the ends of the calendar."""
+    assert (instant_text(instant), date_of(instant)) == (text, text[:10])
 
 
 def test_since_never_moves_the_high_water_mark_back(tmp_path: Path) -> None:

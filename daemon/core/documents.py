@@ -1,6 +1,7 @@
 """What a drop is, and where its records begin and end. Decided by content alone, never by a name or a suffix.
 
-    one JSON document:  an array of records | one order (an object with `order_id`) | an envelope (records under a key)
+    one JSON document:  an array of records | one order (an object with `order_id`) | an envelope (records under a key,
+                        or at records_path, which says where an envelope has them and no more)
     otherwise lines:    one record a line, if at least one line is an object
     otherwise:          Unreadable, with a reason for people
 
@@ -132,19 +133,19 @@ def _is_object_line(line: bytes) -> bool:
     return line.startswith(b"{") and strict.is_object(line)
 
 
-def cut(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
+def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
     """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
     cheaply how to divide it."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
     if len(data) > target_bytes and (begins_with_line_of_object(head) or _is_lines_after_all(head)):
         return _cut_lines(data, start, target_bytes)
-    if len(data) > target_bytes and head.startswith(b"[") and not records_path:
+    if len(data) > target_bytes and head.startswith(b"["):
         return _cut_array(data, target_bytes)
     return [(0, len(data), Form.WHOLE)]
 
 
-def cut_begun(data: bytes, target_bytes: int, records_path: str = "") -> list[tuple[int, int, Form]]:
+def cut_begun(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
     """The first of the pieces that `cut` will give for a drop of which `data` is the beginning."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
@@ -152,7 +153,7 @@ def cut_begun(data: bytes, target_bytes: int, records_path: str = "") -> list[tu
         return []
     if begins_with_line_of_object(head) or _is_lines_after_all(head):
         return _cut_lines(data, start, target_bytes)[:-1]
-    opening = _OPENING_KEY.search(data, 0, target_bytes) if head.startswith(b"[") and not records_path else None
+    opening = _OPENING_KEY.search(data, 0, target_bytes) if head.startswith(b"[") else None
     return [] if opening is None else _array_pieces(data, target_bytes, len(data), opening.group(1))[:-1]
 
 
@@ -229,8 +230,6 @@ def _document(text: bytes, records_path: str, scan: bool) -> Records:
             f"the file is one JSON value of {len(text):,} bytes, neither array nor object, and holds no orders"
         )
     if text.startswith(b"["):
-        if records_path:
-            raise Unreadable(f"the file is an array, so there is nothing at records_path = {records_path!r}")
         return _array_records(text, scan)
     return _object_records(text, records_path, scan)
 
@@ -252,12 +251,12 @@ def _strict_elements(text: bytes) -> list[str]:
 
 def _object_records(text: bytes, records_path: str, scan: bool) -> Records:
     members = _members(text)
-    if records_path:
-        return _at_path(members, records_path, scan)
     if "order_id" in members:
         records = Records.of([text])
         _refuse_deep(records)
         return records
+    if records_path:
+        return _at_path(members, records_path, scan)
     for key in ENVELOPE_KEYS:
         if members.get(key, b"").startswith(b"["):
             return _array_records(members[key], scan)
@@ -275,7 +274,9 @@ def _at_path(members: dict[str, bytes], records_path: str, scan: bool) -> Record
         members = _members(value) if value.startswith(b"{") else {}
     value = members.get(last, b"")
     if not value.startswith(b"["):
-        raise Unreadable(f"there is no array at records_path = {records_path!r}")
+        raise Unreadable(
+            f"the file is one object without `order_id`, and there is no array at records_path = {records_path!r}"
+        )
     return _array_records(value, scan)
 
 

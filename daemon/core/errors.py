@@ -8,6 +8,7 @@ caller's to mend. Expected waiting ("not settled yet") is a value, not an except
 from __future__ import annotations
 
 MAX_REASON = 500
+MOVE_AWAY = "move it away and run `strandline rebuild`"  # what mends a ledger that cannot be read
 
 
 class StrandlineError(Exception):

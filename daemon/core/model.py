@@ -30,6 +30,7 @@ MAX_DEPTH = 512  # levels of nesting in one record; deeper is "nested beyond rea
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
 LAST_INSTANT = 2_932_897 * MICROSECONDS_PER_DAY - 1  # the end of the year 9999: no calendar goes on from there
+FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, as far back
 
 
 class Reason(StrEnum):
@@ -225,6 +226,11 @@ INDEX_ENTRY = np.dtype(
         ("content", "V16"),
     ]
 )  # fmt: skip
+
+
+def on_the_calendar(instant: int) -> int:
+    """The nearest instant that can be written as a date: a file's time may be any number."""
+    return min(max(instant, FIRST_INSTANT), LAST_INSTANT)
 
 
 def dates_of(instants: Ints) -> NDArray[np.int32]:

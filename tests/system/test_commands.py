@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.lock import Lock
+from daemon.order_index import PAGE_BYTES
 from tests.harness import dates, tree
 from tests.system.test_once import drop, environment, once, order, receipts
 
@@ -170,6 +171,7 @@ def histories(home: Path) -> list[tuple]:
             "SELECT seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, outcome, reason, "
             "duplicate_of, counts FROM drops ORDER BY seq",
             "SELECT date, orders, lines, amount, fact_sha256, items_sha256, bytes, restatements FROM partitions ORDER BY date",
+            "SELECT date, restatements FROM gone ORDER BY date",
             "SELECT * FROM totals ORDER BY name",
             "SELECT name, rows, sha256, last_drop FROM dimensions ORDER BY name",
             "SELECT key, value FROM meta WHERE key IN ('hwm', 'restatements_bytes')",
@@ -211,6 +213,21 @@ def test_rebuild_applies_raw_copies_that_have_no_receipt(home: Path) -> None:
     before = tree(home / "output" / "curated")
     for name in ("state", "receipts", "curated"):
         shutil.rmtree(home / "output" / name)
+    assert strandline(home, "rebuild").returncode == 0
+    assert tree(home / "output" / "curated") == before
+
+
+def test_a_damaged_ledger_is_one_line_that_says_what_mends_it(home: Path) -> None:
+    """Also where its first page is whole, so that it can be opened; and that mends it."""
+    before = tree(home / "output" / "curated")
+    ledger = home / "output" / "state" / "ledger.sqlite"
+    content = ledger.read_bytes()
+    ledger.write_bytes(content[:PAGE_BYTES] + b"\xff" * (len(content) - PAGE_BYTES))
+    for words in (["status"], ["--once"], ["rebuild"]):
+        ended = strandline(home, *words)
+        assert ended.returncode == 3 and len(ended.stderr.splitlines()) == 1
+        assert "move it away and run `strandline rebuild`" in ended.stderr
+    ledger.unlink()
     assert strandline(home, "rebuild").returncode == 0
     assert tree(home / "output" / "curated") == before
 
@@ -278,6 +295,15 @@ def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     assert [orders[name] for name in ("extracted", "new", "late", "before_since")] == [5, 5, 3, 0]
     wrong = once(tmp_path, "--since", "last week")
     assert wrong.returncode == 2 and "last week" in wrong.stderr
+
+
+@pytest.mark.parametrize("since", ["1772474651000000", "99999999999999999999", "1e30", "9999-12-31T23:59-05:00"])
+def test_a_since_after_the_calendar_is_one_line_and_changes_nothing(tmp_path: Path, since: str) -> None:
+    """Microseconds instead of milliseconds, say. Nothing is taken, so the next run is as if there had been none."""
+    drop(tmp_path, "a.json", [order(1, 2)])
+    wrong = once(tmp_path, "--since", since)
+    assert wrong.returncode == 2 and since in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["a.json"] and not (tmp_path / "output").exists()
 
 
 def test_a_rebuild_keeps_what_since_left_out(tmp_path: Path) -> None:

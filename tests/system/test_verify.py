@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -10,13 +11,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from daemon.core.model import INDEX_ENTRY
-from tests.harness import tree
+from daemon.core.entries import Drop
+from daemon.core.model import INDEX_ENTRY, Judge
+from daemon.ledger import Ledger
+from daemon.verify import verify
+from tests.harness import DAY, apply_batch, house, tree
+from tests.strategies import RECEIVED_AT_US
 from tests.system.daemon_process import place, running, until
 from tests.system.test_once import drop, environment, once, order
 
@@ -112,6 +118,26 @@ def _lose_a_discard(home: Path) -> None:
     path.write_text("")
 
 
+def _alter_a_discard(home: Path) -> None:
+    (path,) = (home / "output" / "discarded").rglob("00000004.jsonl")
+    path.write_text(path.read_text().replace('"order_id":1', '"order_id":7'))
+
+
+def _lose_the_link(home: Path) -> None:
+    (home / "output" / "raw" / "orders_raw.json").unlink()
+
+
+def _turn_the_link(home: Path) -> None:
+    link = home / "output" / "raw" / "orders_raw.json"
+    (first,) = link.parent.glob("received=*/00000001_*")
+    link.unlink()
+    link.symlink_to(first.relative_to(link.parent))
+
+
+def _shorten_the_log(home: Path) -> None:
+    (home / "output" / "restatements.jsonl").write_bytes(b"")
+
+
 def _lose_a_receipt(home: Path) -> None:
     next(iter((home / "output" / "receipts").rglob("*a.json.json"))).unlink()
 
@@ -183,20 +209,69 @@ def _put_an_order_into_two_partitions(home: Path) -> None:
         (_lose_a_receipt, {"receipts"}), (_change_a_receipt, {"receipts"}), (_lose_a_record, {"conservation", "receipts"}),
         (_change_a_sum, {"conservation"}), (_change_the_hwm, {"rebuild"}), (_move_an_order_in_the_index, {"index", "rebuild"}),
         (_put_an_order_into_two_partitions, {"index", "rebuild"}), (_change_a_content, {"rebuild"}),
+        (_alter_a_discard, {"discards"}), (_lose_the_link, {"raw"}), (_turn_the_link, {"raw"}),
+        (_shorten_the_log, {"restatements"}),
     ],
 )  # fmt: skip
 def test_each_kind_of_damage_is_found_and_a_rebuild_mends_it(
     home: Path, damage: Callable[[Path], None], checks: set[str]
 ) -> None:
     """Found by the checks that it concerns, and by no other; afterwards all is as it was."""
-    clean = tree(home / "output" / "curated")
+    clean = tree(home / "output" / "curated") | tree(home / "output" / "discarded")
     damage(home)
-    assert {one["check"] for one in differences(home)} == checks
-    if checks & {"discards", "conservation"}:
+    found = differences(home)
+    assert {one["check"] for one in found} == checks
+    if checks <= {"discards", "raw", "receipts", "restatements"}:
+        assert all("`strandline rebuild`" in one["found"] for one in found)
+    if "conservation" in checks:
         return  # what is lost of the history itself is not made up
     rebuilt = strandline(home, "rebuild")
     assert rebuilt.returncode == 0, rebuilt.stderr
-    assert tree(home / "output" / "curated") == clean
+    assert tree(home / "output" / "curated") | tree(home / "output" / "discarded") == clean
+    assert differences(home) == []
+
+
+def test_a_raw_copy_that_was_never_applied_is_found_and_a_rebuild_applies_it(home: Path) -> None:
+    """The oldest drop of all, of which neither the ledger nor a receipt is left, and whose orders a rebuild would not give."""
+    clean = tree(home / "output" / "curated")
+    (receipt,) = (home / "output" / "receipts").rglob("*_a.json.json")
+    receipt.write_bytes(b"")
+    shutil.rmtree(home / "output" / "state")
+    assert strandline(home, "rebuild").returncode == 0  # takes it in at once
+    assert differences(home) == [] and tree(home / "output" / "curated") == clean
+    _in_ledger(home, "UPDATE drops SET seq = 99 WHERE name = 'users.csv'")  # so that the copy of drop 2 is a stranger
+    (found,) = [one for one in differences(home) if one["check"] == "raw"]
+    assert found["what"].endswith("_users.csv") and "`strandline rebuild` takes it in" in found["found"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mended"),
+    [
+        ("raw/received=2026-01-01/00000003_aaaaaaaaaaaa_x.json", "take it away"),
+        ("raw/received=2026-01-01/00000001_aaaaaaaaaaaa_x.json", "take it away"),
+        ("receipts/received=2026-01-01/00000077_x.json.json", "take it away"),
+        ("discarded/received=2026-01-01/00000077.jsonl", "take it away"),
+        ("discarded/received=2026-01-01/00000001.jsonl", "take it away"),
+    ],
+)
+def test_what_belongs_to_no_drop_is_found(home: Path, name: str, mended: str) -> None:
+    """Once, under its path, with what to do; and it is as if it had never been there once that is done."""
+    path = home / "output" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"{}\n")
+    (found,) = differences(home)
+    assert found["what"] == name and mended in found["found"]
+    path.unlink()
+    assert differences(home) == []
+
+
+def test_a_damaged_quarantined_copy_is_found_and_a_missing_one_is_none(home: Path) -> None:
+    """`retry` would put the damage back into the inbox. Whoever has put the drop back, or thrown it away, is not asked."""
+    (copy,) = (home / "output" / "quarantine").glob("*_broken.json")
+    copy.write_bytes(b"junk")
+    (found,) = differences(home)
+    assert (found["check"], found["what"]) == ("quarantine", f"quarantine/{copy.name}") and "backup" in found["found"]
+    copy.unlink()
     assert differences(home) == []
 
 
@@ -217,6 +292,40 @@ def test_a_lost_ledger_is_an_error_that_says_what_to_do(home: Path) -> None:
     assert ended.returncode == 3 and "strandline rebuild" in ended.stderr
     assert strandline(home, "rebuild").returncode in (0, 1)
     assert differences(home) == []
+
+
+def on_its_way(root: Path) -> Drop:
+    """A raw copy that has its name, and that the ledger will know in a moment."""
+    data = json.dumps([order(2)]).encode()
+    sha256 = hashlib.sha256(data).digest()
+    path = f"raw/received=2026-11-20/00000002_{sha256.hex()[:12]}_b.json"
+    (root / "output" / path).parent.mkdir(exist_ok=True)
+    (root / "output" / path).write_bytes(data)
+    return Drop(2, "b.json", path, sha256, len(data), Judge(RECEIVED_AT_US, DAY))
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 12, None])
+def test_a_raw_copy_that_is_on_its_way_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int | None
+) -> None:
+    """A daemon has renamed it and has not entered it yet: whichever look it is that finds it entered, nothing was wrong. If
+    none does, it is one that a crash left there."""
+    monkeypatch.setattr("daemon.verify._LOOK_SECONDS", 0.0)
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1)]).encode())], RECEIVED_AT_US)
+        rooms.ledger.copy_to(tmp_path / "copy.sqlite")
+        drop, looks = on_its_way(tmp_path), 0
+
+        def fresh() -> Ledger:
+            nonlocal looks
+            looks += 1
+            if looks == after:
+                rooms.ledger.enter([drop])
+            return Ledger(rooms.ledger.path, read_only=True)
+
+        with closing(Ledger(tmp_path / "copy.sqlite")) as copy:
+            found = list(verify(replace(rooms, ledger=copy), fresh, tmp_path / "scratch", RECEIVED_AT_US))
+    assert [one.what for one in found] == ([] if after else [drop.raw])
 
 
 def test_beside_a_running_daemon_that_publishes_all_the_time_nothing_is_found(tmp_path: Path) -> None:
