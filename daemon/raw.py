@@ -38,6 +38,7 @@ _STORED = re.compile(r"(\d+)_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network file systems
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LINK = "raw/orders_raw.json"
 ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
 NAMES_READ = (
@@ -48,8 +49,8 @@ ORDERS = "orders"
 
 
 class Changed(OSError):
-    """A file in the inbox cannot be opened or renamed, is no regular file any more, or changed while it was copied. It stays
-    where it is, and is looked at again later."""
+    """A file in the inbox cannot be opened, read or renamed, is no regular file any more, or changed while it was copied. It
+    stays where it is, and is looked at again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +93,24 @@ class Copy:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """An inbox file, open. What goes wrong with opening it is its own matter (Changed), not the machine's, unless this
-    process or the machine has no more descriptors."""
+    """An inbox file, open. What goes wrong with opening and reading it is its own matter (Changed), not the machine's: one bad
+    block must not hold up the other drops. Unless this process or the machine has no more descriptors or memory."""
     try:
         descriptor = files.open_regular(path)
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
-            raise
-        raise Changed(error.errno or errno.EINVAL, error.strerror or str(error), str(path)) from error
+        raise _of_its_own(error, path) from error
     try:
         yield descriptor
+    except files.SourceFault as error:
+        raise _of_its_own(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def _of_its_own(error: OSError, path: Path) -> OSError:
+    if error.errno in _OF_THE_MACHINE:
+        return error
+    return Changed(error.errno or errno.EINVAL, error.strerror or str(error), str(path))
 
 
 class RawLayer:
@@ -121,10 +128,14 @@ class RawLayer:
         """Copies an inbox file to a temporary place. Changed where its writer was not done after all. `grown` hears how much
         is copied."""
         temporary = self.temporary(seq)
-        with _opened(path) as descriptor:
-            before = os.fstat(descriptor)
-            source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
-            sha256, size = files.copy_unsynced(descriptor, temporary, grown)
+        try:
+            with _opened(path) as descriptor:
+                before = os.fstat(descriptor)
+                source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
+                sha256, size = files.copy_unsynced(descriptor, temporary, grown)
+        except Changed:
+            files.unlink(temporary)
+            raise
         name = printable(path.name)
         target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
         copy = Copy(Stored(seq, name, target, sha256, size), source, temporary)
