@@ -14,7 +14,7 @@ from typing import Any
 
 from .core.entries import DropResult
 from .core.merge import amount_text
-from .core.model import DIMENSIONS, DropOutcome
+from .core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
 from .inbox import is_left_alone
 from .ledger import Ledger
 from .lock import holder_of
@@ -111,7 +111,7 @@ def _inbox(inbox: Path) -> dict[str, Any]:
     except OSError as error:
         return {"path": str(inbox), "error": error.strerror}
     found.sort()
-    oldest = instant_text(found[0][0]) if found else None
+    oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be in any year
     return {"path": str(inbox), "pending": len(found), "bytes": sum(size for _, size in found), "oldest": oldest}
 
 

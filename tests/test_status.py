@@ -1,0 +1,43 @@
+"""What `status` and the page say of folders that change under their eyes, or hold odd things."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from daemon import status
+
+FAR = 999_999_999_999  # seconds after 1970: the year 33658
+
+
+@pytest.fixture
+def timeless(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that knows such years (ext4 does not)."""
+    with ExitStack() as stack:
+        folders = [tmp_path]
+        if os.access("/dev/shm", os.W_OK):
+            folders.append(Path(stack.enter_context(TemporaryDirectory(dir="/dev/shm"))))
+        for folder in folders:
+            os.utime(folder, (FAR, FAR))
+            if folder.stat().st_mtime == FAR:
+                yield folder
+                return
+        pytest.skip("no file system here knows such years")
+
+
+def test_an_mtime_in_any_year_is_shown(timeless: Path) -> None:
+    """Beyond what calendars have, the last instant of the last year stands for all of them."""
+    path = timeless / "inbox" / "a.json"
+    path.parent.mkdir()
+    path.write_text("[]")
+    os.utime(path, (FAR, FAR))
+    found = status.gather(None, path.parent, timeless, 0)
+    assert found["inbox"]["oldest"] == "9999-12-31T23:59:59.999999Z"
+    assert "9999-12-31" in status.table(found)
+    os.utime(path, (-FAR, -FAR))
+    assert status.gather(None, path.parent, timeless, 0)["inbox"]["oldest"] == "1970-01-01T00:00:00Z"
