@@ -15,6 +15,7 @@ from .core.entries import Drop, DropResult
 from .core.errors import Corruption, UsageError
 from .core.model import Discard, Judge
 from .pipeline import House, Written, affected, merge_and_stage, with_duplicates, written_of
+from .reading import too_large
 from .store import iso_date
 
 _SHOWN = 20
@@ -35,6 +36,8 @@ def plan(house: House, path: Path, judge: Judge) -> Plan:
     it would be merged with is damaged."""
     ledger, batch = house.ledger, house.ledger.next_batch
     drop = _as_drop(path, ledger.last_seq + 1, judge)
+    if why := too_large(drop.size_bytes, house.reader.limits):
+        raise UsageError(f"{path} would stay in the inbox: {why}")
     drops = with_duplicates(ledger, [drop])
     with house.reader.begin(to_read(drops), {drop.seq: path}) as reading:
         parsed = reading.result(house.progress, house.stopped)
