@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote_to_bytes
 
 from . import files
 from .core.errors import Unreadable
@@ -46,6 +47,7 @@ NAMES_READ = (
     "each also with .gz or .zst"
 )
 ORDERS = "orders"
+REASON = ".reason.json"  # what the name of a quarantined drop's reason has more than the drop's own
 
 
 class Changed(OSError):
@@ -285,6 +287,33 @@ def printable(name: str) -> str:
 
 def _percent(content: bytes) -> str:
     return "".join(f"%{byte:02X}" for byte in content)
+
+
+def original(name: str) -> str:
+    """Undoes `printable`: it has encoded each `%`, so this is exact."""
+    return os.fsdecode(unquote_to_bytes(name))
+
+
+def in_quarantine(path: str) -> str:
+    """Where a raw copy goes, both relative to the output folder. One whose name ends as that of a reason does is called another
+    way, which `original` undoes: what ends so in quarantine is a reason, and all else is a drop."""
+    name = os.path.basename(path)
+    return f"quarantine/{name.removesuffix(REASON)}.reason%2Ejson" if name.endswith(REASON) else f"quarantine/{name}"
+
+
+def quarantined(folder: Path) -> list[str]:
+    """The files of the drops in quarantine, by number. Not their reasons, which may lie there alone: somebody has deleted the
+    drop, or has put it back."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if not name.endswith(REASON) and not name.startswith("."))
+
+
+def fitting(name: str) -> str:
+    """A name that a file can have, and begins and ends as this one does."""
+    return _both_ends(name, _LONGEST_NAME_BYTES)
 
 
 def shortened(name: str) -> str:
