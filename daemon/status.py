@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,11 @@ def _inbox(inbox: Path) -> dict[str, Any]:
         with os.scandir(inbox) as entries:
             for entry in entries:
                 if not is_left_alone(entry.name) and entry.is_file(follow_symlinks=False):
-                    stat = entry.stat(follow_symlinks=False)
-                    found.append((stat.st_mtime_ns // 1000, stat.st_size))
+                    with suppress(FileNotFoundError):  # it was taken a moment ago
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append((stat.st_mtime_ns // 1000, stat.st_size))
     except OSError as error:
-        return {"path": str(inbox), "error": error.strerror}
+        return {"path": str(inbox), "error": f"{error.strerror}: {inbox}"}
     found.sort()
     oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be in any year
     return {"path": str(inbox), "pending": len(found), "bytes": sum(size for _, size in found), "oldest": oldest}

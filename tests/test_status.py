@@ -41,3 +41,28 @@ def test_an_mtime_in_any_year_is_shown(timeless: Path) -> None:
     assert "9999-12-31" in status.table(found)
     os.utime(path, (-FAR, -FAR))
     assert status.gather(None, path.parent, timeless, 0)["inbox"]["oldest"] == "1970-01-01T00:00:00Z"
+
+
+def test_a_drop_that_is_taken_while_it_is_looked_at_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder named it, and it is gone: the others are counted."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for name in ("stays.json", "goes.json"):
+        (inbox / name).write_text("[]")
+
+    def taken(name: str) -> bool:
+        (inbox / "goes.json").unlink(missing_ok=True)
+        return False
+
+    monkeypatch.setattr(status, "is_left_alone", taken)
+    found = status.gather(None, inbox, tmp_path, 0)["inbox"]
+    assert "error" not in found and found["bytes"] == 2 * found["pending"] == 2
+
+
+def test_an_inbox_that_is_missing_is_named(tmp_path: Path) -> None:
+    """In JSON and for people."""
+    found = status.gather(None, tmp_path / "elsewhere", tmp_path, 0)
+    expected = f"No such file or directory: {tmp_path / 'elsewhere'}"
+    assert found["inbox"]["error"] == expected and f"Inbox             {expected}" in status.table(found)
