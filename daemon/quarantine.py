@@ -32,13 +32,13 @@ def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
 
 def _name(path: Path) -> str:
     """The name that the drop came with: as its reason has it, else as its file has it after number and hash."""
-    own = path.name.split("_", 2)[-1]
+    own = original(path.name.split("_", 2)[-1])
     try:
-        name = str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"])
+        name = original(str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"]))
     except (OSError, ValueError, KeyError, TypeError):
-        name = own
-    name = fitting(original(name).replace("/", "_").replace("\0", "_"))
-    return original(own) if not name or is_left_alone(name) else name  # somebody changed it: no drop has such a name
+        return own
+    name = fitting(name.replace("/", "_").replace("\0", "_"))
+    return own if not name or is_left_alone(name) else name  # somebody changed it: no drop has such a name
 
 
 def _called(found: dict[str, str], name: str) -> list[str]:

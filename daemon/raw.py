@@ -291,7 +291,7 @@ def _percent(content: bytes) -> str:
 
 def original(name: str) -> str:
     """Undoes `printable`: it has encoded each `%`, so this is exact."""
-    return os.fsdecode(unquote_to_bytes(name))
+    return os.fsdecode(unquote_to_bytes(os.fsencode(name)))
 
 
 def in_quarantine(path: str) -> str:
@@ -302,13 +302,13 @@ def in_quarantine(path: str) -> str:
 
 
 def quarantined(folder: Path) -> list[str]:
-    """The files of the drops in quarantine, by number. Not their reasons, which may lie there alone: somebody has deleted the
-    drop, or has put it back."""
+    """The files of the drops in quarantine, by number. Not what somebody else has put there, and not their reasons, which may
+    lie there alone: somebody has deleted the drop, or has put it back."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if not name.endswith(REASON) and not name.startswith("."))
+    return sorted(name for name in names if _STORED.fullmatch(name) and not name.endswith(REASON))
 
 
 def fitting(name: str) -> str:

@@ -105,6 +105,17 @@ def test_an_effect_that_is_carried_out_again_leaves_no_reason_alone(tmp_path: Pa
     assert os.listdir(tmp_path / "quarantine") == []
 
 
+def test_what_else_lies_there_is_no_drop(tmp_path: Path) -> None:
+    """A note, what an editor left, a reason whose drop was deleted: neither counted nor put back."""
+    quarantined(tmp_path, "a.json")
+    folder = tmp_path / "output" / "quarantine"
+    for name in ("notes.txt", "a.json~", "1__", ".DS_Store", "00000009_0123456789ab_gone.json.reason.json"):
+        (folder / name).write_text("{}")
+    assert counted(tmp_path) == [1, 1, 1]
+    retry(folder, tmp_path / "inbox", [])
+    assert os.listdir(tmp_path / "inbox") == ["a.json"] and counted(tmp_path) == [0, 0, 0]
+
+
 @pytest.mark.parametrize("content", ["null", "[1]", '{"reason": 5, "name": [1]}', '{"reason": "\\ud800"}', "{", ""])
 def test_a_reason_that_somebody_wrote_breaks_nothing(tmp_path: Path, content: str) -> None:
     """It is shown as far as it can be, and the drop can be put back."""
@@ -116,7 +127,7 @@ def test_a_reason_that_somebody_wrote_breaks_nothing(tmp_path: Path, content: st
     assert len(os.listdir(tmp_path / "inbox")) == 1
 
 
-@pytest.mark.parametrize("name", ["..", ".", "", "../../x.json", "a\0b.json", ".hidden.json", "x.tmp"])
+@pytest.mark.parametrize("name", ["..", ".", "", "../../x.json", "a\0b.json", ".hidden.json", "x.tmp", "\ud800"])
 def test_a_name_that_somebody_wrote_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     """A drop comes back into the inbox, and where the next look finds it."""
     quarantined(tmp_path, "a.json")
