@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cluster import _on_a_worker, _version
+from daemon.persistence import cause_of, may_pass
 from tests.harness import tree
 from tests.system.daemon_process import free_port, place, running, until
 from tests.system.test_once import environment, order
@@ -216,3 +218,10 @@ def test_a_worker_of_another_version_that_joins_later_is_refused(tmp_path: Path)
         outer.workers[1].terminate()
         outer.add_worker()
         daemon.applied("a.json")
+
+
+def test_a_worker_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
+    """What it is to read is missing there: the error may pass, and says whose it is and what is asked of it."""
+    with pytest.raises(FileNotFoundError, match="a Dask worker, which must see the output folder") as caught:
+        _on_a_worker(_version(), Path.read_bytes, (tmp_path / "sent-1.arrow",), {})
+    assert may_pass(caught.value) and cause_of(caught.value).endswith("sent-1.arrow")
