@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -275,7 +274,7 @@ def _raw_effects(result: DropResult) -> list[Effect]:
         return []
     if result.outcome is DropOutcome.QUARANTINED:
         text = reason_json(drop.seq, drop.name, result.reason or "", receipts.instant_text(drop.judge.received_at))
-        return [Effect("quarantine", f"quarantine/{Path(drop.raw).name}", drop.raw, text=text)]
+        return [Effect("quarantine", raw.in_quarantine(drop.raw), drop.raw, text=text)]
     return [] if result.keeps_raw else [Effect("remove", drop.raw)]
 
 

@@ -272,8 +272,11 @@ def _plan(config: Config, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.on_signals(DONE_BUT)
     with TemporaryDirectory(prefix="strandline-plan-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+        from .ledger import Ledger
+
         judge = Judge(time.time_ns() // 1000, tolerance(config), config.input.records_path)
-        found = plan.plan(house, options.file, judge)
+        path = house.ledger.path  # none yet: an empty one in the scratch folder
+        found = plan.plan(house, lambda: Ledger(path, read_only=True), options.file, judge)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
         return DONE_BUT if found.result.outcome == "quarantined" else DONE
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import pyarrow as pa
 
 from .changeset import DimensionChange
 from .core.dimensions import upsert
 from .core.entries import DimensionFile
+from .core.errors import Corruption
 from .core.model import DIMENSIONS, Dimension, DimensionRows
 from .ledger import Ledger
 from .reading import Reader
 from .rebuild import dimension_from_raw
 from .store import Store
 from .tasks import Known
+
+_T = TypeVar("_T")
 
 
 def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, DimensionRows]) -> list[DimensionChange]:
@@ -34,7 +38,7 @@ def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, Dimension
 def _stage(
     store: Store, batch: int, dimension: Dimension, before: DimensionFile | None, rows: Mapping[int, DimensionRows]
 ) -> DimensionChange:
-    table = store.read_dimension(dimension, before.sha256) if before else None
+    table = _there(dimension, store.read_dimension(dimension, before.sha256)) if before else None
     upserted = upsert(dimension, table, pa.concat_tables(one.table for one in rows.values()))
     drop_of_row = [seq for seq, one in rows.items() for _ in range(one.table.num_rows)]
     if before is not None and upserted.table is None:
@@ -56,10 +60,20 @@ def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange])
         if table is not None:
             keys[name] = table[dimension.key].combine_chunks()
         elif name in published:
-            keys[name] = store.dimension_keys(dimension, published[name].sha256)
+            keys[name] = _there(dimension, store.dimension_keys(dimension, published[name].sha256))
         else:
             keys[name] = pa.array([], pa.large_string())
     return keys
+
+
+def _there(dimension: Dimension, found: _T | None) -> _T:
+    """What was read of a published file. A batch has mended it before; a dry run must not take a damaged file for none."""
+    if found is None:
+        raise Corruption(
+            f"the published {dimension.file} is not what the ledger says, so what this would do to it cannot be told. "
+            "`strandline rebuild` makes it anew"
+        )
+    return found
 
 
 def mend(ledger: Ledger, reader: Reader, store: Store, rows: Mapping[int, DimensionRows]) -> list[str]:

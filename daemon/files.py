@@ -170,13 +170,17 @@ def open_regular(path: Path | str) -> int:
     return descriptor
 
 
+class SourceFault(OSError):
+    """What was to be copied cannot be read; where it was to be copied to is not to blame."""
+
+
 def copy_unsynced(source: int, target: Path, grown: Callable[[int], None] = lambda size: None) -> tuple[bytes, int]:
     """Copies an open file into a new file; returns the SHA-256 and the size of what was copied. The caller makes it
     durable with `sync_many`. Each block is hashed while the next is being copied. `grown` hears how much is copied."""
     digest, size = hashlib.sha256(), 0
     with open(target, "wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
         hashed: Future[None] | None = None
-        while block := os.read(source, _BLOCK_BYTES):
+        while block := _read_block(source):
             if hashed is not None:
                 hashed.result()
             if len(block) == _BLOCK_BYTES:
@@ -190,6 +194,13 @@ def copy_unsynced(source: int, target: Path, grown: Callable[[int], None] = lamb
         if hashed is not None:
             hashed.result()
     return digest.digest(), size
+
+
+def _read_block(source: int) -> bytes:
+    try:
+        return os.read(source, _BLOCK_BYTES)
+    except OSError as error:
+        raise SourceFault(error.errno, error.strerror) from error
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

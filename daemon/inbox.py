@@ -11,7 +11,8 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Set
+import time
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,10 +57,14 @@ class Look:
 
 
 class Inbox:
-    """Remembers between looks how long each file has stayed as it is."""
+    """Remembers between looks how long each file has stayed as it is. That is told by `clock`, which nobody sets, so that a wall
+    clock that is set back holds up nothing; the wall clock is only held against mtimes."""
 
-    def __init__(self, path: Path, settle_seconds: float, unfinished: Backoff) -> None:
+    def __init__(
+        self, path: Path, settle_seconds: float, unfinished: Backoff, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.path = path
+        self._clock = clock
         self._settle_seconds = settle_seconds
         self._unfinished = unfinished
         self._seen: dict[str, tuple[Arrival, float]] = {}
@@ -72,16 +77,17 @@ class Inbox:
         """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes. `closed`: names whose
         writers closed them, or that were moved in, since the last look; such a file is still unless it changes again."""
         arrivals, strange = self._scan()
+        passed = self._clock()
         self._closed = {a.name: a for a in arrivals if a.name in closed or self._closed.get(a.name) == a}
-        self._seen = {a.name: self._first_seen(a, now) for a in arrivals}
+        self._seen = {a.name: self._first_seen(a, passed) for a in arrivals}
         self._tries = {name: tried for name, tried in self._tries.items() if name in self._seen}
         self._put_off = {a.name: off for a in arrivals if (off := self._put_off.get(a.name)) and off[0] == a}
         oldest = min((a.mtime_ns for a in arrivals), default=None)
         look = Look([], [], [], [], strange, None if oldest is None else oldest / 1e9)
         for arrival in arrivals:
-            if self._is_put_off(arrival, now) or not self._is_still(arrival, now) or _is_held(arrival.path):
+            if self._is_put_off(arrival, passed) or not self._is_still(arrival, now, passed) or _is_held(arrival.path):
                 look.waiting.append(arrival.name)
-            elif (wait := self._wait_for_its_end(arrival, now)) is not None:
+            elif (wait := self._wait_for_its_end(arrival, now, passed)) is not None:
                 look.waiting.append(arrival.name)
                 if wait:
                     look.retried.append((arrival.name, wait, self._unfinished.delay_seconds(wait)))
@@ -98,14 +104,14 @@ class Inbox:
             return {entry.name for entry in entries if not is_left_alone(entry.name)}
         return set()
 
-    def put_off(self, arrival: Arrival, now: float) -> None:
+    def put_off(self, arrival: Arrival) -> None:
         """Lets a settled drop that could not be taken wait, longer each time, unless it changes."""
-        known, tries, _ = self._put_off.get(arrival.name, (arrival, 0, now))
+        known, tries, _ = self._put_off.get(arrival.name, (arrival, 0, 0.0))
         tries = tries + 1 if known == arrival else 1
-        self._put_off[arrival.name] = (arrival, tries, now + self._unfinished.delay_seconds(tries))
+        self._put_off[arrival.name] = (arrival, tries, self._clock() + self._unfinished.delay_seconds(tries))
 
-    def _is_put_off(self, arrival: Arrival, now: float) -> bool:
-        return arrival.name in self._put_off and now < self._put_off[arrival.name][2]
+    def _is_put_off(self, arrival: Arrival, passed: float) -> bool:
+        return arrival.name in self._put_off and passed < self._put_off[arrival.name][2]
 
     def _scan(self) -> tuple[list[Arrival], list[str]]:
         arrivals, strange = [], []
@@ -125,37 +131,37 @@ class Inbox:
                     strange.append(entry.name)
         return arrivals, strange
 
-    def _first_seen(self, arrival: Arrival, now: float) -> tuple[Arrival, float]:
+    def _first_seen(self, arrival: Arrival, passed: float) -> tuple[Arrival, float]:
         before = self._seen.get(arrival.name)
-        return before if before and before[0] == arrival else (arrival, now)
+        return before if before and before[0] == arrival else (arrival, passed)
 
-    def _is_still(self, arrival: Arrival, now: float) -> bool:
+    def _is_still(self, arrival: Arrival, now: float, passed: float) -> bool:
         """Whether its writer closed it, or it stayed the same for long enough, by its mtime or under our eyes (a clock may be
         wrong)."""
         if self._closed.get(arrival.name) == arrival:
             return True
         age = now - arrival.mtime_ns / 1e9
-        return age >= self._settle_seconds or now - self._seen[arrival.name][1] >= self._settle_seconds
+        return age >= self._settle_seconds or passed - self._seen[arrival.name][1] >= self._settle_seconds
 
     def _settled_at(self, arrival: Arrival, now: float) -> float:
         """When it was, as far as can be told: when it was closed or moved in, or as long after as it must stay the same."""
         changed = arrival.ctime_ns / 1e9
         return min(now, changed if self._closed.get(arrival.name) == arrival else changed + self._settle_seconds)
 
-    def _wait_for_its_end(self, arrival: Arrival, now: float) -> int | None:
+    def _wait_for_its_end(self, arrival: Arrival, now: float, passed: float) -> int | None:
         """None: as good as finished. Else the number of the try that just began, or 0 while waiting for the next."""
         if arrival.name.endswith(_COMPRESSED) or not ends_unfinished(arrival.path):
             return None
-        known, tries, due = self._tries.get(arrival.name, (arrival, 0, now))
+        known, tries, due = self._tries.get(arrival.name, (arrival, 0, passed))
         if known != arrival:
-            tries, due = 0, now
+            tries, due = 0, passed
         if not tries and now - arrival.mtime_ns / 1e9 >= self._unfinished.total_seconds:
             return None  # it has been like this for longer than we would wait
-        if now < due:
+        if passed < due:
             return 0
         if tries >= self._unfinished.attempts:
             return None
-        self._tries[arrival.name] = (arrival, tries + 1, now + self._unfinished.delay_seconds(tries + 1))
+        self._tries[arrival.name] = (arrival, tries + 1, passed + self._unfinished.delay_seconds(tries + 1))
         return tries + 1
 
 

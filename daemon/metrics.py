@@ -25,6 +25,7 @@ from .observer import Observer
 from .persistence import Retry
 from .phases import OPERATIONS, PHASES
 from .pipeline import BatchOutcome
+from .raw import quarantined
 
 ORDER_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "before_since")
 ROW_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "discarded")
@@ -189,10 +190,7 @@ def _create(metric: Counter | Histogram, values: Sequence[Sequence[str]], chosen
 
 def _quarantined(folder: Path) -> float:
     try:
-        with os.scandir(folder) as entries:
-            return sum(entry.name.endswith(".reason.json") for entry in entries)
-    except FileNotFoundError:
-        return 0
+        return len(quarantined(folder))
     except OSError:
         return math.nan
 

@@ -42,7 +42,7 @@ from .phases import Phases
 from .progress import Progress, silent
 from .publish import publish
 from .raw import RawLayer
-from .reading import Ahead, Reader
+from .reading import Ahead, Reader, too_large
 from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
@@ -230,6 +230,9 @@ def _copy(
     for arrival in arrivals:
         if house.stopped():
             raise Stopped("stopped while drops were being copied")
+        if why := too_large(arrival.size_bytes, house.reader.limits):  # a copy of it could fill the disk
+            refused.append(Refused(arrival.name, f"{why}. Raise that, or take the file away"))
+            continue
         seq = first + len(copies)
         grown = ahead.of(seq, arrival.name, house.raw.temporary(seq), judge)
         try:

@@ -1,10 +1,14 @@
 """A dry run: what one file would become if it were dropped now. The steps of pipeline.py up to the commit, and no further.
 
-What would be staged goes to a scratch folder; nothing under the output folder changes. May run beside a daemon.
+What would be staged goes to a scratch folder; nothing under the output folder changes. May run beside a daemon: where a file
+is not what the ledger said a moment ago, both are looked at again before anything is called damaged.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +16,18 @@ from typing import Any
 from . import dimensions, files, raw, receipts
 from .changeset import Before, commit_of, to_read
 from .core.entries import Drop, DropResult
-from .core.errors import Corruption, UsageError
-from .core.model import Discard, Judge
+from .core.errors import Corruption, EnvironmentFault, UsageError
+from .core.model import Discard, Judge, Parsed
+from .ledger import Ledger
 from .pipeline import House, Written, affected, merge_and_stage, with_duplicates, written_of
+from .reading import too_large
 from .store import iso_date
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
+_LOOKS = 50  # at files that are being published just now
+_LOOK_SECONDS = 0.1
+Fresh = Callable[[], Ledger]
 
 
 @dataclass(frozen=True)
@@ -30,14 +39,39 @@ class Plan:
     written: list[Written]
 
 
-def plan(house: House, path: Path, judge: Judge) -> Plan:
-    """What would become of this file. UsageError where it cannot be read at all; Corruption where a published file that
-    it would be merged with is damaged."""
-    ledger, batch = house.ledger, house.ledger.next_batch
-    drop = _as_drop(path, ledger.last_seq + 1, judge)
-    drops = with_duplicates(ledger, [drop])
+def plan(house: House, fresh: Fresh, path: Path, judge: Judge) -> Plan:
+    """What would become of this file, if it came now. `fresh` opens the ledger as it is by then. UsageError where the file
+    cannot be read at all; Corruption where a published file that it would be merged with is damaged; EnvironmentFault where
+    these files do not stay the same for long enough to be read."""
+    drop = _as_drop(path, house.ledger.last_seq + 1, judge)
+    if why := too_large(drop.size_bytes, house.reader.limits):
+        raise UsageError(f"{path} would stay in the inbox: {why}")
+    drops = with_duplicates(house.ledger, [drop])
     with house.reader.begin(to_read(drops), {drop.seq: path}) as reading:
         parsed = reading.result(house.progress, house.stopped)
+    for _ in range(_LOOKS):
+        with closing(fresh()) as ledger:
+            try:
+                return _planned(replace(house, ledger=ledger), drops, parsed, judge)
+            except Corruption:
+                if _nobody_is_at_work(ledger, fresh):
+                    raise
+        time.sleep(_LOOK_SECONDS)
+    raise EnvironmentFault(
+        "look at the published files under", house.output, f"each of {_LOOKS} times they were being replaced",
+        "Try again when fewer drops come; where no strandline is running, start it: it finishes what one before it began.",
+    )  # fmt: skip
+
+
+def _nobody_is_at_work(before: Ledger, fresh: Fresh) -> bool:
+    """Whether a published file that is not what this view of the ledger says is damaged indeed: nothing was waiting to be
+    published when the view was taken, and no batch has been committed since."""
+    with closing(fresh()) as after:
+        return before.unpublished_batch() is None and after.next_batch == before.next_batch
+
+
+def _planned(house: House, drops: Sequence[Drop], parsed: Parsed, judge: Judge) -> Plan:
+    ledger, batch = house.ledger, house.ledger.next_batch
     decided, _ = affected(ledger, parsed)
     changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
     known = dimensions.known_keys(ledger, house.store, changes)

@@ -82,7 +82,10 @@ def _quarantine(output: Path, effect: Effect) -> None:
         files.move(source, target)
         files.unlink(source)  # does nothing, unless a power loss left the file both names: then a rename does nothing
         files.sync_many([target.parent, source.parent])
-    files.write(target.with_name(target.name + REASON), (effect.text or "").encode())
+    if (
+        target.exists()
+    ):  # else it was put back through the door before this was tried again, and its reason is gone for good
+        files.write(target.with_name(target.name + REASON), (effect.text or "").encode())
 
 
 def _append(output: Path, effect: Effect) -> None:

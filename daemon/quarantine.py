@@ -14,50 +14,45 @@ from pathlib import Path
 from . import files
 from .core.errors import UsageError
 from .inbox import is_left_alone
-from .raw import put_back, shortened
-
-_REASON = ".reason.json"
+from .raw import REASON, fitting, original, printable, put_back, quarantined
 
 
 def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
     """Puts these back (all without names); returns their file names in quarantine. A name is that of the file in
-    quarantine, the one that the drop came with, or its number. UsageError names what there is no drop of."""
-    found = _quarantined(quarantine)
-    wanted = list(found) if not names else [file for name in names for file in _called(found, name)]
-    for file in dict.fromkeys(wanted):
+    quarantine (with its folder, if you like), the one that the drop came with, or its number. UsageError names what there is
+    no drop of."""
+    found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
+    wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
+    if wanted:
+        files.make_folder(inbox)
+    for file in wanted:
         _back_through_the_door(quarantine / file, inbox, found[file])
-    return list(dict.fromkeys(wanted))
-
-
-def _quarantined(quarantine: Path) -> dict[str, str]:
-    """The files in quarantine, by number, each with the name that it came with."""
-    if not quarantine.is_dir():
-        return {}
-    found = {}
-    for file in sorted(os.listdir(quarantine)):
-        if not file.endswith(_REASON) and not is_left_alone(file):
-            found[file] = _name(quarantine / file)
-    return found
+    return wanted
 
 
 def _name(path: Path) -> str:
-    """The drop's own name: as its reason has it, else as its file name has it after number and hash."""
+    """The name that the drop came with: as its reason has it, else as its file has it after number and hash."""
+    own = original(path.name.split("_", 2)[-1])
     try:
-        name = str(json.loads((path.with_name(path.name + _REASON)).read_bytes())["name"])
+        name = original(str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"]))
     except (OSError, ValueError, KeyError, TypeError):
-        name = path.name.split("_", 2)[-1]
-    return shortened(name.replace("/", "_"))
+        return own
+    name = fitting(name.replace("/", "_").replace("\0", "_"))
+    return own if not name or is_left_alone(name) else name  # somebody changed it: no drop has such a name
 
 
 def _called(found: dict[str, str], name: str) -> list[str]:
-    files_called = [
-        file
-        for file, own in found.items()
-        if name in (file, own) or (name.isdigit() and file.startswith(f"{int(name):08d}_"))
-    ]
+    asked = os.path.basename(name)
+    files_called = [file for file, own in found.items() if asked in (file, own, printable(own))]
+    if asked.isascii() and asked.isdigit():
+        files_called += [file for file in found if _number(file) == asked.lstrip("0")]
     if not files_called:
         raise UsageError(f"nothing in quarantine is called {name}; there is: {', '.join(found) or 'nothing'}")
     return files_called
+
+
+def _number(file: str) -> str:
+    return file.partition("_")[0].lstrip("0")
 
 
 def _back_through_the_door(path: Path, inbox: Path, name: str) -> None:
@@ -67,6 +62,6 @@ def _back_through_the_door(path: Path, inbox: Path, name: str) -> None:
     os.utime(hidden)  # it arrives now, and is settled as any other
     put_back(hidden, name)
     files.sync(inbox)
-    files.unlink(path.with_name(path.name + _REASON))
+    files.unlink(path.with_name(path.name + REASON))
     files.unlink(path)
     files.sync(path.parent)

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote_to_bytes
 
 from . import files
 from .core.errors import Unreadable
@@ -38,6 +39,7 @@ _STORED = re.compile(r"([0-9]{1,18})_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network file systems
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LINK = "raw/orders_raw.json"
 ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
 NAMES_READ = (
@@ -45,11 +47,12 @@ NAMES_READ = (
     "each also with .gz or .zst"
 )
 ORDERS = "orders"
+REASON = ".reason.json"  # what the name of a quarantined drop's reason has more than the drop's own
 
 
 class Changed(OSError):
-    """A file in the inbox cannot be opened or renamed, is no regular file any more, or changed while it was copied. It stays
-    where it is, and is looked at again later."""
+    """A file in the inbox cannot be opened, read or renamed, is no regular file any more, or changed while it was copied. It
+    stays where it is, and is looked at again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +95,24 @@ class Copy:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """An inbox file, open. What goes wrong with opening it is its own matter (Changed), not the machine's, unless this
-    process or the machine has no more descriptors."""
+    """An inbox file, open. What goes wrong with opening and reading it is its own matter (Changed), not the machine's: one bad
+    block must not hold up the other drops. Unless this process or the machine has no more descriptors or memory."""
     try:
         descriptor = files.open_regular(path)
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
-            raise
-        raise Changed(error.errno or errno.EINVAL, error.strerror or str(error), str(path)) from error
+        raise _of_its_own(error, path) from error
     try:
         yield descriptor
+    except files.SourceFault as error:
+        raise _of_its_own(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def _of_its_own(error: OSError, path: Path) -> OSError:
+    if error.errno in _OF_THE_MACHINE:
+        return error
+    return Changed(error.errno or errno.EINVAL, error.strerror or str(error), str(path))
 
 
 class RawLayer:
@@ -121,10 +130,14 @@ class RawLayer:
         """Copies an inbox file to a temporary place. Changed where its writer was not done after all. `grown` hears how much
         is copied."""
         temporary = self.temporary(seq)
-        with _opened(path) as descriptor:
-            before = os.fstat(descriptor)
-            source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
-            sha256, size = files.copy_unsynced(descriptor, temporary, grown)
+        try:
+            with _opened(path) as descriptor:
+                before = os.fstat(descriptor)
+                source = Source(path, before.st_ino, before.st_size, before.st_mtime_ns)
+                sha256, size = files.copy_unsynced(descriptor, temporary, grown)
+        except Changed:
+            files.unlink(temporary)
+            raise
         name = printable(path.name)
         target = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
         copy = Copy(Stored(seq, name, target, sha256, size), source, temporary)
@@ -277,6 +290,33 @@ def printable(name: str) -> str:
 
 def _percent(content: bytes) -> str:
     return "".join(f"%{byte:02X}" for byte in content)
+
+
+def original(name: str) -> str:
+    """Undoes `printable`: it has encoded each `%`, so this is exact."""
+    return os.fsdecode(unquote_to_bytes(os.fsencode(name)))
+
+
+def in_quarantine(path: str) -> str:
+    """Where a raw copy goes, both relative to the output folder. One whose name ends as that of a reason does is called another
+    way, which `original` undoes: what ends so in quarantine is a reason, and all else is a drop."""
+    name = os.path.basename(path)
+    return f"quarantine/{name.removesuffix(REASON)}.reason%2Ejson" if name.endswith(REASON) else f"quarantine/{name}"
+
+
+def quarantined(folder: Path) -> list[str]:
+    """The files of the drops in quarantine, by number. Not what somebody else has put there, and not their reasons, which may
+    lie there alone: somebody has deleted the drop, or has put it back."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _STORED.fullmatch(name) and not name.endswith(REASON))
+
+
+def fitting(name: str) -> str:
+    """A name that a file can have, and begins and ends as this one does."""
+    return _both_ends(name, _LONGEST_NAME_BYTES)
 
 
 def shortened(name: str) -> str:

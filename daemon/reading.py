@@ -176,10 +176,15 @@ def _dimension(drop: Drop) -> str | None:
 def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
     if raw.kind_of(drop.name) is None:
         raise Unreadable(f"a file of this name is not read here. {raw.NAMES_READ}")
-    if drop.size_bytes > limits.max_drop_bytes:
-        raise Unreadable(
-            f"the file has {drop.size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}"
-        )
+    if why := too_large(drop.size_bytes, limits):  # they were higher when it was archived
+        raise Unreadable(why)
+
+
+def too_large(size_bytes: int, limits: Limits) -> str | None:
+    """Why a file of this size is not even copied; None where it is."""
+    if size_bytes <= limits.max_drop_bytes:
+        return None
+    return f"the file has {size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}"
 
 
 def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:

@@ -277,7 +277,7 @@ class Service:
         if cause is None:
             self._refused.pop(arrival.name, None)
             return
-        self._inbox.put_off(arrival, time.time())
+        self._inbox.put_off(arrival)
         if self._refused.get(arrival.name) != cause:
             self._refused[arrival.name] = cause
             self._tell(lambda one: one.refused(arrival.name, cause))

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .core.entries import DropResult
 from .core.merge import amount_text
-from .core.model import DIMENSIONS, DropOutcome
+from .core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
 from .inbox import is_left_alone
 from .ledger import Ledger
 from .lock import holder_of
-from .raw import kind_of
+from .raw import REASON, kind_of, quarantined
 from .receipts import as_dict, discards_path, instant_text
 from .store import iso_date
 
@@ -106,28 +107,36 @@ def _inbox(inbox: Path) -> dict[str, Any]:
         with os.scandir(inbox) as entries:
             for entry in entries:
                 if not is_left_alone(entry.name) and entry.is_file(follow_symlinks=False):
-                    stat = entry.stat(follow_symlinks=False)
-                    found.append((stat.st_mtime_ns // 1000, stat.st_size))
+                    with suppress(FileNotFoundError):  # it was taken a moment ago
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append((stat.st_mtime_ns // 1000, stat.st_size))
     except OSError as error:
-        return {"path": str(inbox), "error": error.strerror}
+        return {"path": str(inbox), "error": f"{error.strerror}: {inbox}"}
     found.sort()
-    oldest = instant_text(found[0][0]) if found else None
+    oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be in any year
     return {"path": str(inbox), "pending": len(found), "bytes": sum(size for _, size in found), "oldest": oldest}
 
 
 def _quarantine(folder: Path) -> dict[str, Any]:
     """How many drops lie in quarantine, and why the newest do."""
+    found = quarantined(folder)
+    newest = [_reason(folder, file) | {"file": file} for file in found[: -_SHOWN_QUARANTINED - 1 : -1]]
+    return {"drops": len(found), "newest": newest}
+
+
+def _reason(folder: Path, file: str) -> dict[str, Any]:
+    """What lies beside a drop in quarantine: anybody may have changed it, and it comes a moment after the drop."""
     try:
-        reasons = sorted(name for name in os.listdir(folder) if name.endswith(".reason.json"))
-    except FileNotFoundError:
-        reasons = []
-    newest = []
-    for name in reasons[: -_SHOWN_QUARANTINED - 1 : -1]:
-        try:
-            newest.append({"file": name.removesuffix(".reason.json")} | json.loads((folder / name).read_bytes()))
-        except (OSError, ValueError):  # it is being put back through the door just now
-            continue
-    return {"drops": len(reasons), "newest": newest}
+        content = json.loads((folder / (file + REASON)).read_bytes())
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        return {"name": file, "reason": "(there is no reason beside it)"}
+    return content | {"name": _text(content.get("name", file)), "reason": _text(content.get("reason", ""))}
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="replace").decode()
 
 
 # ------------------------------------------------------------------------------------------------------------ for people
@@ -155,7 +164,7 @@ def table(status: dict[str, Any]) -> str:
     lines += _section("Field faults", [(k, f"{v:,}") for k, v in orders.get("faults", {}).items()])
     lines += _section(
         f"In quarantine ({quarantine['drops']:,})",
-        [(one["file"], one.get("reason", "")) for one in quarantine["newest"]],
+        [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
     lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from threading import Event
+from unittest.mock import Mock
 
 import pytest
 
@@ -137,6 +139,44 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
         time.sleep(0.02)
         summary = service.once(Event())
     assert summary.applied == 2 and summary.left == []
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """From now on this file can be opened, and reading it fails, as where its disk has a bad block."""
+    read, inode = os.read, path.stat().st_ino
+
+    def read_or_fail(descriptor: int, size: int) -> bytes:
+        if os.fstat(descriptor).st_ino == inode:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", read_or_fail)
+
+
+def test_a_drop_that_cannot_be_read_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the cause, nothing of it is left behind, and it is applied once it can be read."""
+    drop(tmp_path, "bad.json", json.dumps([order(1)]).encode())
+    breaking(monkeypatch, tmp_path / "inbox" / "bad.json")
+    run(tmp_path)
+    assert list((tmp_path / "output" / ".staging").iterdir()) == []
+    drop(tmp_path, "good.json", json.dumps([order(2)]).encode())
+    heard = Heard()
+    summary = run(tmp_path, heard)
+    assert summary.applied == 1 and summary.left == ["bad.json"]
+    assert heard.refusals == ["bad.json: Input/output error"]
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["bad.json"]
+    monkeypatch.undo()
+    assert run(tmp_path).applied == 1
+
+
+def test_a_copy_that_cannot_be_written_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up everything, as it must: no other drop could be copied either, and none is refused."""
+    drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
+    monkeypatch.setattr(files, "_write_all", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    heard = Heard()
+    with pytest.raises(OSError, match="Input/output error"):
+        run(tmp_path, heard)
+    assert heard.refusals == []
 
 
 @pytest.mark.parametrize("damage", ["shortened", "lengthened", "gone"])

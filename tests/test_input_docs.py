@@ -5,12 +5,17 @@ from __future__ import annotations
 import gzip
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from daemon.core.model import DropOutcome, Field, Judge, Reason
 from daemon.core.parse import Piece, parse
+from daemon.core.retry import Backoff
+from daemon.inbox import Inbox
+from daemon.pipeline import take
+from daemon.raw import RawLayer
 from daemon.reading import Limits
 from tests.harness import apply_batch, house, tree
 from tests.hostile import CASES, documented
@@ -67,8 +72,14 @@ DROPS = {
     ],
     "`.gz` or `.zst` that is cut short": [("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3])],
     "decompression bomb": [("a.json.gz", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
-    "larger than `max_drop_bytes`": [("a.json", GOOD + b" " * 100_000)],
     "compressed, under a name without `.gz` or `.zst`": [("a.json", PACKED)],
+}  # fmt: skip
+
+# What is not even copied, judged under SMALL limits.
+LEFT = {
+    "larger than `max_drop_bytes`": [
+        ("a.json", GOOD + b" " * 100_000), ("users.csv", b"x" * 100_001), ("backup.tar", b"x" * 100_001),
+    ],
 }  # fmt: skip
 
 # What is decided by the content: the bytes of one drop.
@@ -128,7 +139,7 @@ NEIGHBOURS = {"line nested more than 512 levels", "line that is no JSON", "line 
 
 def test_every_row_has_an_example() -> None:
     """Neither a row without an example nor an example without a row, nor one row twice."""
-    assert EXAMPLES.keys() | DROPS.keys() | CSV.keys() == ROWS.keys()
+    assert EXAMPLES.keys() | DROPS.keys() | LEFT.keys() | CSV.keys() == ROWS.keys()
     assert len(ROWS) == sum(line.startswith("|") for line in TABLE.splitlines()) - 2
 
 
@@ -164,6 +175,32 @@ def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple
     (whole,) = [name for name in tree(quarantine) if not name.endswith(".reason.json")]
     assert (quarantine / whole).read_bytes() == drop[1]
     assert what in (quarantine / f"{whole}.reason.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("row", "drop"), [(row, drop) for row, drops in LEFT.items() for drop in drops])
+def test_drops_that_are_left_get_what_the_table_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, drop: tuple[str, bytes]
+) -> None:
+    """Nothing of it is copied, it stays, the log is told the documented reason, and the drop beside it is applied."""
+    kind, what = ROWS[row]
+    copied: list[Path] = []
+    copy = RawLayer.copy
+
+    def counted(layer: RawLayer, path: Path, *arguments: Any) -> Any:
+        copied.append(path)
+        return copy(layer, path, *arguments)
+
+    monkeypatch.setattr(RawLayer, "copy", counted)
+    inbox = tmp_path / "inbox"
+    with house(tmp_path) as rooms:
+        limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
+        for name, data in (drop, ("good.json", GOOD)):
+            (inbox / name).write_bytes(data)
+        look = Inbox(inbox, 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
+        outcome, refused = take(limited, look.settled, JUDGE, RECEIVED_AT_US)
+    assert kind == "left in the inbox" and [one.name for one in refused] == [drop[0]] and what in refused[0].cause
+    assert [path.name for path in inbox.iterdir()] == [drop[0]] and copied == [inbox / "good.json"]
+    assert outcome is not None and [result.outcome for result in outcome.results] == [DropOutcome.APPLIED]
 
 
 @pytest.mark.parametrize(("row", "drop"), [(row, drop) for row, drops in CSV.items() for drop in drops])

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cluster import _on_a_worker, _version
+from daemon.persistence import cause_of, may_pass
 from tests.harness import tree
-from tests.system.daemon_process import free_port, until
-from tests.system.test_once import environment
+from tests.system.daemon_process import free_port, place, running, until
+from tests.system.test_once import environment, order
 
 pytest.importorskip("distributed", reason="pip install 'strandline[cluster]'")
 REPO = Path(__file__).resolve().parents[2]
@@ -29,18 +31,30 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port, self.workers = folder, free_port(), []
         self.address = f"tcp://127.0.0.1:{self.port}"
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        self.start_scheduler()
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start_scheduler(self) -> None:
+        arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
+        self.scheduler = self._start({}, "scheduler", *arguments)
+
+    def _start(self, variables: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
         log = self.folder / f"{arguments[0]}-{len(self.workers)}.log"
-        with log.open("wb") as sink:
+        with log.open("ab") as sink:
             command = [sys.executable, "-m", "dask", *arguments]
-            return subprocess.Popen(command, cwd=REPO, stdout=sink, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                command, cwd=REPO, env=os.environ | variables, stdout=sink, stderr=subprocess.STDOUT
+            )
 
-    def add_worker(self) -> None:
+    def add_worker(self, **variables: str) -> None:
         spool = ["--local-directory", str(self.folder / "spool")]
         host = ["--host", "127.0.0.1", "--no-dashboard", "--no-nanny", "--nthreads", "1"]
-        self.workers.append(self._start("worker", self.address, *host, *spool))
+        self.workers.append(self._start(variables, "worker", self.address, *host, *spool))
+
+    def lose_scheduler(self) -> None:
+        """SIGKILL, and with it the workers: they end by themselves a while later."""
+        for process in (self.scheduler, *self.workers):
+            process.kill()
+            process.wait()
 
     def end(self) -> None:
         for process in [*self.workers, self.scheduler]:
@@ -171,3 +185,43 @@ def test_a_cluster_that_is_not_there_is_an_environment_fault(tmp_path: Path) -> 
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 3 and "could not reach the Dask scheduler" in said and "Traceback" not in said, said
     assert sorted(path.name for path in (home / "inbox").iterdir()) == before
+
+
+def test_a_daemon_goes_on_when_the_scheduler_was_away_for_long(tmp_path: Path) -> None:
+    """Longer than Dask itself tries to come back: what was dropped meanwhile waits, and is applied once the cluster is back."""
+    with cluster(tmp_path / "cluster", 1) as outer, running(tmp_path, ENGINE__SCHEDULER=outer.address) as daemon:
+        place(daemon.inbox / "a.json", json.dumps([order(1)]).encode())
+        daemon.applied("a.json")
+        outer.lose_scheduler()
+        until(lambda: "closing client" in daemon.log_path.read_text(), "Dask to give up")
+        place(daemon.inbox / "b.json", json.dumps([order(2)]).encode())
+        until(lambda: [e for e in daemon.said("") if "cannot be used now" in str(e)], "a retry that says why")
+        outer.start_scheduler()
+        outer.add_worker()
+        daemon.applied("b.json")
+        place(daemon.inbox / "c.json", json.dumps([order(3)]).encode())
+        daemon.applied("c.json")
+
+
+def test_a_worker_of_another_version_that_joins_later_is_refused(tmp_path: Path) -> None:
+    """It writes nothing: the drop waits, the log names the version, and a right worker applies it."""
+    older = tmp_path / "older" / "strandline-0.0.1.dist-info"
+    older.mkdir(parents=True)
+    (older / "METADATA").write_text("Metadata-Version: 2.1\nName: strandline\nVersion: 0.0.1\n")
+    with cluster(tmp_path / "cluster", 1) as outer, running(tmp_path, ENGINE__SCHEDULER=outer.address) as daemon:
+        outer.workers[0].terminate()
+        outer.workers[0].wait(30)
+        outer.add_worker(PYTHONPATH=str(older.parent))
+        place(daemon.inbox / "a.json", json.dumps([order(1)]).encode())
+        until(lambda: [e for e in daemon.said("") if "has version 0.0.1 of strandline" in str(e)], "its refusal")
+        assert daemon.receipt("a.json") is None
+        outer.workers[1].terminate()
+        outer.add_worker()
+        daemon.applied("a.json")
+
+
+def test_a_worker_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
+    """What it is to read is missing there: the error may pass, and says whose it is and what is asked of it."""
+    with pytest.raises(FileNotFoundError, match="a Dask worker, which must see the output folder") as caught:
+        _on_a_worker(_version(), Path.read_bytes, (tmp_path / "sent-1.arrow",), {})
+    assert may_pass(caught.value) and cause_of(caught.value).endswith("sent-1.arrow")

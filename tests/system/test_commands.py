@@ -338,3 +338,24 @@ def test_e_mails_are_only_where_they_belong(home: Path) -> None:
         assert b"example.org" not in path.read_bytes(), path
     with sqlite3.connect(home / "output" / "state" / "ledger.sqlite") as sql:
         assert not any("example.org" in line for line in sql.iterdump())
+
+
+def test_plan_before_anything_happened(tmp_path: Path) -> None:
+    """All of it would be new, and nothing is made by asking."""
+    drop(tmp_path, "a.json", [order(1)])
+    ended = strandline(tmp_path, "plan", "inbox/a.json")
+    assert ended.returncode == 0 and "1 new" in ended.stdout, ended.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_plan_with_a_damaged_dimension_says_what_mends_it(home: Path) -> None:
+    """Of orders, whose users it would look up, and of users."""
+    with open(home / "output" / "curated" / "dim_user.parquet", "ab") as file:
+        file.write(b"x")
+    drop(home, "b.json", [order(4)])
+    drop(home, "users2.csv", USERS)
+    for name in ("b.json", "users2.csv"):
+        ended = strandline(home, "plan", f"inbox/{name}")
+        assert ended.returncode == 3 and "dim_user.parquet is not what the ledger says" in ended.stderr, ended.stderr
+    assert strandline(home, "rebuild").returncode == 0
+    assert strandline(home, "plan", "inbox/b.json").returncode == 0

@@ -312,3 +312,24 @@ def test_what_nobody_foresaw_is_one_clear_line(tmp_path: Path) -> None:
     )
     assert ended.returncode == 3 and "Traceback" not in ended.stderr and "secret" not in ended.stderr
     assert "ZeroDivisionError in broken" in ended.stderr and "Nothing is lost" in ended.stderr
+
+
+def test_a_drop_that_is_too_large_is_left_and_named(tmp_path: Path) -> None:
+    """Exit 1, counted as left, and the log says what allows how much; the others are applied."""
+    drop(tmp_path, "big.json", [order(1)] * 1000)
+    drop(tmp_path, "good.json", [order(2)])
+    ended = once(tmp_path, INPUT__MAX_DROP_BYTES="1KiB", RETRY__ATTEMPTS="1", RETRY__INITIAL_DELAY_SECONDS="0.1")
+    assert ended.returncode == 1
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["big.json"]
+    assert [receipt["name"] for receipt in receipts(tmp_path).values()] == ["good.json"]
+    assert "max_drop_bytes" in ended.stderr and '"left": ["big.json"]' in ended.stderr
+    command = [sys.executable, "-m", "daemon", "plan", "inbox/big.json"]
+    planned = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(INPUT__MAX_DROP_BYTES="1KiB"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert planned.returncode == 2 and "would stay in the inbox" in planned.stderr

@@ -1,0 +1,68 @@
+"""What `status` and the page say of folders that change under their eyes, or hold odd things."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from daemon import status
+
+FAR = 999_999_999_999  # seconds after 1970: the year 33658
+
+
+@pytest.fixture
+def timeless(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that knows such years (ext4 does not)."""
+    with ExitStack() as stack:
+        folders = [tmp_path]
+        if os.access("/dev/shm", os.W_OK):
+            folders.append(Path(stack.enter_context(TemporaryDirectory(dir="/dev/shm"))))
+        for folder in folders:
+            os.utime(folder, (FAR, FAR))
+            if folder.stat().st_mtime == FAR:
+                yield folder
+                return
+        pytest.skip("no file system here knows such years")
+
+
+def test_an_mtime_in_any_year_is_shown(timeless: Path) -> None:
+    """Beyond what calendars have, the last instant of the last year stands for all of them."""
+    path = timeless / "inbox" / "a.json"
+    path.parent.mkdir()
+    path.write_text("[]")
+    os.utime(path, (FAR, FAR))
+    found = status.gather(None, path.parent, timeless, 0)
+    assert found["inbox"]["oldest"] == "9999-12-31T23:59:59.999999Z"
+    assert "9999-12-31" in status.table(found)
+    os.utime(path, (-FAR, -FAR))
+    assert status.gather(None, path.parent, timeless, 0)["inbox"]["oldest"] == "1970-01-01T00:00:00Z"
+
+
+def test_a_drop_that_is_taken_while_it_is_looked_at_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder named it, and it is gone: the others are counted."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for name in ("stays.json", "goes.json"):
+        (inbox / name).write_text("[]")
+
+    def taken(name: str) -> bool:
+        (inbox / "goes.json").unlink(missing_ok=True)
+        return False
+
+    monkeypatch.setattr(status, "is_left_alone", taken)
+    found = status.gather(None, inbox, tmp_path, 0)["inbox"]
+    assert "error" not in found and found["bytes"] == 2 * found["pending"] == 2
+
+
+def test_an_inbox_that_is_missing_is_named(tmp_path: Path) -> None:
+    """In JSON and for people."""
+    found = status.gather(None, tmp_path / "elsewhere", tmp_path, 0)
+    expected = f"No such file or directory: {tmp_path / 'elsewhere'}"
+    assert found["inbox"]["error"] == expected and f"Inbox             {expected}" in status.table(found)
