@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .core.discards import each
 from .core.errors import Unreadable
 from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge, dates_of
 from .core.parse import Piece, parse
@@ -74,7 +75,7 @@ def normalize(records: Records, *, records_path: str = "") -> tuple[pd.DataFrame
     }
     frame = _frame(columns, pa.schema([_RECORD, *_ORDERS]))
     frame.attrs["discards"] = [
-        {"position": d.position, "reason": str(d.reason), "record": d.record} for d in parsed.discards
+        {"position": d.position, "reason": str(d.reason), "record": d.record} for d in each(parsed.discards)
     ]
     frame.attrs["field_faults"] = dict(parsed.tallies[1].faults)
     return frame, _items_of(lists, counts, columns)

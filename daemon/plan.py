@@ -11,6 +11,7 @@ from typing import Any
 
 from . import dimensions, files, raw, receipts
 from .changeset import Before, commit_of, to_read
+from .core.discards import each
 from .core.entries import Drop, DropResult
 from .core.errors import Corruption, UsageError
 from .core.model import Discard, Judge
@@ -50,7 +51,7 @@ def plan(house: House, path: Path, judge: Judge) -> Plan:
         )
     before = Before(batch, ledger.hwm, 0, ledger.partitions([one.day for one in rewritten]))
     change = commit_of(judge.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
-    return Plan(change.results[0], parsed.discards, written_of(rewritten))
+    return Plan(change.results[0], list(each(parsed.discards)), written_of(rewritten))
 
 
 def _as_drop(path: Path, seq: int, judge: Judge) -> Drop:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from daemon import raw
 from daemon.core.dimensions import read, upsert
+from daemon.core.discards import each
 from daemon.core.errors import Unreadable
 from daemon.core.model import DIMENSIONS, DropOutcome, Judge
 from daemon.pipeline import BatchOutcome
@@ -145,7 +146,7 @@ def test_each_row_is_read_as_the_contract_says(drop: tuple[str, bytes]) -> None:
     found = read(DIMENSIONS[name], 7, data, JUDGE)
     expected, faults = expected_rows(name, data)
     assert table_rows(found.rows) == [one[1] for one in expected if not isinstance(one, str)]
-    assert [(d.drop, d.position, str(d.reason)) for d in found.discards] == [
+    assert [(d.drop, d.position, str(d.reason)) for d in each(found.discards)] == [
         (7, place, one) for place, one in enumerate(expected, 1) if isinstance(one, str)
     ]
     assert found.tally.extracted == len(expected) and dict(found.tally.faults) == dict(faults)

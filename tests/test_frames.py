@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.core.discards import each
 from daemon.core.errors import Unreadable
 from daemon.core.model import LAST_INSTANT, Judge
 from daemon.core.parse import Piece, parse
@@ -82,7 +83,7 @@ def test_normalize_reads_what_the_fast_lane_reads(many: list[list[bytes]]) -> No
             )
             assert (got["sku"], units(got["qty"]), units(got["price"])) == (item["sku"], item["qty"], item["price"])
         assert [(d["position"], d["reason"]) for d in orders.attrs["discards"]] == [
-            (d.position, str(d.reason)) for d in parsed.discards
+            (d.position, str(d.reason)) for d in each(parsed.discards)
         ]
         assert orders.attrs["field_faults"] == dict(parsed.tallies[1].faults)
 

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .discards import Discards
 from .errors import Unreadable
-from .model import Bools, Dimension, Discard, Ints, Judge, Reason, Tally
+from .model import Bools, Dimension, Ints, Judge, Reason, Tally
 from .scalars import FAULT, WHITE_SPACE, Fault, Number, is_number, read_decimal, read_instant, read_text
 
 csv.field_size_limit((1 << 31) - 1)  # a drop's size is limited before; a long cell is at fault, its file is not
@@ -29,7 +30,7 @@ class Read:
     """What one drop said."""
 
     rows: pa.Table  # dimension.schema, in the order of the file
-    discards: list[Discard]
+    discards: pa.Table  # DISCARDS
     tally: Tally
 
 
@@ -43,11 +44,10 @@ def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
     key = header.index(dimension.key)
     verdicts = [_judge_row(row, key, len(header)) for row in rows]
     kept = [place for place, verdict in enumerate(verdicts) if verdict is None]
-    discards = [
-        Discard(drop, place + 1, verdict, json.dumps(rows[place], ensure_ascii=False))
-        for place, verdict in enumerate(verdicts)
-        if verdict is not None
-    ]
+    discards = Discards()
+    for place, verdict in enumerate(verdicts):
+        if verdict is not None:
+            discards.add(drop, place + 1, verdict, json.dumps(rows[place], ensure_ascii=False, separators=(",", ":")))
     faults: Counter[str] = Counter()
     columns = [
         _column(_cells([rows[place] for place in kept], header, field.name), field.name, field.type, judge, faults)
@@ -55,8 +55,8 @@ def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
     ]
     return Read(
         pa.table(columns, schema=dimension.schema),
-        discards,
-        Tally(len(rows), 0, Counter(discard.reason for discard in discards), faults),
+        discards.table(),
+        Tally(len(rows), 0, Counter(verdict for verdict in verdicts if verdict is not None), faults),
     )
 
 
