@@ -73,7 +73,7 @@ class Trace:
 
 def trace(house: House, order_id: str) -> Trace:
     """The life of one order. Corruption where a raw copy is not what was archived."""
-    key = order_key(order_id.encode())
+    key = order_key(order_id.encode(errors="replace"))  # what is no UTF-8 is no order's id
     ledger = house.ledger
     versions: list[Version] = []
     discards: list[Discard] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -257,6 +258,12 @@ def test_retry_after_the_cause_is_gone(home: Path) -> None:
     assert "2026-03-07" in dates(home / "output")
     unknown = strandline(home, "retry", "nothing.json")
     assert unknown.returncode == 2 and "nothing.json" in unknown.stderr
+
+
+def test_an_order_id_of_any_bytes_can_be_asked_for(home: Path) -> None:
+    """What is no UTF-8 is nobody's id, which is an answer."""
+    ended = strandline(home, "trace", os.fsdecode(b"\xff"))
+    assert ended.returncode == 1 and "no drop that was applied holds a record of it" in ended.stdout
 
 
 def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
