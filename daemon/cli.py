@@ -35,6 +35,8 @@ DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Errors that are expected come out as one clear line."""
     options = _parser().parse_args(arguments)
+    if options.run is not _serve and (options.once or options.since is not None):
+        return _fail(USAGE, "--once and --since are for a run without a command; leave them or the command away")
     if options.run not in (_serve, _plan, _rebuild, _verify, _trace):  # these end as they should
         release()
     try:

@@ -266,6 +266,13 @@ def test_an_order_id_of_any_bytes_can_be_asked_for(home: Path) -> None:
     assert ended.returncode == 1 and "no drop that was applied holds a record of it" in ended.stdout
 
 
+@pytest.mark.parametrize("options", [["--once"], ["--since", "2026-03-02"], ["--once", "--since", "hwm"]])
+def test_options_of_a_run_are_not_passed_over_before_a_command(tmp_path: Path, options: list[str]) -> None:
+    """Who writes both means one of them; neither is done."""
+    ended = strandline(tmp_path, *options, "status")
+    assert ended.returncode == 2 and "without a command" in ended.stderr and ended.stdout == ""
+
+
 def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     """Orders before it stay in raw and are counted; with a wider one, and with none at all for new drops, they come."""
     drop(tmp_path, "a.json", [order(1, 2), order(2, 3), order(3, 4)])
