@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from daemon import cli
 from daemon.lock import Lock
 from tests.harness import dates, tree
 from tests.system.test_once import drop, environment, once, order, receipts
@@ -273,6 +275,14 @@ def test_options_of_a_run_are_not_passed_over_before_a_command(tmp_path: Path, o
     assert ended.returncode == 2 and "without a command" in ended.stderr and ended.stdout == ""
 
 
+def test_a_textfile_without_a_folder_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    """As other settings that cannot work; the drop stays where it is."""
+    drop(tmp_path, "a.json", [order(1)])
+    textfile = str(tmp_path / "nowhere" / "a.prom")
+    ended = strandline(tmp_path, "--once", METRICS__TEXTFILE=textfile)
+    assert ended.returncode == 2 and textfile in ended.stderr and (tmp_path / "inbox" / "a.json").exists()
+
+
 def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     """Orders before it stay in raw and are counted; with a wider one, and with none at all for new drops, they come."""
     drop(tmp_path, "a.json", [order(1, 2), order(2, 3), order(3, 4)])
@@ -326,3 +336,23 @@ def test_e_mails_are_only_where_they_belong(home: Path) -> None:
         assert b"example.org" not in path.read_bytes(), path
     with sqlite3.connect(home / "output" / "state" / "ledger.sqlite") as sql:
         assert not any("example.org" in line for line in sql.iterdump())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "refused an operation: No space left on device."),
+        (OSError(errno.EIO, "Input/output error", "raw/x"), "refused an operation on raw/x: Input/output error."),
+    ],
+)
+def test_an_error_of_the_system_names_its_file_where_it_has_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, said: str
+) -> None:
+    """And no file where it has none: a full disk is no file's fault."""
+
+    def refused(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_status", refused)
+    monkeypatch.setattr(cli, "release", lambda: None)
+    assert cli.main(["status"]) == 3 and said in capsys.readouterr().err
