@@ -209,6 +209,8 @@ def _json(value: Any) -> str:
         return "{" + ",".join(f"{json.dumps(str(key))}:{_json(one)}" for key, one in value.items()) + "}"
     if isinstance(value, np.ndarray | list | tuple):
         return "[" + ",".join(map(_json, value)) + "]"
+    if isinstance(value, np.datetime64):  # its item() is a number where it counts nanoseconds
+        value = pd.Timestamp(value)
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or value is pd.NA or value is pd.NaT:
@@ -223,6 +225,6 @@ def _json(value: Any) -> str:
 
 
 def _number(value: float | Decimal) -> str:
-    if math.isnan(value):
+    if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):
         return "null"
     return str(value) if math.isfinite(value) else json.dumps(str(value))  # infinity is text, and a fault

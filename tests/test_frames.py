@@ -235,3 +235,18 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         items_df(tmp_path, "last week")
     with pytest.raises(Unreadable, match="HTML"):
         normalize("<html></html>")
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ms", "us", "ns"])
+def test_instants_of_numpy_are_instants(unit: str) -> None:
+    """What `df.values` holds, whatever they count in."""
+    value = np.datetime64("2026-03-02T00:00:00", unit)
+    orders, _ = normalize([{"order_id": "a", "created_at": value, "updated_at": np.datetime64("NaT", unit)}])
+    assert [orders["created_at"][0], pd.isna(orders["updated_at"][0])] == [pd.Timestamp("2026-03-02", tz="UTC"), True]
+
+
+@pytest.mark.parametrize("value", [Decimal("sNaN"), Decimal("-sNaN1"), Decimal("NaN"), float("nan")])
+def test_what_is_not_a_number_is_null(value: object) -> None:
+    """Also where it would be an error to calculate with it."""
+    orders, _ = normalize([{"order_id": "a", "created_at": "2026-03-02", "amount": value}])
+    assert pd.isna(orders["amount"][0]) and orders.attrs["field_faults"] == {}
