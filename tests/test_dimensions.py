@@ -98,7 +98,7 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
 
 def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
     """What each row of a drop says, by the plain reading of the contract: (key, row), or the reason why not."""
-    lines = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if row]
+    lines = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if not is_blank(row)]
     header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
     for line in lines[1:]:
         cells = dict(zip(header, line + [""] * (len(header) - len(line)), strict=False))
@@ -117,6 +117,10 @@ def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object,
                 values.append(None if value is model._Fault else value)
             found.append((key, tuple(values)))
     return found, +faults
+
+
+def is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and row[0] != "" and not row[0].strip(model.TEXT_SPACE))
 
 
 def expected_value(column: str, text: str) -> Any:
@@ -328,3 +332,11 @@ def test_upsert_of_nothing_changes_nothing() -> None:
     """No rows in, no new table."""
     empty = DIMENSIONS["user"].schema.empty_table()
     assert upsert(DIMENSIONS["user"], None, empty).table is None
+
+
+def test_lines_of_white_space_are_blank() -> None:
+    """As in a drop of orders: they do not count, and rows keep their numbers."""
+    data = b" \nuser_id,email\n   \na,x\n\t\n,y\n \r\n"
+    found = read(DIMENSIONS["user"], 1, data, Judge(RECEIVED_AT_US, 0))
+    assert (found.tally.extracted, found.rows["user_id"].to_pylist()) == (2, ["a"])
+    assert found.discards["position"].to_pylist() == [2]

@@ -60,6 +60,10 @@ DROPS = {
     ],
     "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
     "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
+    "CSV with text after a closing quote": [
+        ("users.csv", b'user_id,email\na,"b"c\n'), ("users.csv", b'"user_id" ,email\na,b\n'),
+    ],
+    "CSV whose lines end in a carriage return alone": [("users.csv", b"user_id,email\ra,b\r")],
     "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("products.csv", "sku\na\n".encode("utf-16"))],
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "`.gz` or `.zst` that is not compressed, or damaged": [

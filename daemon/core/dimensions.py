@@ -24,6 +24,13 @@ from .scalars import FAULT, WHITE_SPACE, Fault, Number, is_number, read_decimal,
 
 csv.field_size_limit((1 << 31) - 1)  # a drop's size is limited before; a long cell is at fault, its file is not
 
+# What Python says of a text that is no CSV, and what a person can do with.
+_WHY = {
+    "expected after": "there is text after a closing quote; a quote inside a quoted field is written twice",
+    "unexpected end": "a quote is never closed",
+    "new-line character": "it ends in a carriage return alone, or holds one outside of quotes; save the file with line feeds",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -71,9 +78,15 @@ def _lines(data: bytes) -> Iterator[list[str]]:
 def _next_row(lines: Iterator[list[str]]) -> list[str] | None:
     """The next row that is not blank; None at the end."""
     try:
-        return next((row for row in lines if row), None)
+        return next((row for row in lines if not _is_blank(row)), None)
     except csv.Error as error:
-        raise Unreadable(f"line {lines.line_num:,} is no CSV: {error}") from None  # type: ignore[attr-defined]
+        why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
+        raise Unreadable(f"line {lines.line_num:,} is no CSV: {why}") from None  # type: ignore[attr-defined]
+
+
+def _is_blank(row: Sequence[str]) -> bool:
+    """Whether a line is empty or white space. (What has no cell but `""` is a row, whose key is missing.)"""
+    return not row or (len(row) == 1 and row[0] != "" and not row[0].strip(WHITE_SPACE))
 
 
 def _rows(lines: Iterator[list[str]]) -> list[list[str]]:
