@@ -9,6 +9,7 @@ The rooms, in reading order:
             documents   what a drop is, and where its records begin and end
             scan.c      the fast lane, in C: records -> columns; gather.c: rows in another order; native: both, for Python
             strict      the strict lane: one record, exactly; scalars: one value, exactly
+        discards    rejected records: their table, and the lines that are kept of them
         keyed       orders by key: hashes of what they say, entries of the index; keyed.c
         versions    which of two versions is the later, and what that means
         facts       orders -> order lines, amounts allocated

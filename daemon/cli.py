@@ -35,6 +35,8 @@ DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Errors that are expected come out as one clear line."""
     options = _parser().parse_args(arguments)
+    if options.run is not _serve and (options.once or options.since is not None):
+        return _fail(USAGE, "--once and --since are for a run without a command; leave them or the command away")
     if options.run not in (_serve, _plan, _rebuild, _verify, _trace):  # these end as they should
         release()
     try:
@@ -52,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # for the interpreter, which flushes it at the end
         return DONE
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+        where = f" on {error.filename}" if error.filename else ""
         return _fail(
             ENVIRONMENT,
-            f"the system refused an operation on{where or ' a file'}: {error.strerror or error}. "
+            f"the system refused an operation{where}: {error.strerror or error}. "
             "Nothing is lost: remove the cause and start again",
         )
     except sqlite3.Error as error:
@@ -195,6 +197,7 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
 def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> int:
     from .wiring import service
 
+    _refuse_textfile_nowhere(config.metrics.textfile)
     if not config.metrics.textfile:
         return _ended(service(config, house, [], since).once(stop.asked), once=True)
     from .log import log
@@ -209,6 +212,12 @@ def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> in
         if trouble:
             log.warning("the textfile could not be read, its counters begin anew",
                         extra={"file": config.metrics.textfile, "cause": trouble})  # fmt: skip
+
+
+def _refuse_textfile_nowhere(textfile: str) -> None:
+    """It is written at the end, when all is applied: what is wrong with it is better said before."""
+    if textfile and not Path(textfile).parent.is_dir():
+        raise UsageError(f"[metrics] textfile {textfile}: there is no folder {Path(textfile).parent}; make it first")
 
 
 def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:

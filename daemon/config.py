@@ -1,8 +1,9 @@
 """config.toml and the environment in, one frozen, validated Config out. The only room that knows the names of settings.
 
 Each setting says what it allows, and `allowed` is what an error and docs/CONFIGURATION.md say of it. Relative paths in the
-file are relative to the file; in environment variables, to the working directory. An unknown key or variable, and a value
-that is not allowed, is a UsageError that names it and what is allowed, also where something else would override it.
+file are relative to the file (where it is a link, to the link); in environment variables, to the working directory. An unknown
+key or variable, and a value that is not allowed, is a UsageError that names it and what is allowed, also where something else
+would override it.
 """
 
 from __future__ import annotations
@@ -283,7 +284,7 @@ def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
         for key, value in settings.items():
             if (section, key) not in SETTINGS:
                 raise UsageError(f"unknown setting {_shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
-            placed = _placed(section, key, value, path.resolve().parent)
+            placed = _placed(section, key, value, path.parent.resolve())
             yield _Given(section, key, placed, f"[{section}] {key}", f" in {path}")
 
 

@@ -88,6 +88,16 @@ def write_unsynced(path: Path, content: bytes | memoryview) -> None:
     os.replace(temporary, path)
 
 
+def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
+    """Writes a file that nobody looks at before all of its parts are there; returns its SHA-256. Not durable either."""
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        for part in parts:
+            digest.update(part)
+            file.write(part)
+    return digest.digest()
+
+
 def write_new(path: Path, content: bytes, *, sync: bool) -> None:
     """Writes a file whose name nobody uses yet. Without `sync`, the caller makes it durable with `sync_many`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .core.discards import each
 from .core.errors import Unreadable
 from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge, dates_of
 from .core.parse import Piece, parse
@@ -74,7 +75,7 @@ def normalize(records: Records, *, records_path: str = "") -> tuple[pd.DataFrame
     }
     frame = _frame(columns, pa.schema([_RECORD, *_ORDERS]))
     frame.attrs["discards"] = [
-        {"position": d.position, "reason": str(d.reason), "record": d.record} for d in parsed.discards
+        {"position": d.position, "reason": str(d.reason), "record": d.record} for d in each(parsed.discards)
     ]
     frame.attrs["field_faults"] = dict(parsed.tallies[1].faults)
     return frame, _items_of(lists, counts, columns)
@@ -208,6 +209,8 @@ def _json(value: Any) -> str:
         return "{" + ",".join(f"{json.dumps(str(key))}:{_json(one)}" for key, one in value.items()) + "}"
     if isinstance(value, np.ndarray | list | tuple):
         return "[" + ",".join(map(_json, value)) + "]"
+    if isinstance(value, np.datetime64):  # its item() is a number where it counts nanoseconds
+        value = pd.Timestamp(value)
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or value is pd.NA or value is pd.NaT:
@@ -222,6 +225,6 @@ def _json(value: Any) -> str:
 
 
 def _number(value: float | Decimal) -> str:
-    if math.isnan(value):
+    if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):
         return "null"
     return str(value) if math.isfinite(value) else json.dumps(str(value))  # infinity is text, and a fault

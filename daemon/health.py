@@ -8,6 +8,7 @@ not help.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,11 +75,12 @@ class Health(Observer):
         return found
 
     def _why_not_writable(self) -> str:
-        """Tried with a small file: rights and free bytes say less."""
-        probe = self._staging / f"{_PROBE}-{os.getpid()}"
+        """Tried with a small file: rights and free bytes say less. Several may ask at once, and the end of a batch cleans
+        staging: neither must take the file from under another's feet."""
+        probe = self._staging / f"{_PROBE}-{os.getpid()}-{threading.get_ident()}"
         try:
             probe.write_bytes(b"." * 4096)
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             return error.strerror or str(error)
         return ""

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ from typing import Any
 from . import files
 from .core.errors import EnvironmentFault
 
+_TRIES, _PAUSE_SECONDS = 6, 0.1
+
 
 class Lock:
-    """Holds state/lock while it is open."""
+    """Holds state/lock while it is open. Whoever looks who holds it (`holder_of`) has it for a moment, so one refusal says
+    nothing: it is tried for half a second."""
 
     def __init__(self, path: Path) -> None:
         files.make_folder(path.parent)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._descriptor)
         except BlockingIOError:
             holder = _values(os.pread(self._descriptor, 4096, 0))
             os.close(self._descriptor)
@@ -34,6 +38,17 @@ class Lock:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _take(descriptor: int) -> None:
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not tries_left:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:

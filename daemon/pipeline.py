@@ -17,11 +17,12 @@ What each step returns is a value; nothing here counts or logs: `BatchOutcome` s
 from __future__ import annotations
 
 import errno
-import json
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,11 @@ import pyarrow as pa
 
 from . import dimensions, files, raw, receipts, spill, tasks
 from .changeset import Before, Decided, commit_of, counted, is_restated, tallied, to_read
+from .core.discards import lines, slices
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest
-from .core.model import DIMENSIONS, Bools, Discard, Ints, Judge, Parsed, Tally
-from .core.scalars import compact_json
-from .core.strict import is_json
+from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally
 from .core.versions import decide, only
 from .inbox import Arrival
 from .ledger import Ledger
@@ -170,7 +170,7 @@ def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parse
         seq: Tally(0, tally.before_since - read_before[seq].counts.before_since, Counter(), tally.faults)
         for seq, tally in parsed.tallies.items()
     }
-    return Parsed(parsed.orders, [], tallies, parsed.unreadable)
+    return Parsed(parsed.orders, DISCARDS.empty_table(), tallies, parsed.unreadable)
 
 
 def _apply(
@@ -346,28 +346,27 @@ def _mended(
     return [again.get(one.day, one) for one in rewritten], [iso_date(day) for day in sorted(damaged)]
 
 
-def stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: Sequence[Discard]) -> list[Effect]:
+def stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
     """One file for each drop that has discards: every discarded record, whole."""
-    by_drop: dict[int, list[Discard]] = {}
-    for discard in sorted(discards, key=lambda d: (d.drop, d.position)):
-        by_drop.setdefault(discard.drop, []).append(discard)
     targets = {drop.seq: receipts.discards_path(drop) for drop in drops}
-    effects = []
-    for seq, found in by_drop.items():
+    effects: dict[int, Effect] = {}
+    for seq, found in groupby(slices(discards), itemgetter(0)):
+        assert seq not in effects, "the discards of a drop lie together"
         source = f".staging/{batch}/discarded/{seq:08d}.jsonl"
         path = house.output / source
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(map(_discard_line, found)), encoding="utf-8")
-        effects.append(Effect("place", targets[seq], source, files.sha256_of(path)))
-    return effects
+        effects[seq] = Effect("place", targets[seq], source, files.write_parts_unsynced(path, _lines(house, found)))
+    return [effects[seq] for seq in sorted(effects)]
 
 
-def _discard_line(discard: Discard) -> str:
-    """A discard as one line of JSON: the record as it was written where it is JSON, else its text."""
-    valid = is_json(discard.record.encode(errors="surrogatepass"))
-    record = compact_json(discard.record) if valid else json.dumps(discard.record, ensure_ascii=False)
-    head = f'{{"drop":{discard.drop},"position":{discard.position},"reason":"{discard.reason}"'
-    return f'{head},"record":{record}}}\n'
+def _lines(house: House, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[memoryview]:
+    """A slice at a time: junk may be much, and somebody may ask for an end meanwhile."""
+    for _, rows in found:
+        if house.stopped():
+            raise Stopped("stopped while discards were being written")
+        with spill.looking():
+            content = lines(rows)
+        yield content
 
 
 def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequence[tasks.Rewritten]) -> Before:

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import dimensions, files, raw, receipts
 from .changeset import Before, commit_of, to_read
+from .core.discards import each
 from .core.entries import Drop, DropResult
 from .core.errors import Corruption, EnvironmentFault, UsageError
 from .core.model import Discard, Judge, Parsed
@@ -84,7 +85,7 @@ def _planned(house: House, drops: Sequence[Drop], parsed: Parsed, judge: Judge) 
         )
     before = Before(batch, ledger.hwm, 0, ledger.partitions([one.day for one in rewritten]))
     change = commit_of(judge.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
-    return Plan(change.results[0], parsed.discards, written_of(rewritten))
+    return Plan(change.results[0], list(each(parsed.discards)), written_of(rewritten))
 
 
 def _as_drop(path: Path, seq: int, judge: Judge) -> Drop:

@@ -12,10 +12,8 @@ from itertools import groupby
 from pathlib import Path
 
 from . import files
-from .core.entries import Effect
+from .core.entries import REASON, Effect
 from .core.errors import Corruption
-
-REASON = ".reason.json"  # what the name of a quarantined drop's reason ends with, after the drop's own
 
 
 def publish(output: Path, effects: Sequence[Effect], *, recovering: bool = False) -> None:

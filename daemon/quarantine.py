@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import files
+from .core.entries import REASON
 from .core.errors import UsageError
 from .inbox import is_left_alone
-from .raw import REASON, fitting, original, printable, put_back, quarantined
+from .raw import fitting, original, printable, put_back, quarantined
 
 
 def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from . import files
+from .core.entries import REASON
 from .core.errors import Unreadable
 from .core.model import DIMENSIONS, on_the_calendar
 
@@ -47,7 +48,6 @@ NAMES_READ = (
     "each also with .gz or .zst"
 )
 ORDERS = "orders"
-REASON = ".reason.json"  # what the name of a quarantined drop's reason has more than the drop's own
 
 
 class Changed(OSError):

@@ -16,10 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from . import raw, tasks
+from .core.discards import concat_discards
 from .core.documents import Form
 from .core.entries import Drop
 from .core.errors import Stopped, Unreadable
-from .core.model import DIMENSIONS, ORDERS, DimensionRows, Discard, Judge, Parsed, Tally, concat_orders
+from .core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, Judge, Parsed, Tally, concat_orders
 from .progress import Progress, silent
 from .workers import Inline, Workers
 
@@ -159,7 +160,7 @@ class Reading:
                 raise Stopped("stopped while drops were being read") from None
             if len(spans) > 1:
                 return [part for span in spans for part in self._alone([span], stopped) or []]
-            return [Parsed(ORDERS.empty_table(), [], {}, {spans[0].drop: _DEADLY})]
+            return [Parsed(ORDERS.empty_table(), DISCARDS.empty_table(), {}, {spans[0].drop: _DEADLY})]
 
 
 _DEADLY = (
@@ -190,7 +191,7 @@ def too_large(size_bytes: int, limits: Limits) -> str | None:
 def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
     """One answer out of many; positions in the later pieces of a drop go on from the earlier ones."""
     tables: list[pa.Table] = []
-    discards: list[Discard] = []
+    discards: list[pa.Table] = []
     tallies: dict[int, Tally] = {}
     rows: dict[int, DimensionRows] = {}
     for part in parts:
@@ -201,17 +202,18 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
                 continue
             base = tallies[drop].extracted  # only a divided drop comes twice, and each of its pieces comes alone
             orders = _moved_on(orders, base)
-            found = [replace(discard, position=discard.position + base) for discard in found]
+            found = _moved_on(found, base)
             tallies[drop].add(tally)
         tables.append(orders)
-        discards += found
+        discards.append(found)
         unreadable |= part.unreadable
         rows |= part.rows
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop could not be read, so none of it is
         return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)  # a piece comes alone
-    return Parsed(concat_orders(tables), discards, tallies, unreadable, rows)
+    return Parsed(concat_orders(tables), concat_discards(discards), tallies, unreadable, rows)
 
 
-def _moved_on(orders: pa.Table, base: int) -> pa.Table:
-    index = orders.schema.get_field_index("position")
-    return orders.set_column(index, orders.schema.field(index), pa.array(orders["position"].to_numpy() + base))
+def _moved_on(table: pa.Table, base: int) -> pa.Table:
+    index = table.schema.get_field_index("position")
+    field = table.schema.field(index)
+    return table.set_column(index, field, pa.array(table["position"].to_numpy() + base, field.type))

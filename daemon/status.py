@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .core.entries import DropResult
+from .core.entries import REASON, DropResult
 from .core.merge import amount_text
 from .core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
 from .inbox import is_left_alone
 from .ledger import Ledger
 from .lock import holder_of
-from .raw import REASON, kind_of, quarantined
+from .raw import kind_of, quarantined
 from .receipts import as_dict, discards_path, instant_text
 from .store import iso_date
 

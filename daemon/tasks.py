@@ -25,7 +25,7 @@ from .core.documents import Form, WrongCut, cut, cut_begun, refuse_binary
 from .core.errors import Stopped, Unreadable
 from .core.facts import Lines, PartitionFiles, lines_of
 from .core.merge import Merged, begun, merge, places_within_instants
-from .core.model import DIMENSIONS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
+from .core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
 from .core.parse import Piece, parse
 from .store import Stage, StagedPartition, Store
 
@@ -84,27 +84,44 @@ def parcels(spans: Sequence[Span]) -> list[list[Span]]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What reading some spans gave. `spilled`: where the orders of the first part lie instead."""
+    """What reading some spans gave. `spilled`: the files that hold large tables of a part instead, by name."""
 
     parts: list[Parsed]
-    spilled: Path | None = None
+    spilled: list[dict[str, Path]]
 
     def collected(self) -> list[Parsed]:
         """The parts, all of them here."""
-        if self.spilled is None:
-            return self.parts
-        return [replace(self.parts[0], orders=spill.take(self.spilled)), *self.parts[1:]]
+        return [
+            replace(part, **{name: spill.take(path) for name, path in files.items()})
+            for part, files in zip(self.parts, self.spilled, strict=True)
+        ]
 
 
 def read(spans: Sequence[Span], into: Path) -> Answer | None:
     """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
-    Where there are many orders, they go to a file in the folder `into`, for another process."""
+    Where there are many orders or discards, they go to a file in the folder `into`, for another process."""
     parts = _read(spans)
-    if not parts or parts[0].orders.nbytes < spill.LEAST_BYTES:
-        return None if parts is None else Answer(parts)
-    path = into / f"read-{uuid4().hex}.arrow"  # no other call's, not even of one for a drop of the same number
-    spill.write(path, parts[0].orders)
-    return Answer([replace(parts[0], orders=ORDERS.empty_table()), *parts[1:]], path)
+    if parts is None:
+        return None
+    left = [_spilled(part, into) for part in parts]
+    if any("discards" in files for _, files in left):  # junk: what it took is not needed again soon
+        del parts
+        pa.default_memory_pool().release_unused()
+    return Answer([part for part, _ in left], [files for _, files in left])
+
+
+_EMPTY = {"orders": ORDERS.empty_table(), "discards": DISCARDS.empty_table()}
+
+
+def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
+    """A part without its large tables, and the files that these went to."""
+    files = {}
+    for name in _EMPTY:
+        table = getattr(part, name)
+        if table.nbytes >= spill.LEAST_BYTES:
+            files[name] = into / f"read-{uuid4().hex}.arrow"  # no other call's, not even of one for the same drop
+            spill.write(files[name], table)
+    return replace(part, **{name: _EMPTY[name] for name in files}), files
 
 
 def _read(spans: Sequence[Span]) -> list[Parsed] | None:
@@ -125,14 +142,12 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
 
 def _read_dimension(span: Span) -> Parsed:
     assert span.dimension is not None
-    orders = ORDERS.empty_table()
     try:
         found = dimensions.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.judge)
     except Unreadable as error:
-        return Parsed(orders, [], {}, {span.drop: str(error)})
-    return Parsed(
-        orders, found.discards, {span.drop: found.tally}, {}, {span.drop: DimensionRows(span.dimension, found.rows)}
-    )
+        return _nothing_of(span.drop, error)
+    rows = {span.drop: DimensionRows(span.dimension, found.rows)}
+    return Parsed(ORDERS.empty_table(), found.discards, {span.drop: found.tally}, {}, rows)
 
 
 def _unforeseen(drop: int, error: Exception) -> Parsed:
@@ -142,13 +157,17 @@ def _unforeseen(drop: int, error: Exception) -> Parsed:
             "divided: one record or one document of this size. Divide the file, or raise the limit and put it back with "
             "`strandline retry`"
         )
-        return Parsed(ORDERS.empty_table(), [], {}, {drop: str(reason)})
+        return _nothing_of(drop, reason)
     where = traceback.extract_tb(error.__traceback__)[-1]
     reason = Unreadable(
         f"reading it failed in a way that nobody foresaw ({type(error).__name__} in {where.name}, line {where.lineno}); "
         "please report it with the file"
     )
-    return Parsed(ORDERS.empty_table(), [], {}, {drop: str(reason)})
+    return _nothing_of(drop, reason)
+
+
+def _nothing_of(drop: int, reason: Unreadable) -> Parsed:
+    return Parsed(ORDERS.empty_table(), DISCARDS.empty_table(), {}, {drop: str(reason)})
 
 
 def _piece(span: Span) -> Piece:

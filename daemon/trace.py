@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .core.discards import each
 from .core.entries import Drop
 from .core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
 from .core.scalars import order_key
@@ -72,7 +73,7 @@ class Trace:
 
 def trace(house: House, order_id: str) -> Trace:
     """The life of one order. Corruption where a raw copy is not what was archived."""
-    key = order_key(order_id.encode())
+    key = order_key(order_id.encode(errors="replace"))  # what is no UTF-8 is no order's id
     ledger = house.ledger
     versions: list[Version] = []
     discards: list[Discard] = []
@@ -83,7 +84,7 @@ def trace(house: House, order_id: str) -> Trace:
         versions += _versions(
             parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16)))), judged
         )
-        discards += [one for one in parsed.discards if order_id_of(one.record.encode()) == order_id]
+        discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
         done += len(drops)
         house.progress("reading drops", done, total)
     versions.sort(key=lambda version: version.rank)

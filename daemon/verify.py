@@ -33,13 +33,12 @@ import pyarrow.compute as pc
 
 from . import files, raw, receipts
 from .changeset import RESTATEMENTS, totals_of
-from .core.entries import Drop, Effect, Partition
+from .core.entries import REASON, Drop, Effect, Partition
 from .core.errors import Corruption
 from .core.model import DIMENSIONS, DropOutcome
 from .core.versions import keys_of
 from .ledger import Ledger
 from .pipeline import House
-from .publish import REASON
 from .raw import Stored
 from .rebuild import groups_of
 from .replay import newest_orders, replayed

@@ -310,3 +310,22 @@ def test_a_named_file_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match=r"missing\.toml"):
         load(Path("missing.toml"), {})
     assert load(None, {}) == Config()
+
+
+def test_what_compose_is_told_is_no_setting_of_the_daemon() -> None:
+    """Who exports what docs/OPERATING.md says for docker compose can run commands in the same shell."""
+    compose = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
+    told = set(re.findall(r"\$\{([A-Z_]+)", compose))
+    assert len(told) == 4
+    assert load(REPO / "config.toml", dict.fromkeys(told, "x")) == load(REPO / "config.toml", {})
+    operating = (REPO / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+    assert all(name in operating + compose.split("services:")[0] for name in told)
+
+
+def test_paths_are_relative_to_a_link_and_not_to_its_target(tmp_path: Path) -> None:
+    """Kubernetes mounts a ConfigMap as links into a folder with a name of its own, which changes at each update."""
+    target = tmp_path / "..2026_03_02"
+    target.mkdir()
+    written(target, '[paths]\ninbox = "drops"')
+    (tmp_path / "config.toml").symlink_to(target / "config.toml")
+    assert load(tmp_path / "config.toml", {}).paths.inbox == tmp_path / "drops"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from daemon import raw
 from daemon.core.dimensions import read, upsert
+from daemon.core.discards import each
 from daemon.core.errors import Unreadable
 from daemon.core.model import DIMENSIONS, DropOutcome, Judge
 from daemon.pipeline import BatchOutcome
@@ -97,7 +98,7 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
 
 def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
     """What each row of a drop says, by the plain reading of the contract: (key, row), or the reason why not."""
-    lines = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if row]
+    lines = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if not is_blank(row)]
     header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
     for line in lines[1:]:
         cells = dict(zip(header, line + [""] * (len(header) - len(line)), strict=False))
@@ -116,6 +117,10 @@ def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object,
                 values.append(None if value is model._Fault else value)
             found.append((key, tuple(values)))
     return found, +faults
+
+
+def is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and row[0] != "" and not row[0].strip(model.TEXT_SPACE))
 
 
 def expected_value(column: str, text: str) -> Any:
@@ -145,7 +150,7 @@ def test_each_row_is_read_as_the_contract_says(drop: tuple[str, bytes]) -> None:
     found = read(DIMENSIONS[name], 7, data, JUDGE)
     expected, faults = expected_rows(name, data)
     assert table_rows(found.rows) == [one[1] for one in expected if not isinstance(one, str)]
-    assert [(d.drop, d.position, str(d.reason)) for d in found.discards] == [
+    assert [(d.drop, d.position, str(d.reason)) for d in each(found.discards)] == [
         (7, place, one) for place, one in enumerate(expected, 1) if isinstance(one, str)
     ]
     assert found.tally.extracted == len(expected) and dict(found.tally.faults) == dict(faults)
@@ -327,3 +332,11 @@ def test_upsert_of_nothing_changes_nothing() -> None:
     """No rows in, no new table."""
     empty = DIMENSIONS["user"].schema.empty_table()
     assert upsert(DIMENSIONS["user"], None, empty).table is None
+
+
+def test_lines_of_white_space_are_blank() -> None:
+    """As in a drop of orders: they do not count, and rows keep their numbers."""
+    data = b" \nuser_id,email\n   \na,x\n\t\n,y\n \r\n"
+    found = read(DIMENSIONS["user"], 1, data, Judge(RECEIVED_AT_US, 0))
+    assert (found.tally.extracted, found.rows["user_id"].to_pylist()) == (2, ["a"])
+    assert found.discards["position"].to_pylist() == [2]

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.core.discards import each
 from daemon.core.errors import Unreadable
 from daemon.core.model import LAST_INSTANT, Judge
 from daemon.core.parse import Piece, parse
@@ -82,7 +83,7 @@ def test_normalize_reads_what_the_fast_lane_reads(many: list[list[bytes]]) -> No
             )
             assert (got["sku"], units(got["qty"]), units(got["price"])) == (item["sku"], item["qty"], item["price"])
         assert [(d["position"], d["reason"]) for d in orders.attrs["discards"]] == [
-            (d.position, str(d.reason)) for d in parsed.discards
+            (d.position, str(d.reason)) for d in each(parsed.discards)
         ]
         assert orders.attrs["field_faults"] == dict(parsed.tallies[1].faults)
 
@@ -234,3 +235,18 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         items_df(tmp_path, "last week")
     with pytest.raises(Unreadable, match="HTML"):
         normalize("<html></html>")
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ms", "us", "ns"])
+def test_instants_of_numpy_are_instants(unit: str) -> None:
+    """What `df.values` holds, whatever they count in."""
+    value = np.datetime64("2026-03-02T00:00:00", unit)
+    orders, _ = normalize([{"order_id": "a", "created_at": value, "updated_at": np.datetime64("NaT", unit)}])
+    assert [orders["created_at"][0], pd.isna(orders["updated_at"][0])] == [pd.Timestamp("2026-03-02", tz="UTC"), True]
+
+
+@pytest.mark.parametrize("value", [Decimal("sNaN"), Decimal("-sNaN1"), Decimal("NaN"), float("nan")])
+def test_what_is_not_a_number_is_null(value: object) -> None:
+    """Also where it would be an error to calculate with it."""
+    orders, _ = normalize([{"order_id": "a", "created_at": "2026-03-02", "amount": value}])
+    assert pd.isna(orders["amount"][0]) and orders.attrs["field_faults"] == {}

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,36 @@ def test_readiness_says_why_not(server: Server, tmp_path: Path) -> None:
     tmp_path.rename(tmp_path.with_name("gone"))
     assert "nothing can be written" in server.ask("/-/ready")[1]
     assert server.ask("/-/healthy")[0] == 200
+
+
+def test_who_asks_at_once_does_not_find_the_others_guilty(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scrapers have a file each to try with. (They shared one, and who came second could not remove it.)"""
+    server.health.looked(0, None)
+    both_wrote = threading.Barrier(2, timeout=60)
+    write_bytes = Path.write_bytes
+
+    def together(path: Path, content: bytes) -> int:
+        written = write_bytes(path, content)
+        both_wrote.wait()
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", together)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: server.health.why_not_ready(), range(2))) == [[], []]
+
+
+def test_a_batch_that_ends_meanwhile_does_not_make_it_red(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cleans the staging folder, this file included."""
+    server.health.looked(0, None)
+    write_bytes = Path.write_bytes
+
+    def cleaned(path: Path, content: bytes) -> int:
+        written = write_bytes(path, content)
+        path.unlink()
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", cleaned)
+    assert server.ask("/-/ready")[:2] == (200, "ready\n")
 
 
 def test_a_loop_that_stands_still_is_unhealthy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,10 @@ DROPS = {
     ],
     "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
     "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
+    "CSV with text after a closing quote": [
+        ("users.csv", b'user_id,email\na,"b"c\n'), ("users.csv", b'"user_id" ,email\na,b\n'),
+    ],
+    "CSV whose lines end in a carriage return alone": [("users.csv", b"user_id,email\ra,b\r")],
     "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("products.csv", "sku\na\n".encode("utf-16"))],
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "`.gz` or `.zst` that is not compressed, or damaged": [
@@ -152,14 +156,14 @@ def test_bad_input_gets_what_the_table_says(row: str, data: bytes, strict_only: 
     parsed = parse([Piece(1, data, judge)], strict_only=strict_only)
     if kind == "quarantine":
         assert what in parsed.unreadable[1]
-        assert not parsed.orders.num_rows and not parsed.discards and not parsed.tallies
+        assert not parsed.orders.num_rows and not parsed.discards.num_rows and not parsed.tallies
     elif kind == "discard":
-        assert [str(discard.reason) for discard in parsed.discards] == [what]
+        assert parsed.discards["reason"].to_pylist() == [what]
         assert parsed.orders.num_rows == parsed.tallies[1].extracted - 1
         assert row not in NEIGHBOURS or parsed.orders["order_id"].to_pylist() == ["good"]
     else:
         assert kind == "fault" and dict(parsed.tallies[1].faults) == {what: 1}
-        assert parsed.orders.num_rows == 1 and not parsed.discards
+        assert parsed.orders.num_rows == 1 and not parsed.discards.num_rows
 
 
 @pytest.mark.parametrize(("row", "drop"), [(row, drop) for row, drops in DROPS.items() for drop in drops])

@@ -165,3 +165,16 @@ def test_a_module_says_what_it_is_and_stays_short(name: str) -> None:
     if text.strip():  # core/__init__.py is empty: the map of rooms in daemon/__init__.py speaks for it
         assert re.search(r"\w\W*\s\w.*[.:]", ast.get_docstring(ast.parse(text)) or "")
     assert text.count("\n") <= 450
+
+
+def test_what_is_said_to_have_some_lines_has_about_as_many() -> None:
+    """A number in the docs that nobody counts again says something else after a while."""
+    root = DAEMON.parent
+    said = [
+        (DAEMON / name, int(lines.replace(",", "")))
+        for path in (root / "README.md", root / "ARCHITECTURE.md")
+        for name, lines in re.findall(r"`(core/\w+\.c)`, some ([0-9,]+) lines", path.read_text(encoding="utf-8"))
+    ]
+    assert said
+    for path, lines in said:
+        assert abs(len(path.read_text(encoding="utf-8").splitlines()) - lines) <= lines / 10, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 
@@ -9,9 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.documents import Form, WrongCut, cut, cut_begun
+from daemon.core import discards as kept_records
+from daemon.core import parse as parse_room
+from daemon.core.discards import each, lines, slices
+from daemon.core.documents import Form, WrongCut, cut, cut_begun, split
 from daemon.core.model import Judge, Parsed
 from daemon.core.parse import Piece, parse
+from daemon.core.scalars import compact_json
+from daemon.core.strict import is_json
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_drops, drops
 
@@ -50,7 +56,7 @@ def assert_as_model(data: bytes, *, strict_only: bool, records_path: str = "") -
     assert not parsed.unreadable, parsed.unreadable
     found = [{k: v for k, v in row.items() if k not in ("key", "content", "drop")} for row in rows(parsed)]
     assert found == [expected_row(position, order) for position, order in orders]
-    assert [(d.position, str(d.reason)) for d in parsed.discards] == [(d.position, d.reason) for d in discards]
+    assert [(d.position, str(d.reason)) for d in each(parsed.discards)] == [(d.position, d.reason) for d in discards]
     tally = parsed.tallies[1]
     assert tally.extracted == len(orders) + len(discards)
     assert dict(tally.faults) == {k: v for k, v in faults.items() if v}
@@ -128,11 +134,57 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
             assert part.unreadable.keys() == whole.unreadable.keys()
             return
         found += [row | {"position": row["position"] + positions} for row in rows(part)]
-        discards += [(d.position + positions, d.reason) for d in part.discards]
+        discards += [(d.position + positions, d.reason) for d in each(part.discards)]
         positions += part.tallies[1].extracted
     assert not whole.unreadable
     assert found == rows(whole)
-    assert discards == [(d.position, d.reason) for d in whole.discards]
+    assert discards == [(d.position, d.reason) for d in each(whole.discards)]
+
+
+def line_of(drop: int, position: int, reason: str, record: bytes) -> str:
+    """What is kept of a discard, said once more: the record as it was written where it is JSON, else its text."""
+    text = record.decode(errors="replace")
+    value = compact_json(text) if is_json(text.encode()) else json.dumps(text, ensure_ascii=False)
+    return f'{{"drop":{drop},"position":{position},"reason":"{reason}","record":{value}}}\n'
+
+
+@pytest.mark.parametrize("strict_only", [False, True])
+@SLOW
+@given(data=drops())
+def test_of_each_discard_a_line_of_json_is_kept(strict_only: bool, data: bytes) -> None:
+    """To the byte, in either lane."""
+    parsed = parse([Piece(7, data, JUDGE)], strict_only=strict_only)
+    if not parsed.unreadable:
+        records = split(data)
+        expected = [line_of(7, d.position, d.reason, records[d.position - 1]) for d in each(parsed.discards)]
+        assert b"".join(lines(rows) for _, rows in slices(parsed.discards)).decode() == "".join(expected)
+
+
+@SLOW
+@given(st.lists(clean_drops() | drops(), min_size=1, max_size=4), st.integers(1, 5))
+def test_records_are_read_alike_however_many_are_looked_at_together(many: list[bytes], together: int) -> None:
+    """Junk is read a bounded number of records at a time, and its discards travel and are written so."""
+    pieces = [Piece(number, data, JUDGE) for number, data in enumerate(many, 1)]
+    at_once = parse(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parse_room, "_BLOCK_RECORDS", together)
+        for name in ("_CHUNK_ROWS", "_SLICE_ROWS", "_SLICE_BYTES"):
+            patch.setattr(kept_records, name, together)
+        divided = parse(pieces)
+        sliced = [(drop, bytes(lines(found))) for drop, found in slices(divided.discards)]
+    assert (rows(divided), divided.tallies, divided.unreadable) == (rows(at_once), at_once.tallies, at_once.unreadable)
+    assert list(each(divided.discards)) == list(each(at_once.discards))
+    assert b"".join(line for _, line in sliced) == b"".join(lines(found) for _, found in slices(at_once.discards))
+    assert all(json.loads(line)["drop"] == drop for drop, some in sliced for line in some.splitlines())
+
+
+def test_an_array_of_values_too_small_to_be_orders_is_read_as_lines_of_them() -> None:
+    """What the fast lane writes of a value takes more than such a value; so they are found first, and read a block at a time."""
+    values = [b"{}", b'{"order_id":"a","created_at":"2026-11-18"}', *[b"1", b"[]"] * 50_000]
+    of_array, of_lines = (parse([Piece(1, d, JUDGE)]) for d in (b"[" + b",".join(values) + b"]", b"\n".join(values)))
+    assert split(b"[" + b",".join(values) + b"]", scan=True).scanned is None
+    assert of_array.discards.equals(of_lines.discards) and of_array.discards.num_rows == 100_001
+    assert rows(of_array) == rows(of_lines) and of_array.tallies == of_lines.tallies
 
 
 @SLOW

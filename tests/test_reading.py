@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from daemon import tasks
-from daemon.core import documents
-from daemon.core.errors import Corruption
-from daemon.core.model import DropOutcome
+from daemon import spill, tasks
+from daemon.core import discards, documents
+from daemon.core.documents import Form
+from daemon.core.errors import Corruption, Stopped
+from daemon.core.model import DropOutcome, Judge
 from daemon.pipeline import BatchOutcome
 from daemon.reading import Limits, Reader
 from daemon.rebuild import partitions_from_raw
@@ -173,3 +176,70 @@ def test_orders_move_across_many_dates_in_one_batch(tmp_path: Path) -> None:
     assert found == {f"o_{number}": days[(number + 13) % 40] for number in range(200)}
     assert sum(len(rows(tmp_path / "output", date)) for date in days) == 200
     assert NOW > DAY
+
+
+# ------------------------------------------------------------------------------------------------------------- junk
+
+
+def junk(lines: int) -> bytes:
+    """A drop of which no record is an order, in as few bytes as possible."""
+    return b"{}\n" + b"1\n" * lines
+
+
+def test_junk_travels_as_a_file(tmp_path: Path) -> None:
+    """A drop may have a discard in every two bytes. What is sent of them to the process that gathers is no larger for that."""
+    path = tmp_path / "junk.jsonl"
+    path.write_bytes(junk(100_000))
+    span = tasks.Span(1, path, 0, path.stat().st_size, Judge(NOW, DAY), Form.WHOLE)
+    answer = tasks.read([span], tmp_path)
+    assert answer is not None and len(pickle.dumps(answer)) < 10_000
+    (parsed,) = answer.collected()
+    assert parsed.discards.num_rows == 100_001 and list(tmp_path.iterdir()) == [path]
+
+
+def test_discards_are_the_same_bytes_however_they_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces, files and slices: positions go on through a drop, and each drop's file has all of it, by position."""
+    records = [
+        b'{"order_id":"a", "created_at":"2026-03-02"}',
+        b"{ }",
+        b"\xff",
+        '{"order_id": "ü"}'.encode(),
+        b"[ 1, 2 ]",
+        b"{",
+    ]
+    drops = [(f"{n}.jsonl", b"\n".join(records * (n + 1)) + b"\n") for n in range(12)]
+    drops.insert(5, ("users.csv", b"user_id,email\n" + b",x\n" * 9 + b"u,x,too many\n"))
+    found = []
+    for piece_bytes, least_bytes, together in ((1 << 20, 1 << 20, 1 << 14), (300, 1, 3)):
+        monkeypatch.setattr(tasks, "PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr(spill, "LEAST_BYTES", least_bytes)
+        for name in ("_CHUNK_ROWS", "_SLICE_ROWS", "_SLICE_BYTES"):
+            monkeypatch.setattr(discards, name, together)
+        root = tmp_path / str(piece_bytes)
+        with house(root) as rooms:
+            apply_batch(rooms, root, drops, NOW)
+        found.append(tree(root / "output" / "discarded"))
+        assert not list((root / "output" / ".staging").rglob("read-*"))
+    assert found[0] == found[1] and len(found[0]) == 13
+    (last,) = (tmp_path / "300" / "output" / "discarded").rglob("00000013.jsonl")
+    positions = [json.loads(line)["position"] for line in last.read_text(encoding="utf-8").splitlines()]
+    assert positions == [position for position in range(1, 73) if position % 6 != 1]
+
+
+def test_who_asks_for_an_end_does_not_wait_for_junk_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two slices a stop is seen; nothing is committed then, and the next start writes all of it."""
+    written = 0
+
+    def counted(rows: object) -> memoryview:
+        nonlocal written
+        written += 1
+        return lines(rows)  # type: ignore[arg-type]
+
+    lines = discards.lines
+    monkeypatch.setattr("daemon.pipeline.lines", counted)
+    monkeypatch.setattr(discards, "_SLICE_ROWS", 10)
+    with house(tmp_path) as rooms, pytest.raises(Stopped):
+        apply_batch(replace(rooms, stopped=lambda: written == 3), tmp_path, [("a.jsonl", junk(100))], NOW)
+    assert written == 3 and not (tmp_path / "output" / "discarded").exists()

@@ -17,11 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .discards import Discards
 from .errors import Unreadable
-from .model import Bools, Dimension, Discard, Ints, Judge, Reason, Tally
+from .model import Bools, Dimension, Ints, Judge, Reason, Tally
 from .scalars import FAULT, WHITE_SPACE, Fault, Number, is_number, read_decimal, read_instant, read_text
 
 csv.field_size_limit((1 << 31) - 1)  # a drop's size is limited before; a long cell is at fault, its file is not
+
+# What Python says of a text that is no CSV, and what a person can do with.
+_WHY = {
+    "expected after": "there is text after a closing quote; a quote inside a quoted field is written twice",
+    "unexpected end": "a quote is never closed",
+    "new-line character": "it ends in a carriage return alone, or holds one outside of quotes; save the file with line feeds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Read:
     """What one drop said."""
 
     rows: pa.Table  # dimension.schema, in the order of the file
-    discards: list[Discard]
+    discards: pa.Table  # DISCARDS
     tally: Tally
 
 
@@ -43,11 +51,10 @@ def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
     key = header.index(dimension.key)
     verdicts = [_judge_row(row, key, len(header)) for row in rows]
     kept = [place for place, verdict in enumerate(verdicts) if verdict is None]
-    discards = [
-        Discard(drop, place + 1, verdict, json.dumps(rows[place], ensure_ascii=False))
-        for place, verdict in enumerate(verdicts)
-        if verdict is not None
-    ]
+    discards = Discards()
+    for place, verdict in enumerate(verdicts):
+        if verdict is not None:
+            discards.add(drop, place + 1, verdict, json.dumps(rows[place], ensure_ascii=False, separators=(",", ":")))
     faults: Counter[str] = Counter()
     columns = [
         _column(_cells([rows[place] for place in kept], header, field.name), field.name, field.type, judge, faults)
@@ -55,8 +62,8 @@ def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
     ]
     return Read(
         pa.table(columns, schema=dimension.schema),
-        discards,
-        Tally(len(rows), 0, Counter(discard.reason for discard in discards), faults),
+        discards.table(),
+        Tally(len(rows), 0, Counter(verdict for verdict in verdicts if verdict is not None), faults),
     )
 
 
@@ -71,9 +78,15 @@ def _lines(data: bytes) -> Iterator[list[str]]:
 def _next_row(lines: Iterator[list[str]]) -> list[str] | None:
     """The next row that is not blank; None at the end."""
     try:
-        return next((row for row in lines if row), None)
+        return next((row for row in lines if not _is_blank(row)), None)
     except csv.Error as error:
-        raise Unreadable(f"line {lines.line_num:,} is no CSV: {error}") from None  # type: ignore[attr-defined]
+        why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
+        raise Unreadable(f"line {lines.line_num:,} is no CSV: {why}") from None  # type: ignore[attr-defined]
+
+
+def _is_blank(row: Sequence[str]) -> bool:
+    """Whether a line is empty or white space. (What has no cell but `""` is a row, whose key is missing.)"""
+    return not row or (len(row) == 1 and row[0] != "" and not row[0].strip(WHITE_SPACE))
 
 
 def _rows(lines: Iterator[list[str]]) -> list[list[str]]:

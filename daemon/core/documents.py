@@ -50,6 +50,12 @@ class Records:
     def __getitem__(self, index: int) -> bytes:
         return self.blob[self.starts[index] : self.stops[index]]
 
+    def between(self, first: int, stop: int) -> Records:
+        """Some of them."""
+        if stop - first == len(self):
+            return self
+        return Records(self.blob, self.starts[first:stop], self.stops[first:stop])
+
     @classmethod
     def of(cls, texts: Sequence[bytes]) -> Records:
         """Records out of separate texts."""
@@ -218,7 +224,8 @@ def _elements(data: bytes, scan: bool) -> Records:
 
 def _quickly(text: bytes, scan: bool, *, inside: bool = False) -> Records | None:
     """The values of an array, or of the inside of one; None where it is none, or nested very deep."""
-    found = native.scanned_array(text, inside=inside) if scan else native.parts(text, inside=inside)
+    scanned = native.scanned_array(text, inside=inside) if scan else None
+    found = scanned or native.parts(text, inside=inside)
     return None if found is None else Records(text, *found)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from .model import DropOutcome, Judge
 
+REASON = ".reason.json"  # what the name of a quarantined drop's reason has more than the drop's own
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -3,9 +3,11 @@
 Everything here is a value. Instants are int64 microseconds since 1970 UTC, dates are int32 days since 1970, amounts are
 int64 units of 1/10,000 (`DECIMAL(18,4)` without its point), so that nothing on the way ever passes through a float.
 
-The one table that flows from `parse` to `merge` is ORDERS: a row per accepted record, items attached as a list.
+The one table that flows from `parse` to `merge` is ORDERS: a row per accepted record, items attached as a list. DISCARDS has
+a row per rejected one, and goes past all of it.
 
     parse ── ORDERS (any order, an order_id may repeat) ──> versions ── winners ──> merge ── FACT, ITEMS (sorted) ──> store
+      └───── DISCARDS (of a drop together, by position) ───────────────────────────────────── lines of JSON ────────> stage
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """One record that was rejected: `record` is its JSON text (or, where it is no JSON, its text)."""
+    """One record that was rejected, a row of DISCARDS, as people see it."""
 
     drop: int
     position: int
@@ -131,7 +133,7 @@ class Parsed:
     """What reading some drops gave. `tallies` and `unreadable` are by drop; a drop is in one of them, never both."""
 
     orders: pa.Table  # ORDERS
-    discards: list[Discard]
+    discards: pa.Table  # DISCARDS
     tallies: Mapping[int, Tally]
     unreadable: Mapping[int, str]
     rows: Mapping[int, DimensionRows] = field(default_factory=dict)  # by drop
@@ -153,6 +155,16 @@ ORDERS = pa.schema(
         pa.field("currency", pa.large_string()),
         pa.field("metadata", pa.large_string()),
         pa.field("items", pa.large_list(ITEM_TYPE), nullable=False),
+    ]
+)
+
+# Positions and drops have as many bits as in the index. The rows of a drop lie together, by position.
+DISCARDS = pa.schema(
+    [
+        pa.field("drop", pa.uint32(), nullable=False),
+        pa.field("position", pa.uint32(), nullable=False),  # from 1, in its drop
+        pa.field("reason", pa.dictionary(pa.int8(), pa.large_string()), nullable=False),
+        pa.field("record", pa.large_string(), nullable=False),  # JSON on one line, as it is kept
     ]
 )
 

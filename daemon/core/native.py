@@ -6,8 +6,6 @@ It is compiled when the package is installed. No call keeps Python's lock, so th
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,44 +245,47 @@ def scanned(blob: bytes, starts: Ints, stops: Ints) -> Scanned:
 
 
 def scanned_array(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints, Scanned] | None:
-    """The `parts` of an array, and what is `scanned` of them, in one go."""
-    memory = _Memory()
-    with _spans() as spans:
-        odd = library.strandline_scan_array(text, len(text), inside, byref(spans), byref(memory.scan))
-        if odd < 0:
-            raise MemoryError
-        return None if odd else (*_copies(spans), memory.read())
+    """The `parts` of an array, and what is `scanned` of them, in one go. None also where its values are too small to be
+    orders: what is read of each takes more memory than they do."""
+    memory, spans = _Memory(), _SpanMemory()
+    if _found(library.strandline_scan_array(text, len(text), inside, byref(spans.spans), byref(memory.scan))):
+        return (*spans.read(), memory.read())
+    return None
 
 
 def lines(text: bytes) -> tuple[Ints, Ints]:
     """Where the lines of a text begin and end that are not blank, without the blanks around them."""
-    with _spans() as spans:
-        if library.strandline_lines(text, len(text), byref(spans)):
-            raise MemoryError
-        return _copies(spans)
+    spans = _SpanMemory()
+    _found(library.strandline_lines(text, len(text), byref(spans.spans)))
+    return spans.read()
 
 
 def parts(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints] | None:
     """Where the values of an array begin and end, or the keys and values of an object in turn; `text` is one of these as a
     whole, or (`inside`) what stands between the brackets of an array. None where it is none, or nested very deep."""
-    with _spans() as spans:
-        odd = library.strandline_parts(text, len(text), inside, byref(spans))
-        if odd < 0:
-            raise MemoryError
-        return None if odd else _copies(spans)
+    spans = _SpanMemory()
+    return spans.read() if _found(library.strandline_parts(text, len(text), inside, byref(spans.spans))) else None
 
 
-@contextmanager
-def _spans() -> Iterator[_Spans]:
-    spans = _Spans()
-    try:
-        yield spans
-    finally:
-        library.strandline_release_spans(byref(spans))
+def _found(odd: int) -> bool:
+    if odd < 0:
+        raise MemoryError
+    return not odd
 
 
-def _copies(spans: _Spans) -> tuple[Ints, Ints]:
-    return _array(spans.starts, spans.count, np.int64).copy(), _array(spans.stops, spans.count, np.int64).copy()
+class _SpanMemory:
+    """Places that C has written, until no array looks at them any more."""
+
+    def __init__(self) -> None:
+        self.spans = _Spans()
+
+    def __del__(self, release: Any = library.strandline_release_spans) -> None:
+        release(byref(self.spans))
+
+    def read(self) -> tuple[Ints, Ints]:
+        """Where each begins, and where it ends."""
+        spans = self.spans
+        return tuple(_array(one, spans.count, np.int64, self) for one in (spans.starts, spans.stops))  # type: ignore[return-value]
 
 
 def _array(pointer: Any, length: int, kind: Any, owner: object = None) -> np.ndarray:

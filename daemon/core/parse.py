@@ -8,19 +8,22 @@ holds that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from . import native, strict
+from .discards import Discards, kept
 from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
-from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Discard, Ints, Judge, Parsed, Reason, Tally, concat_orders
+from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
 from .native import Places, Scanned
+
+# So many are read together: more than a piece of orders holds, since each takes some 40 bytes. It bounds what junk needs.
+_BLOCK_RECORDS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,40 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
     return Parsed(orders, discards, tallies, unreadable)
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some records that are read together: of which piece each is, and where it stands in that."""
+
+    records: Records
+    piece_of: Ints
+    position: Ints
+
+
+def _blocks(records: Records, sizes: Ints) -> Iterator[_Block]:
+    """All records, a bounded number at a time; unless the fast lane has read them already."""
+    ends = np.cumsum(sizes)
+    together = _BLOCK_RECORDS if records.scanned is None else len(records)
+    for first in range(0, len(records), together or 1):
+        stop = min(first + together, len(records))
+        places = np.arange(first, stop)
+        piece_of = np.searchsorted(ends, places, side="right")
+        position = places - (ends - sizes)[piece_of] + 1
+        yield _Block(records.between(first, stop), piece_of, position)
+
+
 def _read(
     pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool
-) -> tuple[pa.Table, list[Discard], dict[int, Tally]]:
-    piece_of = np.repeat(np.arange(len(pieces)), sizes)
-    position = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
+) -> tuple[pa.Table, pa.Table, dict[int, Tally]]:
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
-
-    read = _fast(records, pieces, piece_of, position) if not strict_only else _nothing(records)
-    for index, count in _tallied(piece_of[read.before_since]):
-        tallies[pieces[index].drop].before_since += count
-    odd = np.flatnonzero(~read.vouched).tolist()
-    strict_orders, discards = _strict(records, odd, pieces, piece_of, position, tallies)
-    return concat_orders([read.orders, _by_time(strict_orders)]), discards, tallies
+    orders: list[pa.Table] = []
+    discards = Discards()
+    for block in _blocks(records, sizes):
+        read = _fast(block, pieces) if not strict_only else _nothing(block.records)
+        for index, count in _tallied(block.piece_of[read.before_since]):
+            tallies[pieces[index].drop].before_since += count
+        odd = np.flatnonzero(~read.vouched).tolist()
+        orders += [read.orders, _by_time(_strict(block, odd, pieces, tallies, discards))]
+    return concat_orders(orders), discards.table(), tallies
 
 
 def _by_time(orders: pa.Table) -> pa.Table:
@@ -93,13 +117,12 @@ def _nothing(records: Records) -> _Clean:
     return _Clean(ORDERS.empty_table(), none, none)
 
 
-def _fast(records: Records, pieces: Sequence[Piece], piece_of: Ints, position: Ints) -> _Clean:
-    """All records at once."""
-    if not len(records):
-        return _nothing(records)
+def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
+    """All records of a block at once."""
+    records = block.records
 
     def of_piece(values: list[int]) -> Ints:
-        return native.take_rows(np.array(values, np.int64), piece_of)
+        return native.take_rows(np.array(values, np.int64), block.piece_of)
 
     latest = of_piece([piece.judge.latest_instant for piece in pieces])
     since = of_piece([piece.judge.since or 0 for piece in pieces])
@@ -111,7 +134,7 @@ def _fast(records: Records, pieces: Sequence[Piece], piece_of: Ints, position: I
     before_since = vouched & (created_at < since)
     taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
     order = taken[native.ascending(created_at[taken])]
-    return _Clean(_orders(read, order, drop, position), vouched, before_since)
+    return _Clean(_orders(read, order, drop, block.position), vouched, before_since)
 
 
 def _until(judge: Judge) -> int:
@@ -141,28 +164,23 @@ def _items(read: Scanned, order: Ints) -> pa.Array:
 
 
 def _strict(
-    records: Records,
-    odd: Sequence[int],
-    pieces: Sequence[Piece],
-    piece_of: NDArray[np.int64],
-    position: Ints,
-    tallies: dict[int, Tally],
-) -> tuple[pa.Table, list[Discard]]:
+    block: _Block, odd: Sequence[int], pieces: Sequence[Piece], tallies: dict[int, Tally], discards: Discards
+) -> pa.Table:
+    """The orders among the odd records of a block; adds the rest to `discards`."""
     rows: list[tuple[int, int, strict.Order]] = []
-    discards: list[Discard] = []
     for index in odd:
-        piece, record = pieces[piece_of[index]], records[index]
-        tally, place = tallies[piece.drop], int(position[index])
+        piece, record = pieces[block.piece_of[index]], block.records[index]
+        tally, place = tallies[piece.drop], int(block.position[index])
         read = strict.read_record(record, piece.judge)
         if isinstance(read, Reason):
             tally.discarded[read] += 1
-            discards.append(Discard(piece.drop, place, read, record.decode(errors="replace")))
+            discards.add(piece.drop, place, read, kept(record, read))
         elif piece.judge.since is not None and read.created_at < piece.judge.since:
             tally.before_since += 1
         elif read.created_at < _until(piece.judge):
             tally.faults += read.faults
             rows.append((piece.drop, place, read))
-    return _table(rows), discards
+    return _table(rows)
 
 
 def _table(rows: Sequence[tuple[int, int, strict.Order]]) -> pa.Table:

@@ -21,6 +21,7 @@ _INSTANT = re.compile(
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?(?:(Z)|([+-])([0-9]{2}):?([0-9]{2}))?)?"
 )
 _INSIGNIFICANT = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\n\r]+', re.DOTALL)
+_SPACE = re.compile(r"[ \t\n\r]")
 _UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MILLISECONDS_FROM = 10**11  # a number this large is epoch milliseconds: as seconds it would be the year 5138
 _FAR = 10**30  # stands for any instant beyond the calendar; larger than every tolerance
@@ -115,6 +116,8 @@ def read_metadata(raw: str | None) -> str | Fault | None:
 
 def compact_json(raw: str) -> str:
     """JSON text without the white space between its tokens; strings stay as they are written."""
+    if _SPACE.search(raw) is None:
+        return raw
     return _INSIGNIFICANT.sub(lambda match: match.group(1) or "", raw)
 
 

@@ -865,7 +865,10 @@ int strandline_lines(Text blob, int64_t length, Spans *spans) {
     return 0;
 }
 
-/* See strandline_parts. With a `scan`, each value of an array is read as a record, too. */
+/* Values smaller than SMALL_VALUE bytes on average, more than a few, are no orders, and what is read of each takes more. */
+enum { FEW_VALUES = 1 << 16, SMALL_VALUE = 24 };
+
+/* See strandline_parts. With a `scan`, each value of an array is read as a record, too, unless they are very small. */
 static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
     Text p = space(blob), end, stop = blob + length;
     bool object = !open && *p == '{', spaced = false;
@@ -885,6 +888,7 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
             if (*p != ':') return 1;
             p = space(p + 1);
         }
+        if (scan && spans->count > FEW_VALUES && (p - blob) / SMALL_VALUE < spans->count) return 1;
         end = scan ? read_record(scan, p, NULL) : NULL;
         if (scan && scan->failed) return -1;
         if (!end) end = value(p, stop, 0, &spaced); /* an odd record may be JSON all the same */
@@ -902,8 +906,8 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
  * inside of an array. 0; 1 where it is odd: no JSON, or nested too deep; -1 where memory ran out. */
 int strandline_parts(Text blob, int64_t length, int open, Spans *spans) { return find_parts(blob, length, open, spans, NULL); }
 
-/* The values of an array, and what strandline_scan reads of them, in one go. As strandline_parts; always followed by
- * strandline_release. */
+/* The values of an array, and what strandline_scan reads of them, in one go. As strandline_parts, and 1 also where they are very
+ * small; always followed by strandline_release. */
 int strandline_scan_array(Text blob, int64_t length, int open, Spans *spans, Scan *scan) {
     if (!begin(scan, blob, length, 0)) return -1;
     return find_parts(blob, length, open, spans, scan);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from daemon import cli
 from daemon.lock import Lock
 from daemon.order_index import PAGE_BYTES
 from tests.harness import dates, tree
@@ -276,6 +279,27 @@ def test_retry_after_the_cause_is_gone(home: Path) -> None:
     assert unknown.returncode == 2 and "nothing.json" in unknown.stderr
 
 
+def test_an_order_id_of_any_bytes_can_be_asked_for(home: Path) -> None:
+    """What is no UTF-8 is nobody's id, which is an answer."""
+    ended = strandline(home, "trace", os.fsdecode(b"\xff"))
+    assert ended.returncode == 1 and "no drop that was applied holds a record of it" in ended.stdout
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--since", "2026-03-02"], ["--once", "--since", "hwm"]])
+def test_options_of_a_run_are_not_passed_over_before_a_command(tmp_path: Path, options: list[str]) -> None:
+    """Who writes both means one of them; neither is done."""
+    ended = strandline(tmp_path, *options, "status")
+    assert ended.returncode == 2 and "without a command" in ended.stderr and ended.stdout == ""
+
+
+def test_a_textfile_without_a_folder_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    """As other settings that cannot work; the drop stays where it is."""
+    drop(tmp_path, "a.json", [order(1)])
+    textfile = str(tmp_path / "nowhere" / "a.prom")
+    ended = strandline(tmp_path, "--once", METRICS__TEXTFILE=textfile)
+    assert ended.returncode == 2 and textfile in ended.stderr and (tmp_path / "inbox" / "a.json").exists()
+
+
 def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     """Orders before it stay in raw and are counted; with a wider one, and with none at all for new drops, they come."""
     drop(tmp_path, "a.json", [order(1, 2), order(2, 3), order(3, 4)])
@@ -359,3 +383,23 @@ def test_plan_with_a_damaged_dimension_says_what_mends_it(home: Path) -> None:
         assert ended.returncode == 3 and "dim_user.parquet is not what the ledger says" in ended.stderr, ended.stderr
     assert strandline(home, "rebuild").returncode == 0
     assert strandline(home, "plan", "inbox/b.json").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "refused an operation: No space left on device."),
+        (OSError(errno.EIO, "Input/output error", "raw/x"), "refused an operation on raw/x: Input/output error."),
+    ],
+)
+def test_an_error_of_the_system_names_its_file_where_it_has_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, said: str
+) -> None:
+    """And no file where it has none: a full disk is no file's fault."""
+
+    def refused(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_status", refused)
+    monkeypatch.setattr(cli, "release", lambda: None)
+    assert cli.main(["status"]) == 3 and said in capsys.readouterr().err
