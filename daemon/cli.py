@@ -49,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EnvironmentFault, Corruption) as error:
         return _fail(ENVIRONMENT, str(error))
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # for the interpreter, which flushes it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at the end
         return DONE
     except OSError as error:
         where = f" on {error.filename}" if error.filename else ""
@@ -61,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Nothing is lost: remove the cause and start again",
         )
     except sqlite3.Error as error:
-        damaged = (
-            type(error) is sqlite3.DatabaseError
-        )  # its subclasses are about the machine or the statement, not the file
+        damaged = type(error) is sqlite3.DatabaseError  # its subclasses are about the machine or the statement
         mend = f"if the file is damaged, {MOVE_AWAY}" if damaged else "remove the cause and start again"
         return _fail(ENVIRONMENT, f"the ledger could not be read or written: {error}. Nothing is lost: {mend}")
     except BrokenExecutor as error:
