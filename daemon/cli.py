@@ -159,7 +159,8 @@ class _ShowVersion(argparse.Action):
     """argparse's own wants to know the version before anybody asks, and looking for it takes as long as reading a drop."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        parser.exit(message=f"strandline {_version()}\n")
+        print(f"strandline {_version()}")
+        parser.exit()
 
 
 def _version() -> str:

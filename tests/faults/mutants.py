@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from daemon import files, pipeline, publish, recovery, store
+from daemon import files, pipeline, publish, recovery
 from daemon.ledger import Ledger
 from daemon.pipeline import House
 
@@ -28,28 +28,19 @@ def _no_folder_fsync() -> None:
 def _commit_before_stage() -> None:
     """The files of partitions are written after the commit that names them."""
     waiting: list[tuple[Path, bytes]] = []
-    write_bytes, commit, stage = Path.write_bytes, Ledger.commit, store.Store.stage
+    write_new, commit = files.write_new, Ledger.commit
 
-    def staged(self: store.Store, *arguments: Any, **options: Any) -> Any:
-        def later(path: Path, content: bytes) -> int:
-            waiting.append((path, bytes(content)))
-            return len(content)
-
-        Path.write_bytes = later  # type: ignore[method-assign, assignment]
-        try:
-            return stage(self, *arguments, **(options | {"sync": False}))
-        finally:
-            Path.write_bytes = write_bytes  # type: ignore[method-assign]
+    def later(path: Path, content: bytes, *, sync: bool) -> None:
+        waiting.append((path, content))
 
     def committed(self: Ledger, *arguments: Any) -> Any:
         result = commit(self, *arguments)
         for path, content in waiting:
-            path.write_bytes(content)
-            files.sync(path)
+            write_new(path, content, sync=True)
         waiting.clear()
         return result
 
-    store.Store.stage = staged  # type: ignore[method-assign]
+    files.write_new = later
     Ledger.commit = committed  # type: ignore[method-assign]
 
 
