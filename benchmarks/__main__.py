@@ -9,12 +9,16 @@ import argparse
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.data import WORK, Input, make_input
 
 RECENT = Input()
+REST_SECONDS = (
+    60  # after each part: ext4 without a journal looks in vain for a free inode among all that were removed that lately
+)
 
 
 def commands(options: argparse.Namespace) -> Iterator[list[str]]:
@@ -49,6 +53,8 @@ def main() -> int:
         print(f"\n== {' '.join(command)}", flush=True)
         failed |= subprocess.run([sys.executable, "-m", *command], check=False).returncode
         shutil.rmtree(options.work / "floor", ignore_errors=True)
+        if not options.quick:
+            time.sleep(REST_SECONDS)
     return 1 if failed else 0
 
 
