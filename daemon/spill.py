@@ -20,7 +20,9 @@ from pyarrow import ipc
 
 LEAST_BYTES = 1 << 20  # what is smaller travels as it is
 _ROWS_TOGETHER = 2_048  # whose columns lie side by side: who wants some rows looks at few places
-_WRITTEN_BYTES = 1 << 20  # at once: the system takes few large writes in half the time of many small ones
+_WRITTEN_BYTES = (
+    1 << 16
+)  # at once: the system takes few writes sooner than many, but shows as much around a place as was written
 _KEPT_BYTES = 512 << 20  # of all files together; up to this much it is not worth to find pages again
 _mapped: WeakSet[mmap.mmap] = WeakSet()
 _one_at_a_time = Lock()
