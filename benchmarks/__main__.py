@@ -17,3 +17,44 @@ from benchmarks.data import WORK, Input, make_input
 
 RECENT = Input()
 REST_SECONDS = 60  # after each part: ext4 without a journal is slow to make files where many were just removed
+
+
+def commands(options: argparse.Namespace) -> Iterator[list[str]]:
+    """The parts, in order."""
+    work, runs = ["--work", str(options.work)], ["--runs", "1" if options.quick else "3"]
+    few = ["--orders", "150000"]
+    if options.peers_python:
+        for peer in ("dlt", "spark"):
+            yield ["benchmarks.compare", "--peer", peer, "--peer-python", options.peers_python, *few, *runs, *work]
+        return
+    for rows in ("recent", "wide", "array"):
+        yield ["benchmarks.compare", "--rows", rows, *runs, *work]
+    yield ["benchmarks.compare", "--drops", "100", *runs, *work]
+    yield ["benchmarks.compare", "--peer", "polars", *runs, *work]
+    yield ["benchmarks.compare", "--peer", "pandas", *few, *runs, *work]
+    yield ["benchmarks.flood", *runs, "--work", str(options.work / "flood")]
+    (drop,) = make_input(RECENT, options.work.resolve()).iterdir()
+    yield ["benchmarks.floor", str(drop), str(options.work / "floor")]
+    yield ["benchmarks.cases", *runs, *work]
+    yield ["benchmarks.scale", *runs, *work]
+
+
+def main() -> int:
+    """Exit code 1 if any part failed; the others run nevertheless."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one run of each instead of three")
+    parser.add_argument("--peers-python", help="the interpreter that has dlt and PySpark: run these, and nothing else")
+    parser.add_argument("--work", type=Path, default=WORK)
+    options = parser.parse_args()
+    failed = 0
+    for command in commands(options):
+        print(f"\n== {' '.join(command)}", flush=True)
+        failed |= subprocess.run([sys.executable, "-m", *command], check=False).returncode
+        shutil.rmtree(options.work / "floor", ignore_errors=True)
+        if not options.quick:
+            time.sleep(REST_SECONDS)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,6 +37,7 @@ from .core.keyed import latest
 from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally
 from .core.versions import decide, only
 from .inbox import Arrival
+from .lean import give_back_memory
 from .ledger import Ledger
 from .phases import Phases
 from .progress import Progress, silent
@@ -46,6 +47,9 @@ from .reading import Ahead, Reader, too_large
 from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
+
+
+_MANY_ORDERS = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -295,8 +299,8 @@ def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
     """Which records win, and where their orders live now; and the winners as entries of the index (sorted by key), which are
     much memory and only needed until they are written."""
     orders = parsed.orders
-    with spill.looking():
-        winners, rows = latest(orders)
+    with spill.looking() as give_back:
+        winners, rows = latest(orders, give_back)
         created_at = orders["created_at"].to_numpy()
         accepted = counted(orders["drop"])
         late = counted(orders["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
@@ -308,6 +312,8 @@ def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
         of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.known, decision.old_date)
     )
     decided = Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date)
+    if len(created_at) > _MANY_ORDERS:
+        give_back_memory()  # before what comes next needs as much
     return decided, only(~decision.superseded, winners)
 
 

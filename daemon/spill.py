@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -60,12 +60,17 @@ def take(path: Path) -> pa.Table:
 
 
 @contextmanager
-def looking() -> Iterator[None]:
+def looking() -> Iterator[Callable[[], None]]:
     """For looking at a few places of many mapped files: one at a time, since the system shows much around each place, and
-    gives it back afterwards (where it can, and it is worth it)."""
+    gives it back afterwards. Who looks at many places calls what this gives now and then, to give back on the way."""
     with _one_at_a_time:
-        yield
-        mapped = list(_mapped)
-        if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
-            for one in mapped:
-                one.madvise(mmap.MADV_DONTNEED)
+        yield _give_back
+        _give_back()
+
+
+def _give_back() -> None:
+    """Where the system can, and it is worth it."""
+    mapped = list(_mapped)
+    if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
+        for one in mapped:
+            one.madvise(mmap.MADV_DONTNEED)
