@@ -48,7 +48,6 @@ from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
 
-
 _MANY_ORDERS = 3_000_000
 
 
