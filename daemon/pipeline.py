@@ -48,7 +48,7 @@ from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
 
-_MANY_ORDERS = 3_000_000
+_MANY_ORDERS = 3_000_000  # of one batch: from here on, memory that deciding needed goes back before partitions are written
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
     )
     decided = Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date)
     if len(created_at) > _MANY_ORDERS:
-        give_back_memory()  # before what comes next needs as much
+        give_back_memory()
     return decided, only(~decision.superseded, winners)
 
 
