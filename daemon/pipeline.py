@@ -48,9 +48,7 @@ from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
 
-_MANY_ORDERS = (
-    3_000_000  # of one batch: from here on, memory that deciding needed goes back before partitions are written
-)
+_MANY_ORDERS = 3_000_000  # from so many on, memory that deciding needed goes back before partitions are written
 
 
 @dataclass(frozen=True)
