@@ -1,4 +1,4 @@
-"""Compiles what is written in C (daemon/core/*.c) when the package is installed, in place and into the wheel: one library.
+"""Compiles what is written in C (daemon/core/*.c, and what they include) when the package is installed, in place and into the wheel: one library.
 
 The compiler is $CC, else the machine's own, else the one that the package `ziglang` brings. The library is plain C, loaded
 with ctypes: one build serves every Python version.
@@ -20,7 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-SOURCES, LIBRARY = "daemon/core/*.c", "daemon/core/_native.so"
+SOURCES, LIBRARY = "daemon/core/*.[ch]", "daemon/core/_native.so"
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fno-sanitize=undefined")
 
 
@@ -32,6 +32,12 @@ def own_compiler() -> list[str] | None:
     return [found] if found else None
 
 
+def compiler() -> list[str]:
+    """What compiles here."""
+    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # by default it builds for this very processor
+    return own_compiler() or zig
+
+
 def source_hash(sources: Iterable[Path]) -> str:
     """The SHA-256 of all sources together; the library says which it was made from."""
     return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()
@@ -40,11 +46,10 @@ def source_hash(sources: Iterable[Path]) -> str:
 def compile_library(root: Path) -> None:
     """Makes the library, whole or not at all: a running process keeps the one that it has loaded."""
     sources, library = sorted(root.glob(SOURCES)), root / LIBRARY
-    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # by default it builds for this very processor
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
         define = f'-DSOURCE_HASH="{source_hash(sources)}"'
-        command = [*(own_compiler() or zig), *OPTIONS, define, "-o", str(made), *map(str, sources)]
+        command = [*compiler(), *OPTIONS, define, "-o", str(made), *[str(one) for one in sources if one.suffix == ".c"]]
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": f"{folder}/zig", "ZIG_LOCAL_CACHE_DIR": f"{folder}/zig"}
         ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
         if ended.returncode:

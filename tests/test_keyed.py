@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.core import keyed
+from daemon.core import keyed, native
 from daemon.core.facts import lines_of
 from daemon.core.merge import merge
 from daemon.core.model import DECIMAL_LIMIT, INDEX_ENTRY, LAST_INSTANT, MICROSECONDS_PER_DAY, ORDERS, concat_orders
 from daemon.core.versions import decide
+from hatch_build import OPTIONS, compiler
 
 SLOW = settings(deadline=None, max_examples=200)
 DAY = MICROSECONDS_PER_DAY
@@ -97,6 +100,29 @@ def test_hashes_are_those_of_the_spelling(orders: list[dict[str, Any]], order_id
     made = identified(orders)
     assert made["content"].to_pylist() == [hashlib.blake2b(spelled(o), digest_size=16).digest() for o in orders]
     assert set(made["key"].to_pylist()) <= {hashlib.blake2b(order_id.encode(), digest_size=16).digest()}
+
+
+@pytest.fixture(scope="module", params=["avx2", "none"])
+def lesser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """keyed.c as it is on a machine whose processor has no more than this; where this one has less, both are the same."""
+    made = tmp_path_factory.mktemp("lesser") / "lesser.so"
+    has = "(__builtin_cpu_supports)(x) && sizeof(x) == sizeof(\"avx2\")" if request.param == "avx2" else "0"
+    source = made.with_suffix(".c")
+    source.write_text(f'#define has(x) ({has})\n#define __builtin_cpu_supports(x) has(x)\n#include "keyed.c"\n')
+    command = [*compiler(), *OPTIONS, f"-I{native.LIBRARY.parent}", "-o", str(made), str(source)]
+    subprocess.run(command, check=True)
+    library = ctypes.CDLL(str(made))
+    library.strandline_hashes.argtypes = native.library.strandline_hashes.argtypes
+    return library
+
+
+def test_lesser_processors_hash_alike(lesser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of all lengths around a block, in lanes that end early, and a last group that is not full."""
+    empty: dict[str, Any] = dict.fromkeys(FIELDS) | {"created_at": 1}
+    orders = [empty | {"order_id": "o" * n, "metadata": "m" * (n * 7 % 400), "items": []} for n in range(389)]
+    here = identified(orders)
+    monkeypatch.setattr(keyed, "library", lesser)
+    assert identified(orders).equals(here)
 
 
 def test_a_slice_of_arrays_has_its_own_hashes() -> None:

@@ -32,7 +32,7 @@ def is_odd(record: bytes) -> bool:
 
 def test_the_library_is_the_one_of_this_source() -> None:
     """The tests run what the C sources say, not what they said when the package was installed."""
-    source = b"".join(path.read_bytes() for path in sorted(native.LIBRARY.parent.glob("*.c")))
+    source = b"".join(path.read_bytes() for path in sorted(native.LIBRARY.parent.glob("*.[ch]")))
     library = ctypes.CDLL(str(native.LIBRARY))
     compiled = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "strandline_source")))
     assert compiled.decode() == hashlib.sha256(source).hexdigest(), "run `python hatch_build.py`"

@@ -42,7 +42,7 @@ static int64_t number_at(const Arrow *column, int64_t i) { return ((const int64_
 
 /* ---------------------------------------------------------------------------------------------------------- BLAKE2b */
 
-enum { LANES = 4, SPARE = 8 }; /* texts that are hashed at once; bytes that are readable after each */
+enum { MOST_LANES = 8, SPARE = 8 }; /* texts that are hashed at once; bytes that are readable after each */
 
 static inline uint64_t eight_bytes(const uint8_t *p) {
     uint64_t word;
@@ -52,79 +52,35 @@ static inline uint64_t eight_bytes(const uint8_t *p) {
 
 #define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
 
-/* Four words side by side, one of each text that is hashed. Compilers make them of what registers a machine has. */
-typedef uint64_t Four __attribute__((vector_size(32)));
-
-/* Four texts at once, since one by one they wait for their own sums: BLAKE2b (RFC 7693), unkeyed, 16 bytes: scalars.order_key. */
-static inline __attribute__((always_inline)) void blake2b_16(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
-    static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
-                                      0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
-    static const uint8_t sigma[10][16] = {
-        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
-        {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
-        {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
-        {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
-        {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
-    Four state[8], work[16], message[16];
-    int64_t longest = 0;
-    for (int i = 0; i < 8; i++) state[i] = (Four){0} + start[i];
-    state[0] ^= 0x01010000 ^ 16;
-    for (int lane = 0; lane < 4; lane++) if (lengths[lane] > longest) longest = lengths[lane];
-    for (int64_t begin = 0; begin == 0 || begin < longest; begin += 128) {
-        Four counted, last, open; /* of each text: how much is hashed; all ones where this ends it; where it goes on this far */
-        memset(message, 0, sizeof message);
-        for (int lane = 0; lane < 4; lane++) {
-            int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
-            const uint8_t *block = texts[lane] + begin;
-            for (int i = 0; 8 * i < taken; i++) message[i][lane] = eight_bytes(block + 8 * i) & FIRST_BYTES(taken - 8 * i);
-            counted[lane] = (uint64_t)(begin + taken);
-            last[lane] = left <= 128 ? ~0ULL : 0;
-            open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
-        }
-        memcpy(work, state, sizeof state);
-        for (int i = 0; i < 8; i++) work[i + 8] = (Four){0} + start[i];
-        work[12] ^= counted;
-        work[14] ^= last;
-#define ROTATED(word, by) ((word) >> (by) | (word) << (64 - (by)))
-#define MIX(a, b, c, d, i)                            \
-    work[a] += work[b] + message[order[2 * (i)]];     \
-    work[d] = ROTATED(work[d] ^ work[a], 32);         \
-    work[c] += work[d];                               \
-    work[b] = ROTATED(work[b] ^ work[c], 24);         \
-    work[a] += work[b] + message[order[2 * (i) + 1]]; \
-    work[d] = ROTATED(work[d] ^ work[a], 16);         \
-    work[c] += work[d];                               \
-    work[b] = ROTATED(work[b] ^ work[c], 63);
-        for (int round = 0; round < 12; round++) {
-            const uint8_t *order = sigma[round % 10];
-            MIX(0, 4, 8, 12, 0) MIX(1, 5, 9, 13, 1) MIX(2, 6, 10, 14, 2) MIX(3, 7, 11, 15, 3)
-            MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
-        }
-        for (int i = 0; i < 8; i++) state[i] ^= (work[i] ^ work[i + 8]) & open;
-    }
-    for (int lane = 0; lane < 4; lane++) {
-        uint64_t digest[2] = {state[0][lane], state[1][lane]};
-        memcpy(digests[lane], digest, 16);
-    }
-}
-
-static void hash_anywhere(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
-    blake2b_16(texts, lengths, digests);
-}
+#define HASH hash_anywhere
+#define LANES 4
+#define TARGET
+#include "blake2b.h"
 
 #ifdef __x86_64__
-__attribute__((target("avx2"))) static void hash_avx2(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
-    blake2b_16(texts, lengths, digests);
-}
+#define HASH hash_avx2 /* twice as wide as what every such machine has */
+#define LANES 4
+#define TARGET __attribute__((target("avx2")))
+#include "blake2b.h"
+
+#define HASH hash_avx512 /* twice as wide again; it can rotate, and has registers enough */
+#define LANES 8
+#define TARGET __attribute__((target("avx512f,avx512vl")))
+#include "blake2b.h"
 #endif
 
-typedef void (*Hash)(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests);
+/* How this machine hashes: LANES texts at once. */
+typedef struct {
+    void (*hash)(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests);
+    int lanes;
+} Hasher;
 
-static Hash best_hash(void) {
+static Hasher best_hasher(void) {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx2")) return hash_avx2; /* twice as wide as what every such machine has */
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) return (Hasher){hash_avx512, 8};
+    if (__builtin_cpu_supports("avx2")) return (Hasher){hash_avx2, 4};
 #endif
-    return hash_anywhere;
+    return (Hasher){hash_anywhere, 4};
 }
 
 /* ---------------------------------------------------------------------------------------------- the hashes of orders */
@@ -188,7 +144,7 @@ static uint8_t *spelled_content(uint8_t *end, const Arrow *columns, int64_t i, i
 /* Some texts that are to be hashed together, one after the other, with SPARE bytes after each. */
 typedef struct {
     uint8_t *bytes;
-    int64_t room, used, starts[LANES], lengths[LANES];
+    int64_t room, used, starts[MOST_LANES], lengths[MOST_LANES];
 } Pile;
 
 static uint8_t *room_on(Pile *pile, int64_t wanted) {
@@ -209,26 +165,26 @@ static void lay_on(Pile *pile, int lane, int64_t length) {
 }
 
 /* The hashes of as many texts as there are in `used` lanes go to `digests`, 16 bytes each; the pile is empty again. */
-static void hash_pile(Pile *pile, int used, Hash hash, uint8_t *digests) {
-    const uint8_t *texts[LANES];
-    uint8_t nowhere[16], *into[LANES];
-    for (int lane = 0; lane < LANES; lane++) {
+static void hash_pile(Pile *pile, int used, Hasher hasher, uint8_t *digests) {
+    const uint8_t *texts[MOST_LANES];
+    uint8_t nowhere[16], *into[MOST_LANES];
+    for (int lane = 0; lane < hasher.lanes; lane++) {
         if (lane >= used) pile->starts[lane] = pile->lengths[lane] = 0;
         texts[lane] = pile->bytes + pile->starts[lane];
         into[lane] = lane < used ? digests + 16 * lane : nowhere;
     }
-    hash(texts, pile->lengths, into);
+    hasher.hash(texts, pile->lengths, into);
     pile->used = 0;
 }
 
 /* The key and the content of each of `count` orders, 16 bytes each. `columns`: as above. 0, or -1 where memory ran out. */
 int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_t *contents) {
     const Arrow *ids = &columns[ORDER_ID], *items = &columns[ITEMS];
-    Hash hash = best_hash();
+    Hasher hasher = best_hasher();
     Pile id_pile = {0}, content_pile = {0};
     int failed = 0;
-    for (int64_t begin = 0; begin < count && !failed; begin += LANES) {
-        int used = count - begin < LANES ? (int)(count - begin) : LANES;
+    for (int64_t begin = 0; begin < count && !failed; begin += hasher.lanes) {
+        int used = count - begin < hasher.lanes ? (int)(count - begin) : hasher.lanes;
         for (int lane = 0; lane < used && !failed; lane++) {
             int64_t i = begin + lane, id = number_at(ids, i), length = number_at(ids, i + 1) - id;
             int64_t first = number_at(items, i), last = number_at(items, i + 1);
@@ -240,8 +196,8 @@ int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_
             lay_on(&content_pile, lane, spelled_content(content, columns, i, first, last) - content);
         }
         if (failed) break;
-        hash_pile(&id_pile, used, hash, keys + 16 * begin);
-        hash_pile(&content_pile, used, hash, contents + 16 * begin);
+        hash_pile(&id_pile, used, hasher, keys + 16 * begin);
+        hash_pile(&content_pile, used, hasher, contents + 16 * begin);
     }
     free(id_pile.bytes);
     free(content_pile.bytes);

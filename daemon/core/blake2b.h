@@ -1,0 +1,60 @@
+/* The function HASH, for machines that have TARGET: BLAKE2b (RFC 7693), unkeyed, 16 bytes, as in scalars.order_key. LANES texts
+ * at once, since one by one they wait for their own sums. keyed.c includes this once for each kind of machine. */
+TARGET static void HASH(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
+    /* A word of each text, side by side: compilers make them of what registers a machine has. */
+    typedef uint64_t Words __attribute__((vector_size(8 * LANES)));
+    static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
+                                      0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
+    static const uint8_t sigma[10][16] = {
+        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+        {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+        {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+        {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+        {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
+    Words state[8], work[16], message[16];
+    int64_t longest = 0;
+    for (int i = 0; i < 8; i++) state[i] = (Words){0} + start[i];
+    state[0] ^= 0x01010000 ^ 16;
+    for (int lane = 0; lane < LANES; lane++) if (lengths[lane] > longest) longest = lengths[lane];
+    for (int64_t begin = 0; begin == 0 || begin < longest; begin += 128) {
+        Words counted, last, open; /* of each text: how much is hashed; all ones where this ends it; where it goes on this far */
+        memset(message, 0, sizeof message);
+        for (int lane = 0; lane < LANES; lane++) {
+            int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
+            const uint8_t *block = texts[lane] + begin;
+            for (int i = 0; 8 * i < taken; i++) message[i][lane] = eight_bytes(block + 8 * i) & FIRST_BYTES(taken - 8 * i);
+            counted[lane] = (uint64_t)(begin + taken);
+            last[lane] = left <= 128 ? ~0ULL : 0;
+            open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
+        }
+        memcpy(work, state, sizeof state);
+        for (int i = 0; i < 8; i++) work[i + 8] = (Words){0} + start[i];
+        work[12] ^= counted;
+        work[14] ^= last;
+#define ROTATED(word, by) ((word) >> (by) | (word) << (64 - (by)))
+#define MIX(a, b, c, d, i)                            \
+    work[a] += work[b] + message[order[2 * (i)]];     \
+    work[d] = ROTATED(work[d] ^ work[a], 32);         \
+    work[c] += work[d];                               \
+    work[b] = ROTATED(work[b] ^ work[c], 24);         \
+    work[a] += work[b] + message[order[2 * (i) + 1]]; \
+    work[d] = ROTATED(work[d] ^ work[a], 16);         \
+    work[c] += work[d];                               \
+    work[b] = ROTATED(work[b] ^ work[c], 63);
+        for (int round = 0; round < 12; round++) {
+            const uint8_t *order = sigma[round % 10];
+            MIX(0, 4, 8, 12, 0) MIX(1, 5, 9, 13, 1) MIX(2, 6, 10, 14, 2) MIX(3, 7, 11, 15, 3)
+            MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
+        }
+#undef MIX
+#undef ROTATED
+        for (int i = 0; i < 8; i++) state[i] ^= (work[i] ^ work[i + 8]) & open;
+    }
+    for (int lane = 0; lane < LANES; lane++) {
+        uint64_t digest[2] = {state[0][lane], state[1][lane]};
+        memcpy(digests[lane], digest, 16);
+    }
+}
+#undef HASH
+#undef LANES
+#undef TARGET
