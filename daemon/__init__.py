@@ -23,7 +23,7 @@ The rooms, in reading order:
     ledger_schema   its tables, version by version
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
     rewriting   versions -> staged partitions, through tasks
-    workers     what runs them here                           cluster     what runs them on other machines
+    workers     what runs them here; preloaded: what it needs  cluster     what runs them on other machines
     spill       tables as files, on their way between them
     store       the curated Parquet files                     changeset   what a batch changes, as one value
     publish     makes a commit visible                        receipts    what became of each drop

@@ -1,4 +1,4 @@
-"""What entry points (cli, worker processes) set up before heavy work; never done on import.
+"""What entry points set up before heavy work: cli, and what workers are forked from (preloaded.py).
 
 Memory: the arrays of a parse are large and short-lived. By default glibc gives each back to the kernel when it is freed,
 and the next one is paid for page by page again; a third of the time of a parse went there.

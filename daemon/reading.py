@@ -97,10 +97,12 @@ class Ahead:
     def of(self, drop: int, name: str, path: Path, judge: Judge) -> Callable[[int], None]:
         """What is to be told how much of a drop has been copied to `path`."""
         executor, next_look = self._reader.executor, 2.0 * tasks.PIECE_BYTES
+        if not isinstance(executor, Workers) or raw.kind_of(name) != raw.ORDERS or raw.is_compressed(name):
+            return lambda size_bytes: None
 
         def grown(size_bytes: int) -> None:
             nonlocal next_look
-            if size_bytes < next_look:
+            if size_bytes < next_look or not executor.started:
                 return
             spans = tasks.spans_begun(drop, path, judge)
             # Its first piece tells whether a drop can be divided: where it cannot, looking again would be in vain.
@@ -109,8 +111,7 @@ class Ahead:
                 if span not in self.begun:
                     self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging)
 
-        plain = raw.kind_of(name) == raw.ORDERS and not raw.is_compressed(name)
-        return grown if plain and isinstance(executor, Workers) and executor.started else lambda size_bytes: None
+        return grown
 
     def forget(self, drop: int) -> None:
         """A drop that was not taken after all; its number will be another's."""

@@ -11,11 +11,11 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import suppress
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 FEW_BYTES = 8 << 20  # up to so much (one piece) the caller reads itself
-_PRELOADED = "daemon.tasks"
+_PRELOADED = "daemon.preloaded"
 _LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,13 +40,28 @@ class Workers(Executor):
     def __init__(self, number: int, memory_bytes: int) -> None:
         self._number, self._memory_bytes = number, memory_bytes
         self._pool: ProcessPoolExecutor | None = None
+        self._one_at_a_time = Lock()
+        self._ended = False
+        self.started = False  # whether a call would not have to wait for processes to start
 
-    @property
-    def started(self) -> bool:
-        """Whether there are worker processes."""
-        return self._pool is not None
+    def start(self) -> None:
+        """Lets processes start while the caller goes on."""
+        if not self.started:
+            Thread(target=self._try_to_start, name="start-workers").start()
+
+    def _try_to_start(self) -> None:
+        with suppress(Exception):  # the first call fails in the same way, where somebody hears it
+            self.submit(int)
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        with self._one_at_a_time:
+            future = self._submitted(function, arguments, options)
+            self.started = True
+        return future
+
+    def _submitted(self, function: Any, arguments: Any, options: Any) -> Future[Any]:
+        if self._ended:
+            raise RuntimeError("there are no workers any more")
         if self._pool is not None:
             with suppress(BrokenExecutor):
                 return self._pool.submit(function, *arguments, **options)
@@ -60,6 +75,8 @@ class Workers(Executor):
         return ProcessPoolExecutor(self._number, mp_context=context, initializer=_begin_worker, initargs=arguments)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._one_at_a_time:
+            self._ended = True
         if self._pool is not None:
             self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
@@ -87,15 +104,12 @@ def _start_forkserver() -> None:
 def warm(executor: Executor, bytes_expected: int) -> None:
     """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
     if isinstance(executor, Workers) and bytes_expected > FEW_BYTES:
-        executor.submit(int)
+        executor.start()
 
 
 def _begin_worker(memory_bytes: int) -> None:
     import gc
 
-    from .lean import prepare
-
-    prepare()
     _limit_memory(memory_bytes)
     gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
     parent = parent_process()

@@ -55,7 +55,6 @@ BETWEEN_EDGES = {
     ("store", "files"): "the same",
     ("publish", "files"): "the same",
     ("receipts", "files"): "the same",
-    ("workers", "lean"): "a worker process is an entry point, too",
     ("lock", "files"): "the same",
     ("ledger", "order_index"): "the index lives inside the ledger's file and its transactions",
     ("ledger", "ledger_schema"): "its tables, version by version",
@@ -67,7 +66,7 @@ BETWEEN_EDGES = {
 # Above the edges, from the bottom up: a module imports only what lies below it, and any edge.
 ABOVE = [
     {"config", "tasks"},
-    {"changeset", "reading"},
+    {"changeset", "reading", "preloaded"},
     {"rebuild", "rewriting", "adoption"},
     {"dimensions"},
     {"pipeline"},
