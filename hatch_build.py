@@ -1,4 +1,5 @@
-"""Compiles what is written in C (daemon/core/*.c, and what they include) when the package is installed, in place and into the wheel: one library.
+"""Compiles what is written in C (daemon/core/*.c, and what they include) when the package is installed, in place and into the
+wheel: one library.
 
 The compiler is $CC, else the machine's own, else the one that the package `ziglang` brings. The library is plain C, loaded
 with ctypes: one build serves every Python version.

@@ -7,6 +7,7 @@ the largest single process, and processes that outlive their parent are not coun
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 SAMPLE_SECONDS = 0.05
 REAP_SECONDS = 5.0
+FETCHED_BYTES = 5 << 30  # more than any of the contenders uses
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -33,9 +35,13 @@ class Measured:
 def measure(command: list[str], folder: Path, log: Path) -> Measured:
     """Run a command in `folder` to its end. Nothing that it started is missed: see `adopt_orphans`."""
     os.sync()  # what the copying left dirty must not be written back on the time of the one that calls fsync
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }  # as installed
+    fetch_memory()
     with log.open("wb") as sink:
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=sink, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, stdout=sink, stderr=subprocess.STDOUT, env=environment)
         memory = MemorySampler(process.pid)
         memory.start()
         _, status, usage = os.wait4(process.pid, 0)
@@ -45,6 +51,19 @@ def measure(command: list[str], folder: Path, log: Path) -> Measured:
     if process.returncode != 0:
         raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}\n{tail(log)}")
     return Measured(wall_seconds, usage.ru_utime + usage.ru_stime + orphans_cpu_seconds(), peak)
+
+
+def fetch_memory() -> None:
+    """Uses some gigabytes of free memory, and frees them again.
+
+    Many virtual machines give free memory back to their host, and wait for it, up to some seconds a gigabyte, when it is used
+    again. How much of that a run had to do depended on what had been freed just before it: a folder of the run before, say.
+    """
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    block = bytes(1 << 20)
+    with mmap.mmap(-1, max(min(FETCHED_BYTES, available // 2), len(block))) as memory:
+        for _ in range(len(memory) // len(block)):
+            memory.write(block)
 
 
 def tail(log: Path) -> str:

@@ -106,7 +106,7 @@ def test_hashes_are_those_of_the_spelling(orders: list[dict[str, Any]], order_id
 def lesser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """keyed.c as it is on a machine whose processor has no more than this; where this one has less, both are the same."""
     made = tmp_path_factory.mktemp("lesser") / "lesser.so"
-    has = "(__builtin_cpu_supports)(x) && sizeof(x) == sizeof(\"avx2\")" if request.param == "avx2" else "0"
+    has = '(__builtin_cpu_supports)(x) && sizeof(x) == sizeof("avx2")' if request.param == "avx2" else "0"
     source = made.with_suffix(".c")
     source.write_text(f'#define has(x) ({has})\n#define __builtin_cpu_supports(x) has(x)\n#include "keyed.c"\n')
     command = [*compiler(), *OPTIONS, f"-I{native.LIBRARY.parent}", "-o", str(made), str(source)]
