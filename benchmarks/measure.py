@@ -62,6 +62,8 @@ def fetch_memory() -> None:
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     block = bytes(1 << 20)
     with mmap.mmap(-1, max(min(FETCHED_BYTES, available // 2), len(block))) as memory:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
         for _ in range(len(memory) // len(block)):
             memory.write(block)
 
