@@ -19,7 +19,7 @@ from pathlib import Path
 
 SAMPLE_SECONDS = 0.05
 REAP_SECONDS = 5.0
-FETCHED_BYTES = 5 << 30  # more than any of the contenders uses
+FETCHED_BYTES = 4 << 30  # more than any of the contenders uses
 PR_SET_CHILD_SUBREAPER = 36
 
 

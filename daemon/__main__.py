@@ -1,12 +1,17 @@
-"""`python -m daemon` is the command `strandline`. Signals wait from here on, until the command has said what they mean."""
+"""The command `strandline`, also as `python -m daemon`."""
 
-import sys
+from .stopping import hold, leave
 
-from .stopping import hold
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs this process's command line, and ends the process. Signals wait from here on, until the command has said what they
+    mean."""
     hold()
 
     from .cli import main
 
-    sys.exit(main())
+    leave(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -42,14 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from .config import load
 
-        command: Callable[[Config, argparse.Namespace], int] = options.run
-        return command(load(options.config, os.environ), options)
+        exit_code: int = options.run(load(options.config, os.environ), options)
+        sys.stdout.flush()  # what is wrong with it is said now
+        return exit_code
     except UsageError as error:
         return _fail(USAGE, str(error))
     except (EnvironmentFault, Corruption) as error:
         return _fail(ENVIRONMENT, str(error))
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more at the end
         return DONE
     except OSError as error:
         where = f" on {error.filename}" if error.filename else ""
@@ -136,9 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("order", metavar="ORDER_ID")
     trace.add_argument("--json", action="store_true", help="as JSON, for programs")
     retry = add("retry", _retry, "put quarantined drops back into the inbox (all of them, or those named)")
-    retry.add_argument(
-        "names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's own name, or its number"
-    )
+    retry.add_argument("names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's name, or its number")
     schema = add("schema", _schema, "print the tables of the model as SQL")
     schema.add_argument("--dialect", choices=["redshift", "postgres", "duckdb"], default="redshift")
     manifest = add("manifest", _manifest, "print a Redshift COPY manifest of published files")

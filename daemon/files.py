@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 SYNC_ALL_ABOVE = 200  # files; below, one fsync a file is faster than flushing the whole file system
 _BLOCK_BYTES = 4 << 20
+LARGE_BYTES = 64 << 20  # from here on it pays to free a file's space beside
 
 
 def _load_syncfs() -> Callable[[int], int] | None:
@@ -142,6 +144,19 @@ def link_or_copy(source: Path, target: Path) -> None:
 def unlink(path: Path) -> None:
     """Removes a file that may be gone already; the caller syncs the folder."""
     path.unlink(missing_ok=True)
+
+
+def unlink_large(path: Path) -> None:
+    """The same. Its name goes at once, and its space beside the caller: that takes a tenth of a second for half a gigabyte
+    in the system's cache."""
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return unlink(path)
+    try:
+        unlink(path)
+    finally:
+        Thread(target=os.close, args=(held,), name="free").start()
 
 
 def remove_folder_if_empty(path: Path) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,9 +34,9 @@ from .changeset import Before, Decided, commit_of, counted, is_restated, tallied
 from .core.discards import lines, slices
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
-from .core.keyed import latest
+from .core.keyed import latest, take_entries
 from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally
-from .core.versions import decide, only
+from .core.versions import decide
 from .inbox import Arrival
 from .lean import give_back_memory
 from .ledger import Ledger
@@ -48,6 +49,7 @@ from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
 
+_T = TypeVar("_T")
 _MANY_ORDERS = 3_000_000  # from so many on, memory that deciding needed goes back before partitions are written
 
 
@@ -187,9 +189,9 @@ def _apply(
     """Steps 3 to 7."""
     batch = house.ledger.next_batch
     with phase("merge"):
-        decided, entries = affected(house.ledger, parsed)
-        run = house.background.submit(house.ledger.write_ahead, entries)
-        del entries
+        decided, run = affected(
+            house.ledger, parsed, lambda entries: house.background.submit(house.ledger.write_ahead, entries)
+        )
         rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
         changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
         known = dimensions.known_keys(house.ledger, house.store, changes)
@@ -294,26 +296,29 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 # ----------------------------------------------------------------------------------------------------------- 3 affected
 
 
-def affected(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
-    """Which records win, and where their orders live now; and the winners as entries of the index (sorted by key), which are
-    much memory and only needed until they are written."""
+def affected(ledger: Ledger, parsed: Parsed, write: Callable[[np.ndarray], _T]) -> tuple[Decided, _T]:
+    """Which records win, and where their orders live now; and what `write` gave for the winners as entries of the index (sorted
+    by key). Writing them begins before it is known whether all of them win: mostly they do."""
     orders = parsed.orders
     with spill.looking() as give_back:
         winners, rows = latest(orders, give_back)
+    written = write(winners)
+    with spill.looking():
         created_at = orders["created_at"].to_numpy()
         accepted = counted(orders["drop"])
         late = counted(orders["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
     decision = decide(winners, ledger.index.look_up(winners))
+    if decision.superseded.any():
+        written = write(take_entries(winners, np.flatnonzero(~decision.superseded)))
     unchanged = tallied(winners["drop"][decision.same])
     chosen, rows = _by_time(~decision.superseded & ~decision.same, rows, created_at)
     date, drop, known, old_date = (
         of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.known, decision.old_date)
     )
-    decided = Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date)
     if len(created_at) > _MANY_ORDERS:
         give_back_memory()
-    return decided, only(~decision.superseded, winners)
+    return Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date), written
 
 
 def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:

@@ -187,7 +187,8 @@ class RawLayer:
         its writer held it open all the time, and what it holds now is a new drop."""
         for copy in copies:
             if copy.source.is_still(hidden_path(copy)):
-                files.unlink(hidden_path(copy))
+                unlink = files.unlink_large if copy.source.size_bytes >= files.LARGE_BYTES else files.unlink
+                unlink(hidden_path(copy))
             else:
                 put_back(hidden_path(copy), copy.source.path.name)
 

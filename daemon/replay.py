@@ -108,8 +108,7 @@ def _apply(inner: House, drops: Sequence[Drop], discards: Callable[[Sequence[Eff
     """A batch of pipeline.py without its drops' outcomes: they are history."""
     parsed = read_all(inner.reader, drops)
     ledger, batch = inner.ledger, inner.ledger.next_batch
-    decided, entries = affected(ledger, parsed)
-    run = ledger.write_ahead(entries)
+    decided, run = affected(ledger, parsed, ledger.write_ahead)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))

@@ -35,7 +35,7 @@ def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
     days = np.union1d(gaining, losing)
     published = ledger.partitions(days.tolist())
     stays = decided.known & ~decided.moved
-    leaving = decided.orders["order_id"].take(pa.array(decided.rows[decided.leavers])).combine_chunks()
+    leaving = _order_ids(decided.orders, decided.rows[decided.leavers])
     changes = []
     for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
         sha256 = published[day].fact_sha256 if day in published else None
@@ -102,6 +102,12 @@ class Rewriter:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+def _order_ids(orders: pa.Table, rows: Ints) -> pa.Array:
+    """Mostly few, and often none: pyarrow puts all chunks of a column of texts together to take any of it."""
+    chosen, places = gathered(orders.select(["drop", "order_id"]), rows)
+    return chosen["order_id"].combine_chunks().take(pa.array(places))
 
 
 def _grouped(changes: Sequence[PartitionChange]) -> list[list[PartitionChange]]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+from contextlib import suppress
+from typing import NoReturn
 
 DEADLINE_SECONDS = 8.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -23,6 +26,15 @@ def hold() -> None:
 def release() -> None:
     """Lets pending signals through, and those to come."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends this process at once. All is closed and flushed by now; the interpreter would go on to take all objects apart, which
+    takes a tenth of a second where they were many."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it has gone
+            stream.flush()
+    os._exit(exit_code)
 
 
 class Stop:

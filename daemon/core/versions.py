@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from .keyed import compare, take_entries
+from .keyed import compare
 from .model import Bools, Ints
 from .scalars import order_key
 
@@ -30,11 +30,6 @@ def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
         offsets = np.frombuffer(offsets_buffer, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
         keys += [order_key(text[a:b]) for a, b in pairwise(offsets)]
     return keys
-
-
-def only(chosen: Bools, entries: np.ndarray) -> np.ndarray:
-    """The entries that are chosen; the same array where that is all of them, since it may be large."""
-    return entries if chosen.all() else take_entries(entries, np.flatnonzero(chosen))
 
 
 @dataclass(frozen=True, slots=True)
