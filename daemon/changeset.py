@@ -32,7 +32,7 @@ class Decided:
     """What the batch's records mean. Arrays by winner: the versions that are later than all others and may change something,
     sorted by time, and so by date."""
 
-    orders: pa.Table  # ORDERS: all accepted records
+    orders: pa.Table  # ORDERS: all accepted records, but for those that were only glanced at and change nothing
     accepted: Sequence[tuple[int, int]]  # (drop, how many of its records were accepted)
     late: Sequence[tuple[int, int]]  # (drop, how many of those lie below the high-water mark before the batch)
     newest: int | None  # the latest `created_at` of them all

@@ -1,8 +1,8 @@
 """READ FIRST. One batch, from settled files in the inbox to published partitions, top to bottom.
 
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
-    2 parse     records -> orders, discards, field faults                                   (reading.py)
-    3 affected  which version of each order wins, what it changes, and which dates          (affected)
+    2 parse     records -> orders, discards, field faults; what seems known: only versions  (reading.py)
+    3 affected  which version of each order wins, what it changes, and which dates          (affected, whole)
     4 merge     the published rows of each affected date + the new versions                 (rewriting.py, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
@@ -35,10 +35,9 @@ from .core.discards import lines, slices
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest, take_entries
-from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally
+from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally, concat_orders
 from .core.versions import decide
 from .inbox import Arrival
-from .lean import give_back_memory
 from .ledger import Ledger
 from .phases import Phases
 from .progress import Progress, silent
@@ -50,7 +49,7 @@ from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
 
 _T = TypeVar("_T")
-_MANY_ORDERS = 3_000_000  # from so many on, memory that deciding needed goes back before partitions are written
+_KNOWN = 0.9  # of a drop's beginning: from here on it is worth more to glance at it than it costs to read some again
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def take(
     """
     phase = Phases()
     copies: list[raw.Copy] = []
-    ahead = Ahead(house.reader)
+    ahead = Ahead(house.reader, lambda versions: says_nothing_new(house.ledger, versions))
     try:
         with phase("archive"):
             refused = _copy(house, arrivals, judge, copies, ahead)
@@ -192,6 +191,7 @@ def _apply(
         decided, run = affected(
             house.ledger, parsed, lambda entries: house.background.submit(house.ledger.write_ahead, entries)
         )
+        decided = whole(house, drops, parsed, decided)
         rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
         changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
         known = dimensions.known_keys(house.ledger, house.store, changes)
@@ -299,14 +299,14 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 def affected(ledger: Ledger, parsed: Parsed, write: Callable[[np.ndarray], _T]) -> tuple[Decided, _T]:
     """Which records win, and where their orders live now; and what `write` gave for the winners as entries of the index (sorted
     by key). Writing them begins before it is known whether all of them win: mostly they do."""
-    orders = parsed.orders
+    versions = parsed.versions
     with spill.looking() as give_back:
-        winners, rows = latest(orders, give_back)
+        winners, rows = latest(versions, give_back)
     written = write(winners)
     with spill.looking():
-        created_at = orders["created_at"].to_numpy()
-        accepted = counted(orders["drop"])
-        late = counted(orders["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
+        created_at = versions["created_at"].to_numpy()
+        accepted = counted(versions["drop"])
+        late = counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
     decision = decide(winners, ledger.index.look_up(winners))
     if decision.superseded.any():
@@ -316,9 +316,27 @@ def affected(ledger: Ledger, parsed: Parsed, write: Callable[[np.ndarray], _T]) 
     date, drop, known, old_date = (
         of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.known, decision.old_date)
     )
-    if len(created_at) > _MANY_ORDERS:
-        give_back_memory()
-    return Decided(orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date), written
+    return Decided(parsed.orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date), written
+
+
+def whole(house: House, drops: Sequence[Drop], parsed: Parsed, decided: Decided) -> Decided:
+    """The same, where some of the winners were only glanced at: those are read again."""
+    read_whole = len(parsed.orders)
+    glanced = decided.rows >= read_whole
+    if not glanced.any():
+        return decided
+    wanted = parsed.glanced.take(pa.array(decided.rows[glanced] - read_whole))
+    again, row = house.reader.read_again(drops, wanted, house.stopped)
+    rows = decided.rows.copy()
+    rows[glanced] = read_whole + row
+    return replace(decided, orders=concat_orders([parsed.orders, again]), rows=rows)
+
+
+def says_nothing_new(ledger: Ledger, versions: pa.Table) -> bool:
+    """Whether nearly all of these orders are published as they are, or later ones."""
+    winners, _ = latest(versions)
+    decision = decide(winners, ledger.index.look_up(winners))
+    return bool(np.count_nonzero(decision.same | decision.superseded) > _KNOWN * len(winners))
 
 
 def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:

@@ -1,4 +1,4 @@
-"""The two functions that may run elsewhere: read(spans of drops) and rewrite(partitions). The seam for parallel work.
+"""The functions that may run elsewhere: read(spans of drops), and read_again, rewrite(partitions). The seam for parallel work.
 
 They are called through `concurrent.futures.Executor`, with plain values in and out, and are idempotent: read looks at raw
 copies that never change, rewrite writes only into the staging folder.
@@ -25,11 +25,12 @@ from .core.documents import Form, WrongCut, cut, cut_begun, refuse_binary
 from .core.errors import Stopped, Unreadable
 from .core.facts import Lines, PartitionFiles, lines_of
 from .core.merge import Merged, begun, merge, places_within_instants
-from .core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
-from .core.parse import Piece, parse
+from .core.model import DIMENSIONS, DISCARDS, GLANCED, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
+from .core.parse import Piece, glance, parse, parse_again
 from .store import Stage, StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
+_BEGINNING_BYTES = 64 << 10
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 Known = Mapping[str, pa.Array]  # the keys of each dimension
@@ -67,6 +68,14 @@ def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 
 
+def beginning(drop: int, path: Path, judge: Judge) -> Parsed | None:
+    """What the first hundreds of records say of a drop that can be divided; None where they cannot be read by themselves."""
+    with open(path, "rb") as file:
+        pieces = cut_begun(file.read(16 * _BEGINNING_BYTES), _BEGINNING_BYTES)
+    answer = _read([Span(drop, path, *pieces[0][:2], judge, pieces[0][2])]) if pieces else None
+    return answer[0] if answer else None
+
+
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
     """Groups spans into read tasks. A divided drop's pieces stay alone, since each counts its positions from 1."""
     tasks: list[list[Span]] = []
@@ -97,10 +106,11 @@ class Answer:
         ]
 
 
-def read(spans: Sequence[Span], into: Path) -> Answer | None:
+def read(spans: Sequence[Span], into: Path, glanced: bool = False) -> Answer | None:
     """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
-    Where there are many orders or discards, they go to a file in the folder `into`, for another process."""
-    parts = _read(spans)
+    Where there are many orders or discards, they go to a file in the folder `into`, for another process. `glanced`: of what
+    is a piece of a drop no more is wanted than GLANCED has."""
+    parts = _read(spans, glanced)
     if parts is None:
         return None
     left = [_spilled(part, into) for part in parts]
@@ -110,23 +120,32 @@ def read(spans: Sequence[Span], into: Path) -> Answer | None:
     return Answer([part for part, _ in left], [files for _, files in left])
 
 
-_EMPTY = {"orders": ORDERS.empty_table(), "discards": DISCARDS.empty_table()}
+def read_again(span: Span, position: Ints, starts: Ints, stops: Ints, into: Path) -> Answer:
+    """The orders of some records of a span that were glanced at, whole; their places as in GLANCED."""
+    orders = parse_again(_piece(span), position, starts, stops)
+    part, files = _spilled(Parsed(orders, DISCARDS.empty_table(), {}, {}), into)
+    return Answer([part], [files])
+
+
+_LARGE = {"orders": ORDERS, "discards": DISCARDS, "glanced": GLANCED}
 
 
 def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
     """A part without its large tables, and the files that these went to."""
     files = {}
-    for name in _EMPTY:
+    for name in _LARGE:
         table = getattr(part, name)
         if table.nbytes >= spill.LEAST_BYTES:
             files[name] = into / f"read-{uuid4().hex}.arrow"  # no other call's, not even of one for the same drop
             spill.write(files[name], table)
-    return replace(part, **{name: _EMPTY[name] for name in files}), files
+    return replace(part, **{name: _LARGE[name].empty_table() for name in files}), files
 
 
-def _read(spans: Sequence[Span]) -> list[Parsed] | None:
+def _read(spans: Sequence[Span], glanced: bool = False) -> list[Parsed] | None:
     """What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so."""
     try:
+        if glanced and spans[0].form is not Form.WHOLE:
+            return [glance(_piece(spans[0]))]  # it comes alone
         orders = [_piece(span) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
         return [*([parse(orders)] if orders else []), *rows]
@@ -173,7 +192,7 @@ def _nothing_of(drop: int, reason: Unreadable) -> Parsed:
 def _piece(span: Span) -> Piece:
     with open(span.path, "rb") as file:
         file.seek(span.start)
-        return Piece(span.drop, file.read(span.stop - span.start), span.judge, span.form)
+        return Piece(span.drop, file.read(span.stop - span.start), span.judge, span.form, span.start)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,10 @@ class Numbers:
     values: Ints
     valid: Bools
 
-    def take(self, places: Places) -> pa.Array:
-        """These of the values (int64)."""
+    def take(self, places: Places | None) -> pa.Array:
+        """These of the values (int64); None: all of them, where they are."""
+        if places is None:
+            return pa.Array.from_buffers(pa.int64(), len(self.values), [_bits(self.valid), pa.py_buffer(self.values)])
         buffers = [_validity(self.valid, places), pa.py_buffer(places.taken(self.values))]
         return pa.Array.from_buffers(pa.int64(), places.count, buffers)
 
@@ -129,16 +131,20 @@ class Texts:
     data: NDArray[np.uint8]
     valid: Bools
 
-    def take(self, places: Places) -> pa.Array:
-        """These of the texts (large_string)."""
+    def take(self, places: Places | None) -> pa.Array:
+        """These of the texts (large_string); None: all of them, where they are."""
+        if places is None:
+            buffers = [_bits(self.valid), pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
+            return pa.Array.from_buffers(pa.large_string(), len(self.valid), buffers)
         return _taken_texts(self.offsets, self.data, places, _validity(self.valid, places))
 
 
 def _validity(valid: Bools, places: Places) -> pa.Buffer | None:
-    if valid.all():
-        return None
-    chosen = places.taken(valid)
-    return None if chosen.all() else pa.py_buffer(np.packbits(chosen, bitorder="little"))
+    return None if valid.all() else _bits(places.taken(valid))
+
+
+def _bits(valid: Bools) -> pa.Buffer | None:
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
 def _taken_texts(offsets: Ints, data: np.ndarray, places: Places, validity: pa.Buffer | None) -> pa.Array:

@@ -19,7 +19,7 @@ from .discards import Discards, kept
 from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
-from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
+from .model import GLANCED, ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
 from .native import Places, Scanned
 
 # So many are read together: more than a piece of orders holds, since each takes some 40 bytes. It bounds what junk needs.
@@ -34,6 +34,7 @@ class Piece:
     data: bytes
     judge: Judge
     form: Form = Form.WHOLE
+    start: int = 0  # where it begins in its drop
 
 
 def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
@@ -52,6 +53,23 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
     sizes = np.array([len(records) for records in found], np.int64)
     orders, discards, tallies = _read(readable, Records.chained(found), sizes, strict_only)
     return Parsed(orders, discards, tallies, unreadable)
+
+
+def glance(piece: Piece) -> Parsed:
+    """The same for one piece that is no WHOLE drop, whose orders come as GLANCED rows, in no order."""
+    records = split(piece.data, piece.form, scan=True)
+    orders, discards, tallies = _read([piece], records, np.array([len(records)], np.int64), in_order=False)
+    place = orders["position"].to_numpy() - 1
+    found = {"start": records.starts[place] + piece.start, "stop": records.stops[place] + piece.start}
+    columns = [pa.array(found[name]) if name in found else orders[name] for name in GLANCED.names]
+    return Parsed(ORDERS.empty_table(), discards, tallies, {}, glanced=pa.table(columns, schema=GLANCED))
+
+
+def parse_again(piece: Piece, position: Ints, starts: Ints, stops: Ints) -> pa.Table:
+    """The orders at some places of a piece that were glanced at, as ORDERS rows, by time; `position` is in the drop."""
+    records = Records(piece.data, starts - piece.start, stops - piece.start)
+    block = _Block(records, np.zeros(len(records), np.int64), position)
+    return concat_orders(_orders_of(block, [piece], {piece.drop: Tally()}, Discards()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +94,30 @@ def _blocks(records: Records, sizes: Ints) -> Iterator[_Block]:
 
 
 def _read(
-    pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool
+    pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool = False, in_order: bool = True
 ) -> tuple[pa.Table, pa.Table, dict[int, Tally]]:
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
     orders: list[pa.Table] = []
     discards = Discards()
     for block in _blocks(records, sizes):
-        read = _fast(block, pieces) if not strict_only else _nothing(block.records)
-        for index, count in _tallied(block.piece_of[read.before_since]):
-            tallies[pieces[index].drop].before_since += count
-        odd = np.flatnonzero(~read.vouched).tolist()
-        orders += [read.orders, _by_time(_strict(block, odd, pieces, tallies, discards))]
+        orders += _orders_of(block, pieces, tallies, discards, strict_only, in_order)
     return concat_orders(orders), discards.table(), tallies
+
+
+def _orders_of(
+    block: _Block,
+    pieces: Sequence[Piece],
+    tallies: dict[int, Tally],
+    discards: Discards,
+    strict_only: bool = False,
+    in_order: bool = True,
+) -> list[pa.Table]:
+    """The orders of a block, of each lane by time (unless nobody cares); adds the rest to `tallies` and `discards`."""
+    read = _fast(block, pieces, in_order) if not strict_only else _nothing(block.records)
+    for index, count in _tallied(block.piece_of[read.before_since]):
+        tallies[pieces[index].drop].before_since += count
+    odd = np.flatnonzero(~read.vouched).tolist()
+    return [read.orders, _by_time(_strict(block, odd, pieces, tallies, discards))]
 
 
 def _by_time(orders: pa.Table) -> pa.Table:
@@ -117,7 +147,7 @@ def _nothing(records: Records) -> _Clean:
     return _Clean(ORDERS.empty_table(), none, none)
 
 
-def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
+def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Clean:
     """All records of a block at once."""
     records = block.records
 
@@ -133,7 +163,7 @@ def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
     before_since = vouched & (created_at < since)
     taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
-    order = taken[native.ascending(created_at[taken])]
+    order = taken[native.ascending(created_at[taken])] if in_order else None if len(taken) == len(records) else taken
     return _Clean(_orders(read, order, drop, block.position), vouched, before_since)
 
 
@@ -141,20 +171,23 @@ def _until(judge: Judge) -> int:
     return LAST_INSTANT + 1 if judge.until is None else judge.until
 
 
-def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
-    """ORDERS rows out of some records, in this order."""
-    places = Places(order, len(order))
+def _orders(read: Scanned, order: Ints | None, drop: Ints, position: Ints) -> pa.Table:
+    """ORDERS rows out of some records, in this order; None: out of all, as they come."""
+    places = None if order is None else Places(order, len(order))
     columns = {name: numbers.take(places) for name, numbers in read.numbers.items() if name in ORDERS.names}
     columns |= {name: texts.take(places) for name, texts in read.texts.items() if name in ORDERS.names}
-    columns["drop"], columns["position"] = pa.array(places.taken(drop)), pa.array(places.taken(position))
+    for name, values in (("drop", drop), ("position", position)):
+        columns[name] = pa.array(values if places is None else places.taken(values))
     columns["items"] = _items(read, order)
     return identified(columns)
 
 
-def _items(read: Scanned, order: Ints) -> pa.Array:
+def _items(read: Scanned, order: Ints | None) -> pa.Array:
     """The items of some records, in this order, as a list array."""
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(read.items[order + 1] - read.items[order])])
-    places = Places(order, int(offsets[-1]), read.items)
+    offsets, places = read.items, None
+    if order is not None:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(offsets[order + 1] - offsets[order])])
+        places = Places(order, int(offsets[-1]), read.items)
     sku, qty, price = read.texts["sku"], read.numbers["qty"], read.numbers["price"]
     values = [column.take(places) for column in (sku, qty, price)]
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(ITEM_TYPE)))
