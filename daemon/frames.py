@@ -153,7 +153,8 @@ def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -
     tables = [schema.empty_table()]
     for folder in sorted(path for path in curated.glob("date=*") if path.name >= first):
         try:
-            tables.append(pq.read_table(folder / file, partitioning=None).cast(schema))
+            # Opened once: read_table opens a path twice, and the file may have been replaced between.
+            tables.append(pq.ParquetFile(folder / file).read().cast(schema))
         except FileNotFoundError:  # its last order has just left
             continue
     table = pa.concat_tables(tables).combine_chunks()

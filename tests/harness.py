@@ -67,7 +67,8 @@ def apply_batch(
 
 def rows(output: Path, date: str, table: str = "fact_order") -> list[dict[str, object]]:
     """The rows of a partition as plain values, instants in microseconds."""
-    found = pq.read_table(output / "curated" / f"date={date}" / f"{table}.parquet", partitioning=None)
+    # Opened once: read_table opens a path twice, and a daemon may put another file there between.
+    found = pq.ParquetFile(output / "curated" / f"date={date}" / f"{table}.parquet").read()
     columns = {
         name: column.cast("int64").to_pylist() if str(column.type).startswith("timestamp") else column.to_pylist()
         for name, column in zip(found.column_names, found.columns, strict=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import cycle
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import duckdb
@@ -223,6 +227,36 @@ def test_since_is_an_instant(output: Path, since: Any, ids: str) -> None:
     items = {"a": 3, "b": 2, "c": 0, "d": 7}
     assert len(items_df(output, since)) == sum(items[name] for name in ids)
     assert_typed(orders, ORDER_COLUMNS)
+
+
+def test_files_that_are_replaced_while_they_are_read_are_whole(tmp_path: Path) -> None:
+    """Beside a daemon: each frame is of one version of a partition or of the other."""
+    path = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
+    versions, sizes = [], (10, 13)
+    with house(tmp_path) as rooms:
+        for number in sizes:
+            orders = [{"order_id": f"o_{i}", "created_at": "2026-03-02", "amount": i} for i in range(number)]
+            apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
+            versions.append(tmp_path / f"{number}.parquet")
+            versions[-1].write_bytes(path.read_bytes())
+    done = Event()
+
+    def replace_them() -> None:
+        beside = tmp_path / "beside.parquet"
+        for version in cycle(versions):
+            if done.is_set():
+                return
+            os.link(version, beside)
+            os.replace(beside, path)
+
+    with ThreadPoolExecutor(1) as thread:
+        replacing = thread.submit(replace_them)
+        try:
+            seen = {len(orders_df(tmp_path / "output")) for _ in range(300)}
+        finally:
+            done.set()
+        replacing.result()
+    assert seen <= set(sizes)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
