@@ -39,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(USAGE, "--once and --since are for a run without a command; leave them or the command away")
     if options.run not in (_serve, _plan, _rebuild, _verify, _trace):  # these end as they should
         release()
+    exit_code = DONE
     try:
         from .config import load
 
-        exit_code: int = options.run(load(options.config, os.environ), options)
-        sys.stdout.flush()  # what is wrong with it is said now
+        exit_code = options.run(load(options.config, os.environ), options)
+        print(end="", flush=True)  # what is wrong with the output is said now
         return exit_code
     except UsageError as error:
         return _fail(USAGE, str(error))
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(ENVIRONMENT, str(error))
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more at the end
-        return DONE
+        return exit_code
     except OSError as error:
         where = f" on {error.filename}" if error.filename else ""
         return _fail(

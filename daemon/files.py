@@ -150,13 +150,16 @@ def unlink_large(path: Path) -> None:
     """The same. Its name goes at once, and its space beside the caller: that takes a tenth of a second for half a gigabyte
     in the system's cache."""
     try:
-        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        held = open_regular(path)
     except OSError:
         return unlink(path)
     try:
         unlink(path)
     finally:
-        Thread(target=os.close, args=(held,), name="free").start()
+        try:
+            Thread(target=os.close, args=(held,), name="free").start()
+        except RuntimeError:  # no more threads here
+            os.close(held)
 
 
 def remove_folder_if_empty(path: Path) -> None:

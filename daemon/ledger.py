@@ -249,7 +249,7 @@ class Ledger:
         with closing(_connect(self.path)) as sql:
             sql.execute("BEGIN IMMEDIATE")
             index = OrderIndex(sql, self.index.merge)
-            index.sweep()
+            index.sweep(len(entries))
             run = index.write_ahead(entries)
             sql.execute("COMMIT")
         return run

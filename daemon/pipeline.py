@@ -49,7 +49,9 @@ from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
 
 _T = TypeVar("_T")
-_KNOWN = 0.9  # of a drop's beginning: from here on it is worth more to glance at it than it costs to read some again
+_KNOWN = (
+    0.9  # of where some pieces begin: from here on it is worth more to glance at them than it costs to read some again
+)
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,8 @@ def whole(house: House, drops: Sequence[Drop], parsed: Parsed, decided: Decided)
     glanced = decided.rows >= read_whole
     if not glanced.any():
         return decided
-    wanted = parsed.glanced.take(pa.array(decided.rows[glanced] - read_whole))
+    places = parsed.glanced.select(["drop", "position", "start", "stop"])
+    wanted = places.take(pa.array(decided.rows[glanced] - read_whole))
     again, row = house.reader.read_again(drops, wanted, house.stopped)
     rows = decided.rows.copy()
     rows[glanced] = read_whole + row

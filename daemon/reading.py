@@ -136,7 +136,7 @@ class Ahead:
         """`is_known`: whether most of some orders (VERSIONS) say nothing new."""
         self._reader, self._is_known = reader, is_known
         self.begun: dict[tasks.Span, Future[tasks.Answer | None]] = {}  # by a span that is a task by itself
-        self.glanced: set[int] = set()  # drops of which most is known, by their beginning
+        self.glanced: set[int] = set()  # drops of which most is known, as far as it was looked at last
 
     def of(self, drop: int, name: str, path: Path, judge: Judge) -> Callable[[int], None]:
         """What is to be told how much of a drop has been copied to `path`."""
@@ -151,13 +151,13 @@ class Ahead:
             spans = tasks.spans_begun(drop, path, judge)
             # Its first piece tells whether a drop can be divided: where it cannot, looking again would be in vain.
             next_look = size_bytes + 2 * tasks.PIECE_BYTES if spans else float("inf")
-            if spans and spans[0] not in self.begun:
-                beginning = tasks.beginning(drop, path, judge)
-                if beginning is not None and self._is_known(beginning.versions):
-                    self.glanced.add(drop)
-            for span in spans:
-                if span not in self.begun:
-                    self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging, drop in self.glanced)
+            more = [span for span in spans if span not in self.begun]
+            if more:
+                beginning = tasks.beginning(more[0])
+                known = beginning is not None and self._is_known(beginning.versions)
+                (self.glanced.add if known else self.glanced.discard)(drop)
+            for span in more:
+                self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging, drop in self.glanced)
 
         return grown
 

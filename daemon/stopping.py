@@ -6,6 +6,7 @@ events, since it may run between any two instructions; and a long call in C hold
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -29,10 +30,11 @@ def release() -> None:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """Ends this process at once. All is closed and flushed by now; the interpreter would go on to take all objects apart, which
-    takes a tenth of a second where they were many."""
+    """Ends this process when all is done that was to be done at its end. The interpreter would go on to take all objects apart,
+    which takes a tenth of a second where they were many."""
+    atexit._run_exitfuncs()  # such as the removal of the folder in which workers are reached
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever read it has gone
+        with suppress(OSError, ValueError):  # whoever read it has gone
             stream.flush()
     os._exit(exit_code)
 

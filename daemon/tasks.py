@@ -68,11 +68,16 @@ def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 
 
-def beginning(drop: int, path: Path, judge: Judge) -> Parsed | None:
-    """What the first hundreds of records say of a drop that can be divided; None where they cannot be read by themselves."""
-    with open(path, "rb") as file:
-        pieces = cut_begun(file.read(16 * _BEGINNING_BYTES), _BEGINNING_BYTES)
-    answer = _read([Span(drop, path, *pieces[0][:2], judge, pieces[0][2])]) if pieces else None
+def beginning(piece: Span) -> Parsed | None:
+    """What the first hundreds of records say of a piece of a drop; None where they cannot be read by themselves."""
+    before = b"[" if piece.form is Form.ELEMENTS else b""
+    with open(piece.path, "rb") as file:
+        file.seek(piece.start)
+        pieces = cut_begun(before + file.read(16 * _BEGINNING_BYTES), _BEGINNING_BYTES)
+    if not pieces:
+        return None
+    start, stop = (piece.start + place - len(before) for place in pieces[0][:2])
+    answer = _read([replace(piece, start=start, stop=stop)])
     return answer[0] if answer else None
 
 

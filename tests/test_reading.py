@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon import spill, tasks
+from daemon import files, spill, tasks
 from daemon.core import discards, documents
 from daemon.core.documents import Form
 from daemon.core.errors import Corruption, Stopped
@@ -273,6 +273,19 @@ def test_a_beginning_that_misleads_costs_time_alone(tmp_path: Path, monkeypatch:
     assert found == expected and near.glanced > 10 and near.again > 10
 
 
+def test_a_drop_is_looked_at_again_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was exported before, then what is new: most of that is read whole at once, and hardly anything again."""
+    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_000)
+    monkeypatch.setattr(tasks, "_BEGINNING_BYTES", 500)
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 3_000)  # so often it is told how much is copied
+    orders = [order(number) for number in range(400)]
+    others = [one | {"unknown": 1} for one in orders[:200]] + [order(number, day=5) for number in range(200, 900)]
+    for form in (lines, array):
+        root = tmp_path / form.__name__
+        near, found, expected = both_ways(root, [[("a.json", lines(orders))], [("b.json", form(others))]])
+        assert found == expected and 5 < near.glanced < 20 and near.again < 5
+
+
 @settings(SLOW, max_examples=150)
 @given(st.data())
 def test_a_resend_is_applied_alike_whether_it_is_glanced_at_or_not(choice: st.DataObject) -> None:
@@ -295,6 +308,7 @@ def test_a_resend_is_applied_alike_whether_it_is_glanced_at_or_not(choice: st.Da
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as root:
         patch.setattr(tasks, "PIECE_BYTES", choice.draw(st.sampled_from([150, 700, 2_000])))
         patch.setattr(tasks, "_BEGINNING_BYTES", 150)
+        patch.setattr(files, "_BLOCK_BYTES", choice.draw(st.sampled_from([1_000, 1 << 20])))
         _, found, expected = both_ways(Path(root), batches)
     assert found == expected
 

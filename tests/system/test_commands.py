@@ -403,3 +403,48 @@ def test_an_error_of_the_system_names_its_file_where_it_has_one(
     monkeypatch.setattr(cli, "_status", refused)
     monkeypatch.setattr(cli, "release", lambda: None)
     assert cli.main(["status"]) == 3 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["--once", "status", "schema"])
+def test_closed_streams_change_nothing(home: Path, words: str, closed: str) -> None:
+    """As some supervisors and cron wrappers have them. What is said goes nowhere, and files do not take their numbers."""
+    drop(home, "late.json", [order(77)])
+    line = f'"{sys.executable}" -m daemon {words} {closed}'
+    ended = subprocess.run(
+        ["sh", "-c", line], cwd=home, env=environment(), capture_output=True, timeout=120, check=False
+    )
+    assert (ended.returncode, b"Traceback" in ended.stdout + ended.stderr) == (0, False)
+    assert strandline(home, "verify").returncode == 0
+
+
+def test_who_stops_reading_learns_the_exit_code_nevertheless(home: Path) -> None:
+    """`strandline plan bad.json | head -1` in a script with pipefail."""
+    (home / "bad.json").write_text("{")
+    command = [sys.executable, "-m", "daemon", "plan", "bad.json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    settings = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(command, cwd=home, env=settings, stdout=writing, timeout=120, check=False)
+    os.close(writing)
+    assert ended.returncode == 1
+
+
+def test_an_output_that_cannot_be_written_is_said(home: Path) -> None:
+    """Also where all of it fits the buffer, so that nobody notices before the end."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "daemon", "schema"]
+        ended = subprocess.run(command, cwd=home, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ended.returncode == 3 and b"No space left" in ended.stderr
+
+
+def test_a_run_with_workers_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the folder in which workers are reached."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    metadata = "m" * 30_000
+    drop(tmp_path, "large.json", [order(number, metadata=metadata) for number in range(600)])
+    ended = once(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert not list(scratch.iterdir())
