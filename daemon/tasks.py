@@ -30,7 +30,7 @@ from .core.parse import Piece, glance, parse, parse_again
 from .store import Stage, StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
-_BEGINNING_BYTES = 64 << 10
+_BEGINNING_BYTES = 16 << 10
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 Known = Mapping[str, pa.Array]  # the keys of each dimension
