@@ -30,7 +30,9 @@ from .core.parse import Piece, glance, parse, parse_again
 from .store import Stage, StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
-_BEGINNING_BYTES = 16 << 10
+_BEGINNING_BYTES = (
+    16 << 10
+)  # what is looked at to guess how much of a piece is known: some dozens of orders, a millisecond
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 Known = Mapping[str, pa.Array]  # the keys of each dimension
@@ -69,7 +71,7 @@ def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
 
 
 def beginning(piece: Span) -> Parsed | None:
-    """What the first hundreds of records say of a piece of a drop; None where they cannot be read by themselves."""
+    """What the first dozens of records say of a piece of a drop; None where they cannot be read by themselves."""
     before = b"[" if piece.form is Form.ELEMENTS else b""
     with open(piece.path, "rb") as file:
         file.seek(piece.start)

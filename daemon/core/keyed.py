@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from .model import INDEX_ENTRY, ORDERS, Bools, Ints
+from .model import INDEX_ENTRY, ORDERS, VERSIONS, Bools, Ints
 from .native import library
 
 _HASHED = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _ITEM = ("sku", "qty", "price")  # this and the one above: in the order of keyed.c
-_VERSION = ("key", "content", "drop", "position", "created_at", "updated_at")  # the same
 _IN_A_BUCKET = 8  # entries, about
 _SEEN_ROWS = 250_000
 
@@ -50,7 +49,7 @@ def _places(arrays: list[pa.Array]) -> np.ndarray:
 def latest(orders: pa.Table, seen: Callable[[], None] = lambda: None) -> tuple[np.ndarray, Ints]:
     """The latest record of each order in an ORDERS table, as sorted entries, and which row each of them is. `seen` is called
     after some hundred thousand rows: what was looked at is not needed again soon."""
-    batches = [batch for batch in orders.select(_VERSION).to_batches() if len(batch)]
+    batches = [batch for batch in orders.select(VERSIONS.names).to_batches() if len(batch)]
     located = [(_places(batch.columns), len(batch)) for batch in batches]
     bits = max(orders.num_rows // _IN_A_BUCKET, 1).bit_length() - 1
     counts = np.zeros((1 << bits) + 1, np.int64)

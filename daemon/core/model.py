@@ -148,7 +148,7 @@ ORDERS = pa.schema(
     ]
 )
 
-VERSIONS = pa.schema(
+VERSIONS = pa.schema(  # in the order of keyed.c
     [ORDERS.field(name) for name in ("key", "content", "drop", "position", "created_at", "updated_at")]
 )
 

@@ -163,7 +163,9 @@ def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Cle
     vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
     before_since = vouched & (created_at < since)
     taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
-    order = taken[native.ascending(created_at[taken])] if in_order else None if len(taken) == len(records) else taken
+    order: Ints | None = taken[native.ascending(created_at[taken])] if in_order else taken
+    if not in_order and len(taken) == len(records):
+        order = None  # all of them, as they come: nothing has to be copied
     return _Clean(_orders(read, order, drop, block.position), vouched, before_since)
 
 
