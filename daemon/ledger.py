@@ -120,6 +120,16 @@ class Ledger:
     def next_batch(self) -> int:
         return int(self._sql.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
+    @property
+    def newest_under_since(self) -> int:
+        """The largest number of a drop that was ever read under a `since`; 0 before the first. Of drops up to there records may
+        still come, by a wider one."""
+        return self._meta("newest_under_since") or 0
+
+    def under_since(self) -> list[int]:
+        """The numbers of the drops that are still read under a `since`, ascending."""
+        return [seq for (seq,) in self._sql.execute("SELECT seq FROM drops WHERE since IS NOT NULL ORDER BY seq")]
+
     def applied(self, sha256: bytes) -> list[Drop]:
         """The drops of this content that were applied before."""
         query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
@@ -249,7 +259,7 @@ class Ledger:
         with closing(_connect(self.path)) as sql:
             sql.execute("BEGIN IMMEDIATE")
             index = OrderIndex(sql, self.index.merge)
-            index.sweep(len(entries))
+            index.sweep()
             run = index.write_ahead(entries)
             sql.execute("COMMIT")
         return run
@@ -264,6 +274,8 @@ class Ledger:
                      d.judge.records_path, d.judge.since, d.duplicate_of) for d in drops
                 ),
             )  # fmt: skip
+            if under_since := [drop.seq for drop in drops if drop.judge.since is not None]:
+                self._set_meta("newest_under_since", max(self.newest_under_since, *under_since))
 
     def commit(self, change: Commit) -> None:
         """Makes a batch true, in one transaction. What is left is to make it visible."""

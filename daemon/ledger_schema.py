@@ -58,5 +58,9 @@ CREATE TABLE gone (                 -- dates that were published and lost their 
     date INTEGER PRIMARY KEY, restatements INTEGER NOT NULL
 );
 """
-UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE, _VERSION_4)  # the n-th makes version n out of the one before
+_VERSION_5 = """
+INSERT INTO meta SELECT 'newest_under_since', seq FROM drops WHERE since IS NOT NULL ORDER BY seq DESC LIMIT 1;
+"""
+# The n-th makes version n out of the one before.
+UPGRADES = (_VERSION_1, _VERSION_2, order_index.UPGRADE, _VERSION_4, _VERSION_5)
 VERSION = len(UPGRADES)

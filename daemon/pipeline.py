@@ -191,7 +191,10 @@ def _apply(
     batch = house.ledger.next_batch
     with phase("merge"):
         decided, run = affected(
-            house.ledger, parsed, lambda entries: house.background.submit(house.ledger.write_ahead, entries)
+            house.ledger,
+            parsed,
+            house.ledger.newest_under_since,
+            lambda entries: house.background.submit(house.ledger.write_ahead, entries),
         )
         decided = whole(house, drops, parsed, decided)
         rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
@@ -298,21 +301,20 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 # ----------------------------------------------------------------------------------------------------------- 3 affected
 
 
-def affected(ledger: Ledger, parsed: Parsed, write: Callable[[np.ndarray], _T]) -> tuple[Decided, _T]:
-    """Which records win, and where their orders live now; and what `write` gave for the winners as entries of the index (sorted
-    by key). Writing them begins before it is known whether all of them win: mostly they do."""
+def affected(ledger: Ledger, parsed: Parsed, open_until: int, write: Callable[[np.ndarray], _T]) -> tuple[Decided, _T]:
+    """Which records win, and where their orders live now; and what `write` gave for the entries that the index is to have (sorted
+    by key), which it may write meanwhile. `open_until`: the newest drop of which records may still come."""
     versions = parsed.versions
     with spill.looking() as give_back:
         winners, rows = latest(versions, give_back)
-    written = write(winners)
+    decision = decide(winners, ledger.index.look_up(winners), open_until)
+    to_write = ~decision.superseded & ~decision.stands
+    written = write(winners if to_write.all() else take_entries(winners, np.flatnonzero(to_write)))
     with spill.looking():
         created_at = versions["created_at"].to_numpy()
         accepted = counted(versions["drop"])
         late = counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
-    decision = decide(winners, ledger.index.look_up(winners))
-    if decision.superseded.any():
-        written = write(take_entries(winners, np.flatnonzero(~decision.superseded)))
     unchanged = tallied(winners["drop"][decision.same])
     chosen, rows = _by_time(~decision.superseded & ~decision.same, rows, created_at)
     date, drop, known, old_date = (
@@ -338,7 +340,7 @@ def whole(house: House, drops: Sequence[Drop], parsed: Parsed, decided: Decided)
 def says_nothing_new(ledger: Ledger, versions: pa.Table) -> bool:
     """Whether nearly all of these orders are published as they are, or later ones."""
     winners, _ = latest(versions)
-    decision = decide(winners, ledger.index.look_up(winners))
+    decision = decide(winners, ledger.index.look_up(winners), ledger.newest_under_since)
     return bool(np.count_nonzero(decision.same | decision.superseded) > _KNOWN * len(winners))
 
 

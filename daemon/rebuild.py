@@ -16,8 +16,9 @@ from .core.entries import Drop, Partition
 from .core.errors import Corruption, UsageError
 from .core.facts import PartitionFiles, gathered, lines_of
 from .core.merge import sorted_places
-from .core.model import Dimension, Ints, Parsed, concat_orders, dates_of
+from .core.model import Dimension, Parsed, concat_orders, dates_of
 from .core.parquet import encode
+from .core.versions import places_of
 from .ledger import Ledger
 from .reading import Reader
 from .store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
@@ -106,8 +107,8 @@ def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
 
 def _winners(reader: Reader, drops: Sequence[Drop], wanted: np.ndarray) -> pa.Table:
     orders = read_all(reader, drops).orders
-    places = _places(orders["drop"].to_numpy(), orders["position"].to_numpy())
-    rows = np.flatnonzero(np.isin(places, _places(wanted["drop"], wanted["position"])))
+    places = places_of(orders["drop"].to_numpy(), orders["position"].to_numpy())
+    rows = np.flatnonzero(np.isin(places, places_of(wanted["drop"], wanted["position"])))
     return orders.take(pa.array(rows))
 
 
@@ -144,8 +145,3 @@ def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: 
             "Make everything anew with `strandline rebuild`"
         )
     files.write(store.curated / dimension.file, content)
-
-
-def _places(drop: np.ndarray, position: np.ndarray) -> Ints:
-    """Drop and position (32 bits each, in the index) as one comparable value."""
-    return drop.astype(np.int64) << 32 | position.astype(np.int64)

@@ -20,6 +20,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from . import dimensions, files, raw
 from .adoption import adopt
 from .changeset import RESTATEMENTS, Before, commit_of, totals_of
@@ -46,7 +48,7 @@ def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path
     def keep(discards: Sequence[Effect]) -> None:
         mended.extend(_kept(house.output, scratch, discards))
 
-    with _replaying(house, scratch, now, keep) as (ledger, first, restatements):
+    with _replaying(house, scratch, now, keep, lambda versions: None) as (ledger, first, restatements):
         adopt(ledger, house.raw, house.output, tolerance, records_path, everywhere=True)
         log = house.output / RESTATEMENTS
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
@@ -55,16 +57,26 @@ def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path
         return ledger.path
 
 
-def replayed(house: House, scratch: Path, now: int, discards: Callable[[Sequence[Effect]], None]) -> Path:
+def replayed(
+    house: House,
+    scratch: Path,
+    now: int,
+    discards: Callable[[Sequence[Effect]], None],
+    records: Callable[[pa.Table], None],
+) -> Path:
     """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave. `discards`
-    hears, a few drops at a time, of each file of discards that this gave."""
-    with _replaying(house, scratch, now, discards) as (ledger, _, _):
+    hears, a few drops at a time, of each file of discards that this gave; `records` of the VERSIONS that were read."""
+    with _replaying(house, scratch, now, discards, records) as (ledger, _, _):
         return ledger.path
 
 
 @contextmanager
 def _replaying(
-    house: House, scratch: Path, now: int, discards: Callable[[Sequence[Effect]], None]
+    house: House,
+    scratch: Path,
+    now: int,
+    discards: Callable[[Sequence[Effect]], None],
+    records: Callable[[pa.Table], None],
 ) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
     """The ledger of a replay, its first batch that is none of the history, and how often each date was restated."""
     store = Store(scratch)
@@ -76,7 +88,7 @@ def _replaying(
         inner = replace(house, output=scratch, ledger=ledger, store=store, reader=house.reader.without_limits())
         total, done = ledger.drop_count(DropOutcome.APPLIED), 0
         for group in few(ledger.applied_drops()):
-            _apply(inner, group, discards)
+            _apply(inner, group, discards, records)
             done += len(group)
             house.progress("replaying drops", done, total)
         yield ledger, first, restatements
@@ -104,11 +116,18 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     return _restatements(path)
 
 
-def _apply(inner: House, drops: Sequence[Drop], discards: Callable[[Sequence[Effect]], None]) -> None:
+def _apply(
+    inner: House,
+    drops: Sequence[Drop],
+    discards: Callable[[Sequence[Effect]], None],
+    records: Callable[[pa.Table], None],
+) -> None:
     """A batch of pipeline.py without its drops' outcomes: they are history."""
     parsed = read_all(inner.reader, drops)
+    records(parsed.versions)
     ledger, batch = inner.ledger, inner.ledger.next_batch
-    decided, run = affected(ledger, parsed, ledger.write_ahead)
+    may_come = ledger.last_seq  # copies are adopted afterwards, of any number
+    decided, run = affected(ledger, parsed, may_come, ledger.write_ahead)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))

@@ -47,6 +47,11 @@ class Version:
         """Of two records the one with the larger rank is the later. All instants are written alike."""
         return (self.instant, self.drop, self.position)
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """As the index names it: the date, the drop, the position."""
+        return (self.content["created_at"][:10], self.drop, self.position)
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -60,15 +65,21 @@ class Trace:
 
     @property
     def winner(self) -> Version | None:
-        """The version that should be published."""
+        """The version whose content should be published."""
         return next((one for one in reversed(self.versions) if not one.before_since), None)
 
     @property
+    def standing(self) -> Version | None:
+        """The version that is published and rightly so: the winner, or an earlier one that says the same."""
+        same = (
+            one for one in self.versions if self.winner and not one.before_since and one.content == self.winner.content
+        )
+        return next((one for one in same if one.place == self.published), None)
+
+    @property
     def agrees(self) -> bool:
-        """Whether what is published is the version that wins."""
-        winner = self.winner
-        expected = None if winner is None else (winner.content["created_at"][:10], winner.drop, winner.position)
-        return self.published == expected
+        """Whether what is published is what raw says."""
+        return self.standing is not None if self.winner else self.published is None
 
 
 def trace(house: House, order_id: str) -> Trace:
@@ -93,7 +104,7 @@ def trace(house: House, order_id: str) -> Trace:
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
     found = Trace(order_id, versions, discards, repeats, _published(house, key))
-    return replace(found, versions=list(_explained(versions, found.winner)))
+    return replace(found, versions=list(_explained(versions, found.winner, found.standing)))
 
 
 def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
@@ -126,13 +137,17 @@ def _amount(units: int | None) -> str | None:
     return None if units is None else f"{Decimal(units) / SCALE:.4f}"
 
 
-def _explained(versions: Sequence[Version], winner: Version | None) -> Iterator[Version]:
+def _explained(versions: Sequence[Version], winner: Version | None, standing: Version | None) -> Iterator[Version]:
     for version in versions:
         later = next((one for one in versions if one.rank > version.rank and not one.before_since), None)
         if version.before_since:
             why = "not applied: it lies before the --since that its drop was read under"
+        elif version is winner and standing not in (winner, None):
+            why = f"the latest; {_place(standing)} had said the same, and stays published"
         elif version is winner:
             why = "published: no other is later"
+        elif version is standing:
+            why = "published: the latest version says the same"
         else:
             assert later is not None, "only the winner has none later"
             why = f"superseded: {_place(later)} is later ({_reason(version, later)})"

@@ -8,7 +8,7 @@
     restatements  their log is as long as what was committed of it
     curated       every published file is the one that was committed, and there are no others
     index         every order lives in exactly one partition, the one that the index names
-    rebuild       all drops, applied anew in a scratch folder, give the same files, index and high-water mark
+    rebuild       all drops, applied anew in a scratch folder, give the same files and high-water mark, and as good an index
 
 Changes nothing, and needs no lock. It works on a copy of the ledger as it is at the start; where a daemon is at work meanwhile,
 what is not as the copy says is compared with what the ledger says then. Memory does not grow with the history. Where raw copies
@@ -35,9 +35,11 @@ from . import files, raw, receipts
 from .changeset import RESTATEMENTS, totals_of
 from .core.entries import REASON, Drop, Effect, Partition
 from .core.errors import Corruption
+from .core.keyed import latest, take_entries
 from .core.model import DIMENSIONS, DropOutcome
-from .core.versions import keys_of
+from .core.versions import as_good, equal, keys_of, places_of
 from .ledger import Ledger
+from .order_index import OrderIndex
 from .pipeline import House
 from .raw import Stored
 from .rebuild import groups_of
@@ -93,24 +95,29 @@ def verify(house: House, fresh: Fresh, scratch: Path, now: int) -> Iterator[Diff
     yield from _curated(house, fresh)
     if damaged:
         yield Difference("rebuild", "all", "not tried, since raw copies are damaged or missing")
-        yield from _index(house, None)
+        yield from _index(house)
         return
     altered: list[str] = []
 
     def look_at(discards: Sequence[Effect]) -> None:
         altered.extend(one.target for one in discards if files.sha256_of(house.output / one.target) != one.sha256)
 
+    named: Counter[int] = Counter()  # by date
+
+    def look_up(versions: pa.Table) -> None:
+        named.update(_named(house.ledger.index, versions))
+
     try:
-        path = replayed(house, scratch, now, look_at)
+        path = replayed(house, scratch, now, look_at, look_up)
     except Corruption as error:
         yield Difference("rebuild", "all", str(error))
-        yield from _index(house, None)
+        yield from _index(house)
         return
     for target in sorted(set(altered) - {one.what for one in uncounted}):
         yield Difference("discards", target, f"not what was discarded; {_REBUILD}")
     with closing(Ledger(path)) as ledger:
         yield from _rebuilt(house.ledger, ledger)
-        yield from _index(house, ledger)
+        yield from _index(house, ledger, named)
 
 
 # -------------------------------------------------------------------------------------------------------------- the ledger
@@ -340,17 +347,22 @@ def _link(house: House, ledger: Ledger) -> list[Difference]:
 # ------------------------------------------------------------------------------------------------------ index and rebuild
 
 
-def _index(house: House, again: Ledger | None) -> Iterator[Difference]:
+def _index(house: House, again: Ledger | None = None, named: Mapping[int, int] | None = None) -> Iterator[Difference]:
     """Each order of each partition is where the index says, and the index says nothing else. `again`: the ledger of the
-    rebuild, whose index must be the same."""
-    partitions = house.ledger.partitions()
+    rebuild, whose index must be as good; `named`: how many entries of each date name a record of raw."""
+    partitions, under_since = house.ledger.partitions(), np.array(house.ledger.under_since(), np.int64)
     done = 0
     for days in groups_of(list(partitions.values())):
         entries = house.ledger.index.of_dates(days)
-        if again is not None and not _same_entries(entries, again.index.of_dates(days)):
+        if again is not None and not as_good(entries, again.index.of_dates(days), under_since):
             yield Difference("rebuild", _span(days), "the index names other versions than a rebuild")
         for day in days:
-            yield from _homes(house, partitions[day], entries[entries["date"] == day])
+            there = entries[entries["date"] == day]
+            yield from _homes(house, partitions[day], there)
+            if named is not None and (nowhere := len(there) - named.get(day, 0)):
+                yield Difference(
+                    "rebuild", iso_date(day), f"of {nowhere} orders the index names what raw does not have"
+                )
         done += len(days)
         house.progress("checking the index", done, len(partitions))
     for day in np.unique(house.ledger.index.elsewhere(list(partitions))["date"]).tolist():
@@ -380,15 +392,22 @@ def _keys(entries: np.ndarray) -> list[bytes]:
     return sorted(pairs[start : start + 16] for start in range(0, len(pairs), 16))
 
 
-def _same_entries(one: np.ndarray, other: np.ndarray) -> bool:
-    """Of entries (sorted); a content that is not known, since it was never hashed, may be any."""
-    if len(one) != len(other):
-        return False
-    hashed = one["content"] != np.zeros(1, one["content"].dtype)
-    names = [name for name in one.dtype.names or () if name != "content"]
-    return all((one[name] == other[name]).all() for name in names) and bool(
-        (one["content"] == other["content"])[hashed].all()
-    )
+def _named(index: OrderIndex, versions: pa.Table) -> Counter[int]:
+    """How many entries of the index name one of these records and say what it says, by date. Mostly it is the latest."""
+    winners, rows = latest(versions)
+    found, named, counted = Counter[int](), [np.zeros(0, np.int64)], np.zeros(len(versions), np.bool_)
+    for where, places, part in index.look_up(winners):
+        entries = take_entries(part, places)
+        same = equal(entries, take_entries(winners, where))
+        found.update(entries["date"][same].tolist())
+        counted[rows[where[same]]] = True
+        named.append(places_of(entries["drop"][~same], entries["position"][~same]))
+    theirs = places_of(versions["drop"].to_numpy(), versions["position"].to_numpy())
+    others = np.flatnonzero(np.isin(theirs, np.concatenate(named)) & ~counted)
+    records, _ = latest(versions.take(pa.array(others)))
+    entries, _ = index.find(records)
+    found.update(records["date"][equal(entries, records)].tolist())
+    return found
 
 
 def _rebuilt(ledger: Ledger, again: Ledger) -> Iterator[Difference]:

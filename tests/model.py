@@ -552,11 +552,14 @@ class Model:
         self._seq = 0
         self._applied: set[str] = set()
         self._published: dict[str, tuple[Version, Order]] = {}
+        self._named: dict[str, Version] = {}  # the published version, or an earlier one that said the same
+        self._under_since = 0  # the newest drop that was read under one: of those up to it records may still come
 
     def apply(self, batch: Sequence[Drop], since_us: int | None = None) -> list[DropOutcome]:
         """Apply one batch: read every drop, let the latest version of each order win, and count what became of all."""
         candidates: list[_Candidate] = []
         outcomes = [self._read(drop, since_us, candidates) for drop in batch]
+        self._under_since = self._under_since if since_us is None else self._seq
         before = self._orders_by_date()
         self._count_late(candidates)
         for candidate in _winners(candidates):
@@ -608,6 +611,8 @@ class Model:
             outcome.unchanged += 1
         else:
             outcome.corrected += 1
+        if not (published and published[1] == order and self._named[order.order_id].seq > self._under_since):
+            self._named[order.order_id] = version
         self._published[order.order_id] = (version, order)
 
     def _restate(self, before: dict[str, list[Order]]) -> None:
@@ -639,9 +644,13 @@ class Model:
         names = ("order_id", "line_number", "sku", "qty", "price", "date")
         return [{name: row[name] for name in names} for row in self.fact_rows(date) if row["line_number"]]
 
+    def latest(self) -> dict[str, Version]:
+        """The version of each order that won."""
+        return {order_id: version for order_id, (version, _) in self._published.items()}
+
     def index(self) -> dict[str, tuple[str, Version]]:
-        """Where each order lives, and in which version."""
-        return {order_id: (_date(order), version) for order_id, (version, order) in self._published.items()}
+        """Where each order lives, and as which record has it: the latest, or an earlier one that said the same."""
+        return {order_id: (_date(order), self._named[order_id]) for order_id, (_, order) in self._published.items()}
 
 
 def _version(order: Order, seq: int, position: int) -> Version:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import rebuild
 from daemon.replay import make_anew, take_over
 from tests.crash import crash_at, drop, run
 from tests.harness import DAY, apply_batch, house, tree
@@ -178,6 +179,56 @@ def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path
     run(tmp_path)
     with house(tmp_path) as rooms:
         assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2, 3, 4, 5]
+    assert tree(tmp_path / "output" / "curated") == before
+
+
+def told_three_times(root: Path) -> None:
+    """One order, at one instant: what the first drop says, another amount, and the first again. Each drop is a batch."""
+    with house(root) as rooms:
+        for number, amount in enumerate((1, 2, 1), 1):
+            said = json.dumps([order(1, amount=amount)]).encode() + b" " * number
+            apply_batch(rooms, root, [(f"{number}.json", said)], 20_521 * DAY)
+
+
+def test_a_copy_that_a_rebuild_takes_in_may_say_what_came_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rebuild knows the first and the third drop, which say the same, and reads one after the other. The index has to name
+    the third of them, or the second, which is taken in after, would win."""
+    monkeypatch.setattr(rebuild, "_READ_BYTES", 1)
+    told_three_times(tmp_path)
+    before = tree(tmp_path / "output" / "curated")
+    (receipt,) = (tmp_path / "output" / "receipts").rglob("*_2.json.json")
+    receipt.unlink()
+    shutil.rmtree(tmp_path / "output" / "state")
+    with house(tmp_path) as rooms:
+        take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    run(tmp_path)
+    assert tree(tmp_path / "output" / "curated") == before
+    receipts = sorted((tmp_path / "output" / "receipts").rglob("*.json"))
+    assert [json.loads(one.read_bytes())["records"]["superseded"] for one in receipts] == [0, 1, 0]
+
+
+def test_only_a_rebuild_takes_in_a_copy_that_is_older_than_what_was_applied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any start finds it, and says where it lies and what to do."""
+    told_three_times(tmp_path)
+    before = tree(tmp_path / "output" / "curated")
+    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite")) as sql:
+        sql.execute("DELETE FROM drops WHERE seq = 2")
+        sql.commit()
+    for _ in range(2):
+        caplog.clear()
+        run(tmp_path)
+        (told,) = [record for record in caplog.records if "rebuild" in record.message]
+        assert told.levelname == "ERROR" and "/00000002_" in vars(told)["path"]
+    with house(tmp_path) as rooms:
+        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 3]
+        take_over(rooms.ledger, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    run(tmp_path)
+    with house(tmp_path) as rooms:
+        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2, 3]
     assert tree(tmp_path / "output" / "curated") == before
 
 

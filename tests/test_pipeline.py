@@ -193,14 +193,19 @@ def unchanged_drop(rooms: House, root: Path, name: str, data: bytes) -> int:
 
 def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
     """What comes again in another spelling is known to be the same by the index alone: nobody notices that every published
-    file is damaged. Its version counts from now on."""
+    file is damaged. The index does not grow; after a drop that was read under a `since`, it learns the later version."""
     orders = [order(number, 2 + number % 2) for number in range(50)]
     with house(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
         unreadable(tmp_path / "output")
         assert unchanged_drop(rooms, tmp_path, "b.json", as_drop(orders, indent=1)) == 50
+        assert len(rooms.ledger.index) == 50
+        apply_batch(rooms, tmp_path, [("c.json", b"[]")], RECEIVED_AT_US, since=0)
+        assert unchanged_drop(rooms, tmp_path, "d.json", as_drop(orders, indent=2)) == 50
         entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
-        assert set(entries["drop"].tolist()) == {2} and sorted(entries["position"].tolist()) == list(range(1, 51))
+        assert set(entries["drop"].tolist()) == {4} and sorted(entries["position"].tolist()) == list(range(1, 51))
+        assert unchanged_drop(rooms, tmp_path, "e.json", as_drop(orders, indent=3)) == 50
+        assert set(rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))["drop"].tolist()) == {4}
 
 
 def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
@@ -276,6 +281,7 @@ def test_a_ledger_of_version_3_is_upgraded_and_remembers_from_then_on(tmp_path: 
     with house(tmp_path) as rooms:
         come_and_go(rooms, tmp_path, "a")
     with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite", isolation_level=None)) as sql:
+        make_version_4(sql)
         sql.execute("DROP TABLE gone")
         sql.execute("PRAGMA user_version = 3")
     with house(tmp_path) as rooms:
@@ -293,8 +299,32 @@ def make_version_2(output: Path) -> None:
         for run, first, entries in blocks:
             old = np.frombuffer(entries, np.uint8).reshape(-1, 52)[:, :36].tobytes()
             sql.execute("INSERT INTO order_blocks VALUES (?, ?, ?)", (run, first, old))
+        make_version_4(sql)
         sql.execute("DROP TABLE gone")
         sql.execute("PRAGMA user_version = 2")
+
+
+def make_version_4(sql: sqlite3.Connection) -> None:
+    sql.execute("DELETE FROM meta WHERE key = 'newest_under_since'")
+    sql.execute("PRAGMA user_version = 4")
+
+
+@pytest.mark.parametrize(("since", "newest"), [(None, 0), (0, 2)], ids=["without", "with"])
+def test_a_ledger_of_version_4_learns_which_drops_were_read_under_a_since(
+    tmp_path: Path, since: int | None, newest: int
+) -> None:
+    """What it has to know so that an entry of the index may stand for a later one."""
+    orders = [order(1), order(2)]
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
+        apply_batch(rooms, tmp_path, [("b.json", b"[]")], RECEIVED_AT_US, since=since)
+    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite", isolation_level=None)) as sql:
+        make_version_4(sql)
+    with house(tmp_path) as rooms:
+        assert rooms.ledger.newest_under_since == newest
+        assert unchanged_drop(rooms, tmp_path, "c.json", as_drop(orders, indent=1)) == 2
+        entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
+        assert set(entries["drop"].tolist()) == {3 if newest else 1}
 
 
 def test_an_older_ledger_is_upgraded_and_learns_contents_as_they_come(tmp_path: Path) -> None:

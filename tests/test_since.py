@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,12 @@ from hypothesis import strategies as st
 
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome
-from daemon.pipeline import catch_up
+from daemon.ledger import Ledger
+from daemon.pipeline import House, catch_up, publish_committed
 from daemon.raw import date_of
 from daemon.receipts import instant_text
-from daemon.replay import history_from_receipts
+from daemon.replay import history_from_receipts, make_anew, take_over
+from daemon.verify import copy_at_rest, verify
 from tests.harness import apply_batch, house, tree
 from tests.strategies import RECEIVED_AT_US, batches
 
@@ -67,6 +72,77 @@ def test_a_wider_since_catches_up_to_the_same_bytes(many: Batches, days_back: li
                 }
         assert tree(Path(one) / "output" / "curated") == tree(Path(other) / "output" / "curated")
         assert tree(Path(one) / "output" / "discarded") == tree(Path(other) / "output" / "discarded")
+
+
+def said(order_id: str, date: str, amount: int, hour: int = 12) -> dict[str, object]:
+    return {"order_id": order_id, "created_at": date, "updated_at": f"2026-11-18T{hour}:00:00Z", "amount": amount}
+
+
+THIS, OTHER = said("a", "2026-11-10", 1), said("a", "2026-11-10", 2)
+RARE = [said("a", "2026-11-18", 1), said("a", "2026-11-10", 1, hour=13), said("b", "2026-11-10", 1)]
+
+
+@st.composite
+def ties(draw: st.DrawFn) -> list[tuple[list[bytes], int | None]]:
+    """Batches of drops, each read under a `since` that passes most over, or under none. They say one of two things of an order,
+    at one instant; now and then something else. Who said what, and how often, is all that decides."""
+    records = st.lists(st.sampled_from([THIS] * 3 + [OTHER] * 3 + RARE), min_size=1, max_size=2)
+    spaces = iter(range(1, 1000))  # no two drops are the same bytes
+    return [
+        (
+            [
+                json.dumps(drop).encode() + b" " * next(spaces)
+                for drop in draw(st.lists(records, min_size=1, max_size=2))
+            ],
+            draw(st.sampled_from([None, None, RECEIVED_AT_US - 5 * DAY_US])),
+        )
+        for _ in range(draw(st.integers(2, 6)))
+    ]
+
+
+def looked_at(rooms: House, root: Path) -> list[str]:
+    """What `verify` finds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy_at_rest(rooms.ledger, Path(scratch) / "copy.sqlite")
+        with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
+            ledger = rooms.ledger.path
+            return [
+                str(one)
+                for one in verify(
+                    replace(rooms, ledger=copy), lambda: Ledger(ledger), Path(scratch) / "again", RECEIVED_AT_US
+                )
+            ]
+
+
+@SLOW
+@given(ties(), st.sets(st.integers(0, 5), max_size=1))
+def test_an_entry_of_the_index_stands_for_later_ones_without_a_difference(
+    batches: list[tuple[list[bytes], int | None]], catching_up: set[int]
+) -> None:
+    """Whatever is said again, and whichever drops are read once more at some time: in the end it is as if each had been read
+    whole when it came; `verify` finds nothing on the way, and a rebuild gives the same."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        with house(Path(one)) as rooms:
+            for number, (drops, _) in enumerate(batches):
+                named = [(f"{number}-{i}.json", data) for i, data in enumerate(drops)]
+                apply_batch(rooms, Path(one), named, RECEIVED_AT_US)
+            expected = tree(Path(one) / "output" / "curated")
+        with house(Path(other)) as rooms:
+            for number, (drops, since) in enumerate(batches):
+                named = [(f"{number}-{i}.json", data) for i, data in enumerate(drops)]
+                apply_batch(rooms, Path(other), named, RECEIVED_AT_US, since=since)
+                if number in catching_up and (found := rooms.ledger.read_since(0)):
+                    catch_up(rooms, found, 0, RECEIVED_AT_US)
+            assert looked_at(rooms, Path(other)) == []
+            if found := rooms.ledger.read_since(0):
+                catch_up(rooms, found, 0, RECEIVED_AT_US)
+            assert tree(Path(other) / "output" / "curated") == expected
+            assert looked_at(rooms, Path(other)) == []
+            take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
+        with house(Path(other)) as rooms:
+            publish_committed(rooms, recovering=True)
+            assert tree(Path(other) / "output" / "curated") == expected
+            assert looked_at(rooms, Path(other)) == []
 
 
 def test_a_resend_under_a_wider_since_is_no_duplicate(tmp_path: Path) -> None:

@@ -5,6 +5,11 @@ and all. Everything here works on arrays with one element per winner; an order i
 
     keyed.latest   all records of a batch  -> one winner per order; the others are superseded
     decide         winners + what the index knows of them -> superseded by the published version | new | known | the same
+
+A winner that says what is published already is the later version, and yet the index need not hear of it: the entry that it has
+*stands*, and wins over the same records, unless one comes that lies between the two. Records come by rising numbers of their
+drops, with one exception: what a drop brings later that was read under a `since`. So the entry stands where no such drop has
+its number or a larger one.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from .keyed import compare
-from .model import Bools, Ints
+from .model import INDEX_ENTRY, Bools, Ints
 from .scalars import order_key
 
 
@@ -39,15 +44,48 @@ class Decision:
     superseded: Bools  # the published version is later
     known: Bools  # published before, and this version is later
     same: Bools  # known, and its content is what is published, to the last bit
+    stands: Bools  # the same, and the entry in the index is as good as one of this version
     old_date: np.ndarray  # int32; where a known order lives now
 
 
-def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]]) -> Decision:
+def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]], open_until: int) -> Decision:
     """`published`: what the index knows of the winners (sorted entries), in parts: entries[places] are those of winners[where].
-    Winners without an entry are new."""
-    superseded, same, found = (np.zeros(len(winners), np.bool_) for _ in range(3))
+    Winners without an entry are new. `open_until`: the newest drop of which records may still come; 0 where there is none."""
+    superseded, same, stands, found = (np.zeros(len(winners), np.bool_) for _ in range(4))
     old_date = np.zeros(len(winners), np.int32)
     for where, places, entries in published:
-        compare(winners, where, entries, places, superseded, same, old_date)
+        compare(winners, where, entries, places, open_until, superseded, same, stands, old_date)
         found[where] = True
-    return Decision(superseded, found & ~superseded, same, old_date)
+    return Decision(superseded, found & ~superseded, same, stands, old_date)
+
+
+# ------------------------------------------------------------------------------------------------------- the index, looked at
+
+
+def places_of(drop: np.ndarray, position: np.ndarray) -> Ints:
+    """Drop and position (32 bits each, in the index) as one comparable value."""
+    return drop.astype(np.int64) << 32 | position.astype(np.int64)
+
+
+def equal(ours: np.ndarray, theirs: np.ndarray) -> Bools:
+    """Which entries equal those beside them. A content that we do not know, since it was never hashed, may be any."""
+    same = [ours[name] == theirs[name] for name in INDEX_ENTRY.names or () if name != "content"]
+    return np.logical_and.reduce([*same, ~_hashed(ours) | (ours["content"] == theirs["content"])])
+
+
+def as_good(ours: np.ndarray, latest: np.ndarray, under_since: Ints) -> bool:
+    """Whether an index may have these entries (sorted), where `latest` are of the latest version of each order: the same, or an
+    earlier one that says the same and stands, since none of the drops between was read `under_since` (ascending)."""
+    if len(ours) != len(latest):
+        return False
+    closed = np.searchsorted(under_since, ours["drop"], "left") == np.searchsorted(under_since, latest["drop"], "right")
+    earlier = places_of(ours["drop"], ours["position"]) < places_of(latest["drop"], latest["position"])
+    stands = _hashed(ours) & earlier & closed
+    expected = latest.copy()
+    for name in ("drop", "position"):
+        expected[name][stands] = ours[name][stands]
+    return bool(equal(ours, expected).all())
+
+
+def _hashed(entries: np.ndarray) -> Bools:
+    return np.asarray(entries["content"] != np.zeros(1, entries["content"].dtype), np.bool_)
