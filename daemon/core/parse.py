@@ -203,9 +203,10 @@ def _strict(
 ) -> pa.Table:
     """The orders among the odd records of a block; adds the rest to `discards`."""
     rows: list[tuple[int, int, strict.Order]] = []
-    for index in odd:
-        piece, record = pieces[block.piece_of[index]], block.records[index]
-        tally, place = tallies[piece.drop], int(block.position[index])
+    piece_of, position = block.piece_of[odd].tolist(), block.position[odd].tolist()
+    for index, of_piece, place in zip(odd, piece_of, position, strict=True):
+        piece, record = pieces[of_piece], block.records[index]
+        tally = tallies[piece.drop]
         read = strict.read_record(record, piece.judge)
         if isinstance(read, Reason):
             tally.discarded[read] += 1

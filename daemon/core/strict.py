@@ -19,6 +19,7 @@ from .model import MAX_DEPTH, Field, Judge, Reason
 from .scalars import FAULT, Fault, Number, read_decimal, read_instant, read_metadata, read_text
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_PLAIN_KEY = re.compile(r'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}\Z")
 _CUT_TOKEN = re.compile(
     r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.[0-9]*|(?:\.[0-9]+)?[eE][+-]?|\\(?:u[0-9a-fA-F]{0,3})?)?$"
@@ -217,7 +218,8 @@ def _members(text: str) -> Iterator[tuple[str, tuple[Any, str]]]:
         position -= 1
         separator = ","
         while separator == ",":
-            key, position = _key(text, _space(text, position + 1))
+            plain = _PLAIN_KEY.match(text, position + 1)
+            key, position = (plain[1], plain.end()) if plain else _key(text, _space(text, position + 1))
             end, value = _scan(text, position)
             yield key, (value, text[position:end])
             position = _space(text, end)
@@ -268,6 +270,9 @@ def _ran_out(error: JSONDecodeError, text: str) -> bool:
 
 
 def _space(text: str, position: int) -> int:
+    """Where the white space at `position` ends; mostly there is none."""
+    if text[position : position + 1] > " ":
+        return position
     match = _SPACE.match(text, position)
     return match.end() if match else position
 
