@@ -26,17 +26,17 @@ def adopt(
     """Enters them as archived and not committed. What is no drop of ours stays where it is, and its number is not given."""
     drops: dict[int, Drop] = {}
     damaged = 0
-    newest = ledger.last_seq
+    newest = ledger.last_drop
     for copy in unknown(ledger, raw, everywhere=everywhere):
+        if copy.seq <= newest and not everywhere:
+            told = "raw copy is older than what was applied, and only `strandline rebuild` takes it in"
+            log.error(told, extra={"path": copy.path})
+            continue
         path = output / copy.path
         sha256 = files.sha256_of(path)
         if sha256 is None or not sha256.startswith(copy.sha256) or copy.seq in drops:
             log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
             damaged = max(damaged, copy.seq)
-            continue
-        if copy.seq <= newest and not everywhere:
-            told = "raw copy is older than what was applied, and only `strandline rebuild` takes it in"
-            log.error(told, extra={"path": copy.path})
             continue
         judge = Judge(_received_at(path), tolerance, records_path)
         drops[copy.seq] = Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge)

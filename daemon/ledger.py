@@ -23,6 +23,7 @@ from .order_index import OrderIndex
 
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
 _PAGE_ROWS = 10_000
+_STANDING_BATCHES = 8  # nights of somebody who gets all orders every night, and their raw copies are what a date needs
 
 
 class Ledger:
@@ -111,20 +112,27 @@ class Ledger:
         return self._meta("restatements_bytes") or 0
 
     @property
+    def last_drop(self) -> int:
+        """The largest sequence number of a drop; 0 before the first."""
+        return int(self._sql.execute("SELECT coalesce(max(seq), 0) FROM drops").fetchone()[0])
+
+    @property
     def last_seq(self) -> int:
         """The largest sequence number that was given or skipped so far; 0 before the first drop."""
-        given = int(self._sql.execute("SELECT coalesce(max(seq), 0) FROM drops").fetchone()[0])
-        return max(given, self._meta("skipped_to") or 0)
+        return max(self.last_drop, self._meta("skipped_to") or 0)
 
     @property
     def next_batch(self) -> int:
         return int(self._sql.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
     @property
-    def newest_under_since(self) -> int:
-        """The largest number of a drop that was ever read under a `since`; 0 before the first. Of drops up to there records may
-        still come, by a wider one."""
-        return self._meta("newest_under_since") or 0
+    def stands_after(self) -> int:
+        """Entries of the index stand (core/versions.py) that name a drop above this number: above all drops that were ever read
+        under a `since`, of which records may still come; and of the last few batches, so that a date can be made anew from few
+        raw copies."""
+        query = "SELECT max(seq) FROM drops WHERE batch = (SELECT max(batch) FROM drops WHERE batch < ?)"
+        (older,) = self._sql.execute(query, (self.next_batch - _STANDING_BATCHES,)).fetchone()
+        return max(self._meta("newest_under_since") or 0, older or 0)
 
     def under_since(self) -> list[int]:
         """The numbers of the drops that are still read under a `since`, ascending."""
@@ -259,7 +267,7 @@ class Ledger:
         with closing(_connect(self.path)) as sql:
             sql.execute("BEGIN IMMEDIATE")
             index = OrderIndex(sql, self.index.merge)
-            index.sweep()
+            index.sweep(len(entries))
             run = index.write_ahead(entries)
             sql.execute("COMMIT")
         return run
@@ -275,7 +283,7 @@ class Ledger:
                 ),
             )  # fmt: skip
             if under_since := [drop.seq for drop in drops if drop.judge.since is not None]:
-                self._set_meta("newest_under_since", max(self.newest_under_since, *under_since))
+                self._set_meta("newest_under_since", max(self._meta("newest_under_since") or 0, *under_since))
 
     def commit(self, change: Commit) -> None:
         """Makes a batch true, in one transaction. What is left is to make it visible."""

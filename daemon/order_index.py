@@ -119,9 +119,16 @@ class OrderIndex:
             self._sql.executemany("DELETE FROM order_runs WHERE run = ?", ((old,) for old in run.replaces))
             self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run.number, run.entries))
 
-    def sweep(self) -> bool:
-        """Removes blocks that belong to no run, those of one number and not too many at once. True if there were any. From one
-        number to the next: never through all blocks."""
+    def sweep(self, entries: int = 0) -> bool:
+        """Removes blocks that belong to no run, not too many at once, or about as many as have room for so many entries. True if
+        there were any. From one number to the next: never through all blocks."""
+        found = self._sweep_some()
+        for _ in range(entries // (_BLOCK * _STEP_BLOCKS)):
+            if not self._sweep_some():
+                break
+        return found
+
+    def _sweep_some(self) -> bool:
         spared = {run for run, _ in self._runs()} | ({self.merge.target} if self.merge else set())
         there = 0
         while (there := self._sql.execute(_NEXT_RUN, (there,)).fetchone()[0]) is not None:

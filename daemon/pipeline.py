@@ -193,7 +193,7 @@ def _apply(
         decided, run = affected(
             house.ledger,
             parsed,
-            house.ledger.newest_under_since,
+            house.ledger.stands_after,
             lambda entries: house.background.submit(house.ledger.write_ahead, entries),
         )
         decided = whole(house, drops, parsed, decided)
@@ -301,14 +301,16 @@ def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) ->
 # ----------------------------------------------------------------------------------------------------------- 3 affected
 
 
-def affected(ledger: Ledger, parsed: Parsed, open_until: int, write: Callable[[np.ndarray], _T]) -> tuple[Decided, _T]:
+def affected(
+    ledger: Ledger, parsed: Parsed, stands_after: int, write: Callable[[np.ndarray], _T]
+) -> tuple[Decided, _T]:
     """Which records win, and where their orders live now; and what `write` gave for the entries that the index is to have (sorted
-    by key), which it may write meanwhile. `open_until`: the newest drop of which records may still come."""
+    by key), which it may write meanwhile. Entries of drops above `stands_after` stand for later ones that say the same."""
     versions = parsed.versions
     with spill.looking() as give_back:
         winners, rows = latest(versions, give_back)
-    decision = decide(winners, ledger.index.look_up(winners), open_until)
-    to_write = ~decision.superseded & ~decision.stands
+    decision = decide(winners, ledger.index.look_up(winners))
+    to_write = ~decision.superseded & ~(decision.same & (decision.old_drop > stands_after))
     written = write(winners if to_write.all() else take_entries(winners, np.flatnonzero(to_write)))
     with spill.looking():
         created_at = versions["created_at"].to_numpy()
@@ -340,7 +342,7 @@ def whole(house: House, drops: Sequence[Drop], parsed: Parsed, decided: Decided)
 def says_nothing_new(ledger: Ledger, versions: pa.Table) -> bool:
     """Whether nearly all of these orders are published as they are, or later ones."""
     winners, _ = latest(versions)
-    decision = decide(winners, ledger.index.look_up(winners), ledger.newest_under_since)
+    decision = decide(winners, ledger.index.look_up(winners))
     return bool(np.count_nonzero(decision.same | decision.superseded) > _KNOWN * len(winners))
 
 

@@ -1,5 +1,5 @@
-"""Partitions made anew from the raw layer. The index says which drop holds the winning version of each order, so only
-those drops are read again, each judged as it was judged then; the result is the same bytes."""
+"""Partitions made anew from the raw layer. The index names for each order a drop that says what is published, the latest or one
+of the last few before it, so only those drops are read again, each judged as it was judged then; the result is the same bytes."""
 
 from __future__ import annotations
 

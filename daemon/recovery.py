@@ -1,7 +1,7 @@
 """Start-up: what an earlier run left half done is finished, in the order of DESIGN section 6.
 
 committed but not visible  -> carried out        staging                   -> emptied
-raw copies without a row   -> adopted            hidden files in the inbox -> removed if known, else given back
+raw copies newer than any  -> adopted            hidden files in the inbox -> removed if known, else given back
 archived, not committed    -> left to the caller, who applies them as the next batch
 """
 

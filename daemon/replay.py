@@ -48,7 +48,7 @@ def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path
     def keep(discards: Sequence[Effect]) -> None:
         mended.extend(_kept(house.output, scratch, discards))
 
-    with _replaying(house, scratch, now, keep, lambda versions: None) as (ledger, first, restatements):
+    with _replaying(house, scratch, now, keep) as (ledger, first, restatements):
         adopt(ledger, house.raw, house.output, tolerance, records_path, everywhere=True)
         log = house.output / RESTATEMENTS
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
@@ -76,7 +76,7 @@ def _replaying(
     scratch: Path,
     now: int,
     discards: Callable[[Sequence[Effect]], None],
-    records: Callable[[pa.Table], None],
+    records: Callable[[pa.Table], None] = lambda versions: None,
 ) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
     """The ledger of a replay, its first batch that is none of the history, and how often each date was restated."""
     store = Store(scratch)
@@ -126,8 +126,8 @@ def _apply(
     parsed = read_all(inner.reader, drops)
     records(parsed.versions)
     ledger, batch = inner.ledger, inner.ledger.next_batch
-    may_come = ledger.last_seq  # copies are adopted afterwards, of any number
-    decided, run = affected(ledger, parsed, may_come, ledger.write_ahead)
+    stands_after = ledger.last_seq  # none does: copies are adopted afterwards, of any number
+    decided, run = affected(ledger, parsed, stands_after, ledger.write_ahead)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))

@@ -70,7 +70,7 @@ class Trace:
 
     @property
     def standing(self) -> Version | None:
-        """The version that is published and rightly so: the winner, or an earlier one that says the same."""
+        """The version that the index names, where that says what should be published: the winner, or an earlier one."""
         same = (
             one for one in self.versions if self.winner and not one.before_since and one.content == self.winner.content
         )
@@ -142,10 +142,12 @@ def _explained(versions: Sequence[Version], winner: Version | None, standing: Ve
         later = next((one for one in versions if one.rank > version.rank and not one.before_since), None)
         if version.before_since:
             why = "not applied: it lies before the --since that its drop was read under"
-        elif version is winner and standing not in (winner, None):
+        elif version is winner and version is standing:
+            why = "published: no other is later"
+        elif version is winner and standing:
             why = f"the latest; {_place(standing)} had said the same, and stays published"
         elif version is winner:
-            why = "published: no other is later"
+            why = "the latest, and not what the index names"
         elif version is standing:
             why = "published: the latest version says the same"
         else:

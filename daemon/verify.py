@@ -393,7 +393,8 @@ def _keys(entries: np.ndarray) -> list[bytes]:
 
 
 def _named(index: OrderIndex, versions: pa.Table) -> Counter[int]:
-    """How many entries of the index name one of these records and say what it says, by date. Mostly it is the latest."""
+    """How many entries of the index name one of these records and say what it says, by date. Mostly it is the latest; only
+    the others are looked for, since a drop may be large."""
     winners, rows = latest(versions)
     found, named, counted = Counter[int](), [np.zeros(0, np.int64)], np.zeros(len(versions), np.bool_)
     for where, places, part in index.look_up(winners):

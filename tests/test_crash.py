@@ -232,6 +232,27 @@ def test_only_a_rebuild_takes_in_a_copy_that_is_older_than_what_was_applied(
     assert tree(tmp_path / "output" / "curated") == before
 
 
+def test_a_copy_whose_number_was_only_skipped_is_adopted_once_it_is_whole(tmp_path: Path) -> None:
+    """A restored ledger does not know the second drop, whose copy is damaged at first: nothing newer was applied meanwhile."""
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("1.json", json.dumps([order(1)]).encode())], 20_521 * DAY)
+    old = tmp_path / "old.sqlite"
+    shutil.copy(tmp_path / "output" / "state" / "ledger.sqlite", old)
+    with house(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("2.json", json.dumps([order(2)]).encode())], 20_521 * DAY)
+    expected = tree(tmp_path / "output" / "curated")
+    shutil.copy(old, tmp_path / "output" / "state" / "ledger.sqlite")
+    (copy,) = (tmp_path / "output" / "raw").rglob("00000002_*")
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-1])
+    run(tmp_path)
+    copy.write_bytes(whole)
+    run(tmp_path)
+    assert tree(tmp_path / "output" / "curated") == expected
+    with house(tmp_path) as rooms:
+        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2]
+
+
 def test_two_raw_copies_of_one_unknown_number_do_not_keep_a_run_from_starting(tmp_path: Path) -> None:
     """One is taken; the other, somebody's copy of it, stays where it is."""
     first(tmp_path)

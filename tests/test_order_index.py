@@ -89,6 +89,18 @@ def test_a_run_counts_for_nothing_until_it_is_adopted() -> None:
     assert_same(index, {(1, 1): 7, (2, 2): 10}, {(1, 1), (2, 2)})
 
 
+def test_what_is_written_again_takes_the_place_of_what_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large runs of which the first is no longer wanted: the file does not grow by both."""
+    index = opened()
+    monkeypatch.setattr(order_index, "_BLOCK", 4)
+    monkeypatch.setattr(order_index, "_STEP_BLOCKS", 2)
+    everything = {(hi, 0): 1 for hi in range(100)}
+    index.write_ahead(entries_of(everything))
+    assert index.sweep(len(everything))
+    index.adopt(index.write_ahead(entries_of(everything)))
+    assert not index.sweep()
+
+
 def test_the_number_of_runs_stays_small() -> None:
     """A thousand small batches leave a handful of runs, so that a look-up does not get slower as history grows."""
     index, truth = opened(), {}

@@ -208,6 +208,17 @@ def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
         assert set(rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))["drop"].tolist()) == {4}
 
 
+def test_an_entry_of_the_index_stands_for_some_batches(tmp_path: Path) -> None:
+    """So few raw copies are needed to make a date anew, however often all of it came again."""
+    orders, named = [order(number) for number in range(5)], []
+    with house(tmp_path) as rooms:
+        for number in range(1, 22):
+            apply_batch(rooms, tmp_path, [(f"{number}.json", as_drop(orders, indent=number))], RECEIVED_AT_US)
+            (drop,) = set(rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))["drop"].tolist())
+            named.append(drop)
+    assert named == [1] * 9 + [10] * 9 + [19] * 3
+
+
 def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
     """Among many that come again, one order is corrected and one moves: their dates are merged, and no other."""
     orders = [order(number, 2 + number % 4) for number in range(40)]
@@ -321,7 +332,7 @@ def test_a_ledger_of_version_4_learns_which_drops_were_read_under_a_since(
     with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite", isolation_level=None)) as sql:
         make_version_4(sql)
     with house(tmp_path) as rooms:
-        assert rooms.ledger.newest_under_since == newest
+        assert rooms.ledger.stands_after == newest
         assert unchanged_drop(rooms, tmp_path, "c.json", as_drop(orders, indent=1)) == 2
         entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
         assert set(entries["drop"].tolist()) == {3 if newest else 1}

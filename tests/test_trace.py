@@ -108,6 +108,7 @@ def test_an_index_that_names_another_version_is_told(tmp_path: Path) -> None:
             rooms.ledger.index.adopt(rooms.ledger.index.write_ahead(entries))
     found = lives(tmp_path, order(1)["order_id"])
     assert not found.agrees and "THIS IS NOT WHAT RAW SAYS" in trace.table(found)
+    assert found.versions[1].why == "the latest, and not what the index names"
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -354,18 +354,17 @@ int64_t strandline_merge(const Entry *older, int64_t olds, const Entry *newer, i
 }
 
 /* Holds winners[where[i]] against the published part[places[i]]: by winner, whether the published version is the later, or
- * else whether its content is known to be the same, and if so, of a drop above `open_until`; and the date where it is
- * published. */
+ * else whether its content is known to be the same; and the date where it is published, and the drop that brought it. */
 void strandline_compare(const Entry *winners, const int64_t *where, const Entry *part, const int64_t *places, int64_t count,
-                        int64_t open_until, uint8_t *superseded, uint8_t *same, uint8_t *stands, int32_t *old_date) {
+                        uint8_t *superseded, uint8_t *same, int32_t *old_date, uint32_t *old_drop) {
     for (int64_t i = 0; i < count; i++) {
         const Entry *winner = &winners[where[i]], *published = &part[places[i]];
         bool later = by_version(winner, published) > 0, hashed = published->content[0] || published->content[1];
         superseded[where[i]] = !later;
         same[where[i]] = later && hashed && winner->date == published->date
                          && !memcmp(winner->content, published->content, sizeof winner->content);
-        stands[where[i]] = same[where[i]] && published->drop > open_until;
         old_date[where[i]] = published->date;
+        old_drop[where[i]] = published->drop;
     }
 }
 

@@ -96,19 +96,18 @@ def compare(
     where: Ints,
     part: np.ndarray,
     places: Ints,
-    open_until: int,
     superseded: Bools,
     same: Bools,
-    stands: Bools,
     old_date: np.ndarray,
+    old_drop: np.ndarray,
 ) -> None:
     """Holds winners[where] against the published part[places], and fills in by winner: `superseded`, the published version is
-    the later; `same`, else, its content is known to be what is published; `stands`, it is, and of a drop above `open_until`;
-    `old_date` (int32), where it is published."""
+    the later; `same`, else, its content is known to be what is published; `old_date` (int32), where that is; `old_drop`
+    (uint32), which drop brought it."""
     ours = (_lies(winners)[0], where.ctypes.data)
     theirs = (_lies(part)[0], places.ctypes.data)
-    into = (superseded.ctypes.data, same.ctypes.data, stands.ctypes.data, old_date.ctypes.data)
-    library.strandline_compare(*ours, *theirs, len(where), open_until, *into)
+    into = (superseded.ctypes.data, same.ctypes.data, old_date.ctypes.data, old_drop.ctypes.data)
+    library.strandline_compare(*ours, *theirs, len(where), *into)
 
 
 def take_entries(entries: np.ndarray, order: Ints) -> np.ndarray:

@@ -115,7 +115,7 @@ def read_metadata(raw: str | None) -> str | Fault | None:
 
 
 def compact_json(raw: str) -> str:
-    """JSON text without the white space between its tokens; strings stay as they are written."""
+    """JSON text without the white space between its tokens; strings stay as they are written. For JSON only."""
     if _SPACE.search(raw) is None:
         return raw
     return "".join(_SIGNIFICANT.findall(raw))

@@ -1,7 +1,7 @@
 """The strict lane: one record's text in, one exact order (or the reason of its discard) out.
 
 It rests on the standard library's JSON scanner, with number tokens kept as text, and is the authority on what a record
-means. It is slow (some 30 µs a record), so `parse` sends here only what the fast lane does not vouch for. It also splits
+means. It is slow (some 25 µs a record), so `parse` sends here only what the fast lane does not vouch for. It also splits
 the documents that the fast splitter refuses, and tells a truncated document from a wrong one.
 """
 

@@ -9,7 +9,7 @@ and all. Everything here works on arrays with one element per winner; an order i
 A winner that says what is published already is the later version, and yet the index need not hear of it: the entry that it has
 *stands*, and wins over the same records, unless one comes that lies between the two. Records come by rising numbers of their
 drops, with one exception: what a drop brings later that was read under a `since`. So the entry stands where no such drop has
-its number or a larger one.
+its number or a larger one. (And not for ever, see Ledger.stands_after: a date is made anew from the drops that entries name.)
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class Decision:
     superseded: Bools  # the published version is later
     known: Bools  # published before, and this version is later
     same: Bools  # known, and its content is what is published, to the last bit
-    stands: Bools  # the same, and the entry in the index is as good as one of this version
     old_date: np.ndarray  # int32; where a known order lives now
+    old_drop: np.ndarray  # uint32; which drop it came with
 
 
-def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]], open_until: int) -> Decision:
+def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]]) -> Decision:
     """`published`: what the index knows of the winners (sorted entries), in parts: entries[places] are those of winners[where].
-    Winners without an entry are new. `open_until`: the newest drop of which records may still come; 0 where there is none."""
-    superseded, same, stands, found = (np.zeros(len(winners), np.bool_) for _ in range(4))
-    old_date = np.zeros(len(winners), np.int32)
+    Winners without an entry are new."""
+    superseded, same, found = (np.zeros(len(winners), np.bool_) for _ in range(3))
+    old_date, old_drop = np.zeros(len(winners), np.int32), np.zeros(len(winners), np.uint32)
     for where, places, entries in published:
-        compare(winners, where, entries, places, open_until, superseded, same, stands, old_date)
+        compare(winners, where, entries, places, superseded, same, old_date, old_drop)
         found[where] = True
-    return Decision(superseded, found & ~superseded, same, stands, old_date)
+    return Decision(superseded, found & ~superseded, same, old_date, old_drop)
 
 
 # ------------------------------------------------------------------------------------------------------- the index, looked at
@@ -68,16 +68,18 @@ def places_of(drop: np.ndarray, position: np.ndarray) -> Ints:
 
 
 def equal(ours: np.ndarray, theirs: np.ndarray) -> Bools:
-    """Which entries equal those beside them. A content that we do not know, since it was never hashed, may be any."""
+    """Which entries equal those beside them. A content that is not known of ours, since it was never hashed, may be any."""
     same = [ours[name] == theirs[name] for name in INDEX_ENTRY.names or () if name != "content"]
     return np.logical_and.reduce([*same, ~_hashed(ours) | (ours["content"] == theirs["content"])])
 
 
 def as_good(ours: np.ndarray, latest: np.ndarray, under_since: Ints) -> bool:
     """Whether an index may have these entries (sorted), where `latest` are of the latest version of each order: the same, or an
-    earlier one that says the same and stands, since none of the drops between was read `under_since` (ascending)."""
+    earlier one that says the same and stands, since none of the drops between is read `under_since` (ascending)."""
     if len(ours) != len(latest):
         return False
+    # As many drops under a since lie before the one as up to the other: none between. What was read under one once and is not
+    # any more brings nothing, either.
     closed = np.searchsorted(under_since, ours["drop"], "left") == np.searchsorted(under_since, latest["drop"], "right")
     earlier = places_of(ours["drop"], ours["position"]) < places_of(latest["drop"], latest["position"])
     stands = _hashed(ours) & earlier & closed
