@@ -401,7 +401,7 @@ def _named(index: OrderIndex, versions: pa.Table) -> Counter[int]:
         entries = take_entries(part, places)
         same = equal(entries, take_entries(winners, where))
         found.update(entries["date"][same].tolist())
-        counted[rows[where[same]]] = True  # or it would be again, where the wrong entry of another order names this record
+        counted[rows[where[same]]] = True  # once: the wrong entry of another order may name this record, too
         named.append(places_of(entries["drop"][~same], entries["position"][~same]))
     theirs = places_of(versions["drop"].to_numpy(), versions["position"].to_numpy())
     others = np.flatnonzero(np.isin(theirs, np.concatenate(named)) & ~counted)
