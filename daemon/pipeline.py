@@ -173,7 +173,9 @@ def catch_up(house: House, results: Sequence[DropResult], since: int | None, now
 def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
     """Without what was counted and kept when these drops were read first."""
     tallies = {
-        seq: Tally(0, tally.before_since - read_before[seq].counts.before_since, Counter(), tally.faults)
+        seq: replace(
+            tally, extracted=0, before_since=tally.before_since - read_before[seq].counts.before_since, discarded=Counter()
+        )
         for seq, tally in parsed.tallies.items()
     }
     return Parsed(parsed.orders, DISCARDS.empty_table(), tallies, parsed.unreadable)

@@ -81,6 +81,11 @@ def without_text(reason: str) -> str:
 
 
 def named(keys: Iterable[str]) -> str:
-    """The first few keys, for a reason; those that are no names may be somebody's data, and are left out."""
-    names = list(filter(_NAME_OF_A_KEY.fullmatch, dict.fromkeys(keys)))
+    """The first few keys, for a reason."""
+    names = named_list(keys, _SHOWN_KEYS + 1)
     return ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "") or "none"
+
+
+def named_list(keys: Iterable[str], most: int = _SHOWN_KEYS) -> list[str]:
+    """The first few keys; those that are no names may be somebody's data, and are left out."""
+    return list(filter(_NAME_OF_A_KEY.fullmatch, dict.fromkeys(keys)))[:most]

@@ -41,9 +41,10 @@ class Piece:
     start: int = 0  # where it begins in its drop
 
 
-def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
+def parse(pieces: Sequence[Piece], *, strict_only: bool = False, refusing: bool = True) -> Parsed:
     """Reads pieces of drops. `position` counts from 1 within each piece. Raises documents.WrongCut where a piece of an
-    array did not hold whole elements. `strict_only` sends every record through the strict lane."""
+    array did not hold whole elements. `strict_only` sends every record through the strict lane. `refusing`: whether a whole
+    drop is unreadable that has records and no order."""
     readable: list[Piece] = []
     found: list[Records] = []
     unreadable: dict[int, str] = {}
@@ -54,7 +55,8 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
             readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
-    return refused(_read_opened(readable, found, unreadable, strict_only)[1], {p.drop for p in pieces if p.form is Form.WHOLE})
+    read = _read_opened(readable, found, unreadable, strict_only)[1]
+    return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
 
 
 def glance(piece: Piece) -> Parsed:

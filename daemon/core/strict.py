@@ -139,7 +139,8 @@ def is_order(members: Mapping[str, bytes]) -> bool:
     and a `created_at` that is not missing."""
     texts = (members.get(key, b"null").decode() for key in ("order_id", "created_at"))
     order_id, created_at = (unwrapped(_scan(text, 0)[1]) for text in texts)
-    return isinstance(read_text(order_id), str) and read_instant(created_at) is not None
+    found = read_text(order_id)
+    return isinstance(found, str) and not is_shortened(found) and read_instant(created_at) is not None
 
 
 def is_json(raw: bytes) -> bool:
