@@ -143,13 +143,14 @@ def commit_of(
 
 def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
     """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
-    way, that is the first. Of a dimension, where the later drop wins, only those that follow each other are the same."""
+    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each other are the same."""
     firsts: dict[int, Drop] = {}
-    seen: dict[tuple[str, bytes], Drop] = {}
+    seen: dict[tuple[object, ...], Drop] = {}
     for drop in drops:
         if drop.duplicate_of is not None:
             continue
-        content, kind = (raw.read_as(drop.name), drop.sha256), raw.kind_of(drop.name)
+        judge, kind = drop.judge, raw.kind_of(drop.name)
+        content = (raw.read_as(drop.name), drop.sha256, judge.tolerance, judge.records_path, judge.since)
         if content not in seen and kind in DIMENSIONS:
             seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
         firsts[drop.seq] = seen.setdefault(content, drop)

@@ -29,13 +29,13 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from . import dimensions, files, raw, receipts, spill, tasks
+from . import dimensions, files, raw, receipts, reread, spill, tasks
 from .changeset import Before, Decided, commit_of, counted, is_restated, tallied, to_read
 from .core.discards import lines, slices
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest, take_entries
-from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally, concat_orders
+from .core.model import DIMENSIONS, DISCARDS, Bools, DropOutcome, Ints, Judge, Parsed, Reason, concat_orders
 from .core.versions import decide
 from .inbox import Arrival
 from .ledger import Ledger
@@ -131,7 +131,8 @@ def take(
     try:
         with phase("archive"):
             refused = _copy(house, arrivals, judge, copies, ahead)
-            drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
+            again = reread.asked_for(house.output)
+            drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies], again)
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
         with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}, ahead) as reading:
             with phase("archive"):
@@ -151,7 +152,7 @@ def take(
 def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
     phase = Phases()
-    drops = with_duplicates(house.ledger, drops)
+    drops = with_duplicates(house.ledger, drops, reread.asked_for(house.output))
     with phase("parse"):
         parsed = house.reader.read(to_read(drops), house.stopped)
     return _apply(house, phase, drops, parsed, now)
@@ -225,8 +226,10 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
     if batch is None:
         return
     publish(house.output, house.ledger.effects(), recovering=recovering)
-    receipts.write(house.output, house.ledger.results(batch))
+    results = house.ledger.results(batch)
+    receipts.write(house.output, results)
     house.ledger.published(batch)
+    reread.done(house.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
     house.store.clean_staging()
 
 
@@ -263,13 +266,17 @@ def _drop(stored: raw.Stored, judge: Judge) -> Drop:
     return Drop(stored.seq, stored.name, stored.path, stored.sha256, stored.size_bytes, judge)
 
 
-def with_duplicates(ledger: Ledger, drops: Sequence[Drop]) -> list[Drop]:
-    """The drops of one batch, each with the applied drop that it repeats, if any."""
+def with_duplicates(
+    ledger: Ledger, drops: Sequence[Drop], again: Callable[[bytes], bool] = lambda sha256: False
+) -> list[Drop]:
+    """The drops of one batch, each with the applied drop that it repeats, if any. `again`: whether bytes of this hash are to be
+    read anew."""
     marked: list[Drop] = []
     spoken_of: set[str | None] = set()  # dimensions that an earlier drop of this batch changes
     for drop in drops:
         kind = raw.kind_of(drop.name)
-        known = drop.duplicate_of or (None if kind in spoken_of else applied_before(ledger, drop))
+        is_new = kind in spoken_of or again(drop.sha256)
+        known = drop.duplicate_of or (None if is_new else applied_before(ledger, drop))
         if known is None and kind in DIMENSIONS:
             spoken_of.add(kind)
         marked.append(replace(drop, duplicate_of=known))
@@ -277,17 +284,16 @@ def with_duplicates(ledger: Ledger, drops: Sequence[Drop]) -> list[Drop]:
 
 
 def applied_before(ledger: Ledger, drop: Drop) -> int | None:
-    """The applied drop that this one repeats: the same bytes, under a name that is read in the same way, read under a
-    `since` that is no later. Of a dimension only the newest drop can be repeated: what came after it changed things."""
-    kind, since = raw.kind_of(drop.name), drop.judge.since
-    if kind in DIMENSIONS:
-        newest = ledger.dimensions().get(kind)
-        others = [found] if newest and (found := ledger.drop(newest.last_drop)) else []
-    else:
-        others = ledger.applied(drop.sha256)
-    for other in others:
-        as_far_back = other.judge.since is None or (since is not None and other.judge.since <= since)
-        if other.sha256 == drop.sha256 and raw.read_as(other.name) == raw.read_as(drop.name) and as_far_back:
+    """The applied drop that this one repeats: the same bytes, under a name that is read in the same way, read under the same
+    settings. Of a dimension only the newest drop can be repeated: what came after it changed things."""
+    kind = raw.kind_of(drop.name)
+    newest = ledger.dimensions().get(kind) if kind in DIMENSIONS else None
+    for result in ledger.applied(drop.sha256):
+        other = result.drop
+        if kind in DIMENSIONS and (newest is None or other.seq != newest.last_drop):
+            continue
+        had_future = result.counts.discarded[Reason.FUTURE_CREATED_AT] > 0
+        if raw.read_as(other.name) == raw.read_as(drop.name) and drop.judge.reads_alike(other.judge, had_future):
             return other.seq
     return None
 

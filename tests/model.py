@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
@@ -740,6 +740,25 @@ class DropOutcome:
         assert (self.reason is not None) == (self.outcome == "quarantined"), self
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """Under what a drop was read, and whether some of its orders lay in the future then."""
+
+    tolerance_us: int
+    records_path: str
+    since_us: int | None
+    received_at_us: int
+    refused_future: bool = False
+
+    def says_no_more_than(self, earlier: _Settings) -> bool:
+        """Reading the same bytes under these settings gives nothing that reading them earlier has not given."""
+        if (self.tolerance_us, self.records_path) != (earlier.tolerance_us, earlier.records_path):
+            return False
+        if earlier.refused_future and self.received_at_us > earlier.received_at_us:
+            return False
+        return earlier.since_us is None or (self.since_us is not None and self.since_us >= earlier.since_us)
+
+
 class _Candidate(NamedTuple):
     version: Version
     order: Order
@@ -757,14 +776,27 @@ class Model:
         self._tolerance_us = tolerance_us
         self._records_path = records_path
         self._seq = 0
-        self._applied: set[str] = set()
+        self._applied: dict[str, list[_Settings]] = {}
         self._published: dict[str, tuple[Version, Order]] = {}
         self._named: dict[str, Version] = {}  # the published version, or an earlier one that said the same
         self._under_since = 0  # the newest drop that was read under one: of those up to it records may still come
         self._newest = [0] * (STANDING_BATCHES + 1)  # by batch: its newest drop
 
-    def apply(self, batch: Sequence[Drop], since_us: int | None = None) -> list[DropOutcome]:
-        """Apply one batch: read every drop, let the latest version of each order win, and count what became of all."""
+    def apply(
+        self,
+        batch: Sequence[Drop],
+        since_us: int | None = None,
+        *,
+        tolerance_us: int | None = None,
+        records_path: str | None = None,
+        again: Sequence[bytes] = (),
+    ) -> list[DropOutcome]:
+        """Apply one batch: read every drop, let the latest version of each order win, and count what became of all. `again`:
+        contents that are to be read anew, though they were applied before."""
+        self._tolerance_us = self._tolerance_us if tolerance_us is None else tolerance_us
+        self._records_path = self._records_path if records_path is None else records_path
+        self._again = {hashlib.sha256(data).hexdigest() for data in again}
+        self._of_batch: set[str] = set()
         candidates: list[_Candidate] = []
         outcomes = [self._read(drop, since_us, candidates) for drop in batch]
         self._under_since = self._under_since if since_us is None else self._seq
@@ -784,14 +816,18 @@ class Model:
     def _read(self, drop: Drop, since_us: int | None, candidates: list[_Candidate]) -> DropOutcome:
         self._seq += 1
         digest = hashlib.sha256(drop.data).hexdigest()
-        if digest in self._applied:
+        settings = _Settings(self._tolerance_us, self._records_path, since_us, drop.received_at_us)
+        known = [] if digest in self._again else self._applied.get(digest, [])
+        if digest in self._of_batch or any(settings.says_no_more_than(earlier) for earlier in known):
             return DropOutcome(self._seq, "duplicate")
         outcome = DropOutcome(self._seq, "applied")
         try:
             judged = list(_judged(drop.data, drop.received_at_us, self._tolerance_us, self._records_path))
         except Unreadable as unreadable:
             return DropOutcome(self._seq, "quarantined", str(unreadable))
-        self._applied.add(digest)
+        self._of_batch.add(digest)
+        refused = any(verdict == "future_created_at" for _, verdict, _ in judged)
+        self._applied.setdefault(digest, []).append(replace(settings, refused_future=refused))
         outcome.extracted = len(judged)
         for position, verdict, faults in judged:
             if isinstance(verdict, str):

@@ -326,7 +326,7 @@ def test_orders_of_unknown_users_and_products_are_counted_and_kept(tmp_path: Pat
         (b"user_id,country,user_id\na,DE,b\n", "user_id twice"),
         (b'user_id,country\na,"DE\nb,FR\n', "is no CSV"),
         (b"user_id\n\xff\n", "not UTF-8"),
-        ("user_id\nb\n".encode("utf-16"), "not UTF-8"),
+        ("user_id\nb\n".encode("utf-16"), "UTF-16"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_unreadable(content: bytes, why: str) -> None:

@@ -102,6 +102,13 @@ class Judge:
     since: int | None = None
     until: int | None = None  # for reading once more, under a wider `since`: what was applied before is passed over
 
+    def reads_alike(self, earlier: Judge, refused_as_future: bool) -> bool:
+        """Whether the same bytes say no more under this than they said earlier. `refused_as_future`: some orders lay in the
+        future then."""
+        as_far_back = earlier.since is None or (self.since is not None and earlier.since <= self.since)
+        same = (earlier.tolerance, earlier.records_path) == (self.tolerance, self.records_path)
+        return as_far_back and same and not (refused_as_future and self.latest_instant > earlier.latest_instant)
+
     @property
     def latest_instant(self) -> int:
         """The last instant that is not in the future, in microseconds."""
