@@ -143,7 +143,8 @@ def commit_of(
 
 def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
     """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
-    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each other are the same."""
+    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each
+    other are the same."""
     firsts: dict[int, Drop] = {}
     seen: dict[tuple[object, ...], Drop] = {}
     for drop in drops:

@@ -141,7 +141,9 @@ def _parser() -> argparse.ArgumentParser:
         "retry", _retry, "put quarantined drops back into the inbox (all of them, or those named); an applied drop that is named "
         "is read anew"
     )  # fmt: skip
-    retry.add_argument("names", nargs="*", metavar="NAME", help="a file in quarantine/ or raw/, a drop's name, or its number")
+    retry.add_argument(
+        "names", nargs="*", metavar="NAME", help="a file in quarantine/ or raw/, a drop's name, or its number"
+    )
     schema = add("schema", _schema, "print the tables of the model as SQL")
     schema.add_argument("--dialect", choices=["redshift", "postgres", "duckdb"], default="redshift")
     manifest = add("manifest", _manifest, "print a Redshift COPY manifest of published files")

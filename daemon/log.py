@@ -131,7 +131,9 @@ def _tell_of(result: DropResult) -> None:
     for reason, count in sorted(counts.discarded.items()):
         log.warning("records discarded", extra=drop | {"reason": reason, "records": count})
     if counts.faults.total():
-        log.warning("fields could not be read, and are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))})
+        log.warning(
+            "fields could not be read, and are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
+        )
     if counts.bare:
         told = "orders have neither amount nor items, and other keys in their place"
         log.warning(told, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})

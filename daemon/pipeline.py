@@ -175,7 +175,10 @@ def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parse
     """Without what was counted and kept when these drops were read first."""
     tallies = {
         seq: replace(
-            tally, extracted=0, before_since=tally.before_since - read_before[seq].counts.before_since, discarded=Counter()
+            tally,
+            extracted=0,
+            before_since=tally.before_since - read_before[seq].counts.before_since,
+            discarded=Counter(),
         )
         for seq, tally in parsed.tallies.items()
     }

@@ -18,7 +18,13 @@ from .core.model import on_the_calendar
 from .raw import date_of, shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BESIDE_RECORDS = ("late", "faults", "unknown", "bare", "bare_keys")  # what is counted of records, and not what became of them
+_BESIDE_RECORDS = (
+    "late",
+    "faults",
+    "unknown",
+    "bare",
+    "bare_keys",
+)  # what is counted of records, and not what became of them
 
 
 def write(output: Path, results: Sequence[DropResult]) -> None:

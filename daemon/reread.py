@@ -49,7 +49,9 @@ def put_again(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
         hidden = inbox / f".retry-{source.name}"
         descriptor = files.open_regular(source)
         try:
-            sha256, _ = files.copy_unsynced(descriptor, hidden)  # no link: whoever writes to it would write into the raw layer
+            sha256, _ = files.copy_unsynced(
+                descriptor, hidden
+            )  # no link: whoever writes to it would write into the raw layer
         finally:
             os.close(descriptor)
         if sha256 != drop.sha256:

@@ -170,7 +170,9 @@ def table(status: dict[str, Any]) -> str:
     )
     lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
-    return "\n".join("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines)
+    return "\n".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
+    )
 
 
 def _running(holder: dict[str, Any] | None) -> str:

@@ -24,10 +24,12 @@ DAY_US = 86_400_000_000
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
 ERROR_KEYS = {"error", "errors", "message", "detail", "fault", "exception"}
 PAGING = set(
-    "next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl "
-    "first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount "
-    "pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination "
-    "pageinfo object url self from to start skip success ok".split()
+    """
+    next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl
+    first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount
+    pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination
+    pageinfo object url self from to start skip success ok
+    """.split()  # noqa: SIM905
 )
 MARKS = "\x1e\ufeff"
 NO_ORDER = {"missing_order_id", "invalid_order_id", "missing_created_at", "malformed_record", "not_an_object"}
@@ -258,7 +260,7 @@ def _sequence(text: str) -> tuple[list[str], str, bool]:
             return texts, text[at:], commas
         texts.append(text[at:end])
         at = end
-        line = text[at:].split("\n")[0]
+        line = text[at:].split("\n", maxsplit=1)[0]
         if line.strip(JSON_SPACE + MARKS) == "," and not set(line[: line.index(",")]) & set(MARKS):
             commas, at = True, at + line.index(",") + 1
 
@@ -296,7 +298,11 @@ def _is_order(text: str) -> bool:
 
 def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[str], bool] | None:
     """What a record that is no order holds, and whether that is a page with an order."""
-    if not valid or not levels or max(accumulate((c in "[{") - (c in "]}") for c in _marks_of(text)), default=0) > MAX_DEPTH:
+    if (
+        not valid
+        or not levels
+        or max(accumulate((c in "[{") - (c in "]}") for c in _marks_of(text)), default=0) > MAX_DEPTH
+    ):
         return None
     texts, rest, _ = _sequence(text)
     is_page = False
@@ -386,10 +392,7 @@ def _document_records(text: str, records_path: str) -> list[Record]:
 def _array_in(text: str, records_path: str) -> str | None:
     """The array of an envelope; null or {} in its place is an empty one, where only paging is beside it."""
     raw = members(text)
-    if records_path:
-        places = [_at(text, records_path)]
-    else:
-        places = [raw.get(key, "") for key in ENVELOPE_KEYS]
+    places = [_at(text, records_path)] if records_path else [raw.get(key, "") for key in ENVELOPE_KEYS]
     for place in places:
         if place.startswith("["):
             return place
@@ -442,8 +445,10 @@ def _judged(
     """Each record as (position, order or reason, its field faults); a discard has none. Where none is an order, the drop is
     refused."""
     judged = list(_judged_alone(data, received_at_us, tolerance_us, records_path))
-    if judged and all(verdict in NO_ORDER for _, verdict, _ in judged if isinstance(verdict, str)) and not any(
-        isinstance(verdict, Order) for _, verdict, _ in judged
+    if (
+        judged
+        and all(verdict in NO_ORDER for _, verdict, _ in judged if isinstance(verdict, str))
+        and not any(isinstance(verdict, Order) for _, verdict, _ in judged)
     ):
         raise Unreadable("none of its records is an order")
     yield from judged

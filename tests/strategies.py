@@ -670,7 +670,13 @@ def _lines(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes
     return end.join(lines) + draw(st.sampled_from([end, end, b"", end * 2]))
 
 
-PAGING = (('"next"', "null"), ('"current_page"', "2"), ('"has_more"', "true"), ('"total"', "9"), ('"links"', '{"next":null}'))
+PAGING = (
+    ('"next"', "null"),
+    ('"current_page"', "2"),
+    ('"has_more"', "true"),
+    ('"total"', "9"),
+    ('"links"', '{"next":null}'),
+)
 
 
 @st.composite
@@ -706,7 +712,11 @@ def _appended(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> by
     data = text.encode(errors="replace")
     if dirty and _sometimes(draw, 3):
         at = draw(st.integers(0, len(data)))
-        data = data[:at] + draw(st.sampled_from([b"", b",", b'"', b"x", b"}", b"]", b"\n"])) + data[at + draw(st.integers(0, 3)) :]
+        data = (
+            data[:at]
+            + draw(st.sampled_from([b"", b",", b'"', b"x", b"}", b"]", b"\n"]))
+            + data[at + draw(st.integers(0, 3)) :]
+        )
     return data
 
 

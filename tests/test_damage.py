@@ -33,7 +33,9 @@ PYTHON = re.compile(r"codec|Expecting|Errno|Traceback|\bchar \d|Error\b|Exceptio
 
 def order(number: int) -> str:
     items = [{"sku": "p_1", "qty": 1, "price": "10.50"}]
-    return json.dumps({"order_id": f"o_{number}", "amount": "10.50", "created_at": "2026-11-18T10:00:00Z", "items": items})
+    return json.dumps(
+        {"order_id": f"o_{number}", "amount": "10.50", "created_at": "2026-11-18T10:00:00Z", "items": items}
+    )
 
 
 def damaged(record: str, how: str) -> str:
@@ -60,7 +62,7 @@ def damaged_documents(draw: st.DrawFn) -> tuple[bytes, int]:
     body = f",{end}".join(records) if draw(st.booleans()) else f"{end},".join(records)
     key = draw(st.sampled_from(["", *model.ENVELOPE_KEYS]))
     before = draw(st.sampled_from(["", f'"count": {count},{end}', f'"next":{{"page":2}},{end}']))
-    text = f"{{{before}\"{key}\": [{end}{body}{end}]}}" if key else f"[{end}{body}{end}]"
+    text = f'{{{before}"{key}": [{end}{body}{end}]}}' if key else f"[{end}{body}{end}]"
     mark = draw(st.sampled_from(["", "\ufeff", "\n\n"]))
     return (mark + text + draw(st.sampled_from(["", end]))).encode(), at
 
@@ -116,7 +118,9 @@ def drops_of_no_orders(draw: st.DrawFn) -> tuple[bytes, str]:
 
 @SLOW
 @given(drops_of_no_orders(), st.booleans(), st.integers(20, 200))
-def test_a_drop_without_an_order_is_refused_by_its_keys(drop: tuple[bytes, str], strict_only: bool, target: int) -> None:
+def test_a_drop_without_an_order_is_refused_by_its_keys(
+    drop: tuple[bytes, str], strict_only: bool, target: int
+) -> None:
     """Not one discard: the reason names the keys. Also where it is divided, and no piece can tell for the others."""
     data, key = drop
     with pytest.raises(model.Unreadable):
@@ -156,7 +160,9 @@ def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
 
 
 @SLOW
-@given(st.text(max_size=40), st.sampled_from(["drop quarantined", "drop could not be taken yet, it stays in the inbox"]))
+@given(
+    st.text(max_size=40), st.sampled_from(["drop quarantined", "drop could not be taken yet, it stays in the inbox"])
+)
 def test_nothing_in_a_console_log_line_moves_a_terminal(name: str, event: str) -> None:
     """No control character, and none that turns the direction: they are escaped, in names and reasons alike."""
     stream = io.StringIO()
@@ -164,12 +170,16 @@ def test_nothing_in_a_console_log_line_moves_a_terminal(name: str, event: str) -
     log.set_up("info", "console", stream)
     log.log.warning(event, extra={"file": name, "reason": name, "faults": {name: 1}})
     line = stream.getvalue()
-    assert line.endswith("\n") and not [c for c in line[:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
+    assert line.endswith("\n") and not [
+        c for c in line[:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs")
+    ]
     assert "\\u001b" in line and "\\u009b" in line and "\\u202e" in line
     logging.getLogger("strandline").handlers.clear()
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe\xfd", b'[{"order_id":"\xe9"}]', b"[" * 100_000, b'{"a":1', b"[1,]", b"nul"])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\xfd", b'[{"order_id":"\xe9"}]', b"[" * 100_000, b'{"a":1', b"[1,]", b"nul"]
+)
 @pytest.mark.parametrize("name", ["a.json", "users.csv"])
 def test_no_reason_speaks_python(name: str, data: bytes) -> None:
     """Whatever the bytes, the words are ours."""

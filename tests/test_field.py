@@ -75,7 +75,8 @@ FOLDERS = {
     ),
     "null-envelope": expect(quarantined={"f.json": "there is no array"}),
     "numbers-as-instants": expect(
-        *(f"o_e{number:02}" for number in (0, 1, 2, 3, 4, 5, 6, 9, 11)), discarded={"future_created_at": 3, "invalid_created_at": 4}
+        *(f"o_e{number:02}" for number in (0, 1, 2, 3, 4, 5, 6, 9, 11)),
+        discarded={"future_created_at": 3, "invalid_created_at": 4}
     ),
     "pages-as-lines": expect(*many(1, 2, 3, 4)),
     "pages-glued": expect(*many(1, 2, 3, 4)),
@@ -94,7 +95,8 @@ FOLDERS = {
 def strandline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "daemon", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-        env={"PATH": "/usr/bin:/bin", "STRANDLINE_WATCH__SETTLE_SECONDS": "0", "STRANDLINE_ORDERS__FUTURE_TOLERANCE": "36500d", "PYTHONPATH": str(DATA.parents[2])},
+        env={"PATH": "/usr/bin:/bin", "STRANDLINE_WATCH__SETTLE_SECONDS": "0", "STRANDLINE_ORDERS__FUTURE_TOLERANCE": "36500d",
+             "PYTHONPATH": str(DATA.parents[2])},
     )  # fmt: skip
 
 

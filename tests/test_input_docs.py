@@ -91,7 +91,8 @@ DROPS = {
     "compressed with Zstandard, under a name without `.zst`": [("a.json", zstandard(GOOD))],
     "zip archive, under any name": [("a.json", zipped("orders.json")), ("users.csv", zipped("users.csv"))],
     "spreadsheet (.xlsx, .xls, .ods), under the name of another file": [
-        ("a.json", zipped("[Content_Types].xml", "xl/workbook.xml")), ("users.csv", zipped("[Content_Types].xml", "xl/workbook.xml")),
+        ("a.json", zipped("[Content_Types].xml", "xl/workbook.xml")),
+        ("users.csv", zipped("[Content_Types].xml", "xl/workbook.xml")),
         ("a.json", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
         ("users.csv", zipped("mimetype", content="application/vnd.oasis.opendocument.spreadsheet")),
     ],
@@ -113,12 +114,16 @@ EXAMPLES = {
         b'{"count":2,\n"orders":[\n' + GOOD.strip() + b',\n{"order_id":"b,\n' + GOOD + b"]}\n",
         b'{"data":[' + GOOD.strip() + b",,]}", b'{"results":[' + GOOD.strip() + b'"]}\r\n' + GOOD,
     ],
-    "several documents, of which one is damaged": [b"{\n" + GOOD[1:] + b'{\n"order_id":"b",,\n"created_at":"2026-11-18"}\n', b"[{}]\n[{},]\n"],
+    "several documents, of which one is damaged": [
+        b"{\n" + GOOD[1:] + b'{\n"order_id":"b",,\n"created_at":"2026-11-18"}\n', b"[{}]\n[{},]\n",
+    ],
     "damaged array": [b'[\n{"order_id":"a"},\n{"order_id":"b"}\n]\ngarbage', b'[\n{"a":1}\n{"b":2}\n]'],
     "HTML page": [b"<!DOCTYPE html><p>502", b"<html></html>"],
     "UTF-16": [GOOD.decode().encode("utf-16"), GOOD.decode().encode("utf-16-le")],
     "`null`, or any one value that is no object and no array": [b"null", b"7", b'"text"', b"true"],
-    "API error object": [b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}'],
+    "API error object": [
+        b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}',
+    ],
     "object with its records under another key": [b'{"items":[{"increment_id":"1","grand_total":5}],"total_count":1}'],
     "object with orders under keys of their own": [b'{"0":{"order_id":"a","created_at":"2026-11-18"}}'],
     "object without any array": [b"{}", b'{"id":5,"total":7,"data":null}'],
@@ -126,8 +131,10 @@ EXAMPLES = {
         b'[{"created_at":"2026-11-18"}]', b'{"id":1,"total":2}\n{"id":2,"total":3}\n', b'{"data":[{"id":1}],"next":null}',
         b'[{"order_id":"a","date":"2026-11-18"}]', b"[1,2]",
     ],
-    "records that hold an order each, all of them": [b'{"payload":{"after":' + GOOD.strip() + b'}}\n{"payload":{"after":' + GOOD.strip() + b"}}\n"],
-    "columns instead of records (`order_id` is an object)": [b'{"order_id":{"0":"a"},"created_at":{"0":1795255200000}}', identified("true")],
+    "records that hold an order each, all of them": [(b'{"payload":{"after":' + GOOD.strip() + b"}}\n") * 2],
+    "columns instead of records (`order_id` is an object)": [
+        b'{"order_id":{"0":"a"},"created_at":{"0":1795255200000}}', identified("true"),
+    ],
     "line among pages that is damaged, or an error message": [
         PAGE + b'{"data":[{"order_id":"b"\n' + PAGE, PAGE + b'{"error":"rate limit"}\n',
     ],
@@ -150,12 +157,15 @@ EXAMPLES = {
     "`order_id` 1.23E+12": [GOOD + identified('"1.23E+12"')[1:-1]],
     "no `created_at`, null or blank": [GOOD + b'{"order_id":"a"}', GOOD + created("null")[1:-1], GOOD + created('" "')[1:-1]],
     "`created_at` 2026-02-30, or before 1970": [created('"2026-02-30"'), created('"1969-12-31"')],
-    "`created_at` 20250820, 45889.64, 0 or negative": [created(bad) for bad in ("20250820", "45889.64", "0", "-1", "-1795255200")],
+    "`created_at` 20250820, 45889.64, 0 or negative": [
+        created(bad) for bad in ("20250820", "45889.64", "0", "-1", "-1795255200")
+    ],
     "`created_at` far in the future": [created('"2999-01-01"'), created("1e300")],
     "`user_id` a list": [record('"user_id":[1]')],
     "`amount` with a currency sign": [record('"amount":"12,50 €"'), record('"amount":"$5"')],
     "`amount` NaN, hex, with underscores, or out of range": [
-        record(f'"amount":{amount}') for amount in ('"NaN"', "NaN", "-Infinity", '"0x10"', '"1_000"', "1e14", "-1e14", "1e999999999")
+        record(f'"amount":{amount}')
+        for amount in ('"NaN"', "NaN", "-Infinity", '"0x10"', '"1_000"', "1e14", "-1e14", "1e999999999")
     ],
     "`currency` true": [record('"currency":true')],
     "`updated_at` far in the future": [record('"updated_at":"2999-01-01"')],
@@ -173,7 +183,10 @@ LONG = b"x" * 257
 CSV = {
     "CSV row without a key": [("users.csv", b"user_id,email\n ,a\n"), ("products.csv", b"name,sku\na\n")],
     "CSV row with a key over 256 bytes": [("users.csv", b"user_id\n" + LONG)],
-    "CSV row with a key like 1.23E+12": [("users.csv", b"user_id,email\n1.23457E+12,a\n"), ("products.csv", b'sku\n"1,2E+10"\n')],
+    "CSV row with a key like 1.23E+12": [
+        ("users.csv", b"user_id,email\n1.23457E+12,a\n"),
+        ("products.csv", b'sku\n"1,2E+10"\n'),
+    ],
     "CSV row with more cells than columns": [("products.csv", b"sku,name\na,b,c\n")],
     "CSV `email` over 256 bytes": [("users.csv", b"user_id,email\na," + LONG)],
     "CSV `created_at` 2026-02-30": [("users.csv", b"user_id,created_at\na,2026-02-30\nb,\n")],

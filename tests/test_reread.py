@@ -33,7 +33,12 @@ def order(order_id: str, created_at: str, **more: object) -> dict[str, object]:
 
 INSIDE = json.dumps({"data": [order("d", "2026-11-18")], "page": {"orders": [order("p", "2026-11-19")]}}).encode()
 FUTURE = json.dumps([order("now", "2026-11-20T11:00:00Z"), order("soon", "2026-11-21T13:00:00Z")]).encode()
-CONTENTS = [INSIDE, FUTURE, json.dumps([order("a", "2026-11-18", amount=5)]).encode(), b'{"order_id":"a","created_at":"2026-11-18"}\n']
+CONTENTS = [
+    INSIDE,
+    FUTURE,
+    json.dumps([order("a", "2026-11-18", amount=5)]).encode(),
+    b'{"order_id":"a","created_at":"2026-11-18"}\n',
+]
 
 
 @st.composite
@@ -74,7 +79,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
                 expected = model.apply(
                     [Drop(name, data, one["received_at"]) for name, data in named],
                     tolerance_us=one["tolerance"], records_path=one["records_path"],
-                    again=[data for data in one["again"]],
+                    again=list(one["again"]),
                 )  # fmt: skip
                 reread.done(root / "output", [hash_of(data) for data in one["again"]])
                 assert_counts(outcome, expected)
@@ -108,7 +113,12 @@ def test_a_mended_setting_and_the_same_file_read_it_anew(tmp_path: Path) -> None
             apply_batch(rooms, tmp_path, [("a.json", INSIDE)], RECEIVED_AT_US, records_path=path).results[0]
             for path in ("", "", "page.orders", "page.orders")
         )
-    assert [str(one.outcome) for one in (first, again, right, repeated)] == ["applied", "duplicate", "applied", "duplicate"]
+    assert [str(one.outcome) for one in (first, again, right, repeated)] == [
+        "applied",
+        "duplicate",
+        "applied",
+        "duplicate",
+    ]
     assert (right.counts.new, repeated.duplicate_of) == (1, right.drop.seq)
 
 
@@ -133,7 +143,9 @@ def test_retry_of_an_applied_drop_reads_it_anew(
     assert "read anew" in capsys.readouterr().out and os.listdir(tmp_path / "inbox") == ["a b%.json"]
     assert (raw_copy.stat().st_mtime_ns, raw_copy.stat().st_nlink) == (before.st_mtime_ns, before.st_nlink)
     with house(tmp_path) as rooms:
-        outcomes = [apply_batch(rooms, tmp_path, [("a b%.json", data)], RECEIVED_AT_US + 1).results[0] for _ in range(2)]
+        outcomes = [
+            apply_batch(rooms, tmp_path, [("a b%.json", data)], RECEIVED_AT_US + 1).results[0] for _ in range(2)
+        ]
     assert [str(one.outcome) for one in outcomes] == ["applied", "duplicate"] and outcomes[0].counts.unchanged == 1
     assert os.listdir(tmp_path / "output" / "state" / "again") == []
 

@@ -15,7 +15,9 @@ from .strict import NotJson
 NEAR = "; near: "
 _AROUND = 30  # characters of the text, on either side of the damage
 _SHOWN_KEYS = 8
-_NAME_OF_A_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,39}")  # what names a field; anything else may be somebody's data
+_NAME_OF_A_KEY = re.compile(
+    r"[A-Za-z_$][A-Za-z0-9_.$-]{0,39}"
+)  # what names a field; anything else may be somebody's data
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEAD_BYTES = 4096
 
@@ -63,7 +65,9 @@ def _zipped(head: bytes) -> str:
 def refuse_markup(text: bytes) -> None:
     """Unreadable where a text that is neither JSON nor CSV is a page of the web."""
     if text[:64].lstrip().startswith(b"<"):
-        raise Unreadable("the file is HTML or XML, a page of a website or an error of a server perhaps; drop the data itself")
+        raise Unreadable(
+            "the file is HTML or XML, a page of a website or an error of a server perhaps; drop the data itself"
+        )
 
 
 def described(error: NotJson, text: str, line: int = 1) -> str:

@@ -35,7 +35,9 @@ _WHY = {
 
 
 _FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123": how a text is kept from being a number in Excel
-_QUOTED_LATE = re.compile(r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*')  # white space before a quote hides it from the csv module
+_QUOTED_LATE = re.compile(
+    r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*'
+)  # white space before a quote hides it from the csv module
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _check(header: Sequence[str], dimension: Dimension) -> None:
         raise Unreadable("the file is empty; its first line must name the columns")
     if header[0].startswith("sep="):
         raise Unreadable(
-            f"its first line ({header[0]}) is an instruction to Excel, not the names of the columns; take it away, and divide the "
+            f"its first line ({header[0]}) is an instruction to Excel, not the names of columns; take it away, and divide the "
             "columns by commas"
         )
     if dimension.key not in header and len(header) == 1 and dimension.key in re.split("[;\t|]", header[0]):

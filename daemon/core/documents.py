@@ -318,9 +318,13 @@ def _lines_or_unreadable(text: bytes, error: strict.NotJson, line: int) -> Recor
         raise Unreadable(described(cut_short, document, line))
     refuse_markup(text)
     if not _FIRST_BRACKET.search(text):
-        raise Unreadable(f"the file is no JSON, neither as one document nor line by line: {described(error, document, line)}")
+        raise Unreadable(
+            f"the file is no JSON, neither as one document nor line by line: {described(error, document, line)}"
+        )
     kind = "array" if text.startswith(b"[") else "document"
-    raise Unreadable(f"the file is no lines of records but a JSON {kind}, and is damaged: {described(error, document, line)}")
+    raise Unreadable(
+        f"the file is no lines of records but a JSON {kind}, and is damaged: {described(error, document, line)}"
+    )
 
 
 def _decoded(text: bytes) -> str:
@@ -328,6 +332,8 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError as error:
         before = text[: error.start].decode()
-        if error.reason == "unexpected end of data":  # cut inside a character: is what precedes it a document cut short?
+        if (
+            error.reason == "unexpected end of data"
+        ):  # cut inside a character: is what precedes it a document cut short?
             strict.whole(before)
         raise strict.NotJson(f"not UTF-8 (a byte {text[error.start]:#04x})", len(before)) from None

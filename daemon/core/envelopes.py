@@ -16,10 +16,12 @@ from .model import Ints
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
 ORDER_KEY = "order"
 _PAGING = frozenset(
-    "next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl "
-    "first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount "
-    "pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination "
-    "pageinfo object url self from to start skip success ok".split()
+    """
+    next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl
+    first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount
+    pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination
+    pageinfo object url self from to start skip success ok
+    """.split()  # noqa: SIM905
 )
 _ERROR_KEYS = ("error", "errors", "message", "detail", "fault", "exception")
 _SEARCHED_LEVELS = 3
@@ -73,7 +75,9 @@ def without_array(members: Members, records_path: str) -> str:
     arrays = list(_arrays(members, _SEARCHED_LEVELS))
     if arrays:
         found = "; ".join(f"{path} ({_content(text)})" for path, text in arrays[:_SHOWN_ARRAYS])
-        return f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
+        return (
+            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
+        )
     inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
     if inner is not None and strict.is_order(inner):
         return f"{begin}. It holds orders under keys of their own ({named(inner)}); write them as an array"

@@ -95,7 +95,7 @@ def _objects_of_line(text: str) -> list[str]:
     """The values on a line; where not all of it can be read, the objects that it begins with, and the rest."""
     found, end = [], 0
     try:
-        for start, end, _ in _values(text):  # noqa: B007
+        for start, end, _ in _values(text):
             found.append(text[start:end])
     except strict.NotJson:
         if not all(value.startswith("{") for value in found):

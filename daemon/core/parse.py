@@ -20,7 +20,18 @@ from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
 from .model import (
-    GLANCED, ITEM_TYPE, LAST_INSTANT, NO_ORDER, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders,
+    GLANCED,
+    ITEM_TYPE,
+    LAST_INSTANT,
+    NO_ORDER,
+    ORDERS,
+    Bools,
+    Ints,
+    Judge,
+    Parsed,
+    Reason,
+    Tally,
+    concat_orders,
 )  # fmt: skip
 from .native import Places, Scanned
 from .nested import Inside, inside
@@ -119,10 +130,12 @@ def _read_opened(
     if not opened:
         return found, read
     pages = {}
-    for index, inside in opened.items():
-        found[index] = found[index].with_opened(inside)
-        pages[pieces[index].drop] = sum(one.is_page for one in inside.values())
-    strays = {drop: stray_among_pages(read, drop) for drop, count in pages.items() if count and read.tallies[drop].no_orders}
+    for index, held in opened.items():
+        found[index] = found[index].with_opened(held)
+        pages[pieces[index].drop] = sum(one.is_page for one in held.values())
+    strays = {
+        drop: stray_among_pages(read, drop) for drop, count in pages.items() if count and read.tallies[drop].no_orders
+    }
     read, _ = _read(pieces, found, unreadable, strict_only, in_order)
     for drop, count in pages.items():
         read.tallies[drop].pages = count

@@ -77,7 +77,9 @@ def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None]:
     """Of the first records of a drop that are no orders: the position and the reason of the first, the keys of all, and where
     one holds an order."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
-    no_order = pc.is_in(of_drop["reason"].cast(pa.large_string()), value_set=pa.array(sorted(map(str, NO_ORDER)), pa.large_string()))
+    no_order = pc.is_in(
+        of_drop["reason"].cast(pa.large_string()), value_set=pa.array(sorted(map(str, NO_ORDER)), pa.large_string())
+    )
     rows = of_drop.filter(no_order).slice(0, _LOOKED_AT).to_pylist()
     objects = [_members(row["record"]) for row in rows]
     keys = named(key for members in objects for key in members)

@@ -32,7 +32,10 @@ _WORDS = (
     ("Expecting ':' delimiter", "a colon is missing after a key"),
     ("Expecting property name", "a key in double quotes is missing"),
     ("Illegal trailing comma", "a comma precedes a closing bracket"),
-    ("Invalid control character", "a text holds a line end or another control character; its closing quote may be missing"),
+    (
+        "Invalid control character",
+        "a text holds a line end or another control character; its closing quote may be missing",
+    ),
     ("Invalid \\", "a backslash begins no escape of JSON"),
     ("Unterminated string", "a text has no closing quote"),
 )
