@@ -18,7 +18,9 @@ The rooms, in reading order:
         dimensions  users and products: CSV -> rows, rows -> the next table
         entries     what the ledger remembers, as values
         retry, errors
-    inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
+    inbox       what is in the inbox and is settled           raw         the raw layer: byte for byte
+    inbox_folder    every operation on a name in the inbox    taking      how a drop leaves it
+    names, unfinished   what is no drop, or no whole one
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
     ledger_schema   its tables, version by version
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks

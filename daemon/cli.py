@@ -408,7 +408,7 @@ def _gathered(config: Config) -> dict[str, Any]:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        return status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000)
+        return status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000, config.watch.ignore)
 
 
 def _ended(summary: Summary, *, once: bool) -> int:

@@ -47,6 +47,7 @@ from .reading import Ahead, Reader, too_large
 from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
+from .taking import Copy, NotTaken, Taking
 
 _T = TypeVar("_T")
 _KNOWN = (
@@ -64,6 +65,7 @@ class House:
     store: Store
     reader: Reader
     rewriter: Rewriter
+    taking: Taking
     background: Executor
     progress: Progress = silent
     stopped: Callable[[], bool] = tasks.never
@@ -126,20 +128,21 @@ def take(
     Workers read the copies while these grow and become durable; nothing is decided before they are.
     """
     phase = Phases()
-    copies: list[raw.Copy] = []
+    copies: list[Copy] = []
     ahead = Ahead(house.reader, lambda versions: says_nothing_new(house.ledger, versions))
     try:
         with phase("archive"):
             refused = _copy(house, arrivals, judge, copies, ahead)
             drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
-        with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}, ahead) as reading:
+        places = {copy.stored.seq: house.raw.temporary(copy.stored.seq) for copy in copies}
+        with house.reader.begin(to_read(drops), places, ahead) as reading:
             with phase("archive"):
-                files.sync_many(copy.temporary for copy in copies)
+                files.sync_many(places.values())
             with phase("parse"):
                 parsed = reading.result(house.progress, house.stopped)
     except BaseException:
-        house.raw.give_back(copies)
+        house.taking.give_back(copies)
         raise
     if not drops:
         return None, refused
@@ -231,9 +234,7 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
 # ----------------------------------------------------------------------------------------------------------- 1 archive
 
 
-def _copy(
-    house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[raw.Copy], ahead: Ahead
-) -> list[Refused]:
+def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[Copy], ahead: Ahead) -> list[Refused]:
     """Adds the copies to `copies`, so that the caller can give them back whatever happens."""
     refused = []
     first = house.ledger.last_seq + 1
@@ -246,12 +247,12 @@ def _copy(
         seq = first + len(copies)
         grown = ahead.of(seq, arrival.name, house.raw.temporary(seq), judge)
         try:
-            copies.append(house.raw.copy(arrival.path, seq, judge.received_at, grown))
-            house.raw.hide(copies[-1])
-        except raw.Changed as error:
+            copies.append(house.taking.copy(arrival, seq, judge.received_at, grown))
+            copies[-1] = house.taking.hide(copies[-1])
+        except NotTaken as error:
             ahead.forget(seq)
-            if copies and copies[-1].source.path == arrival.path:
-                house.raw.give_back([copies.pop()])
+            if copies and copies[-1].stored.seq == seq:
+                house.taking.give_back([copies.pop()])
             if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
                 refused.append(Refused(arrival.name, error.strerror or "unknown"))
     return refused
@@ -290,12 +291,12 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
     return None
 
 
-def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) -> None:
+def _archive(house: House, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
     """Durable copies get their names, the ledger knows them, and only then do the inbox files go."""
-    house.raw.keep_hidden(copies)
-    house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+    house.taking.sync_names(copies)
+    house.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
     house.ledger.enter(drops)
-    house.raw.let_go(copies)
+    house.taking.let_go(copies)
 
 
 # ----------------------------------------------------------------------------------------------------------- 3 affected

@@ -12,6 +12,7 @@ from . import cluster, files, progress
 from .config import Config
 from .core.entries import Drop
 from .inbox import Inbox
+from .inbox_folder import refuse_nested
 from .ledger import Ledger
 from .lock import Lock
 from .log import Reporter, set_up
@@ -24,6 +25,7 @@ from .rewriting import Rewriter
 from .service import Service, Terms
 from .stopping import Stop
 from .store import Store
+from .taking import Taking
 from .workers import Workers
 
 
@@ -52,13 +54,16 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
         else:
             reading = stack.enter_context(Workers(workers, config.engine.memory_limit))
         threads = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
+        ledger = stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents)))
+        raw = RawLayer(output, store.staging)
         yield House(
             output,
-            ledger=stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents))),
-            raw=RawLayer(output, store.staging),
+            ledger=ledger,
+            raw=raw,
             store=store,
             reader=Reader(output, store.staging, limits, reading),
             rewriter=Rewriter(threads, reading, store.staging) if config.engine.scheduler else Rewriter(threads),
+            taking=Taking(raw, ledger.drop, config.watch.foreign_settle_seconds),
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
             stopped=stop.asked.is_set,
@@ -80,10 +85,18 @@ def service(config: Config, house: House, observers: Sequence[Observer], since: 
         config.batch.max_bytes,
         config.batch.linger_seconds,
         config.watch.settle_seconds + backoff.total_seconds + 1.0,
+        config.watch.foreign_settle_seconds + 1.0,
         backoff,
         since,
     )
-    inbox = Inbox(config.paths.inbox, config.watch.settle_seconds, backoff)
+    inbox = Inbox(
+        config.paths.inbox,
+        config.watch.settle_seconds,
+        backoff,
+        foreign_settle_seconds=config.watch.foreign_settle_seconds,
+        ignored=config.watch.ignore,
+        accept=lambda folder: refuse_nested(folder, house.output),
+    )
     return Service(house, inbox, terms, [Reporter(), *observers], lambda: recovered(config, house))
 
 

@@ -28,6 +28,9 @@ DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
 EDGES = {
     "files",
     "inbox",
+    "inbox_folder",
+    "names",
+    "unfinished",
     "raw",
     "ledger",
     "order_index",
@@ -56,6 +59,14 @@ BETWEEN_EDGES = {
     ("publish", "files"): "the same",
     ("receipts", "files"): "the same",
     ("lock", "files"): "the same",
+    ("inbox_folder", "files"): "the same",
+    ("inbox_folder", "raw"): "a name that is in use becomes one like it, by the rules of raw copies",
+    ("names", "raw"): "a name is unfinished if what it begins with is one that raw knows",
+    ("unfinished", "raw"): "it decompresses as raw does",
+    ("inbox", "inbox_folder"): "the folder that is looked at",
+    ("inbox", "names"): "what is no drop",
+    ("inbox", "unfinished"): "what is no whole drop yet",
+    ("watcher", "inbox_folder"): "the probe is a file in the inbox",
     ("ledger", "order_index"): "the index lives inside the ledger's file and its transactions",
     ("ledger", "ledger_schema"): "its tables, version by version",
     ("ledger_schema", "order_index"): "the index has its own tables there",
@@ -65,7 +76,7 @@ BETWEEN_EDGES = {
 
 # Above the edges, from the bottom up: a module imports only what lies below it, and any edge.
 ABOVE = [
-    {"config", "tasks"},
+    {"config", "tasks", "taking"},
     {"changeset", "reading", "preloaded"},
     {"rebuild", "rewriting", "adoption"},
     {"dimensions"},
