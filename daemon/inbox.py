@@ -185,7 +185,7 @@ class Inbox:
         before = self._unfinished.get(name)
         if before and Identity.of(before[0]) == Identity.of(found):
             return before
-        return found, passed - max(0.0, time.time() - max(found.st_mtime, found.st_ctime))
+        return found, passed - max(0.0, time.time() - found.st_mtime)
 
     def _first_seen(self, arrival: Arrival, passed: float) -> tuple[Arrival, float]:
         before = self._seen.get(arrival.name)

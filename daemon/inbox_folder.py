@@ -175,7 +175,8 @@ class InboxFolder:
     def hide(self, name: str, seq: int) -> HiddenFile:
         """Takes whatever has this name out of sight. The caller looks at what it has got."""
         hidden = f".strandline-{seq}-{secrets.token_hex(8)}-{both_ends(name, _HIDDEN_NAME_BYTES)}"
-        os.rename(name, hidden, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        if not self._rename_to_free_name(name, hidden):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), hidden)
         return HiddenFile(hidden, seq, name)
 
     def show(self, hidden_name: str, name: str) -> str:

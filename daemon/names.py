@@ -27,7 +27,8 @@ def is_unfinished(name: str) -> bool:
     lower = name.lower()
     if lower.startswith("."):
         shown = lower.lstrip(".")
-        return kind_of(shown) is not None or _has_unknown_ending(shown)
+        ending = next((one for one in _UNFINISHED_ENDINGS if shown.endswith(one)), "")
+        return kind_of(shown.removesuffix(ending)) is not None or _has_unknown_ending(shown)
     return lower.endswith(_UNFINISHED_ENDINGS) or _has_unknown_ending(lower)
 
 

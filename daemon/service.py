@@ -225,7 +225,7 @@ class Service:
             if taken:
                 began = time.monotonic()
                 continue
-            unsure = bool(look.foreign or kept) and patience_seconds > 0
+            unsure = patience_seconds > 0 and (bool(look.foreign) or self._house.taking.is_unsure)
             patience = max(patience_seconds, self._terms.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
                 return self._tell_looked(len(self._pending), look)

@@ -170,6 +170,11 @@ class Taking:
         return [printable(one.hidden.name) for one in self._left]
 
     @property
+    def is_unsure(self) -> bool:
+        """Whether some are kept because nobody can tell whether a program has them open."""
+        return any(not one.cause for one in self._left)
+
+    @property
     def due_seconds(self) -> float | None:
         """How long until `look_again` has something to do; None where nothing is left."""
         return max(0.0, min(one.due for one in self._left) - self._clock()) if self._left else None
