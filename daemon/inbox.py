@@ -98,7 +98,7 @@ class Inbox:
         self._settle_seconds, self._foreign_settle_seconds = settle_seconds, foreign_settle_seconds
         self._backoff = unfinished
         self._ignored, self._accept = ignored, accept
-        self._folder: InboxFolder | None = None
+        self._accepted: tuple[int, int] | None = None
         self._seen: dict[str, tuple[Arrival, float]] = {}
         self._tries: dict[str, tuple[Arrival, int, float]] = {}
         self._strange: set[str] = set()
@@ -108,15 +108,13 @@ class Inbox:
         self._unfinished: dict[str, tuple[os.stat_result, float]] = {}
         self._reported: set[str] = set()
 
-    @property
-    def folder(self) -> InboxFolder:
-        """The directory that is at the path now."""
-        if self._folder is None or not self._folder.is_at_its_path():
-            self._folder = None
-            folder = InboxFolder(self.path)
+    def _open(self) -> InboxFolder:
+        """The directory that is at the path now, opened anew: it may be another, or not be ours to read any more."""
+        folder = InboxFolder(self.path)
+        if folder.identity != self._accepted:
             self._accept(folder)
-            self._folder = folder
-        return self._folder
+            self._accepted = folder.identity
+        return folder
 
     def look(self, now: float, closed: Set[str] = frozenset()) -> Look:
         """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes. `closed`: names whose
@@ -142,7 +140,7 @@ class Inbox:
     def names(self) -> set[str]:
         """The names of all drops that are there."""
         try:
-            return {name for name in self.folder.names() if not is_no_drop(name, self._ignored)}
+            return {name for name in self._open().names() if not is_no_drop(name, self._ignored)}
         except OSError:
             return set()
 
@@ -155,7 +153,7 @@ class Inbox:
     # ------------------------------------------------------------------------------------------------------ what is there
 
     def _scan(self, look: Look, passed: float) -> list[Arrival]:
-        folder, arrivals, unfinished = self.folder, [], {}
+        folder, arrivals, unfinished = self._open(), [], {}
         for name, found in folder.entries():
             if is_ignored(name, self._ignored):
                 continue

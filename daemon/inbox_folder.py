@@ -91,11 +91,6 @@ class InboxFolder:
         found = os.fstat(self._descriptor)
         self.identity = (found.st_dev, found.st_ino)
 
-    def is_at_its_path(self) -> bool:
-        """Whether the path still leads to this directory. OSError where it leads nowhere."""
-        found = os.stat(self.path)
-        return (found.st_dev, found.st_ino) == self.identity
-
     def parents(self) -> Iterator[tuple[int, int]]:
         """Device and inode of this directory and of each one above it, as it is mounted now."""
         descriptor = os.dup(self._descriptor)
