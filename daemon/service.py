@@ -149,7 +149,9 @@ class Service:
             self._never_awaited = self._inbox.names()
 
     def _begin(self, stop: Event) -> None:
-        """What a run begins with, and what follows after anything failed in the middle."""
+        """What a run begins with, and what follows after anything failed in the middle. Each look at the inbox comes through
+        here, so that an idle or paused daemon notices, too, when its output was replaced."""
+        self._house.guard.check()
         if not self._is_recovered:
             self._resume(self._recover(), stop)
             self._catch_up(stop)
