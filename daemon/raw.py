@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
+from uuid import uuid4
 
 from . import files
 from .core.entries import REASON
@@ -57,10 +58,12 @@ class RawLayer:
     def __init__(self, output: Path, staging: Path) -> None:
         self._output, self._staging = output, staging
         self.folder = output / "raw"
+        self._run = uuid4().int % 10**12
 
     def temporary(self, seq: int) -> Path:
-        """Where a drop is copied to at first."""
-        return self._staging / f"drop-{seq}.part"
+        """Where a drop is copied to at first. Under a name of this run: where the output was replaced beside another one, that
+        must not write into our copy before it notices."""
+        return self._staging / f"drop-{seq}-{self._run}.part"
 
     def stored_as(self, seq: int, name: str, received_at: int, sha256: bytes, size_bytes: int) -> Stored:
         """What a copy of a drop will be, once it has its place. `name`: as it is in the inbox."""

@@ -217,7 +217,7 @@ def _is_stopped(process: int) -> bool:
 def _drops_in(home: Path) -> set[str]:
     """The names of the drops in an inbox, also of those that are hidden while they are being taken."""
     return {
-        path.name.split("-", 2)[-1] if path.name.startswith(".") else path.name for path in (home / "inbox").iterdir()
+        path.name.split("-", 3)[-1] if path.name.startswith(".") else path.name for path in (home / "inbox").iterdir()
     }
 
 
