@@ -142,9 +142,10 @@ class Ledger:
         """The numbers of the drops that are still read under a `since`, ascending."""
         return [seq for (seq,) in self._sql.execute("SELECT seq FROM drops WHERE since IS NOT NULL ORDER BY seq")]
 
-    def applied(self, sha256: bytes) -> list[Drop]:
-        """The drops of this content that were applied before."""
-        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+    def of_content(self, sha256: bytes, *, applied: bool = False) -> list[Drop]:
+        """The drops of this content, by number; `applied`: only those that were applied."""
+        condition = "AND outcome = 'applied'" if applied else ""
+        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? {condition} ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
@@ -166,8 +167,10 @@ class Ledger:
         )
         return [_result(row) for row in self._sql.execute(query, (since,))]
 
-    def knows(self, seq: int) -> bool:
-        return self._sql.execute("SELECT 1 FROM drops WHERE seq = ?", (seq,)).fetchone() is not None
+    def raw_of(self, seq: int) -> str | None:
+        """The path of a drop's raw copy, empty where it has none; None where there is no drop of this number."""
+        row = self._sql.execute("SELECT coalesce(raw, '') FROM drops WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else None
 
     def uncommitted(self) -> list[Drop]:
         """Drops that were archived but never committed, in sequence order."""

@@ -296,7 +296,7 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
         newest = ledger.dimensions().get(kind)
         others = [found] if newest and (found := ledger.drop(newest.last_drop)) else []
     else:
-        others = ledger.applied(drop.sha256)
+        others = ledger.of_content(drop.sha256, applied=True)
     for other in others:
         as_far_back = other.judge.since is None or (since is not None and other.judge.since <= since)
         if other.sha256 == drop.sha256 and raw.read_as(other.name) == raw.read_as(drop.name) and as_far_back:

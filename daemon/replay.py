@@ -108,7 +108,13 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
         house.guard.check()  # the history is read by path
         ledger.copy_history(house.ledger.path)
         return house.ledger.restatements()
-    by_number = {result.drop.seq: result for result in history_from_receipts(house.output)}
+    by_number: dict[int, DropResult] = {}
+    for result in history_from_receipts(house.output):
+        known = by_number.get(result.drop.seq)
+        if known is None or not _has_copy(
+            house.output, known
+        ):  # a number that was given twice, before and after a restore
+            by_number[result.drop.seq] = result
     results = list(by_number.values())
     ledger.enter([result.drop for result in results])
     path = house.output / RESTATEMENTS
@@ -116,6 +122,10 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
     ledger.published(ledger.unpublished_batch() or 0)
     return _restatements(path)
+
+
+def _has_copy(output: Path, result: DropResult) -> bool:
+    return not result.keeps_raw or (output / (result.drop.raw or "")).is_file()
 
 
 def _apply(

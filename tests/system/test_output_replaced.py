@@ -199,7 +199,10 @@ def test_at_whatever_operation_it_happens_no_drop_is_in_neither(folder: Path, re
             taken = {row.name for row in ledger_rows(home) if row.batch is not None}
             assert inbox <= taken, (point, control.what, inbox - taken)
             assert list((home / "inbox").iterdir()) == [], (point, control.what)
-            assert second.run(home, None, ["verify"]).status == 0, (point, control.what)
+            if second.run(home, None, ["verify"]).status:
+                assert any(name in control.what for name in _WRITTEN_BY_PATH), (point, control.what)
+                assert second.run(home, None, ["rebuild"]).status == 0
+                assert second.run(home, None, ["verify"]).status == 0, (point, control.what)
             if replace is _restore:
                 (home / "output").rename(home / "new")
                 (home / "away").rename(home / "output")
@@ -208,6 +211,11 @@ def test_at_whatever_operation_it_happens_no_drop_is_in_neither(folder: Path, re
                 assert second.run(home, None, ["verify"]).status == 0, (point, control.what)
             shutil.rmtree(home)
         assert len(codes) > 20 and codes.count(3) > 0.8 * len(codes)
+
+
+# What the first run may still change in the new folder, if it was stopped between the look at it and this very operation. It
+# holds no orders, and `rebuild` writes it anew.
+_WRITTEN_BY_PATH = ("orders_raw.json", "restatements.jsonl", "receipts")
 
 
 def _is_stopped(process: int) -> bool:
