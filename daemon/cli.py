@@ -308,7 +308,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(house):
             recovered(config, house)
-        take_over(house.ledger, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
+        take_over(house, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
     with _house(config, stop) as house:
         summary = service(config, house, []).resume(stop.asked)
         receipts.restore(house.output, house.ledger.all_results())

@@ -40,6 +40,15 @@ def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
         os.close(descriptor)
 
 
+def identity(file: Path | int) -> tuple[int, int] | None:
+    """Device and inode of what a path leads to, or of what is open; None where the path leads to nothing."""
+    try:
+        found = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 def sync(path: Path | str) -> None:
     """Makes one file's content, or one folder's list of names, durable."""
     with opened(path) as descriptor:

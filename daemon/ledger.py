@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import ledger_schema, order_index
+from . import files, ledger_schema, order_index
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
-from .core.errors import MOVE_AWAY, EnvironmentFault
+from .core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from .core.model import DropOutcome, Judge
 from .order_index import OrderIndex
 
@@ -34,6 +34,7 @@ class Ledger:
         self.path = path
         try:
             self._sql = _view(path) if read_only else _connect(path)
+            self._opened = files.identity(path)
             self.index = OrderIndex(self._sql)
             if read_only:
                 self._refuse_other_versions(path)
@@ -44,6 +45,13 @@ class Ledger:
 
     def close(self) -> None:
         self._sql.close()
+
+    def refuse_replaced(self) -> None:
+        """OutputReplaced where the path does not lead to the open file: SQLite goes on writing to that without an error. (Looked
+        at by path, since closing a descriptor of ours would end the locks that SQLite has on the file.)"""
+        if (found := files.identity(self.path)) != self._opened:
+            what = "not what was opened at the start" if found else "gone"
+            raise OutputReplaced(self.path.parent.parent, f"{self.path} is {what}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -69,12 +77,8 @@ class Ledger:
                 if version > ledger_schema.VERSION
                 else "Run `strandline --once` first: it upgrades it."
             )
-            raise EnvironmentFault(
-                "open the ledger",
-                path,
-                f"its schema version is {version}, this program knows {ledger_schema.VERSION}",
-                newer,
-            )
+            cause = f"its schema version is {version}, this program knows {ledger_schema.VERSION}"
+            raise EnvironmentFault("open the ledger", path, cause, newer)
 
     def _upgrade(self, path: Path) -> None:
         version = self._version()
@@ -138,9 +142,10 @@ class Ledger:
         """The numbers of the drops that are still read under a `since`, ascending."""
         return [seq for (seq,) in self._sql.execute("SELECT seq FROM drops WHERE since IS NOT NULL ORDER BY seq")]
 
-    def applied(self, sha256: bytes) -> list[Drop]:
-        """The drops of this content that were applied before."""
-        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+    def of_content(self, sha256: bytes, *, applied: bool = False) -> list[Drop]:
+        """The drops of this content, by number; `applied`: only those that were applied."""
+        condition = "AND outcome = 'applied'" if applied else ""
+        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? {condition} ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
@@ -162,8 +167,10 @@ class Ledger:
         )
         return [_result(row) for row in self._sql.execute(query, (since,))]
 
-    def knows(self, seq: int) -> bool:
-        return self._sql.execute("SELECT 1 FROM drops WHERE seq = ?", (seq,)).fetchone() is not None
+    def raw_of(self, seq: int) -> str | None:
+        """The path of a drop's raw copy, empty where it has none; None where there is no drop of this number."""
+        row = self._sql.execute("SELECT coalesce(raw, '') FROM drops WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else None
 
     def uncommitted(self) -> list[Drop]:
         """Drops that were archived but never committed, in sequence order."""
@@ -264,8 +271,10 @@ class Ledger:
     def write_ahead(self, entries: np.ndarray) -> Run | None:
         """Writes index entries (sorted) that the next commit is to adopt, durable. May run in a thread beside readers of the
         ledger, and has a connection of its own for that; no other change may be made meanwhile."""
-        with closing(_connect(self.path)) as sql:
+        self.refuse_replaced()
+        with closing(_connect(self.path, "rw")) as sql:
             sql.execute("BEGIN IMMEDIATE")
+            self.refuse_replaced()  # else this may be the ledger of another process
             index = OrderIndex(sql, self.index.merge)
             index.sweep(len(entries))
             run = index.write_ahead(entries)
@@ -360,6 +369,7 @@ class Ledger:
     def retire(self) -> None:
         """Closes this ledger so that another file may take its place by a rename. Nothing may be left of the log beside the
         old file: SQLite would take it for the new one's."""
+        self.refuse_replaced()  # what is removed below has the names of whatever ledger is there now
         busy, _, _ = self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.close()
         if busy:
@@ -399,9 +409,10 @@ class Ledger:
             self._sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut."""
-    sql = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
+    """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut. `mode`:
+    SQLite's; `rw` does not make a file that is not there."""
+    sql = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
     sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # where the file is new
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")

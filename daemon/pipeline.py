@@ -37,8 +37,10 @@ from .core.errors import Stopped
 from .core.keyed import latest, take_entries
 from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally, concat_orders
 from .core.versions import decide
+from .guard import Guard
 from .inbox import Arrival
 from .ledger import Ledger
+from .lock import Lock
 from .phases import Phases
 from .progress import Progress, silent
 from .publish import publish
@@ -69,6 +71,12 @@ class House:
     background: Executor
     progress: Progress = silent
     stopped: Callable[[], bool] = tasks.never
+    lock: Lock | None = None
+
+    @property
+    def guard(self) -> Guard:
+        """Whether the output is still the one that was opened."""
+        return Guard(self.output, self.lock, self.ledger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,7 @@ def take(
 
     Workers read the copies while these grow and become durable; nothing is decided before they are.
     """
+    house.guard.check()
     phase = Phases()
     copies: list[Copy] = []
     ahead = Ahead(house.reader, lambda versions: says_nothing_new(house.ledger, versions))
@@ -191,6 +200,7 @@ def _apply(
     read_before: Mapping[int, DropResult] | None = None,
 ) -> BatchOutcome:
     """Steps 3 to 7."""
+    house.guard.check()  # before files are staged
     batch = house.ledger.next_batch
     with phase("merge"):
         decided, run = affected(
@@ -211,6 +221,7 @@ def _apply(
     with phase("commit"):
         before = _before(house.ledger, batch, drops, rewritten)
         change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
+        house.guard.check()
         house.ledger.commit(change)
     with phase("publish"):
         publish_committed(house)
@@ -225,9 +236,11 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
     batch = house.ledger.unpublished_batch()
     if batch is None:
         return
-    publish(house.output, house.ledger.effects(), recovering=recovering)
+    publish(house.output, house.ledger.effects(), recovering=recovering, check=house.guard.check)
+    house.guard.check()
     receipts.write(house.output, house.ledger.results(batch))
     house.ledger.published(batch)
+    house.guard.check()  # what is staged there now may be another process's
     house.store.clean_staging()
 
 
@@ -283,7 +296,7 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
         newest = ledger.dimensions().get(kind)
         others = [found] if newest and (found := ledger.drop(newest.last_drop)) else []
     else:
-        others = ledger.applied(drop.sha256)
+        others = ledger.of_content(drop.sha256, applied=True)
     for other in others:
         as_far_back = other.judge.since is None or (since is not None and other.judge.since <= since)
         if other.sha256 == drop.sha256 and raw.read_as(other.name) == raw.read_as(drop.name) and as_far_back:
@@ -292,10 +305,14 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
 
 
 def _archive(house: House, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
-    """Durable copies get their names, the ledger knows them, and only then do the inbox files go."""
-    house.taking.sync_names(copies)
-    house.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
-    house.ledger.enter(drops)
+    """Durable copies get their names, the ledger knows them, and only then do the inbox files go, or, where the output was
+    replaced meanwhile, get their names back."""
+    with house.guard.undoing(lambda: house.taking.give_back(copies)):
+        house.taking.sync_names(copies)
+        house.guard.check()
+        house.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        house.ledger.enter(drops)
+        house.guard.check([drop.raw for drop in drops if drop.raw is not None])
     house.taking.let_go(copies)
 
 

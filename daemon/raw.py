@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
+from uuid import uuid4
 
 from . import files
 from .core.entries import REASON
@@ -57,15 +58,17 @@ class RawLayer:
     def __init__(self, output: Path, staging: Path) -> None:
         self._output, self._staging = output, staging
         self.folder = output / "raw"
+        self._run = uuid4().int % 10**12
 
     def temporary(self, seq: int) -> Path:
-        """Where a drop is copied to at first."""
-        return self._staging / f"drop-{seq}.part"
+        """Where a drop is copied to at first. Under a name of this run: where the output was replaced beside another one, that
+        must not write into our copy before it notices."""
+        return self._staging / f"drop-{seq}-{self._run}.part"
 
     def stored_as(self, seq: int, name: str, received_at: int, sha256: bytes, size_bytes: int) -> Stored:
         """What a copy of a drop will be, once it has its place. `name`: as it is in the inbox."""
         shown = printable(name)
-        path = f"raw/received={date_of(received_at)}/{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(shown)}"
+        path = f"raw/received={date_of(received_at)}/{file_name(seq, sha256, shown)}"
         return Stored(seq, shown, path, sha256, size_bytes)
 
     def place(self, copies: Sequence[Stored]) -> None:
@@ -93,6 +96,11 @@ class RawLayer:
                         continue
                     copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
             yield index, sorted(copies, key=lambda copy: copy.seq)
+
+
+def file_name(seq: int, sha256: bytes, name: str) -> str:
+    """The name of a raw copy's file. `name`: as Stored and Drop have it."""
+    return f"{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
 
 
 def link_text(raw: str) -> str:

@@ -16,7 +16,7 @@ from threading import Event
 from typing import TypeVar
 
 from .core.entries import Drop
-from .core.errors import Stopped
+from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, Judge
 from .core.retry import Backoff
 from .inbox import Arrival, Inbox, Look
@@ -113,6 +113,9 @@ class Service:
             if not stop.is_set():
                 raise
             self.summary.stopped = True  # the signal reached a worker that was just starting, too
+        except OutputReplaced:
+            self._house.taking.give_back_kept()
+            raise
         return self.summary
 
     def _go_on(self, watcher: Watcher, bell: Event, stop: Event) -> None:
@@ -149,7 +152,9 @@ class Service:
             self._never_awaited = self._inbox.names()
 
     def _begin(self, stop: Event) -> None:
-        """What a run begins with, and what follows after anything failed in the middle."""
+        """What a run begins with, and what follows after anything failed in the middle. Each look at the inbox comes through
+        here, so that an idle or paused daemon notices, too, when its output was replaced."""
+        self._house.guard.check()
         if not self._is_recovered:
             self._resume(self._recover(), stop)
             self._catch_up(stop)
@@ -216,6 +221,7 @@ class Service:
                 self._tidy(lambda: True, MANY_RUNS)  # one step: under a stream of drops there is no other time for it
                 if watcher is not None:
                     self._count_unheard(arrivals, watcher)
+            self._house.guard.check()  # files go that were kept since an earlier batch
             self._house.taking.look_again()
             self._pending = {*look.waiting, *self._refused}
             kept = self._house.taking.left

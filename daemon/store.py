@@ -44,7 +44,7 @@ class Stage:
     disk works beside the processor; `Store.sync_staged` makes all of them durable."""
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         self._folder, self._sync, self._call = folder, sync, uuid4().hex[:12]
 
     def put(self, day: int, fact: bytes, items: bytes, *, is_new: bool) -> StagedPartition:

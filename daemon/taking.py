@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from . import files
@@ -140,6 +140,14 @@ class Taking:
         due = self._clock() + self._foreign_settle_seconds
         self._left += [_Left(one.folder, one.hidden, one.source, None, due) for one in copies if one.hidden]
         self.look_again(first=True)
+
+    def give_back_kept(self) -> None:
+        """Gives hidden files that are still kept their names back: the output that has their drops was replaced, and whoever
+        works over this inbox now does not look for hidden files before its next start."""
+        for one in self._left:
+            with suppress(OSError):  # it stays hidden, and the next start finds it
+                one.folder.show(one.hidden.hidden_name, one.hidden.name)
+        self._left = []
 
     # --------------------------------------------------------------------------------------------- what was not finished
 

@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import files, raw, receipts
+from .adoption import drop_without_copy, kept_as
 from .changeset import RESTATEMENTS, totals_of
 from .core.entries import REASON, Drop, Effect, Partition
 from .core.errors import Corruption
@@ -168,7 +169,7 @@ def _quarantine(house: House) -> Iterator[Difference]:
             yield Difference(
                 "quarantine",
                 f"quarantine/{copy.name}",
-                "not the bytes that arrived; restore it from a backup or remove it",
+                "not the bytes that arrived; restore it from a backup, or move it away",
             )
 
 
@@ -291,17 +292,24 @@ def _unknown_copies(house: House, ledger: Ledger) -> list[Difference]:
         for copy in copies:
             drop = ledger.drop(copy.seq)
             if (drop is None or drop.raw != copy.path) and (house.output / copy.path).exists():
-                found.append(Difference("raw", copy.path, _what_is_unknown(house, copy, drop)))
+                found.append(Difference("raw", copy.path, _what_is_unknown(house.output, ledger, copy, drop)))
     return found
 
 
-def _what_is_unknown(house: House, copy: Stored, drop: Drop | None) -> str:
-    if drop is not None:
-        return f"drop {copy.seq} has another copy or none; take it away"
-    sha256 = files.sha256_of(house.output / copy.path)
+def _what_is_unknown(output: Path, ledger: Ledger, copy: Stored, drop: Drop | None) -> str:
+    """What is wrong, and what mends it. Removing is advised only for bytes that are kept elsewhere."""
+    sha256 = files.sha256_of(output / copy.path)
     if sha256 is None or not sha256.startswith(copy.sha256):
-        return "nobody archived it, and it is not what its name says; take it away"
-    return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
+        return (
+            "it is not what its name says, and is not taken in; put the whole file in its place, or move it out of raw/"
+        )
+    if kept := kept_as(ledger, output, sha256, besides=copy.path):
+        return f"the same bytes are kept as {kept}; this copy may be removed"
+    if owner := drop_without_copy(ledger, output, sha256):
+        return f"it has the bytes of drop {owner.seq}, whose own copy is missing or damaged; move it to {owner.raw}"
+    if drop is None:
+        return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
+    return f"its number is that of another drop ({drop.name}); `strandline rebuild` takes it in under a free number"
 
 
 def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
@@ -313,9 +321,8 @@ def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
             number = re.match("[0-9]{1,18}", path.name)
             drop = ledger.drop(int(number[0])) if number else None
             if drop is None or what not in (receipts.discards_path(drop), receipts.receipt_name(drop)):
-                found.append(
-                    Difference(folder.replace("discarded", "discards"), what, "of no drop that is known; take it away")
-                )
+                mend = f"of no drop that is known; move it out of {folder}/"
+                found.append(Difference(folder.replace("discarded", "discards"), what, mend))
     return found
 
 

@@ -38,8 +38,9 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
     store = Store(output, dry)
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
+        lock = None
         if dry is None:
-            stack.enter_context(closing(Lock(output / "state" / "lock")))
+            lock = stack.enter_context(closing(Lock(config.paths.output)))
             config.paths.inbox.mkdir(parents=True, exist_ok=True)
             files.make_folder(store.staging)
             files.make_folder(store.curated)
@@ -67,6 +68,7 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
             stopped=stop.asked.is_set,
+            lock=lock,
         )
 
 

@@ -67,6 +67,7 @@ BETWEEN_EDGES = {
     ("inbox", "names"): "what is no drop",
     ("inbox", "unfinished"): "what is no whole drop yet",
     ("watcher", "inbox_folder"): "the probe is a file in the inbox",
+    ("ledger", "files"): "by device and inode it knows whether its file was replaced",
     ("ledger", "order_index"): "the index lives inside the ledger's file and its transactions",
     ("ledger", "ledger_schema"): "its tables, version by version",
     ("ledger_schema", "order_index"): "the index has its own tables there",
@@ -76,7 +77,7 @@ BETWEEN_EDGES = {
 
 # Above the edges, from the bottom up: a module imports only what lies below it, and any edge.
 ABOVE = [
-    {"config", "tasks", "taking"},
+    {"config", "guard", "tasks", "taking"},
     {"changeset", "reading", "preloaded"},
     {"rebuild", "rewriting", "adoption"},
     {"dimensions"},

@@ -278,7 +278,7 @@ def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: st
     if lost:
         shutil.rmtree(tmp_path / "output" / "state")
     with house(tmp_path) as rooms:
-        take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, 0, ""))
+        take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
     with house(tmp_path) as rooms:
         publish_committed(rooms, recovering=True)
         assert rooms.ledger.restatements() == counts

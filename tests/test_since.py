@@ -138,7 +138,7 @@ def test_an_entry_of_the_index_stands_for_later_ones_without_a_difference(
                 catch_up(rooms, found, 0, RECEIVED_AT_US)
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(rooms, Path(other)) == []
-            take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
+            take_over(rooms, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
         with house(Path(other)) as rooms:
             publish_committed(rooms, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected

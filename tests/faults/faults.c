@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum action { NOTHING, KILL_BEFORE, KILL_AFTER, KILL_WITHIN, FAIL, SHORT };
+enum action { NOTHING, KILL_BEFORE, KILL_AFTER, KILL_WITHIN, FAIL, SHORT, STOP };
 enum op { OPEN = 1, WRITE, TRUNCATE, SYNC, SYNC_ALL, RENAME, LINK, UNLINK, SYMLINK, MKDIR, RMDIR };
 
 struct control { /* tests/faults/__init__.py knows this layout */
@@ -36,6 +36,7 @@ struct control { /* tests/faults/__init__.py knows this layout */
   char root[1024];
   char record[1024]; /* a file; empty: nothing is written down */
   char what[2048]; /* the operation that was acted upon first */
+  _Atomic int64_t stopped; /* the process that was stopped */
 };
 
 static struct control *control;
@@ -103,6 +104,10 @@ static enum action step(enum op op, const char *path, const char *other) {
     snprintf(control->what, sizeof control->what, "%s %s%s%s", names[op], path + strlen(control->root),
              other ? " > " : "", other ? (strncmp(other, control->root, strlen(control->root)) ? other : other + strlen(control->root)) : "");
   if (action == KILL_BEFORE || (action == KILL_WITHIN && op != WRITE)) end();
+  if (action == STOP) {
+    atomic_store(&control->stopped, getpid());
+    kill(getpid(), SIGSTOP);
+  }
   return action;
 }
 

@@ -219,7 +219,7 @@ def test_a_second_instance_says_who_is_there(tmp_path: Path) -> None:
     (tmp_path / "output" / "state").mkdir(parents=True)
     from daemon.lock import Lock
 
-    lock = Lock(tmp_path / "output" / "state" / "lock")
+    lock = Lock(tmp_path / "output")
     try:
         ended = once(tmp_path)
     finally:

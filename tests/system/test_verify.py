@@ -257,11 +257,11 @@ def test_a_raw_copy_that_was_never_applied_is_found_and_a_rebuild_applies_it(hom
 @pytest.mark.parametrize(
     ("name", "mended"),
     [
-        ("raw/received=2026-01-01/00000003_aaaaaaaaaaaa_x.json", "take it away"),
-        ("raw/received=2026-01-01/00000001_aaaaaaaaaaaa_x.json", "take it away"),
-        ("receipts/received=2026-01-01/00000077_x.json.json", "take it away"),
-        ("discarded/received=2026-01-01/00000077.jsonl", "take it away"),
-        ("discarded/received=2026-01-01/00000001.jsonl", "take it away"),
+        ("raw/received=2026-01-01/00000003_aaaaaaaaaaaa_x.json", "move it out of raw/"),
+        ("raw/received=2026-01-01/00000001_aaaaaaaaaaaa_x.json", "move it out of raw/"),
+        ("receipts/received=2026-01-01/00000077_x.json.json", "move it out of receipts/"),
+        ("discarded/received=2026-01-01/00000077.jsonl", "move it out of discarded/"),
+        ("discarded/received=2026-01-01/00000001.jsonl", "move it out of discarded/"),
     ],
 )
 def test_what_belongs_to_no_drop_is_found(home: Path, name: str, mended: str) -> None:
