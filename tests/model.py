@@ -1,4 +1,4 @@
-"""The reference model: the input contract, the versions and the allocation, read from DESIGN.md a second time.
+"""The reference model: the input contract, the versions and the allocation, read from docs/ a second time.
 
 It owns the slow and obvious answer to "what should become of these drops?", and holds everything in memory.
 It shares no code with the daemon, only the contract, so that the two can disagree. It never opens a file, never asks

@@ -1,6 +1,6 @@
 """The strict lane's alphabet: one JSON value in, one exact value (or FAULT) out.
 
-These functions are the authority on every rule of DESIGN section 3 about a single field. The fast lane (`scan.c`)
+These functions are the authority on every rule of docs/INPUT.md about a single field. The fast lane (`scan.c`)
 reads the common spellings of the same fields many at a time, and sends everything else here.
 """
 
