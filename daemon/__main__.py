@@ -1,4 +1,4 @@
-"""The command `strandline`, also as `python -m daemon`."""
+"""The command `strandline`, also as `python -m strandline`, and in a checkout as `python -m daemon`."""
 
 import os
 import sys

@@ -15,7 +15,7 @@ from threading import Lock, Thread
 from typing import Any
 
 FEW_BYTES = 8 << 20  # up to so much (one piece) the caller reads itself
-_PRELOADED = "daemon.preloaded"
+_PRELOADED = f"{__package__}.preloaded"  # `daemon` in a checkout, `strandline` where it is installed
 _LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 
