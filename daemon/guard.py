@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import files
 from .core.errors import OutputReplaced
 from .ledger import Ledger
 from .lock import Lock
@@ -30,7 +31,7 @@ class Guard:
         """OutputReplaced where anything is not what was opened, or one of these raw copies is gone. Copies are looked at first:
         a removal that has begun may not have come to the lock yet."""
         for copy in copies:
-            if not (self.output / copy).exists():
+            if files.identity(self.output / copy) is None:
                 raise OutputReplaced(self.output, f"{copy} is gone")
         if self.lock is not None:
             self.lock.refuse_replaced()
