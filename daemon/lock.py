@@ -31,7 +31,7 @@ class Lock:
 
     def __init__(self, output: Path) -> None:
         self._output, self._path = output, output / "state" / "lock"
-        files.make_folder(self._path.parent)
+        files.make_folder(output.resolve() / "state")  # a link may lead to a folder that is not there yet
         self._folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._take_folder()

@@ -90,6 +90,13 @@ def test_a_link_that_leads_elsewhere_now_is_noticed(tmp_path: Path) -> None:
     held.close()
 
 
+def test_a_link_to_a_folder_that_is_not_there_yet_makes_it(tmp_path: Path) -> None:
+    """As for any output that is used for the first time."""
+    (tmp_path / "output").symlink_to("disk/output")
+    Lock(tmp_path / "output").close()
+    assert (tmp_path / "disk" / "output" / "state" / "lock").is_file()
+
+
 @pytest.mark.parametrize("replace", [_remove_state, _replace_file])
 def test_a_folder_whose_state_was_replaced_is_still_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path], None]
