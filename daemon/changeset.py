@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import raw, receipts
+from .core.damage import named_list
 from .core.dimensions import Upserted
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from .core.model import DIMENSIONS, Bools, Dimension, DropOutcome, Ints, Parsed
@@ -142,13 +143,15 @@ def commit_of(
 
 def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
     """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
-    way, that is the first. Of a dimension, where the later drop wins, only those that follow each other are the same."""
+    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each
+    other are the same."""
     firsts: dict[int, Drop] = {}
-    seen: dict[tuple[str, bytes], Drop] = {}
+    seen: dict[tuple[object, ...], Drop] = {}
     for drop in drops:
         if drop.duplicate_of is not None:
             continue
-        content, kind = (raw.read_as(drop.name), drop.sha256), raw.kind_of(drop.name)
+        judge, kind = drop.judge, raw.kind_of(drop.name)
+        content = (raw.read_as(drop.name), drop.sha256, judge.tolerance, judge.records_path, judge.since)
         if content not in seen and kind in DIMENSIONS:
             seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
         firsts[drop.seq] = seen.setdefault(content, drop)
@@ -186,9 +189,12 @@ def _results(
 def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) -> dict[int, Counts]:
     """By drop: what became of its records. They add up to what was extracted."""
     counts = {
-        drop: Counts(tally.extracted, tally.discarded, tally.before_since, faults=tally.faults)
+        drop: Counts(
+            tally.extracted, tally.discarded, tally.before_since, faults=tally.faults, bare=tally.bare,
+            bare_keys=named_list(tally.bare_keys),
+        )
         for drop, tally in parsed.tallies.items()
-    }
+    }  # fmt: skip
     unchanged = np.concatenate([np.zeros(0, np.bool_), *(one.merged.unchanged for one in rewritten if one.merged)])
     winners = decided.drop
     for name, found in (
@@ -229,6 +235,8 @@ def totals_of(results: Sequence[DropResult]) -> Counter[str]:
             totals[f"drops.{result.outcome}"] += 1
         kind = raw.kind_of(result.drop.name)
         for name, value in result.gained.as_dict().items():
+            if name == "bare_keys":  # whatever a file calls its fields: a sum for each would have no end
+                continue
             for key, number in value.items() if isinstance(value, dict) else [("", value)]:
                 totals[f"{kind}.{name}.{key}".rstrip(".")] += number
     return Counter({name: number for name, number in totals.items() if number})

@@ -137,8 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     trace = add("trace", _trace, "show the life of one order: every version from raw, which one won, and why")
     trace.add_argument("order", metavar="ORDER_ID")
     trace.add_argument("--json", action="store_true", help="as JSON, for programs")
-    retry = add("retry", _retry, "put quarantined drops back into the inbox (all of them, or those named)")
-    retry.add_argument("names", nargs="*", metavar="NAME", help="a file in quarantine/, a drop's name, or its number")
+    retry = add(
+        "retry", _retry, "put quarantined drops back into the inbox (all of them, or those named); an applied drop that is named "
+        "is read anew"
+    )  # fmt: skip
+    retry.add_argument(
+        "names", nargs="*", metavar="NAME", help="a file in quarantine/ or raw/, a drop's name, or its number"
+    )
     schema = add("schema", _schema, "print the tables of the model as SQL")
     schema.add_argument("--dialect", choices=["redshift", "postgres", "duckdb"], default="redshift")
     manifest = add("manifest", _manifest, "print a Redshift COPY manifest of published files")
@@ -179,7 +184,9 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     if not config.engine.scheduler:
         without_idle_threads()
         expect(config.paths.inbox)
-    _instant(options.since, None)  # what is wrong with it is said before anything is touched
+    from .arguments import instant
+
+    instant(options.since, None)  # what is wrong with it is said before anything is touched
     with _house(config, stop) as house:
         from .log import log
         from .recovery import refuse_lost_ledger
@@ -187,7 +194,7 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         refuse_lost_ledger(house)
         log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(house.output),
                                        "once": options.once})  # fmt: skip
-        since = _instant(options.since, house.ledger.hwm)
+        since = instant(options.since, house.ledger.hwm)
         return _catch_up(config, house, stop, since) if options.once else _watch(config, house, stop, since)
 
 
@@ -290,7 +297,9 @@ def _plan(config: Config, options: argparse.Namespace) -> int:
 def _rebuild(config: Config, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.on_signals(DONE_BUT)
-    days = [_day(text) for text in options.dates]
+    from .arguments import day
+
+    days = [day(text) for text in options.dates]
     with _house(config, stop) as house:
         from . import receipts
         from .log import log
@@ -366,10 +375,17 @@ def _trace(config: Config, options: argparse.Namespace) -> int:
 
 
 def _retry(config: Config, options: argparse.Namespace) -> int:
-    from .quarantine import retry
+    from .quarantine import called, retry
+    from .reread import applied, put_again
 
-    for file in retry(config.paths.output / "quarantine", config.paths.inbox, options.names):
-        print(f"{file} is back in {config.paths.inbox}")
+    output, inbox = config.paths.output.resolve(), config.paths.inbox
+    again = applied(output, [name for name in options.names if not called(output / "quarantine", name)])
+    if not options.names or len(again) < len(options.names):
+        for file in retry(output / "quarantine", inbox, [name for name in options.names if name not in again]):
+            print(f"{file} is back in {inbox}")
+    put_again(output, inbox, list(again.values()))
+    for drop in again.values():
+        print(f"drop {drop.seq} ({drop.name}) was applied, and is in {inbox} once more, to be read anew")
     return DONE
 
 
@@ -418,33 +434,3 @@ def _ended(summary: Summary, *, once: bool) -> int:
                                  "quarantined": summary.quarantined, "left": summary.left,
                                  "stopped": summary.stopped})  # fmt: skip
     return DONE_BUT if once and (summary.quarantined or summary.left or summary.stopped) else DONE
-
-
-def _instant(text: str | None, hwm: int | None) -> int | None:
-    """`--since` as an instant in microseconds."""
-    from .core.model import LAST_INSTANT
-    from .core.scalars import Number, is_number, read_instant
-
-    if text is None or text.strip().lower() == "hwm":
-        return None if text is None else hwm
-    instant = read_instant(Number(text.strip()) if is_number(text.strip()) else text)
-    if not isinstance(instant, int):
-        raise UsageError(
-            f"--since {text!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, epoch seconds, or hwm for the "
-            "high-water mark"
-        )
-    if instant > LAST_INSTANT:
-        raise UsageError(
-            f"--since {text!r} lies after the year 9999; epoch numbers are seconds, or milliseconds from 1e11 on"
-        )
-    return instant
-
-
-def _day(text: str) -> int:
-    """A date in days since 1970."""
-    from datetime import date
-
-    try:
-        return (date.fromisoformat(text) - date(1970, 1, 1)).days
-    except ValueError:
-        raise UsageError(f"{text!r} is no date; write YYYY-MM-DD") from None

@@ -253,17 +253,17 @@ class InboxFolder:
         `may_link`: the source may become the same file, since the caller removes it next. OSError where it failed, or where
         somebody replaced the file meanwhile; then the caller keeps the source."""
         with files.opened(source, _READ) as original:
-            os.utime(original)  # it arrives now, and settles as any other
-            placed = (self._linked(source, name) if may_link else None) or self._copied(original, name)
+            placed = (self._linked(source, original, name) if may_link else None) or self._copied(original, name)
             self.sync()
             found = self.lstat(placed.name)
             if found is None or not placed.identity.is_same_file(found):
                 raise OSError(errno.ESTALE, "somebody replaced it in the inbox meanwhile; it was kept", placed.name)
         return placed.name
 
-    def _linked(self, source: Path, name: str) -> _Placed | None:
+    def _linked(self, source: Path, original: int, name: str) -> _Placed | None:
         """None where the source cannot be linked here, and must be copied."""
-        identity = Identity.of(os.lstat(source))
+        os.utime(original)  # it arrives now, and settles as any other
+        identity = Identity.of(os.fstat(original))
         for candidate in _candidates(name):
             try:
                 os.link(source, candidate, dst_dir_fd=self._descriptor, follow_symlinks=False)

@@ -142,11 +142,18 @@ class Ledger:
         """The numbers of the drops that are still read under a `since`, ascending."""
         return [seq for (seq,) in self._sql.execute("SELECT seq FROM drops WHERE since IS NOT NULL ORDER BY seq")]
 
-    def of_content(self, sha256: bytes, *, applied: bool = False) -> list[Drop]:
-        """The drops of this content, by number; `applied`: only those that were applied."""
-        condition = "AND outcome = 'applied'" if applied else ""
-        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? {condition} ORDER BY seq"
+    def of_content(self, sha256: bytes) -> list[Drop]:
+        """The drops of this content, by number."""
+        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
+
+    def applied(self, sha256: bytes) -> list[DropResult]:
+        """What became of the drops of this content that were applied before."""
+        query = (
+            f"SELECT {_DROP_COLUMNS}, outcome, reason, counts FROM drops "
+            "WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+        )
+        return [_result(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
         """All drops that were applied, with a number above `after`, by number."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import IO
 
+from .core.damage import without_text
+from .core.entries import DropResult
 from .core.model import DropOutcome
 from .observer import Observer
 from .persistence import Retry
@@ -50,15 +53,24 @@ class _Console(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
         fields = "  ".join(f"{key}={_short(value)}" for key, value in _fields(record).items())
         line = f"{at} {record.levelname.lower():7} {record.getMessage()}" + (f"  {fields}" if fields else "")
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join(map(_visible, [line, *trace]))
 
 
 def _short(value: object) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False) if not value.isprintable() or " " in value else value
     if isinstance(value, dict):
-        return ",".join(f"{key}:{number}" for key, number in value.items()) or "-"
-    return str(value)
+        return _visible(",".join(f"{key}:{number}" for key, number in value.items())) or "-"
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text.isprintable() or " " in text else text
+
+
+def _visible(text: str) -> str:
+    """A text in which a terminal finds nothing to obey, and nothing that turns its direction: such characters are escaped."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
 
 
 class Reporter(Observer):
@@ -69,12 +81,7 @@ class Reporter(Observer):
 
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for result in outcome.results:
-            if result.outcome is DropOutcome.QUARANTINED:
-                log.warning("drop quarantined", extra={"drop": result.drop.seq, "file": result.drop.name,
-                                                       "reason": result.reason})  # fmt: skip
-            for reason, count in sorted(result.gained.discarded.items()):
-                log.warning("records discarded", extra={"drop": result.drop.seq, "file": result.drop.name,
-                                                        "reason": reason, "records": count})  # fmt: skip
+            _tell_of(result)
         for date in outcome.rebuilt:
             log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
@@ -121,13 +128,28 @@ class Reporter(Observer):
         log.warning(note)
 
 
+def _tell_of(result: DropResult) -> None:
+    """What a person should know of one drop. The text around a damage is the content of a record, and not logged."""
+    drop: dict[str, object] = {"drop": result.drop.seq, "file": result.drop.name}
+    counts = result.gained
+    if result.outcome is DropOutcome.QUARANTINED:
+        log.warning("drop quarantined", extra=drop | {"reason": without_text(result.reason or "")})
+    for reason, count in sorted(counts.discarded.items()):
+        log.warning("records discarded", extra=drop | {"reason": reason, "records": count})
+    if counts.faults.total():
+        log.warning(
+            "fields could not be read, and are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
+        )
+    if counts.bare:
+        told = "orders have neither amount nor items, and other keys in their place"
+        log.warning(told, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
+
+
 def _summary(outcome: BatchOutcome) -> dict[str, object]:
     results = outcome.results
     counts = [result.gained for result in results]
-    discarded: dict[str, int] = {}
-    for one in counts:
-        for reason, number in one.discarded.items():
-            discarded[reason] = discarded.get(reason, 0) + number
+    discarded = sum((one.discarded for one in counts), Counter[str]())
+    faults = sum((one.faults for one in counts), Counter[str]())
     return {
         "batch": outcome.batch,
         "drops": len(results),
@@ -136,7 +158,8 @@ def _summary(outcome: BatchOutcome) -> dict[str, object]:
         "corrected": sum(c.corrected for c in counts),
         "unchanged": sum(c.unchanged for c in counts),
         "superseded": sum(c.superseded for c in counts),
-        "discarded": discarded,
+        "discarded": dict(discarded),
+        "faults": dict(faults),
         "partitions_written": len(outcome.written),
         "restated": len(outcome.restated),
     }

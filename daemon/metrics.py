@@ -58,6 +58,9 @@ class Metrics(Observer):
         self._unknown = self._counter(
             "unknown_keys", "Orders with a user or a product that the dimension does not know.", dimension=DIMENSIONS
         )
+        self._bare = self._counter(
+            "bare_orders", "Accepted orders with neither amount nor items, whose records have other keys."
+        )
         self._rows_read = self._counter(
             "dimension_rows", "Rows found in drops of users and products, by what became of them.",
             dimension=DIMENSIONS, outcome=ROW_OUTCOMES,
@@ -158,6 +161,8 @@ class Metrics(Observer):
             self._late.inc(value)
         elif count == "unknown":
             self._unknown.labels(*rest).inc(value)
+        elif count == "bare":
+            self._bare.inc(value)
         else:  # before_since falls where a drop is read once more, from further back; what has been counted stays counted
             self._orders.labels(count).inc(max(0, value))
 

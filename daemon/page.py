@@ -20,6 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from .core.errors import EnvironmentFault
+from .status import summed
 
 _HERE = Path(__file__).parent
 _FRESH_SECONDS = 0.5  # however many look at it, the ledger is asked twice a second at most
@@ -75,19 +76,18 @@ class Page:
         except (OSError, EnvironmentFault) as error:  # the ledger cannot be read just now
             return self._template.render(status=None, error=str(error), script=Markup(self._script))
         charts = {
-            "discards": _discards(status),
+            "discards": _ranked(status, "discarded"),
+            "faults": _ranked(status, "faults"),
             "hours": _bars(status["drops_by_hour"]),
             "days": _days(status["partitions"]),
         }
         return self._template.render(status=status, error="", script=Markup(self._script), **charts)
 
 
-def _discards(status: dict[str, Any]) -> list[tuple[str, int, float]]:
-    """Reason, number, and its share of the most frequent one in percent; the most frequent first."""
-    counts: dict[str, int] = dict(status["orders"].get("discarded", {}))
-    for one in status["dimensions"].values():
-        for reason, number in one.get("discarded", {}).items():
-            counts[reason] = counts.get(reason, 0) + number
+def _ranked(status: dict[str, Any], group: str) -> list[tuple[str, int, float]]:
+    """Of discards the reason, of faults the field; the number, and its share of the most frequent one in percent; the most
+    frequent first."""
+    counts = summed(status, group)
     most = max(counts.values(), default=0)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(reason, number, 100 * number / most) for reason, number in ranked if number]

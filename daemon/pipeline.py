@@ -29,13 +29,13 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from . import dimensions, files, raw, receipts, spill, tasks
+from . import dimensions, files, raw, receipts, reread, spill, tasks
 from .changeset import Before, Decided, commit_of, counted, is_restated, tallied, to_read
 from .core.discards import lines, slices
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest, take_entries
-from .core.model import DIMENSIONS, DISCARDS, Bools, Ints, Judge, Parsed, Tally, concat_orders
+from .core.model import DIMENSIONS, DISCARDS, Bools, DropOutcome, Ints, Judge, Parsed, Reason, concat_orders
 from .core.versions import decide
 from .guard import Guard
 from .inbox import Arrival
@@ -142,7 +142,8 @@ def take(
     try:
         with phase("archive"):
             refused = _copy(house, arrivals, judge, copies, ahead)
-            drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies])
+            again = reread.asked_for(house.output)
+            drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies], again)
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
         places = {copy.stored.seq: house.raw.temporary(copy.stored.seq) for copy in copies}
         with house.reader.begin(to_read(drops), places, ahead) as reading:
@@ -163,7 +164,7 @@ def take(
 def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
     phase = Phases()
-    drops = with_duplicates(house.ledger, drops)
+    drops = with_duplicates(house.ledger, drops, reread.asked_for(house.output))
     with phase("parse"):
         parsed = house.reader.read(to_read(drops), house.stopped)
     return _apply(house, phase, drops, parsed, now)
@@ -185,7 +186,12 @@ def catch_up(house: House, results: Sequence[DropResult], since: int | None, now
 def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
     """Without what was counted and kept when these drops were read first."""
     tallies = {
-        seq: Tally(0, tally.before_since - read_before[seq].counts.before_since, Counter(), tally.faults)
+        seq: replace(
+            tally,
+            extracted=0,
+            before_since=tally.before_since - read_before[seq].counts.before_since,
+            discarded=Counter(),
+        )
         for seq, tally in parsed.tallies.items()
     }
     return Parsed(parsed.orders, DISCARDS.empty_table(), tallies, parsed.unreadable)
@@ -238,9 +244,11 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
         return
     publish(house.output, house.ledger.effects(), recovering=recovering, check=house.guard.check)
     house.guard.check()
-    receipts.write(house.output, house.ledger.results(batch))
+    results = house.ledger.results(batch)
+    receipts.write(house.output, results)
     house.ledger.published(batch)
     house.guard.check()  # what is staged there now may be another process's
+    reread.done(house.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
     house.store.clean_staging()
 
 
@@ -275,13 +283,17 @@ def _drop(stored: raw.Stored, judge: Judge) -> Drop:
     return Drop(stored.seq, stored.name, stored.path, stored.sha256, stored.size_bytes, judge)
 
 
-def with_duplicates(ledger: Ledger, drops: Sequence[Drop]) -> list[Drop]:
-    """The drops of one batch, each with the applied drop that it repeats, if any."""
+def with_duplicates(
+    ledger: Ledger, drops: Sequence[Drop], again: Callable[[bytes], bool] = lambda sha256: False
+) -> list[Drop]:
+    """The drops of one batch, each with the applied drop that it repeats, if any. `again`: whether bytes of this hash are to be
+    read anew."""
     marked: list[Drop] = []
     spoken_of: set[str | None] = set()  # dimensions that an earlier drop of this batch changes
     for drop in drops:
         kind = raw.kind_of(drop.name)
-        known = drop.duplicate_of or (None if kind in spoken_of else applied_before(ledger, drop))
+        is_new = kind in spoken_of or again(drop.sha256)
+        known = drop.duplicate_of or (None if is_new else applied_before(ledger, drop))
         if known is None and kind in DIMENSIONS:
             spoken_of.add(kind)
         marked.append(replace(drop, duplicate_of=known))
@@ -289,17 +301,16 @@ def with_duplicates(ledger: Ledger, drops: Sequence[Drop]) -> list[Drop]:
 
 
 def applied_before(ledger: Ledger, drop: Drop) -> int | None:
-    """The applied drop that this one repeats: the same bytes, under a name that is read in the same way, read under a
-    `since` that is no later. Of a dimension only the newest drop can be repeated: what came after it changed things."""
-    kind, since = raw.kind_of(drop.name), drop.judge.since
-    if kind in DIMENSIONS:
-        newest = ledger.dimensions().get(kind)
-        others = [found] if newest and (found := ledger.drop(newest.last_drop)) else []
-    else:
-        others = ledger.of_content(drop.sha256, applied=True)
-    for other in others:
-        as_far_back = other.judge.since is None or (since is not None and other.judge.since <= since)
-        if other.sha256 == drop.sha256 and raw.read_as(other.name) == raw.read_as(drop.name) and as_far_back:
+    """The applied drop that this one repeats: the same bytes, under a name that is read in the same way, read under the same
+    settings. Of a dimension only the newest drop can be repeated: what came after it changed things."""
+    kind = raw.kind_of(drop.name)
+    newest = ledger.dimensions().get(kind) if kind in DIMENSIONS else None
+    for result in ledger.applied(drop.sha256):
+        other = result.drop
+        if kind in DIMENSIONS and (newest is None or other.seq != newest.last_drop):
+            continue
+        had_future = result.counts.discarded[Reason.FUTURE_CREATED_AT] > 0
+        if raw.read_as(other.name) == raw.read_as(drop.name) and drop.judge.reads_alike(other.judge, had_future):
             return other.seq
     return None
 

@@ -24,6 +24,11 @@ def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
     quarantine (with its folder, if you like), the one that the drop came with, or its number. UsageError names what there is
     no drop of."""
     found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
+    if unknown := [name for name in names if not _called(found, name)]:
+        raise UsageError(
+            f"nothing in quarantine is called {unknown[0]}, and no applied drop is; in quarantine there is: "
+            f"{', '.join(found) or 'nothing'}"
+        )
     wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
     if wanted:
         files.make_folder(inbox)
@@ -31,6 +36,11 @@ def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
         for file in wanted:
             _put_back(quarantine / file, folder, found[file])
     return wanted
+
+
+def called(quarantine: Path, name: str) -> bool:
+    """Whether a drop in quarantine is called so."""
+    return bool(_called({file: _name(quarantine / file) for file in quarantined(quarantine)}, name))
 
 
 def _name(path: Path) -> str:
@@ -49,8 +59,6 @@ def _called(found: dict[str, str], name: str) -> list[str]:
     files_called = [file for file, own in found.items() if asked in (file, own, printable(own))]
     if asked.isascii() and asked.isdigit():
         files_called += [file for file in found if _number(file) == asked.lstrip("0")]
-    if not files_called:
-        raise UsageError(f"nothing in quarantine is called {name}; there is: {', '.join(found) or 'nothing'}")
     return files_called
 
 

@@ -22,6 +22,7 @@ from .core.documents import Form
 from .core.entries import Drop
 from .core.errors import Stopped, Unreadable
 from .core.model import DIMENSIONS, DISCARDS, GLANCED, ORDERS, DimensionRows, Ints, Judge, Parsed, Tally, concat_orders
+from .core.refusals import refused
 from .progress import Progress, silent
 from .workers import Inline, Workers
 
@@ -262,9 +263,10 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
         rows |= part.rows
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop could not be read, so none of it is
         return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)  # a piece comes alone
-    return Parsed(
+    read = Parsed(
         concat_orders(tables), concat_discards(discards), tallies, unreadable, rows, concat_orders(glanced, GLANCED)
     )
+    return refused(read, tallies.keys() - rows.keys())  # those that were divided are known as a whole only now
 
 
 def _moved_on(table: pa.Table, base: int) -> pa.Table:

@@ -18,6 +18,13 @@ from .core.model import on_the_calendar
 from .raw import date_of, shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BESIDE_RECORDS = (
+    "late",
+    "faults",
+    "unknown",
+    "bare",
+    "bare_keys",
+)  # what is counted of records, and not what became of them
 
 
 def write(output: Path, results: Sequence[DropResult]) -> None:
@@ -80,10 +87,11 @@ def as_dict(result: DropResult) -> dict[str, Any]:
         "sha256": drop.sha256.hex(),
         "bytes": drop.size_bytes,
         "raw": drop.raw if result.keeps_raw else None,
-        "records": {key: value for key, value in counts.items() if key not in ("late", "faults", "unknown")},
+        "records": {key: value for key, value in counts.items() if key not in _BESIDE_RECORDS},
         "late": counts["late"],
         "field_faults": counts["faults"],
         "unknown_keys": counts["unknown"],
+        "without_amount_and_items": {"orders": counts["bare"], "other_keys": counts["bare_keys"]},
     }
 
 

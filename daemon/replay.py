@@ -230,9 +230,11 @@ def _result(receipt: dict[str, Any]) -> DropResult:
         int(receipt["drop"]), str(receipt["name"]), receipt["raw"], bytes.fromhex(receipt["sha256"]),
         int(receipt["bytes"]), judge, receipt["duplicate_of"],
     )  # fmt: skip
+    bare = receipt["without_amount_and_items"]
     counts = Counts.from_dict(
         receipt["records"]
         | {"late": receipt["late"], "faults": receipt["field_faults"], "unknown": receipt["unknown_keys"]}
+        | {"bare": bare["orders"], "bare_keys": bare["other_keys"]}
     )
     return DropResult(drop, outcome, counts, receipt["reason"], receipt["duplicate_of"], receipt["raw"] is not None)
 

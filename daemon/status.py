@@ -170,17 +170,21 @@ def table(status: dict[str, Any]) -> str:
         + _numbers(orders, ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")),
     ]
     lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
+    if orders.get("bare"):
+        lines.append(f"No amount, items  {orders['bare']:,} orders, with other keys in their place: see their receipts")
     if orders.get("unknown"):
         lines.append("Unknown keys      " + _numbers(orders["unknown"]))
-    lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in _discards(status).items()])
-    lines += _section("Field faults", [(k, f"{v:,}") for k, v in orders.get("faults", {}).items()])
+    lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
+    lines += _section("Field faults", [(k, f"{v:,}") for k, v in summed(status, "faults").items()])
     lines += _section(
         f"In quarantine ({quarantine['drops']:,})",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
     lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
-    return "\n".join(lines)
+    return "\n".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
+    )
 
 
 def _running(holder: dict[str, Any] | None) -> str:
@@ -198,17 +202,22 @@ def _numbers(values: dict[str, Any], names: tuple[str, ...] = ()) -> str:
     return ", ".join(f"{values.get(name, 0):,} {name}" for name in names or values) or "none"
 
 
-def _discards(status: dict[str, Any]) -> dict[str, int]:
-    discards: Counter[str] = Counter(status["orders"].get("discarded", {}))
+def summed(status: dict[str, Any], group: str) -> dict[str, int]:
+    """`discarded` by reason or `faults` by field, of orders and of rows together."""
+    found: Counter[str] = Counter(status["orders"].get(group, {}))
     for one in status["dimensions"].values():
-        discards += Counter(one.get("discarded", {}))
-    return dict(sorted(discards.items()))
+        found += Counter(one.get(group, {}))
+    return dict(sorted(found.items()))
 
 
 def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
     kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
     discarded = sum(receipt["records"]["discarded"].values())
-    detail = receipt["reason"] or _numbers(kept | ({"discarded": discarded} if discarded else {}))
+    faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_items"]
+    more = {"discarded": discarded, "field faults": faults, "without amount and items": bare["orders"]}
+    detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
+    if bare["orders"]:
+        detail += f" (keys: {', '.join(bare['other_keys'])})"
     return str(receipt["drop"]), receipt["name"], str(receipt["outcome"]), detail
 
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from . import spill
 from .core import dimensions
-from .core.documents import Form, WrongCut, cut, cut_begun, refuse_binary
+from .core.damage import refuse_foreign
+from .core.documents import Form, WrongCut, cut, cut_begun
 from .core.errors import Stopped, Unreadable
 from .core.facts import Lines, PartitionFiles, lines_of
 from .core.merge import Merged, begun, merge, places_within_instants
@@ -58,7 +59,7 @@ def spans_of(drop: int, path: Path, judge: Judge, dimension: str | None = None) 
     if size <= PIECE_BYTES or dimension is not None:
         return [Span(drop, path, 0, size, judge, Form.WHOLE, dimension)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        refuse_binary(data[:4])
+        refuse_foreign(data[:4096])
         pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # a map is as good as bytes here
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 

@@ -54,6 +54,7 @@ def apply_batch(
     received_at: int,
     tolerance: int = DAY,
     since: int | None = None,
+    records_path: str = "",
 ) -> BatchOutcome:
     """Drops named contents into the inbox, in this order of arrival, and applies them as one batch."""
     for number, (name, data) in enumerate(drops):
@@ -62,7 +63,7 @@ def apply_batch(
         os.utime(path, ns=(number * 10**9, number * 10**9))
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
-    outcome, refused = take(rooms, look.settled, Judge(received_at, tolerance, since=since), received_at)
+    outcome, refused = take(rooms, look.settled, Judge(received_at, tolerance, records_path, since), received_at)
     assert outcome is not None and not refused
     return outcome
 

@@ -1,4 +1,4 @@
-"""The reference model: the input contract, the versions and the allocation, read from docs/ a second time.
+"""The reference model: the input contract, the versions and the allocation, read from docs/INPUT.md a second time.
 
 It owns the slow and obvious answer to "what should become of these drops?", and holds everything in memory.
 It shares no code with the daemon, only the contract, so that the two can disagree. It never opens a file, never asks
@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
@@ -22,6 +22,17 @@ from typing import Any, NamedTuple
 
 DAY_US = 86_400_000_000
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
+ERROR_KEYS = {"error", "errors", "message", "detail", "fault", "exception"}
+PAGING = set(
+    """
+    next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl
+    first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount
+    pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination
+    pageinfo object url self from to start skip success ok
+    """.split()  # noqa: SIM905
+)
+MARKS = "\x1e\ufeff"
+NO_ORDER = {"missing_order_id", "invalid_order_id", "missing_created_at", "malformed_record", "not_an_object"}
 MAX_DEPTH = 512
 MAX_TEXT_BYTES = 256
 MAX_METADATA_BYTES = 65_535
@@ -72,6 +83,7 @@ class Record:
     position: int
     text: str
     is_json: bool
+    valid: bool = True  # its bytes are UTF-8
 
 
 class Unreadable(Exception):
@@ -93,10 +105,11 @@ _INT = r"-?(?:0|[1-9][0-9]*+)"
 _MANTISSA = rf"{_INT}(?:\.[0-9]++)?+"
 _NUMBER = re.compile(rf"({_MANTISSA})(?:[eE]([+-]?)([0-9]++))?+")
 _SPACE = r"[ \t\n\r]*+"
-_TOKEN = re.compile(rf'{_SPACE}(?P<token>[\[\]{{}}:,]|true|false|null|"{_CHARS}"|{_NUMBER.pattern})')
+_CONSTANTS = ("NaN", "Infinity", "-Infinity")  # no JSON, and read all the same: the field is at fault
+_TOKEN = re.compile(rf'{_SPACE}(?P<token>[\[\]{{}}:,]|true|false|null|NaN|-?Infinity|"{_CHARS}"|{_NUMBER.pattern})')
 _CUT_TOKEN = re.compile(
     rf'{_SPACE}(?P<token>"{_CHARS}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?|-|{_INT}\.|{_MANTISSA}[eE][+-]?'
-    r"|t|tr|tru|f|fa|fal|fals|n|nu|nul)\Z"
+    r"|t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-?(?:I|In|Inf|Infi|Infin|Infini|Infinit))\Z"
 )
 COMPLETE, UNFINISHED, WRONG = "complete", "unfinished", "wrong"
 
@@ -117,6 +130,18 @@ def scan(text: str) -> str:
             return UNFINISHED
         at = token.end()
     return COMPLETE if wanted == "nothing" else UNFINISHED
+
+
+def value_end(text: str, at: int) -> int | None:
+    """Where the value ends that begins at `at`; None if it never does, or is none."""
+    opened: list[str] = []
+    wanted = "value"
+    while wanted != "nothing":
+        token = _TOKEN.match(text, at)
+        if token is None or not (wanted := _wanted_after(token["token"][0], wanted, opened)):
+            return None
+        at = token.end()
+    return at
 
 
 def _wanted_after(first: str, wanted: str, opened: list[str]) -> str:
@@ -185,15 +210,151 @@ def split(data: bytes, records_path: str = "") -> list[Record]:
         raise Unreadable("empty")
     verdict = _scan_bytes(data)
     if verdict == COMPLETE:
-        return _document_records(data.decode().strip(JSON_SPACE), records_path)
-    if verdict == UNFINISHED:
+        found = _document_records(data.decode().strip(JSON_SPACE), records_path)
+    elif _is_lines(data):
+        found = _line_records(data)
+    elif verdict == UNFINISHED:
         raise Unreadable("truncated: the JSON document ends too early")
-    records = _line_records(data)
-    if records[0].text.startswith("[") and not records[0].is_json:
-        raise Unreadable("a damaged array: only a first line that is complete by itself makes it lines")
-    if not any(record.is_json and record.text.startswith("{") for record in records):
-        raise Unreadable("neither a JSON document nor lines of JSON objects")
-    return records
+    else:
+        found = [Record(0, text, True) for text in _several_documents(data)]
+    return _opened(found, records_path)
+
+
+def _is_lines(data: bytes) -> bool:
+    """Whether the first line that begins as an object or an array, marks aside, is one whole object."""
+    for line in data.split(b"\n"):
+        text = line.decode(errors="replace").strip(JSON_SPACE + MARKS)
+        if text[:1] in ("{", "["):
+            return text[0] == "{" and _is_json(line.strip(b" \t\r\x1e\xef\xbb\xbf"))
+    return False
+
+
+def _is_json(line: bytes) -> bool:
+    """What is nested too deep counts as no JSON."""
+    return _scan_bytes(line) == COMPLETE and depth_of(line.decode().strip(JSON_SPACE)) <= MAX_DEPTH
+
+
+def _several_documents(data: bytes) -> list[str]:
+    """Objects and arrays one after the other, with nothing but white space and marks between them, or a comma at the end of a
+    line, behind a record."""
+    try:
+        texts, rest, commas = _sequence(data.decode())
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8") from None
+    if rest or not texts or any(depth_of(text) > MAX_DEPTH for text in texts):
+        raise Unreadable("a damaged document, or no JSON at all")
+    if commas and any(text[0] == "[" or _array_in(text, "") is not None for text in texts):
+        raise Unreadable("a comma behind a document")
+    return texts
+
+
+def _sequence(text: str) -> tuple[list[str], str, bool]:
+    """The objects and arrays that a text begins with, the rest, and whether a comma ended any of them."""
+    texts, commas = [], False
+    at = 0
+    while True:
+        while text[at : at + 1] and text[at] in JSON_SPACE + MARKS:
+            at += 1
+        end = value_end(text, at) if text[at : at + 1] in ("[", "{") else None
+        if end is None:
+            return texts, text[at:], commas
+        texts.append(text[at:end])
+        at = end
+        line = text[at:].split("\n", maxsplit=1)[0]
+        if line.strip(JSON_SPACE + MARKS) == "," and not set(line[: line.index(",")]) & set(MARKS):
+            commas, at = True, at + line.index(",") + 1
+
+
+def _opened(records: list[Record], records_path: str) -> list[Record]:
+    """The records with what some hold in their place. Where one held orders, all others must be orders or hold something."""
+    found: list[tuple[str, bool]] = []
+    pages = strays = 0
+    for record in records:
+        text, is_order = record.text, record.is_json and _is_order(record.text)
+        held = None if is_order else _inside(text, record.valid, records_path)
+        if held is None:
+            found.append((text, record.is_json))
+            strays += not is_order
+        else:
+            pages += held[1]
+            found += [(one, _scan_bytes(one.encode()) == COMPLETE) for one in held[0]]
+    if pages and (strays or not all(is_json for _, is_json in found)):
+        raise Unreadable("a page among pages is damaged or none")
+    return [Record(position, text, is_json) for position, (text, is_json) in enumerate(found, 1)]
+
+
+def _is_order(text: str) -> bool:
+    """An object with an id that can be read, and any created_at that is not missing."""
+    if not text.startswith("{"):
+        return False
+    raw = members(text)
+    try:
+        return _order_id(_untyped(raw.get("order_id", "null"))) is not None and not _is_nothing(
+            _untyped(raw.get("created_at", "null"))
+        )
+    except _Fault:
+        return False
+
+
+def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[str], bool] | None:
+    """What a record that is no order holds, and whether that is a page with an order."""
+    if (
+        not valid
+        or not levels
+        or max(accumulate((c in "[{") - (c in "]}") for c in _marks_of(text)), default=0) > MAX_DEPTH
+    ):
+        return None
+    texts, rest, _ = _sequence(text)
+    is_page = False
+    if rest and not (texts and all(one[0] == "{" for one in texts)):
+        texts = []
+    elif rest:
+        texts = [*texts, rest.strip(JSON_SPACE + MARKS)]
+    if not texts or texts == [text]:
+        is_page = True
+        inner = _page(text, path)
+        if inner is None:
+            return None
+        texts = inner
+    found: list[str] = []
+    holds_orders = False
+    for one in texts:
+        whole = _scan_bytes(one.encode()) == COMPLETE
+        if whole and _is_order(one):
+            holds_orders |= is_page
+            found.append(one)
+        elif (deeper := _inside(one, True, path, levels - 1)) is not None:
+            holds_orders |= deeper[1]
+            found += deeper[0]
+        else:
+            found.append(one)
+    return found, holds_orders
+
+
+def _marks_of(text: str) -> Iterator[str]:
+    """The brackets of a text, as far as its strings can be told."""
+    for match in re.finditer(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"', text, re.DOTALL):
+        if len(match[0]) == 1:
+            yield match[0]
+
+
+def _page(text: str, path: str) -> list[str] | None:
+    """What an array holds, or an envelope that has neither id nor date; an empty one has nothing but paging beside."""
+    if _scan_bytes(text.encode()) != COMPLETE:
+        return None
+    if text.startswith("["):
+        return parts(text)
+    raw = members(text) if text.startswith("{") else {}
+    if not raw or "order_id" in raw or "created_at" in raw:
+        return None
+    array = _array_in(text, path)
+    if array is None:
+        return [raw["order"]] if _is_order(raw.get("order", "")) else None
+    return parts(array) or ([] if _is_paging(raw) else None)
+
+
+def _is_paging(raw: dict[str, str]) -> bool:
+    return all(key in ENVELOPE_KEYS or re.sub("[-_]", "", key.lower()) in PAGING for key in raw)
 
 
 def _scan_bytes(data: bytes) -> str:
@@ -209,44 +370,60 @@ def _scan_bytes(data: bytes) -> str:
 
 
 def _document_records(text: str, records_path: str) -> list[Record]:
-    is_order = text.startswith("{") and "order_id" in members(text)
-    elements = [text] if is_order else parts(_find_array(text, records_path))
+    if text.startswith("["):
+        elements = parts(text)
+    elif not text.startswith("{"):
+        raise Unreadable("one JSON value that is neither object nor array")
+    elif _is_order(text):
+        elements = [text]
+    elif (array := _array_in(text, records_path)) is not None:
+        elements = parts(array)
+    elif "order_id" in members(text):
+        elements = [text]
+    elif _is_order(members(text).get("order", "")):
+        elements = [members(text)["order"]]
+    else:
+        raise Unreadable("a JSON document that is neither orders nor an envelope (an API's error, perhaps)")
     if any(depth_of(element) > MAX_DEPTH for element in elements):
         raise Unreadable(f"nested deeper than {MAX_DEPTH} levels")
     return [Record(position, element, True) for position, element in enumerate(elements, 1)]
 
 
-def _find_array(text: str, records_path: str) -> str:
-    """The array that holds the records of a document, as its raw text: the document itself, or what an envelope holds."""
-    if text.startswith("["):
-        return text
-    if records_path:
-        return _array_at(text, records_path)
-    envelope = members(text) if text.startswith("{") else {}
-    for key in ENVELOPE_KEYS:
-        if envelope.get(key, "").startswith("["):
-            return envelope[key]
-    raise Unreadable("a JSON document that is neither orders nor an envelope (an API's error, perhaps)")
+def _array_in(text: str, records_path: str) -> str | None:
+    """The array of an envelope; null or {} in its place is an empty one, where only paging is beside it."""
+    raw = members(text)
+    places = [_at(text, records_path)] if records_path else [raw.get(key, "") for key in ENVELOPE_KEYS]
+    for place in places:
+        if place.startswith("["):
+            return place
+    is_empty = any(place == "null" or (place.startswith("{") and not members(place)) for place in places)
+    if is_empty and (records_path or _is_paging(raw)) and not raw.keys() & ERROR_KEYS:
+        return "[]"
+    return None
 
 
-def _array_at(text: str, records_path: str) -> str:
+def _at(text: str, records_path: str) -> str:
     found = text
     for key in records_path.split("."):
         found = members(found).get(key, "") if found.startswith("{") else ""
-    if not found.startswith("["):
-        raise Unreadable(f"no array at records_path {records_path!r}")
     return found
 
 
 def _line_records(data: bytes) -> list[Record]:
-    """A line that is nested too deep counts as no JSON."""
     records: list[Record] = []
     for line in data.split(b"\n"):
         text = line.decode(errors="replace").strip(JSON_SPACE)
         if text:
-            is_json = _scan_bytes(line) == COMPLETE and depth_of(text) <= MAX_DEPTH
-            records.append(Record(len(records) + 1, text, is_json))
+            records.append(Record(len(records) + 1, text, _is_json(line), _is_utf8(line)))
     return records
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # --- From a record to an order ------------------------------------------------------------------------------------
@@ -265,7 +442,21 @@ def read_drop(
 def _judged(
     data: bytes, received_at_us: int, tolerance_us: int, records_path: str
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
-    """Each record as (position, order or reason, its field faults); a discard has none."""
+    """Each record as (position, order or reason, its field faults); a discard has none. Where none is an order, the drop is
+    refused."""
+    judged = list(_judged_alone(data, received_at_us, tolerance_us, records_path))
+    if (
+        judged
+        and all(verdict in NO_ORDER for _, verdict, _ in judged if isinstance(verdict, str))
+        and not any(isinstance(verdict, Order) for _, verdict, _ in judged)
+    ):
+        raise Unreadable("none of its records is an order")
+    yield from judged
+
+
+def _judged_alone(
+    data: bytes, received_at_us: int, tolerance_us: int, records_path: str
+) -> Iterator[tuple[int, Order | str, Counter[str]]]:
     for record in split(data, records_path):
         faults: Counter[str] = Counter()
         try:
@@ -283,7 +474,7 @@ def _read_record(record: Record, latest_us: int, faults: Counter[str]) -> Order:
     if not record.text.startswith("{"):
         raise _Rejected("not_an_object")
     raw = members(record.text)
-    order_id = _required("order_id", _text, raw)
+    order_id = _required("order_id", _order_id, raw)
     created_at = _required("created_at", _instant, raw)
     if created_at > min(latest_us, LAST_US):
         raise _Rejected("future_created_at")
@@ -301,7 +492,7 @@ def _read_record(record: Record, latest_us: int, faults: Counter[str]) -> Order:
 
 def _required(name: str, read: Any, raw: dict[str, str]) -> Any:
     try:
-        value = read(raw.get(name, "null"))
+        value = read(_untyped(raw.get(name, "null")))
     except _Fault:
         raise _Rejected(f"invalid_{name}") from None
     if value is None:
@@ -312,10 +503,30 @@ def _required(name: str, read: Any, raw: dict[str, str]) -> Any:
 def _optional(name: str, read: Any, raw: dict[str, str], faults: Counter[str]) -> Any:
     """A field that cannot be read is NULL and counted."""
     try:
-        return read(raw.get(name, "null"))
+        return read(raw.get(name, "null") if name == "metadata" else _untyped(raw.get(name, "null")))
     except _Fault:
         faults[name] += 1
         return None
+
+
+TYPES = {"$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"}
+
+
+def _untyped(value: str) -> str:
+    """The value inside what MongoDB writes around it."""
+    while value.startswith("{") and len(raw := members(value)) == 1 and (kind := next(iter(raw))) in TYPES:
+        value = raw[kind]
+        if kind.startswith("$number") and value.startswith('"') and _NUMBER.fullmatch(str(json.loads(value))):
+            value = str(json.loads(value))
+    return value
+
+
+def _order_id(value: str) -> str | None:
+    """An id; one that a spreadsheet has shortened is none."""
+    text = _text(value)
+    if text is not None and re.fullmatch(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9][0-9]", text):
+        raise _Fault
+    return text
 
 
 def _is_nothing(value: str) -> bool:
@@ -328,8 +539,8 @@ def _text(value: str) -> str | None:
         return None
     if value.startswith('"'):
         text = str(json.loads(value)).strip(TEXT_SPACE)
-    elif re.fullmatch(_INT, value):
-        text = "0" if value == "-0" else value
+    elif whole := re.fullmatch(rf"({_INT})(\.0+)?", value):
+        text = "0" if whole[1] == "-0" else whole[1]
     else:
         raise _Fault
     try:
@@ -405,8 +616,8 @@ def _instant_of_text(text: str) -> int:
 
 
 def _instant_of_number(number: Decimal) -> int:
-    """Epoch seconds, or milliseconds from 1e11 on."""
-    if number < 0:
+    """Epoch seconds, or milliseconds from 1e11 on; below 1e8 it is something else."""
+    if number < 10**8:
         return -1
     if number and number.adjusted() > 20:
         return LAST_US + 1
@@ -425,13 +636,13 @@ def _metadata(value: str) -> str | None:
     if _is_nothing(value):
         return None
     text = compact(value)
-    if len(text.encode()) > MAX_METADATA_BYTES:
+    if len(text.encode()) > MAX_METADATA_BYTES or any(token in _CONSTANTS for token, _, _ in tokens(value)):
         raise _Fault
     return text
 
 
 def _items(raw: dict[str, str], faults: Counter[str]) -> tuple[Item, ...]:
-    value = raw.get("items", "null")
+    value = _untyped(raw.get("items", "null"))
     if _is_nothing(value):
         return ()
     if not value.startswith("["):
@@ -534,6 +745,25 @@ class DropOutcome:
         assert (self.reason is not None) == (self.outcome == "quarantined"), self
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """Under what a drop was read, and whether some of its orders lay in the future then."""
+
+    tolerance_us: int
+    records_path: str
+    since_us: int | None
+    received_at_us: int
+    refused_future: bool = False
+
+    def says_no_more_than(self, earlier: _Settings) -> bool:
+        """Reading the same bytes under these settings gives nothing that reading them earlier has not given."""
+        if (self.tolerance_us, self.records_path) != (earlier.tolerance_us, earlier.records_path):
+            return False
+        if earlier.refused_future and self.received_at_us > earlier.received_at_us:
+            return False
+        return earlier.since_us is None or (self.since_us is not None and self.since_us >= earlier.since_us)
+
+
 class _Candidate(NamedTuple):
     version: Version
     order: Order
@@ -551,14 +781,27 @@ class Model:
         self._tolerance_us = tolerance_us
         self._records_path = records_path
         self._seq = 0
-        self._applied: set[str] = set()
+        self._applied: dict[str, list[_Settings]] = {}
         self._published: dict[str, tuple[Version, Order]] = {}
         self._named: dict[str, Version] = {}  # the published version, or an earlier one that said the same
         self._under_since = 0  # the newest drop that was read under one: of those up to it records may still come
         self._newest = [0] * (STANDING_BATCHES + 1)  # by batch: its newest drop
 
-    def apply(self, batch: Sequence[Drop], since_us: int | None = None) -> list[DropOutcome]:
-        """Apply one batch: read every drop, let the latest version of each order win, and count what became of all."""
+    def apply(
+        self,
+        batch: Sequence[Drop],
+        since_us: int | None = None,
+        *,
+        tolerance_us: int | None = None,
+        records_path: str | None = None,
+        again: Sequence[bytes] = (),
+    ) -> list[DropOutcome]:
+        """Apply one batch: read every drop, let the latest version of each order win, and count what became of all. `again`:
+        contents that are to be read anew, though they were applied before."""
+        self._tolerance_us = self._tolerance_us if tolerance_us is None else tolerance_us
+        self._records_path = self._records_path if records_path is None else records_path
+        self._again = {hashlib.sha256(data).hexdigest() for data in again}
+        self._of_batch: set[str] = set()
         candidates: list[_Candidate] = []
         outcomes = [self._read(drop, since_us, candidates) for drop in batch]
         self._under_since = self._under_since if since_us is None else self._seq
@@ -578,14 +821,18 @@ class Model:
     def _read(self, drop: Drop, since_us: int | None, candidates: list[_Candidate]) -> DropOutcome:
         self._seq += 1
         digest = hashlib.sha256(drop.data).hexdigest()
-        if digest in self._applied:
+        settings = _Settings(self._tolerance_us, self._records_path, since_us, drop.received_at_us)
+        known = [] if digest in self._again else self._applied.get(digest, [])
+        if digest in self._of_batch or any(settings.says_no_more_than(earlier) for earlier in known):
             return DropOutcome(self._seq, "duplicate")
         outcome = DropOutcome(self._seq, "applied")
         try:
             judged = list(_judged(drop.data, drop.received_at_us, self._tolerance_us, self._records_path))
         except Unreadable as unreadable:
             return DropOutcome(self._seq, "quarantined", str(unreadable))
-        self._applied.add(digest)
+        self._of_batch.add(digest)
+        refused = any(verdict == "future_created_at" for _, verdict, _ in judged)
+        self._applied.setdefault(digest, []).append(replace(settings, refused_future=refused))
         outcome.extracted = len(judged)
         for position, verdict, faults in judged:
             if isinstance(verdict, str):

@@ -81,10 +81,13 @@ BAD_TEXTS = (
     '"\\ud800"',
     '"a\\udc00b"',
     '"\\udc00\\ud800"',
-    "1.0",
+    "1.5",
     "1e3",
-    "-0.0",
+    "1.0e0",
     "1E0",
+    "NaN",
+    '{"$oid":7.5}',
+    '{"$oid":"a","b":1}',
     "true",
     "false",
     "[]",
@@ -116,6 +119,15 @@ ODD_IDS = (
     '"\\ufffd"',
     '"\\u00a07"',
     '"7.0"',
+    "7.0",
+    "-0.0",
+    '"1.23E+12"',
+    '"-1E+05"',
+    '"1,23457e+10"',
+    '"1.23E+123"',
+    '"E+12"',
+    '{"$oid":"5f0000"}',
+    '{"$numberLong":"7"}',
     _plain("x" * 256),
     "1" * 256,
 )
@@ -184,6 +196,8 @@ CLEAN_EPOCHS = (
 )
 EDGE_EPOCHS = (
     *("0", "-0", "0.0000001", "0e999999999999", "99999999999.5e-9", "1795075200.1234567891", "1795075200123.4567"),
+    *("20250820", "45889.64", "99999999", "99999999.999999", "100000000", "1e8", "99999999.9e0", "NaN", "-Infinity"),
+    *('{"$date":"2026-11-19T08:30:00.069Z"}', '{"$date":{"$numberLong":"1795075200123"}}', '{"$date":1795075200123}'),
     *(
         "1e-999999999999",
         "100000000000",
@@ -269,6 +283,10 @@ ODD_NUMBERS = (
         "1" + "0" * 400 + "e-400",
         '"0.00005"',
         '"-0"',
+        '{"$numberDecimal":"10.50"}',
+        '{"$numberDouble":"NaN"}',
+        "NaN",
+        "-Infinity",
         '"\\t1.5\\n"',
         '"1\\u0030"',
         '"1E-2"',
@@ -400,6 +418,9 @@ ODD_METADATA = (
         '" padded "',
         "0",
         "1.10",
+        "NaN",
+        '{"a":[Infinity],"b":"NaN"}',
+        '["NaN"]',
         "true",
         "false",
         "[]",
@@ -649,10 +670,62 @@ def _lines(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes
     return end.join(lines) + draw(st.sampled_from([end, end, b"", end * 2]))
 
 
+PAGING = (
+    ('"next"', "null"),
+    ('"current_page"', "2"),
+    ('"has_more"', "true"),
+    ('"total"', "9"),
+    ('"links"', '{"next":null}'),
+)
+
+
+@st.composite
+def _held(draw: DrawFn, elements: SearchStrategy[str]) -> str:
+    """On one line: a record, or what holds some."""
+    kind = draw(st.sampled_from(["record"] * 4 + ["array", "page", "page", "order", "glued", "array of pages"]))
+    if kind == "record":
+        return draw(elements)
+    texts = draw(st.lists(elements, max_size=3))
+    if kind == "array":
+        return _array(texts)
+    if kind == "order":
+        return _object([('"order"', draw(elements))])
+    if kind == "glued":
+        return draw(st.sampled_from(["", " ", "\ufeff", "\x1e"])).join([draw(elements), *texts])
+    pages = [
+        _object([(draw(st.sampled_from(['"data"', '"orders"'])), draw(st.sampled_from([_array(texts), "null", "[]", "{}"]))),
+                 *draw(st.lists(st.sampled_from(PAGING), max_size=2, unique=True))])
+    ]  # fmt: skip
+    if _sometimes(draw, 6):
+        pages[0] = pages[0].replace("{", '{"id":5,', 1)
+    return pages[0] if kind == "page" else _array(pages)
+
+
+@st.composite
+def _appended(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
+    """Documents one after the other, as tools append them: a line each, over several lines, glued, with marks or commas."""
+    texts = draw(st.lists(_held(elements), min_size=1, max_size=5))
+    if _sometimes(draw, 3):
+        texts = [_respaced(text, "\n ") for text in texts]
+    between = draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "", " ", ",\n", "\n\x1e", "\n\ufeff", "\r", ", "]))
+    text = draw(st.sampled_from(["", "", "\x1e"])) + between.join(texts) + draw(st.sampled_from(["", "\n", between]))
+    data = text.encode(errors="replace")
+    if dirty and _sometimes(draw, 3):
+        at = draw(st.integers(0, len(data)))
+        data = (
+            data[:at]
+            + draw(st.sampled_from([b"", b",", b'"', b"x", b"}", b"]", b"\n"]))
+            + data[at + draw(st.integers(0, 3)) :]
+        )
+    return data
+
+
 @st.composite
 def _readable(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
-    form = draw(st.sampled_from(["array", "array", "lines", "lines", "lines", "envelope", "single"]))
-    if form == "lines":
+    form = draw(st.sampled_from(["array", "array", "lines", "lines", "lines", "envelope", "single", "appended"]))
+    if form == "appended":
+        data = draw(_appended(elements, dirty=dirty))
+    elif form == "lines":
         data = draw(_lines(elements, dirty=dirty))
     elif form == "array":
         data = draw(_arrays(elements)).encode()

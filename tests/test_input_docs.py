@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,14 @@ def created(created_at: str) -> bytes:
     return f'[{{"order_id":"a","created_at":{created_at}}}]'.encode()
 
 
+def zipped(*names: str, content: str = "x") -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
 def zstandard(data: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
@@ -53,6 +63,7 @@ def zstandard(data: bytes) -> bytes:
 
 
 GOOD = b'{"order_id":"good","created_at":"2026-11-18"}\n'
+PAGE = b'{"data":[' + GOOD.strip() + b'],"next":null}\n'
 DEEP = b'{"order_id":"a","x":' + b"[" * 512 + b"]" * 512 + b"}"
 PACKED = gzip.compress(GOOD)
 SMALL = Limits(max_drop_bytes=100_000, max_expansion=20)
@@ -60,9 +71,9 @@ SMALL = Limits(max_drop_bytes=100_000, max_expansion=20)
 # What is decided by the name or the compression: (name, content) of whole drops, judged under SMALL limits.
 DROPS = {
     "another name, such as `orders.xml`": [("orders.xml", GOOD), ("orders.json.bz2", GOOD), ("orders", GOOD)],
-    "CSV without its key column, or divided by semicolons": [
-        ("users.csv", b"email\na\n"), ("products.csv", b"sku;name\na;b\n"),
-    ],
+    "CSV without its key column": [("users.csv", b"email\na\n"), ("users.csv", b"name;mail\na;b\n")],
+    "CSV divided by semicolons or tabs": [("products.csv", b"sku;name\na;b\n"), ("users.csv", b"email\tuser_id\na\tb\n")],
+    "CSV that begins with `sep=;`": [("products.csv", b"sep=;\nsku;name\na;b\n")],
     "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
     "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
     "CSV with text after a closing quote": [
@@ -76,7 +87,16 @@ DROPS = {
     ],
     "`.gz` or `.zst` that is cut short": [("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3])],
     "decompression bomb": [("a.json.gz", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
-    "compressed, under a name without `.gz` or `.zst`": [("a.json", PACKED)],
+    "compressed with gzip, under a name without `.gz`": [("a.json", PACKED), ("users.csv", gzip.compress(b"user_id\na\n"))],
+    "compressed with Zstandard, under a name without `.zst`": [("a.json", zstandard(GOOD))],
+    "zip archive, under any name": [("a.json", zipped("orders.json")), ("users.csv", zipped("users.csv"))],
+    "spreadsheet (.xlsx, .xls, .ods), under the name of another file": [
+        ("a.json", zipped("[Content_Types].xml", "xl/workbook.xml")),
+        ("users.csv", zipped("[Content_Types].xml", "xl/workbook.xml")),
+        ("a.json", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
+        ("users.csv", zipped("mimetype", content="application/vnd.oasis.opendocument.spreadsheet")),
+    ],
+    "PDF document": [("a.json", b"%PDF-1.7\n1 0 obj\n"), ("products.csv", b"%PDF-1.4\n")],
 }  # fmt: skip
 
 # What is not even copied, judged under SMALL limits.
@@ -90,29 +110,62 @@ LEFT = {
 EXAMPLES = {
     "empty file, or nothing but white space": [b"", b" \n\t\r\n", b"\xef\xbb\xbf"],
     "truncated document": [b'{"data":[{"order_id":"a"},', b'[\n{"order_id":"a"},\n{"order_id":"b"}\n'],
+    "damaged envelope, also with a record a line": [
+        b'{"count":2,\n"orders":[\n' + GOOD.strip() + b',\n{"order_id":"b,\n' + GOOD + b"]}\n",
+        b'{"data":[' + GOOD.strip() + b",,]}", b'{"results":[' + GOOD.strip() + b'"]}\r\n' + GOOD,
+    ],
+    "several documents, of which one is damaged": [
+        b"{\n" + GOOD[1:] + b'{\n"order_id":"b",,\n"created_at":"2026-11-18"}\n', b"[{}]\n[{},]\n",
+    ],
     "damaged array": [b'[\n{"order_id":"a"},\n{"order_id":"b"}\n]\ngarbage', b'[\n{"a":1}\n{"b":2}\n]'],
     "HTML page": [b"<!DOCTYPE html><p>502", b"<html></html>"],
     "UTF-16": [GOOD.decode().encode("utf-16"), GOOD.decode().encode("utf-16-le")],
     "`null`, or any one value that is no object and no array": [b"null", b"7", b'"text"', b"true"],
-    "API error object": [b'{"error":"rate limit"}', b'{"data":null}'],
+    "API error object": [
+        b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}',
+    ],
+    "object with its records under another key": [b'{"items":[{"increment_id":"1","grand_total":5}],"total_count":1}'],
+    "object with orders under keys of their own": [b'{"0":{"order_id":"a","created_at":"2026-11-18"}}'],
+    "object without any array": [b"{}", b'{"id":5,"total":7,"data":null}'],
+    "records that are no orders, all of them": [
+        b'[{"created_at":"2026-11-18"}]', b'{"id":1,"total":2}\n{"id":2,"total":3}\n', b'{"data":[{"id":1}],"next":null}',
+        b'[{"order_id":"a","date":"2026-11-18"}]', b"[1,2]",
+    ],
+    "records that hold an order each, all of them": [(b'{"payload":{"after":' + GOOD.strip() + b"}}\n") * 2],
+    "columns instead of records (`order_id` is an object)": [
+        b'{"order_id":{"0":"a"},"created_at":{"0":1795255200000}}', identified("true"),
+    ],
+    "line among pages that is damaged, or an error message": [
+        PAGE + b'{"data":[{"order_id":"b"\n' + PAGE, PAGE + b'{"error":"rate limit"}\n',
+    ],
     "no line is an object": [b"1\n2\n", b"order_id,created_at\na,2026-11-18\n"],
-    "object without `order_id` and without an array at `records_path`": [b'{"data":[]}', b"{}", b'{"payload":{"orders":{}}}'],
+    "object without `order_id` and without an array at `records_path`": [b'{"data":[]}', b"{}", b'{"payload":{"orders":7}}'],
     "document that is not UTF-8": [b'[{"order_id":"\xff"}]'],
     "record in a document, nested more than 512 levels": [b"[" + DEEP + b"]", b'{"data":[' + DEEP + b"]}"],
     "line nested more than 512 levels": [GOOD + DEEP + b"\n"],
-    "line that is no JSON": [GOOD + b'{"order_id":"a",}\n', GOOD + b'{"order_id":NaN}\n', GOOD + b"oops\n"],
+    "line that is no JSON": [GOOD + b'{"order_id":"a",}\n', GOOD + b'{"order_id":nan}\n', GOOD + b"oops\n"],
     "line that is not UTF-8": [GOOD + b'{"order_id":"\xff"}\n'],
-    "record that is no object": [b"[[1]]", b"[null]", GOOD + b"7\n", b'[1]\n{"order_id":"a","created_at":"2026-11-18"}'],
-    "no `order_id`, null or blank": [b'[{"created_at":"2026-11-18"}]', identified("null"), identified('" \\t"')],
-    "`order_id` 1.5, true, a list, or too long": [
-        identified("1.5"), identified("true"), identified("[1]"), identified(f'"{"x" * 257}"'),
+    "record that is no object": [
+        b"[" + GOOD + b",[1]]", b"[" + GOOD + b",null]", GOOD + b"7\n", b'[1]\n{"order_id":"a","created_at":"2026-11-18"}',
     ],
-    "no `created_at`, null or blank": [b'[{"order_id":"a"}]', created("null"), created('" "')],
-    "`created_at` 2026-02-30, or before 1970": [created('"2026-02-30"'), created('"1969-12-31"'), created("-1")],
+    "no `order_id`, null or blank": [
+        GOOD + b'{"created_at":"2026-11-18"}', GOOD + identified("null")[1:-1], GOOD + identified('" \\t"')[1:-1],
+    ],
+    "`order_id` 1.5, true, a list, or too long": [
+        GOOD + identified(bad)[1:-1] for bad in ("1.5", "true", "[1]", f'"{"x" * 257}"')
+    ],
+    "`order_id` 1.23E+12": [GOOD + identified('"1.23E+12"')[1:-1]],
+    "no `created_at`, null or blank": [GOOD + b'{"order_id":"a"}', GOOD + created("null")[1:-1], GOOD + created('" "')[1:-1]],
+    "`created_at` 2026-02-30, or before 1970": [created('"2026-02-30"'), created('"1969-12-31"')],
+    "`created_at` 20250820, 45889.64, 0 or negative": [
+        created(bad) for bad in ("20250820", "45889.64", "0", "-1", "-1795255200")
+    ],
     "`created_at` far in the future": [created('"2999-01-01"'), created("1e300")],
     "`user_id` a list": [record('"user_id":[1]')],
-    "`amount` NaN text, hex, with underscores, or out of range": [
-        record(f'"amount":{amount}') for amount in ('"NaN"', '"0x10"', '"1_000"', "1e14", "-1e14", "1e999999999")
+    "`amount` with a currency sign": [record('"amount":"12,50 €"'), record('"amount":"$5"')],
+    "`amount` NaN, hex, with underscores, or out of range": [
+        record(f'"amount":{amount}')
+        for amount in ('"NaN"', "NaN", "-Infinity", '"0x10"', '"1_000"', "1e14", "-1e14", "1e999999999")
     ],
     "`currency` true": [record('"currency":true')],
     "`updated_at` far in the future": [record('"updated_at":"2999-01-01"')],
@@ -130,6 +183,10 @@ LONG = b"x" * 257
 CSV = {
     "CSV row without a key": [("users.csv", b"user_id,email\n ,a\n"), ("products.csv", b"name,sku\na\n")],
     "CSV row with a key over 256 bytes": [("users.csv", b"user_id\n" + LONG)],
+    "CSV row with a key like 1.23E+12": [
+        ("users.csv", b"user_id,email\n1.23457E+12,a\n"),
+        ("products.csv", b'sku\n"1,2E+10"\n'),
+    ],
     "CSV row with more cells than columns": [("products.csv", b"sku,name\na,b,c\n")],
     "CSV `email` over 256 bytes": [("users.csv", b"user_id,email\na," + LONG)],
     "CSV `created_at` 2026-02-30": [("users.csv", b"user_id,created_at\na,2026-02-30\nb,\n")],

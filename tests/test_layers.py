@@ -77,15 +77,15 @@ BETWEEN_EDGES = {
 
 # Above the edges, from the bottom up: a module imports only what lies below it, and any edge.
 ABOVE = [
-    {"config", "guard", "tasks", "taking"},
+    {"config", "guard", "tasks", "taking", "arguments"},
     {"changeset", "reading", "preloaded"},
-    {"rebuild", "rewriting", "adoption"},
+    {"rebuild", "rewriting", "adoption", "reread"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},
     {"observer"},
-    {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames", "page"},
-    {"trace", "verify"},
+    {"health", "log", "metrics", "recovery", "service", "plan", "replay", "status", "quarantine", "frames"},
+    {"trace", "verify", "page"},
     {"wiring"},
     {"cli"},
     {"__main__"},

@@ -99,7 +99,8 @@ ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
         (b'{"payload":{"orders":[' + ONE + b"]}}", ["a"]),
         (b'{"order_id":"c","created_at":"2026-11-18","payload":{"orders":[' + ONE + b"]}}", ["c"]),
         (b'{"orders":[' + ONE + b"]}", None),
-        (b'{"payload":{"orders":{}}}', None),
+        (b'{"payload":{"orders":{}}}', []),
+        (b'{"payload":{"orders":7}}', None),
     ],
 )
 @pytest.mark.parametrize("strict_only", [False, True])
@@ -246,7 +247,7 @@ def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: 
         ("UTF-16", '[{"order_id": 1}]'.encode("utf-16")),
         ("damaged", b'[\n{"order_id": 1},\n{"order_id": 2}\n]\nx'),
         ("one JSON value", b"null"),
-        ("without `order_id`", b'{"error": "rate limit", "code": 429}'),
+        ("error message", b'{"error": "rate limit", "code": 429}'),
         ("nested", b'[{"a": ' + b"[" * 600 + b"]" * 600 + b"}]"),
         ("nested", b"[" * 1_000_000),
         ("no JSON", b"hello\nworld"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .damage import refuse_foreign, refuse_markup
 from .discards import Discards
 from .errors import Unreadable
 from .model import Bools, Dimension, Ints, Judge, Reason, Tally
-from .scalars import FAULT, WHITE_SPACE, Fault, Number, is_number, read_decimal, read_instant, read_text
+from .scalars import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
 
 csv.field_size_limit((1 << 31) - 1)  # a drop's size is limited before; a long cell is at fault, its file is not
 
@@ -30,6 +32,12 @@ _WHY = {
     "unexpected end": "a quote is never closed",
     "new-line character": "it ends in a carriage return alone, or holds one outside of quotes; save the file with line feeds",
 }
+
+
+_FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123": how a text is kept from being a number in Excel
+_QUOTED_LATE = re.compile(
+    r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*'
+)  # white space before a quote hides it from the csv module
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +50,14 @@ class Read:
 
 
 def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
-    """Reads one CSV drop. `position` counts rows from 1, the header and blank lines not included. Raises Unreadable where
+    """Reads one CSV drop. `position` counts rows from 1, the header and empty rows not included. Raises Unreadable where
     there is no key column, a quote is left open, or the text is not UTF-8."""
+    refuse_foreign(data)
     lines = _lines(data)
-    header = [name.strip(WHITE_SPACE).lower() for name in _next_row(lines) or []]
+    names = _next_row(lines) or []
+    if names[:1] == ["sep="] and not any(names[1:]):  # `sep=,`: what Excel is told, and true
+        names = _next_row(lines) or []
+    header = [_plain(name).strip(WHITE_SPACE).lower() for name in names]
     _check(header, dimension)
     rows = _rows(lines)
     key = header.index(dimension.key)
@@ -72,30 +84,43 @@ def _lines(data: bytes) -> Iterator[list[str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unreadable(f"the file is not UTF-8 (byte {error.start + 1:,}); save it as CSV in UTF-8") from None
-    return csv.reader((line + "\n" for line in text.split("\n")), strict=True)
+    refuse_markup(data)
+    return csv.reader((line + "\n" for line in text.split("\n")), strict=True, skipinitialspace=True)
 
 
 def _next_row(lines: Iterator[list[str]]) -> list[str] | None:
-    """The next row that is not blank; None at the end."""
+    """The next row that is not empty; None at the end."""
     try:
-        return next((row for row in lines if not _is_blank(row)), None)
+        return next((row for row in lines if any(cell.strip(WHITE_SPACE) for cell in row)), None)
     except csv.Error as error:
         why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
         raise Unreadable(f"line {lines.line_num:,} is no CSV: {why}") from None  # type: ignore[attr-defined]
 
 
-def _is_blank(row: Sequence[str]) -> bool:
-    """Whether a line is empty or white space. (What has no cell but `""` is a row, whose key is missing.)"""
-    return not row or (len(row) == 1 and row[0] != "" and not row[0].strip(WHITE_SPACE))
+def _plain(cell: str) -> str:
+    """What a cell says that is written as a formula, or whose quotes come after a tab."""
+    if cell[:1] not in ("=", "\t", "\v", "\f"):
+        return cell
+    if formula := _FORMULA.fullmatch(cell.strip(WHITE_SPACE)):
+        return formula[1].replace('""', '"')
+    quoted = _QUOTED_LATE.fullmatch(cell)
+    return quoted[1] if quoted else cell
 
 
 def _rows(lines: Iterator[list[str]]) -> list[list[str]]:
-    return list(iter(lambda: _next_row(lines), None))
+    return [[_plain(cell) for cell in row] for row in iter(lambda: _next_row(lines), None)]
 
 
 def _check(header: Sequence[str], dimension: Dimension) -> None:
     if not header:
         raise Unreadable("the file is empty; its first line must name the columns")
+    if header[0].startswith("sep="):
+        raise Unreadable(
+            f"its first line ({header[0]}) is an instruction to Excel, not the names of columns; take it away, and divide the "
+            "columns by commas"
+        )
+    if dimension.key not in header and len(header) == 1 and dimension.key in re.split("[;\t|]", header[0]):
+        raise Unreadable("its columns are not divided by commas, which a CSV needs here; save it with commas")
     if dimension.key not in header:
         raise Unreadable(
             f"no column of its first line is called {dimension.key}; a file of {dimension.drops} must name its columns, "
@@ -107,13 +132,16 @@ def _check(header: Sequence[str], dimension: Dimension) -> None:
 
 
 def _judge_row(row: Sequence[str], key: int, width: int) -> Reason | None:
-    """Why a row cannot be kept. One that has more cells than the header has shifted ones, and nobody can tell which."""
-    if len(row) > width:
+    """Why a row cannot be kept. One that has more cells than the header has shifted ones, and nobody can tell which, unless
+    those too many are empty."""
+    if any(cell.strip(WHITE_SPACE) for cell in row[width:]):
         return Reason.MALFORMED_RECORD
     value = read_text(row[key]) if key < len(row) else None
     if value is None:
         return Reason.MISSING_KEY
-    return Reason.INVALID_KEY if value is FAULT else None
+    if not isinstance(value, str):
+        return Reason.INVALID_KEY
+    return Reason.SHORTENED_KEY if is_shortened(value) else None
 
 
 def _cells(rows: Sequence[Sequence[str]], header: Sequence[str], name: str) -> list[str | None]:

@@ -1,36 +1,38 @@
 """What a drop is, and where its records begin and end. Decided by content alone, never by a name or a suffix.
 
-    one JSON document:  an array of records | one order (an object with `order_id`) | an envelope (records under a key,
-                        or at records_path, which says where an envelope has them and no more)
-    otherwise lines:    one record a line, if at least one line is an object
+    one JSON document:  an array of records | one order | an envelope (records under a key, or at records_path, which says where
+                        an envelope has them and no more)
+    otherwise lines:    one record a line, if the first line that begins as an object or an array is complete by itself
+    otherwise:          several documents one after the other, if nothing else is between them
     otherwise:          Unreadable, with a reason for people
 
-A text that runs out in the middle of a document is truncated, not lines, even where some of its lines happen to be
-objects (a pretty-printed array cut short): lines are believed only where the first line stands for itself.
+A text that begins as a document and is damaged or runs out is never taken for lines, even where some of its lines happen to
+be objects. What a line or an element holds that is no order (a page of orders, several records) is for `nested.py`.
 
 `split` works on a whole drop. `cut` divides a large one into pieces that can be split by themselves, in parallel.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from . import native, strict
+from . import native, nested, strict
+from .damage import described, refuse_foreign, refuse_markup
+from .envelopes import array_of, members_of, order_of, without_array
 from .errors import Unreadable
 from .model import MAX_DEPTH, Ints
 
 BOM = b"\xef\xbb\xbf"
-_NAME_OF_A_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")  # what names a field; anything else may be somebody's data
-ENVELOPE_KEYS = ("orders", "data", "results", "records")
 _JSON_SPACE = b" \t\n\r"
 _BLANK = b" \t\r"
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
+_FIRST_BRACKET = re.compile(rb"(?:^|\n)(?:[ \t\r\x1e]|\xef\xbb\xbf)*([\[{][^\n]*)")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
 
 
@@ -55,6 +57,19 @@ class Records:
         if stop - first == len(self):
             return self
         return Records(self.blob, self.starts[first:stop], self.stops[first:stop])
+
+    def with_opened(self, opened: Mapping[int, nested.Inside]) -> Records:
+        """The same, where what some of them hold takes their places."""
+        starts, stops = [], []
+        for index, (start, stop) in enumerate(zip(self.starts.tolist(), self.stops.tolist(), strict=True)):
+            if index not in opened:
+                starts.append(start)
+                stops.append(stop)
+                continue
+            for first, end in opened[index].places_in(self[index]):
+                starts.append(start + first)
+                stops.append(start + end)
+        return Records(self.blob, np.array(starts, np.int64), np.array(stops, np.int64))
 
     @classmethod
     def of(cls, texts: Sequence[bytes]) -> Records:
@@ -96,8 +111,9 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bo
         return _lines(data)
     if form is Form.ELEMENTS:
         return _elements(data, scan)
-    text = data.removeprefix(BOM).strip(_JSON_SPACE)
-    refuse_binary(data)
+    refuse_foreign(data)
+    marked = data.removeprefix(BOM)
+    text = marked.strip(_JSON_SPACE)
     if not text:
         raise Unreadable("the file is empty")
     if begins_with_line_of_object(text):
@@ -107,7 +123,8 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bo
             _decoded(text)
         return _document(text, records_path, scan)
     except strict.NotJson as error:
-        return _lines_or_unreadable(text, error)
+        blank = marked[: len(marked) - len(marked.lstrip(_JSON_SPACE))]
+        return _lines_or_unreadable(text, error, 1 + len(_LINE_END.findall(blank)))
 
 
 def begins_with_line_of_object(text: bytes) -> bool:
@@ -121,22 +138,23 @@ def begins_with_line_of_object(text: bytes) -> bool:
 
 def _is_lines_after_all(head: bytes) -> bool:
     """Whether the beginning of a text tells that it is lines although its first is no object: no JSON document begins so,
-    and some line is an object. (`_lines_or_unreadable` says the same of a whole text.)"""
+    and the first line with a bracket is an object. (`_lines_or_unreadable` says the same of a whole text.)"""
     head = head[: head.rfind(b"\n") + 1]
     if head.startswith(b"["):
         return False
     try:
         strict.whole(head.decode())
     except strict.NotJson as error:
-        return not error.truncated and any(_is_object_line(line) for line in head.split(b"\n"))
+        return not error.truncated and _first_bracket_line_is_object(head)
     except UnicodeDecodeError:
         pass
     return False
 
 
-def _is_object_line(line: bytes) -> bool:
-    line = line.strip(_BLANK)
-    return line.startswith(b"{") and strict.is_object(line)
+def _first_bracket_line_is_object(text: bytes) -> bool:
+    """Of the lines that begin as an object or an array, marks aside, the first: whether it is a complete object."""
+    first = _FIRST_BRACKET.search(text)
+    return first is not None and first[1].startswith(b"{") and strict.is_object(first[1].rstrip(_BLANK))
 
 
 def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
@@ -257,44 +275,23 @@ def _strict_elements(text: bytes) -> list[str]:
 
 
 def _object_records(text: bytes, records_path: str, scan: bool) -> Records:
-    members = _members(text)
+    members = members_of(text)
+    if strict.is_order(members):
+        return _one(text)
+    array = array_of(members, records_path)
+    if array is not None:
+        return _array_records(array, scan)
     if "order_id" in members:
-        records = Records.of([text])
-        _refuse_deep(records)
-        return records
-    if records_path:
-        return _at_path(members, records_path, scan)
-    for key in ENVELOPE_KEYS:
-        if members.get(key, b"").startswith(b"["):
-            return _array_records(members[key], scan)
-    keys = ", ".join(sorted(filter(_NAME_OF_A_KEY.fullmatch, members))[:8]) or "none"
-    raise Unreadable(
-        f"the file is one object without `order_id` and without an array under {', '.join(ENVELOPE_KEYS)} "
-        f"(its keys: {keys}); an error message of the API? If its records are elsewhere, set [input] records_path"
-    )
+        return _one(text)
+    if (order := order_of(members)) is not None:
+        return _one(order)
+    raise Unreadable(without_array(members, records_path))
 
 
-def _at_path(members: dict[str, bytes], records_path: str, scan: bool) -> Records:
-    *parents, last = records_path.split(".")
-    for key in parents:
-        value = members.get(key, b"")
-        members = _members(value) if value.startswith(b"{") else {}
-    value = members.get(last, b"")
-    if not value.startswith(b"["):
-        raise Unreadable(
-            f"the file is one object without `order_id`, and there is no array at records_path = {records_path!r}"
-        )
-    return _array_records(value, scan)
-
-
-def _members(text: bytes) -> dict[str, bytes]:
-    """The members of an object as texts; of a key given twice the last counts."""
-    spans = native.parts(text)
-    if spans is None:
-        document = strict.whole(_decoded(text))
-        return {key: raw.encode() for key, raw in strict.members(document).items()}
-    found = [text[start:stop] for start, stop in zip(*map(Ints.tolist, spans), strict=True)]
-    return {json.loads(key): raw for key, raw in zip(found[::2], found[1::2], strict=True)}
+def _one(text: bytes) -> Records:
+    records = Records.of([text])
+    _refuse_deep(records)
+    return records
 
 
 def _refuse_deep(records: Records) -> None:
@@ -306,33 +303,37 @@ def _refuse_deep(records: Records) -> None:
             raise Unreadable(f"a record is {error}") from None
 
 
-def _lines_or_unreadable(text: bytes, error: strict.NotJson) -> Records:
-    """A text that is no JSON document is lines, unless it is a document cut short, a damaged array or has no object in
-    it. What begins with `[` is believed to be an array, unless its first line is complete by itself."""
-    lines = _lines(text)
+def _lines_or_unreadable(text: bytes, error: strict.NotJson, line: int) -> Records:
+    """A text that is no JSON document is lines, or several documents, or Unreadable. `line`: the number of its first line."""
+    if _first_bracket_line_is_object(text):
+        return _lines(text)
+    document = text.decode(errors="replace")
+    if is_utf8(text):
+        try:
+            return Records.of([one.encode() for one in nested.documents(document)])
+        except strict.NotJson as found:
+            error = found if found.position >= error.position else error
     if error.truncated:
-        raise Unreadable("the file is truncated: it ends in the middle of a JSON document")
-    if text.startswith(b"[") and not strict.is_json(lines[0]):
-        raise Unreadable(f"the file begins as a JSON array and is damaged: {error}")
-    if any(line.startswith(b"{") and strict.is_object(line) for line in map(lines.__getitem__, range(len(lines)))):
-        return lines
-    if text[:64].lower().lstrip().startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
-        raise Unreadable("the file is HTML or XML, not JSON")
-    raise Unreadable(f"the file is no JSON, neither as one document ({error}) nor line by line")
-
-
-def refuse_binary(data: bytes) -> None:
-    """Unreadable where the first bytes say that it is no UTF-8 text. Cheap, for a drop that is too large to be read for that."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(data) > 1 and b"\x00" in data[:2]):
-        raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
+        cut_short = strict.NotJson("the file is truncated: it ends in the middle of a JSON document", len(document))
+        raise Unreadable(described(cut_short, document, line))
+    refuse_markup(text)
+    if not _FIRST_BRACKET.search(text):
+        raise Unreadable(
+            f"the file is no JSON, neither as one document nor line by line: {described(error, document, line)}"
+        )
+    kind = "array" if text.startswith(b"[") else "document"
+    raise Unreadable(
+        f"the file is no lines of records but a JSON {kind}, and is damaged: {described(error, document, line)}"
+    )
 
 
 def _decoded(text: bytes) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError as error:
+        before = text[: error.start].decode()
         if (
             error.reason == "unexpected end of data"
         ):  # cut inside a character: is what precedes it a document cut short?
-            strict.whole(text[: error.start].decode())
-        raise strict.NotJson(f"not UTF-8: {error}") from None
+            strict.whole(before)
+        raise strict.NotJson(f"not UTF-8 (a byte {text[error.start]:#04x})", len(before)) from None

@@ -53,14 +53,21 @@ class Counts:
     late: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)  # orders of which a dimension does not know the key
+    bare: int = 0  # orders with neither amount nor items, whose records have other keys
+    bare_keys: list[str] = field(default_factory=list)  # those of the first of them
 
     def plus(self, more: Counts) -> Counts:
         """With what reading more of the same drop gave."""
-        return Counts(**{name: getattr(self, name) + getattr(more, name) for name in self.__slots__})
+        summed = {name: getattr(self, name) + getattr(more, name) for name in self._summed()}
+        return Counts(**summed, bare_keys=self.bare_keys or more.bare_keys)
 
     def less(self, before: Counts) -> Counts:
         """What came on top of `before`."""
-        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in self.__slots__})
+        summed = {name: getattr(self, name) - getattr(before, name) for name in self._summed()}
+        return Counts(**summed, bare_keys=self.bare_keys)
+
+    def _summed(self) -> list[str]:
+        return [name for name in self.__slots__ if name != "bare_keys"]
 
     def to_json(self) -> str:
         return json.dumps(self.as_dict())

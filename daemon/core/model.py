@@ -36,8 +36,12 @@ LAST_INSTANT = 2_932_897 * MICROSECONDS_PER_DAY - 1  # the end of the year 9999:
 FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, as far back
 
 
+# The members of a record that mean something here; docs/INPUT.md has a rule for each.
+FIELDS = frozenset({"order_id", "created_at", "updated_at", "user_id", "amount", "currency", "items", "metadata"})
+
+
 class Reason(StrEnum):
-    """Why a record was discarded."""
+    """Why a record was discarded (docs/INPUT.md)."""
 
     MISSING_ORDER_ID = "missing_order_id"
     INVALID_ORDER_ID = "invalid_order_id"
@@ -48,6 +52,16 @@ class Reason(StrEnum):
     NOT_AN_OBJECT = "not_an_object"
     MISSING_KEY = "missing_key"  # this and the next: rows of a dimension
     INVALID_KEY = "invalid_key"
+    SHORTENED_KEY = "shortened_key"  # 1.23E+12: a spreadsheet has dropped its last digits
+
+
+# What is discarded for these is no order at all: a drop that holds nothing else is refused as a whole.
+NO_ORDER = frozenset(
+    {
+        Reason.MISSING_ORDER_ID, Reason.INVALID_ORDER_ID, Reason.MISSING_CREATED_AT, Reason.MALFORMED_RECORD,
+        Reason.NOT_AN_OBJECT,
+    }
+)  # fmt: skip
 
 
 class Field(StrEnum):
@@ -88,6 +102,13 @@ class Judge:
     since: int | None = None
     until: int | None = None  # for reading once more, under a wider `since`: what was applied before is passed over
 
+    def reads_alike(self, earlier: Judge, refused_as_future: bool) -> bool:
+        """Whether the same bytes say no more under this than they said earlier. `refused_as_future`: some orders lay in the
+        future then."""
+        as_far_back = earlier.since is None or (self.since is not None and earlier.since <= self.since)
+        same = (earlier.tolerance, earlier.records_path) == (self.tolerance, self.records_path)
+        return as_far_back and same and not (refused_as_future and self.latest_instant > earlier.latest_instant)
+
     @property
     def latest_instant(self) -> int:
         """The last instant that is not in the future, in microseconds."""
@@ -112,13 +133,30 @@ class Tally:
     before_since: int = 0
     discarded: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    bare: int = 0  # orders with neither amount nor items, whose records have other keys
+    bare_keys: tuple[str, ...] = ()  # those of the first such record
+    bare_at: int = 0  # its position
+    pages: int = 0  # lines that were arrays or envelopes of records
+
+    @property
+    def no_orders(self) -> int:
+        """How many records are no orders at all."""
+        return sum(self.discarded[reason] for reason in NO_ORDER)
+
+    def note_bare(self, position: int, keys: Iterable[str]) -> None:
+        """Remembers the keys of an order with neither amount nor items, if it is the first."""
+        if not self.bare_at or position < self.bare_at:
+            self.bare_at, self.bare_keys = position, tuple(sorted(keys))
 
     def add(self, other: Tally) -> None:
-        """Take in what another piece of the same drop counted."""
+        """Take in what the next piece of the same drop counted."""
         self.extracted += other.extracted
         self.before_since += other.before_since
         self.discarded += other.discarded
         self.faults += other.faults
+        self.bare += other.bare
+        self.bare_keys = self.bare_keys or other.bare_keys  # whose positions count from the beginning of its piece
+        self.pages += other.pages
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,9 +203,10 @@ def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, I
 @dataclass(frozen=True, slots=True)
 class Scanned:
     """What the fast lane read, by record: NULLs, and no items, where it is odd. The items of record i are
-    items[i]:items[i + 1] of the columns of items."""
+    items[i]:items[i + 1] of the columns of items. `bare`: it has neither amount nor items, and other keys."""
 
     odd: Bools
+    bare: Bools
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
     items: Ints
@@ -228,7 +229,8 @@ class _Memory:
         texts = {name: self._texts(columns[name]) for name in _TEXTS}
         ends = _array(columns["items"].values, count, np.int64, self)
         items = np.concatenate([np.zeros(1, np.int64), ends])
-        return Scanned(~texts["order_id"].valid, numbers, texts, items)
+        bare = ~_array(columns["items"].valid, count, np.bool_, self)
+        return Scanned(~texts["order_id"].valid, bare, numbers, texts, items)
 
     def _numbers(self, column: _Column) -> Numbers:
         values = _array(column.values, column.count, np.int64, self)

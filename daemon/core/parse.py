@@ -8,8 +8,8 @@ holds that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,23 @@ from .discards import Discards, kept
 from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
-from .model import GLANCED, ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
+from .model import (
+    GLANCED,
+    ITEM_TYPE,
+    LAST_INSTANT,
+    NO_ORDER,
+    ORDERS,
+    Bools,
+    Ints,
+    Judge,
+    Parsed,
+    Reason,
+    Tally,
+    concat_orders,
+)  # fmt: skip
 from .native import Places, Scanned
+from .nested import Inside, inside
+from .refusals import refused, stray_among_pages, without
 
 # So many are read together: more than a piece of orders holds, since each takes some 40 bytes. It bounds what junk needs.
 _BLOCK_RECORDS = 1 << 17
@@ -37,9 +52,10 @@ class Piece:
     start: int = 0  # where it begins in its drop
 
 
-def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
+def parse(pieces: Sequence[Piece], *, strict_only: bool = False, refusing: bool = True) -> Parsed:
     """Reads pieces of drops. `position` counts from 1 within each piece. Raises documents.WrongCut where a piece of an
-    array did not hold whole elements. `strict_only` sends every record through the strict lane."""
+    array did not hold whole elements. `strict_only` sends every record through the strict lane. `refusing`: whether a whole
+    drop is unreadable that has records and no order."""
     readable: list[Piece] = []
     found: list[Records] = []
     unreadable: dict[int, str] = {}
@@ -50,26 +66,24 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
             readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
-    sizes = np.array([len(records) for records in found], np.int64)
-    orders, discards, tallies = _read(readable, Records.chained(found), sizes, strict_only)
-    return Parsed(orders, discards, tallies, unreadable)
+    read = _read_opened(readable, found, unreadable, strict_only)[1]
+    return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
 
 
 def glance(piece: Piece) -> Parsed:
     """The same for one piece that is no WHOLE drop, whose orders come as GLANCED rows, in no order."""
-    records = split(piece.data, piece.form, scan=True)
-    orders, discards, tallies = _read([piece], records, np.array([len(records)], np.int64), in_order=False)
-    place = orders["position"].to_numpy() - 1
-    found = {"start": records.starts[place] + piece.start, "stop": records.stops[place] + piece.start}
-    columns = [pa.array(found[name]) if name in found else orders[name] for name in GLANCED.names]
-    return Parsed(ORDERS.empty_table(), discards, tallies, {}, glanced=pa.table(columns, schema=GLANCED))
+    (records,), read = _read_opened([piece], [split(piece.data, piece.form, scan=True)], {}, in_order=False)
+    place = read.orders["position"].to_numpy() - 1
+    places = {"start": records.starts[place] + piece.start, "stop": records.stops[place] + piece.start}
+    columns = [pa.array(places[name]) if name in places else read.orders[name] for name in GLANCED.names]
+    return replace(read, orders=ORDERS.empty_table(), glanced=pa.table(columns, schema=GLANCED))
 
 
 def parse_again(piece: Piece, position: Ints, starts: Ints, stops: Ints) -> pa.Table:
     """The orders at some places of a piece that were glanced at, as ORDERS rows, by time; `position` is in the drop."""
     records = Records(piece.data, starts - piece.start, stops - piece.start)
     block = _Block(records, np.zeros(len(records), np.int64), position)
-    return concat_orders(_orders_of(block, [piece], {piece.drop: Tally()}, Discards()))
+    return concat_orders(_orders_of(block, [piece], _Found({piece.drop: Tally()})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +107,71 @@ def _blocks(records: Records, sizes: Ints) -> Iterator[_Block]:
         yield _Block(records.between(first, stop), piece_of, position)
 
 
+@dataclass
+class _Found:
+    """What reading some pieces gives, but for the orders. `opened`: by piece, what some of its records hold instead of an
+    order, by their index."""
+
+    tallies: dict[int, Tally]
+    discards: Discards = field(default_factory=Discards)
+    opened: dict[int, dict[int, Inside]] | None = None
+
+
+def _read_opened(
+    pieces: Sequence[Piece],
+    found: list[Records],
+    unreadable: Mapping[int, str],
+    strict_only: bool = False,
+    in_order: bool = True,
+) -> tuple[list[Records], Parsed]:
+    """The records of each piece as they were read in the end, and what they say. Where records hold others, they are opened,
+    and all is read once more."""
+    read, opened = _read(pieces, found, unreadable, strict_only, in_order, look_inside=True)
+    if not opened:
+        return found, read
+    pages = {}
+    for index, held in opened.items():
+        found[index] = found[index].with_opened(held)
+        pages[pieces[index].drop] = sum(one.is_page for one in held.values())
+    strays = {
+        drop: stray_among_pages(read, drop) for drop, count in pages.items() if count and read.tallies[drop].no_orders
+    }
+    read, _ = _read(pieces, found, unreadable, strict_only, in_order)
+    for drop, count in pages.items():
+        read.tallies[drop].pages = count
+    return found, without(read, strays)
+
+
 def _read(
-    pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool = False, in_order: bool = True
-) -> tuple[pa.Table, pa.Table, dict[int, Tally]]:
+    pieces: Sequence[Piece],
+    found: Sequence[Records],
+    unreadable: Mapping[int, str],
+    strict_only: bool,
+    in_order: bool,
+    look_inside: bool = False,
+) -> tuple[Parsed, dict[int, dict[int, Inside]]]:
+    sizes = np.array([len(records) for records in found], np.int64)
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
+    into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
-    discards = Discards()
-    for block in _blocks(records, sizes):
-        orders += _orders_of(block, pieces, tallies, discards, strict_only, in_order)
-    return concat_orders(orders), discards.table(), tallies
+    for block in _blocks(Records.chained(found), sizes):
+        orders += _orders_of(block, pieces, into, strict_only, in_order)
+    return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
 def _orders_of(
-    block: _Block,
-    pieces: Sequence[Piece],
-    tallies: dict[int, Tally],
-    discards: Discards,
-    strict_only: bool = False,
-    in_order: bool = True,
+    block: _Block, pieces: Sequence[Piece], into: _Found, strict_only: bool = False, in_order: bool = True
 ) -> list[pa.Table]:
-    """The orders of a block, of each lane by time (unless nobody cares); adds the rest to `tallies` and `discards`."""
+    """The orders of a block, of each lane by time (unless nobody cares); adds the rest to `into`."""
     read = _fast(block, pieces, in_order) if not strict_only else _nothing(block.records)
     for index, count in _tallied(block.piece_of[read.before_since]):
-        tallies[pieces[index].drop].before_since += count
+        into.tallies[pieces[index].drop].before_since += count
+    for index, count in _tallied(block.piece_of[read.bare]):
+        into.tallies[pieces[index].drop].bare += count
     odd = np.flatnonzero(~read.vouched).tolist()
-    return [read.orders, _by_time(_strict(block, odd, pieces, tallies, discards))]
+    orders = _by_time(_strict(block, odd, pieces, into))
+    _name_bare_keys(block, read.bare, pieces, into)
+    return [read.orders, orders]
 
 
 def _by_time(orders: pa.Table) -> pa.Table:
@@ -140,11 +194,12 @@ class _Clean:
     orders: pa.Table
     vouched: Bools
     before_since: Bools
+    bare: Bools  # orders with neither amount nor items, and with other keys
 
 
 def _nothing(records: Records) -> _Clean:
     none = np.zeros(len(records), np.bool_)
-    return _Clean(ORDERS.empty_table(), none, none)
+    return _Clean(ORDERS.empty_table(), none, none, none)
 
 
 def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Clean:
@@ -162,11 +217,12 @@ def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Cle
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
     vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
     before_since = vouched & (created_at < since)
-    taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
+    is_taken = vouched & (created_at >= since) & (created_at < until)
+    taken = np.flatnonzero(is_taken)
     order: Ints | None = taken[native.ascending(created_at[taken])] if in_order else taken
     if not in_order and len(taken) == len(records):
         order = None  # all of them, as they come: nothing has to be copied
-    return _Clean(_orders(read, order, drop, block.position), vouched, before_since)
+    return _Clean(_orders(read, order, drop, block.position), vouched, before_since, is_taken & read.bare)
 
 
 def _until(judge: Judge) -> int:
@@ -198,25 +254,39 @@ def _items(read: Scanned, order: Ints | None) -> pa.Array:
 # -------------------------------------------------------------------------------------------------- the strict lane
 
 
-def _strict(
-    block: _Block, odd: Sequence[int], pieces: Sequence[Piece], tallies: dict[int, Tally], discards: Discards
-) -> pa.Table:
-    """The orders among the odd records of a block; adds the rest to `discards`."""
+def _strict(block: _Block, odd: Sequence[int], pieces: Sequence[Piece], into: _Found) -> pa.Table:
+    """The orders among the odd records of a block; adds the rest to `into`."""
     rows: list[tuple[int, int, strict.Order]] = []
     piece_of, position = block.piece_of[odd].tolist(), block.position[odd].tolist()
     for index, of_piece, place in zip(odd, piece_of, position, strict=True):
         piece, record = pieces[of_piece], block.records[index]
-        tally = tallies[piece.drop]
+        tally = into.tallies[piece.drop]
         read = strict.read_record(record, piece.judge)
         if isinstance(read, Reason):
+            if into.opened is not None and read in NO_ORDER and (held := inside(record, piece.judge.records_path)):
+                into.opened.setdefault(of_piece, {})[place - 1] = held
+                continue
             tally.discarded[read] += 1
-            discards.add(piece.drop, place, read, kept(record, read))
+            into.discards.add(piece.drop, place, read, kept(record, read))
         elif piece.judge.since is not None and read.created_at < piece.judge.since:
             tally.before_since += 1
         elif read.created_at < _until(piece.judge):
             tally.faults += read.faults
+            if read.other_keys:
+                tally.bare += 1
+                tally.note_bare(place, read.other_keys)
             rows.append((piece.drop, place, read))
     return _table(rows)
+
+
+def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _Found) -> None:
+    """Which keys the first such order of each piece has: to name them is enough to tell what is wrong."""
+    found = np.flatnonzero(bare)
+    for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
+        index, piece = int(found[first]), pieces[of_piece]
+        order = strict.read_record(block.records[index], piece.judge)
+        assert isinstance(order, strict.Order), "the fast lane vouched for it"
+        into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 
 
 def _table(rows: Sequence[tuple[int, int, strict.Order]]) -> pa.Table:

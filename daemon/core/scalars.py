@@ -22,7 +22,12 @@ _INSTANT = re.compile(
 )
 _SIGNIFICANT = re.compile(r'(?:[^ \t\n\r"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")++', re.DOTALL)  # as much at once as there is
 _SPACE = re.compile(r"[ \t\n\r]")
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
+_SHORTENED = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2}")
+_TYPES = frozenset({"$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"})
 _UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_SECONDS_FROM = 10**8  # a smaller number is no instant of a shop: 20250820 is a date, 45889.64 a spreadsheet's day
 _MILLISECONDS_FROM = 10**11  # a number this large is epoch milliseconds: as seconds it would be the year 5138
 _FAR = 10**30  # stands for any instant beyond the calendar; larger than every tolerance
 
@@ -46,11 +51,12 @@ def order_key(order_id: bytes) -> bytes:
 
 
 def read_text(value: object) -> str | Fault | None:
-    """An identifier: stripped text, or an integer as its exact decimal text; None where null, absent or blank."""
+    """An identifier: stripped text, or a whole number as its exact decimal text; None where null, absent or blank."""
     if value is None:
         return None
     if isinstance(value, Number):
-        return str(int_text(value)) if value.lstrip("-").isdigit() and len(value) <= MAX_ID_BYTES else FAULT
+        whole = _WHOLE.fullmatch(value)  # 17.0 is how pandas writes 17 where other rows have none
+        return int_text(whole[1]) if whole and len(whole[1]) <= MAX_ID_BYTES else FAULT
     if not isinstance(value, str):
         return FAULT
     text = value.strip(WHITE_SPACE)
@@ -62,14 +68,34 @@ def read_text(value: object) -> str | Fault | None:
         return FAULT
 
 
+def unwrapped(value: object) -> object:
+    """A value without the type that MongoDB's extended JSON writes around it: `{"$date": "2026-11-20T10:00:00Z"}`."""
+    while isinstance(value, dict) and len(value) == 1 and (kind := next(iter(value))) in _TYPES:
+        value = value[kind]
+        if kind.startswith("$number") and isinstance(value, str) and is_number(value):
+            value = Number(value)
+    return value
+
+
 def is_number(text: str) -> bool:
     """Whether a text is a JSON number."""
     return _NUMBER.fullmatch(text) is not None
 
 
-def int_text(number: Number) -> str:
+def int_text(number: str) -> str:
     """The canonical decimal text of a JSON integer: only `-0` is spelled in another way."""
     return "0" if number == "-0" else str(number)
+
+
+def is_shortened(text: str) -> bool:
+    """Whether a key is spelled as a spreadsheet shows a long number: 1.23457E+12. Its other digits are lost, and different
+    keys have become one."""
+    return _SHORTENED.fullmatch(text) is not None
+
+
+def has_constant(raw: str) -> bool:
+    """Whether there is a NaN or an Infinity among the tokens of a text that is JSON but for those."""
+    return ("NaN" in raw or "Infinity" in raw) and re.search("NaN|Infinity", _STRING.sub("", raw)) is not None
 
 
 def read_decimal(value: object) -> int | Fault | None:
@@ -111,7 +137,7 @@ def read_metadata(raw: str | None) -> str | Fault | None:
     if raw.startswith('"') and is_blank_string(raw):
         return None
     text = compact_json(raw)
-    return text if len(text.encode()) <= MAX_METADATA_BYTES else FAULT
+    return FAULT if len(text.encode()) > MAX_METADATA_BYTES or has_constant(text) else text
 
 
 def compact_json(raw: str) -> str:
@@ -159,17 +185,12 @@ def _read_epoch(number: Number) -> int | Fault:
     match = _NUMBER.fullmatch(number)
     if match is None:
         return FAULT
-    sign = match.group(1)
     whole = _scaled_digits(match, shift=0, half_up=False)
-    milliseconds = whole is None or abs(whole) >= _MILLISECONDS_FROM
-    instant = _scaled_digits(match, shift=3 if milliseconds else 6, half_up=False)
-    if sign and (instant is None or _is_nonzero(match)):
+    if match.group(1) or (whole is not None and whole < _SECONDS_FROM):
         return FAULT
+    milliseconds = whole is None or whole >= _MILLISECONDS_FROM
+    instant = _scaled_digits(match, shift=3 if milliseconds else 6, half_up=False)
     return _FAR if instant is None else instant
-
-
-def _is_nonzero(match: re.Match[str]) -> bool:
-    return bool((match.group(2) + (match.group(3) or "")).strip("0"))
 
 
 def _instant_of(match: re.Match[str]) -> int | Fault:

@@ -23,7 +23,7 @@
 #endif
 
 enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15, STEP = 16 };
-static const int64_t DECIMAL_LIMIT = 1000000000000000000, MILLISECONDS_FROM = 100000000000;
+static const int64_t DECIMAL_LIMIT = 1000000000000000000, SECONDS_FROM = 100000000, MILLISECONDS_FROM = 100000000000;
 
 typedef const uint8_t *Text;
 
@@ -43,7 +43,7 @@ enum { SKU = RECORD_COLUMNS, QTY, PRICE, COLUMNS };
 static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURRENCY] = true, [METADATA] = true, [SKU] = true};
 
 typedef struct {
-    Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items */
+    Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `members` */
     Text end;                /* of the blob: the NUL byte after it */
     bool failed;             /* memory ran out */
 } Scan;
@@ -606,7 +606,7 @@ static Text read_instant(Scan *scan, Text p, int column) {
     Text fraction;
     end = number(p, &fraction, &flag);
     if (!end || fraction || flag || *p == '-' || end - p > EPOCH_DIGITS) return NULL;
-    if (!digits(p, (int)(end - p), &micros)) return NULL;
+    if (!digits(p, (int)(end - p), &micros) || micros < SECONDS_FROM) return NULL;
     micros *= micros >= MILLISECONDS_FROM ? 1000 : 1000000;
     return put_number(scan, column, micros, true) ? end : NULL;
 }
@@ -642,6 +642,15 @@ typedef struct {
     {"\"" name "\":", {FIRST_BYTES((int)sizeof name + 2), FIRST_BYTES((int)sizeof name - 6)}, sizeof name + 2, column, read}
 
 static Text read_items(Scan *scan, Text p, int column);
+
+/* Ends a record's items where they are now. */
+static bool put_items(Scan *scan, bool valid) {
+    Column *into = &scan->columns[ITEMS];
+    if (!grow(scan, into, 0)) return false;
+    into->values[into->count] = scan->columns[SKU].count;
+    into->valid[into->count++] = valid;
+    return true;
+}
 
 static const Field ORDER[] = {
     FIELD("order_id", ORDER_ID, read_text),        FIELD("user_id", USER_ID, read_text),
@@ -679,12 +688,13 @@ static Text any_key(Text p, Text end, const Field *fields, const Field **found) 
     return *p == ':' ? p + 1 : NULL;
 }
 
-/* An object's members, each at most once: fields into their columns, those that it lacks as NULL; others are skipped. */
+/* An object's members, each at most once: fields into their columns, those that it lacks as NULL; others are skipped. A record
+ * that has others, and neither amount nor items, is bare. */
 static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     uint32_t seen = 0;
     const Field *field, *expected = fields; /* the next field in the usual order is tried first */
     Text end = scan->end;
-    bool spaced = false;
+    bool spaced = false, others = false;
     p = space(p + 1);
     if (*p == '}') {
         p++;
@@ -701,6 +711,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
                 expected = field + 1;
                 p = field->read(scan, p, field->column);
             } else {
+                others = true;
                 p = value(p, end, depth, &spaced);
             }
             if (!p) return NULL;
@@ -715,7 +726,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     }
     for (field = fields; field->length; field++) {
         if (seen & 1u << field->column) continue;
-        bool done = field->column == ITEMS ? put_number(scan, ITEMS, scan->columns[SKU].count, true) : put_null(scan, field->column);
+        bool done = field->column == ITEMS ? put_items(scan, !others || seen & 1u << AMOUNT) : put_null(scan, field->column);
         if (!done) return NULL;
     }
     return p;
@@ -743,7 +754,8 @@ static Text read_items(Scan *scan, Text p, int column) {
             }
         }
     }
-    return put_number(scan, column, scan->columns[SKU].count, true) ? p : NULL;
+    (void)column;
+    return put_items(scan, true) ? p : NULL;
 }
 
 /* Takes back what an odd record has left in the columns, and gives it NULLs: it is known by its missing order_id. */
@@ -759,12 +771,20 @@ static void give_up(Scan *scan, int64_t record, int64_t items) {
     }
 }
 
+/* Whether the text that a column got last is spelled as a spreadsheet shows a long number: scalars.is_shortened, and some more. */
+static bool may_be_shortened(const Column *column) {
+    int64_t start = column->values[column->count - 1], length = column->values[column->count] - start;
+    Text end = column->bytes + start + length;
+    return length >= 5 && (end[-4] | 32) == 'e' && end[-3] == '+';
+}
+
 /* A record, to be read up to `stop` where that is known: the place after it. NULL where it is odd. */
 static Text read_record(Scan *scan, Text p, Text stop) {
     const Column *id = &scan->columns[ORDER_ID], *created_at = &scan->columns[CREATED_AT];
     int64_t record = id->count, items = scan->columns[SKU].count;
     Text end = *p == '{' ? members(scan, p, ORDER, 1) : NULL;
-    if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && is_utf8(p, end)) return end;
+    if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && !may_be_shortened(id) && is_utf8(p, end))
+        return end;
     if (!scan->failed) give_up(scan, record, items);
     return NULL;
 }

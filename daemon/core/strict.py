@@ -9,28 +9,44 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, TypeVar
 
-from .model import MAX_DEPTH, Field, Judge, Reason
-from .scalars import FAULT, Fault, Number, read_decimal, read_instant, read_metadata, read_text
+from .model import FIELDS, MAX_DEPTH, Field, Judge, Reason
+from .scalars import FAULT, Fault, Number, is_shortened, read_decimal, read_instant, read_metadata, read_text, unwrapped
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN_KEY = re.compile(r'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}\Z")
 _CUT_TOKEN = re.compile(
-    r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.[0-9]*|(?:\.[0-9]+)?[eE][+-]?|\\(?:u[0-9a-fA-F]{0,3})?)?$"
+    r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.[0-9]*|(?:\.[0-9]+)?[eE][+-]?|\\(?:u[0-9a-fA-F]{0,3})?"
+    r"|Na?|-?I(?:n(?:f(?:i(?:n(?:it?)?)?)?)?)?)?$"
+)
+# What Python's scanner says of a text that is no JSON, and what a person can do with.
+_WORDS = (
+    ("Expecting value", "a value is missing"),
+    ("Expecting ',' delimiter", "a comma or a closing bracket is missing"),
+    ("Expecting ':' delimiter", "a colon is missing after a key"),
+    ("Expecting property name", "a key in double quotes is missing"),
+    ("Illegal trailing comma", "a comma precedes a closing bracket"),
+    (
+        "Invalid control character",
+        "a text holds a line end or another control character; its closing quote may be missing",
+    ),
+    ("Invalid \\", "a backslash begins no escape of JSON"),
+    ("Unterminated string", "a text has no closing quote"),
 )
 
 
-def _refuse(constant: str) -> None:
-    raise JSONDecodeError(f"{constant} is not JSON", constant, 0)
+def _in_words(message: str) -> str:
+    return next((words for begin, words in _WORDS if message.startswith(begin)), "it is no JSON")
 
 
-_decoder = JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse)
+# NaN and Infinity are no JSON, but programs write them where a number is missing: only their field is at fault.
+_decoder = JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=lambda name: FAULT)
 
 
 _T = TypeVar("_T")
@@ -58,14 +74,15 @@ class Order:
     metadata: str | None
     items: tuple[Line, ...]
     faults: Counter[str]
+    other_keys: tuple[str, ...] = ()  # of a record that has neither amount nor items: the keys that it has instead
 
 
 class NotJson(Exception):
-    """A text is no JSON. `truncated`: more text could still make it JSON."""
+    """A text is no JSON. `position`: the character where that shows. `truncated`: more text could still make it JSON."""
 
-    def __init__(self, why: str, *, truncated: bool = False) -> None:
+    def __init__(self, why: str, position: int = 0, *, truncated: bool = False) -> None:
         super().__init__(why)
-        self.truncated = truncated
+        self.position, self.truncated = position, truncated
 
 
 class TooDeep(NotJson):
@@ -83,7 +100,7 @@ def read_record(raw: bytes, judge: Judge) -> Order | Reason:
     except NotAnObject:
         return Reason.NOT_AN_OBJECT
     order_id = read_text(_value(members, "order_id"))
-    if not isinstance(order_id, str):
+    if not isinstance(order_id, str) or is_shortened(order_id):
         return Reason.MISSING_ORDER_ID if order_id is None else Reason.INVALID_ORDER_ID
     created_at = read_instant(_value(members, "created_at"))
     if not isinstance(created_at, int):
@@ -120,8 +137,17 @@ def is_object(raw: bytes) -> bool:
     return True
 
 
+def is_order(members: Mapping[str, bytes]) -> bool:
+    """Whether an object with these members (as texts) is an order, a good one or not: it has an `order_id` that can be read,
+    and a `created_at` that is not missing."""
+    texts = (members.get(key, b"null").decode() for key in ("order_id", "created_at"))
+    order_id, created_at = (unwrapped(_scan(text, 0)[1]) for text in texts)
+    found = read_text(order_id)
+    return isinstance(found, str) and not is_shortened(found) and read_instant(created_at) is not None
+
+
 def is_json(raw: bytes) -> bool:
-    """Whether a text, by itself, is one complete JSON value."""
+    """Whether a text, by itself, is one complete JSON value (with NaN and Infinity among its numbers perhaps)."""
     try:
         whole(raw.decode())
     except (NotJson, UnicodeDecodeError):
@@ -132,11 +158,16 @@ def is_json(raw: bytes) -> bool:
 def whole(text: str) -> str:
     """The one JSON value that `text` holds, as its own text without surrounding white space. NotJson if it is none."""
     start = _space(text, 0)
-    end = _value_end(text, start)
+    end = value_end(text, start)
     rest = _space(text, end)
     if rest != len(text):
-        raise NotJson(f"text goes on after its end (character {rest})")
+        raise NotJson("the document is complete before this, and text follows", rest)
     return text[start:end]
+
+
+def value_end(text: str, position: int) -> int:
+    """Where the JSON value ends that begins at `position`. NotJson if there is none."""
+    return _scan(text, position)[0]
 
 
 def elements(text: str) -> list[str]:
@@ -144,7 +175,7 @@ def elements(text: str) -> list[str]:
     found: list[str] = []
     position = _space(text, 1)
     while text[position] != "]":
-        end = _value_end(text, position)
+        end = value_end(text, position)
         found.append(text[position:end])
         position = _space(text, end)
         if text[position] == ",":
@@ -173,6 +204,7 @@ def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, j
         _settle(faults, Field.METADATA, read_metadata(members["metadata"][1] if "metadata" in members else None)),
         tuple(_lines(_settle(faults, Field.ITEMS, _read_items(_value(members, "items"))) or [], faults)),
         faults,
+        () if "amount" in members or "items" in members else tuple(members.keys() - FIELDS),
     )
 
 
@@ -185,7 +217,7 @@ def _settle(faults: Counter[str], field: Field, value: _T | Fault | None) -> _T 
 
 
 def _value(members: dict[str, tuple[Any, str]], key: str) -> Any:
-    return members[key][0] if key in members else None
+    return unwrapped(members[key][0]) if key in members else None
 
 
 def _read_items(value: object) -> list[Any] | Fault | None:
@@ -198,9 +230,9 @@ def _lines(items: list[Any], faults: Counter[str]) -> Iterator[Line]:
     for item in items:
         if isinstance(item, dict):
             yield Line(
-                _settle(faults, Field.SKU, read_text(item.get("sku"))),
-                _settle(faults, Field.QTY, read_decimal(item.get("qty"))),
-                _settle(faults, Field.PRICE, read_decimal(item.get("price"))),
+                _settle(faults, Field.SKU, read_text(unwrapped(item.get("sku")))),
+                _settle(faults, Field.QTY, read_decimal(unwrapped(item.get("qty")))),
+                _settle(faults, Field.PRICE, read_decimal(unwrapped(item.get("price")))),
             )
         else:
             faults[Field.ITEM] += 1
@@ -225,22 +257,22 @@ def _members(text: str) -> Iterator[tuple[str, tuple[Any, str]]]:
             position = _space(text, end)
             separator = text[position : position + 1]
         if separator != "}":
-            raise NotJson("expected ',' or '}'", truncated=not separator)
+            raise NotJson("a comma or a closing bracket is missing", position, truncated=not separator)
     if _space(text, position + 1) != len(text):
-        raise NotJson("text goes on after its end")
+        raise NotJson("the document is complete before this, and text follows", _space(text, position + 1))
 
 
 def _key(text: str, position: int) -> tuple[str, int]:
     """The key at `position`, and where its value begins."""
     if not text.startswith('"', position):
-        raise NotJson("expected a key in double quotes", truncated=position == len(text))
+        raise NotJson("a key in double quotes is missing", position, truncated=position == len(text))
     try:
         key, position = scanstring(text, position + 1)
     except JSONDecodeError as error:
-        raise NotJson(error.msg, truncated=_ran_out(error, text)) from None
+        raise NotJson(_in_words(error.msg), error.pos, truncated=_ran_out(error, text)) from None
     position = _space(text, position)
     if not text.startswith(":", position):
-        raise NotJson("expected ':'", truncated=position == len(text))
+        raise NotJson("a colon is missing after a key", position, truncated=position == len(text))
     return key, _space(text, position + 1)
 
 
@@ -248,14 +280,10 @@ def _scan(text: str, position: int) -> tuple[int, Any]:
     try:
         value, end = _decoder.raw_decode(text, position)
     except JSONDecodeError as error:
-        raise NotJson(f"{error.msg} (character {error.pos})", truncated=_ran_out(error, text)) from None
+        raise NotJson(_in_words(error.msg), error.pos, truncated=_ran_out(error, text)) from None
     except RecursionError:
-        raise TooDeep(f"nested more than {MAX_DEPTH} levels deep") from None
+        raise TooDeep(f"nested more than {MAX_DEPTH} levels deep", position) from None
     return end, value
-
-
-def _value_end(text: str, position: int) -> int:
-    return _scan(text, position)[0]
 
 
 def _ran_out(error: JSONDecodeError, text: str) -> bool:

@@ -131,6 +131,8 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 records = [order(1), {"order_id": 1}, {"order_id": 2}]
                 place(daemon.inbox / "dirty.ndjson", "".join(json.dumps(one) + "\n" for one in records).encode())
                 assert "67" in woken.fired("StrandlineHighDiscardShare")["annotations"]["summary"]
+                place(daemon.inbox / "faulty.json", json.dumps([order(3) | {"amount": "12,50 €"}]).encode())
+                assert "25%" in woken.fired("StrandlineFieldFaults")["annotations"]["summary"]
                 place(daemon.inbox / "broken.json", b"<html>")
                 woken.fired("StrandlineQuarantineGrowing")
                 place(daemon.inbox / "cut.json", b'[{"order_id": 1},')

@@ -1,0 +1,198 @@
+"""Drops that are damaged, or that are no orders: wherever the damage is, the drop is refused whole, with words for a person."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon import log
+from daemon.core.damage import NEAR, without_text
+from daemon.core.documents import Form, WrongCut, cut
+from daemon.core.model import Judge, Parsed
+from daemon.core.parse import Piece, parse
+from daemon.core.refusals import refused
+from daemon.reading import _joined
+from tests import model
+from tests.strategies import RECEIVED_AT_US, clean_records
+
+JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+LINE_ENDS = ["\n", "\r\n", "\r", ""]
+DAMAGES = ["cut", "comma", "quote", "no comma", "no quote", "garbage", "bracket"]
+PYTHON = re.compile(r"codec|Expecting|Errno|Traceback|\bchar \d|Error\b|Exception|nobody foresaw")
+
+
+def order(number: int) -> str:
+    items = [{"sku": "p_1", "qty": 1, "price": "10.50"}]
+    return json.dumps(
+        {"order_id": f"o_{number}", "amount": "10.50", "created_at": "2026-11-18T10:00:00Z", "items": items}
+    )
+
+
+def damaged(record: str, how: str) -> str:
+    """A record that is no JSON any more, nor together with what can follow."""
+    return {
+        "cut": record[: record.index('"amount"') + 4],
+        "comma": record.replace(', "amount"', ',, "amount"'),
+        "quote": record.replace('"amount"', '"amo"unt"'),
+        "no comma": record.replace(', "amount"', ' "amount"'),
+        "no quote": record.replace('"10.50", "created_at"', '10.50", "created_at"'),
+        "garbage": record.replace('"amount"', 'x"amount"'),
+        "bracket": record.replace("[{", "[{{"),
+    }[how]
+
+
+@st.composite
+def damaged_documents(draw: st.DrawFn) -> tuple[bytes, int]:
+    """An envelope or an array, a record a line or not, with one record damaged; and the number of that record."""
+    count = draw(st.integers(1, 5))
+    at = draw(st.sampled_from([0, count // 2, count - 1]))
+    end = draw(st.sampled_from(LINE_ENDS))
+    records = [order(number) for number in range(count)]
+    records[at] = damaged(records[at], draw(st.sampled_from(DAMAGES)))
+    body = f",{end}".join(records) if draw(st.booleans()) else f"{end},".join(records)
+    key = draw(st.sampled_from(["", *model.ENVELOPE_KEYS]))
+    before = draw(st.sampled_from(["", f'"count": {count},{end}', f'"next":{{"page":2}},{end}']))
+    text = f'{{{before}"{key}": [{end}{body}{end}]}}' if key else f"[{end}{body}{end}]"
+    mark = draw(st.sampled_from(["", "\ufeff", "\n\n"]))
+    return (mark + text + draw(st.sampled_from(["", end]))).encode(), at
+
+
+@SLOW
+@given(damaged_documents(), st.booleans())
+def test_a_damaged_document_is_never_taken_for_lines(drop: tuple[bytes, int], strict_only: bool) -> None:
+    """Whole or not at all: no order, no discard; the reason has line, column and the text around, and nothing of Python."""
+    data, _ = drop
+    parsed = parse([Piece(1, data, JUDGE)], strict_only=strict_only)
+    with pytest.raises(model.Unreadable):
+        model.read_drop(data, received_at_us=RECEIVED_AT_US)
+    assert not parsed.orders.num_rows and not parsed.discards.num_rows and not parsed.tallies
+    found = re.search(r"\(line ([\d,]+), column ([\d,]+)\); near: ", parsed.unreadable[1])
+    assert found and not PYTHON.search(without_text(parsed.unreadable[1]))
+    lines = re.split(r"\r\n|\r|\n", data.decode().removeprefix("\ufeff"))
+    line, column = (int(number.replace(",", "")) for number in found.groups())
+    assert 1 <= column <= len(lines[line - 1]) + 1
+    around = lines[line - 1][column - 1 : column + 9]
+    assert around in parsed.unreadable[1].partition(NEAR)[2]
+
+
+@SLOW
+@given(damaged_documents(), st.integers(20, 400))
+def test_however_it_is_divided_it_is_refused(drop: tuple[bytes, int], target_bytes: int) -> None:
+    """A large drop is read in pieces: the first that is no whole records leads to reading it as a whole."""
+    parts = []
+    try:
+        for start, stop, form in cut(drop[0], target_bytes):
+            parts.append(parse([Piece(1, drop[0][start:stop], JUDGE, form)]))
+    except WrongCut:
+        return
+    assert 1 in _joined(parts, {}).unreadable
+
+
+@st.composite
+def drops_of_no_orders(draw: st.DrawFn) -> tuple[bytes, str]:
+    """Records of another kind, in any form; and a key that all of them have."""
+    key = draw(st.sampled_from(["id", "increment_id", "total_price"]))
+    values = ["5", '"x"', "null", '[{"sku":"p_1"}]', '{"a":1}']
+    more = draw(st.lists(st.sampled_from(["created_at", "amount", "name"]), max_size=2, unique=True))
+    record = "{" + ",".join(f'"{name}":{draw(st.sampled_from(values))}' for name in [key, *more]) + "}"
+    records = [record] * draw(st.integers(1, 4))
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    form = draw(st.sampled_from(["array", "lines", "envelope", "pages"]))
+    if form == "lines":
+        return end.join([*records, record]).encode() + end.encode(), key
+    if form == "array":
+        return f"[{end}{f',{end}'.join(records)}{end}]".encode(), key
+    page = f'{{"{draw(st.sampled_from(model.ENVELOPE_KEYS))}":[{",".join(records)}],"next":null}}'
+    return (page if form == "envelope" else page + end + page).encode(), key
+
+
+@SLOW
+@given(drops_of_no_orders(), st.booleans(), st.integers(20, 200))
+def test_a_drop_without_an_order_is_refused_by_its_keys(
+    drop: tuple[bytes, str], strict_only: bool, target: int
+) -> None:
+    """Not one discard: the reason names the keys. Also where it is divided, and no piece can tell for the others."""
+    data, key = drop
+    with pytest.raises(model.Unreadable):
+        model.read_drop(data, received_at_us=RECEIVED_AT_US)
+    parts = []
+    try:
+        for start, stop, form in cut(data, target):
+            parts.append(parse([Piece(1, data[start:stop], JUDGE, form)], strict_only=strict_only))
+    except WrongCut:
+        parts = []
+    for parsed in [parse([Piece(1, data, JUDGE)], strict_only=strict_only), *([_joined(parts, {})] if parts else [])]:
+        assert key in parsed.unreadable[1] and not parsed.discards.num_rows and not parsed.tallies
+
+
+@SLOW
+@given(st.lists(clean_records(), min_size=1, max_size=3), st.lists(clean_records(), max_size=3), st.booleans())
+def test_one_order_among_others_keeps_the_drop(orders: Sequence[str], more: Sequence[str], strict_only: bool) -> None:
+    """The others are discards then, each with its reason."""
+    records = [*orders, '{"id":1}', *more]
+    parsed = parse([Piece(1, f"[{','.join(records)}]".encode(), JUDGE)], strict_only=strict_only)
+    assert not parsed.unreadable and parsed.discards["reason"].to_pylist() == ["missing_order_id"]
+
+
+def test_a_divided_drop_is_refused_as_a_whole_for_its_damaged_page() -> None:
+    """The damaged line may be all that a piece holds; that the others are pages is known only when all were read."""
+    page = b'{"data":[' + order(1).encode() + b'],"next":null}\n'
+    parts = [parse([Piece(1, data, JUDGE, Form.LINES)]) for data in (page, b'{"data":[{"order_id":"o_2"\n')]
+    assert "pages of many orders" in _joined(parts, {}).unreadable[1]
+
+
+def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
+    """Lines without an order in one piece, with orders in the next: all of it is applied."""
+    parts = [parse([Piece(1, data, JUDGE, Form.LINES)]) for data in (b'{"id":1}\n', order(1).encode())]
+    joined: Parsed = _joined(parts, {})
+    assert not joined.unreadable and joined.orders.num_rows == 1 and joined.discards.num_rows == 1
+    assert refused(joined, {1}) is joined
+
+
+@SLOW
+@given(
+    st.text(max_size=40), st.sampled_from(["drop quarantined", "drop could not be taken yet, it stays in the inbox"])
+)
+def test_nothing_in_a_console_log_line_moves_a_terminal(name: str, event: str) -> None:
+    """No control character, and none that turns the direction: they are escaped, in names and reasons alike."""
+    stream = io.StringIO()
+    name += "\x1b[2J\x9b31m\x7f\u202e\u2066\u200f"
+    log.set_up("info", "console", stream)
+    log.log.warning(event, extra={"file": name, "reason": name, "faults": {name: 1}})
+    line = stream.getvalue()
+    assert line.endswith("\n") and not [
+        c for c in line[:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs")
+    ]
+    assert "\\u001b" in line and "\\u009b" in line and "\\u202e" in line
+    logging.getLogger("strandline").handlers.clear()
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\xfd", b'[{"order_id":"\xe9"}]', b"[" * 100_000, b'{"a":1', b"[1,]", b"nul"]
+)
+@pytest.mark.parametrize("name", ["a.json", "users.csv"])
+def test_no_reason_speaks_python(name: str, data: bytes) -> None:
+    """Whatever the bytes, the words are ours."""
+    if name == "a.json":
+        assert not PYTHON.search(parse([Piece(1, data, JUDGE)]).unreadable[1])
+
+
+def test_compressed_or_not_a_damaged_document_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Through the pipeline: the drop lies whole in quarantine, its reason beside it."""
+    from tests.harness import apply_batch, house
+
+    data = f'{{"count": 2,\r\n"orders": [\r\n{order(1)},\r\n{damaged(order(2), "cut")}\r\n]}}\r\n'.encode()
+    with house(tmp_path) as rooms:
+        outcome = apply_batch(rooms, tmp_path, [("a.json", data), ("b.json.gz", gzip.compress(data))], RECEIVED_AT_US)
+    assert [str(result.outcome) for result in outcome.results] == ["quarantined"] * 2
+    assert all("line 4, column" in (result.reason or "") for result in outcome.results)

@@ -1,0 +1,128 @@
+"""Files as people's tools write them (tests/data/field): each folder is one run, of the command that people run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.harness import dates, rows
+
+DATA = Path(__file__).parent / "data" / "field"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a folder becomes. `kept`: the ids of orders, or of users and products. `quarantined`: by file, words of the reason.
+    `discarded` and `faults`: over all its drops."""
+
+    kept: Sequence[str]
+    quarantined: dict[str, str]
+    discarded: dict[str, int]
+    faults: dict[str, int]
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.quarantined else 0
+
+
+def expect(
+    *kept: str, quarantined: dict[str, str] | None = None, discarded: dict[str, int] | None = None, **faults: int
+) -> Expected:
+    return Expected(kept, quarantined or {}, discarded or {}, faults)
+
+
+def many(*numbers: int) -> list[str]:
+    return [f"o_{number}" for number in numbers]
+
+
+INSTANTS_READ = ("00", "01", "25", "32")
+FOLDERS = {
+    "arrays-appended": expect(*many(1, 2, 3)),
+    "bom-inside": expect(*many(1, 2, 3, 4)),
+    "comma-lines": expect(*many(0, 1, 2, 3)),
+    "csv-blank-before-quote": expect("u_1", "u_2", "p_1"),
+    "csv-excel": expect("00123", "u_1", discarded={"shortened_key": 1}),
+    "csv-semicolon": expect(
+        quarantined={"products.csv": "not divided by commas", "users.csv": "not divided by commas"}
+    ),
+    "csv-sep-line": expect("u_1", quarantined={"products.csv": "instruction to Excel"}),
+    "csv-trailing-comma": expect("u_1", "u_2", "u_3", "u_4"),
+    "damaged-envelope": expect(quarantined={"dam.json": "line 4, column 42"}),
+    "deleted": expect(*many(1, 2), quarantined={"b.jsonl": "Keys of its records: order_id, deleted, updated_at"}),
+    "envelope-with-own-id": expect(*many(1, 2)),
+    "float-ids": expect("5001", "5002"),
+    "glued-records": expect(*many(0, 1, 2, 3, 4)),
+    "gz-members": expect(*many(1, 2, 3, 4)),
+    "gz-misnamed": expect(
+        quarantined={"a.json": "compressed with gzip", "b.json.gz": "cannot be decompressed"}
+    ),
+    "mongo": expect("5f0000000000000000000001", *many(1, 2, 4)),
+    "nan": expect(*many(1, 2, 4, 5), amount=1),
+    "nan-in-envelope": expect(*many(1, 2, 4, 5), amount=1),
+    "no-order": expect(
+        quarantined={
+            "columns.json": "order_id, created_at, amount", "index.json": "keys of their own", "m.json": "increment_id",
+        }
+    ),
+    "null-envelope": expect(quarantined={"f.json": "there is no array"}),
+    "numbers-as-instants": expect(
+        *(f"o_e{number:02}" for number in (0, 1, 2, 3, 4, 5, 6, 9, 11)),
+        discarded={"future_created_at": 3, "invalid_created_at": 4}
+    ),
+    "pages-as-lines": expect(*many(1, 2, 3, 4)),
+    "pages-glued": expect(*many(1, 2, 3, 4)),
+    "pretty-documents": expect(*many(0, 1, 2)),
+    "record-separator": expect(*many(0, 1, 2)),
+    "wrapped-records": expect(
+        "o_1",
+        quarantined={
+            "airbyte.jsonl": "`_airbyte_data`", "debezium.jsonl": "`payload.after`", "elastic.jsonl": "`_source`",
+            "g.json": "data.orders.edges", "page.json": "`attributes`", "singer.jsonl": "`record`",
+        },
+    ),
+}  # fmt: skip
+
+
+def strandline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "daemon", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        env={"PATH": "/usr/bin:/bin", "STRANDLINE_WATCH__SETTLE_SECONDS": "0", "STRANDLINE_ORDERS__FUTURE_TOLERANCE": "36500d",
+             "PYTHONPATH": str(DATA.parents[2])},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DATA.iterdir()))
+def test_each_folder_becomes_what_is_documented(tmp_path: Path, name: str) -> None:
+    """Every order is read, or its drop is in quarantine with a reason for people; `--once` says so, and `verify` is content."""
+    shutil.copytree(DATA / name, tmp_path / "inbox")
+    ended = strandline(tmp_path, "--once")
+    status: dict[str, Any] = json.loads(strandline(tmp_path, "status", "--json").stdout)
+    output = tmp_path / "output"
+    found = {row["order_id"] for date in dates(output) for row in rows(output, date)}
+    for table, key in (("user", "user_id"), ("product", "sku")):
+        if (file := output / "curated" / f"dim_{table}.parquet").exists():
+            found |= set(pq.ParquetFile(file).read()[key].to_pylist())
+    counted = [status["orders"], *status["dimensions"].values()]
+    discarded = {key: number for one in counted for key, number in one.get("discarded", {}).items()}
+    faults = {key: number for one in counted for key, number in one.get("faults", {}).items()}
+    reasons = {one["name"]: one["reason"] for one in status["quarantine"]["newest"]}
+    if name == "instants":  # which spellings are read beside the common ones is a matter of its own
+        assert found >= {f"o_t{number}" for number in INSTANTS_READ} and ended.returncode == 0
+        assert len(found) + discarded["invalid_created_at"] == 33
+        return
+    wanted = FOLDERS[name]
+    assert (ended.returncode, sorted(found)) == (wanted.exit_code, sorted(wanted.kept)), ended.stderr
+    assert (discarded, faults) == (wanted.discarded, wanted.faults)
+    assert reasons.keys() == wanted.quarantined.keys()
+    for file, words in wanted.quarantined.items():
+        assert words in reasons[file]
+    assert not list((tmp_path / "inbox").iterdir()) and strandline(tmp_path, "verify").returncode == 0
