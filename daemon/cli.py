@@ -291,7 +291,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.on_signals(DONE_BUT)
     days = [_day(text) for text in options.dates]
-    with _house(config, stop) as house:
+    with _house(config, stop, anew=not days) as house:
         from . import receipts
         from .log import log
         from .rebuild import partitions_from_raw, refuse_unknown
@@ -390,13 +390,13 @@ def _manifest(config: Config, options: argparse.Namespace) -> int:
 # -------------------------------------------------------------------------------------------------------- their parts
 
 
-def _house(config: Config, stop: Stop, dry: Path | None = None) -> AbstractContextManager[House]:
+def _house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> AbstractContextManager[House]:
     from .lean import prepare
 
     prepare()  # before anything heavy is imported
     from .wiring import house
 
-    return house(config, stop, dry)
+    return house(config, stop, dry, anew=anew)
 
 
 def _gathered(config: Config) -> dict[str, Any]:

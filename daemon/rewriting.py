@@ -34,12 +34,12 @@ def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
     gaining, losing = decided.new_date, decided.losing_date
     days = np.union1d(gaining, losing)
     published = ledger.partitions(days.tolist())
-    stays = decided.known & ~decided.moved
+    replaces = decided.known & ~decided.moved
     leaving = _order_ids(decided.orders, decided.rows[decided.leavers])
     changes = []
     for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
         sha256 = published[day].fact_sha256 if day in published else None
-        changes.append(PartitionChange(day, a, b, stays[a:b], leaving.slice(c, d - c), sha256))
+        changes.append(PartitionChange(day, a, b, replaces[a:b], leaving.slice(c, d - c), sha256))
     return changes
 
 

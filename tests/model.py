@@ -29,7 +29,6 @@ JSON_SPACE = " \t\n\r"
 TEXT_SPACE = " \t\n\r\x0b\x0c"
 EPOCH = datetime(1970, 1, 1)
 LAST_US = (datetime(9999, 12, 31) - EPOCH + timedelta(days=1)) // timedelta(microseconds=1) - 1
-STANDING_BATCHES = 8  # so long an entry of the index may stand for later ones that say the same
 ONE_TICK = Decimal("0.0001")
 WIDE = Context(prec=100)  # far more digits than any value that is still in range
 
@@ -553,17 +552,11 @@ class Model:
         self._seq = 0
         self._applied: set[str] = set()
         self._published: dict[str, tuple[Version, Order]] = {}
-        self._named: dict[str, Version] = {}  # the published version, or an earlier one that said the same
-        self._under_since = 0  # the newest drop that was read under one: of those up to it records may still come
-        self._newest = [0] * (STANDING_BATCHES + 1)  # by batch: its newest drop
 
     def apply(self, batch: Sequence[Drop], since_us: int | None = None) -> list[DropOutcome]:
         """Apply one batch: read every drop, let the latest version of each order win, and count what became of all."""
         candidates: list[_Candidate] = []
         outcomes = [self._read(drop, since_us, candidates) for drop in batch]
-        self._under_since = self._under_since if since_us is None else self._seq
-        self._stands_after = max(self._under_since, self._newest[-1 - STANDING_BATCHES])
-        self._newest.append(self._seq)
         before = self._orders_by_date()
         self._count_late(candidates)
         for candidate in _winners(candidates):
@@ -615,8 +608,6 @@ class Model:
             outcome.unchanged += 1
         else:
             outcome.corrected += 1
-        if not (published and published[1] == order and self._named[order.order_id].seq > self._stands_after):
-            self._named[order.order_id] = version
         self._published[order.order_id] = (version, order)
 
     def _restate(self, before: dict[str, list[Order]]) -> None:
@@ -654,7 +645,7 @@ class Model:
 
     def index(self) -> dict[str, tuple[str, Version]]:
         """Where each order lives, and as which record has it: the latest, or an earlier one that said the same."""
-        return {order_id: (_date(order), self._named[order_id]) for order_id, (_, order) in self._published.items()}
+        return {order_id: (_date(order), version) for order_id, (version, order) in self._published.items()}
 
 
 def _version(order: Order, seq: int, position: int) -> Version:

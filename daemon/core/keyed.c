@@ -20,7 +20,7 @@ typedef struct __attribute__((packed)) {
     int32_t date;
     int64_t instant;
     uint32_t drop, position;
-    uint64_t content[2]; /* zero: not known (an entry that was written before there were hashes) */
+    uint64_t content[2];
 } Entry;
 
 _Static_assert(sizeof(Entry) == 52, "the ledger holds entries of this size");
@@ -351,21 +351,6 @@ int64_t strandline_merge(const Entry *older, int64_t olds, const Entry *newer, i
     memcpy(out + count, older + i, (size_t)(olds - i) * sizeof(Entry));
     memcpy(out + count + (olds - i), newer + j, (size_t)(news - j) * sizeof(Entry));
     return count + (olds - i) + (news - j);
-}
-
-/* Holds winners[where[i]] against the published part[places[i]]: by winner, whether the published version is the later, or
- * else whether its content is known to be the same; and the date where it is published, and the drop that brought it. */
-void strandline_compare(const Entry *winners, const int64_t *where, const Entry *part, const int64_t *places, int64_t count,
-                        uint8_t *superseded, uint8_t *same, int32_t *old_date, uint32_t *old_drop) {
-    for (int64_t i = 0; i < count; i++) {
-        const Entry *winner = &winners[where[i]], *published = &part[places[i]];
-        bool later = by_version(winner, published) > 0, hashed = published->content[0] || published->content[1];
-        superseded[where[i]] = !later;
-        same[where[i]] = later && hashed && winner->date == published->date
-                         && !memcmp(winner->content, published->content, sizeof winner->content);
-        old_date[where[i]] = published->date;
-        old_drop[where[i]] = published->drop;
-    }
 }
 
 /* Copies the entries `order[i]`. */

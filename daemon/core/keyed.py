@@ -91,25 +91,6 @@ def merged(older: np.ndarray, newer: np.ndarray) -> np.ndarray:
     return out[: library.strandline_merge(*_lies(older), *_lies(newer), out.ctypes.data)]
 
 
-def compare(
-    winners: np.ndarray,
-    where: Ints,
-    part: np.ndarray,
-    places: Ints,
-    superseded: Bools,
-    same: Bools,
-    old_date: np.ndarray,
-    old_drop: np.ndarray,
-) -> None:
-    """Holds winners[where] against the published part[places], and fills in by winner: `superseded`, the published version is
-    the later; `same`, else, its content is known to be what is published; `old_date` (int32), where that is; `old_drop`
-    (uint32), which drop brought it."""
-    ours = (_lies(winners)[0], where.ctypes.data)
-    theirs = (_lies(part)[0], places.ctypes.data)
-    into = (superseded.ctypes.data, same.ctypes.data, old_date.ctypes.data, old_drop.ctypes.data)
-    library.strandline_compare(*ours, *theirs, len(where), *into)
-
-
 def take_entries(entries: np.ndarray, order: Ints) -> np.ndarray:
     """`entries[order]`, some times faster. `order`: int64, within the array."""
     order, out = np.ascontiguousarray(order, np.int64), np.empty(len(order), INDEX_ENTRY)

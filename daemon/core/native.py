@@ -75,7 +75,6 @@ def _load() -> Any:
     library.strandline_match.restype = number
     library.strandline_merge.argtypes = [pointer, number, pointer, number, pointer]
     library.strandline_merge.restype = number
-    library.strandline_compare.argtypes = [pointer] * 4 + [number] + [pointer] * 4
     library.strandline_take_entries.argtypes = [pointer, pointer, number, pointer]
     library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     return library

@@ -19,7 +19,7 @@ from .discards import Discards, kept
 from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
-from .model import GLANCED, ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
+from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
 from .native import Places, Scanned
 
 # So many are read together: more than a piece of orders holds, since each takes some 40 bytes. It bounds what junk needs.
@@ -34,7 +34,6 @@ class Piece:
     data: bytes
     judge: Judge
     form: Form = Form.WHOLE
-    start: int = 0  # where it begins in its drop
 
 
 def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
@@ -53,23 +52,6 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False) -> Parsed:
     sizes = np.array([len(records) for records in found], np.int64)
     orders, discards, tallies = _read(readable, Records.chained(found), sizes, strict_only)
     return Parsed(orders, discards, tallies, unreadable)
-
-
-def glance(piece: Piece) -> Parsed:
-    """The same for one piece that is no WHOLE drop, whose orders come as GLANCED rows, in no order."""
-    records = split(piece.data, piece.form, scan=True)
-    orders, discards, tallies = _read([piece], records, np.array([len(records)], np.int64), in_order=False)
-    place = orders["position"].to_numpy() - 1
-    found = {"start": records.starts[place] + piece.start, "stop": records.stops[place] + piece.start}
-    columns = [pa.array(found[name]) if name in found else orders[name] for name in GLANCED.names]
-    return Parsed(ORDERS.empty_table(), discards, tallies, {}, glanced=pa.table(columns, schema=GLANCED))
-
-
-def parse_again(piece: Piece, position: Ints, starts: Ints, stops: Ints) -> pa.Table:
-    """The orders at some places of a piece that were glanced at, as ORDERS rows, by time; `position` is in the drop."""
-    records = Records(piece.data, starts - piece.start, stops - piece.start)
-    block = _Block(records, np.zeros(len(records), np.int64), position)
-    return concat_orders(_orders_of(block, [piece], {piece.drop: Tally()}, Discards()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +76,13 @@ def _blocks(records: Records, sizes: Ints) -> Iterator[_Block]:
 
 
 def _read(
-    pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool = False, in_order: bool = True
+    pieces: Sequence[Piece], records: Records, sizes: Ints, strict_only: bool = False
 ) -> tuple[pa.Table, pa.Table, dict[int, Tally]]:
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
     orders: list[pa.Table] = []
     discards = Discards()
     for block in _blocks(records, sizes):
-        orders += _orders_of(block, pieces, tallies, discards, strict_only, in_order)
+        orders += _orders_of(block, pieces, tallies, discards, strict_only)
     return concat_orders(orders), discards.table(), tallies
 
 
@@ -110,10 +92,9 @@ def _orders_of(
     tallies: dict[int, Tally],
     discards: Discards,
     strict_only: bool = False,
-    in_order: bool = True,
 ) -> list[pa.Table]:
-    """The orders of a block, of each lane by time (unless nobody cares); adds the rest to `tallies` and `discards`."""
-    read = _fast(block, pieces, in_order) if not strict_only else _nothing(block.records)
+    """The orders of a block, of each lane by time; adds the rest to `tallies` and `discards`."""
+    read = _fast(block, pieces) if not strict_only else _nothing(block.records)
     for index, count in _tallied(block.piece_of[read.before_since]):
         tallies[pieces[index].drop].before_since += count
     odd = np.flatnonzero(~read.vouched).tolist()
@@ -147,7 +128,7 @@ def _nothing(records: Records) -> _Clean:
     return _Clean(ORDERS.empty_table(), none, none)
 
 
-def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Clean:
+def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     """All records of a block at once."""
     records = block.records
 
@@ -163,9 +144,7 @@ def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Cle
     vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
     before_since = vouched & (created_at < since)
     taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
-    order: Ints | None = taken[native.ascending(created_at[taken])] if in_order else taken
-    if not in_order and len(taken) == len(records):
-        order = None  # all of them, as they come: nothing has to be copied
+    order = taken[native.ascending(created_at[taken])]
     return _Clean(_orders(read, order, drop, block.position), vouched, before_since)
 
 
@@ -173,23 +152,21 @@ def _until(judge: Judge) -> int:
     return LAST_INSTANT + 1 if judge.until is None else judge.until
 
 
-def _orders(read: Scanned, order: Ints | None, drop: Ints, position: Ints) -> pa.Table:
-    """ORDERS rows out of some records, in this order; None: out of all, as they come."""
-    places = None if order is None else Places(order, len(order))
+def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
+    """ORDERS rows out of some records, in this order."""
+    places = Places(order, len(order))
     columns = {name: numbers.take(places) for name, numbers in read.numbers.items() if name in ORDERS.names}
     columns |= {name: texts.take(places) for name, texts in read.texts.items() if name in ORDERS.names}
     for name, values in (("drop", drop), ("position", position)):
-        columns[name] = pa.array(values if places is None else places.taken(values))
+        columns[name] = pa.array(places.taken(values))
     columns["items"] = _items(read, order)
     return identified(columns)
 
 
-def _items(read: Scanned, order: Ints | None) -> pa.Array:
+def _items(read: Scanned, order: Ints) -> pa.Array:
     """The items of some records, in this order, as a list array."""
-    offsets, places = read.items, None
-    if order is not None:
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(offsets[order + 1] - offsets[order])])
-        places = Places(order, int(offsets[-1]), read.items)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(read.items[order + 1] - read.items[order])])
+    places = Places(order, int(offsets[-1]), read.items)
     sku, qty, price = read.texts["sku"], read.numbers["qty"], read.numbers["price"]
     values = [column.take(places) for column in (sku, qty, price)]
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(ITEM_TYPE)))
