@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from . import native
 from .model import FACT, ITEMS, Ints, dates_of
-from .native import take_texts
 from .parquet import encode
 
 
@@ -115,8 +114,6 @@ def _items(orders: pa.Table) -> pa.StructArray:
 
 
 def _taken(field: pa.Field, array: pa.Array, places: Ints | None) -> pa.Array:
-    if places is not None and array.type == pa.large_string() and not (places < 0).any():
-        return take_texts(array, places)
     if places is not None:
         array = array.take(pa.array(places, mask=places < 0))
     return array if array.type == field.type else array.view(field.type)

@@ -20,7 +20,7 @@ from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
 from .model import ITEM_TYPE, LAST_INSTANT, ORDERS, Bools, Ints, Judge, Parsed, Reason, Tally, concat_orders
-from .native import Places, Scanned
+from .native import Scanned
 
 # So many are read together: more than a piece of orders holds, since each takes some 40 bytes. It bounds what junk needs.
 _BLOCK_RECORDS = 1 << 17
@@ -133,7 +133,7 @@ def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     records = block.records
 
     def of_piece(values: list[int]) -> Ints:
-        return native.take_rows(np.array(values, np.int64), block.piece_of)
+        return np.array(values, np.int64)[block.piece_of]
 
     latest = of_piece([piece.judge.latest_instant for piece in pieces])
     since = of_piece([piece.judge.since or 0 for piece in pieces])
@@ -144,7 +144,7 @@ def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     vouched = ~read.odd & (created_at <= latest) & (updated_at <= latest)
     before_since = vouched & (created_at < since)
     taken = np.flatnonzero(vouched & (created_at >= since) & (created_at < until))
-    order = taken[native.ascending(created_at[taken])]
+    order = taken[np.argsort(created_at[taken], kind="stable")]
     return _Clean(_orders(read, order, drop, block.position), vouched, before_since)
 
 
@@ -154,22 +154,14 @@ def _until(judge: Judge) -> int:
 
 def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
     """ORDERS rows out of some records, in this order."""
-    places = Places(order, len(order))
-    columns = {name: numbers.take(places) for name, numbers in read.numbers.items() if name in ORDERS.names}
-    columns |= {name: texts.take(places) for name, texts in read.texts.items() if name in ORDERS.names}
-    for name, values in (("drop", drop), ("position", position)):
-        columns[name] = pa.array(places.taken(values))
-    columns["items"] = _items(read, order)
-    return identified(columns)
-
-
-def _items(read: Scanned, order: Ints) -> pa.Array:
-    """The items of some records, in this order, as a list array."""
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(read.items[order + 1] - read.items[order])])
-    places = Places(order, int(offsets[-1]), read.items)
-    sku, qty, price = read.texts["sku"], read.numbers["qty"], read.numbers["price"]
-    values = [column.take(places) for column in (sku, qty, price)]
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(ITEM_TYPE)))
+    columns = {name: column.array() for name, column in (read.numbers | read.texts).items()}
+    items = [columns.pop(name) for name in ITEM_TYPE.names]
+    columns["items"] = pa.LargeListArray.from_arrays(
+        pa.array(read.items), pa.StructArray.from_arrays(items, fields=list(ITEM_TYPE))
+    )
+    columns |= {"drop": pa.array(drop), "position": pa.array(position)}
+    taken = pa.RecordBatch.from_pydict(columns).take(pa.array(order))
+    return identified(dict(zip(columns, taken.columns, strict=True)))
 
 
 # -------------------------------------------------------------------------------------------------- the strict lane
