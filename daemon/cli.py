@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
-from .lean import without_idle_threads
 from .stopping import Stop, release
-from .workers import expect
 
 if TYPE_CHECKING:
     from .config import Config
@@ -176,9 +174,6 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     """Watching, or with --once catching up."""
     stop = Stop()
     stop.on_signals(DONE_BUT if options.once else DONE)
-    if not config.engine.scheduler:
-        without_idle_threads()
-        expect(config.paths.inbox)
     _instant(options.since, None)  # what is wrong with it is said before anything is touched
     with _house(config, stop) as house:
         from .log import log

@@ -300,15 +300,13 @@ def affected(ledger: Ledger, parsed: Parsed, write: Callable[[np.ndarray], _T]) 
     """Which records win, and what they change; and what `write` gave for the entries that the index is to have (sorted by key),
     which it may write meanwhile."""
     versions = parsed.versions
-    with spill.looking() as give_back:
-        winners, rows = latest(versions, give_back)
+    winners, rows = latest(versions)
     decision = decide(winners, ledger.index.look_up(winners))
     wins = decision.outcome != Outcome.SUPERSEDED
     written = write(winners if wins.all() else take_entries(winners, np.flatnonzero(wins)))
-    with spill.looking():
-        created_at = versions["created_at"].to_numpy()
-        accepted = counted(versions["drop"])
-        late = counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
+    created_at = versions["created_at"].to_numpy()
+    accepted = counted(versions["drop"])
+    late = counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
     unchanged = tallied(winners["drop"][decision.outcome == Outcome.UNCHANGED])
     chosen, rows = _by_time(wins & (decision.outcome != Outcome.UNCHANGED), rows, created_at)
@@ -371,9 +369,8 @@ def _lines(house: House, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterato
     for _, rows in found:
         if house.stopped():
             raise Stopped("stopped while discards were being written")
-        with spill.looking():
-            content = lines(rows)
-        yield content
+        yield lines(rows)
+        spill.release_pages()
 
 
 def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequence[tasks.Rewritten]) -> Before:

@@ -63,6 +63,7 @@ class Rewriter:
         stopped: Callable[[], bool] = tasks.never,
     ) -> list[Rewritten]:
         """Merges and stages these dates; what was done for each, in the same order."""
+        spill.release_pages()  # the decision has looked at all orders
         sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
         with ExitStack() as stack:
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
@@ -85,8 +86,8 @@ class Rewriter:
     ) -> Iterator[tuple[pa.Table | Path, Ints, list[PartitionChange]]]:
         """The winners of some dates that follow each other, as `tasks.rewrite` takes them."""
         base, stop = group[0].first, group[-1].stop
-        with spill.looking():
-            orders, rows = gathered(decided.orders, decided.rows[base:stop])
+        orders, rows = gathered(decided.orders, decided.rows[base:stop])
+        spill.release_pages()  # a copy is made, and each group looks at other rows
         with self._sent(orders) as sent:
             yield sent, rows, [replace(one, first=one.first - base, stop=one.stop - base) for one in group]
 

@@ -130,25 +130,28 @@ class DimensionRows:
 
 ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price", pa.int64())])
 
-ORDERS = pa.schema(
+VERSIONS = pa.schema(  # in the order of keyed.c
     [
         pa.field("key", pa.binary(16), nullable=False),  # order_key(order_id)
-        pa.field("content", pa.binary(16), nullable=False),  # the hash of all from created_at on: see keyed.identified
+        pa.field("content", pa.binary(16), nullable=False),  # the hash of all but the key: see keyed.identified
         pa.field("drop", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),  # from 1, in its drop
-        pa.field("order_id", pa.large_string(), nullable=False),
         pa.field("created_at", pa.int64(), nullable=False),
         pa.field("updated_at", pa.int64()),
+    ]
+)
+
+# The columns of a version come first, so that they are together in a file: the decision looks at no others.
+ORDERS = pa.schema(
+    [
+        *VERSIONS,
+        pa.field("order_id", pa.large_string(), nullable=False),
         pa.field("user_id", pa.large_string()),
         pa.field("amount", pa.int64()),
         pa.field("currency", pa.large_string()),
         pa.field("metadata", pa.large_string()),
         pa.field("items", pa.large_list(ITEM_TYPE), nullable=False),
     ]
-)
-
-VERSIONS = pa.schema(  # in the order of keyed.c
-    [ORDERS.field(name) for name in ("key", "content", "drop", "position", "created_at", "updated_at")]
 )
 
 # Positions and drops have as many bits as in the index. The rows of a drop lie together, by position.
