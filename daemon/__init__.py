@@ -7,20 +7,20 @@ The rooms, in reading order:
         model       the vocabulary: reasons, outcomes, the columns that flow between the rooms
         parse       bytes -> orders and discards, in two lanes:
             documents   what a drop is, and where its records begin and end
-            scan.c      the fast lane, in C: records -> columns; gather.c: rows in another order; native: both, for Python
+            scan.c      the fast lane, in C: records -> columns; native: for Python
             strict      the strict lane: one record, exactly; scalars: one value, exactly
         discards    rejected records: their table, and the lines that are kept of them
         keyed       orders by key: hashes of what they say, entries of the index; keyed.c
         versions    which of two versions is the later, and what that means
         facts       orders -> order lines, amounts allocated
         merge       one affected partition
-        parquet     rows -> the bytes of a file; parquet.c does it
+        parquet     rows -> the bytes of a file, by pyarrow
         dimensions  users and products: CSV -> rows, rows -> the next table
         entries     what the ledger remembers, as values
         retry, errors
     inbox       what lies in the inbox and is settled         raw         the raw layer: byte for byte
     ledger      the only memory (SQLite)                      order_index where each order lives, inside the ledger
-    ledger_schema   its tables, version by version
+    ledger_schema   its tables
     tasks       the two functions that may run elsewhere      reading     archived drops -> parsed, through tasks
     rewriting   versions -> staged partitions, through tasks
     workers     what runs them here; preloaded: what it needs  cluster     what runs them on other machines

@@ -36,7 +36,7 @@ FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, 
 
 
 class Reason(StrEnum):
-    """Why a record was discarded (DESIGN section 3)."""
+    """Why a record was discarded."""
 
     MISSING_ORDER_ID = "missing_order_id"
     INVALID_ORDER_ID = "invalid_order_id"
