@@ -29,7 +29,7 @@ The rooms, in reading order:
     publish     makes a commit visible                        receipts    what became of each drop
     dimensions  the dimensions' part in a batch               recovery    what start-up finishes
     rebuild     partitions anew from raw                      replay      all of them, and the ledger
-    adoption    raw copies that the ledger does not know
+    adoption    raw copies that the ledger does not know      published   the files as the ledger knows them
     plan        a dry run                                     status      what is known, for people and programs
     quarantine  back through the door                         frames      the pandas face
     ddl         the model as SQL tables                       warehouse   what a warehouse loads: manifests

@@ -34,9 +34,10 @@ class Ledger:
         try:
             self._sql = _view(path) if read_only else _connect(path)
             self.index = OrderIndex(self._sql)
-            if not read_only:
-                self._create()
-            self._refuse_other_versions()
+            if not read_only and ledger_schema.is_new(self._sql):
+                with self.transaction():
+                    ledger_schema.create(self._sql)
+            ledger_schema.refuse_other_versions(self._sql, path)
         except sqlite3.DatabaseError as error:
             raise EnvironmentFault("open the ledger", path, error, f"If the file is damaged, {MOVE_AWAY}.") from error
 
@@ -55,27 +56,6 @@ class Ledger:
                 self._sql.execute("ROLLBACK")
             self.index.forget_merge()  # of which a step may be undone now
             raise
-
-    def _refuse_other_versions(self) -> None:
-        version = _version(self._sql)
-        if version != ledger_schema.VERSION:
-            raise EnvironmentFault(
-                "open the ledger",
-                self.path,
-                f"its schema version is {version}, and this program knows {ledger_schema.VERSION}",
-                ("Run the newer strandline that wrote it, or make" if version > ledger_schema.VERSION else "Make")
-                + " the ledger anew from the raw layer with `strandline rebuild`; nothing was changed.",
-            )
-
-    def _create(self) -> None:
-        """Makes the tables where the file is new."""
-        if self._sql.execute("SELECT 1 FROM sqlite_master").fetchone():
-            return
-        with self.transaction():
-            for statement in ledger_schema.SCHEMA.split(";\n"):
-                if statement.strip():
-                    self._sql.execute(statement)
-            self._sql.execute(f"PRAGMA user_version = {ledger_schema.VERSION}")
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -388,28 +368,6 @@ class Ledger:
     def _set_meta(self, key: str, value: int | None) -> None:
         if value is not None:
             self._sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-
-def set_aside_other_version(path: Path) -> Path | None:
-    """Renames a ledger that `Ledger` refuses for its version, so that a new one can be made; the new name. The caller holds the
-    lock."""
-    if not path.exists():
-        return None
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as sql:
-        version = _version(sql)
-        if version == ledger_schema.VERSION or not sql.execute("SELECT 1 FROM sqlite_master").fetchone():
-            return None
-        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    names = (path.with_name(f"{path.stem}.version-{version}.{number}{path.suffix}") for number in range(1, 1000))
-    aside = next(name for name in names if not name.exists())
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return aside
-
-
-def _version(sql: sqlite3.Connection) -> int:
-    return int(sql.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from . import order_index
+from .core.errors import EnvironmentFault
 
 VERSION = 6
 SCHEMA = (
@@ -51,3 +56,53 @@ CREATE TABLE effects (              -- committed, and still to be made visible; 
 """
     + order_index.SCHEMA
 )
+
+
+def is_new(sql: sqlite3.Connection) -> bool:
+    """Whether a file has no tables yet."""
+    return sql.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
+def create(sql: sqlite3.Connection) -> None:
+    """Makes the tables. The transaction is the caller's."""
+    for statement in SCHEMA.split(";\n"):
+        if statement.strip():
+            sql.execute(statement)
+    sql.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
+    """EnvironmentFault where the ledger has another schema."""
+    version = _version(sql)
+    if version == VERSION:
+        return
+    hint = "the ledger anew from the raw layer with `strandline rebuild`; nothing was changed."
+    cause = f"its schema version is {version}, and this program knows {VERSION}"
+    raise EnvironmentFault(
+        "open the ledger",
+        path,
+        cause,
+        f"{'Run the newer strandline that wrote it, or make' if version > VERSION else 'Make'} {hint}",
+    )
+
+
+def set_aside_other_version(path: Path) -> Path | None:
+    """Renames a ledger that `Ledger` refuses for its version, so that a new one can be made; the new name. The caller holds the
+    lock."""
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as sql:
+        version = _version(sql)
+        if version == VERSION or is_new(sql):
+            return None
+        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    names = (path.with_name(f"{path.stem}.version-{version}.{number}{path.suffix}") for number in range(1, 1000))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside
+
+
+def _version(sql: sqlite3.Connection) -> int:
+    return int(sql.execute("PRAGMA user_version").fetchone()[0])

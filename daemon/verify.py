@@ -37,15 +37,16 @@ from .changeset import RESTATEMENTS, totals_of
 from .core.entries import REASON, Drop, Effect, Partition
 from .core.errors import Corruption
 from .core.keyed import latest, take_entries
-from .core.model import DIMENSIONS, DropOutcome
+from .core.model import DropOutcome
 from .core.versions import equal, keys_of, places_of
 from .ledger import Ledger
 from .order_index import OrderIndex
 from .pipeline import House
+from .published import is_same, written
 from .raw import Stored
 from .rebuild import groups_of
 from .replay import newest_orders, replayed
-from .store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
+from .store import Store, iso_date
 
 _MORE_LOOKS = 20  # at files that are being published just now
 _LOOK_SECONDS = 0.5
@@ -220,7 +221,7 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 def _expected(ledger: Ledger) -> dict[str, bytes]:
     """The SHA-256 of every curated file."""
-    return {name: one.sha256 for name, one in _written(ledger).items()}
+    return {name: one.sha256 for name, one in written(ledger).items()}
 
 
 def _curated(house: House, fresh: Fresh) -> Iterator[Difference]:
@@ -414,9 +415,9 @@ def _are_equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 def _rebuilt(house: House, again: Ledger, rebuilt: Store) -> Iterator[Difference]:
     ledger = house.ledger
-    ours, theirs = _written(ledger), _written(again)
+    ours, theirs = written(ledger), written(again)
     for name in sorted(ours.keys() | theirs.keys()):
-        if not _is_same(house.store, ours.get(name), rebuilt, theirs.get(name)):
+        if not is_same(house.store, ours.get(name), rebuilt, theirs.get(name)):
             yield Difference("rebuild", f"curated/{name}", "a rebuild from raw gives other rows")
     if ledger.hwm != again.hwm:
         yield Difference("rebuild", "the high-water mark", f"{ledger.hwm}, and a rebuild gives {again.hwm}")
@@ -424,39 +425,6 @@ def _rebuilt(house: House, again: Ledger, rebuilt: Store) -> Iterator[Difference
     for day in sorted(before.keys() & after.keys()):
         if _counts(before[day]) != _counts(after[day]):
             yield Difference("rebuild", iso_date(day), "a rebuild counts other orders, lines or amounts")
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A published file: its hash and its writer, and how a store reads its rows where it has that hash."""
-
-    sha256: bytes
-    writer: str
-    read: Callable[[Store], pa.Table | None]
-
-
-def _written(ledger: Ledger) -> dict[str, _Written]:
-    found = {}
-    for name, file in ledger.dimensions().items():
-        read = partial(Store.read_dimension, dimension=DIMENSIONS[name], sha256=file.sha256)
-        found[DIMENSIONS[name].file] = _Written(file.sha256, file.writer, read)
-    for day, one in ledger.partitions().items():
-        fact, items = (
-            partial(Store.read_fact, day=day, sha256=one.fact_sha256),
-            partial(Store.read_items, day=day, sha256=one.items_sha256),
-        )
-        found[f"{folder_name(day)}/{FACT_FILE}"] = _Written(one.fact_sha256, one.writer, fact)
-        found[f"{folder_name(day)}/{ITEMS_FILE}"] = _Written(one.items_sha256, one.writer, items)
-    return found
-
-
-def _is_same(published: Store, ours: _Written | None, rebuilt: Store, theirs: _Written | None) -> bool:
-    if ours is None or theirs is None:
-        return False
-    if ours.writer == theirs.writer or ours.sha256 == theirs.sha256:
-        return ours.sha256 == theirs.sha256
-    found, expected = ours.read(published), theirs.read(rebuilt)
-    return found is None or found.equals(expected)  # None: it has changed since, or was found to be damaged
 
 
 def _counts(one: Partition) -> tuple[int, int, int]:

@@ -12,7 +12,8 @@ from . import cluster, files, progress
 from .config import Config
 from .core.entries import Drop
 from .inbox import Inbox
-from .ledger import Ledger, set_aside_other_version
+from .ledger import Ledger
+from .ledger_schema import set_aside_other_version
 from .lock import Lock
 from .log import Reporter, log, set_up
 from .observer import Observer

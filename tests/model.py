@@ -644,7 +644,7 @@ class Model:
         return {order_id: version for order_id, (version, _) in self._published.items()}
 
     def index(self) -> dict[str, tuple[str, Version]]:
-        """Where each order lives, and as which record has it: the latest, or an earlier one that said the same."""
+        """Where each order lives, and which record has it."""
         return {order_id: (_date(order), version) for order_id, (version, order) in self._published.items()}
 
 

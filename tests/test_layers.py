@@ -67,7 +67,7 @@ BETWEEN_EDGES = {
 ABOVE = [
     {"config", "tasks"},
     {"changeset", "reading", "preloaded"},
-    {"rebuild", "rewriting", "adoption"},
+    {"rebuild", "rewriting", "adoption", "published"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},
