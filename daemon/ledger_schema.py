@@ -76,14 +76,10 @@ def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
     version = _version(sql)
     if version == VERSION:
         return
-    hint = "the ledger anew from the raw layer with `strandline rebuild`; nothing was changed."
+    first = "Run the newer strandline that wrote it, or make" if version > VERSION else "Make"
+    hint = f"{first} the ledger anew from the raw layer with `strandline rebuild`; nothing was changed."
     cause = f"its schema version is {version}, and this program knows {VERSION}"
-    raise EnvironmentFault(
-        "open the ledger",
-        path,
-        cause,
-        f"{'Run the newer strandline that wrote it, or make' if version > VERSION else 'Make'} {hint}",
-    )
+    raise EnvironmentFault("open the ledger", path, cause, hint)
 
 
 def set_aside_other_version(path: Path) -> Path | None:
