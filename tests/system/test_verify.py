@@ -192,7 +192,7 @@ def _change_a_content(home: Path) -> None:
 
 
 def _name_an_earlier_record(home: Path) -> None:
-    """Of the same drop, as if it said the same and stood for the later one."""
+    """Of the same drop."""
 
     def name(entries: np.ndarray) -> None:
         entries["position"][entries["position"] == 5] = 4
