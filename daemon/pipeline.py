@@ -1,7 +1,7 @@
 """READ FIRST. One batch, from settled files in the inbox to published partitions, top to bottom.
 
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
-    2 parse     records -> orders, discards, field faults                                    (reading.py)
+    2 parse     records -> orders, discards, field faults                                   (reading.py)
     3 affected  which version of each order wins, what it changes, and which dates          (affected)
     4 merge     the published rows of each affected date + the new versions                 (rewriting.py, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, stage_discards)
