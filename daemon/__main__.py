@@ -3,7 +3,7 @@
 import os
 import sys
 
-from .stopping import hold, leave
+from .stopping import hold
 
 
 def run() -> None:
@@ -14,7 +14,7 @@ def run() -> None:
 
     from .cli import main
 
-    leave(main())
+    sys.exit(main())
 
 
 def _open_streams() -> None:

@@ -138,8 +138,7 @@ def _apply(
     parsed = read_all(inner.reader, drops)
     records(parsed.versions)
     ledger, batch = inner.ledger, inner.ledger.next_batch
-    stands_after = ledger.last_seq  # none does: copies are adopted afterwards, of any number
-    decided, run = affected(ledger, parsed, stands_after, ledger.write_ahead)
+    decided, run = affected(ledger, parsed, ledger.write_ahead)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))

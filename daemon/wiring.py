@@ -14,8 +14,9 @@ from .core.entries import Drop
 from .inbox import Inbox
 from .inbox_folder import refuse_nested
 from .ledger import Ledger
+from .ledger_schema import set_aside_other_version
 from .lock import Lock
-from .log import Reporter, set_up
+from .log import Reporter, log, set_up
 from .observer import Observer
 from .pipeline import House
 from .raw import RawLayer
@@ -30,9 +31,9 @@ from .workers import Workers
 
 
 @contextmanager
-def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House]:
+def house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[House]:
     """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
-    ledger is only looked at, and nothing else is changed."""
+    ledger is only looked at, and nothing else is changed. `anew`: a ledger of another version is set aside."""
     set_up(config.log.level, config.log.format)
     output = config.paths.output.resolve()
     store = Store(output, dry)
@@ -44,6 +45,8 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
             config.paths.inbox.mkdir(parents=True, exist_ok=True)
             files.make_folder(store.staging)
             files.make_folder(store.curated)
+            if anew and (aside := set_aside_other_version(path)):
+                log.warning("set aside a ledger of another version", extra={"ledger": str(aside)})
         elif not path.exists():  # nothing was ever applied: as a new ledger has it
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count

@@ -19,7 +19,7 @@ WORLD = {
 # What one module of the core needs of it nevertheless, and why.
 NEEDED = {
     "core.native": {"ctypes", "pathlib"},  # it loads what is compiled, which computes and does nothing else
-    "core.parquet": {"ctypes"},  # it calls that
+    "core.parquet": {"pyarrow.parquet"},  # it writes into memory with it
 }
 CLOCKS = {"now", "utcnow", "today", "time_ns", "monotonic", "perf_counter"}
 DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
@@ -79,7 +79,7 @@ BETWEEN_EDGES = {
 ABOVE = [
     {"config", "guard", "tasks", "taking", "arguments"},
     {"changeset", "reading", "preloaded"},
-    {"rebuild", "rewriting", "adoption", "reread"},
+    {"rebuild", "rewriting", "adoption", "reread", "published"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},
