@@ -139,9 +139,7 @@ def _read(
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
-def _orders_of(
-    block: _Block, pieces: Sequence[Piece], into: _Found, strict_only: bool = False
-) -> list[pa.Table]:
+def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, strict_only: bool = False) -> list[pa.Table]:
     """The orders of a block, of each lane by time; adds the rest to `into`."""
     read = _fast(block, pieces) if not strict_only else _nothing(block.records)
     for index, count in _tallied(block.piece_of[read.before_since]):
