@@ -47,6 +47,8 @@ lock:
 	$(COMPILE) --extra cluster --constraint requirements.lock --output-file deploy/runtime.lock
 	uv pip compile --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraint requirements.lock --output-file deploy/build.lock
+	uv pip compile --group beside --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --output-file tests/beside.lock
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 SOURCES, LIBRARY = "daemon/core/*.[ch]", "daemon/core/_native.so"
+# In an editable installation the checkout is importable as `daemon`, and by this also under the name of the wheel.
+ALIAS = """\
+\"\"\"The package of a checkout, under the name that it is installed by.\"\"\"
+
+__path__ = [{folder!r}]
+"""
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fno-sanitize=undefined")
 
 
@@ -74,6 +80,11 @@ class CustomBuildHook(BuildHookInterface):
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{next(iter(platform_tags()))}"
         build_data["artifacts"].append(LIBRARY)
+        if version == "editable":
+            alias = Path(self.directory) / "alias.py"
+            alias.parent.mkdir(parents=True, exist_ok=True)
+            alias.write_text(ALIAS.format(folder=str(Path(self.root) / "daemon")))
+            build_data["force_include_editable"][str(alias)] = "strandline/__init__.py"
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def resend(work: Path, runs: int) -> None:
             raise SystemExit("a resend rewrote something")
         ratios.append(other / one)
         print(f"  first {one:.2f} s, again {other:.2f} s, ratio {ratios[-1]:.2f}, no file rewritten", flush=True)
-    print(f"resend: median {median(ratios):.2f} × the first time (bar 0.6)")
+    print(f"resend: median {median(ratios):.2f} × the first time (bar 0.9)")
 
 
 def memory(work: Path, runs: int) -> None:

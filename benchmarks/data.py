@@ -1,4 +1,4 @@
-"""Makes the benchmark inputs: TPC-H orders with their lineitems, as the order JSON that DESIGN.md section 3 describes.
+"""Makes the benchmark inputs: TPC-H orders with their lineitems, as the order JSON that docs/INPUT.md describes.
 
 The numbers come from tpchgen-cli, so nobody chose them to please us. DuckDB joins and spells them out, since a Python
 loop over six million items would take longer than what it is made for. The same scale gives the same bytes every time:

@@ -33,7 +33,7 @@ import pyarrow as pa  # noqa: E402
 
 from daemon import files  # noqa: E402
 from daemon.core.documents import cut  # noqa: E402
-from daemon.core.facts import PartitionFiles, gathered, lines_of  # noqa: E402
+from daemon.core.facts import files_of, gathered, lines_of  # noqa: E402
 from daemon.core.merge import places_by_time  # noqa: E402
 from daemon.core.model import Judge, dates_of  # noqa: E402
 from daemon.core.parse import Piece, parse  # noqa: E402
@@ -84,11 +84,9 @@ def main() -> None:
         for first in range(
             0, len(spans), several
         ):  # ready columns of some dates at a time, or memory would not hold them
-            facts = [
-                PartitionFiles.of(lines_of(*gathered(orders, span)).table()) for span in spans[first : first + several]
-            ]
+            facts = [lines_of(*gathered(orders, span)).table() for span in spans[first : first + several]]
             started = time.perf_counter()
-            made = list(pool.map(lambda fact: fact.encoded(), facts))
+            made = list(pool.map(files_of, facts))
             encoding += time.perf_counter() - started
             started = time.perf_counter()
             for number, (one, other) in enumerate(made, first):

@@ -1,9 +1,9 @@
-"""The command `strandline`, also as `python -m daemon`."""
+"""The command `strandline`, also as `python -m strandline`, and in a checkout as `python -m daemon`."""
 
 import os
 import sys
 
-from .stopping import hold, leave
+from .stopping import hold
 
 
 def run() -> None:
@@ -14,7 +14,7 @@ def run() -> None:
 
     from .cli import main
 
-    leave(main())
+    sys.exit(main())
 
 
 def _open_streams() -> None:

@@ -21,6 +21,7 @@ from .core.damage import named_list
 from .core.dimensions import Upserted
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from .core.model import DIMENSIONS, Bools, Dimension, DropOutcome, Ints, Parsed
+from .core.versions import Outcome
 from .publish import reason_json
 from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
 from .tasks import Rewritten
@@ -33,7 +34,7 @@ class Decided:
     """What the batch's records mean. Arrays by winner: the versions that are later than all others and may change something,
     sorted by time, and so by date."""
 
-    orders: pa.Table  # ORDERS: all accepted records, but for those that were only glanced at and change nothing
+    orders: pa.Table  # ORDERS: all accepted records
     accepted: Sequence[tuple[int, int]]  # (drop, how many of its records were accepted)
     late: Sequence[tuple[int, int]]  # (drop, how many of those lie below the high-water mark before the batch)
     newest: int | None  # the latest `created_at` of them all
@@ -43,12 +44,18 @@ class Decided:
     rows: Ints  # where each winner is in `orders`
     new_date: np.ndarray  # int32; where it lives from now on
     drop: np.ndarray  # which drop brought it
-    known: Bools  # published before
-    old_date: np.ndarray  # where a known order lives now
+    outcome: np.ndarray  # NEW, CORRECTED or MOVED: see versions.Outcome
+    old_date: np.ndarray  # where an order that is not new lives now
 
-    @cached_property
+    @property
+    def known(self) -> Bools:
+        """The winners whose orders were published before."""
+        return self.outcome != Outcome.NEW
+
+    @property
     def moved(self) -> Bools:
-        return self.known & (self.old_date != self.new_date)
+        """The winners whose date is another than before."""
+        return self.outcome == Outcome.MOVED
 
     @cached_property
     def leavers(self) -> Ints:
@@ -61,12 +68,11 @@ class Decided:
         """The date that each leaver leaves."""
         return self.old_date[self.leavers]
 
-    def drops_changing(self, day: int, unchanged: Bools) -> list[int]:
-        """The drops whose winners change a date by coming, being other than before, or leaving. `unchanged`: by winner that
-        lives there."""
+    def drops_changing(self, day: int) -> list[int]:
+        """The drops whose winners change a date by coming, being other than before, or leaving."""
         here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
         gone = self.leavers[slice(*np.searchsorted(self.losing_date, [day, day + 1]))]
-        return np.union1d(self.drop[here][~unchanged], self.drop[gone]).tolist()
+        return np.union1d(self.drop[here], self.drop[gone]).tolist()
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,14 @@ def commit_of(
 ) -> Commit:
     """All that the ledger is to remember of a batch, and all that is to become visible after. `read_before`: what was
     known of drops that are read once more, by number."""
+    assert not any(one.damaged for one in rewritten), "published files are mended before anything is committed"
     counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
     results = _results(drops, parsed, counts, read_before or {})
-    changed = [one for one in rewritten if one.merged and one.merged.changed]
-    kept = [one for one in changed if one.staged]
-    removed = [one.day for one in changed if not one.staged]
+    kept = [one for one in rewritten if one.staged]
+    removed = [one.day for one in rewritten if not one.staged]
     losing = set(decided.losing_date.tolist())
-    log = "".join(_restatement(one, before.batch, decided) for one in changed if is_restated(one, before.gone))
+    log = "".join(_restatement(one, before.batch, decided) for one in rewritten if is_restated(one, before.gone))
     effects = [
         *(effect for one in dimensions for effect in _dimension_effect(before.batch, one)),
         *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
@@ -195,17 +201,12 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
         )
         for drop, tally in parsed.tallies.items()
     }  # fmt: skip
-    unchanged = np.concatenate([np.zeros(0, np.bool_), *(one.merged.unchanged for one in rewritten if one.merged)])
     winners = decided.drop
-    for name, found in (
-        ("new", winners[~decided.known]),
-        ("unchanged", winners[unchanged]),
-        ("corrected", winners[decided.known & ~unchanged]),
-    ):
+    for name, found in (("new", winners[~decided.known]), ("corrected", winners[decided.known])):
         for drop, number in tallied(found):
             setattr(counts[drop], name, number)
     for drop, number in decided.unchanged:
-        counts[drop].unchanged += number
+        counts[drop].unchanged = number
     for drop, number in decided.late:
         counts[drop].late = number
     for drop, number in decided.accepted:
@@ -213,7 +214,7 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
         known.superseded = number - known.new - known.unchanged - known.corrected
     for name in DIMENSIONS:
         unknown = np.concatenate([np.zeros(0, np.bool_), *(one.unknown[name] for one in rewritten)])
-        for drop, number in tallied(winners[unknown & ~unchanged]):
+        for drop, number in tallied(winners[unknown]):
             counts[drop].unknown[name] = number
     return counts
 
@@ -298,28 +299,27 @@ def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
 
 def is_restated(one: Rewritten, gone: Container[int]) -> bool:
     """Whether a date that changes had been published before; also one that lost its last order since, and comes back."""
-    return one.merged is not None and (one.merged.before.orders > 0 or one.day in gone)
+    return one.before.orders > 0 or one.day in gone
 
 
 def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
-    assert one.merged
     content = {
         "date": iso_date(one.day),
-        "cause": {"batch": batch, "drops": decided.drops_changing(one.day, one.merged.unchanged)},
-        "orders_before": one.merged.before.orders,
-        "orders_after": one.merged.after.orders,
-        "amount_before": one.merged.before.amount_text,
-        "amount_after": one.merged.after.amount_text,
+        "cause": {"batch": batch, "drops": decided.drops_changing(one.day)},
+        "orders_before": one.before.orders,
+        "orders_after": one.after.orders,
+        "amount_before": one.before.amount_text,
+        "amount_after": one.after.amount_text,
     }
     return json.dumps(content) + "\n"
 
 
 def _partition(one: Rewritten, before: Before) -> Partition:
-    assert one.merged and one.staged
-    after, staged, published = one.merged.after, one.staged, before.partitions.get(one.day)
+    assert one.staged
+    after, staged, published = one.after, one.staged, before.partitions.get(one.day)
     known = published.restatements if published else before.gone.get(one.day)
     restatements = 0 if known is None else known + 1
     return Partition(
         one.day, after.orders, after.lines, after.amount,
-        staged.fact_sha256, staged.items_sha256, staged.bytes, restatements,
+        staged.fact_sha256, staged.items_sha256, staged.bytes, staged.writer, restatements,
     )  # fmt: skip

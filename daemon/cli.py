@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
-from .lean import without_idle_threads
 from .stopping import Stop, release
-from .workers import expect
 
 if TYPE_CHECKING:
     from .config import Config
@@ -181,9 +179,6 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     """Watching, or with --once catching up."""
     stop = Stop()
     stop.on_signals(DONE_BUT if options.once else DONE)
-    if not config.engine.scheduler:
-        without_idle_threads()
-        expect(config.paths.inbox)
     from .arguments import instant
 
     instant(options.since, None)  # what is wrong with it is said before anything is touched
@@ -300,7 +295,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
     from .arguments import day
 
     days = [day(text) for text in options.dates]
-    with _house(config, stop) as house:
+    with _house(config, stop, anew=not days) as house:
         from . import receipts
         from .log import log
         from .rebuild import partitions_from_raw, refuse_unknown
@@ -317,7 +312,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(house):
             recovered(config, house)
-        take_over(house.ledger, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
+        take_over(house, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
     with _house(config, stop) as house:
         summary = service(config, house, []).resume(stop.asked)
         receipts.restore(house.output, house.ledger.all_results())
@@ -406,13 +401,13 @@ def _manifest(config: Config, options: argparse.Namespace) -> int:
 # -------------------------------------------------------------------------------------------------------- their parts
 
 
-def _house(config: Config, stop: Stop, dry: Path | None = None) -> AbstractContextManager[House]:
+def _house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> AbstractContextManager[House]:
     from .lean import prepare
 
     prepare()  # before anything heavy is imported
     from .wiring import house
 
-    return house(config, stop, dry)
+    return house(config, stop, dry, anew=anew)
 
 
 def _gathered(config: Config) -> dict[str, Any]:
@@ -424,7 +419,7 @@ def _gathered(config: Config) -> dict[str, Any]:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        return status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000)
+        return status.gather(ledger, config.paths.inbox, output, time.time_ns() // 1000, config.watch.ignore)
 
 
 def _ended(summary: Summary, *, once: bool) -> int:

@@ -82,6 +82,14 @@ def _text(default: str, pattern: str, allowed: str) -> Any:
     )
 
 
+def _patterns(*default: str) -> Any:
+    def read(value: Any) -> tuple[str, ...] | None:
+        is_list = isinstance(value, list | tuple) and all(isinstance(one, str) and one for one in value)
+        return tuple(value) if is_list else None
+
+    return _setting(default, read, 'a list of patterns of names, such as ["Thumbs.db", "~$*"]')
+
+
 def _whole(default: int, low: int, high: int) -> Any:
     def read(value: Any) -> int | None:
         return value if type(value) is int and low <= value <= high else None
@@ -143,6 +151,8 @@ class Watch:
     mode: str = _one_of("auto", "auto", "native", "polling")
     settle_seconds: float = _seconds(1.0, 0, DAY_SECONDS)
     rescan_seconds: float = _seconds(10.0, 0.01, DAY_SECONDS)
+    foreign_settle_seconds: float = _seconds(60.0, 0, DAY_SECONDS)
+    ignore: tuple[str, ...] = _patterns("Thumbs.db", "desktop.ini", ".DS_Store", "~$*", "_SUCCESS")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .core.dimensions import upsert
 from .core.entries import DimensionFile
 from .core.errors import Corruption
 from .core.model import DIMENSIONS, Dimension, DimensionRows
+from .core.parquet import WRITER
 from .ledger import Ledger
 from .reading import Reader
 from .rebuild import dimension_from_raw
@@ -46,7 +47,7 @@ def _stage(
     # The first file is written even without a row, so that there is one to join with.
     after = dimension.schema.empty_table() if upserted.table is None else upserted.table
     sha256, size = store.stage_dimension(batch, dimension, after)
-    file = DimensionFile(dimension.name, after.num_rows, sha256, size, max(rows))
+    file = DimensionFile(dimension.name, after.num_rows, sha256, size, WRITER, max(rows))
     return DimensionChange(dimension, drop_of_row, upserted, file, staged=True)
 
 

@@ -9,18 +9,14 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from uuid import uuid4
 
 SYNC_ALL_ABOVE = 200  # files; below, one fsync a file is faster than flushing the whole file system
 _BLOCK_BYTES = 4 << 20
-LARGE_BYTES = 64 << 20  # from here on it pays to free a file's space beside
 
 
 def _load_syncfs() -> Callable[[int], int] | None:
@@ -42,6 +38,15 @@ def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def identity(file: Path | int) -> tuple[int, int] | None:
+    """Device and inode of what a path leads to, or of what is open; None where the path leads to nothing."""
+    try:
+        found = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def sync(path: Path | str) -> None:
@@ -132,34 +137,9 @@ def move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Gives a file a second name, or where that is another file system, a copy; replaces what is there. The caller syncs."""
-    unlink(target)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def unlink(path: Path) -> None:
     """Removes a file that may be gone already; the caller syncs the folder."""
     path.unlink(missing_ok=True)
-
-
-def unlink_large(path: Path) -> None:
-    """The same. Its name goes at once, and its space beside the caller: that takes a tenth of a second for half a gigabyte
-    in the system's cache."""
-    try:
-        held = open_regular(path)
-    except OSError:
-        return unlink(path)
-    try:
-        unlink(path)
-    finally:
-        try:
-            Thread(target=os.close, args=(held,), name="free").start()
-        except RuntimeError:  # no more threads here
-            os.close(held)
 
 
 def remove_folder_if_empty(path: Path) -> None:
@@ -189,26 +169,27 @@ def sha256_of(path: Path) -> bytes | None:
         return None
 
 
-def open_regular(path: Path | str) -> int:
-    """Opens for reading without ever following a link or blocking on a FIFO. OSError where it is no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path} is no regular file")
-    return descriptor
+def sha256_of_open(descriptor: int) -> bytes:
+    """The SHA-256 of an open file's content."""
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class SourceFault(OSError):
     """What was to be copied cannot be read; where it was to be copied to is not to blame."""
 
 
-def copy_unsynced(source: int, target: Path, grown: Callable[[int], None] = lambda size: None) -> tuple[bytes, int]:
+def copy_unsynced(
+    source: int, target: Path, grown: Callable[[int], None] = lambda size: None, most_bytes: int = 1 << 62
+) -> tuple[bytes, int]:
     """Copies an open file into a new file; returns the SHA-256 and the size of what was copied. The caller makes it
-    durable with `sync_many`. Each block is hashed while the next is being copied. `grown` hears how much is copied."""
+    durable with `sync_many`. Each block is hashed while the next is being copied. `grown` hears how much is copied. Ends early
+    once more than `most_bytes` are: the file grew."""
     digest, size = hashlib.sha256(), 0
     with open(target, "wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
         hashed: Future[None] | None = None
-        while block := _read_block(source):
+        while size <= most_bytes and (block := _read_block(source)):
             if hashed is not None:
                 hashed.result()
             if len(block) == _BLOCK_BYTES:
@@ -222,6 +203,12 @@ def copy_unsynced(source: int, target: Path, grown: Callable[[int], None] = lamb
         if hashed is not None:
             hashed.result()
     return digest.digest(), size
+
+
+def copy_into(source: int, target: int) -> None:
+    """Copies an open file into another that was just created."""
+    while block := os.read(source, _BLOCK_BYTES):
+        _write_all(target, block)
 
 
 def _read_block(source: int) -> bytes:

@@ -37,7 +37,7 @@ class Health(Observer):
         """The loop is alive. Called wherever it looks whether it is to stop."""
         self._turned = time.monotonic()
 
-    def looked(self, pending: int, oldest: float | None) -> None:
+    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
         self.turn()
         if not self._recovered:
             self._recovered = True

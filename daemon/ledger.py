@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import ledger_schema, order_index
+from . import files, ledger_schema, order_index
 from .core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
-from .core.errors import MOVE_AWAY, EnvironmentFault
+from .core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from .core.model import DropOutcome, Judge
 from .order_index import OrderIndex
 
 _DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
 _PAGE_ROWS = 10_000
-_STANDING_BATCHES = 8  # nights of somebody who gets all orders every night, and their raw copies are what a date needs
 
 
 class Ledger:
@@ -34,16 +33,24 @@ class Ledger:
         self.path = path
         try:
             self._sql = _view(path) if read_only else _connect(path)
+            self._opened = files.identity(path)
             self.index = OrderIndex(self._sql)
-            if read_only:
-                self._refuse_other_versions(path)
-            else:
-                self._upgrade(path)
+            if not read_only and ledger_schema.is_new(self._sql):
+                with self.transaction():
+                    ledger_schema.create(self._sql)
+            ledger_schema.refuse_other_versions(self._sql, path)
         except sqlite3.DatabaseError as error:
             raise EnvironmentFault("open the ledger", path, error, f"If the file is damaged, {MOVE_AWAY}.") from error
 
     def close(self) -> None:
         self._sql.close()
+
+    def refuse_replaced(self) -> None:
+        """OutputReplaced where the path does not lead to the open file: SQLite goes on writing to that without an error. (Looked
+        at by path, since closing a descriptor of ours would end the locks that SQLite has on the file.)"""
+        if (found := files.identity(self.path)) != self._opened:
+            what = "not what was opened at the start" if found else "gone"
+            raise OutputReplaced(self.path.parent.parent, f"{self.path} is {what}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -57,36 +64,6 @@ class Ledger:
                 self._sql.execute("ROLLBACK")
             self.index.forget_merge()  # of which a step may be undone now
             raise
-
-    def _version(self) -> int:
-        return int(self._sql.execute("PRAGMA user_version").fetchone()[0])
-
-    def _refuse_other_versions(self, path: Path) -> None:
-        version = self._version()
-        if version != ledger_schema.VERSION:
-            newer = (
-                "Run the newer strandline that wrote it."
-                if version > ledger_schema.VERSION
-                else "Run `strandline --once` first: it upgrades it."
-            )
-            raise EnvironmentFault(
-                "open the ledger",
-                path,
-                f"its schema version is {version}, this program knows {ledger_schema.VERSION}",
-                newer,
-            )
-
-    def _upgrade(self, path: Path) -> None:
-        version = self._version()
-        if version > ledger_schema.VERSION:
-            self._refuse_other_versions(path)
-        self._sql.create_function("with_content", 1, order_index.with_content, deterministic=True)
-        for number, upgrade in enumerate(ledger_schema.UPGRADES[version:], version + 1):
-            with self.transaction():
-                for statement in upgrade.split(";\n"):
-                    if statement.strip():
-                        self._sql.execute(statement)
-                self._sql.execute(f"PRAGMA user_version = {number}")
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -125,18 +102,10 @@ class Ledger:
     def next_batch(self) -> int:
         return int(self._sql.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
-    @property
-    def stands_after(self) -> int:
-        """Entries of the index stand (core/versions.py) that name a drop above this number: above all drops that were ever read
-        under a `since`, of which records may still come; and of the last few batches, so that a date can be made anew from few
-        raw copies."""
-        query = "SELECT max(seq) FROM drops WHERE batch = (SELECT max(batch) FROM drops WHERE batch < ?)"
-        (older,) = self._sql.execute(query, (self.next_batch - _STANDING_BATCHES,)).fetchone()
-        return max(self._meta("newest_under_since") or 0, older or 0)
-
-    def under_since(self) -> list[int]:
-        """The numbers of the drops that are still read under a `since`, ascending."""
-        return [seq for (seq,) in self._sql.execute("SELECT seq FROM drops WHERE since IS NOT NULL ORDER BY seq")]
+    def of_content(self, sha256: bytes) -> list[Drop]:
+        """The drops of this content, by number."""
+        query = f"SELECT {_DROP_COLUMNS} FROM drops WHERE sha256 = ? ORDER BY seq"
+        return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied(self, sha256: bytes) -> list[DropResult]:
         """What became of the drops of this content that were applied before."""
@@ -165,8 +134,10 @@ class Ledger:
         )
         return [_result(row) for row in self._sql.execute(query, (since,))]
 
-    def knows(self, seq: int) -> bool:
-        return self._sql.execute("SELECT 1 FROM drops WHERE seq = ?", (seq,)).fetchone() is not None
+    def raw_of(self, seq: int) -> str | None:
+        """The path of a drop's raw copy, empty where it has none; None where there is no drop of this number."""
+        row = self._sql.execute("SELECT coalesce(raw, '') FROM drops WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else None
 
     def uncommitted(self) -> list[Drop]:
         """Drops that were archived but never committed, in sequence order."""
@@ -225,13 +196,13 @@ class Ledger:
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""
-        columns = "date, orders, lines, amount, fact_sha256, items_sha256, bytes, restatements"
+        columns = "date, orders, lines, amount, fact_sha256, items_sha256, bytes, writer, restatements"
         if dates is None:
             rows: Iterable[tuple] = self._sql.execute(f"SELECT {columns} FROM partitions ORDER BY date")
         else:
             query = f"SELECT {columns} FROM partitions WHERE date = ?"
             rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
-        return {row[0]: Partition(row[0], row[1], row[2], int(row[3]), row[4], row[5], row[6], row[7]) for row in rows}
+        return {date: Partition(date, orders, lines, int(amount), *rest) for date, orders, lines, amount, *rest in rows}
 
     def gone(self, dates: Iterable[int]) -> dict[int, int]:
         """Those among `dates` that were published before and are not now, with how often each was restated."""
@@ -245,7 +216,7 @@ class Ledger:
 
     def dimensions(self) -> dict[str, DimensionFile]:
         """The published dimensions, by name."""
-        rows = self._sql.execute("SELECT name, rows, sha256, bytes, last_drop FROM dimensions")
+        rows = self._sql.execute("SELECT name, rows, sha256, bytes, writer, last_drop FROM dimensions")
         return {row[0]: DimensionFile(*row) for row in rows}
 
     def totals(self) -> Counter[str]:
@@ -267,8 +238,10 @@ class Ledger:
     def write_ahead(self, entries: np.ndarray) -> Run | None:
         """Writes index entries (sorted) that the next commit is to adopt, durable. May run in a thread beside readers of the
         ledger, and has a connection of its own for that; no other change may be made meanwhile."""
-        with closing(_connect(self.path)) as sql:
+        self.refuse_replaced()
+        with closing(_connect(self.path, "rw")) as sql:
             sql.execute("BEGIN IMMEDIATE")
+            self.refuse_replaced()  # else this may be the ledger of another process
             index = OrderIndex(sql, self.index.merge)
             index.sweep(len(entries))
             run = index.write_ahead(entries)
@@ -285,8 +258,6 @@ class Ledger:
                      d.judge.records_path, d.judge.since, d.duplicate_of) for d in drops
                 ),
             )  # fmt: skip
-            if under_since := [drop.seq for drop in drops if drop.judge.since is not None]:
-                self._set_meta("newest_under_since", max(self._meta("newest_under_since") or 0, *under_since))
 
     def commit(self, change: Commit) -> None:
         """Makes a batch true, in one transaction. What is left is to make it visible."""
@@ -309,15 +280,15 @@ class Ledger:
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
             self._sql.executemany("DELETE FROM gone WHERE date = ?", ((p.date,) for p in change.partitions))
             self._sql.executemany(
-                "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (p.date, p.orders, p.lines, str(p.amount), p.fact_sha256, p.items_sha256, p.bytes, batch,
+                    (p.date, p.orders, p.lines, str(p.amount), p.fact_sha256, p.items_sha256, p.bytes, p.writer, batch,
                      p.restatements) for p in change.partitions
                 ),
             )  # fmt: skip
             self._sql.executemany(
-                "INSERT OR REPLACE INTO dimensions VALUES (?, ?, ?, ?, ?)",
-                ((d.name, d.rows, d.sha256, d.bytes, d.last_drop) for d in change.dimensions),
+                "INSERT OR REPLACE INTO dimensions VALUES (?, ?, ?, ?, ?, ?)",
+                ((d.name, d.rows, d.sha256, d.bytes, d.writer, d.last_drop) for d in change.dimensions),
             )
             self._sql.executemany(
                 "INSERT INTO totals VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
@@ -326,6 +297,23 @@ class Ledger:
             self._add_effects(change.effects)
             self._set_meta("hwm", change.hwm)
             self._set_meta("restatements_bytes", change.restatements_bytes)
+
+    def replace_files(
+        self, partitions: Sequence[Partition], dimensions: Sequence[DimensionFile], effects: Sequence[Effect]
+    ) -> None:
+        """Knows published files by other hashes from now on: files with the same rows, by another writer, which `effects` put in
+        their place. They belong to the newest batch, which is not wholly published until they are."""
+        with self.transaction():
+            self._sql.executemany(
+                "UPDATE partitions SET fact_sha256 = ?, items_sha256 = ?, bytes = ?, writer = ? WHERE date = ?",
+                ((p.fact_sha256, p.items_sha256, p.bytes, p.writer, p.date) for p in partitions),
+            )
+            self._sql.executemany(
+                "UPDATE dimensions SET sha256 = ?, bytes = ?, writer = ? WHERE name = ?",
+                ((d.sha256, d.bytes, d.writer, d.name) for d in dimensions),
+            )
+            self._add_effects(effects)
+            self._sql.execute("UPDATE batches SET published = 0 WHERE batch = (SELECT max(batch) FROM batches)")
 
     def copy_to(self, path: Path) -> None:
         """Writes what this ledger holds now to another file."""
@@ -363,6 +351,7 @@ class Ledger:
     def retire(self) -> None:
         """Closes this ledger so that another file may take its place by a rename. Nothing may be left of the log beside the
         old file: SQLite would take it for the new one's."""
+        self.refuse_replaced()  # what is removed below has the names of whatever ledger is there now
         busy, _, _ = self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.close()
         if busy:
@@ -402,9 +391,10 @@ class Ledger:
             self._sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut."""
-    sql = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
+    """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut. `mode`:
+    SQLite's; `rw` does not make a file that is not there."""
+    sql = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
     sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # where the file is new
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")

@@ -86,18 +86,24 @@ class Reporter(Observer):
             log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
 
-    def waiting(self, name: str, attempt: int, delay_seconds: float) -> None:
-        log.warning("drop ends unfinished, waiting", extra={"operation": "read_drop", "attempt": attempt,
-                    "delay_seconds": delay_seconds, "file": name, "cause": "it does not end as it began"})  # fmt: skip
+    def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
+        log.warning("drop is unfinished, waiting", extra={"operation": "read_drop", "attempt": attempt,
+                    "delay_seconds": delay_seconds, "file": name, "cause": why})  # fmt: skip
 
     def gave_up(self, name: str) -> None:
-        log.warning("drop still ends unfinished, taken as it is", extra={"operation": "read_drop", "file": name})
+        log.warning("drop is still unfinished, taken as it is", extra={"operation": "read_drop", "file": name})
 
     def refused(self, name: str, cause: str) -> None:
         log.warning("drop could not be taken yet, it stays in the inbox", extra={"file": name, "cause": cause})
 
-    def strange(self, name: str) -> None:
-        log.warning("link or special file in the inbox, never opened, left alone", extra={"file": name})
+    def strange(self, name: str, why: str) -> None:
+        log.warning("something in the inbox is no drop, left alone", extra={"file": name, "cause": why})
+
+    def overdue(self, name: str) -> None:
+        log.warning(
+            "a file in the inbox has been unfinished for an hour, as its name says; rename it if it is whole",
+            extra={"file": name},
+        )
 
     def failed(self, retry: Retry) -> None:
         log.log(

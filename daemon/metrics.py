@@ -77,6 +77,9 @@ class Metrics(Observer):
         self._last_batch = self._gauge("last_batch_timestamp_seconds", "When a batch was last committed.")
         self._pending = self._gauge("inbox_pending_drops", "Drops in the inbox at the last look.")
         self._oldest = self._gauge("inbox_oldest_drop_timestamp_seconds", "When the oldest of them was written.")
+        self._unfinished = self._gauge(
+            "inbox_unfinished_files", "Files in the inbox whose names say that they are still being written."
+        )
         self._gauge("quarantined_drops", "Drops in quarantine.", lambda: _quarantined(output / "quarantine"))
         self._gauge("disk_free_bytes", "Free bytes on the file system of the output folder.", lambda: _free(output))
         self._latency = self._histogram(
@@ -114,7 +117,7 @@ class Metrics(Observer):
         for phase, seconds in outcome.seconds.items():
             self._duration.labels(phase).observe(seconds)
 
-    def waiting(self, name: str, attempt: int, delay_seconds: float) -> None:
+    def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
         self._retries.labels("read_drop").inc()
 
     def gave_up(self, name: str) -> None:
@@ -133,8 +136,9 @@ class Metrics(Observer):
     def found_by_rescan(self, drops: int) -> None:
         self._by_rescan.inc(drops)
 
-    def looked(self, pending: int, oldest: float | None) -> None:
+    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
         self._pending.set(pending)
+        self._unfinished.set(unfinished)
         self._oldest.set(oldest or 0)
 
     def _add(self, name: str, value: int) -> None:

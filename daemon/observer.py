@@ -18,17 +18,20 @@ class Observer:
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         """A batch is published. `latencies`: seconds from settled to published, by drop that came through the inbox."""
 
-    def waiting(self, name: str, attempt: int, delay_seconds: float) -> None:
-        """A drop does not end as it began: it was looked at for the `attempt`-th time, and is again after the delay."""
+    def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
+        """A drop is unfinished: it was looked at for the `attempt`-th time, and is again after the delay."""
 
     def gave_up(self, name: str) -> None:
-        """A drop that does not end as it began is taken as it is."""
+        """A drop that is still unfinished is taken as it is."""
 
     def refused(self, name: str, cause: str) -> None:
         """A drop could not be taken out of the inbox. Said once for each cause."""
 
-    def strange(self, name: str) -> None:
-        """Something that is no regular file lies in the inbox. Said once for each name."""
+    def strange(self, name: str, why: str) -> None:
+        """Something in the inbox is no regular file. Said once for each name."""
+
+    def overdue(self, name: str) -> None:
+        """A file has had the name of an unfinished one, unchanged, for an hour. Said once for each name."""
 
     def failed(self, retry: Retry) -> None:
         """The environment broke something; it is tried again unless it is given up."""
@@ -42,5 +45,6 @@ class Observer:
     def noted(self, note: str) -> None:
         """Something that an operator should read."""
 
-    def looked(self, pending: int, oldest: float | None) -> None:
-        """What lies in the inbox: how many drops, and the modification time (seconds since 1970) of the oldest."""
+    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
+        """What is in the inbox: how many drops, the modification time (seconds since 1970) of the oldest, and how many files
+        with names of unfinished ones."""

@@ -28,19 +28,7 @@ from .core.model import INDEX_ENTRY, Ints
 
 SCHEMA = """
 CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
-CREATE TABLE order_blocks (
-    run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first)
-) WITHOUT ROWID;
-"""
-# Of version 3 of the ledger: entries have a content; and blocks lie in a table by themselves, a page each, with an index
-# beside that is small enough to stay in memory. Before, searching read pieces of many blocks.
-UPGRADE = """
-CREATE TABLE new_blocks (
-    run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first)
-);
-INSERT INTO new_blocks SELECT run, first, with_content(entries) FROM order_blocks ORDER BY run, first;
-DROP TABLE order_blocks;
-ALTER TABLE new_blocks RENAME TO order_blocks;
+CREATE TABLE order_blocks (run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first));
 """
 PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time that pages of 4 KiB take
 _BLOCK = 313  # entries: 16,276 bytes, so that a row fits a page
@@ -259,11 +247,3 @@ class OrderIndex:
 def _signed(hi: np.ndarray) -> np.ndarray:
     """SQLite's integers are signed: flipping the top bit keeps the order."""
     return (hi ^ _SIGN).view(np.int64)
-
-
-def with_content(block: bytes) -> bytes:
-    """A block of a ledger of version 1 or 2, whose entries end before their content; now it is zero, which is not known."""
-    before = INDEX_ENTRY.itemsize - INDEX_ENTRY["content"].itemsize
-    entries = np.zeros((len(block) // before, INDEX_ENTRY.itemsize), np.uint8)
-    entries[:, :before] = np.frombuffer(block, np.uint8).reshape(-1, before)
-    return entries.tobytes()

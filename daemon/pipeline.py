@@ -1,8 +1,8 @@
 """READ FIRST. One batch, from settled files in the inbox to published partitions, top to bottom.
 
     1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes      (_copy, _archive)
-    2 parse     records -> orders, discards, field faults; what seems known: only versions  (reading.py)
-    3 affected  which version of each order wins, what it changes, and which dates          (affected, whole)
+    2 parse     records -> orders, discards, field faults                                   (reading.py)
+    3 affected  which version of each order wins, what it changes, and which dates          (affected)
     4 merge     the published rows of each affected date + the new versions                 (rewriting.py, dimensions.py)
     5 stage     the new files, where nobody looks, durable                                  (the same, stage_discards)
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects  (changeset.py)
@@ -35,10 +35,12 @@ from .core.discards import lines, slices
 from .core.entries import DimensionFile, Drop, DropResult, Effect
 from .core.errors import Stopped
 from .core.keyed import latest, take_entries
-from .core.model import DIMENSIONS, DISCARDS, Bools, DropOutcome, Ints, Judge, Parsed, Reason, concat_orders
-from .core.versions import decide
+from .core.model import DIMENSIONS, DISCARDS, Bools, DropOutcome, Ints, Judge, Parsed, Reason
+from .core.versions import Outcome, decide
+from .guard import Guard
 from .inbox import Arrival
 from .ledger import Ledger
+from .lock import Lock
 from .phases import Phases
 from .progress import Progress, silent
 from .publish import publish
@@ -47,11 +49,9 @@ from .reading import Ahead, Reader, too_large
 from .rebuild import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .store import Store, iso_date
+from .taking import Copy, NotTaken, Taking
 
 _T = TypeVar("_T")
-_KNOWN = (
-    0.9  # of where some pieces begin: from here on it is worth more to glance at them than it costs to read some again
-)
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,16 @@ class House:
     store: Store
     reader: Reader
     rewriter: Rewriter
+    taking: Taking
     background: Executor
     progress: Progress = silent
     stopped: Callable[[], bool] = tasks.never
+    lock: Lock | None = None
+
+    @property
+    def guard(self) -> Guard:
+        """Whether the output is still the one that was opened."""
+        return Guard(self.output, self.lock, self.ledger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +132,24 @@ def take(
 
     Workers read the copies while these grow and become durable; nothing is decided before they are.
     """
+    house.guard.check()
     phase = Phases()
-    copies: list[raw.Copy] = []
-    ahead = Ahead(house.reader, lambda versions: says_nothing_new(house.ledger, versions))
+    copies: list[Copy] = []
+    ahead = Ahead(house.reader)
     try:
         with phase("archive"):
             refused = _copy(house, arrivals, judge, copies, ahead)
             again = reread.asked_for(house.output)
             drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies], again)
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
-        with house.reader.begin(to_read(drops), {copy.stored.seq: copy.temporary for copy in copies}, ahead) as reading:
+        places = {copy.stored.seq: house.raw.temporary(copy.stored.seq) for copy in copies}
+        with house.reader.begin(to_read(drops), places, ahead) as reading:
             with phase("archive"):
-                files.sync_many(copy.temporary for copy in copies)
+                files.sync_many(places.values())
             with phase("parse"):
                 parsed = reading.result(house.progress, house.stopped)
     except BaseException:
-        house.raw.give_back(copies)
+        house.taking.give_back(copies)
         raise
     if not drops:
         return None, refused
@@ -194,19 +203,18 @@ def _apply(
     read_before: Mapping[int, DropResult] | None = None,
 ) -> BatchOutcome:
     """Steps 3 to 7."""
+    house.guard.check()  # before files are staged
     batch = house.ledger.next_batch
     with phase("merge"):
-        decided, run = affected(
-            house.ledger,
-            parsed,
-            house.ledger.stands_after,
-            lambda entries: house.background.submit(house.ledger.write_ahead, entries),
-        )
-        decided = whole(house, drops, parsed, decided)
         rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
+        decided, run = affected(
+            house.ledger, parsed, lambda entries: house.background.submit(house.ledger.write_ahead, entries)
+        )
         changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
         known = dimensions.known_keys(house.ledger, house.store, changes)
         rewritten = merge_and_stage(house, batch, decided, known)
+        if any(one.damaged for one in rewritten):
+            run.result()  # nothing else may change the ledger while it is written ahead
         rewritten, damaged = _mended(house, batch, decided, known, rewritten)
     with phase("stage"):
         discards = stage_discards(house, batch, drops, parsed.discards)
@@ -214,6 +222,7 @@ def _apply(
     with phase("commit"):
         before = _before(house.ledger, batch, drops, rewritten)
         change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
+        house.guard.check()
         house.ledger.commit(change)
     with phase("publish"):
         publish_committed(house)
@@ -228,10 +237,12 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
     batch = house.ledger.unpublished_batch()
     if batch is None:
         return
-    publish(house.output, house.ledger.effects(), recovering=recovering)
+    publish(house.output, house.ledger.effects(), recovering=recovering, check=house.guard.check)
+    house.guard.check()
     results = house.ledger.results(batch)
     receipts.write(house.output, results)
     house.ledger.published(batch)
+    house.guard.check()  # what is staged there now may be another process's
     reread.done(house.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
     house.store.clean_staging()
 
@@ -239,9 +250,7 @@ def publish_committed(house: House, *, recovering: bool = False) -> None:
 # ----------------------------------------------------------------------------------------------------------- 1 archive
 
 
-def _copy(
-    house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[raw.Copy], ahead: Ahead
-) -> list[Refused]:
+def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[Copy], ahead: Ahead) -> list[Refused]:
     """Adds the copies to `copies`, so that the caller can give them back whatever happens."""
     refused = []
     first = house.ledger.last_seq + 1
@@ -254,12 +263,12 @@ def _copy(
         seq = first + len(copies)
         grown = ahead.of(seq, arrival.name, house.raw.temporary(seq), judge)
         try:
-            copies.append(house.raw.copy(arrival.path, seq, judge.received_at, grown))
-            house.raw.hide(copies[-1])
-        except raw.Changed as error:
+            copies.append(house.taking.copy(arrival, seq, judge.received_at, grown))
+            copies[-1] = house.taking.hide(copies[-1])
+        except NotTaken as error:
             ahead.forget(seq)
-            if copies and copies[-1].source.path == arrival.path:
-                house.raw.give_back([copies.pop()])
+            if copies and copies[-1].stored.seq == seq:
+                house.taking.give_back([copies.pop()])
             if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
                 refused.append(Refused(arrival.name, error.strerror or "unknown"))
     return refused
@@ -301,60 +310,39 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
     return None
 
 
-def _archive(house: House, copies: Sequence[raw.Copy], drops: Sequence[Drop]) -> None:
-    """Durable copies get their names, the ledger knows them, and only then do the inbox files go."""
-    house.raw.keep_hidden(copies)
-    house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
-    house.ledger.enter(drops)
-    house.raw.let_go(copies)
+def _archive(house: House, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
+    """Durable copies get their names, the ledger knows them, and only then do the inbox files go, or, where the output was
+    replaced meanwhile, get their names back."""
+    with house.guard.undoing(lambda: house.taking.give_back(copies)):
+        house.taking.sync_names(copies)
+        house.guard.check()
+        house.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        house.ledger.enter(drops)
+        house.guard.check([drop.raw for drop in drops if drop.raw is not None])
+    house.taking.let_go(copies)
 
 
 # ----------------------------------------------------------------------------------------------------------- 3 affected
 
 
-def affected(
-    ledger: Ledger, parsed: Parsed, stands_after: int, write: Callable[[np.ndarray], _T]
-) -> tuple[Decided, _T]:
-    """Which records win, and where their orders live now; and what `write` gave for the entries that the index is to have (sorted
-    by key), which it may write meanwhile. Entries of drops above `stands_after` stand for later ones that say the same."""
+def affected(ledger: Ledger, parsed: Parsed, write: Callable[[np.ndarray], _T]) -> tuple[Decided, _T]:
+    """Which records win, and what they change; and what `write` gave for the entries that the index is to have (sorted by key),
+    which it may write meanwhile."""
     versions = parsed.versions
-    with spill.looking() as give_back:
-        winners, rows = latest(versions, give_back)
+    winners, rows = latest(versions)
     decision = decide(winners, ledger.index.look_up(winners))
-    to_write = ~decision.superseded & ~(decision.same & (decision.old_drop > stands_after))
-    written = write(winners if to_write.all() else take_entries(winners, np.flatnonzero(to_write)))
-    with spill.looking():
-        created_at = versions["created_at"].to_numpy()
-        accepted = counted(versions["drop"])
-        late = counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
+    wins = decision.outcome != Outcome.SUPERSEDED
+    written = write(winners if wins.all() else take_entries(winners, np.flatnonzero(wins)))
+    created_at = versions["created_at"].to_numpy()
+    accepted = counted(versions["drop"])
+    late = counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0))))
     newest = int(created_at.max()) if len(created_at) else None
-    unchanged = tallied(winners["drop"][decision.same])
-    chosen, rows = _by_time(~decision.superseded & ~decision.same, rows, created_at)
-    date, drop, known, old_date = (
-        of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.known, decision.old_date)
+    unchanged = tallied(winners["drop"][decision.outcome == Outcome.UNCHANGED])
+    chosen, rows = _by_time(wins & (decision.outcome != Outcome.UNCHANGED), rows, created_at)
+    date, drop, outcome, old_date = (
+        of_winner[chosen] for of_winner in (winners["date"], winners["drop"], decision.outcome, decision.old_date)
     )
-    return Decided(parsed.orders, accepted, late, newest, unchanged, rows, date, drop, known, old_date), written
-
-
-def whole(house: House, drops: Sequence[Drop], parsed: Parsed, decided: Decided) -> Decided:
-    """The same, where some of the winners were only glanced at: those are read again."""
-    read_whole = len(parsed.orders)
-    glanced = decided.rows >= read_whole
-    if not glanced.any():
-        return decided
-    places = parsed.glanced.select(["drop", "position", "start", "stop"])
-    wanted = places.take(pa.array(decided.rows[glanced] - read_whole))
-    again, row = house.reader.read_again(drops, wanted, house.stopped)
-    rows = decided.rows.copy()
-    rows[glanced] = read_whole + row
-    return replace(decided, orders=concat_orders([parsed.orders, again]), rows=rows)
-
-
-def says_nothing_new(ledger: Ledger, versions: pa.Table) -> bool:
-    """Whether nearly all of these orders are published as they are, or later ones."""
-    winners, _ = latest(versions)
-    decision = decide(winners, ledger.index.look_up(winners))
-    return bool(np.count_nonzero(decision.same | decision.superseded) > _KNOWN * len(winners))
+    return Decided(parsed.orders, accepted, late, newest, unchanged, rows, date, drop, outcome, old_date), written
 
 
 def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:
@@ -410,9 +398,8 @@ def _lines(house: House, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterato
     for _, rows in found:
         if house.stopped():
             raise Stopped("stopped while discards were being written")
-        with spill.looking():
-            content = lines(rows)
-        yield content
+        yield lines(rows)
+        spill.release_pages()
 
 
 def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequence[tasks.Rewritten]) -> Before:
@@ -426,11 +413,10 @@ def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], rewritten: Sequen
 
 def written_of(rewritten: Sequence[tasks.Rewritten], gone: Container[int] = ()) -> list[Written]:
     """The dates that change. `gone`: those that had been published before and lost their last order."""
-    changed = [(one, one.merged) for one in rewritten if one.merged and one.merged.changed]
     return [
         Written(
-            iso_date(one.day), merged.before.orders, merged.after.orders, merged.after.lines, merged.after.items,
+            iso_date(one.day), one.before.orders, one.after.orders, one.after.lines, one.after.items,
             is_restated(one, gone),
         )
-        for one, merged in changed
+        for one in rewritten
     ]  # fmt: skip

@@ -73,7 +73,7 @@ def _nobody_is_at_work(before: Ledger, fresh: Fresh) -> bool:
 
 def _planned(house: House, drops: Sequence[Drop], parsed: Parsed, judge: Judge) -> Plan:
     ledger, batch = house.ledger, house.ledger.next_batch
-    decided, _ = affected(ledger, parsed, ledger.stands_after, lambda entries: None)
+    decided, _ = affected(ledger, parsed, lambda entries: None)
     changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
     known = dimensions.known_keys(ledger, house.store, changes)
     rewritten = merge_and_stage(house, batch, decided, known)

@@ -7,7 +7,7 @@ the ledger's list alone; nothing is decided.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -16,9 +16,17 @@ from .core.entries import REASON, Effect
 from .core.errors import Corruption
 
 
-def publish(output: Path, effects: Sequence[Effect], *, recovering: bool = False) -> None:
-    """Carries out effects, durable. `recovering`: look at checksums, since an earlier try may have come anywhere."""
+def publish(
+    output: Path,
+    effects: Sequence[Effect],
+    *,
+    recovering: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Carries out effects, durable. `recovering`: look at checksums, since an earlier try may have come anywhere. `check`:
+    called before each kind of effect; raises where the folder is not ours to change any more."""
     for kind, group in groupby(effects, key=lambda effect: effect.kind):
+        check()
         same_kind = list(group)
         if kind == "place":
             _place(output, same_kind, recovering)
@@ -48,7 +56,8 @@ def _make(folder: Path, prepared: Path) -> None:
     try:
         files.move(prepared, folder)
     except FileNotFoundError:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)  # not the output folder: one that was removed is not begun anew
+        folder.mkdir(exist_ok=True)
 
 
 def _is_done(source: Path, target: Path, effect: Effect) -> bool:

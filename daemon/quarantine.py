@@ -1,4 +1,4 @@
-"""`retry`: quarantined drops go back through the door, into the inbox, under the names that they came with.
+"""`retry`: quarantined drops go back into the inbox, under the names that they came with.
 
 Works beside a running daemon, and needs neither its lock nor its ledger: the file is durable in the inbox before it leaves
 the quarantine, so a crash in between leaves it in both, and the one in quarantine can be retried again.
@@ -14,8 +14,9 @@ from pathlib import Path
 from . import files
 from .core.entries import REASON
 from .core.errors import UsageError
-from .inbox import is_left_alone
-from .raw import fitting, original, printable, put_back, quarantined
+from .inbox_folder import InboxFolder
+from .names import is_no_drop
+from .raw import fitting, original, printable, quarantined
 
 
 def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
@@ -31,8 +32,9 @@ def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
     wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
     if wanted:
         files.make_folder(inbox)
-    for file in wanted:
-        _back_through_the_door(quarantine / file, inbox, found[file])
+        folder = InboxFolder(inbox)
+        for file in wanted:
+            _put_back(quarantine / file, folder, found[file])
     return wanted
 
 
@@ -49,7 +51,7 @@ def _name(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return own
     name = fitting(name.replace("/", "_").replace("\0", "_"))
-    return own if not name or is_left_alone(name) else name  # somebody changed it: no drop has such a name
+    return own if not name or is_no_drop(name) else name  # somebody changed it: no drop has such a name
 
 
 def _called(found: dict[str, str], name: str) -> list[str]:
@@ -64,13 +66,9 @@ def _number(file: str) -> str:
     return file.partition("_")[0].lstrip("0")
 
 
-def _back_through_the_door(path: Path, inbox: Path, name: str) -> None:
-    hidden = inbox / f".retry-{path.name}"
-    files.link_or_copy(path, hidden)
-    files.sync(hidden)
-    os.utime(hidden)  # it arrives now, and is settled as any other
-    put_back(hidden, name)
-    files.sync(inbox)
+def _put_back(path: Path, inbox: InboxFolder, name: str) -> None:
+    """The copy in quarantine goes last: whatever fails before, or whoever takes the file from the inbox, it is still there."""
+    inbox.put(path, name, may_link=True)
     files.unlink(path.with_name(path.name + REASON))
     files.unlink(path)
     files.sync(path.parent)

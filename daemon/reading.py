@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from . import raw, tasks
@@ -21,7 +20,7 @@ from .core.discards import concat_discards
 from .core.documents import Form
 from .core.entries import Drop
 from .core.errors import Stopped, Unreadable
-from .core.model import DIMENSIONS, DISCARDS, GLANCED, ORDERS, DimensionRows, Ints, Judge, Parsed, Tally, concat_orders
+from .core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, Judge, Parsed, Tally, concat_orders
 from .core.refusals import refused
 from .progress import Progress, silent
 from .workers import Inline, Workers
@@ -80,49 +79,8 @@ class Reader:
     def _submitted(
         self, executor: Executor, groups: Sequence[Sequence[tasks.Span]], ahead: Ahead | None
     ) -> list[Future[tasks.Answer | None]]:
-        begun, glanced = (ahead.begun, ahead.glanced) if ahead else ({}, set())
-        return [
-            begun.get(group[0]) or executor.submit(tasks.read, group, self.staging, group[0].drop in glanced)
-            for group in groups
-        ]
-
-    def read_again(
-        self, drops: Sequence[Drop], glanced: pa.Table, stopped: Callable[[], bool] = tasks.never
-    ) -> tuple[pa.Table, Ints]:
-        """The orders of some GLANCED rows of archived drops, whole: an ORDERS table, and the row of each in it."""
-        columns = [glanced[name].to_numpy() for name in ("drop", "position", "start", "stop")]
-        by_place = np.lexsort((columns[1], columns[0]))
-        calls = list(self._calls({drop.seq: drop for drop in drops}, *(column[by_place] for column in columns)))
-        try:
-            orders = self._again(self.executor, calls, stopped)
-        except BrokenExecutor:
-            if stopped():  # a signal for all processes of the group
-                raise Stopped("stopped while drops were being read") from None
-            orders = self._again(Inline(), calls, stopped)  # each is small, and was read before
-        row = np.empty(len(by_place), np.int64)
-        row[by_place] = np.lexsort((orders["position"].to_numpy(), orders["drop"].to_numpy()))
-        return orders, row
-
-    def _calls(
-        self, drops: Mapping[int, Drop], drop: Ints, position: Ints, start: Ints, stop: Ints
-    ) -> Iterator[tuple[tasks.Span, Ints, Ints, Ints]]:
-        """What to read: records that lie near each other together."""
-        far = (np.diff(drop) != 0) | (np.diff(start // tasks.PIECE_BYTES) != 0)
-        for first, end in pairwise([0, *(np.flatnonzero(far) + 1).tolist(), len(drop)]):
-            one, here = drops[int(drop[first])], slice(first, end)
-            path = self.output / (one.raw or "")
-            span = tasks.Span(one.seq, path, int(start[first]), int(stop[end - 1]), one.judge, Form.LINES)
-            yield span, position[here], start[here], stop[here]
-
-    def _again(
-        self,
-        executor: Executor,
-        calls: Sequence[tuple[tasks.Span, Ints, Ints, Ints]],
-        stopped: Callable[[], bool],
-    ) -> pa.Table:
-        futures = [executor.submit(tasks.read_again, *call, self.staging) for call in calls]
-        answers = tasks.results(futures, stopped)
-        return concat_orders(part.orders for answer in answers for part in answer.collected())
+        begun = ahead.begun if ahead else {}
+        return [begun.get(group[0]) or executor.submit(tasks.read, group, self.staging) for group in groups]
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
@@ -133,11 +91,9 @@ class Ahead:
     """Reads drops while they are still being copied, as far as that is worth it: large ones, whose pieces can be told from
     their beginning, by worker processes of this machine. (Others might see a file that grows too late.)"""
 
-    def __init__(self, reader: Reader, is_known: Callable[[pa.Table], bool]) -> None:
-        """`is_known`: whether most of some orders (VERSIONS) say nothing new."""
-        self._reader, self._is_known = reader, is_known
-        self.begun: dict[tasks.Span, Future[tasks.Answer | None]] = {}  # by a span that is a task by itself
-        self.glanced: set[int] = set()  # drops of which most is known, as far as it was looked at last
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.begun: dict[tasks.Span, Future[tasks.Answer | None]] = {}  # by a span that is a task on its own
 
     def of(self, drop: int, name: str, path: Path, judge: Judge) -> Callable[[int], None]:
         """What is to be told how much of a drop has been copied to `path`."""
@@ -152,20 +108,15 @@ class Ahead:
             spans = tasks.spans_begun(drop, path, judge)
             # Its first piece tells whether a drop can be divided: where it cannot, looking again would be in vain.
             next_look = size_bytes + 2 * tasks.PIECE_BYTES if spans else float("inf")
-            more = [span for span in spans if span not in self.begun]
-            if more:
-                beginning = tasks.beginning(more[0])
-                known = beginning is not None and self._is_known(beginning.versions)
-                (self.glanced.add if known else self.glanced.discard)(drop)
-            for span in more:
-                self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging, drop in self.glanced)
+            for span in spans:
+                if span not in self.begun:
+                    self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging)
 
         return grown
 
     def forget(self, drop: int) -> None:
         """A drop that was not taken after all; its number will be another's."""
         self.begun = {span: future for span, future in self.begun.items() if span.drop != drop}
-        self.glanced.discard(drop)
 
 
 @dataclass(frozen=True)
@@ -242,30 +193,25 @@ def too_large(size_bytes: int, limits: Limits) -> str | None:
 def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
     """One answer out of many; positions in the later pieces of a drop go on from the earlier ones."""
     tables: list[pa.Table] = []
-    glanced: list[pa.Table] = []
     discards: list[pa.Table] = []
     tallies: dict[int, Tally] = {}
     rows: dict[int, DimensionRows] = {}
     for part in parts:
-        orders, seen, found = part.orders, part.glanced, part.discards
+        orders, found = part.orders, part.discards
         for drop, tally in part.tallies.items():
             if drop not in tallies:
                 tallies[drop] = tally
                 continue
             base = tallies[drop].extracted  # only a divided drop comes twice, and each of its pieces comes alone
-            orders, seen = _moved_on(orders, base), _moved_on(seen, base)
-            found = _moved_on(found, base)
+            orders, found = _moved_on(orders, base), _moved_on(found, base)
             tallies[drop].add(tally)
         tables.append(orders)
-        glanced.append(seen)
         discards.append(found)
         unreadable |= part.unreadable
         rows |= part.rows
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop could not be read, so none of it is
         return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)  # a piece comes alone
-    read = Parsed(
-        concat_orders(tables), concat_discards(discards), tallies, unreadable, rows, concat_orders(glanced, GLANCED)
-    )
+    read = Parsed(concat_orders(tables), concat_discards(discards), tallies, unreadable, rows)
     return refused(read, tallies.keys() - rows.keys())  # those that were divided are known as a whole only now
 
 

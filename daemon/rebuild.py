@@ -1,25 +1,33 @@
-"""Partitions made anew from the raw layer. The index names for each order a drop that says what is published, the latest or one
-of the last few before it, so only those drops are read again, each judged as it was judged then; the result is the same bytes."""
+"""Partitions and dimensions made anew from the raw layer, where a published file is damaged or missing.
+
+The index names for each order the drop that has its latest version, so only those drops are read again, each judged as it was
+judged then. The same rows by the same writer are the same bytes. By another writer they are other bytes: then the ledger takes
+the new hashes first, together with the effects that put the files in place, so that a crash in between is finished at start-up.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 
 from . import files, raw
 from .core.dimensions import upsert
-from .core.entries import Drop, Partition
+from .core.entries import Drop, Effect, Partition
 from .core.errors import Corruption, UsageError
-from .core.facts import PartitionFiles, gathered, lines_of
-from .core.merge import sorted_places
+from .core.facts import files_of, gathered, lines_of
+from .core.keyed import latest
+from .core.merge import Totals, sorted_places, totals
 from .core.model import Dimension, Parsed, concat_orders, dates_of
-from .core.parquet import encode
-from .core.versions import places_of
+from .core.parquet import WRITER, encode
+from .core.versions import equal, places_of
 from .ledger import Ledger
+from .publish import publish
 from .reading import Reader
 from .store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
 
@@ -33,7 +41,7 @@ def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequ
     expected = ledger.partitions(days)
     for group in groups_of(list(expected.values())):
         for day, fact in facts_from_raw(ledger, reader, group).items():
-            _put_back(store, expected[day], fact)
+            _put_back(ledger, store, expected[day], fact)
 
 
 def refuse_unknown(ledger: Ledger, days: Sequence[int]) -> None:
@@ -62,29 +70,73 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     return groups
 
 
-def _put_back(store: Store, expected: Partition, fact: pa.Table) -> None:
-    folder = store.curated / folder_name(expected.date)
-    fact_bytes, items_bytes = PartitionFiles.of(fact).encoded()
-    if (_sha256(fact_bytes), _sha256(items_bytes)) != (expected.fact_sha256, expected.items_sha256):
-        raise Corruption(
-            f"{folder} was made anew from raw, and is not what the ledger says; nothing was touched. "
-            "Make everything anew with `strandline rebuild`"
+def _put_back(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
+    folder = folder_name(expected.date)
+    contents = dict(zip((f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"), files_of(fact), strict=True))
+    fact_sha256, items_sha256 = map(_sha256, contents.values())
+    made = replace(
+        expected,
+        fact_sha256=fact_sha256,
+        items_sha256=items_sha256,
+        bytes=sum(map(len, contents.values())),
+        writer=WRITER,
+    )
+    files.make_folder(store.curated / folder)
+    if made == expected:
+        for name, content in contents.items():
+            files.write(store.curated / name, content)
+        return
+    if expected.writer == WRITER or _counts(totals(fact)) != (expected.orders, expected.lines, expected.amount):
+        raise _other_than_the_ledger(store.curated / folder)
+    _replace(store, contents, lambda effects: ledger.replace_files([made], [], effects), ledger)
+
+
+def _counts(totals: Totals) -> tuple[int, int, int]:
+    return totals.orders, totals.lines, totals.amount
+
+
+def _replace(
+    store: Store, contents: Mapping[str, pa.Buffer], remember: Callable[[Sequence[Effect]], None], ledger: Ledger
+) -> None:
+    """Puts files in place whose hashes the ledger does not know yet. `remember` lets it know them, and the effects."""
+    folder = store.staging / f"mended-{uuid4().hex}"
+    effects = []
+    for number, (name, content) in enumerate(contents.items()):
+        source = folder / f"{number}.parquet"
+        files.make_folder(folder)
+        files.write(source, content)
+        effects.append(
+            Effect("place", f"curated/{name}", str(source.relative_to(store.curated.parent)), _sha256(content))
         )
-    files.make_folder(folder)
-    files.write(folder / FACT_FILE, fact_bytes)
-    files.write(folder / ITEMS_FILE, items_bytes)
+    remember(effects)
+    publish(store.curated.parent, effects)
+    ledger.published(ledger.unpublished_batch() or 0)
+    folder.rmdir()
 
 
-def _sha256(content: bytes) -> bytes:
+def _other_than_the_ledger(path: Path) -> Corruption:
+    return Corruption(
+        f"{path} was made anew from raw, and is not what the ledger says; nothing was touched. "
+        "Make everything anew with `strandline rebuild`"
+    )
+
+
+def _sha256(content: bytes | pa.Buffer) -> bytes:
     return hashlib.sha256(content).digest()
 
 
 def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[int, pa.Table]:
     """The FACT tables of some dates as the index and the raw copies give them. Only winners are held in memory: drops are
-    read a few at a time."""
+    read a few at a time. Corruption where a record is not the one that the index has the hash of."""
     wanted = ledger.index.of_dates(days)
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
     orders = concat_orders(_winners(reader, group, wanted) for group in few(drops))
+    found, _ = latest(orders)
+    if len(found) != len(wanted) or not equal(found, wanted).all():
+        raise Corruption(
+            f"raw does not hold the orders that the index names on {iso_date(days[0])} to {iso_date(days[-1])}; nothing was "
+            "touched. Make everything anew with `strandline rebuild`"
+        )
     rows = sorted_places(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
     spans = {day: rows[slice(*np.searchsorted(dates, [day, day + 1]))] for day in days}
@@ -138,10 +190,12 @@ def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: 
     parsed = read_all(reader, drops)
     rows = pa.concat_tables([dimension.schema.empty_table(), *(parsed.rows[drop.seq].table for drop in drops)])
     table = upsert(dimension, None, rows).table
-    content = encode(dimension.schema.empty_table() if table is None else table)
-    if _sha256(content) != ledger.dimensions()[dimension.name].sha256:
-        raise Corruption(
-            f"{store.curated / dimension.file} was made anew from raw, and is not what the ledger says; nothing was touched. "
-            "Make everything anew with `strandline rebuild`"
-        )
-    files.write(store.curated / dimension.file, content)
+    table = dimension.schema.empty_table() if table is None else table
+    content, expected = encode(table), ledger.dimensions()[dimension.name]
+    made = replace(expected, rows=table.num_rows, sha256=_sha256(content), bytes=len(content), writer=WRITER)
+    if made == expected:
+        files.write(store.curated / dimension.file, content)
+    elif expected.writer == WRITER or made.rows != expected.rows:
+        raise _other_than_the_ledger(store.curated / dimension.file)
+    else:
+        _replace(store, {dimension.file: content}, lambda effects: ledger.replace_files([], [made], effects), ledger)

@@ -1,4 +1,4 @@
-"""Start-up: what an earlier run left half done is finished, in the order of DESIGN section 6.
+"""Start-up: what an earlier run left half done is finished, in this order.
 
 committed but not visible  -> carried out        staging                   -> emptied
 raw copies newer than any  -> adopted            hidden files in the inbox -> removed if known, else given back
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import files
 from .adoption import adopt
 from .core.entries import Drop
 from .core.errors import EnvironmentFault
+from .inbox_folder import InboxFolder
 from .pipeline import House, publish_committed
-from .raw import put_back
 
 
 def is_lost(house: House) -> bool:
@@ -37,10 +36,5 @@ def recover(house: House, inbox: Path, tolerance: int, records_path: str) -> lis
     publish_committed(house, recovering=True)
     house.store.clean_staging()
     adopt(house.ledger, house.raw, house.output, tolerance, records_path)
-    for hidden, seq, name in house.raw.left_hidden(inbox):
-        drop = house.ledger.drop(seq)
-        if drop is not None and files.sha256_of(hidden) == drop.sha256:
-            files.unlink(hidden)
-        else:
-            put_back(hidden, name)
+    house.taking.finish(InboxFolder(inbox))
     return house.ledger.uncommitted()

@@ -94,19 +94,27 @@ def _replaying(
         yield ledger, first, restatements
 
 
-def take_over(ledger: Ledger, path: Path) -> None:
-    """Lets the ledger that make_anew prepared take the place of this one, which is closed by that."""
-    ledger.retire()
-    files.move(path, ledger.path)
-    files.sync(ledger.path.parent)
+def take_over(house: House, path: Path) -> None:
+    """Lets the ledger that make_anew prepared take the place of the house's, which is closed by that."""
+    house.guard.check()
+    house.ledger.retire()
+    files.move(path, house.ledger.path)
+    files.sync(house.ledger.path.parent)
 
 
 def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
     if house.ledger.last_seq:
+        house.guard.check()  # the history is read by path
         ledger.copy_history(house.ledger.path)
         return house.ledger.restatements()
-    by_number = {result.drop.seq: result for result in history_from_receipts(house.output)}
+    by_number: dict[int, DropResult] = {}
+    for result in history_from_receipts(house.output):
+        known = by_number.get(result.drop.seq)
+        if known is None or not _has_copy(
+            house.output, known
+        ):  # a number that was given twice, before and after a restore
+            by_number[result.drop.seq] = result
     results = list(by_number.values())
     ledger.enter([result.drop for result in results])
     path = house.output / RESTATEMENTS
@@ -114,6 +122,10 @@ def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
     ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
     ledger.published(ledger.unpublished_batch() or 0)
     return _restatements(path)
+
+
+def _has_copy(output: Path, result: DropResult) -> bool:
+    return not result.keeps_raw or (output / (result.drop.raw or "")).is_file()
 
 
 def _apply(
@@ -126,8 +138,7 @@ def _apply(
     parsed = read_all(inner.reader, drops)
     records(parsed.versions)
     ledger, batch = inner.ledger, inner.ledger.next_batch
-    stands_after = ledger.last_seq  # none does: copies are adopted afterwards, of any number
-    decided, run = affected(ledger, parsed, stands_after, ledger.write_ahead)
+    decided, run = affected(ledger, parsed, ledger.write_ahead)
     changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
     rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
     before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))

@@ -15,8 +15,9 @@ from pathlib import Path
 from . import files
 from .core.entries import Drop
 from .core.errors import Corruption
+from .inbox_folder import InboxFolder
 from .ledger import Ledger
-from .raw import fitting, original, put_back
+from .raw import fitting, original
 
 _FOLDER = "state/again"
 
@@ -42,25 +43,16 @@ def _asked(name: str) -> object:
 
 def put_again(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
     """Puts copies of these applied drops back into the inbox, to be read anew. Corruption where a raw copy is not what it was."""
+    files.make_folder(output / _FOLDER)
+    files.make_folder(inbox)
+    folder = InboxFolder(inbox)
     for drop in drops:
         source = output / (drop.raw or "")
-        files.make_folder(output / _FOLDER)
-        files.make_folder(inbox)
-        hidden = inbox / f".retry-{source.name}"
-        descriptor = files.open_regular(source)
-        try:
-            sha256, _ = files.copy_unsynced(
-                descriptor, hidden
-            )  # no link: whoever writes to it would write into the raw layer
-        finally:
-            os.close(descriptor)
-        if sha256 != drop.sha256:
-            files.unlink(hidden)
+        if files.sha256_of(source) != drop.sha256:
             raise Corruption(f"{source} is not what was archived as drop {drop.seq}; restore it from a backup")
-        files.sync(hidden)
-        files.write(output / _FOLDER / sha256.hex(), b"")
-        put_back(hidden, fitting(original(drop.name)))
-        files.sync(inbox)
+        files.write(output / _FOLDER / drop.sha256.hex(), b"")
+        # No link: whoever writes to the file in the inbox would write into the raw layer.
+        folder.put(source, fitting(original(drop.name)), may_link=False)
 
 
 def asked_for(output: Path) -> Callable[[bytes], bool]:

@@ -34,12 +34,12 @@ def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
     gaining, losing = decided.new_date, decided.losing_date
     days = np.union1d(gaining, losing)
     published = ledger.partitions(days.tolist())
-    stays = decided.known & ~decided.moved
+    replaces = decided.known & ~decided.moved
     leaving = _order_ids(decided.orders, decided.rows[decided.leavers])
     changes = []
     for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
         sha256 = published[day].fact_sha256 if day in published else None
-        changes.append(PartitionChange(day, a, b, stays[a:b], leaving.slice(c, d - c), sha256))
+        changes.append(PartitionChange(day, a, b, replaces[a:b], leaving.slice(c, d - c), sha256))
     return changes
 
 
@@ -63,6 +63,7 @@ class Rewriter:
         stopped: Callable[[], bool] = tasks.never,
     ) -> list[Rewritten]:
         """Merges and stages these dates; what was done for each, in the same order."""
+        spill.release_pages()  # the decision has looked at all orders
         sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
         with ExitStack() as stack:
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
@@ -85,8 +86,8 @@ class Rewriter:
     ) -> Iterator[tuple[pa.Table | Path, Ints, list[PartitionChange]]]:
         """The winners of some dates that follow each other, as `tasks.rewrite` takes them."""
         base, stop = group[0].first, group[-1].stop
-        with spill.looking():
-            orders, rows = gathered(decided.orders, decided.rows[base:stop])
+        orders, rows = gathered(decided.orders, decided.rows[base:stop])
+        spill.release_pages()  # a copy is made, and each group looks at other rows
         with self._sent(orders) as sent:
             yield sent, rows, [replace(one, first=one.first - base, stop=one.stop - base) for one in group]
 

@@ -16,7 +16,7 @@ from threading import Event
 from typing import TypeVar
 
 from .core.entries import Drop
-from .core.errors import Stopped
+from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, Judge
 from .core.retry import Backoff
 from .inbox import Arrival, Inbox, Look
@@ -42,6 +42,7 @@ class Terms:
     max_bytes: int
     linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
+    foreign_patience_seconds: float  # the same, where nobody can tell whether a program has them open
     backoff: Backoff  # for what the environment breaks
     since: int | None = None  # only orders from here on are applied
 
@@ -80,6 +81,7 @@ class Service:
         self._is_recovered = False
         self.summary = Summary()
         self._refused: dict[str, str] = {}
+        self._pending: set[str] = set()  # what waits in the inbox, and may be taken later
         self._heard: set[str] = set()
         self._closed: set[str] = set()  # heard of as closed or moved in, and not looked at since
         self._untidy = ""  # why the order index could not be tidied when it was last tried
@@ -111,6 +113,9 @@ class Service:
             if not stop.is_set():
                 raise
             self.summary.stopped = True  # the signal reached a worker that was just starting, too
+        except OutputReplaced:
+            self._house.taking.give_back_kept()
+            raise
         return self.summary
 
     def _go_on(self, watcher: Watcher, bell: Event, stop: Event) -> None:
@@ -147,7 +152,9 @@ class Service:
             self._never_awaited = self._inbox.names()
 
     def _begin(self, stop: Event) -> None:
-        """What a run begins with, and what follows after anything failed in the middle."""
+        """What a run begins with, and what follows after anything failed in the middle. Each look at the inbox comes through
+        here, so that an idle or paused daemon notices, too, when its output was replaced."""
+        self._house.guard.check()
         if not self._is_recovered:
             self._resume(self._recover(), stop)
             self._catch_up(stop)
@@ -158,12 +165,14 @@ class Service:
         if not bell.is_set():
             self._tidy(bell.is_set)
         due = watcher.interval_seconds
-        rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self.summary.left else due)
+        if (kept := self._house.taking.due_seconds) is not None:
+            due = min(due, kept + _LOOK_SECONDS)
+        rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self._pending else due)
         bell.clear()
         _end_if(stop)
         if rang:
             gather(bell, stop, self._terms.linger_seconds)
-        elif not self.summary.left:
+        elif not self._pending:
             give_back_memory()
 
     def _tidy(self, enough: Callable[[], bool], allowed_runs: int = 1) -> None:
@@ -201,7 +210,7 @@ class Service:
 
     def _drain(self, stop: Event, patience_seconds: float, watcher: Watcher | None) -> None:
         """Applies all that is settled. Waits for what is not, as long as patience goes, counted from the last that was."""
-        deadline = time.monotonic() + patience_seconds
+        began = time.monotonic()
         while True:
             _end_if(stop)
             look = self._look(watcher)
@@ -212,13 +221,21 @@ class Service:
                 self._tidy(lambda: True, MANY_RUNS)  # one step: under a stream of drops there is no other time for it
                 if watcher is not None:
                     self._count_unheard(arrivals, watcher)
-            self.summary.left = sorted({*look.waiting, *self._refused})
+            self._house.guard.check()  # files go that were kept since an earlier batch
+            self._house.taking.look_again()
+            self._pending = {*look.waiting, *self._refused}
+            kept = self._house.taking.left
+            self.summary.left = sorted(
+                {*self._pending, *kept, *(one.name for one in look.strange if not one.is_folder)}
+            )
             if taken:
-                deadline = time.monotonic() + patience_seconds
-            elif not self.summary.left or time.monotonic() >= deadline:
-                return self._tell_looked(len(self.summary.left), look)
-            else:
-                stop.wait(_LOOK_SECONDS)
+                began = time.monotonic()
+                continue
+            unsure = patience_seconds > 0 and (bool(look.foreign) or self._house.taking.is_unsure)
+            patience = max(patience_seconds, self._terms.foreign_patience_seconds if unsure else 0.0)
+            if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
+                return self._tell_looked(len(self._pending), look)
+            stop.wait(_LOOK_SECONDS)
 
     def _look(self, watcher: Watcher | None) -> Look:
         self._hear(watcher)
@@ -229,10 +246,12 @@ class Service:
         self._refused = {name: cause for name, cause in self._refused.items() if name in present}
         self._tell_looked(len(present), look)
         for observer in self._observers:
-            for name in look.strange:
-                observer.strange(name)
-            for name, attempt, delay_seconds in look.retried:
-                observer.waiting(name, attempt, delay_seconds)
+            for one in look.first_seen:
+                observer.strange(one.name, one.why)
+            for name in look.overdue:
+                observer.overdue(name)
+            for name, attempt, delay_seconds, why in look.retried:
+                observer.waiting(name, attempt, delay_seconds, why)
             for name in look.given_up:
                 observer.gave_up(name)
         return look
@@ -246,7 +265,7 @@ class Service:
             self._closed |= heard.closed
 
     def _tell_looked(self, pending: int, look: Look) -> None:
-        self._tell(lambda one: one.looked(pending, look.oldest if pending else None))
+        self._tell(lambda one: one.looked(pending, look.oldest if pending else None, look.unfinished))
 
     def _count_unheard(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
         """Counts drops that no event had named: only a rescan found them."""

@@ -1,17 +1,14 @@
 """Tables on disk on their way from one process to another: the bytes of a file, instead of more memory.
 
-A file is written whole or not at all, and mapped where it is read: what is looked at comes from the system's cache, and goes
-back to it (`looking`). Nothing here is durable: what a crash leaves lies in the staging folder, and is cleaned away with it.
+A file is written whole or not at all, and mapped where it is read. Nothing here is durable: what a crash leaves is in the
+staging folder, and is cleaned away with it.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -25,7 +22,6 @@ _WRITTEN_BYTES = (
 )  # at once: the system takes few writes sooner than many, but shows as much around a place as was written
 _KEPT_BYTES = 512 << 20  # of all files together; up to this much it is not worth to find pages again
 _mapped: WeakSet[mmap.mmap] = WeakSet()
-_one_at_a_time = Lock()
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -59,17 +55,9 @@ def take(path: Path) -> pa.Table:
     return table
 
 
-@contextmanager
-def looking() -> Iterator[Callable[[], None]]:
-    """For looking at a few places of many mapped files: one at a time, since the system shows much around each place, and
-    gives it back afterwards. Who looks at many places calls what this gives now and then, to give back on the way."""
-    with _one_at_a_time:
-        yield _give_back
-        _give_back()
-
-
-def _give_back() -> None:
-    """Where the system can, and it is worth it."""
+def release_pages() -> None:
+    """Gives the pages of mapped files back that were looked at, where these files are large. They are read again from the
+    system's cache when they are needed. Without this a drop of 2 GB would need as much memory as it has bytes."""
     mapped = list(_mapped)
     if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
         for one in mapped:

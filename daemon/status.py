@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 from .core.entries import REASON, DropResult
 from .core.merge import amount_text
 from .core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
-from .inbox import is_left_alone
 from .ledger import Ledger
 from .lock import holder_of
+from .names import is_ignored, is_no_drop, is_unfinished
 from .raw import kind_of, quarantined
 from .receipts import as_dict, discards_path, instant_text
 from .store import iso_date
@@ -32,8 +33,9 @@ _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
 
 
-def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int) -> dict[str, Any]:
-    """Everything, as JSON has it. `ledger` None: nothing was ever applied. `now` in microseconds."""
+def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything, as JSON has it. `ledger` None: nothing was ever applied. `now` in microseconds. `ignored`: patterns of
+    names in the inbox that are no drops."""
     hwm = ledger.hwm if ledger else None
     totals = ledger.totals() if ledger else Counter()
     partitions = list(ledger.partitions().values()) if ledger else []
@@ -42,7 +44,7 @@ def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int) -> dict[s
         "running": holder_of(output / "state" / "lock"),
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
-        "inbox": _inbox(inbox),
+        "inbox": _inbox(inbox, ignored),
         "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
         "quarantine": _quarantine(output / "quarantine"),
         "drops": _part(totals, "drops"),
@@ -100,13 +102,16 @@ def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:
     return found
 
 
-def _inbox(inbox: Path) -> dict[str, Any]:
-    """The drops that lie in the inbox, oldest first."""
-    found = []
+def _inbox(inbox: Path, ignored: Sequence[str]) -> dict[str, Any]:
+    """The drops that are in the inbox, and how many files are still being written, as their names say."""
+    found, unfinished = [], 0
     try:
         with os.scandir(inbox) as entries:
             for entry in entries:
-                if not is_left_alone(entry.name) and entry.is_file(follow_symlinks=False):
+                if is_ignored(entry.name, ignored) or not entry.is_file(follow_symlinks=False):
+                    continue
+                unfinished += is_unfinished(entry.name)
+                if not is_no_drop(entry.name):
                     with suppress(FileNotFoundError):  # it was taken a moment ago
                         stat = entry.stat(follow_symlinks=False)
                         found.append((stat.st_mtime_ns // 1000, stat.st_size))
@@ -114,7 +119,14 @@ def _inbox(inbox: Path) -> dict[str, Any]:
         return {"path": str(inbox), "error": f"{error.strerror}: {inbox}"}
     found.sort()
     oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be in any year
-    return {"path": str(inbox), "pending": len(found), "bytes": sum(size for _, size in found), "oldest": oldest}
+    size_bytes = sum(size for _, size in found)
+    return {
+        "path": str(inbox),
+        "pending": len(found),
+        "bytes": size_bytes,
+        "oldest": oldest,
+        "unfinished": unfinished,
+    }
 
 
 def _quarantine(folder: Path) -> dict[str, Any]:
@@ -180,9 +192,10 @@ def _running(holder: dict[str, Any] | None) -> str:
 
 
 def _pending(inbox: dict[str, Any]) -> str:
+    unfinished = f"; {inbox['unfinished']:,} unfinished by name" if inbox["unfinished"] else ""
     if not inbox["pending"]:
-        return "empty"
-    return f"{inbox['pending']:,} drops, {inbox['bytes']:,} bytes, the oldest of {inbox['oldest']}"
+        return f"empty{unfinished}"
+    return f"{inbox['pending']:,} drops, {inbox['bytes']:,} bytes, the oldest of {inbox['oldest']}{unfinished}"
 
 
 def _numbers(values: dict[str, Any], names: tuple[str, ...] = ()) -> str:

@@ -6,14 +6,10 @@ events, since it may run between any two instructions; and a long call in C hold
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
-import sys
 import threading
 import time
-from contextlib import suppress
-from typing import NoReturn
 
 DEADLINE_SECONDS = 8.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,16 +23,6 @@ def hold() -> None:
 def release() -> None:
     """Lets pending signals through, and those to come."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-def leave(exit_code: int) -> NoReturn:
-    """Ends this process when all is done that was to be done at its end. The interpreter would go on to take all objects apart,
-    which takes a tenth of a second where they were many."""
-    atexit._run_exitfuncs()  # such as the removal of the folder in which workers are reached
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # whoever read it has gone
-            stream.flush()
-    os._exit(exit_code)
 
 
 class Stop:

@@ -2,9 +2,9 @@
 
     curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet    .staging/<batch>/YYYY-MM-DD.<call>.fact_order.parquet … before
 
-A staged file is whole and durable before anything refers to it. The same table always becomes the same bytes. Staged files
-lie in one folder, since file systems make thousands of files in one much faster than in as many; and the folder of a new
-date is made beside them, while there is other work, to be moved when it is published.
+A staged file is whole and durable before anything refers to it. Staged files are in one
+folder, since file systems make thousands of files in one much faster than in as many; and the folder of a new date is made
+beside them, while there is other work, to be moved when it is published.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
-from .core.model import FACT, Dimension
-from .core.parquet import encode
+from .core.facts import files_of
+from .core.model import FACT, ITEMS, Dimension
+from .core.parquet import WRITER, encode
 
 FACT_FILE = "fact_order.parquet"
 ITEMS_FILE = "order_items.parquet"
@@ -36,6 +37,7 @@ class StagedPartition:
     fact_sha256: bytes
     items_sha256: bytes
     bytes: int
+    writer: str
 
 
 class Stage:
@@ -44,17 +46,18 @@ class Stage:
     disk works beside the processor; `Store.sync_staged` makes all of them durable."""
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         self._folder, self._sync, self._call = folder, sync, uuid4().hex[:12]
 
-    def put(self, day: int, fact: bytes, items: bytes, *, is_new: bool) -> StagedPartition:
-        """Writes both files of a partition; of a new date, a folder to be moved as well."""
+    def put(self, day: int, rows: pa.Table, *, is_new: bool) -> StagedPartition:
+        """Writes both files of a partition with these FACT rows; of a new date, a folder to be moved as well."""
+        fact, items = files_of(rows)
         name = f"{iso_date(day)}.{self._call}"
         if is_new:
             (self._folder / folder_name(day)).mkdir(exist_ok=True)
         for file, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
             files.write_new(self._folder / f"{name}.{file}", content, sync=self._sync)
-        return StagedPartition(name, _sha256(fact), _sha256(items), len(fact) + len(items))
+        return StagedPartition(name, _sha256(fact), _sha256(items), len(fact) + len(items), WRITER)
 
 
 class Store:
@@ -69,16 +72,20 @@ class Store:
         """Another process gets the paths, and not the keys."""
         return Store, (self.curated.parent, self.staging)
 
-    def read_fact(self, day: int, sha256: bytes, *, dictionaries: bool = False) -> pa.Table | None:
-        """The published FACT table of a date; None where the file is not the one of this SHA-256. `dictionaries`: texts that
-        are stored as such come as such, which is faster; then the table has FACT's columns, and not quite its types."""
+    def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
+        """The published FACT table of a date; None where the file is not the one of this SHA-256."""
         content = _content(self.curated / folder_name(day) / FACT_FILE, sha256)
-        return None if content is None else _table(content, FACT, dictionaries=dictionaries)
+        return None if content is None else table_of(content, FACT)
+
+    def read_items(self, day: int, sha256: bytes) -> pa.Table | None:
+        """The published ITEMS table of a date, likewise."""
+        content = _content(self.curated / folder_name(day) / ITEMS_FILE, sha256)
+        return None if content is None else table_of(content, ITEMS)
 
     def read_dimension(self, dimension: Dimension, sha256: bytes) -> pa.Table | None:
         """The published table of a dimension; None where the file is not the one of this SHA-256."""
         content = _content(self.curated / dimension.file, sha256)
-        return None if content is None else _table(content, dimension.schema)
+        return None if content is None else table_of(content, dimension.schema)
 
     def dimension_keys(self, dimension: Dimension, sha256: bytes) -> pa.Array | None:
         """The keys of a published dimension, read once; None where the file is not the one of this SHA-256."""
@@ -130,25 +137,10 @@ def _content(path: Path, sha256: bytes) -> bytes | None:
     return content if _sha256(content) == sha256 else None
 
 
-def _table(content: bytes, schema: pa.Schema, *, dictionaries: bool = False) -> pa.Table:
+def table_of(content: bytes | pa.Buffer, schema: pa.Schema) -> pa.Table:
+    """The table of a Parquet file that holds these columns."""
     file = pq.ParquetFile(pa.BufferReader(content))
-    if dictionaries:
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_stored_as_dictionaries(file.metadata, schema))
-    table = file.read(use_threads=False)  # many are read side by side
-    return table.cast(pa.schema([_as_stored(field, table.schema.field(field.name).type) for field in schema]))
-
-
-def _as_stored(field: pa.Field, stored: pa.DataType) -> pa.Field:
-    return field.with_type(stored) if pa.types.is_dictionary(stored) else field
-
-
-def _stored_as_dictionaries(metadata: pq.FileMetaData, schema: pa.Schema) -> list[str]:
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    return [
-        field.name
-        for place, field in enumerate(schema)
-        if pa.types.is_large_string(field.type) and all(group.column(place).has_dictionary_page for group in groups)
-    ]
+    return file.read(use_threads=False).cast(schema)  # many are read side by side
 
 
 def staged_dimension(batch: int, dimension: Dimension) -> str:
@@ -171,5 +163,5 @@ def iso_date(day: int) -> str:
     return (_EPOCH + timedelta(days=int(day))).isoformat()
 
 
-def _sha256(content: bytes) -> bytes:
+def _sha256(content: bytes | pa.Buffer) -> bytes:
     return hashlib.sha256(content).digest()

@@ -1,4 +1,4 @@
-"""The functions that may run elsewhere: read(spans of drops), and read_again, rewrite(partitions). The seam for parallel work.
+"""The functions that may run elsewhere: read(spans of drops), rewrite(partitions). The seam for parallel work.
 
 They are called through `concurrent.futures.Executor`, with plain values in and out, and are idempotent: read looks at raw
 copies that never change, rewrite writes only into the staging folder.
@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -24,16 +23,13 @@ from .core import dimensions
 from .core.damage import refuse_foreign
 from .core.documents import Form, WrongCut, cut, cut_begun
 from .core.errors import Stopped, Unreadable
-from .core.facts import Lines, PartitionFiles, lines_of
-from .core.merge import Merged, begun, merge, places_within_instants
-from .core.model import DIMENSIONS, DISCARDS, GLANCED, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
-from .core.parse import Piece, glance, parse, parse_again
+from .core.facts import lines_of
+from .core.merge import EMPTY, Totals, begun, merge, places_within_instants
+from .core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
+from .core.parse import Piece, parse
 from .store import Stage, StagedPartition, Store
 
 PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
-_BEGINNING_BYTES = (
-    16 << 10
-)  # what is looked at to guess how much of a piece is known: some dozens of orders, a millisecond
 _TASK_DROPS = 1_000
 _LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 Known = Mapping[str, pa.Array]  # the keys of each dimension
@@ -71,19 +67,6 @@ def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
     return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
 
 
-def beginning(piece: Span) -> Parsed | None:
-    """What the first dozens of records say of a piece of a drop; None where they cannot be read by themselves."""
-    before = b"[" if piece.form is Form.ELEMENTS else b""
-    with open(piece.path, "rb") as file:
-        file.seek(piece.start)
-        pieces = cut_begun(before + file.read(16 * _BEGINNING_BYTES), _BEGINNING_BYTES)
-    if not pieces:
-        return None
-    start, stop = (piece.start + place - len(before) for place in pieces[0][:2])
-    answer = _read([replace(piece, start=start, stop=stop)])
-    return answer[0] if answer else None
-
-
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
     """Groups spans into read tasks. A divided drop's pieces stay alone, since each counts its positions from 1."""
     tasks: list[list[Span]] = []
@@ -114,11 +97,10 @@ class Answer:
         ]
 
 
-def read(spans: Sequence[Span], into: Path, glanced: bool = False) -> Answer | None:
+def read(spans: Sequence[Span], into: Path) -> Answer | None:
     """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
-    Where there are many orders or discards, they go to a file in the folder `into`, for another process. `glanced`: of what
-    is a piece of a drop no more is wanted than GLANCED has."""
-    parts = _read(spans, glanced)
+    Where there are many orders or discards, they go to a file in the folder `into`, for another process."""
+    parts = _read(spans)
     if parts is None:
         return None
     left = [_spilled(part, into) for part in parts]
@@ -128,14 +110,7 @@ def read(spans: Sequence[Span], into: Path, glanced: bool = False) -> Answer | N
     return Answer([part for part, _ in left], [files for _, files in left])
 
 
-def read_again(span: Span, position: Ints, starts: Ints, stops: Ints, into: Path) -> Answer:
-    """The orders of some records of a span that were glanced at, whole; their places as in GLANCED."""
-    orders = parse_again(_piece(span), position, starts, stops)
-    part, files = _spilled(Parsed(orders, DISCARDS.empty_table(), {}, {}), into)
-    return Answer([part], [files])
-
-
-_LARGE = {"orders": ORDERS, "discards": DISCARDS, "glanced": GLANCED}
+_LARGE = {"orders": ORDERS, "discards": DISCARDS}
 
 
 def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
@@ -149,11 +124,9 @@ def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
     return replace(part, **{name: _LARGE[name].empty_table() for name in files}), files
 
 
-def _read(spans: Sequence[Span], glanced: bool = False) -> list[Parsed] | None:
+def _read(spans: Sequence[Span]) -> list[Parsed] | None:
     """What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so."""
     try:
-        if glanced and spans[0].form is not Form.WHOLE:
-            return [glance(_piece(spans[0]))]  # it comes alone
         orders = [_piece(span) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
         return [*([parse(orders)] if orders else []), *rows]
@@ -200,29 +173,30 @@ def _nothing_of(drop: int, reason: Unreadable) -> Parsed:
 def _piece(span: Span) -> Piece:
     with open(span.path, "rb") as file:
         file.seek(span.start)
-        return Piece(span.drop, file.read(span.stop - span.start), span.judge, span.form, span.start)
+        return Piece(span.drop, file.read(span.stop - span.start), span.judge, span.form)
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionChange:
-    """What happens to one date. Its new versions are the winners `first` to `stop` of the task."""
+    """What happens to one date. Its new versions are the winners `first` to `stop` of the task; `replaces` says by winner whether
+    the order is published there."""
 
     day: int
     first: int
     stop: int
-    known: Bools
+    replaces: Bools
     leaving: pa.Array  # order_ids
     published_sha256: bytes | None  # None: a new date
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """What `rewrite` did for one date. `staged` is None where nothing changed or nothing is left; `damaged`: the
-    published file is not what the ledger says, and nothing was done. `unknown`: by dimension, the new versions (by order)
-    with a key that it does not know."""
+    """What `rewrite` did for one date. `staged` is None where nothing is left; `damaged`: the published file is not what the
+    ledger says, and nothing was done. `unknown`: by dimension, the new versions (by order) with a key that it does not know."""
 
     day: int
-    merged: Merged | None
+    before: Totals
+    after: Totals
     staged: StagedPartition | None
     unknown: Mapping[str, Bools] = field(default_factory=dict)
     damaged: bool = False
@@ -240,21 +214,37 @@ def rewrite(
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; the lines of all dates
     are worked out together, which is much faster than one by one. `known`: the column `key` of each dimension. Tables may be
-    given as the files that they lie in (see rewriting.py)."""
+    given as the files that hold them (see rewriting.py)."""
     orders = _here(orders)
     keys = {name: _here(table)["key"].combine_chunks() for name, table in known.items()}
     places = places_within_instants(orders, rows)
     lines = lines_of(orders, rows[places])
     unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
-    desk = _Desk(store, store.stage(batch, sync=sync), lines)
+    fact, stage = lines.table(), store.stage(batch, sync=sync)
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)
         inner = places[here] - change.first
-        one = desk.rewrite(replace(change, known=change.known[inner]))
-        merged = one.merged and replace(one.merged, unchanged=_back(one.merged.unchanged, inner))
-        rewritten.append(replace(one, merged=merged, unknown={n: _back(u[here], inner) for n, u in unknown.items()}))
+        start, stop = lines.starts[[change.first, change.stop]].tolist()
+        by_line = replace(change, replaces=change.replaces[inner])
+        one = _rewritten(store, stage, by_line, fact.slice(start, stop - start))
+        rewritten.append(replace(one, unknown={name: _back(mask[here], inner) for name, mask in unknown.items()}))
     return rewritten
+
+
+def _rewritten(store: Store, stage: Stage, change: PartitionChange, incoming: pa.Table) -> Rewritten:
+    """Merges and stages one date. `incoming`: the lines of its new versions, sorted, as `change.replaces` is."""
+    if change.published_sha256 is None:
+        merged = begun(incoming)
+    else:
+        published = store.read_fact(change.day, change.published_sha256)
+        if published is None:
+            return Rewritten(change.day, EMPTY, EMPTY, None, damaged=True)
+        merged = merge(published, incoming, change.replaces, change.leaving)
+    staged = None
+    if merged.after.lines:
+        staged = stage.put(change.day, merged.fact, is_new=change.published_sha256 is None)
+    return Rewritten(change.day, merged.before, merged.after, staged)
 
 
 def _here(table: pa.Table | Path) -> pa.Table:
@@ -266,47 +256,6 @@ def _back(mask: Bools, places: Ints) -> Bools:
     before = np.empty_like(mask)
     before[places] = mask
     return before
-
-
-class _Desk:
-    """Where the dates of one call are rewritten, one after the other, out of the lines of all of them."""
-
-    def __init__(self, store: Store, stage: Stage, lines: Lines) -> None:
-        self._store, self._stage, self._lines = store, stage, lines
-        self._amounts = lines.amounts()
-
-    @cached_property
-    def _files(self) -> PartitionFiles:
-        return PartitionFiles(self._lines.columns(), self._lines.line_number)
-
-    @cached_property
-    def _table(self) -> pa.Table:
-        return self._lines.table()
-
-    def rewrite(self, change: PartitionChange) -> Rewritten:
-        """Merges and stages one date. `change.known` is in the order of its lines."""
-        start, stop = self._lines.starts[[change.first, change.stop]].tolist()
-        if change.published_sha256 is None:
-            merged = begun(self._lines.line_number[start:stop], self._amounts[start:stop])
-            return self._staged(change, merged, self._files, start, stop)
-        published = self._store.read_fact(change.day, change.published_sha256, dictionaries=True)
-        if published is None:
-            return Rewritten(change.day, None, None, damaged=True)
-        merged = merge(published, self._table.slice(start, stop - start), change.known, change.leaving)
-        return self._staged(change, merged, merged.files)
-
-    def _staged(
-        self,
-        change: PartitionChange,
-        merged: Merged,
-        files: PartitionFiles | None,
-        start: int = 0,
-        stop: int | None = None,
-    ) -> Rewritten:
-        staged = None
-        if merged.changed and merged.after.lines and files:
-            staged = self._stage.put(change.day, *files.encoded(start, stop), is_new=change.published_sha256 is None)
-        return Rewritten(change.day, replace(merged, files=None), staged)  # finished partitions do not stay in memory
 
 
 def never() -> bool:

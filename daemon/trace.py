@@ -69,17 +69,9 @@ class Trace:
         return next((one for one in reversed(self.versions) if not one.before_since), None)
 
     @property
-    def standing(self) -> Version | None:
-        """The version that the index names, where that says what should be published: the winner, or an earlier one."""
-        same = (
-            one for one in self.versions if self.winner and not one.before_since and one.content == self.winner.content
-        )
-        return next((one for one in same if one.place == self.published), None)
-
-    @property
     def agrees(self) -> bool:
         """Whether what is published is what raw says."""
-        return self.standing is not None if self.winner else self.published is None
+        return self.published == (self.winner.place if self.winner else None)
 
 
 def trace(house: House, order_id: str) -> Trace:
@@ -104,7 +96,7 @@ def trace(house: House, order_id: str) -> Trace:
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
     found = Trace(order_id, versions, discards, repeats, _published(house, key))
-    return replace(found, versions=list(_explained(versions, found.winner, found.standing)))
+    return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
 
 
 def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
@@ -137,19 +129,13 @@ def _amount(units: int | None) -> str | None:
     return None if units is None else f"{Decimal(units) / SCALE:.4f}"
 
 
-def _explained(versions: Sequence[Version], winner: Version | None, standing: Version | None) -> Iterator[Version]:
+def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> Iterator[Version]:
     for version in versions:
         later = next((one for one in versions if one.rank > version.rank and not one.before_since), None)
         if version.before_since:
             why = "not applied: it lies before the --since that its drop was read under"
-        elif version is winner and version is standing:
-            why = "published: no other is later"
-        elif version is winner and standing:
-            why = f"the latest; {_place(standing)} had said the same, and stays published"
         elif version is winner:
-            why = "the latest, and not what the index names"
-        elif version is standing:
-            why = "published: the latest version says the same"
+            why = "published: no other is later" if agrees else "the latest, and not what the index names"
         else:
             assert later is not None, "only the winner has none later"
             why = f"superseded: {_place(later)} is later ({_reason(version, later)})"

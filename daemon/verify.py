@@ -8,7 +8,8 @@
     restatements  their log is as long as what was committed of it
     curated       every published file is the one that was committed, and there are no others
     index         every order lives in exactly one partition, the one that the index names
-    rebuild       all drops, applied anew in a scratch folder, give the same files and high-water mark, and as good an index
+    rebuild       all drops, applied anew in a scratch folder, give the same rows, high-water mark and index; and the same bytes,
+                  where this program's Parquet writer is the one that wrote the published file
 
 Changes nothing, and needs no lock. It works on a copy of the ledger as it is at the start; where a daemon is at work meanwhile,
 what is not as the copy says is compared with what the ledger says then. Memory does not grow with the history. Where raw copies
@@ -23,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,19 +33,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import files, raw, receipts
+from .adoption import drop_without_copy, kept_as
 from .changeset import RESTATEMENTS, totals_of
 from .core.entries import REASON, Drop, Effect, Partition
 from .core.errors import Corruption
 from .core.keyed import latest, take_entries
-from .core.model import DIMENSIONS, DropOutcome
-from .core.versions import as_good, equal, keys_of, places_of
+from .core.model import DropOutcome
+from .core.versions import equal, keys_of, places_of
 from .ledger import Ledger
 from .order_index import OrderIndex
 from .pipeline import House
+from .published import is_same, written
 from .raw import Stored
 from .rebuild import groups_of
 from .replay import newest_orders, replayed
-from .store import FACT_FILE, ITEMS_FILE, folder_name, iso_date
+from .store import Store, iso_date
 
 _MORE_LOOKS = 20  # at files that are being published just now
 _LOOK_SECONDS = 0.5
@@ -116,7 +119,7 @@ def verify(house: House, fresh: Fresh, scratch: Path, now: int) -> Iterator[Diff
     for target in sorted(set(altered) - {one.what for one in uncounted}):
         yield Difference("discards", target, f"not what was discarded; {_REBUILD}")
     with closing(Ledger(path)) as ledger:
-        yield from _rebuilt(house.ledger, ledger)
+        yield from _rebuilt(house, ledger, Store(scratch))
         yield from _index(house, ledger, named)
 
 
@@ -168,7 +171,7 @@ def _quarantine(house: House) -> Iterator[Difference]:
             yield Difference(
                 "quarantine",
                 f"quarantine/{copy.name}",
-                "not the bytes that arrived; restore it from a backup or remove it",
+                "not the bytes that arrived; restore it from a backup, or move it away",
             )
 
 
@@ -219,11 +222,7 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 def _expected(ledger: Ledger) -> dict[str, bytes]:
     """The SHA-256 of every curated file."""
-    expected = {DIMENSIONS[name].file: file.sha256 for name, file in ledger.dimensions().items()}
-    for day, one in ledger.partitions().items():
-        expected[f"{folder_name(day)}/{FACT_FILE}"] = one.fact_sha256
-        expected[f"{folder_name(day)}/{ITEMS_FILE}"] = one.items_sha256
-    return expected
+    return {name: one.sha256 for name, one in written(ledger).items()}
 
 
 def _curated(house: House, fresh: Fresh) -> Iterator[Difference]:
@@ -291,17 +290,24 @@ def _unknown_copies(house: House, ledger: Ledger) -> list[Difference]:
         for copy in copies:
             drop = ledger.drop(copy.seq)
             if (drop is None or drop.raw != copy.path) and (house.output / copy.path).exists():
-                found.append(Difference("raw", copy.path, _what_is_unknown(house, copy, drop)))
+                found.append(Difference("raw", copy.path, _what_is_unknown(house.output, ledger, copy, drop)))
     return found
 
 
-def _what_is_unknown(house: House, copy: Stored, drop: Drop | None) -> str:
-    if drop is not None:
-        return f"drop {copy.seq} has another copy or none; take it away"
-    sha256 = files.sha256_of(house.output / copy.path)
+def _what_is_unknown(output: Path, ledger: Ledger, copy: Stored, drop: Drop | None) -> str:
+    """What is wrong, and what mends it. Removing is advised only for bytes that are kept elsewhere."""
+    sha256 = files.sha256_of(output / copy.path)
     if sha256 is None or not sha256.startswith(copy.sha256):
-        return "nobody archived it, and it is not what its name says; take it away"
-    return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
+        return (
+            "it is not what its name says, and is not taken in; put the whole file in its place, or move it out of raw/"
+        )
+    if kept := kept_as(ledger, output, sha256, besides=copy.path):
+        return f"the same bytes are kept as {kept}; this copy may be removed"
+    if owner := drop_without_copy(ledger, output, sha256):
+        return f"it has the bytes of drop {owner.seq}, whose own copy is missing or damaged; move it to {owner.raw}"
+    if drop is None:
+        return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
+    return f"its number is that of another drop ({drop.name}); `strandline rebuild` takes it in under a free number"
 
 
 def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
@@ -313,9 +319,8 @@ def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
             number = re.match("[0-9]{1,18}", path.name)
             drop = ledger.drop(int(number[0])) if number else None
             if drop is None or what not in (receipts.discards_path(drop), receipts.receipt_name(drop)):
-                found.append(
-                    Difference(folder.replace("discarded", "discards"), what, "of no drop that is known; take it away")
-                )
+                mend = f"of no drop that is known; move it out of {folder}/"
+                found.append(Difference(folder.replace("discarded", "discards"), what, mend))
     return found
 
 
@@ -349,12 +354,12 @@ def _link(house: House, ledger: Ledger) -> list[Difference]:
 
 def _index(house: House, again: Ledger | None = None, named: Mapping[int, int] | None = None) -> Iterator[Difference]:
     """Each order of each partition is where the index says, and the index says nothing else. `again`: the ledger of the
-    rebuild, whose index must be as good; `named`: how many entries of each date name a record of raw."""
-    partitions, under_since = house.ledger.partitions(), np.array(house.ledger.under_since(), np.int64)
+    rebuild, whose index must be the same; `named`: how many entries of each date name a record of raw."""
+    partitions = house.ledger.partitions()
     done = 0
     for days in groups_of(list(partitions.values())):
         entries = house.ledger.index.of_dates(days)
-        if again is not None and not as_good(entries, again.index.of_dates(days), under_since):
+        if again is not None and not _are_equal(entries, again.index.of_dates(days)):
             yield Difference("rebuild", _span(days), "the index names other versions than a rebuild")
         for day in days:
             there = entries[entries["date"] == day]
@@ -411,17 +416,26 @@ def _named(index: OrderIndex, versions: pa.Table) -> Counter[int]:
     return found
 
 
-def _rebuilt(ledger: Ledger, again: Ledger) -> Iterator[Difference]:
-    ours, theirs = _expected(ledger), _expected(again)
+def _are_equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    return len(ours) == len(theirs) and bool(equal(ours, theirs).all())
+
+
+def _rebuilt(house: House, again: Ledger, rebuilt: Store) -> Iterator[Difference]:
+    ledger = house.ledger
+    ours, theirs = written(ledger), written(again)
     for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
-            yield Difference("rebuild", f"curated/{name}", "a rebuild from raw gives another file")
+        if not is_same(house.store, ours.get(name), rebuilt, theirs.get(name)):
+            yield Difference("rebuild", f"curated/{name}", "a rebuild from raw gives other rows")
     if ledger.hwm != again.hwm:
         yield Difference("rebuild", "the high-water mark", f"{ledger.hwm}, and a rebuild gives {again.hwm}")
     before, after = ledger.partitions(), again.partitions()
     for day in sorted(before.keys() & after.keys()):
-        if replace(before[day], restatements=0) != replace(after[day], restatements=0):
+        if _counts(before[day]) != _counts(after[day]):
             yield Difference("rebuild", iso_date(day), "a rebuild counts other orders, lines or amounts")
+
+
+def _counts(one: Partition) -> tuple[int, int, int]:
+    return one.orders, one.lines, one.amount
 
 
 def _span(days: Sequence[int]) -> str:

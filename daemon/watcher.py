@@ -29,10 +29,11 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from .inbox_folder import InboxFolder, probe_name
+
 if sys.platform == "linux":
     from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
-PROBE = ".strandline-probe"
 # Not modifications: each block of a slow writer would wake us, and it is its close that matters. Not opens: they are ours.
 _EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
 _OVERFLOW_LOGGER = "watchdog.observers.inotify_c"
@@ -57,6 +58,7 @@ class _Ear(FileSystemEventHandler):
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self._closed: set[str] = set()
+        self.probe = ""  # the name of the file that `probed` waits for
         self.probed = threading.Event()
 
     def dispatch(self, event: FileSystemEvent) -> None:
@@ -64,8 +66,9 @@ class _Ear(FileSystemEventHandler):
             moved = isinstance(event, FileMovedEvent)
             name = os.path.basename(os.fsdecode(event.dest_path if moved else event.src_path))
             if not name or name.startswith("."):
-                self.probed.set()  # hidden names are the probe's, and our own renames: nothing to look at
-                return
+                if name == self.probe:
+                    self.probed.set()
+                return  # hidden names are those of unfinished files, the probe, and our own renames: nothing to look at
             with self._lock:
                 if len(self._names) < _MOST_NAMES:
                     self._names.add(name)
@@ -227,16 +230,13 @@ class Watcher:
 
     def _hears(self) -> bool:
         """Whether a file made here gives an event. True where none can be made: then nothing is known."""
-        probe = self._inbox / PROBE
         self._ear.probed.clear()
+        self._ear.probe = probe_name()
         try:
-            probe.write_bytes(b"")
+            with InboxFolder(self._inbox).probe(self._ear.probe):
+                return self._ear.probed.wait(_PROBE_SECONDS)
         except OSError:
             return True
-        try:
-            return self._ear.probed.wait(_PROBE_SECONDS)
-        finally:
-            probe.unlink(missing_ok=True)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

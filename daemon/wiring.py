@@ -12,9 +12,11 @@ from . import cluster, files, progress
 from .config import Config
 from .core.entries import Drop
 from .inbox import Inbox
+from .inbox_folder import refuse_nested
 from .ledger import Ledger
+from .ledger_schema import set_aside_other_version
 from .lock import Lock
-from .log import Reporter, set_up
+from .log import Reporter, log, set_up
 from .observer import Observer
 from .pipeline import House
 from .raw import RawLayer
@@ -24,23 +26,27 @@ from .rewriting import Rewriter
 from .service import Service, Terms
 from .stopping import Stop
 from .store import Store
+from .taking import Taking
 from .workers import Workers
 
 
 @contextmanager
-def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House]:
+def house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[House]:
     """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
-    ledger is only looked at, and nothing else is changed."""
+    ledger is only looked at, and nothing else is changed. `anew`: a ledger of another version is set aside."""
     set_up(config.log.level, config.log.format)
     output = config.paths.output.resolve()
     store = Store(output, dry)
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
+        lock = None
         if dry is None:
-            stack.enter_context(closing(Lock(output / "state" / "lock")))
+            lock = stack.enter_context(closing(Lock(config.paths.output)))
             config.paths.inbox.mkdir(parents=True, exist_ok=True)
             files.make_folder(store.staging)
             files.make_folder(store.curated)
+            if anew and (aside := set_aside_other_version(path)):
+                log.warning("set aside a ledger of another version", extra={"ledger": str(aside)})
         elif not path.exists():  # nothing was ever applied: as a new ledger has it
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
@@ -52,16 +58,20 @@ def house(config: Config, stop: Stop, dry: Path | None = None) -> Iterator[House
         else:
             reading = stack.enter_context(Workers(workers, config.engine.memory_limit))
         threads = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
+        ledger = stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents)))
+        raw = RawLayer(output, store.staging)
         yield House(
             output,
-            ledger=stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents))),
-            raw=RawLayer(output, store.staging),
+            ledger=ledger,
+            raw=raw,
             store=store,
             reader=Reader(output, store.staging, limits, reading),
             rewriter=Rewriter(threads, reading, store.staging) if config.engine.scheduler else Rewriter(threads),
+            taking=Taking(raw, ledger.drop, config.watch.foreign_settle_seconds),
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
             progress=progress.to(sys.stderr),
             stopped=stop.asked.is_set,
+            lock=lock,
         )
 
 
@@ -80,10 +90,18 @@ def service(config: Config, house: House, observers: Sequence[Observer], since: 
         config.batch.max_bytes,
         config.batch.linger_seconds,
         config.watch.settle_seconds + backoff.total_seconds + 1.0,
+        config.watch.foreign_settle_seconds + 1.0,
         backoff,
         since,
     )
-    inbox = Inbox(config.paths.inbox, config.watch.settle_seconds, backoff)
+    inbox = Inbox(
+        config.paths.inbox,
+        config.watch.settle_seconds,
+        backoff,
+        foreign_settle_seconds=config.watch.foreign_settle_seconds,
+        ignored=config.watch.ignore,
+        accept=lambda folder: refuse_nested(folder, house.output),
+    )
     return Service(house, inbox, terms, [Reporter(), *observers], lambda: recovered(config, house))
 
 

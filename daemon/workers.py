@@ -1,7 +1,4 @@
-"""What runs calls on this machine: worker processes, or the caller itself. Knows nothing of what the calls do.
-
-Nothing heavy is imported here, so that worker processes can start while the program still does.
-"""
+"""What runs calls on this machine: worker processes, or the caller itself. Knows nothing of what the calls do."""
 
 from __future__ import annotations
 
@@ -10,12 +7,11 @@ import signal
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
-from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
 FEW_BYTES = 8 << 20  # up to so much (one piece) the caller reads itself
-_PRELOADED = "daemon.preloaded"
+_PRELOADED = f"{__package__}.preloaded"  # `daemon` in a checkout, `strandline` where it is installed
 _LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 
@@ -79,14 +75,6 @@ class Workers(Executor):
             self._ended = True
         if self._pool is not None:
             self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def expect(inbox: Path) -> None:
-    """Lets the process start that workers are forked from, if what lies in the inbox looks as if there were work for them.
-    It takes as long as this program's own start, and runs beside it."""
-    with suppress(OSError), os.scandir(inbox) as entries:
-        if sum(entry.stat(follow_symlinks=False).st_size for entry in entries) > FEW_BYTES:
-            _start_forkserver()
 
 
 def _start_forkserver() -> None:

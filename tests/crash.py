@@ -24,7 +24,7 @@ from daemon.service import Service, Summary, Terms
 from tests.harness import DAY, house
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
-TERMS = Terms(DAY, "", 1000, 256 << 20, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+TERMS = Terms(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
 
 
 class Crash(BaseException):

@@ -21,6 +21,7 @@ from daemon.raw import RawLayer
 from daemon.reading import Limits, Reader
 from daemon.rewriting import Rewriter
 from daemon.store import Store
+from daemon.taking import Taking
 from daemon.workers import Inline
 
 DAY = 86_400_000_000
@@ -37,9 +38,10 @@ def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
     inline = Inline()
     limits = Limits(8 << 30, 200)
     try:
+        raw = RawLayer(output, store.staging)
         yield House(
-            output, ledger, RawLayer(output, store.staging), store,
-            Reader(output, store.staging, limits, executor or inline), Rewriter(inline), inline,
+            output, ledger, raw, store, Reader(output, store.staging, limits, executor or inline), Rewriter(inline),
+            Taking(raw, ledger.drop, 0.0), inline,
         )  # fmt: skip
     finally:
         ledger.close()

@@ -40,7 +40,6 @@ JSON_SPACE = " \t\n\r"
 TEXT_SPACE = " \t\n\r\x0b\x0c"
 EPOCH = datetime(1970, 1, 1)
 LAST_US = (datetime(9999, 12, 31) - EPOCH + timedelta(days=1)) // timedelta(microseconds=1) - 1
-STANDING_BATCHES = 8  # so long an entry of the index may stand for later ones that say the same
 ONE_TICK = Decimal("0.0001")
 WIDE = Context(prec=100)  # far more digits than any value that is still in range
 
@@ -783,9 +782,6 @@ class Model:
         self._seq = 0
         self._applied: dict[str, list[_Settings]] = {}
         self._published: dict[str, tuple[Version, Order]] = {}
-        self._named: dict[str, Version] = {}  # the published version, or an earlier one that said the same
-        self._under_since = 0  # the newest drop that was read under one: of those up to it records may still come
-        self._newest = [0] * (STANDING_BATCHES + 1)  # by batch: its newest drop
 
     def apply(
         self,
@@ -804,9 +800,6 @@ class Model:
         self._of_batch: set[str] = set()
         candidates: list[_Candidate] = []
         outcomes = [self._read(drop, since_us, candidates) for drop in batch]
-        self._under_since = self._under_since if since_us is None else self._seq
-        self._stands_after = max(self._under_since, self._newest[-1 - STANDING_BATCHES])
-        self._newest.append(self._seq)
         before = self._orders_by_date()
         self._count_late(candidates)
         for candidate in _winners(candidates):
@@ -862,8 +855,6 @@ class Model:
             outcome.unchanged += 1
         else:
             outcome.corrected += 1
-        if not (published and published[1] == order and self._named[order.order_id].seq > self._stands_after):
-            self._named[order.order_id] = version
         self._published[order.order_id] = (version, order)
 
     def _restate(self, before: dict[str, list[Order]]) -> None:
@@ -900,8 +891,8 @@ class Model:
         return {order_id: version for order_id, (version, _) in self._published.items()}
 
     def index(self) -> dict[str, tuple[str, Version]]:
-        """Where each order lives, and as which record has it: the latest, or an earlier one that said the same."""
-        return {order_id: (_date(order), self._named[order_id]) for order_id, (_, order) in self._published.items()}
+        """Where each order lives, and which record has it."""
+        return {order_id: (_date(order), version) for order_id, (version, order) in self._published.items()}
 
 
 def _version(order: Order, seq: int, position: int) -> Version:

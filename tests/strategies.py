@@ -1,4 +1,4 @@
-"""Hypothesis strategies for drops, as bytes: every shape and every kind of dirt that DESIGN.md section 3 names.
+"""Hypothesis strategies for drops, as bytes: every shape and every kind of dirt that docs/INPUT.md names.
 
 Records are written as JSON text, member by member, so that the spelling of numbers, strings and keys varies; a drop
 made by `json.dumps` alone would never show what a parser rounds, merges or repairs. Order ids, instants and amounts

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from unittest.mock import Mock
@@ -19,9 +20,10 @@ from daemon import files
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
 from daemon.inbox import Inbox
+from daemon.inbox_folder import InboxFolder
 from daemon.observer import Observer
 from daemon.pipeline import take
-from daemon.raw import kind_of, printable, put_back, shortened
+from daemon.raw import kind_of, printable, shortened
 from daemon.recovery import recover
 from daemon.service import Service
 from tests.crash import TERMS, drop, run
@@ -72,7 +74,7 @@ def test_a_hidden_file_gets_its_name_back_or_one_that_is_read_alike(tmp_path: Pa
         contents.append(str(number))
         if number == 2:
             os.link(hidden, tmp_path / "elsewhere")
-        put_back(hidden, name)
+        InboxFolder(tmp_path).show(hidden.name, name)
     os.unlink(tmp_path / "elsewhere")
     found = sorted(tmp_path.iterdir())
     assert sorted(path.read_text() for path in found) == contents
@@ -85,7 +87,7 @@ def test_a_file_that_was_given_its_name_and_not_unlinked_is_finished(tmp_path: P
     hidden = tmp_path / ".strandline-1-a.json"
     hidden.write_text("[]")
     os.link(hidden, tmp_path / "a.json")
-    put_back(hidden, "a.json")
+    InboxFolder(tmp_path).show(hidden.name, "a.json")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
@@ -115,15 +117,15 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stays in the inbox, is tried again less and less often, and is applied once it can be taken."""
-    opened = files.open_regular
+    opened = InboxFolder.opened
     denied = True
 
-    def refuse(path: Path | str) -> int:
-        if denied and "locked" in str(path):
-            raise PermissionError(13, "Permission denied", str(path))
-        return opened(path)
+    def refuse(folder: InboxFolder, name: str) -> AbstractContextManager[int]:
+        if denied and "locked" in name:
+            raise PermissionError(13, "Permission denied", name)
+        return opened(folder, name)
 
-    monkeypatch.setattr(files, "open_regular", refuse)
+    monkeypatch.setattr(InboxFolder, "opened", refuse)
     drop(tmp_path, "locked.json", json.dumps([order(1)]).encode())
     drop(tmp_path, "open.json", json.dumps([order(2)]).encode())
     heard = Heard()

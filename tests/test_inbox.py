@@ -67,8 +67,8 @@ def test_an_unfinished_drop_is_looked_at_as_often_and_as_long_as_ever(tmp_path: 
     """Each try waits for its delay, and the last one takes it as it is."""
     written(tmp_path, "[", age_seconds=2.0)
     clocks = Clocks(tmp_path, set_by, Backoff(2, 4.0, 60.0))
-    assert [attempt for _, attempt, _ in clocks.first.retried] == [1]
+    assert [attempt for _, attempt, _, _ in clocks.first.retried] == [1]
     assert clocks.after(3.0).retried == []
-    assert [attempt for _, attempt, _ in clocks.after(1.0).retried] == [2]
+    assert [attempt for _, attempt, _, _ in clocks.after(1.0).retried] == [2]
     assert clocks.after(7.0).settled == []
     assert clocks.after(1.0).given_up == ["a.json"]

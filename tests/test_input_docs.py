@@ -15,10 +15,10 @@ import pytest
 from daemon.core.model import DropOutcome, Field, Judge, Reason
 from daemon.core.parse import Piece, parse
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox
+from daemon.inbox import Arrival, Inbox
 from daemon.pipeline import take
-from daemon.raw import RawLayer
 from daemon.reading import Limits
+from daemon.taking import Taking
 from tests.harness import apply_batch, house, tree
 from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
@@ -244,14 +244,14 @@ def test_drops_that_are_left_get_what_the_table_says(
 ) -> None:
     """Nothing of it is copied, it stays, the log is told the documented reason, and the drop beside it is applied."""
     kind, what = ROWS[row]
-    copied: list[Path] = []
-    copy = RawLayer.copy
+    copied: list[str] = []
+    copy = Taking.copy
 
-    def counted(layer: RawLayer, path: Path, *arguments: Any) -> Any:
-        copied.append(path)
-        return copy(layer, path, *arguments)
+    def counted(taking: Taking, arrival: Arrival, *arguments: Any) -> Any:
+        copied.append(arrival.name)
+        return copy(taking, arrival, *arguments)
 
-    monkeypatch.setattr(RawLayer, "copy", counted)
+    monkeypatch.setattr(Taking, "copy", counted)
     inbox = tmp_path / "inbox"
     with house(tmp_path) as rooms:
         limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
@@ -260,7 +260,7 @@ def test_drops_that_are_left_get_what_the_table_says(
         look = Inbox(inbox, 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
         outcome, refused = take(limited, look.settled, JUDGE, RECEIVED_AT_US)
     assert kind == "left in the inbox" and [one.name for one in refused] == [drop[0]] and what in refused[0].cause
-    assert [path.name for path in inbox.iterdir()] == [drop[0]] and copied == [inbox / "good.json"]
+    assert [path.name for path in inbox.iterdir()] == [drop[0]] and copied == ["good.json"]
     assert outcome is not None and [result.outcome for result in outcome.results] == [DropOutcome.APPLIED]
 
 

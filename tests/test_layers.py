@@ -19,7 +19,7 @@ WORLD = {
 # What one module of the core needs of it nevertheless, and why.
 NEEDED = {
     "core.native": {"ctypes", "pathlib"},  # it loads what is compiled, which computes and does nothing else
-    "core.parquet": {"ctypes"},  # it calls that
+    "core.parquet": {"pyarrow.parquet"},  # it writes into memory with it
 }
 CLOCKS = {"now", "utcnow", "today", "time_ns", "monotonic", "perf_counter"}
 DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
@@ -28,6 +28,9 @@ DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
 EDGES = {
     "files",
     "inbox",
+    "inbox_folder",
+    "names",
+    "unfinished",
     "raw",
     "ledger",
     "order_index",
@@ -56,6 +59,15 @@ BETWEEN_EDGES = {
     ("publish", "files"): "the same",
     ("receipts", "files"): "the same",
     ("lock", "files"): "the same",
+    ("inbox_folder", "files"): "the same",
+    ("inbox_folder", "raw"): "a name that is in use becomes one like it, by the rules of raw copies",
+    ("names", "raw"): "a name is unfinished if what it begins with is one that raw knows",
+    ("unfinished", "raw"): "it decompresses as raw does",
+    ("inbox", "inbox_folder"): "the folder that is looked at",
+    ("inbox", "names"): "what is no drop",
+    ("inbox", "unfinished"): "what is no whole drop yet",
+    ("watcher", "inbox_folder"): "the probe is a file in the inbox",
+    ("ledger", "files"): "by device and inode it knows whether its file was replaced",
     ("ledger", "order_index"): "the index lives inside the ledger's file and its transactions",
     ("ledger", "ledger_schema"): "its tables, version by version",
     ("ledger_schema", "order_index"): "the index has its own tables there",
@@ -65,9 +77,9 @@ BETWEEN_EDGES = {
 
 # Above the edges, from the bottom up: a module imports only what lies below it, and any edge.
 ABOVE = [
-    {"config", "tasks", "arguments"},
+    {"config", "guard", "tasks", "taking", "arguments"},
     {"changeset", "reading", "preloaded"},
-    {"rebuild", "rewriting", "adoption", "reread"},
+    {"rebuild", "rewriting", "adoption", "reread", "published"},
     {"dimensions"},
     {"pipeline"},
     {"persistence"},

@@ -56,7 +56,8 @@ def test_every_series_of_the_design_exists_before_anything_happened(tmp_path: Pa
     for name in (
         "orders_extracted_total", "late_orders_total", "restatements_total", "partitions_written_total",
         "drops_found_by_rescan_total", "high_water_mark_timestamp_seconds", "last_new_data_timestamp_seconds",
-        "last_batch_timestamp_seconds", "inbox_pending_drops", "inbox_oldest_drop_timestamp_seconds", "quarantined_drops",
+        "last_batch_timestamp_seconds", "inbox_pending_drops", "inbox_oldest_drop_timestamp_seconds",
+        "inbox_unfinished_files", "quarantined_drops",
         "drop_latency_seconds_count", "paused",
     ):  # fmt: skip
         assert found[f"strandline_{name}"] == 0
@@ -72,7 +73,7 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     with house(tmp_path) as rooms:
         metrics.applied(apply_batch(rooms, tmp_path, [("a.ndjson", DIRTY), ("users.csv", USERS)], NOW), [0.5, 0.7])
         metrics.applied(apply_batch(rooms, tmp_path, [("b.ndjson", DIRTY), ("c.json", b"null")], NOW + 1), [0.1])
-        metrics.looked(3, 123.0)
+        metrics.looked(3, 123.0, 2)
     found = now_of(metrics)
     assert set(found) == before, "a label value that was not known beforehand"
     assert found["strandline_orders_extracted_total"] == 6
@@ -160,8 +161,8 @@ def test_the_textfile_goes_on_counting(tmp_path: Path) -> None:
     path = tmp_path / "strandline.prom"
     for run in (1, 2, 3):
         metrics = Metrics(tmp_path, "1")
-        metrics.waiting("x", 1, 0.5)
-        metrics.looked(run, None)
+        metrics.waiting("x", 1, 0.5, "it is empty")
+        metrics.looked(run, None, 0)
         metrics._latency.observe(0.3)
         assert write_textfile(metrics.registry, path) == ""
         found = samples(path.read_text())

@@ -317,12 +317,12 @@ def test_an_older_version_is_superseded_but_still_moves_the_mark() -> None:
 
 def test_the_same_content_changes_nothing() -> None:
     """A resend in another spelling is unchanged; the same bytes are a duplicate that still takes a number. The later version
-    counts, while the index goes on to name the first."""
+    counts, and the index names it."""
     model = Model()
     outcomes = [model.apply([drop(text)])[0] for text in (order(amount=5), order(amount=5), order(amount="5.0"))]
     assert [o.outcome for o in outcomes] == ["applied", "duplicate", "applied"]
     assert (outcomes[2].unchanged, model.affected) == (1, [])
-    assert (model.latest()["o_1"].seq, model.index()["o_1"][1].seq) == (3, 1)
+    assert (model.latest()["o_1"].seq, model.index()["o_1"][1].seq) == (3, 3)
 
 
 def test_a_quarantined_drop_makes_no_duplicate() -> None:

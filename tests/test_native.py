@@ -7,7 +7,6 @@ import hashlib
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,18 +79,6 @@ def test_keys_are_those_of_the_index(order_id: str) -> None:
     assert keys == ([order_key(stripped)] if 0 < len(stripped) <= 256 else [])
 
 
-texts = st.lists(st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1)
-
-
-@given(texts, st.data())
-def test_texts_are_taken_as_arrow_takes_them(values: list[str | None], data: st.DataObject) -> None:
-    """In any order, some twice, NULLs and slices included."""
-    array = pa.array(values, pa.large_string())
-    array = array.slice(data.draw(st.integers(0, len(array) - 1)))
-    order = np.array(data.draw(st.lists(st.integers(0, len(array) - 1))), np.int64)
-    assert native.take_texts(array, order).equals(array.take(pa.array(order)))
-
-
 @SLOW
 @given(drops(), st.booleans())
 def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None:
@@ -113,31 +100,6 @@ def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None
     for name, texts in read.texts.items():
         assert texts.data.tobytes() == again.texts[name].data.tobytes()
         assert texts.offsets.tolist() == again.texts[name].offsets.tolist()
-
-
-@given(st.lists(st.lists(st.none() | st.text(max_size=40), max_size=9), min_size=1), st.data())
-def test_runs_of_values_are_taken_in_any_order(runs: list[list[str | None]], data: st.DataObject) -> None:
-    """Texts and numbers of items, as Arrow takes the lists of them."""
-    lists = pa.array(runs, pa.large_list(pa.large_string()))
-    texts, bounds = lists.values, lists.offsets.to_numpy()
-    order = np.array(data.draw(st.lists(st.integers(0, len(runs) - 1))), np.int64)
-    wanted = lists.take(pa.array(order)).flatten()
-    places = native.Places(order, len(wanted), bounds)
-    valid = texts.is_valid().to_numpy(zero_copy_only=False)
-    _, offsets, content = texts.buffers()
-    content_bytes = np.frombuffer(content or b"", np.uint8)
-    column = native.Texts(np.frombuffer(offsets or bytes(8), np.int64), content_bytes, valid)
-    assert column.take(places).equals(wanted)
-    lengths = np.array([len(text or "") for text in texts.to_pylist()], np.int64)
-    taken = native.Numbers(lengths, valid).take(places)
-    assert taken.to_pylist() == [None if text is None else len(text) for text in wanted.to_pylist()]
-
-
-@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3)))
-def test_what_ascends_is_ordered_as_numpy_orders_it(values: list[int]) -> None:
-    """Equal ones stay in their order."""
-    array = np.array(values, np.int64)
-    assert native.ascending(array).tolist() == np.argsort(array, kind="stable").tolist()
 
 
 @SLOW

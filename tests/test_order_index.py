@@ -44,8 +44,7 @@ def entries_of(keys: dict[Key, int]) -> np.ndarray:
 
 def opened() -> OrderIndex:
     sql = sqlite3.connect(":memory:", isolation_level=None)
-    sql.create_function("with_content", 1, order_index.with_content)
-    for statement in (order_index.SCHEMA + order_index.UPGRADE).split(";\n"):
+    for statement in order_index.SCHEMA.split(";\n"):
         sql.execute(statement)
     return OrderIndex(sql)
 

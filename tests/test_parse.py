@@ -6,8 +6,6 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +15,7 @@ from daemon.core import parse as parse_room
 from daemon.core.discards import each, lines, slices
 from daemon.core.documents import Form, WrongCut, cut, cut_begun, split
 from daemon.core.model import Judge, Parsed
-from daemon.core.parse import Piece, glance, parse, parse_again
+from daemon.core.parse import Piece, parse
 from daemon.core.scalars import compact_json
 from daemon.core.strict import is_json
 from tests import model
@@ -142,43 +140,6 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
     assert not whole.unreadable
     assert found == rows(whole)
     assert discards == [(d.position, d.reason) for d in each(whole.discards)]
-
-
-@SLOW
-@given(drops(), st.integers(1, 400), st.none() | st.integers(-5 * 86_400, 0), st.data())
-def test_what_is_glanced_at_is_what_is_read(
-    data: bytes, target_bytes: int, since: int | None, choice: st.DataObject
-) -> None:
-    """A glance at a piece gives the same versions, discards and counts as reading it; and each record is found again, alone or
-    with others, where the glance says that it lies."""
-    judge = replace(JUDGE, since=None if since is None else RECEIVED_AT_US + since * 1_000_000)
-    for start, stop, form in cut(data, target_bytes):
-        piece = Piece(1, data[start:stop], judge, form, start)
-        if form is Form.WHOLE:
-            continue
-        try:
-            read = parse([piece])
-        except WrongCut:
-            with pytest.raises(WrongCut):
-                glance(piece)
-            continue
-        seen = glance(piece)
-        assert by_position(seen.versions) == by_position(read.versions)
-        assert (seen.tallies, seen.unreadable) == (read.tallies, read.unreadable) and seen.discards.equals(
-            read.discards
-        )
-        chosen = [row for row in by_position(seen.glanced) if choice.draw(st.booleans())]
-        if not chosen:
-            continue
-        position, starts, stops = (np.array([row[n] for row in chosen]) for n in ("position", "start", "stop"))
-        first, last = int(starts[0]), int(stops[-1])
-        again = parse_again(replace(piece, data=data[first:last], start=first), position + 1_000, starts, stops)
-        wanted = [row | {"position": row["position"] + 1_000} for row in rows(read) if row["position"] in position]
-        assert by_position(again) == wanted
-
-
-def by_position(table: pa.Table) -> list[dict]:
-    return sorted(table.to_pylist(), key=lambda row: row["position"])
 
 
 def line_of(drop: int, position: int, reason: str, record: bytes) -> str:

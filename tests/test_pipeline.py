@@ -7,17 +7,21 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon import order_index
+from daemon import files
+from daemon.core import parquet
+from daemon.core.errors import Corruption
 from daemon.core.model import INDEX_ENTRY
 from daemon.core.scalars import order_key
 from daemon.pipeline import BatchOutcome, House, publish_committed
@@ -27,6 +31,7 @@ from daemon.store import iso_date
 from tests.harness import apply_batch, dates, house, rows, tree
 from tests.model import Drop, DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
+from tests.system.test_commands import strandline
 
 SLOW = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 Batches = list[list[bytes]]
@@ -193,30 +198,16 @@ def unchanged_drop(rooms: House, root: Path, name: str, data: bytes) -> int:
 
 def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
     """What comes again in another spelling is known to be the same by the index alone: nobody notices that every published
-    file is damaged. The index does not grow; after a drop that was read under a `since`, it learns the later version."""
+    file is damaged. The index names the later versions from then on."""
     orders = [order(number, 2 + number % 2) for number in range(50)]
     with house(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
         unreadable(tmp_path / "output")
-        assert unchanged_drop(rooms, tmp_path, "b.json", as_drop(orders, indent=1)) == 50
-        assert len(rooms.ledger.index) == 50
-        apply_batch(rooms, tmp_path, [("c.json", b"[]")], RECEIVED_AT_US, since=0)
-        assert unchanged_drop(rooms, tmp_path, "d.json", as_drop(orders, indent=2)) == 50
-        entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
-        assert set(entries["drop"].tolist()) == {4} and sorted(entries["position"].tolist()) == list(range(1, 51))
-        assert unchanged_drop(rooms, tmp_path, "e.json", as_drop(orders, indent=3)) == 50
-        assert set(rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))["drop"].tolist()) == {4}
-
-
-def test_an_entry_of_the_index_stands_for_some_batches(tmp_path: Path) -> None:
-    """So few raw copies are needed to make a date anew, however often all of it came again."""
-    orders, named = [order(number) for number in range(5)], []
-    with house(tmp_path) as rooms:
-        for number in range(1, 22):
-            apply_batch(rooms, tmp_path, [(f"{number}.json", as_drop(orders, indent=number))], RECEIVED_AT_US)
-            (drop,) = set(rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))["drop"].tolist())
-            named.append(drop)
-    assert named == [1] * 9 + [10] * 9 + [19] * 3
+        for drop in (2, 3):
+            assert unchanged_drop(rooms, tmp_path, f"{drop}.json", as_drop(orders, indent=drop)) == 50
+            entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
+            assert set(entries["drop"].tolist()) == {drop}
+            assert sorted(entries["position"].tolist()) == list(range(1, 51))
 
 
 def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
@@ -278,7 +269,7 @@ def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: st
     if lost:
         shutil.rmtree(tmp_path / "output" / "state")
     with house(tmp_path) as rooms:
-        take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, 0, ""))
+        take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
     with house(tmp_path) as rooms:
         publish_committed(rooms, recovering=True)
         assert rooms.ledger.restatements() == counts
@@ -287,89 +278,129 @@ def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: st
     assert restatements(tmp_path) == [GONE, BACK]
 
 
-def test_a_ledger_of_version_3_is_upgraded_and_remembers_from_then_on(tmp_path: Path) -> None:
-    """Of a date that was gone before, nothing is known any more; of one that goes after, all."""
+# ---------------------------------------------------------------------------------------------- ledgers of other versions
+
+
+@pytest.mark.parametrize("version", [5, 7])
+def test_a_ledger_of_another_version_is_refused_and_a_rebuild_makes_a_new_one(tmp_path: Path, version: int) -> None:
+    """Every command but `rebuild` says what to do, and changes nothing. `rebuild` sets the ledger aside, and takes the history
+    from the receipts."""
+    home = tmp_path / "home"
+    with house(home) as rooms:
+        apply_batch(rooms, home, [("a.json", as_drop([order(1), order(2, 3)])), ("x.json", b"[")], RECEIVED_AT_US)
+        apply_batch(rooms, home, [("b.json", as_drop([order(1, amount=4)]))], RECEIVED_AT_US)
+        path, published = rooms.ledger.path, tree(home / "output" / "curated")
+        results = [result.counts for result in rooms.ledger.all_results()]
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute(f"PRAGMA user_version = {version}")
+    before = tree(home / "output")
+    for command in (["--once"], ["status"], ["verify"], ["rebuild", "2026-03-02"]):
+        ended = strandline(home, *command)
+        assert ended.returncode == 3 and "`strandline rebuild`" in ended.stderr, ended.stderr
+    assert {name: digest for name, digest in tree(home / "output").items() if "state/" not in name} == {
+        name: digest for name, digest in before.items() if "state/" not in name
+    }
+    ended = strandline(home, "rebuild")
+    assert ended.returncode in (0, 1), ended.stderr
+    assert (path.parent / f"ledger.version-{version}.1.sqlite").exists()
+    assert tree(home / "output" / "curated") == published
+    assert strandline(home, "verify").returncode == 0
+    with house(home) as rooms:
+        assert [result.counts for result in rooms.ledger.all_results()] == results
+        assert unchanged_drop(rooms, home, "c.json", as_drop([order(1, amount=4), order(2, 3)], indent=1)) == 2
+
+
+# -------------------------------------------------------------------------------------------------------- another writer
+
+
+@pytest.fixture
+def written_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[House, dict[str, str]]]:
+    """Two dates and a dimension, published by an earlier version of the writer: the same rows in other bytes."""
+    drops = [
+        ("users.csv", b"user_id,email\nu_1,a@example.com\n"),
+        ("a.json", as_drop([order(1, user_id="u_1"), order(2, 3, user_id="u_1"), order(4)])),
+    ]
     with house(tmp_path) as rooms:
-        come_and_go(rooms, tmp_path, "a")
-    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite", isolation_level=None)) as sql:
-        make_version_4(sql)
-        sql.execute("DROP TABLE gone")
-        sql.execute("PRAGMA user_version = 3")
-    with house(tmp_path) as rooms:
-        assert rooms.ledger.restatements() == {DATES[2]: 0}
-        come_and_go(rooms, tmp_path, "bc")
-        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+        with monkeypatch.context() as earlier:
+            earlier.setitem(parquet._OPTIONS, "compression", "zstd")
+            for module in ("store", "dimensions"):
+                earlier.setattr(f"daemon.{module}.WRITER", "pyarrow 1.2.3, options 0")
+            apply_batch(rooms, tmp_path, drops, RECEIVED_AT_US)
+        yield rooms, tree(tmp_path / "output" / "curated")
 
 
-def make_version_2(output: Path) -> None:
-    """Makes a ledger one of schema version 2: entries end before their content, and blocks lie in their index."""
-    with closing(sqlite3.connect(output / "state" / "ledger.sqlite", isolation_level=None)) as sql:
-        blocks = sql.execute("SELECT run, first, entries FROM order_blocks").fetchall()
-        sql.execute("DROP TABLE order_blocks")
-        sql.execute(order_index.SCHEMA.split(";")[1])
-        for run, first, entries in blocks:
-            old = np.frombuffer(entries, np.uint8).reshape(-1, 52)[:, :36].tobytes()
-            sql.execute("INSERT INTO order_blocks VALUES (?, ?, ?)", (run, first, old))
-        make_version_4(sql)
-        sql.execute("DROP TABLE gone")
-        sql.execute("PRAGMA user_version = 2")
-
-
-def make_version_4(sql: sqlite3.Connection) -> None:
-    sql.execute("DELETE FROM meta WHERE key = 'newest_under_since'")
-    sql.execute("PRAGMA user_version = 4")
-
-
-@pytest.mark.parametrize(("since", "newest"), [(None, 0), (0, 2)], ids=["without", "with"])
-def test_a_ledger_of_version_4_learns_which_drops_were_read_under_a_since(
-    tmp_path: Path, since: int | None, newest: int
+def test_rows_by_another_writer_are_no_difference(
+    written_by_another: tuple[House, dict[str, str]], tmp_path: Path
 ) -> None:
-    """What it has to know so that an entry of the index may stand for a later one."""
-    orders = [order(1), order(2)]
-    with house(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
-        apply_batch(rooms, tmp_path, [("b.json", b"[]")], RECEIVED_AT_US, since=since)
-    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite", isolation_level=None)) as sql:
-        make_version_4(sql)
-    with house(tmp_path) as rooms:
-        assert rooms.ledger.stands_after == newest
-        assert unchanged_drop(rooms, tmp_path, "c.json", as_drop(orders, indent=1)) == 2
-        entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
-        assert set(entries["drop"].tolist()) == {3 if newest else 1}
+    """`verify` compares rows with a rebuild, since the bytes differ; other rows are found nevertheless."""
+    rooms, _ = written_by_another
+    assert strandline(tmp_path, "verify").returncode == 0, strandline(tmp_path, "verify").stdout
+    path = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
+    other = pq.read_table(path)
+    other = other.set_column(other.schema.get_field_index("sku"), "sku", pa.array(["p_2"] * len(other)))
+    pq.write_table(other.cast(pq.read_schema(path)), path)
+    with rooms.ledger.transaction():
+        rooms.ledger._sql.execute(
+            "UPDATE partitions SET fact_sha256 = ? WHERE date = ?", (files.sha256_of(path), DATES[2])
+        )
+    ended = strandline(tmp_path, "verify")
+    assert ended.returncode == 1 and "a rebuild from raw gives other rows" in ended.stdout
 
 
-def test_an_older_ledger_is_upgraded_and_learns_contents_as_they_come(tmp_path: Path) -> None:
-    """After the upgrade the index names what it named, of unknown content; who comes again is compared by the merge, once."""
-    orders = [order(number, 2 + number % 3, amount=number) for number in range(900)]
-    output = tmp_path / "output"
-    with house(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
-        before = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()
-    make_version_2(output)
-    with house(tmp_path) as rooms:
-        after = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
-        before["content"] = bytes(16)
-        assert len(after) == 900 and after.tobytes() == before.tobytes()
-        outcome = apply_batch(rooms, tmp_path, [("few.json", as_drop(orders[:3], indent=1))], RECEIVED_AT_US)
-        assert outcome.results[0].counts.unchanged == 3 and not outcome.rebuilt
-        whole = tree(output / "curated")
-        corrected = [one | {"amount": 1} if one["order_id"] == "o_5" else one for one in orders]
-        outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop(corrected))], RECEIVED_AT_US)
-        assert (outcome.results[0].counts.unchanged, outcome.results[0].counts.corrected) == (899, 1)
-        assert [one.date for one in outcome.written] == ["2026-03-04"]
-        assert sum(tree(output / "curated")[name] != digest for name, digest in whole.items()) == 1
-        unreadable(output)
-        assert unchanged_drop(rooms, tmp_path, "c.json", as_drop(corrected, indent=1)) == 900
+def test_a_damaged_file_by_another_writer_is_made_anew_under_its_new_hash(
+    written_by_another: tuple[House, dict[str, str]], tmp_path: Path
+) -> None:
+    """By a batch that needs it, a partition and a dimension; and by the command. The other files stay as they are."""
+    rooms, before = written_by_another
+    curated = tmp_path / "output" / "curated"
+    for name in ("date=2026-03-02/fact_order.parquet", "date=2026-03-03/order_items.parquet", "dim_user.parquet"):
+        (curated / name).write_bytes(b"damaged")
+    rooms.store._keys.clear()
+    outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop([order(7)]))], RECEIVED_AT_US)
+    assert outcome.rebuilt == ["dim_user.parquet", "2026-03-02"]
+    assert len(rows(tmp_path / "output", "2026-03-02")) == 3
+    partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[3]])
+    assert {one.writer for one in rooms.ledger.partitions().values()} == {parquet.WRITER}
+    assert {one.writer for one in rooms.ledger.dimensions().values()} == {parquet.WRITER}
+    assert not set(tree(curated).values()) & set(before.values())
+    assert rooms.ledger.unpublished_batch() is None and not list(rooms.store.staging.iterdir())
+    assert strandline(tmp_path, "verify").returncode == 0
 
 
-def test_what_is_damaged_is_noticed_where_the_index_cannot_tell(tmp_path: Path) -> None:
-    """An order of unknown content is compared with what is published, and so this is made anew first."""
-    with house(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", as_drop([order(1), order(2)]))], RECEIVED_AT_US)
-        whole = tree(tmp_path / "output" / "curated")
-    make_version_2(tmp_path / "output")
-    with house(tmp_path) as rooms:
-        unreadable(tmp_path / "output")
-        outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop([order(1)], indent=1))], RECEIVED_AT_US)
-        assert outcome.rebuilt == ["2026-03-02"] and outcome.results[0].counts.unchanged == 1
-    assert tree(tmp_path / "output" / "curated") == whole
+@pytest.mark.parametrize(
+    "where", ["daemon.rebuild.publish", "daemon.publish.files.move", "daemon.ledger.Ledger.published"]
+)
+def test_a_crash_while_a_file_gets_a_new_hash_is_finished_at_start_up(
+    written_by_another: tuple[House, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The ledger knows the new hash before the file is in its place."""
+
+    class Crash(Exception):
+        pass
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    rooms, _ = written_by_another
+    (tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet").write_bytes(b"damaged")
+    with monkeypatch.context() as broken, pytest.raises(Crash):
+        broken.setattr(where, crash)
+        partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[2]])
+    assert rooms.ledger.unpublished_batch() == 1
+    publish_committed(rooms, recovering=True)
+    assert rooms.ledger.unpublished_batch() is None and not list(rooms.store.staging.iterdir())
+    assert strandline(tmp_path, "verify").returncode == 0
+
+
+def test_an_order_that_is_another_in_raw_is_no_ground_to_write_a_file(
+    written_by_another: tuple[House, dict[str, str]], tmp_path: Path
+) -> None:
+    """Where the bytes prove nothing, the hash of each order's content does."""
+    rooms, before = written_by_another
+    with rooms.ledger.transaction():
+        entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()
+        entries["content"] = b"x" * 16
+        rooms.ledger.index.adopt(rooms.ledger.index.write_ahead(entries))
+    with pytest.raises(Corruption, match="raw does not hold the orders"):
+        partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[2]])
+    assert tree(tmp_path / "output" / "curated") == before

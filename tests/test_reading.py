@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -189,16 +189,13 @@ def test_orders_move_across_many_dates_in_one_batch(tmp_path: Path) -> None:
 
 
 class Near(Workers):
-    """Workers that are there from the start, in this thread. `glanced`: how many reads were told to glance, `again`: how many
-    there were of what had been glanced at."""
+    """Workers that are there from the start, in this thread."""
 
     def __init__(self) -> None:
         super().__init__(1, 1 << 30)
-        self.started, self.inline, self.glanced, self.again = True, Inline(), 0, 0
+        self.started, self.inline = True, Inline()
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-        self.glanced += function is tasks.read and arguments[-1] is True
-        self.again += function is tasks.read_again
         return self.inline.submit(function, *arguments, **options)
 
 
@@ -218,12 +215,10 @@ AGAIN: list[dict[str, object]] = [
 ]  # fmt: skip
 
 
-def both_ways(
-    root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]
-) -> tuple[Near, dict[str, str], dict[str, str]]:
-    """The published layers after some batches: read ahead and glanced at where that seems worth it, and without."""
-    found, near = [], Near()
-    for name, executor in (("near", near), ("plain", None)):
+def both_ways(root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]) -> tuple[dict[str, str], dict[str, str]]:
+    """The published layers after some batches: read while drops are copied, and after."""
+    found = []
+    for name, executor in (("near", Near()), ("plain", None)):
         home = root / name
         with house(home, executor) as rooms:
             for batch in batches:
@@ -231,64 +226,12 @@ def both_ways(
         counts = {f"counts {result.drop.seq}": result.counts.to_json() for result in outcome.results}
         found.append(tree(home / "output" / "curated") | tree(home / "output" / "discarded") | counts)
         assert not list((home / "output" / ".staging").rglob("read-*"))
-    return near, *found
+    return found[0], found[1]
 
 
-@pytest.mark.parametrize("form", [lines, array])
-@pytest.mark.parametrize(("changed", "again"), [(0, False), (3, True)])
-def test_what_comes_again_is_only_glanced_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[Any], bytes], changed: int, again: bool
-) -> None:
-    """And what is new of it is read again: the result is the same, to the byte."""
-    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_000)
-    monkeypatch.setattr(tasks, "_BEGINNING_BYTES", 5_000)
-    orders = [order(number) for number in range(400)]
-    others = [one | {"unknown": number} for number, one in enumerate(orders)]
-    for number in range(changed):
-        others[100 * number + 99] |= {"amount": 5}
-        others += [one | {"amount": 10 + number} for one in others[:17]]  # the last of a drop wins, wherever it is cut
-    near, found, expected = both_ways(tmp_path, [[("a.json", form(orders))], [("b.json", form(others))]])
-    assert found == expected
-    assert near.glanced > 10 and bool(near.again) == again
-
-
-def test_a_drop_of_which_much_is_new_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judged by its beginning."""
-    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_000)
-    monkeypatch.setattr(tasks, "_BEGINNING_BYTES", 5_000)
-    orders = [order(number) for number in range(400)]
-    others = [one | ({"amount": 5} if number % 5 == 0 else {"unknown": 1}) for number, one in enumerate(orders)]
-    near, found, expected = both_ways(tmp_path, [[("a.json", lines(orders))], [("b.json", lines(others))]])
-    assert found == expected and not near.glanced and not near.again
-
-
-def test_a_beginning_that_misleads_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is known of the beginning, and nothing of the rest."""
-    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_000)
-    monkeypatch.setattr(tasks, "_BEGINNING_BYTES", 500)
-    monkeypatch.setattr(spill, "LEAST_BYTES", 1)
-    orders = [order(number) for number in range(400)]
-    others = [one | {"unknown": 1} for one in orders[:40]] + [order(number, day=5) for number in range(40, 900)]
-    near, found, expected = both_ways(tmp_path, [[("a.json", lines(orders))], [("b.json", lines(others))]])
-    assert found == expected and near.glanced > 10 and near.again > 10
-
-
-def test_a_drop_is_looked_at_again_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was exported before, then what is new: most of that is read whole at once, and hardly anything again."""
-    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_000)
-    monkeypatch.setattr(tasks, "_BEGINNING_BYTES", 500)
-    monkeypatch.setattr(files, "_BLOCK_BYTES", 3_000)  # so often it is told how much is copied
-    orders = [order(number) for number in range(400)]
-    others = [one | {"unknown": 1} for one in orders[:200]] + [order(number, day=5) for number in range(200, 900)]
-    for form in (lines, array):
-        root = tmp_path / form.__name__
-        near, found, expected = both_ways(root, [[("a.json", lines(orders))], [("b.json", form(others))]])
-        assert found == expected and 5 < near.glanced < 20 and near.again < 5
-
-
-@settings(SLOW, max_examples=150)
+@settings(SLOW, max_examples=60)
 @given(st.data())
-def test_a_resend_is_applied_alike_whether_it_is_glanced_at_or_not(choice: st.DataObject) -> None:
+def test_a_resend_is_applied_alike_whether_it_is_read_while_it_is_copied_or_after(choice: st.DataObject) -> None:
     """Batches of large drops, some of their orders changed in whatever way, known to most or not."""
     many = 60
     orders = [order(number, day=1 + number % 5) for number in range(many)]
@@ -307,32 +250,9 @@ def test_a_resend_is_applied_alike_whether_it_is_glanced_at_or_not(choice: st.Da
         batches.append(drops)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as root:
         patch.setattr(tasks, "PIECE_BYTES", choice.draw(st.sampled_from([150, 700, 2_000])))
-        patch.setattr(tasks, "_BEGINNING_BYTES", 150)
         patch.setattr(files, "_BLOCK_BYTES", choice.draw(st.sampled_from([1_000, 1 << 20])))
-        _, found, expected = both_ways(Path(root), batches)
+        found, expected = both_ways(Path(root), batches)
     assert found == expected
-
-
-def test_a_worker_that_dies_while_it_reads_again_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it had to read is read here: it is little, and was read before."""
-
-    class Deadly(Near):
-        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-            future = super().submit(function, *arguments, **options)
-            if function is tasks.read_again:
-                future = Future()
-                future.set_exception(BrokenExecutor("killed"))
-            return future
-
-    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_000)
-    monkeypatch.setattr(tasks, "_BEGINNING_BYTES", 5_000)
-    orders = [order(number) for number in range(400)]
-    others = [one | {"unknown": 1} for one in orders]
-    others[399] |= {"amount": 12}
-    with house(tmp_path, Deadly()) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", lines(orders))], NOW)
-        (result,) = apply_batch(rooms, tmp_path, [("b.json", lines(others))], NOW).results
-    assert (result.counts.corrected, result.counts.unchanged) == (1, 399)
 
 
 # ------------------------------------------------------------------------------------------------------------- junk

@@ -43,7 +43,7 @@ class StopAfter(Observer):
         if self._drops <= 0:
             self._ring()
 
-    def looked(self, pending: int, oldest: float | None) -> None:
+    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
         if time.monotonic() > self._end:
             self._ring()
 
@@ -103,10 +103,10 @@ def test_a_closing_that_was_heard_before_a_look_that_failed_is_not_forgotten(
     """The folder cannot be read for a moment: the look that follows knows what was heard for the first one."""
     scan, failures = Inbox._scan, [OSError(errno.EIO, "Input/output error")]
 
-    def scan_that_fails_once(inbox: Inbox) -> Any:
+    def scan_that_fails_once(inbox: Inbox, *arguments: Any) -> Any:
         if failures:
             raise failures.pop()
-        return scan(inbox)
+        return scan(inbox, *arguments)
 
     monkeypatch.setattr(Inbox, "_scan", scan_that_fails_once)
     assert watched(tmp_path, 1, lambda w: _once(w, tmp_path / "inbox" / "a.json")).applied == 1

@@ -116,7 +116,7 @@ def looked_at(rooms: House, root: Path) -> list[str]:
 
 @SLOW
 @given(ties(), st.sets(st.integers(0, 5), max_size=1))
-def test_an_entry_of_the_index_stands_for_later_ones_without_a_difference(
+def test_the_index_is_right_whatever_was_read_again_under_a_since(
     batches: list[tuple[list[bytes], int | None]], catching_up: set[int]
 ) -> None:
     """Whatever is said again, and whichever drops are read once more at some time: in the end it is as if each had been read
@@ -138,7 +138,7 @@ def test_an_entry_of_the_index_stands_for_later_ones_without_a_difference(
                 catch_up(rooms, found, 0, RECEIVED_AT_US)
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(rooms, Path(other)) == []
-            take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
+            take_over(rooms, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
         with house(Path(other)) as rooms:
             publish_committed(rooms, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected

@@ -52,11 +52,11 @@ def test_a_drop_that_is_taken_while_it_is_looked_at_costs_no_answer(
     for name in ("stays.json", "goes.json"):
         (inbox / name).write_text("[]")
 
-    def taken(name: str) -> bool:
+    def taken(name: str, ignored: tuple[str, ...] = ()) -> bool:
         (inbox / "goes.json").unlink(missing_ok=True)
         return False
 
-    monkeypatch.setattr(status, "is_left_alone", taken)
+    monkeypatch.setattr(status, "is_no_drop", taken)
     found = status.gather(None, inbox, tmp_path, 0)["inbox"]
     assert "error" not in found and found["bytes"] == 2 * found["pending"] == 2
 

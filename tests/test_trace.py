@@ -57,22 +57,15 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
     assert [(one.drop, one.position, one.reason) for one in found.discards] == [(3, 2, "invalid_created_at")]
 
 
-def test_a_version_that_says_what_is_published_leaves_the_earlier_one_there(tmp_path: Path) -> None:
-    """Both say so; a record in another spelling changes nothing, until one says something else."""
+def test_a_version_that_changes_nothing_is_the_one_that_is_published(tmp_path: Path) -> None:
+    """The index names the latest version, also where an earlier one says the same."""
     with house(tmp_path) as rooms:
         for number, amount in enumerate((1, 1, 2), 1):
             data = json.dumps([order(7, amount=amount)], indent=number).encode()
             apply_batch(rooms, tmp_path, [(f"{number}.json", data)], NOW)
             found = trace.trace(rooms, order(7)["order_id"])
             assert found.agrees and found.winner is found.versions[-1]
-            if number == 2:
-                assert found.published == ("2026-03-02", 1, 1) and found.standing is found.versions[0]
-                assert [one.why for one in found.versions] == [
-                    "published: the latest version says the same",
-                    "the latest; record 1 of drop 1 had said the same, and stays published",
-                ]
-                assert "THIS IS NOT" not in trace.table(found)
-    assert found.published == ("2026-03-02", 3, 1) and found.standing is found.winner
+            assert found.published == ("2026-03-02", number, 1)
 
 
 def test_the_winner_is_what_is_published(tmp_path: Path) -> None:

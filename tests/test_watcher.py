@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.watcher import PROBE, Watcher
+from daemon.watcher import Watcher
 
 
 class Listening:
@@ -151,7 +151,7 @@ def test_auto_probes_and_leaves_nothing_behind(tmp_path: Path) -> None:
     one = Listening(tmp_path / "inbox", "auto")
     try:
         assert one.first_notes == [] and one.watcher.interval_seconds == 10.0
-        assert not (one.inbox / PROBE).exists()
+        assert list(one.inbox.iterdir()) == []
     finally:
         one.watcher.stop()
 

@@ -1,8 +1,21 @@
-/* The function HASH, for machines that have TARGET: BLAKE2b (RFC 7693), unkeyed, 16 bytes, as in scalars.order_key. LANES texts
- * at once, since one by one they wait for their own sums. keyed.c includes this once for each kind of machine. */
-TARGET static void HASH(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
-    /* A word of each text, side by side: compilers make them of what registers a machine has. */
-    typedef uint64_t Words __attribute__((vector_size(8 * LANES)));
+/* BLAKE2b (RFC 7693), unkeyed, 16 bytes, as in scalars.order_key; of LANES texts at once, since one after the other each step
+ * waits for the one before. Portable: compilers make vectors of what registers a machine has. */
+#include <stdint.h>
+#include <string.h>
+
+enum { LANES = 2, SPARE = 8 }; /* texts that are hashed at once; bytes that are readable after each */
+
+typedef uint64_t Words __attribute__((vector_size(8 * LANES))); /* a word of each text, side by side */
+
+static inline uint64_t eight_bytes(const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return word;
+}
+
+#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
+
+static void hash_texts(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
     static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
                                       0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
     static const uint8_t sigma[10][16] = {
@@ -55,6 +68,3 @@ TARGET static void HASH(const uint8_t *const *texts, const int64_t *lengths, uin
         memcpy(digests[lane], digest, 16);
     }
 }
-#undef HASH
-#undef LANES
-#undef TARGET

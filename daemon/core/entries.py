@@ -112,6 +112,7 @@ class Partition:
     fact_sha256: bytes
     items_sha256: bytes
     bytes: int
+    writer: str  # of both files: see parquet.WRITER
     restatements: int = 0
 
 
@@ -123,6 +124,7 @@ class DimensionFile:
     rows: int
     sha256: bytes
     bytes: int
+    writer: str
     last_drop: int  # the newest drop of it that was applied
 
 

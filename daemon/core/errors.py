@@ -42,6 +42,18 @@ class EnvironmentFault(StrandlineError):
         super().__init__(f"could not {attempted} {path}: {cause}. {hint}")
 
 
+class OutputReplaced(EnvironmentFault):
+    """The output folder, its lock or its ledger is not the one that this process opened. Going on would take drops into a folder
+    that nobody looks at, or change files that belong to another process. It is not tried again: exit code 3."""
+
+    def __init__(self, output: object, cause: object) -> None:
+        super().__init__(
+            "go on with", output, cause,
+            "It was removed, moved or restored while strandline was running. Drops that it does not have are in the inbox. "
+            "Put the folder that you want in its place, and start again.",
+        )  # fmt: skip
+
+
 class Stopped(StrandlineError):
     """Somebody asked the program to end while a batch was under way. What the batch had begun is taken up again at the
     next start; nothing of it is visible."""

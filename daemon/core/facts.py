@@ -7,7 +7,6 @@ zero to four decimals: the differences add up to A exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,7 @@ from numpy.typing import NDArray
 
 from . import native
 from .model import FACT, ITEMS, Ints, dates_of
-from .native import take_texts
-from .parquet import Column, Encoder, columns_of, one_chunk
+from .parquet import encode
 
 
 def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
@@ -43,8 +41,7 @@ def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
 
 @dataclass(frozen=True)
 class Lines:
-    """The order lines of some orders, in the order given: one for each item, or one for an order without. Values stay where
-    they were parsed; only places are worked out, and what a line has by itself."""
+    """The order lines of some orders, in the order given: one for each item, or one for an order without items."""
 
     orders: pa.Table  # ORDERS, each column in one chunk
     of_order: Ints  # where in `orders` the order of each line is
@@ -53,11 +50,8 @@ class Lines:
     amount: pa.Array  # int64, 1/10,000: its share of the order's amount
     starts: Ints  # the first line of each order, and the number of lines
 
-    def columns(self) -> list[Column]:
-        """The columns of FACT, to be encoded straight from where they are."""
-        return [Column(field, *self._column(field.name)) for field in FACT]
-
     def _column(self, name: str) -> tuple[pa.Array, Ints | None]:
+        """Where the values of a column of FACT are, and which of them each line has (-1: NULL; None: its own)."""
         match name:
             case "sku" | "qty" | "price":
                 return _items(self.orders).field(name), self.item
@@ -71,8 +65,8 @@ class Lines:
                 return one_chunk(self.orders[name]), self.of_order
 
     def table(self) -> pa.Table:
-        """The same rows as a FACT table."""
-        return pa.table([_gathered(column) for column in self.columns()], schema=FACT)
+        """The lines as a FACT table."""
+        return pa.table([_taken(field, *self._column(field.name)) for field in FACT], schema=FACT)
 
     def amounts(self) -> Ints:
         """The shares, 0 where unknown."""
@@ -103,42 +97,26 @@ def lines_of(orders: pa.Table, rows: Ints) -> Lines:
     return Lines(orders, np.repeat(rows, lines), item, line_number.astype(np.int32), amount, starts)
 
 
-class PartitionFiles:
-    """Makes both files of a partition out of some FACT rows: the fact, and the items as the API gave them. Columns that
-    both have are encoded once, unless there are orders without items."""
+def files_of(fact: pa.Table) -> tuple[pa.Buffer, pa.Buffer]:
+    """The two files of a partition with these FACT rows: the fact, and the items as the API gave them."""
+    items = fact.select(ITEMS.names)
+    has_item = fact["line_number"].to_numpy() > 0
+    return encode(fact), encode(items if has_item.all() else items.filter(pa.array(has_item)))
 
-    def __init__(self, columns: Sequence[Column], line_number: NDArray[np.int32]) -> None:
-        self._columns, self._line_number = columns, line_number
-        self._encoder = Encoder(columns, len(line_number))
 
-    @classmethod
-    def of(cls, fact: pa.Table) -> PartitionFiles:
-        """For a FACT table."""
-        return cls(columns_of(fact), fact["line_number"].to_numpy())
-
-    def encoded(self, start: int = 0, stop: int | None = None) -> tuple[bytes, bytes]:
-        """The files of rows `start` to `stop`."""
-        has_item = self._line_number[start:stop] > 0
-        if has_item.all():
-            return self._encoder.files(ITEMS.names, start, stop)
-        rows = start + np.flatnonzero(has_item)
-        by_name = {column.field.name: column.of_rows(rows) for column in self._columns}
-        items = Encoder([by_name[name] for name in ITEMS.names], len(rows))
-        return self._encoder.file(start, stop), items.file()
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; copied only where it has several chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
 def _items(orders: pa.Table) -> pa.StructArray:
     return one_chunk(orders["items"]).values
 
 
-def _gathered(column: Column) -> pa.Array:
-    """A column's values in the order of its rows."""
-    array, places = column.array, column.places
-    if places is not None and array.type == pa.large_string() and not (places < 0).any():
-        return take_texts(array, places)
+def _taken(field: pa.Field, array: pa.Array, places: Ints | None) -> pa.Array:
     if places is not None:
         array = array.take(pa.array(places, mask=places < 0))
-    return array if array.type == column.field.type else array.view(column.field.type)
+    return array if array.type == field.type else array.view(field.type)
 
 
 def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, item: Ints, stops: Ints) -> pa.Array:

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blake2b.h"
+
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the keys of orders are computed for little-endian machines here"
 #endif
@@ -20,7 +22,7 @@ typedef struct __attribute__((packed)) {
     int32_t date;
     int64_t instant;
     uint32_t drop, position;
-    uint64_t content[2]; /* zero: not known (an entry that was written before there were hashes) */
+    uint64_t content[2];
 } Entry;
 
 _Static_assert(sizeof(Entry) == 52, "the ledger holds entries of this size");
@@ -39,49 +41,6 @@ static bool is_valid(const Arrow *column, int64_t i) {
 }
 
 static int64_t number_at(const Arrow *column, int64_t i) { return ((const int64_t *)column->values)[column->offset + i]; }
-
-/* ---------------------------------------------------------------------------------------------------------- BLAKE2b */
-
-enum { MOST_LANES = 8, SPARE = 8 }; /* texts that are hashed at once; bytes that are readable after each */
-
-static inline uint64_t eight_bytes(const uint8_t *p) {
-    uint64_t word;
-    memcpy(&word, p, 8);
-    return word;
-}
-
-#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
-
-#define HASH hash_anywhere
-#define LANES 4
-#define TARGET
-#include "blake2b.h"
-
-#ifdef __x86_64__
-#define HASH hash_avx2 /* twice as wide as what every such machine has */
-#define LANES 4
-#define TARGET __attribute__((target("avx2")))
-#include "blake2b.h"
-
-#define HASH hash_avx512 /* twice as wide again; it can rotate, and has registers enough */
-#define LANES 8
-#define TARGET __attribute__((target("avx512f,avx512vl")))
-#include "blake2b.h"
-#endif
-
-/* How this machine hashes: LANES texts at once. */
-typedef struct {
-    void (*hash)(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests);
-    int lanes;
-} Hasher;
-
-static Hasher best_hasher(void) {
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) return (Hasher){hash_avx512, 8};
-    if (__builtin_cpu_supports("avx2")) return (Hasher){hash_avx2, 4};
-#endif
-    return (Hasher){hash_anywhere, 4};
-}
 
 /* ---------------------------------------------------------------------------------------------- the hashes of orders */
 
@@ -144,7 +103,7 @@ static uint8_t *spelled_content(uint8_t *end, const Arrow *columns, int64_t i, i
 /* Some texts that are to be hashed together, one after the other, with SPARE bytes after each. */
 typedef struct {
     uint8_t *bytes;
-    int64_t room, used, starts[MOST_LANES], lengths[MOST_LANES];
+    int64_t room, used, starts[LANES], lengths[LANES];
 } Pile;
 
 static uint8_t *room_on(Pile *pile, int64_t wanted) {
@@ -165,26 +124,25 @@ static void lay_on(Pile *pile, int lane, int64_t length) {
 }
 
 /* The hashes of as many texts as there are in `used` lanes go to `digests`, 16 bytes each; the pile is empty again. */
-static void hash_pile(Pile *pile, int used, Hasher hasher, uint8_t *digests) {
-    const uint8_t *texts[MOST_LANES];
-    uint8_t nowhere[16], *into[MOST_LANES];
-    for (int lane = 0; lane < hasher.lanes; lane++) {
+static void hash_pile(Pile *pile, int used, uint8_t *digests) {
+    const uint8_t *texts[LANES];
+    uint8_t nowhere[16], *into[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
         if (lane >= used) pile->starts[lane] = pile->lengths[lane] = 0;
         texts[lane] = pile->bytes + pile->starts[lane];
         into[lane] = lane < used ? digests + 16 * lane : nowhere;
     }
-    hasher.hash(texts, pile->lengths, into);
+    hash_texts(texts, pile->lengths, into);
     pile->used = 0;
 }
 
 /* The key and the content of each of `count` orders, 16 bytes each. `columns`: as above. 0, or -1 where memory ran out. */
 int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_t *contents) {
     const Arrow *ids = &columns[ORDER_ID], *items = &columns[ITEMS];
-    Hasher hasher = best_hasher();
     Pile id_pile = {0}, content_pile = {0};
     int failed = 0;
-    for (int64_t begin = 0; begin < count && !failed; begin += hasher.lanes) {
-        int used = count - begin < hasher.lanes ? (int)(count - begin) : hasher.lanes;
+    for (int64_t begin = 0; begin < count && !failed; begin += LANES) {
+        int used = count - begin < LANES ? (int)(count - begin) : LANES;
         for (int lane = 0; lane < used && !failed; lane++) {
             int64_t i = begin + lane, id = number_at(ids, i), length = number_at(ids, i + 1) - id;
             int64_t first = number_at(items, i), last = number_at(items, i + 1);
@@ -196,8 +154,8 @@ int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_
             lay_on(&content_pile, lane, spelled_content(content, columns, i, first, last) - content);
         }
         if (failed) break;
-        hash_pile(&id_pile, used, hasher, keys + 16 * begin);
-        hash_pile(&content_pile, used, hasher, contents + 16 * begin);
+        hash_pile(&id_pile, used, keys + 16 * begin);
+        hash_pile(&content_pile, used, contents + 16 * begin);
     }
     free(id_pile.bytes);
     free(content_pile.bytes);
@@ -351,21 +309,6 @@ int64_t strandline_merge(const Entry *older, int64_t olds, const Entry *newer, i
     memcpy(out + count, older + i, (size_t)(olds - i) * sizeof(Entry));
     memcpy(out + count + (olds - i), newer + j, (size_t)(news - j) * sizeof(Entry));
     return count + (olds - i) + (news - j);
-}
-
-/* Holds winners[where[i]] against the published part[places[i]]: by winner, whether the published version is the later, or
- * else whether its content is known to be the same; and the date where it is published, and the drop that brought it. */
-void strandline_compare(const Entry *winners, const int64_t *where, const Entry *part, const int64_t *places, int64_t count,
-                        uint8_t *superseded, uint8_t *same, int32_t *old_date, uint32_t *old_drop) {
-    for (int64_t i = 0; i < count; i++) {
-        const Entry *winner = &winners[where[i]], *published = &part[places[i]];
-        bool later = by_version(winner, published) > 0, hashed = published->content[0] || published->content[1];
-        superseded[where[i]] = !later;
-        same[where[i]] = later && hashed && winner->date == published->date
-                         && !memcmp(winner->content, published->content, sizeof winner->content);
-        old_date[where[i]] = published->date;
-        old_drop[where[i]] = published->drop;
-    }
 }
 
 /* Copies the entries `order[i]`. */

@@ -6,7 +6,7 @@ many of them up, merges them or writes them goes through them in that order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,6 @@ from .native import library
 _HASHED = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _ITEM = ("sku", "qty", "price")  # this and the one above: in the order of keyed.c
 _IN_A_BUCKET = 8  # entries, about
-_SEEN_ROWS = 250_000
 
 
 def identified(columns: Mapping[str, pa.Array]) -> pa.Table:
@@ -46,9 +45,8 @@ def _places(arrays: list[pa.Array]) -> np.ndarray:
     return places
 
 
-def latest(orders: pa.Table, seen: Callable[[], None] = lambda: None) -> tuple[np.ndarray, Ints]:
-    """The latest record of each order in an ORDERS table, as sorted entries, and which row each of them is. `seen` is called
-    after some hundred thousand rows: what was looked at is not needed again soon."""
+def latest(orders: pa.Table) -> tuple[np.ndarray, Ints]:
+    """The latest record of each order in an ORDERS or VERSIONS table, as sorted entries, and which row each of them is."""
     batches = [batch for batch in orders.select(VERSIONS.names).to_batches() if len(batch)]
     located = [(_places(batch.columns), len(batch)) for batch in batches]
     bits = max(orders.num_rows // _IN_A_BUCKET, 1).bit_length() - 1
@@ -59,13 +57,10 @@ def latest(orders: pa.Table, seen: Callable[[], None] = lambda: None) -> tuple[n
     place = np.cumsum(counts)  # where each bucket begins, and in the end where it ends
     entries, rows = np.empty(orders.num_rows, INDEX_ENTRY), np.empty(orders.num_rows, np.int64)
     into = (place.ctypes.data, entries.ctypes.data, rows.ctypes.data)
-    row = told = 0
+    row = 0
     for places, count in located:
         library.strandline_place_entries(places.ctypes.data, count, row, bits, *into)
         row += count
-        if row - told > _SEEN_ROWS:
-            told = row
-            seen()
     kept = library.strandline_sort_entries(entries.ctypes.data, rows.ctypes.data, place.ctypes.data, 1 << bits)
     return entries[:kept], rows[:kept]
 
@@ -89,25 +84,6 @@ def merged(older: np.ndarray, newer: np.ndarray) -> np.ndarray:
     """One sorted array out of two: of a key in both, the newer entry."""
     out = np.empty(len(older) + len(newer), INDEX_ENTRY)
     return out[: library.strandline_merge(*_lies(older), *_lies(newer), out.ctypes.data)]
-
-
-def compare(
-    winners: np.ndarray,
-    where: Ints,
-    part: np.ndarray,
-    places: Ints,
-    superseded: Bools,
-    same: Bools,
-    old_date: np.ndarray,
-    old_drop: np.ndarray,
-) -> None:
-    """Holds winners[where] against the published part[places], and fills in by winner: `superseded`, the published version is
-    the later; `same`, else, its content is known to be what is published; `old_date` (int32), where that is; `old_drop`
-    (uint32), which drop brought it."""
-    ours = (_lies(winners)[0], where.ctypes.data)
-    theirs = (_lies(part)[0], places.ctypes.data)
-    into = (superseded.ctypes.data, same.ctypes.data, old_date.ctypes.data, old_drop.ctypes.data)
-    library.strandline_compare(*ours, *theirs, len(where), *into)
 
 
 def take_entries(entries: np.ndarray, order: Ints) -> np.ndarray:

@@ -4,8 +4,7 @@ Everything here is a value. Instants are int64 microseconds since 1970 UTC, date
 int64 units of 1/10,000 (`DECIMAL(18,4)` without its point), so that nothing on the way ever passes through a float.
 
 The one table that flows from `parse` to `merge` is ORDERS: a row per accepted record, items attached as a list. DISCARDS has
-a row per rejected one, and goes past all of it. Where most of a drop is known already, records are only glanced at: GLANCED rows
-flow to `versions`, and of those that win the records are read again, as ORDERS.
+a row per rejected one, and goes past all of it.
 
     parse ── ORDERS (any order, an order_id may repeat) ──> versions ── winners ──> merge ── FACT, ITEMS (sorted) ──> store
       └───── DISCARDS (of a drop together, by position) ───────────────────────────────────── lines of JSON ────────> stage
@@ -169,31 +168,28 @@ class DimensionRows:
 
 ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price", pa.int64())])
 
-ORDERS = pa.schema(
+VERSIONS = pa.schema(  # in the order of keyed.c
     [
         pa.field("key", pa.binary(16), nullable=False),  # order_key(order_id)
-        pa.field("content", pa.binary(16), nullable=False),  # the hash of all from created_at on: see keyed.identified
+        pa.field("content", pa.binary(16), nullable=False),  # the hash of all but the key: see keyed.identified
         pa.field("drop", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),  # from 1, in its drop
-        pa.field("order_id", pa.large_string(), nullable=False),
         pa.field("created_at", pa.int64(), nullable=False),
         pa.field("updated_at", pa.int64()),
+    ]
+)
+
+# The columns of a version come first, so that they are together in a file: the decision looks at no others.
+ORDERS = pa.schema(
+    [
+        *VERSIONS,
+        pa.field("order_id", pa.large_string(), nullable=False),
         pa.field("user_id", pa.large_string()),
         pa.field("amount", pa.int64()),
         pa.field("currency", pa.large_string()),
         pa.field("metadata", pa.large_string()),
         pa.field("items", pa.large_list(ITEM_TYPE), nullable=False),
     ]
-)
-
-VERSIONS = pa.schema(  # in the order of keyed.c
-    [ORDERS.field(name) for name in ("key", "content", "drop", "position", "created_at", "updated_at")]
-)
-
-# An order that was only glanced at: its version, and where its record lies in the bytes of its drop. Most of what comes again
-# says nothing new, and no more is needed of it.
-GLANCED = pa.schema(
-    [*VERSIONS, pa.field("start", pa.int64(), nullable=False), pa.field("stop", pa.int64(), nullable=False)]
 )
 
 # Positions and drops have as many bits as in the index. The rows of a drop lie together, by position.
@@ -216,12 +212,11 @@ class Parsed:
     tallies: Mapping[int, Tally]
     unreadable: Mapping[int, str]
     rows: Mapping[int, DimensionRows] = field(default_factory=dict)  # by drop
-    glanced: pa.Table = field(default_factory=GLANCED.empty_table)
 
     @property
     def versions(self) -> pa.Table:
-        """VERSIONS of all accepted records: of the orders that were read whole, then of those that were glanced at."""
-        return pa.concat_tables([self.orders.select(VERSIONS.names), self.glanced.select(VERSIONS.names)])
+        """VERSIONS of all accepted records."""
+        return self.orders.select(VERSIONS.names)
 
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -286,8 +281,7 @@ DIMENSIONS = {
 
 ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
 
-# One entry of the order index: which date an order lives in, the version that put it there, and the hash of its content
-# (zero: not known, since the entry was written before there were hashes).
+# One entry of the order index: which date an order lives in, the version that put it there, and the hash of its content.
 INDEX_ENTRY = np.dtype(
     [
         ("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<u4"), ("position", "<u4"),
@@ -306,6 +300,6 @@ def dates_of(instants: Ints) -> NDArray[np.int32]:
     return (instants // MICROSECONDS_PER_DAY).astype(np.int32)
 
 
-def concat_orders(tables: Iterable[pa.Table], schema: pa.Schema = ORDERS) -> pa.Table:
-    """One ORDERS (or GLANCED) table out of many, without copying: a chunk for each that has rows."""
-    return pa.concat_tables([schema.empty_table(), *(table for table in tables if table.num_rows)])
+def concat_orders(tables: Iterable[pa.Table]) -> pa.Table:
+    """One ORDERS table out of many, without copying: a chunk for each that has rows."""
+    return pa.concat_tables([ORDERS.empty_table(), *(table for table in tables if table.num_rows)])

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from .model import Bools, Ints
 
 LIBRARY = Path(__file__).with_name("_native.so")
-SPARE_BYTES = 32  # room that gather.c wants after what it copies
 
 _RECORD_COLUMNS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _ITEM_COLUMNS = ("sku", "qty", "price")
@@ -58,11 +57,6 @@ def _load() -> Any:
     library.strandline_lines.argtypes = [c_char_p, number, POINTER(_Spans)]
     library.strandline_parts.argtypes = [c_char_p, number, c_int, POINTER(_Spans)]
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
-    library.strandline_text_offsets.argtypes = [pointer, pointer, pointer, number, pointer]
-    library.strandline_copy_texts.argtypes = [pointer, pointer, number, pointer, pointer, number, pointer]
-    library.strandline_ascending.argtypes = [pointer, number, pointer]
-    library.strandline_take_runs.argtypes = [pointer, number, number, pointer, pointer, number, pointer]
-    library.strandline_take_rows.argtypes = [pointer, number, pointer, number, pointer]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
     library.strandline_hashes.argtypes = [pointer, number, pointer, pointer]
@@ -75,7 +69,6 @@ def _load() -> Any:
     library.strandline_match.restype = number
     library.strandline_merge.argtypes = [pointer, number, pointer, number, pointer]
     library.strandline_merge.restype = number
-    library.strandline_compare.argtypes = [pointer] * 4 + [number] + [pointer] * 4
     library.strandline_take_entries.argtypes = [pointer, pointer, number, pointer]
     library.strandline_put_entries.argtypes = [pointer, pointer, pointer, number, pointer]
     return library
@@ -85,42 +78,15 @@ library = _load()
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Which values of a column are wanted, and in which order: value order[i], or (with `bounds`) the run of values from
-    bounds[order[i]] to bounds[order[i] + 1]. `count`: how many values that makes."""
-
-    order: Ints  # int64, in one piece
-    count: int
-    bounds: Ints | None = None
-
-    @property
-    def address_of_bounds(self) -> int | None:
-        return None if self.bounds is None else self.bounds.ctypes.data
-
-    def taken(self, column: np.ndarray) -> np.ndarray:
-        """These values of a column."""
-        if self.bounds is None:
-            return take_rows(column, self.order)
-        width = column.dtype.itemsize
-        out = np.empty(self.count + -(-SPARE_BYTES // width), column.dtype)
-        places = (self.bounds.ctypes.data, self.order.ctypes.data, len(self.order))
-        library.strandline_take_runs(column.ctypes.data, column.nbytes, width, *places, out.ctypes.data)
-        return out[: self.count]
-
-
-@dataclass(frozen=True, slots=True)
 class Numbers:
     """A column of int64 values, of which some are NULL."""
 
     values: Ints
     valid: Bools
 
-    def take(self, places: Places | None) -> pa.Array:
-        """These of the values (int64); None: all of them, where they are."""
-        if places is None:
-            return pa.Array.from_buffers(pa.int64(), len(self.values), [_bits(self.valid), pa.py_buffer(self.values)])
-        buffers = [_validity(self.valid, places), pa.py_buffer(places.taken(self.values))]
-        return pa.Array.from_buffers(pa.int64(), places.count, buffers)
+    def array(self) -> pa.Array:
+        """The column as Arrow has it (int64), where it is."""
+        return pa.Array.from_buffers(pa.int64(), len(self.values), [_bits(self.valid), pa.py_buffer(self.values)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,63 +97,14 @@ class Texts:
     data: NDArray[np.uint8]
     valid: Bools
 
-    def take(self, places: Places | None) -> pa.Array:
-        """These of the texts (large_string); None: all of them, where they are."""
-        if places is None:
-            buffers = [_bits(self.valid), pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
-            return pa.Array.from_buffers(pa.large_string(), len(self.valid), buffers)
-        return _taken_texts(self.offsets, self.data, places, _validity(self.valid, places))
-
-
-def _validity(valid: Bools, places: Places) -> pa.Buffer | None:
-    return None if valid.all() else _bits(places.taken(valid))
+    def array(self) -> pa.Array:
+        """The column as Arrow has it (large_string), where it is."""
+        buffers = [_bits(self.valid), pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
+        return pa.Array.from_buffers(pa.large_string(), len(self.valid), buffers)
 
 
 def _bits(valid: Bools) -> pa.Buffer | None:
     return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-
-
-def _taken_texts(offsets: Ints, data: np.ndarray, places: Places, validity: pa.Buffer | None) -> pa.Array:
-    out_offsets = np.empty(places.count + 1, np.int64)
-    chosen = (places.address_of_bounds, places.order.ctypes.data, len(places.order))
-    library.strandline_text_offsets(offsets.ctypes.data, *chosen, out_offsets.ctypes.data)
-    size = int(out_offsets[-1])
-    out = np.empty(size + SPARE_BYTES, np.uint8)
-    library.strandline_copy_texts(offsets.ctypes.data, data.ctypes.data, data.size, *chosen, out.ctypes.data)
-    buffers = [validity, pa.py_buffer(out_offsets), pa.py_buffer(out[:size])]
-    return pa.Array.from_buffers(pa.large_string(), places.count, buffers)
-
-
-def take_texts(texts: pa.Array, order: Ints) -> pa.Array:
-    """`texts.take(order)` of a large_string array, some times faster. `order`: int64, within the array."""
-    if not len(order):
-        return texts.slice(0, 0)
-    _, offsets, data = texts.buffers()
-    wanted = Places(np.ascontiguousarray(order, np.int64), len(order))
-    valid = None
-    if texts.null_count:
-        valid = _validity(texts.is_valid().to_numpy(zero_copy_only=False), wanted)
-    places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    content = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
-    return _taken_texts(places, content, wanted, valid)
-
-
-def take_rows(rows: np.ndarray, order: Ints) -> np.ndarray:
-    """`rows[order]` of an array of records, some times faster. `order`: int64, within the array."""
-    rows, order = np.ascontiguousarray(rows), np.ascontiguousarray(order, np.int64)
-    out = np.empty(len(order), rows.dtype)
-    places = (rows.ctypes.data, rows.dtype.itemsize, order.ctypes.data, len(order), out.ctypes.data)
-    library.strandline_take_rows(*places)
-    return out
-
-
-def ascending(values: Ints) -> Ints:
-    """`np.argsort(values, kind="stable")`, some times faster where there are many."""
-    values = np.ascontiguousarray(values, np.int64)
-    order = np.empty(len(values), np.int64)
-    if library.strandline_ascending(values.ctypes.data, len(values), order.ctypes.data):
-        raise MemoryError
-    return order
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:

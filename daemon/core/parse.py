@@ -9,7 +9,7 @@ holds that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ from .documents import Form, Records, split
 from .errors import Unreadable
 from .keyed import identified
 from .model import (
-    GLANCED,
     ITEM_TYPE,
     LAST_INSTANT,
     NO_ORDER,
@@ -33,7 +32,7 @@ from .model import (
     Tally,
     concat_orders,
 )  # fmt: skip
-from .native import Places, Scanned
+from .native import Scanned
 from .nested import Inside, inside
 from .refusals import refused, stray_among_pages, without
 
@@ -49,7 +48,6 @@ class Piece:
     data: bytes
     judge: Judge
     form: Form = Form.WHOLE
-    start: int = 0  # where it begins in its drop
 
 
 def parse(pieces: Sequence[Piece], *, strict_only: bool = False, refusing: bool = True) -> Parsed:
@@ -68,22 +66,6 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False, refusing: bool 
             unreadable[piece.drop] = str(error)
     read = _read_opened(readable, found, unreadable, strict_only)[1]
     return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
-
-
-def glance(piece: Piece) -> Parsed:
-    """The same for one piece that is no WHOLE drop, whose orders come as GLANCED rows, in no order."""
-    (records,), read = _read_opened([piece], [split(piece.data, piece.form, scan=True)], {}, in_order=False)
-    place = read.orders["position"].to_numpy() - 1
-    places = {"start": records.starts[place] + piece.start, "stop": records.stops[place] + piece.start}
-    columns = [pa.array(places[name]) if name in places else read.orders[name] for name in GLANCED.names]
-    return replace(read, orders=ORDERS.empty_table(), glanced=pa.table(columns, schema=GLANCED))
-
-
-def parse_again(piece: Piece, position: Ints, starts: Ints, stops: Ints) -> pa.Table:
-    """The orders at some places of a piece that were glanced at, as ORDERS rows, by time; `position` is in the drop."""
-    records = Records(piece.data, starts - piece.start, stops - piece.start)
-    block = _Block(records, np.zeros(len(records), np.int64), position)
-    return concat_orders(_orders_of(block, [piece], _Found({piece.drop: Tally()})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +104,10 @@ def _read_opened(
     found: list[Records],
     unreadable: Mapping[int, str],
     strict_only: bool = False,
-    in_order: bool = True,
 ) -> tuple[list[Records], Parsed]:
     """The records of each piece as they were read in the end, and what they say. Where records hold others, they are opened,
     and all is read once more."""
-    read, opened = _read(pieces, found, unreadable, strict_only, in_order, look_inside=True)
+    read, opened = _read(pieces, found, unreadable, strict_only, look_inside=True)
     if not opened:
         return found, read
     pages = {}
@@ -136,7 +117,7 @@ def _read_opened(
     strays = {
         drop: stray_among_pages(read, drop) for drop, count in pages.items() if count and read.tallies[drop].no_orders
     }
-    read, _ = _read(pieces, found, unreadable, strict_only, in_order)
+    read, _ = _read(pieces, found, unreadable, strict_only)
     for drop, count in pages.items():
         read.tallies[drop].pages = count
     return found, without(read, strays)
@@ -147,7 +128,6 @@ def _read(
     found: Sequence[Records],
     unreadable: Mapping[int, str],
     strict_only: bool,
-    in_order: bool,
     look_inside: bool = False,
 ) -> tuple[Parsed, dict[int, dict[int, Inside]]]:
     sizes = np.array([len(records) for records in found], np.int64)
@@ -155,15 +135,13 @@ def _read(
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
     for block in _blocks(Records.chained(found), sizes):
-        orders += _orders_of(block, pieces, into, strict_only, in_order)
+        orders += _orders_of(block, pieces, into, strict_only)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
-def _orders_of(
-    block: _Block, pieces: Sequence[Piece], into: _Found, strict_only: bool = False, in_order: bool = True
-) -> list[pa.Table]:
-    """The orders of a block, of each lane by time (unless nobody cares); adds the rest to `into`."""
-    read = _fast(block, pieces, in_order) if not strict_only else _nothing(block.records)
+def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, strict_only: bool = False) -> list[pa.Table]:
+    """The orders of a block, of each lane by time; adds the rest to `into`."""
+    read = _fast(block, pieces) if not strict_only else _nothing(block.records)
     for index, count in _tallied(block.piece_of[read.before_since]):
         into.tallies[pieces[index].drop].before_since += count
     for index, count in _tallied(block.piece_of[read.bare]):
@@ -202,12 +180,12 @@ def _nothing(records: Records) -> _Clean:
     return _Clean(ORDERS.empty_table(), none, none, none)
 
 
-def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Clean:
+def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     """All records of a block at once."""
     records = block.records
 
     def of_piece(values: list[int]) -> Ints:
-        return native.take_rows(np.array(values, np.int64), block.piece_of)
+        return np.array(values, np.int64)[block.piece_of]
 
     latest = of_piece([piece.judge.latest_instant for piece in pieces])
     since = of_piece([piece.judge.since or 0 for piece in pieces])
@@ -219,9 +197,7 @@ def _fast(block: _Block, pieces: Sequence[Piece], in_order: bool = True) -> _Cle
     before_since = vouched & (created_at < since)
     is_taken = vouched & (created_at >= since) & (created_at < until)
     taken = np.flatnonzero(is_taken)
-    order: Ints | None = taken[native.ascending(created_at[taken])] if in_order else taken
-    if not in_order and len(taken) == len(records):
-        order = None  # all of them, as they come: nothing has to be copied
+    order = taken[np.argsort(created_at[taken], kind="stable")]
     return _Clean(_orders(read, order, drop, block.position), vouched, before_since, is_taken & read.bare)
 
 
@@ -229,26 +205,16 @@ def _until(judge: Judge) -> int:
     return LAST_INSTANT + 1 if judge.until is None else judge.until
 
 
-def _orders(read: Scanned, order: Ints | None, drop: Ints, position: Ints) -> pa.Table:
-    """ORDERS rows out of some records, in this order; None: out of all, as they come."""
-    places = None if order is None else Places(order, len(order))
-    columns = {name: numbers.take(places) for name, numbers in read.numbers.items() if name in ORDERS.names}
-    columns |= {name: texts.take(places) for name, texts in read.texts.items() if name in ORDERS.names}
-    for name, values in (("drop", drop), ("position", position)):
-        columns[name] = pa.array(values if places is None else places.taken(values))
-    columns["items"] = _items(read, order)
-    return identified(columns)
-
-
-def _items(read: Scanned, order: Ints | None) -> pa.Array:
-    """The items of some records, in this order, as a list array."""
-    offsets, places = read.items, None
-    if order is not None:
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(offsets[order + 1] - offsets[order])])
-        places = Places(order, int(offsets[-1]), read.items)
-    sku, qty, price = read.texts["sku"], read.numbers["qty"], read.numbers["price"]
-    values = [column.take(places) for column in (sku, qty, price)]
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(ITEM_TYPE)))
+def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
+    """ORDERS rows out of some records, in this order."""
+    columns = {name: column.array() for name, column in (read.numbers | read.texts).items()}
+    items = [columns.pop(name) for name in ITEM_TYPE.names]
+    columns["items"] = pa.LargeListArray.from_arrays(
+        pa.array(read.items), pa.StructArray.from_arrays(items, fields=list(ITEM_TYPE))
+    )
+    columns |= {"drop": pa.array(drop), "position": pa.array(position)}
+    taken = pa.RecordBatch.from_pydict(columns).take(pa.array(order))
+    return identified(dict(zip(columns, taken.columns, strict=True)))
 
 
 # -------------------------------------------------------------------------------------------------- the strict lane

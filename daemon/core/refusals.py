@@ -36,10 +36,10 @@ def without(read: Parsed, reasons: Mapping[int, str]) -> Parsed:
     """The same, where these drops are unreadable."""
     if not reasons:
         return read
-    kept = [table.filter(_not_of(table, reasons)) for table in (read.orders, read.discards, read.glanced)]
+    kept = [table.filter(_not_of(table, reasons)) for table in (read.orders, read.discards)]
     tallies = {drop: tally for drop, tally in read.tallies.items() if drop not in reasons}
     unreadable = {**read.unreadable, **{drop: str(Unreadable(why)) for drop, why in reasons.items()}}
-    return replace(read, orders=kept[0], discards=kept[1], glanced=kept[2], tallies=tallies, unreadable=unreadable)
+    return replace(read, orders=kept[0], discards=kept[1], tallies=tallies, unreadable=unreadable)
 
 
 def stray_among_pages(read: Parsed, drop: int) -> str:

@@ -4,24 +4,23 @@ Version = (`updated_at` or else `created_at`; the drop's sequence number; the po
 and all. Everything here works on arrays with one element per winner; an order is its 128-bit key.
 
     keyed.latest   all records of a batch  -> one winner per order; the others are superseded
-    decide         winners + what the index knows of them -> superseded by the published version | new | known | the same
+    decide         winners + what the index knows of them -> an Outcome each
 
-A winner that says what is published already is the later version, and yet the index need not hear of it: the entry that it has
-*stands*, and wins over the same records, unless one comes that lies between the two. Records come by rising numbers of their
-drops, with one exception: what a drop brings later that was read under a `since`. So the entry stands where no such drop has
-its number or a larger one. (And not for ever, see Ledger.stands_after: a date is made anew from the drops that entries name.)
+The index entry always becomes the winner, unless that is superseded. So it names the latest version of each order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from .keyed import compare
+from .keyed import take_entries
 from .model import INDEX_ENTRY, Bools, Ints
 from .scalars import order_key
 
@@ -37,26 +36,51 @@ def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
     return keys
 
 
+class Outcome(IntEnum):
+    """What a winner is, compared with what is published of its order."""
+
+    NEW = 0
+    SUPERSEDED = 1
+    UNCHANGED = 2
+    CORRECTED = 3
+    MOVED = 4  # corrected, and its date is another
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What each winner means, as far as the index can tell. Arrays by winner."""
+    """Arrays by winner."""
 
-    superseded: Bools  # the published version is later
-    known: Bools  # published before, and this version is later
-    same: Bools  # known, and its content is what is published, to the last bit
-    old_date: np.ndarray  # int32; where a known order lives now
-    old_drop: np.ndarray  # uint32; which drop it came with
+    outcome: NDArray[np.int8]  # Outcome
+    old_date: NDArray[np.int32]  # where an order that is not new is published
 
 
 def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]]) -> Decision:
     """`published`: what the index knows of the winners (sorted entries), in parts: entries[places] are those of winners[where].
     Winners without an entry are new."""
-    superseded, same, found = (np.zeros(len(winners), np.bool_) for _ in range(3))
-    old_date, old_drop = np.zeros(len(winners), np.int32), np.zeros(len(winners), np.uint32)
+    outcome, old_date = np.full(len(winners), Outcome.NEW, np.int8), np.zeros(len(winners), np.int32)
     for where, places, entries in published:
-        compare(winners, where, entries, places, superseded, same, old_date, old_drop)
-        found[where] = True
-    return Decision(superseded, found & ~superseded, same, old_date, old_drop)
+        theirs = take_entries(entries, places)
+        outcome[where] = compared(take_entries(winners, where), theirs)
+        old_date[where] = theirs["date"]
+    return Decision(outcome, old_date)
+
+
+def compared(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
+    """What each winner is, beside the published entry of the same order. The first case that holds counts."""
+    cases = [
+        (~is_later(winner, published), Outcome.SUPERSEDED),
+        (winner["date"] != published["date"], Outcome.MOVED),
+        (winner["content"] != published["content"], Outcome.CORRECTED),
+    ]
+    masks, outcomes = zip(*cases, strict=True)
+    return np.select(masks, [np.int8(one) for one in outcomes], np.int8(Outcome.UNCHANGED))
+
+
+def is_later(one: np.ndarray, other: np.ndarray) -> Bools:
+    """Whether each version is the later of both."""
+    place, other_place = (places_of(entries["drop"], entries["position"]) for entries in (one, other))
+    same_instant = one["instant"] == other["instant"]
+    return np.asarray((one["instant"] > other["instant"]) | (same_instant & (place > other_place)), np.bool_)
 
 
 # ------------------------------------------------------------------------------------------------------- the index, looked at
@@ -68,26 +92,5 @@ def places_of(drop: np.ndarray, position: np.ndarray) -> Ints:
 
 
 def equal(ours: np.ndarray, theirs: np.ndarray) -> Bools:
-    """Which entries equal those beside them. A content that is not known of ours, since it was never hashed, may be any."""
-    same = [ours[name] == theirs[name] for name in INDEX_ENTRY.names or () if name != "content"]
-    return np.logical_and.reduce([*same, ~_hashed(ours) | (ours["content"] == theirs["content"])])
-
-
-def as_good(ours: np.ndarray, latest: np.ndarray, under_since: Ints) -> bool:
-    """Whether an index may have these entries (sorted), where `latest` are of the latest version of each order: the same, or an
-    earlier one that says the same and stands, since none of the drops between is read `under_since` (ascending)."""
-    if len(ours) != len(latest):
-        return False
-    # As many drops under a since lie before the one as up to the other: none between. What was read under one once and is not
-    # any more brings nothing, either.
-    closed = np.searchsorted(under_since, ours["drop"], "left") == np.searchsorted(under_since, latest["drop"], "right")
-    earlier = places_of(ours["drop"], ours["position"]) < places_of(latest["drop"], latest["position"])
-    stands = _hashed(ours) & earlier & closed
-    expected = latest.copy()
-    for name in ("drop", "position"):
-        expected[name][stands] = ours[name][stands]
-    return bool(equal(ours, expected).all())
-
-
-def _hashed(entries: np.ndarray) -> Bools:
-    return np.asarray(entries["content"] != np.zeros(1, entries["content"].dtype), np.bool_)
+    """Which entries equal those beside them."""
+    return np.logical_and.reduce([ours[name] == theirs[name] for name in INDEX_ENTRY.names or ()])

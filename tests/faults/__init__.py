@@ -34,6 +34,7 @@ class Action(IntEnum):
     KILL_WITHIN = 3  # half of a write is done; elsewhere as KILL_BEFORE
     FAIL = 4
     SHORT = 5  # a write takes half of what it was given
+    STOP = 6  # the process stops before it (SIGSTOP), until somebody lets it go on
 
 
 KILLS = (Action.KILL_BEFORE, Action.KILL_AFTER, Action.KILL_WITHIN)
@@ -44,6 +45,7 @@ class _Layout(ctypes.Structure):
         ("count", ctypes.c_int64), ("first", ctypes.c_int64), ("last", ctypes.c_int64), ("acted", ctypes.c_int64),
         ("action", ctypes.c_int32), ("error", ctypes.c_int32), ("clock_offset", ctypes.c_int64),
         ("root", ctypes.c_char * 1024), ("record", ctypes.c_char * 1024), ("what", ctypes.c_char * 2048),
+        ("stopped", ctypes.c_int64),
     )  # fmt: skip
 
 
@@ -80,6 +82,11 @@ class Control:
     def acted(self) -> int:
         """How often something happened."""
         return int(self._page.acted)
+
+    @property
+    def stopped(self) -> int:
+        """The process that was stopped; 0 before."""
+        return int(self._page.stopped)
 
     @property
     def what(self) -> str:

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum action { NOTHING, KILL_BEFORE, KILL_AFTER, KILL_WITHIN, FAIL, SHORT };
+enum action { NOTHING, KILL_BEFORE, KILL_AFTER, KILL_WITHIN, FAIL, SHORT, STOP };
 enum op { OPEN = 1, WRITE, TRUNCATE, SYNC, SYNC_ALL, RENAME, LINK, UNLINK, SYMLINK, MKDIR, RMDIR };
 
 struct control { /* tests/faults/__init__.py knows this layout */
@@ -36,6 +36,7 @@ struct control { /* tests/faults/__init__.py knows this layout */
   char root[1024];
   char record[1024]; /* a file; empty: nothing is written down */
   char what[2048]; /* the operation that was acted upon first */
+  _Atomic int64_t stopped; /* the process that was stopped */
 };
 
 static struct control *control;
@@ -44,6 +45,7 @@ static pthread_mutex_t in_order = PTHREAD_MUTEX_INITIALIZER;
 static char *paths[65536]; /* by descriptor: where it leads, for those under root */
 
 static int (*real_open)(const char *, int, ...);
+static int (*real_openat)(int, const char *, int, ...);
 static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 
@@ -52,6 +54,7 @@ static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 void faults_attach(const char *file) {
   if (!real_open) {
     real_open = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64");
+    real_openat = (int (*)(int, const char *, int, ...))dlsym(RTLD_NEXT, "openat64");
     real_write = (ssize_t(*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
     real_pwrite = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite64");
   }
@@ -101,6 +104,10 @@ static enum action step(enum op op, const char *path, const char *other) {
     snprintf(control->what, sizeof control->what, "%s %s%s%s", names[op], path + strlen(control->root),
              other ? " > " : "", other ? (strncmp(other, control->root, strlen(control->root)) ? other : other + strlen(control->root)) : "");
   if (action == KILL_BEFORE || (action == KILL_WITHIN && op != WRITE)) end();
+  if (action == STOP) {
+    atomic_store(&control->stopped, getpid());
+    kill(getpid(), SIGSTOP);
+  }
   return action;
 }
 
@@ -143,12 +150,20 @@ static int opened(const char *full, int flags, int fd) {
   return fd;
 }
 
-static int do_open(const char *path, int flags, mode_t mode) {
+/* A path relative to an open folder; others as below_root. */
+static int below_root_at(int folder, const char *path, char *full) {
+  if (!control || !path || path[0] == '/' || folder == AT_FDCWD) return below_root(path, full);
+  char *above = of_fd(folder), joined[PATH_MAX];
+  if (!above || snprintf(joined, PATH_MAX, "%s/%s", above, path) >= PATH_MAX) return 0;
+  return below_root(joined, full);
+}
+
+static int do_open(int folder, const char *path, int flags, mode_t mode) {
   char full[PATH_MAX];
-  if (!below_root(path, full)) return opened(NULL, flags, real_open(path, flags, mode));
+  if (!below_root_at(folder, path, full)) return opened(NULL, flags, real_openat(folder, path, flags, mode));
   if (!(flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC))) {
     if (record_fd >= 0) pthread_mutex_lock(&in_order);
-    int fd = opened(full, flags, real_open(path, flags, mode));
+    int fd = opened(full, flags, real_openat(folder, path, flags, mode));
     if (record_fd >= 0) pthread_mutex_unlock(&in_order);
     return fd;
   }
@@ -158,7 +173,7 @@ static int do_open(const char *path, int flags, mode_t mode) {
     return -1;
   }
   if (record_fd >= 0) pthread_mutex_lock(&in_order);
-  int fd = opened(full, flags, real_open(path, flags, mode));
+  int fd = opened(full, flags, real_openat(folder, path, flags, mode));
   if (record_fd >= 0) {
     int kept = errno;
     if (fd >= 0) note(OPEN, fd, flags & O_TRUNC ? 1 : 0, full, NULL, NULL, 0);
@@ -176,10 +191,22 @@ static int do_open(const char *path, int flags, mode_t mode) {
     mode_t mode = va_arg(more, int);                    \
     va_end(more);                                       \
     if (!real_open) attach();                           \
-    return do_open(path, flags, mode);                  \
+    return do_open(AT_FDCWD, path, flags, mode);        \
   }
 OPENER(open)
 OPENER(open64)
+
+#define OPENER_AT(name)                                     \
+  int name(int folder, const char *path, int flags, ...) {  \
+    va_list more;                                           \
+    va_start(more, flags);                                  \
+    mode_t mode = va_arg(more, int);                        \
+    va_end(more);                                           \
+    if (!real_open) attach();                               \
+    return do_open(folder, path, flags, mode);              \
+  }
+OPENER_AT(openat)
+OPENER_AT(openat64)
 
 int creat(const char *path, mode_t mode) { return open(path, O_WRONLY | O_CREAT | O_TRUNC, mode); }
 
@@ -267,6 +294,34 @@ int link(const char *from, const char *to) {
   char one[PATH_MAX], other[PATH_MAX];
   if (!below_root(from, one) || !below_root(to, other)) return real(from, to);
   NAMED(LINK, one, other, real(from, to));
+}
+
+int renameat(int old, const char *from, int new, const char *to) {
+  REAL(renameat);
+  char one[PATH_MAX], other[PATH_MAX];
+  if (!below_root_at(old, from, one) || !below_root_at(new, to, other)) return real(old, from, new, to);
+  NAMED(RENAME, one, other, real(old, from, new, to));
+}
+
+int renameat2(int old, const char *from, int new, const char *to, unsigned flags) {
+  REAL(renameat2);
+  char one[PATH_MAX], other[PATH_MAX];
+  if (!below_root_at(old, from, one) || !below_root_at(new, to, other)) return real(old, from, new, to, flags);
+  NAMED(RENAME, one, other, real(old, from, new, to, flags));
+}
+
+int linkat(int old, const char *from, int new, const char *to, int flags) {
+  REAL(linkat);
+  char one[PATH_MAX], other[PATH_MAX];
+  if (!below_root_at(old, from, one) || !below_root_at(new, to, other)) return real(old, from, new, to, flags);
+  NAMED(LINK, one, other, real(old, from, new, to, flags));
+}
+
+int unlinkat(int folder, const char *path, int flags) {
+  REAL(unlinkat);
+  char full[PATH_MAX];
+  if (!below_root_at(folder, path, full)) return real(folder, path, flags);
+  NAMED(UNLINK, full, NULL, real(folder, path, flags));
 }
 
 int symlink(const char *target, const char *path) {

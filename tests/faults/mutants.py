@@ -53,9 +53,9 @@ def _source_removed_first() -> None:
     """The inbox file goes before the ledger knows its drop, or the copy has its name."""
 
     def archive(house: House, copies: Any, drops: Any) -> None:
-        house.raw.let_go(copies)
+        house.taking.let_go(copies)
         house.ledger.enter(drops)
-        house.raw.place([copy for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        house.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
 
     pipeline._archive = archive
 

@@ -31,6 +31,7 @@ from tests.model import Drop, DropOutcome, Model
 CONFIG = """\
 [watch]
 settle_seconds = 0.05
+foreign_settle_seconds = 0.2
 rescan_seconds = 0.2
 [retry]
 attempts = 3

@@ -87,7 +87,7 @@ def test_status_before_anything_happened(tmp_path: Path) -> None:
 
 def test_status_and_plan_beside_a_running_instance(home: Path) -> None:
     """Who holds the lock keeps nobody from looking."""
-    lock = Lock(home / "output" / "state" / "lock")
+    lock = Lock(home / "output")
     try:
         assert status(home)["running"]["pid"]
         drop(home, "b.json", [order(4)])
@@ -253,7 +253,7 @@ def test_retry_puts_quarantined_drops_back(home: Path, named: list[str] | str) -
     seq = next(int(key.split(":")[0]) for key in receipts(home) if key.endswith("bad.json"))
     (file,) = [path.name for path in (home / "output" / "quarantine").iterdir() if path.name.endswith("_bad.json")]
     words = [file] if named == "file" else [str(seq)] if named == ["2"] else list(named)
-    lock = Lock(home / "output" / "state" / "lock")
+    lock = Lock(home / "output")
     try:
         assert strandline(home, "retry", *words).returncode == 0
     finally:

@@ -27,6 +27,10 @@ HARDENED = (
 )  # fmt: skip
 
 
+# The daemon's own entry in docker-compose.yml: root for a moment, then USER with CAP_LEASE alone.
+_CAP_LEASE = 1 << 28
+
+
 def program(name: str) -> str:
     """A program of a package that the tests bring."""
     return str(Path(sys.executable).with_name(name))
@@ -136,6 +140,27 @@ def test_a_drop_into_the_mounted_inbox_becomes_partitions(
     assert built.podman(*health).returncode == 0
     built.podman("stop", "--time", "12", "strandline")
     assert built.inspect("strandline")["State"]["ExitCode"] == 0
+
+
+def test_as_in_compose_it_is_an_ordinary_user_with_the_lease_capability_alone(
+    built: Containers, mounts: tuple[Path, Path]
+) -> None:
+    """The entry point of docker-compose.yml, with the capabilities that it adds; and a drop is applied so."""
+    service = compose()["services"]["daemon"]
+    assert service["user"] == "0:0" and service["cap_drop"] == ["ALL"]
+    added = [part for name in service["cap_add"] for part in ("--cap-add", name)]
+    options = ["--user", "0:0", *HARDENED[2:], *added, *volumes(mounts)]
+    *entry, last = service["entrypoint"]
+    assert last == "strandline"
+    shown = built.podman(
+        "run", "--rm", *options, "--entrypoint", json.dumps(entry), IMAGE, "cat", "/proc/self/status"
+    ).stdout
+    status = dict(line.split(":\t") for line in shown.splitlines() if ":\t" in line)
+    assert status["Uid"].split() == [str(USER)] * 4 and status["Gid"].split() == [str(USER)] * 4
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd")} == {_CAP_LEASE}
+    place(mounts[0] / "a.json", json.dumps([order(1)]).encode())
+    ended = built.podman("run", "--rm", *options, "--entrypoint", json.dumps([*entry, last]), IMAGE, "--once")
+    assert ended.returncode == 0 and list(mounts[1].glob("curated/date=2026-03-02/fact_order.parquet"))
 
 
 def test_one_shot(built: Containers, mounts: tuple[Path, Path]) -> None:

@@ -600,5 +600,6 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> N
 def test_the_systemd_unit_says_what_the_daemon_does() -> None:
     """Type=notify, the documented exit codes, and enough time to stop."""
     unit = (REPO / "deploy" / "strandline.service").read_text()
-    for line in ("Type=notify", "KillSignal=SIGTERM", "RestartPreventExitStatus=2"):
+    for line in ("Type=notify", "KillSignal=SIGTERM", "RestartPreventExitStatus=2",
+                 "AmbientCapabilities=CAP_LEASE", "CapabilityBoundingSet=CAP_LEASE"):  # fmt: skip
         assert line in unit.splitlines()

@@ -1,0 +1,45 @@
+"""Commands as other users, with chosen capabilities. For tests that need real uids: they run as root, or skip with the reason."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import lru_cache
+
+import pytest
+
+SERVICE, WRITER = 40_100, 40_200  # uids that nobody has
+
+
+def as_user(uid: int, *capabilities: str) -> tuple[str, ...]:
+    """What to put before a command. `capabilities`: kept as ambient ones (`lease`); all others are dropped."""
+    kept = sorted({*capabilities, *(() if _is_readable_for_others() else ("dac_read_search",))})
+    return _prefix(uid, kept)
+
+
+def _prefix(uid: int, capabilities: list[str]) -> tuple[str, ...]:
+    chosen = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    return (
+        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", f"--inh-caps={chosen}", f"--ambient-caps={chosen}",
+        f"--bounding-set={chosen}", "--no-new-privs",
+    )  # fmt: skip
+
+
+@lru_cache
+def _is_readable_for_others() -> bool:
+    """Whether another user can start this interpreter; it may be in a home folder. Then that user may read everything."""
+    command = [*_prefix(WRITER, []), sys.executable, "-c", "import pyarrow, daemon"]
+    return subprocess.run(command, check=False, capture_output=True, cwd="/").returncode == 0
+
+
+def require_users() -> None:
+    """Skips where other users' processes cannot be started."""
+    if os.geteuid() != 0:
+        missing = "needs root, to start processes of other users"
+    elif subprocess.run([*_prefix(WRITER, []), "true"], check=False, capture_output=True).returncode:
+        missing = "needs setpriv with ambient capabilities"
+    else:
+        return
+    assert not os.environ.get("REQUIRE_TEST_TOOLS"), missing
+    pytest.skip(missing)
