@@ -16,16 +16,16 @@ from unittest.mock import Mock
 
 import pytest
 
-from daemon import files
+from daemon.batch.pipeline import take
+from daemon.batch.recovery import recover
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox
-from daemon.inbox_folder import InboxFolder
-from daemon.observer import Observer
-from daemon.pipeline import take
-from daemon.raw import kind_of, printable, shortened
-from daemon.recovery import recover
+from daemon.observe.observer import Observer
 from daemon.service import Service
+from daemon.sources.inbox import Inbox
+from daemon.sources.inbox_folder import InboxFolder
+from daemon.storage import files
+from daemon.storage.raw import kind_of, printable, shortened
 from tests.crash import TERMS, drop, run
 from tests.harness import DAY, apply_batch, house
 from tests.system.test_once import order

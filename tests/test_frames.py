@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.discards import each
 from daemon.core.errors import Unreadable
 from daemon.core.model import LAST_INSTANT, Judge
-from daemon.core.parse import Piece, parse
+from daemon.core.parse.discards import each
+from daemon.core.parse.parse import Piece, parse
 from daemon.frames import dedupe, items_df, normalize, orders_df
 from tests.harness import apply_batch, house
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox, Look
+from daemon.sources.inbox import Inbox, Look
 
 HOUR = 3600.0
 NOW = 1_780_000_000.0

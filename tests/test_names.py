@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.config import Watch
-from daemon.names import is_ignored, is_no_drop, is_unfinished
-from daemon.raw import kind_of
-from daemon.unfinished import why_unfinished
+from daemon.sources.names import is_ignored, is_no_drop, is_unfinished
+from daemon.sources.unfinished import why_unfinished
+from daemon.storage.raw import kind_of
 
 READABLE = [
     "orders.json", "a.b.jsonl", "x.ndjson", "orders.json.gz", "o.JSON.ZST", "users.csv", "Users-2.CSV.gz", "products.csv",

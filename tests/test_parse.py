@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.core import discards as kept_records
-from daemon.core import parse as parse_room
-from daemon.core.discards import each, lines, slices
-from daemon.core.documents import Form, WrongCut, cut, cut_begun, split
 from daemon.core.model import Judge, Parsed
-from daemon.core.parse import Piece, parse
-from daemon.core.scalars import compact_json
-from daemon.core.strict import is_json
+from daemon.core.parse import discards as kept_records
+from daemon.core.parse import parse as parse_room
+from daemon.core.parse.discards import each, lines, slices
+from daemon.core.parse.documents import Form, WrongCut, cut, cut_begun, split
+from daemon.core.parse.parse import Piece, parse
+from daemon.core.parse.reference import is_json
+from daemon.core.parse.values import compact_json
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_drops, drops
 

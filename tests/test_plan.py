@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from daemon import pipeline
-from daemon import plan as dry
+from daemon.batch import pipeline
+from daemon.batch.pipeline import House, publish_committed
 from daemon.core.errors import Corruption, EnvironmentFault
 from daemon.core.model import Judge
-from daemon.ledger import Ledger
-from daemon.pipeline import House, publish_committed
-from daemon.store import Store
+from daemon.operate import plan as dry
+from daemon.storage.ledger import Ledger
+from daemon.storage.store import Store
 from tests.harness import DAY, apply_batch, house
 from tests.system.test_once import order
 

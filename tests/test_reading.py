@@ -15,15 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon import files, spill, tasks
-from daemon.core import discards, documents
-from daemon.core.documents import Form
+from daemon.batch.pipeline import BatchOutcome
+from daemon.batch.reading import Limits, Reader
+from daemon.batch.repair import partitions_from_raw
 from daemon.core.errors import Corruption, Stopped
 from daemon.core.model import DropOutcome, Judge
-from daemon.pipeline import BatchOutcome
-from daemon.reading import Limits, Reader
-from daemon.rebuild import partitions_from_raw
-from daemon.workers import Inline, Workers
+from daemon.core.parse import discards, documents
+from daemon.core.parse.documents import Form
+from daemon.execution import spill, tasks
+from daemon.execution.workers import Inline, Workers
+from daemon.storage import files
 from tests.harness import DAY, apply_batch, dates, house, rows, tree
 from tests.system.test_once import order
 from tests.test_parse import SLOW
@@ -114,7 +115,7 @@ def test_an_error_that_nobody_foresaw_costs_its_drop_alone(tmp_path: Path, monke
             raise ZeroDivisionError("a mistake of ours")
         return split(data, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("daemon.core.parse.split", broken)
+    monkeypatch.setattr("daemon.core.parse.parse.split", broken)
     drops = [(f"{number}.json", json.dumps([order(number)]).encode()) for number in range(5)]
     drops.insert(2, ("poison.json", json.dumps([order(9, note="poison")]).encode()))
     with house(tmp_path) as rooms:
@@ -315,7 +316,7 @@ def test_who_asks_for_an_end_does_not_wait_for_junk_to_be_written(
         return lines(rows)  # type: ignore[arg-type]
 
     lines = discards.lines
-    monkeypatch.setattr("daemon.pipeline.lines", counted)
+    monkeypatch.setattr("daemon.batch.pipeline.lines", counted)
     monkeypatch.setattr(discards, "_SLICE_ROWS", 10)
     with house(tmp_path) as rooms, pytest.raises(Stopped):
         apply_batch(replace(rooms, stopped=lambda: written == 3), tmp_path, [("a.jsonl", junk(100))], NOW)

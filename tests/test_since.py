@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.batch.pipeline import House, catch_up, publish_committed
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome
-from daemon.ledger import Ledger
-from daemon.pipeline import House, catch_up, publish_committed
-from daemon.raw import date_of
-from daemon.receipts import instant_text
-from daemon.replay import history_from_receipts, make_anew, take_over
-from daemon.verify import copy_at_rest, verify
+from daemon.operate.rebuild import history_from_receipts, make_anew, take_over
+from daemon.operate.verify import copy_at_rest, verify
+from daemon.storage.ledger import Ledger
+from daemon.storage.raw import date_of
+from daemon.storage.receipts import instant_text
 from tests.harness import apply_batch, house, tree
 from tests.strategies import RECEIVED_AT_US, batches
 

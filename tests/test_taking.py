@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from daemon import inbox_folder
-from daemon import taking as module
+from daemon.batch import taking as module
+from daemon.batch.taking import Copy, NotTaken, Taking
 from daemon.core.entries import Drop
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
-from daemon.inbox import Arrival, Inbox
-from daemon.inbox_folder import InboxFolder, Writer
-from daemon.raw import RawLayer
-from daemon.taking import Copy, NotTaken, Taking
+from daemon.sources import inbox_folder
+from daemon.sources.inbox import Arrival, Inbox
+from daemon.sources.inbox_folder import InboxFolder, Writer
+from daemon.storage.raw import RawLayer
 
 CONTENT = b'[{"order_id":1,"created_at":"2026-03-02"}]'
 FOREIGN_SECONDS = 60.0

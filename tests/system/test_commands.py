@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon import cli
-from daemon.lock import Lock
-from daemon.order_index import PAGE_BYTES
+from daemon.storage.lock import Lock
+from daemon.storage.order_index import PAGE_BYTES
 from tests.harness import dates, tree
 from tests.system.test_once import drop, environment, once, order, receipts
 

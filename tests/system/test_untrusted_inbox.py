@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.quarantine import retry
+from daemon.operate.quarantine import retry
 from tests.harness import tree
 from tests.system.daemon_process import place, running, started, until
 from tests.system.test_once import drop, environment, once, order, receipts
