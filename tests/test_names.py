@@ -53,7 +53,7 @@ def test_an_unfinished_ending_counts_after_any_name(name: str) -> None:
     assert is_unfinished(name)
 
 
-@pytest.mark.parametrize("name", [".gitkeep", ".DS_Store", ".nfs0001", ".strandline-1-0123456789abcdef-"])
+@pytest.mark.parametrize("name", [".gitkeep", ".DS_Store", ".nfs0001", ".strandline-1-0123456789abcdef-orders.json"])
 def test_a_hidden_name_of_no_drop_is_left_alone_and_not_counted(name: str) -> None:
     """Nobody is waiting for it."""
     assert is_no_drop(name) and not is_unfinished(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
-from ..sources.inbox_folder import InboxFolder
+from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
 from .pipeline import House, publish_committed
 
@@ -36,5 +36,7 @@ def recover(house: House, inbox: Path, tolerance: int, records_path: str) -> lis
     publish_committed(house, recovering=True)
     house.store.clean_staging()
     adopt(house.ledger, house.raw, house.output, tolerance, records_path)
-    house.taking.finish(InboxFolder(inbox))
+    folder = InboxFolder(inbox)
+    refuse_nested(folder, house.output)
+    house.taking.finish(folder)
     return house.ledger.uncommitted()

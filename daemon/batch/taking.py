@@ -46,17 +46,18 @@ class Copy:
     name: str
     source: Identity
     hidden: HiddenFile | None = None  # None: its inbox file has its name still
+    ctime_ns: int = 0  # of the inbox file, once it is hidden: it changes with each write, and nobody can set it
 
 
 @dataclass(slots=True, eq=False)
 class _Left:
-    """A hidden file that is not finished with. `source`: what was copied; None: unknown, its hash decides."""
+    """A hidden file that is not finished with."""
 
     folder: InboxFolder
     hidden: HiddenFile
-    source: Identity | None
-    drop: Drop | None
+    content: tuple[int, bytes] | None  # size in bytes and SHA-256 of the drop that has it; None: no drop has it
     due: float  # on the monotonic clock: when a file that may have a writer is removed, and when to try again
+    seen: tuple[Identity, int] | None = None  # what it was when it was known to have that content, with its ctime
     cause: str = ""  # what was reported of it
 
 
@@ -106,20 +107,17 @@ class Taking:
         except OSError as error:
             cause = f"it cannot be taken out of the inbox: {error.strerror}"
             raise NotTaken(error.errno, cause, copy.name) from error
-        why_not = self._why_not(copy.folder, hidden, copy.source)
-        if why_not is not None:
-            copy.folder.show(hidden.hidden_name, copy.name)
-            raise why_not
-        return replace(copy, hidden=hidden)
-
-    def _why_not(self, folder: InboxFolder, hidden: HiddenFile, source: Identity) -> NotTaken | None:
         try:
-            with folder.opened(hidden.hidden_name) as descriptor:
-                if writer_of(descriptor) is Writer.SOME:  # it opened the file between the look and the rename
-                    return NotTaken(errno.EAGAIN, "a program has it open for writing", hidden.name)
-                return None if Identity.of(os.fstat(descriptor)) == source else _changed(hidden.name)
-        except OSError:  # another file was put in its place meanwhile
-            return _changed(hidden.name)
+            return replace(copy, hidden=hidden, ctime_ns=_checked(copy, hidden))
+        except NotTaken:
+            self._show(copy.folder, hidden)
+            raise
+
+    def _show(self, folder: InboxFolder, hidden: HiddenFile) -> None:
+        """Gives a file that no drop has its name back, now or, where that fails, later: it must not hold up other files."""
+        one = _Left(folder, hidden, None, self._clock())
+        if not self._finished(one, self._clock()):
+            self._left.append(one)
 
     def sync_names(self, copies: Sequence[Copy]) -> None:
         """Makes it durable that inbox files are hidden: otherwise a power loss after the ledger knows their drops brings
@@ -131,15 +129,19 @@ class Taking:
         """Undoes `copy` and `hide`: for a batch that is given up before anything of it is archived."""
         for copy in copies:
             if copy.hidden is not None:
-                copy.folder.show(copy.hidden.hidden_name, copy.name)
+                self._show(copy.folder, copy.hidden)
             files.unlink(self._raw.temporary(copy.stored.seq))
 
     def let_go(self, copies: Sequence[Copy]) -> None:
         """Removes hidden inbox files, now that the ledger knows their drops, as far as it is clear that nobody writes to them;
         the others are kept, and `look_again` goes on with them."""
-        due = self._clock() + self._foreign_settle_seconds
-        self._left += [_Left(one.folder, one.hidden, one.source, None, due) for one in copies if one.hidden]
-        self.look_again(first=True)
+        now = self._clock()
+        for copy in copies:
+            if copy.hidden is not None:
+                content, seen = (copy.stored.size_bytes, copy.stored.sha256), (copy.source, copy.ctime_ns)
+                one = _Left(copy.folder, copy.hidden, content, now + self._foreign_settle_seconds, seen)
+                if not self._finished(one, now):
+                    self._left.append(one)
 
     def give_back_kept(self) -> None:
         """Gives hidden files that are still kept their names back: the output that has their drops was replaced, and whoever
@@ -160,9 +162,11 @@ class Taking:
         for hidden in folder.hidden():
             before = listed.get(hidden.hidden_name)
             due = before.due if before else self._clock() + self._remaining_seconds(folder, hidden)
-            left = _Left(folder, hidden, None, self._known(hidden.seq), due, before.cause if before else "")
-            self._left.append(left)
-        self.look_again(first=True)
+            drop = self._known(hidden.seq)
+            content = (drop.size_bytes, drop.sha256) if drop is not None else None
+            self._left.append(_Left(folder, hidden, content, due, cause=before.cause if before else ""))
+        now = self._clock()
+        self._left = [one for one in self._left if not self._finished(one, now)]
 
     def _remaining_seconds(self, folder: InboxFolder, hidden: HiddenFile) -> float:
         """How long a file that may have a writer is still kept: its last change, renaming included, is in the file."""
@@ -187,10 +191,10 @@ class Taking:
         """How long until `look_again` has something to do; None where nothing is left."""
         return max(0.0, min(one.due for one in self._left) - self._clock()) if self._left else None
 
-    def look_again(self, *, first: bool = False) -> None:
-        """Goes on with the hidden files that are due. `first`: with all of them, since most can be finished at once."""
+    def look_again(self) -> None:
+        """Goes on with the hidden files that are due."""
         now = self._clock()
-        self._left = [one for one in self._left if (not first and one.due > now) or not self._finished(one, now)]
+        self._left = [one for one in self._left if one.due > now or not self._finished(one, now)]
 
     def _finished(self, one: _Left, now: float) -> bool:
         """Whether a hidden file is gone, or has its name back. What goes wrong concerns this file only, and is reported."""
@@ -224,16 +228,35 @@ class Taking:
         found = one.folder.lstat(one.hidden.hidden_name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), one.hidden.hidden_name)
-        if one.source is not None:
-            return one.source == Identity.of(found)
-        return one.drop is not None and one.drop.size_bytes == found.st_size
+        return one.content is not None and one.content[0] == found.st_size
 
     def _is_as_copied(self, one: _Left, descriptor: int) -> bool:
-        """Whether a hidden file holds what the drop of its number does, and no more."""
-        found = Identity.of(os.fstat(descriptor))
-        if one.source is None and one.drop is not None and files.sha256_of_open(descriptor) == one.drop.sha256:
-            one.source = found
-        return one.source == found == Identity.of(os.fstat(descriptor))
+        """Whether a hidden file holds what its drop does, and no more. Where its ctime has changed, its hash decides."""
+        seen = _seen(descriptor)
+        if seen != one.seen and one.content is not None and files.sha256_of_open(descriptor) == one.content[1]:
+            one.seen = seen
+        return one.seen == seen == _seen(descriptor)
+
+
+def _seen(descriptor: int) -> tuple[Identity, int]:
+    found = os.fstat(descriptor)
+    return Identity.of(found), found.st_ctime_ns
+
+
+def _checked(copy: Copy, hidden: HiddenFile) -> int:
+    """The ctime of the file that was hidden. NotTaken where it is not what was copied, or a process has it open for writing."""
+    try:
+        with copy.folder.opened(hidden.hidden_name) as descriptor:
+            if writer_of(descriptor) is Writer.SOME:  # it opened the file between the look and the rename
+                raise NotTaken(errno.EAGAIN, "a program has it open for writing", copy.name)
+            identity, ctime_ns = _seen(descriptor)
+    except NotTaken:
+        raise
+    except OSError as error:  # another file was put in its place meanwhile
+        raise _changed(copy.name) from error
+    if identity != copy.source:
+        raise _changed(copy.name)
+    return ctime_ns
 
 
 @contextmanager

@@ -8,6 +8,7 @@ CAP_LEASE, a file system without leases), it must have been closed or moved in, 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -20,6 +21,7 @@ from .inbox_folder import Identity, InboxFolder, Writer, writer_of
 from .names import is_ignored, is_no_drop, is_unfinished
 from .unfinished import why_unfinished
 
+_LONG_LOOK_SECONDS = 0.5
 OVERDUE_SECONDS = 3600.0  # a file that is unfinished for so long is reported once
 _KINDS = {
     stat.S_ISDIR: "a folder; only files directly in the inbox are taken",
@@ -65,9 +67,7 @@ class Look:
 
     settled: list[Arrival] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    foreign: list[str] = field(
-        default_factory=list
-    )  # those of the waiting of which nobody can tell whether they are open
+    foreign: list[str] = field(default_factory=list)  # the waiting of which nobody can tell whether they are open
     retried: list[tuple[str, int, float, str]] = field(default_factory=list)  # name, try, seconds to the next, why
     given_up: list[str] = field(default_factory=list)  # drops among the settled that are unfinished still
     strange: list[Strange] = field(default_factory=list)  # all that is there
@@ -98,7 +98,7 @@ class Inbox:
         self._settle_seconds, self._foreign_settle_seconds = settle_seconds, foreign_settle_seconds
         self._backoff = unfinished
         self._ignored, self._accept = ignored, accept
-        self._accepted: tuple[int, int] | None = None
+        self._folder: InboxFolder | None = None
         self._seen: dict[str, tuple[Arrival, float]] = {}
         self._tries: dict[str, tuple[Arrival, int, float]] = {}
         self._strange: set[str] = set()
@@ -109,12 +109,13 @@ class Inbox:
         self._reported: set[str] = set()
 
     def _open(self) -> InboxFolder:
-        """The directory that is at the path now, opened anew: it may be another, or not be ours to read any more."""
+        """The directory that is at the path now. It is opened anew at each look, since it may be another, or not be ours to read
+        any more; one that is the same is used on, so that arrivals of many looks hold one descriptor."""
         folder = InboxFolder(self.path)
-        if folder.identity != self._accepted:
+        if self._folder is None or folder.identity != self._folder.identity:
             self._accept(folder)
-            self._accepted = folder.identity
-        return folder
+            self._folder = folder
+        return self._folder
 
     def look(self, now: float, closed: Set[str] = frozenset()) -> Look:
         """Looks at everything in the inbox. `now` is the wall clock in seconds, the clock of mtimes. `closed`: names whose
@@ -183,7 +184,7 @@ class Inbox:
         before = self._unfinished.get(name)
         if before and Identity.of(before[0]) == Identity.of(found):
             return before
-        return found, passed - max(0.0, time.time() - found.st_mtime)
+        return found, passed - max(0.0, time.time() - max(found.st_mtime, found.st_ctime))
 
     def _first_seen(self, arrival: Arrival, passed: float) -> tuple[Arrival, float]:
         before = self._seen.get(arrival.name)
@@ -202,7 +203,9 @@ class Inbox:
                     look.foreign.append(arrival.name)
                     return True
                 return writer is Writer.SOME or self._is_unfinished(arrival, descriptor, look, now, passed)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
             return False  # taking it says why it cannot be opened
 
     def _is_put_off(self, arrival: Arrival, passed: float) -> bool:
@@ -236,6 +239,8 @@ class Inbox:
             tries, due = 0, passed
         if not tries and now - arrival.mtime_ns / 1e9 >= self._backoff.total_seconds:
             return False  # it has been like this for longer than we would wait
+        if self._clock() - passed > _LONG_LOOK_SECONDS:
+            return True  # compressed files take time to look at; the rest waits for the next look
         why = self._why_unfinished(arrival, descriptor)
         if why is None or (passed >= due and tries >= self._backoff.attempts):
             return False

@@ -175,7 +175,8 @@ class InboxFolder:
         return HiddenFile(hidden, seq, name)
 
     def show(self, hidden_name: str, name: str) -> str:
-        """Gives what was hidden its name back, durably, or one like it where that is in use; returns that name."""
+        """Gives what was hidden its name back, durably, or one like it where that is in use; returns that name.
+        FileNotFoundError where somebody took it away."""
         here = self._descriptor
         for candidate in _candidates(name):
             try:
@@ -183,8 +184,6 @@ class InboxFolder:
             except FileExistsError:
                 if not self._is_same(hidden_name, candidate):  # it is, where an earlier try came as far as this
                     continue
-            except FileNotFoundError:  # somebody took it away
-                return candidate
             except OSError as error:
                 if error.errno not in _NO_HARD_LINKS:
                     raise
@@ -193,7 +192,8 @@ class InboxFolder:
                 self.sync()
                 return candidate
             self.sync()  # or a power loss might keep the loss of the one name, and not the gain of the other
-            self._unlink(hidden_name)
+            if (shown := self.lstat(candidate)) is not None:
+                self.remove(hidden_name, Identity.of(shown))  # not what somebody put there meanwhile
             return candidate
         raise FileExistsError(errno.EEXIST, "every name like it is in use", name)
 
@@ -216,7 +216,8 @@ class InboxFolder:
         return first is not None and second is not None and os.path.samestat(first, second)
 
     def _rename_to_free_name(self, name: str, target: str) -> bool:
-        """Renames where hard links cannot be made; False where the target is in use."""
+        """Renames, replacing nothing; False where the target is in use. Where the system cannot refuse that, it is looked at
+        before."""
         if _renameat2 is not None:
             here = self._descriptor
             if _renameat2(here, os.fsencode(name), here, os.fsencode(target), _RENAME_NOREPLACE) == 0:
@@ -232,7 +233,7 @@ class InboxFolder:
         return True
 
     def _unlink(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, IsADirectoryError):  # somebody took it, or put a folder there, a moment ago
             os.unlink(name, dir_fd=self._descriptor)
 
     # ----------------------------------------------------------------------------------------------------- creating

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from ..storage.raw import kind_of
 
+HIDDEN_PREFIX = ".strandline-"  # of every name that this program makes in the inbox
 # What editors, browsers, and transfer tools append to a name until the file is whole. Lower case; names are compared so.
 _UNFINISHED_ENDINGS = (
     "~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".inprogress", ".upload", ".swp",
@@ -25,6 +26,8 @@ def is_unfinished(name: str) -> bool:
     """Whether a name says that its writer has not finished: `x~`, `x.part` …, or a name that is read here followed by an
     ending of no known format (`orders.json.6eF5b5da`). A hidden name counts if what follows the dots is one of a drop."""
     lower = name.lower()
+    if lower.startswith(HIDDEN_PREFIX):
+        return False  # ours
     if lower.startswith("."):
         shown = lower.lstrip(".")
         ending = next((one for one in _UNFINISHED_ENDINGS if shown.endswith(one)), "")

@@ -18,7 +18,7 @@ _ENDS_BYTES = 4096
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _ZIP_DIRECTORY, _ZIP_TAIL_BYTES = b"PK\x05\x06", 22 + 65_535  # the end record, with the longest comment
 _BLOCK_BYTES = 1 << 20
-_MOST_BYTES = 2 << 30  # decompressed; what is larger is taken as it is, since looking would take too long
+_MOST_BYTES = 256 << 20  # decompressed; what is larger is taken as it is, since looking takes the time of other drops
 
 
 def why_unfinished(descriptor: int) -> str | None:

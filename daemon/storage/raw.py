@@ -110,8 +110,9 @@ def link_text(raw: str) -> str:
 
 def numbered(name: str, number: int) -> str:
     """A name that is read in the same way: `users.csv.gz` becomes `users-1.csv.gz`."""
-    head, dot, rest = name.partition(".")
-    return both_ends(f"{head}-{number}{dot}{rest}", _LONGEST_NAME_BYTES)
+    suffix = f"-{number}"
+    head, dot, rest = both_ends(name, _LONGEST_NAME_BYTES - len(suffix)).partition(".")
+    return f"{head}{suffix}{dot}{rest}"
 
 
 def both_ends(name: str, limit: int) -> str:
