@@ -54,6 +54,7 @@ def planned(rooms: House, root: Path, views: Views, name: str = "b.json") -> dry
     """What would become of another order of the same date (or of another user)."""
     content = USERS + b"u_2,,,DE\n" if name == "users.csv" else json.dumps([order(2, user_id="u_1")]).encode()
     (root / name).write_bytes(content)
+    (root / "scratch").mkdir(exist_ok=True)
     with closing(view_of(rooms)) as ledger:
         looking = replace(rooms, ledger=ledger, store=Store(rooms.output, root / "scratch"))
         return dry.plan(looking, views, root / name, JUDGE)

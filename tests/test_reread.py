@@ -89,7 +89,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
         if lose_state:
             shutil.rmtree(root / "output" / "state")
         with house(root) as rooms:
-            take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, 0, ""))
+            take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
         with house(root) as rooms:
             publish_committed(rooms, recovering=True)
             assert not rooms.ledger.uncommitted()

@@ -163,7 +163,7 @@ def test_whatever_instant_was_committed_is_published(tmp_path: Path, since: int)
     too, and the receipt can be read as history."""
     with house(tmp_path) as rooms:
         outcome = apply_batch(
-            rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":0}')], RECEIVED_AT_US, since=since
+            rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":"1970-01-01"}')], RECEIVED_AT_US, since=since
         )
         assert outcome.results[0].counts.before_since == 1 and rooms.ledger.unpublished_batch() is None
         assert (
