@@ -32,7 +32,7 @@ bench-all: bench .venv-peers/.ready
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'dlt[parquet]>=1' 'pyspark>=4' pyarrow
 	touch $@
 
-$(READY): requirements.lock pyproject.toml hatch_build.py $(wildcard daemon/core/*.[ch])
+$(READY): requirements.lock pyproject.toml hatch_build.py $(wildcard daemon/core/native/*.[ch])
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -1,5 +1,5 @@
-"""Compiles what is written in C (daemon/core/*.c, and what they include) when the package is installed, in place and into the
-wheel: one library.
+"""Compiles what is written in C (daemon/core/native/*.c and what they include) when the package is installed, in place and into
+the wheel: one library.
 
 The compiler is $CC, else the machine's own, else the one that the package `ziglang` brings. The library is plain C, loaded
 with ctypes: one build serves every Python version.
@@ -21,7 +21,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-SOURCES, LIBRARY = "daemon/core/*.[ch]", "daemon/core/_native.so"
+SOURCES, LIBRARY = "daemon/core/native/*.[ch]", "daemon/core/native/_native.so"
 # In an editable installation the checkout is importable as `daemon`, and by this also under the name of the wheel.
 ALIAS = """\
 \"\"\"The package of a checkout, under the name that it is installed by.\"\"\"

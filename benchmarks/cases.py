@@ -268,10 +268,10 @@ def fill(path: Path) -> None:
     """A long history for a ledger: orders of other dates in the index, and drops that were duplicates of each other."""
     import numpy as np
 
-    from daemon.core import keyed
     from daemon.core.entries import Commit, Counts, Drop, DropResult
+    from daemon.core.merge import keys
     from daemon.core.model import INDEX_ENTRY, DropOutcome, Judge
-    from daemon.ledger import Ledger
+    from daemon.storage.ledger import Ledger
 
     chosen = np.random.default_rng(1)
     ledger = Ledger(path)
@@ -286,7 +286,7 @@ def fill(path: Path) -> None:
         entries = np.zeros(HISTORY_ORDERS * 50_000 // HISTORY_DROPS, INDEX_ENTRY)
         entries["hi"], entries["lo"] = chosen.integers(0, 2**64 - 1, (2, len(entries)), dtype=np.uint64)
         entries["date"] = chosen.integers(15_000, 18_000, len(entries))
-        run = ledger.write_ahead(keyed.sort(entries))
+        run = ledger.write_ahead(keys.sort(entries))
         results = [DropResult(drop, DropOutcome.APPLIED, Counts(extracted=10, new=10)) for drop in drops]
         ledger.commit(
             Commit(judge.received_at, results, run, [], [], [], {}, ledger.hwm, [], ledger.restatements_bytes)

@@ -24,19 +24,19 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from daemon.lean import prepare
+from daemon.execution.process import prepare
 
 prepare()
 
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
-from daemon import files  # noqa: E402
-from daemon.core.documents import cut  # noqa: E402
-from daemon.core.facts import files_of, gathered, lines_of  # noqa: E402
-from daemon.core.merge import places_by_time  # noqa: E402
+from daemon.core.merge.facts import files_of, gathered, lines_of  # noqa: E402
+from daemon.core.merge.partition import places_by_time  # noqa: E402
 from daemon.core.model import Judge, dates_of  # noqa: E402
-from daemon.core.parse import Piece, parse  # noqa: E402
+from daemon.core.parse.documents import cut  # noqa: E402
+from daemon.core.parse.parse import Piece, parse  # noqa: E402
+from daemon.storage import files  # noqa: E402
 
 PIECE_BYTES = 8 << 20
 

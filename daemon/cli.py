@@ -23,8 +23,8 @@ from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import Stop, release
 
 if TYPE_CHECKING:
+    from .batch.pipeline import House
     from .config import Config
-    from .pipeline import House
     from .service import Summary
 
 DONE, DONE_BUT, USAGE, ENVIRONMENT = 0, 1, 2, 3
@@ -183,8 +183,8 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
 
     instant(options.since, None)  # what is wrong with it is said before anything is touched
     with _house(config, stop) as house:
-        from .log import log
-        from .recovery import refuse_lost_ledger
+        from .batch.recovery import refuse_lost_ledger
+        from .observe.log import log
 
         refuse_lost_ledger(house)
         log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(house.output),
@@ -199,8 +199,8 @@ def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> in
     _refuse_textfile_nowhere(config.metrics.textfile)
     if not config.metrics.textfile:
         return _ended(service(config, house, [], since).once(stop.asked), once=True)
-    from .log import log
-    from .metrics import Metrics, write_textfile
+    from .observe.log import log
+    from .observe.metrics import Metrics, write_textfile
 
     metrics = Metrics(house.output, _version())
     metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
@@ -222,13 +222,13 @@ def _refuse_textfile_nowhere(textfile: str) -> None:
 def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
     from prometheus_client import ProcessCollector
 
-    from .health import Health
-    from .http import application, document, serving
-    from .log import log
-    from .metrics import Metrics
-    from .page import Page
-    from .systemd import notify
-    from .watcher import Watcher
+    from .observe.health import Health
+    from .observe.http import application, document, serving
+    from .observe.log import log
+    from .observe.metrics import Metrics
+    from .observe.page import Page
+    from .observe.systemd import notify
+    from .sources.watcher import Watcher
     from .wiring import service
 
     watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.bell.set)
@@ -263,7 +263,7 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
 
 
 def _status(config: Config, options: argparse.Namespace) -> int:
-    from . import status
+    from .operate import status
 
     found = _gathered(config)
     print(json.dumps(found, indent=2) if options.json else status.table(found))
@@ -273,14 +273,14 @@ def _status(config: Config, options: argparse.Namespace) -> int:
 def _plan(config: Config, options: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
-    from . import plan
     from .core.model import Judge
+    from .operate import plan
     from .wiring import tolerance
 
     stop = Stop()
     stop.on_signals(DONE_BUT)
     with TemporaryDirectory(prefix="strandline-plan-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
-        from .ledger import Ledger
+        from .storage.ledger import Ledger
 
         judge = Judge(time.time_ns() // 1000, tolerance(config), config.input.records_path)
         path = house.ledger.path  # none yet: an empty one in the scratch folder
@@ -296,11 +296,11 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
 
     days = [day(text) for text in options.dates]
     with _house(config, stop, anew=not days) as house:
-        from . import receipts
-        from .log import log
-        from .rebuild import partitions_from_raw, refuse_unknown
-        from .recovery import is_lost, refuse_lost_ledger
-        from .replay import make_anew, take_over
+        from .batch.recovery import is_lost, refuse_lost_ledger
+        from .batch.repair import partitions_from_raw, refuse_unknown
+        from .observe.log import log
+        from .operate.rebuild import make_anew, take_over
+        from .storage import receipts
         from .wiring import recovered, service, tolerance
 
         if days:
@@ -326,9 +326,9 @@ def _verify(config: Config, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.on_signals(DONE_BUT)
     with TemporaryDirectory(prefix="strandline-verify-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
-        from .ledger import Ledger
-        from .recovery import refuse_lost_ledger
-        from .verify import copy_at_rest, verify
+        from .batch.recovery import refuse_lost_ledger
+        from .operate.verify import copy_at_rest, verify
+        from .storage.ledger import Ledger
 
         refuse_lost_ledger(house)
         path = (
@@ -360,8 +360,8 @@ def _trace(config: Config, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.on_signals(DONE_BUT)
     with TemporaryDirectory(prefix="strandline-trace-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
-        from . import trace
-        from .recovery import refuse_lost_ledger
+        from .batch.recovery import refuse_lost_ledger
+        from .operate import trace
 
         refuse_lost_ledger(house)
         found = trace.trace(house, options.order.strip())
@@ -370,8 +370,8 @@ def _trace(config: Config, options: argparse.Namespace) -> int:
 
 
 def _retry(config: Config, options: argparse.Namespace) -> int:
-    from .quarantine import called, retry
-    from .reread import applied, put_again
+    from .batch.reread import applied, put_again
+    from .operate.quarantine import called, retry
 
     output, inbox = config.paths.output.resolve(), config.paths.inbox
     again = applied(output, [name for name in options.names if not called(output / "quarantine", name)])
@@ -385,14 +385,14 @@ def _retry(config: Config, options: argparse.Namespace) -> int:
 
 
 def _schema(_: Config, options: argparse.Namespace) -> int:
-    from .ddl import ddl
+    from .operate.ddl import ddl
 
     print(ddl(options.dialect), end="")
     return DONE
 
 
 def _manifest(config: Config, options: argparse.Namespace) -> int:
-    from .warehouse import manifest
+    from .operate.warehouse import manifest
 
     print(manifest(config.paths.output, options.table, options.dates or None, options.prefix), end="")
     return DONE
@@ -402,7 +402,7 @@ def _manifest(config: Config, options: argparse.Namespace) -> int:
 
 
 def _house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> AbstractContextManager[House]:
-    from .lean import prepare
+    from .execution.process import prepare
 
     prepare()  # before anything heavy is imported
     from .wiring import house
@@ -412,8 +412,8 @@ def _house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
 
 def _gathered(config: Config) -> dict[str, Any]:
     """What `status` and the page say."""
-    from . import status
-    from .ledger import Ledger
+    from .operate import status
+    from .storage.ledger import Ledger
 
     output = config.paths.output.resolve()
     path = output / "state" / "ledger.sqlite"
@@ -423,7 +423,7 @@ def _gathered(config: Config) -> dict[str, Any]:
 
 
 def _ended(summary: Summary, *, once: bool) -> int:
-    from .log import log
+    from .observe.log import log
 
     log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
                                  "quarantined": summary.quarantined, "left": summary.left,

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .core.discards import each
 from .core.errors import Unreadable
 from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge, dates_of
-from .core.parse import Piece, parse
-from .core.scalars import read_instant
-from .store import FACT_FILE, ITEMS_FILE, folder_name
+from .core.parse.discards import each
+from .core.parse.parse import Piece, parse
+from .core.parse.values import read_instant
+from .storage.store import FACT_FILE, ITEMS_FILE, folder_name
 
 _DECIMAL = pa.decimal128(18, 4)
 _INSTANT = pa.timestamp("us", tz="UTC")

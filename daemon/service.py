@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
 
+from .batch.pipeline import BatchOutcome, House, catch_up, resume, take
+from .batch.retries import Retry, persist
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, Judge
 from .core.retry import Backoff
-from .inbox import Arrival, Inbox, Look
-from .lean import give_back_memory
-from .observer import Observer
-from .order_index import MANY_RUNS
-from .persistence import Retry, persist
-from .pipeline import BatchOutcome, House, catch_up, resume, take
-from .watcher import Watcher
-from .workers import warm
+from .execution.process import give_back_memory
+from .execution.workers import warm
+from .observe.observer import Observer
+from .sources.inbox import Arrival, Inbox, Look
+from .sources.watcher import Watcher
+from .storage.order_index import MANY_RUNS
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at

@@ -8,26 +8,28 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from . import cluster, files, progress
+from .batch.pipeline import House
+from .batch.reading import Limits, Reader
+from .batch.recovery import recover
+from .batch.rewriting import Rewriter
+from .batch.taking import Taking
 from .config import Config
+from .core import progress
 from .core.entries import Drop
-from .inbox import Inbox
-from .inbox_folder import refuse_nested
-from .ledger import Ledger
-from .ledger_schema import set_aside_other_version
-from .lock import Lock
-from .log import Reporter, log, set_up
-from .observer import Observer
-from .pipeline import House
-from .raw import RawLayer
-from .reading import Limits, Reader
-from .recovery import recover
-from .rewriting import Rewriter
+from .execution import cluster
+from .execution.workers import Workers
+from .observe.log import Reporter, log, set_up
+from .observe.observer import Observer
 from .service import Service, Terms
+from .sources.inbox import Inbox
+from .sources.inbox_folder import refuse_nested
 from .stopping import Stop
-from .store import Store
-from .taking import Taking
-from .workers import Workers
+from .storage import files
+from .storage.ledger import Ledger
+from .storage.ledger_schema import set_aside_other_version
+from .storage.lock import Lock
+from .storage.raw import RawLayer
+from .storage.store import Store
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from threading import Event
 from typing import Any
 from unittest import mock
 
+from daemon.batch.recovery import recover
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox
-from daemon.ledger import Ledger
-from daemon.observer import Observer
-from daemon.recovery import recover
+from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, Terms
+from daemon.sources.inbox import Inbox
+from daemon.storage.ledger import Ledger
 from tests.harness import DAY, house
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")

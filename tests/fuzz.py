@@ -22,10 +22,10 @@ import atheris
 from hypothesis import HealthCheck, Phase, given, settings
 
 with atheris.instrument_imports(include=["daemon.core"]):
-    from daemon.core import dimensions
     from daemon.core.errors import Unreadable
     from daemon.core.model import DIMENSIONS, Judge
-    from daemon.core.parse import Piece, parse
+    from daemon.core.parse import csv
+    from daemon.core.parse.parse import Piece, parse
 
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.test_parse import assert_as_model
@@ -49,7 +49,7 @@ def check(data: bytes) -> None:
     if data[:1] in (b"u", b"s"):  # a header of users or of products begins so
         for dimension in DIMENSIONS.values():
             try:
-                dimensions.read(dimension, 1, data, JUDGE)
+                csv.read(dimension, 1, data, JUDGE)
             except Unreadable:
                 continue
         return

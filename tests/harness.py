@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from daemon import files
+from daemon.batch.pipeline import BatchOutcome, House, take
+from daemon.batch.reading import Limits, Reader
+from daemon.batch.rewriting import Rewriter
+from daemon.batch.taking import Taking
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox
-from daemon.ledger import Ledger
-from daemon.pipeline import BatchOutcome, House, take
-from daemon.raw import RawLayer
-from daemon.reading import Limits, Reader
-from daemon.rewriting import Rewriter
-from daemon.store import Store
-from daemon.taking import Taking
-from daemon.workers import Inline
+from daemon.execution.workers import Inline
+from daemon.sources.inbox import Inbox
+from daemon.storage import files
+from daemon.storage.ledger import Ledger
+from daemon.storage.raw import RawLayer
+from daemon.storage.store import Store
 
 DAY = 86_400_000_000
 

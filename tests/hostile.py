@@ -120,7 +120,7 @@ def _many_items() -> bytes:
 
 
 def _many_dates() -> bytes:
-    return lines(*(order(f"date_{n}", created_at=n * DAY_SECONDS) for n in range(MANY_DATES)))
+    return lines(*(order(f"date_{n}", created_at=(2000 + n) * DAY_SECONDS) for n in range(MANY_DATES)))
 
 
 CASES = (

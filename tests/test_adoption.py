@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import files
-from daemon.adoption import kept_as
-from daemon.replay import make_anew, take_over
+from daemon.operate.rebuild import make_anew, take_over
+from daemon.storage import files
+from daemon.storage.adoption import kept_as
 from tests.crash import Crash, World, drop, run
 from tests.harness import DAY, dates, house, rows, tree
 from tests.model import Drop, Model

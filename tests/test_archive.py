@@ -16,16 +16,16 @@ from unittest.mock import Mock
 
 import pytest
 
-from daemon import files
+from daemon.batch.pipeline import take
+from daemon.batch.recovery import recover
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox
-from daemon.inbox_folder import InboxFolder
-from daemon.observer import Observer
-from daemon.pipeline import take
-from daemon.raw import kind_of, printable, shortened
-from daemon.recovery import recover
+from daemon.observe.observer import Observer
 from daemon.service import Service
+from daemon.sources.inbox import Inbox
+from daemon.sources.inbox_folder import InboxFolder
+from daemon.storage import files
+from daemon.storage.raw import kind_of, printable, shortened
 from tests.crash import TERMS, drop, run
 from tests.harness import DAY, apply_batch, house
 from tests.system.test_once import order
@@ -40,7 +40,8 @@ def test_a_writer_that_comes_while_it_is_looked_whether_one_is_there_ends_nobody
         "import sys\nwhile True:\n    for _ in range(999): open(sys.argv[1], 'ab').close()\n    print(flush=True)\n"
     )
     looking = (
-        "import sys, time\nfrom pathlib import Path\nfrom daemon.inbox import Inbox\nfrom daemon.core.retry import Backoff\n"
+        "import sys, time\nfrom pathlib import Path\nfrom daemon.sources.inbox import Inbox\n"
+        "from daemon.core.retry import Backoff\n"
         "inbox = Inbox(Path(sys.argv[1]), 0.0, Backoff(1, 0.1, 0.1))\n"
         "for _ in range(20000): inbox.look(time.time())\n"
     )
@@ -64,7 +65,16 @@ def test_a_writer_that_comes_while_it_is_looked_whether_one_is_there_ends_nobody
 NAMES = ["a.json", "a b'\"\\.json", "a\nb.json", "..json", "[x]*.json", "%41.json", "x" * 250 + ".json"]
 
 
-@pytest.mark.parametrize("name", ["a.json", "users.csv.gz", "x" * 250 + ".json", "users" + "x" * 246 + ".csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.json",
+        "users.csv.gz",
+        "x" * 250 + ".json",
+        "users" + "x" * 246 + ".csv",
+        "a" * 130 + "." + "b" * 119 + ".json",
+    ],
+)
 def test_a_hidden_file_gets_its_name_back_or_one_that_is_read_alike(tmp_path: Path, name: str) -> None:
     """Also where that is taken, and where an earlier try came half-way."""
     contents = []

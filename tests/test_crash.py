@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import rebuild
-from daemon.replay import make_anew, take_over
+from daemon.batch import repair
+from daemon.operate.rebuild import make_anew, take_over
 from tests.crash import crash_at, drop, run
 from tests.harness import DAY, apply_batch, house, tree
 from tests.system.test_once import order
@@ -195,7 +195,7 @@ def test_a_copy_that_a_rebuild_takes_in_may_say_what_came_between(
 ) -> None:
     """The rebuild knows the first and the third drop, which say the same, and reads one after the other. The index has to name
     the third of them, or the second, which is taken in after, would win."""
-    monkeypatch.setattr(rebuild, "_READ_BYTES", 1)
+    monkeypatch.setattr(repair, "_READ_BYTES", 1)
     told_three_times(tmp_path)
     before = tree(tmp_path / "output" / "curated")
     (receipt,) = (tmp_path / "output" / "receipts").rglob("*_2.json.json")

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon import log
-from daemon.core.damage import NEAR, without_text
-from daemon.core.documents import Form, WrongCut, cut
+from daemon.batch.reading import _joined
 from daemon.core.model import Judge, Parsed
-from daemon.core.parse import Piece, parse
-from daemon.core.refusals import refused
-from daemon.reading import _joined
+from daemon.core.parse.damage import NEAR, without_text
+from daemon.core.parse.documents import Form, WrongCut, cut
+from daemon.core.parse.parse import Piece, parse
+from daemon.core.parse.refusals import refused
+from daemon.observe import log
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_records
 

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon import raw
-from daemon.core.dimensions import read, upsert
-from daemon.core.discards import each
+from daemon.batch.pipeline import BatchOutcome
+from daemon.batch.repair import dimension_from_raw
 from daemon.core.errors import Unreadable
 from daemon.core.model import DIMENSIONS, DropOutcome, Judge
-from daemon.pipeline import BatchOutcome
-from daemon.rebuild import dimension_from_raw
+from daemon.core.parse.csv import read, upsert
+from daemon.core.parse.discards import each
+from daemon.storage import raw
 from tests import model
 from tests.harness import apply_batch, house, tree
 from tests.strategies import RECEIVED_AT_US

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.core.facts import allocate
+from daemon.core.merge.facts import allocate
 from tests import model
 
 LIMIT = 10**18 - 1

@@ -17,13 +17,13 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.discards import each
 from daemon.core.errors import Unreadable
 from daemon.core.model import LAST_INSTANT, Judge
-from daemon.core.parse import Piece, parse
+from daemon.core.parse.discards import each
+from daemon.core.parse.parse import Piece, parse
 from daemon.frames import dedupe, items_df, normalize, orders_df
 from tests.harness import apply_batch, house
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
@@ -62,7 +62,7 @@ def assert_typed(frame: pd.DataFrame, columns: list[str]) -> None:
 def test_normalize_reads_what_the_fast_lane_reads(many: list[list[bytes]]) -> None:
     """Orders, items, discards and faults of every drop, clean or dirty, are those of the parse room."""
     for data in (drop for batch in many for drop in batch):
-        parsed = parse([Piece(1, data, Judge(LAST_INSTANT, 0))])
+        parsed = parse([Piece(1, data, Judge(LAST_INSTANT, 0))], refusing=False)
         if parsed.unreadable:
             with pytest.raises(Unreadable):
                 normalize(data)
@@ -100,7 +100,10 @@ def test_decoded_records_read_as_their_text(data: bytes) -> None:
     try:
         records = json.loads(text, parse_float=Decimal)
     except json.JSONDecodeError:
-        records = [json.loads(line, parse_float=Decimal) for line in text.split("\n") if line.strip(" \t\r")]
+        try:
+            records = [json.loads(line, parse_float=Decimal) for line in text.split("\n") if line.strip(" \t\r")]
+        except json.JSONDecodeError:
+            assume(False)  # several documents, or marks between them: nobody decodes these with json.loads
     one, other = normalize(data), normalize(records)
     for left, right in zip(one, other, strict=True):
         names = [name for name in left if name != "metadata"]  # its white space and key spelling went with decoding

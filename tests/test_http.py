@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from daemon.batch.retries import Retry
 from daemon.core.errors import EnvironmentFault
-from daemon.health import Health
-from daemon.http import application, serving
-from daemon.metrics import Metrics
-from daemon.persistence import Retry
+from daemon.observe.health import Health
+from daemon.observe.http import application, serving
+from daemon.observe.metrics import Metrics
 from tests.system.daemon_process import free_port
 
 
@@ -112,9 +112,9 @@ def test_a_loop_that_stands_still_is_unhealthy(server: Server, monkeypatch: pyte
     """It is allowed its rest and one long step; then it counts as hanging, until it turns again."""
     server.health.turn()
     now = time.monotonic()
-    monkeypatch.setattr("daemon.health.time.monotonic", lambda: now + 100)
+    monkeypatch.setattr("daemon.observe.health.time.monotonic", lambda: now + 100)
     assert server.ask("/-/healthy")[0] == 200
-    monkeypatch.setattr("daemon.health.time.monotonic", lambda: now + 1000)
+    monkeypatch.setattr("daemon.observe.health.time.monotonic", lambda: now + 1000)
     status, why, _ = server.ask("/-/healthy")
     assert status == 503 and "has not turned for" in why
     server.health.turn()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox, Look
+from daemon.sources.inbox import Inbox, Look
+from daemon.sources.inbox_folder import InboxFolder
 
 HOUR = 3600.0
 NOW = 1_780_000_000.0
@@ -72,3 +76,54 @@ def test_an_unfinished_drop_is_looked_at_as_often_and_as_long_as_ever(tmp_path: 
     assert [attempt for _, attempt, _, _ in clocks.after(1.0).retried] == [2]
     assert clocks.after(7.0).settled == []
     assert clocks.after(1.0).given_up == ["a.json"]
+
+
+def test_an_unfinished_name_is_reported_once_after_an_hour(tmp_path: Path) -> None:
+    """However old its mtime is: it may have been moved in with it. And again if it changed since."""
+    path = tmp_path / "orders.json.part"
+    path.write_text("[")
+    os.utime(path, (1e9, 1e9))
+    clocks = Clocks(tmp_path, 0.0, Backoff(1, 0.1, 0.1))
+    assert clocks.first.unfinished == 1 and clocks.first.overdue == []
+    assert clocks.after(HOUR - 10).overdue == []
+    assert clocks.after(20).overdue == ["orders.json.part"] and clocks.after(HOUR).overdue == []
+    path.write_text("[1")
+    assert clocks.after(1).overdue == [] and clocks.after(HOUR + 1).overdue == ["orders.json.part"]
+
+
+def test_looks_hold_one_descriptor_however_many_files_wait(tmp_path: Path) -> None:
+    """Each look sees a new file that is not settled; what it remembers of them must not hold a descriptor each."""
+    inbox = Inbox(tmp_path, HOUR, Backoff(1, 0.1, 0.1))
+    inbox.look(NOW)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(50):
+        (tmp_path / f"{number}.json").write_text("[]")
+        inbox.look(NOW)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_a_want_of_descriptors_does_not_settle_a_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing about the file: the look fails, and is tried again."""
+    written(tmp_path, "[]", age_seconds=HOUR)
+
+    def refuse(folder: InboxFolder, name: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(InboxFolder, "opened", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        Inbox(tmp_path, 1.0, Backoff(1, 0.1, 0.1)).look(NOW)
+
+
+def test_compressed_files_do_not_stop_the_look(tmp_path: Path) -> None:
+    """Looking whether they are whole takes time: after half a second of it the others are taken, and the rest waits."""
+    for number in range(3):
+        (tmp_path / f"{number}.json.gz").write_bytes(gzip.compress(b"[]"))
+    passed = [0.0]
+
+    def slow() -> float:
+        passed[0] += 0.2
+        return passed[0]
+
+    inbox = Inbox(tmp_path, 0.0, Backoff(1, 100.0, 100.0), slow)
+    looks = [len(inbox.look(time.time()).settled) for _ in range(3)]
+    assert 0 < looks[0] < 3

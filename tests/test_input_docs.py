@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from daemon.batch.pipeline import take
+from daemon.batch.reading import Limits
+from daemon.batch.taking import Taking
 from daemon.core.model import DropOutcome, Field, Judge, Reason
-from daemon.core.parse import Piece, parse
+from daemon.core.parse.parse import Piece, parse
 from daemon.core.retry import Backoff
-from daemon.inbox import Arrival, Inbox
-from daemon.pipeline import take
-from daemon.reading import Limits
-from daemon.taking import Taking
+from daemon.sources.inbox import Arrival, Inbox
 from tests.harness import apply_batch, house, tree
 from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.core import keyed
-from daemon.core.facts import lines_of
+from daemon.core.merge import keys
+from daemon.core.merge.facts import lines_of
 from daemon.core.model import DECIMAL_LIMIT, INDEX_ENTRY, LAST_INSTANT, MICROSECONDS_PER_DAY, ORDERS, concat_orders
 from daemon.core.versions import Outcome, decide
 
@@ -25,7 +25,7 @@ def identified(orders: list[dict[str, Any]]) -> pa.Table:
     """An ORDERS table; drop 1, positions from 1 on, unless said otherwise."""
     rows = [{"drop": 1, "position": i} | order for i, order in enumerate(orders, 1)]
     names = [name for name in ORDERS.names if name not in ("key", "content")]
-    return keyed.identified({n: pa.array([row[n] for row in rows], ORDERS.field(n).type) for n in names})
+    return keys.identified({n: pa.array([row[n] for row in rows], ORDERS.field(n).type) for n in names})
 
 
 # ----------------------------------------------------------------------------------------------------------- contents
@@ -110,7 +110,7 @@ def test_a_slice_of_arrays_has_its_own_hashes() -> None:
     orders = [order | {"created_at": i, "items": [{"sku": None, "qty": i, "price": None}] * (i % 3)} for i in range(20)]
     whole = identified(orders)
     names = [name for name in ORDERS.names if name not in ("key", "content")]
-    part = keyed.identified({name: whole[name].chunk(0).slice(7, 9) for name in names})
+    part = keys.identified({name: whole[name].chunk(0).slice(7, 9) for name in names})
     assert part.equals(whole.slice(7, 9))
 
 
@@ -141,8 +141,8 @@ def test_the_latest_record_of_each_order_is_an_entry(records: list[tuple], data:
     best: dict[tuple[int, int], tuple] = {}
     for row, (key, at, updated, drop) in enumerate(records):
         best[key] = max(best.get(key, (-1,)), (at if updated is None else updated, drop, row + 1, at // DAY))
-    entries, rows = keyed.latest(orders)
-    assert keyed.ascending(entries)
+    entries, rows = keys.latest(orders)
+    assert keys.ascending(entries)
     found = [(e["instant"], e["drop"], e["position"], e["date"]) for e in entries]
     assert found == [best[key] for key in sorted(best)]
     assert rows.tolist() == [best[key][2] - 1 for key in sorted(best)]
@@ -160,7 +160,7 @@ def test_one_order_that_came_very_often(order: str) -> None:
     ]
     made = table([((5, 5), 0, None, 1)])
     orders = pa.concat_tables([made] * count).set_column(2, ORDERS.field("drop"), pa.array(drops)).combine_chunks()
-    entries, rows = keyed.latest(orders)
+    entries, rows = keys.latest(orders)
     assert entries["drop"].tolist() == [count] and rows.tolist() == [int(np.argmax(drops))]
 
 
@@ -183,7 +183,7 @@ def test_winners_are_held_against_what_is_published(winners: dict, published: di
     """The table of core/versions.py, case by case."""
     ours, theirs = entries_of(winners), entries_of(published)
     found = np.zeros(len(ours), np.bool_)
-    decision = decide(ours, [(*keyed.matches(ours, theirs, found), theirs)])
+    decision = decide(ours, [(*keys.matches(ours, theirs, found), theirs)])
     for i, (key, (date, *version, content)) in enumerate(sorted(winners.items())):
         there = published.get(key)
         later = there is not None and tuple(version) > there[1:4]
@@ -197,8 +197,8 @@ def test_winners_are_held_against_what_is_published(winners: dict, published: di
             expected = Outcome.UNCHANGED if content == there[4] else Outcome.CORRECTED
         assert decision.outcome[i] == expected
         assert there is None or decision.old_date[i] == there[0]
-    assert keyed.merged(theirs, ours).tobytes() == entries_of(published | winners).tobytes()
-    assert keyed.merged(ours, theirs).tobytes() == entries_of(winners | published).tobytes()
+    assert keys.merged(theirs, ours).tobytes() == entries_of(published | winners).tobytes()
+    assert keys.merged(ours, theirs).tobytes() == entries_of(winners | published).tobytes()
 
 
 def test_entries_are_taken_and_put_as_numpy_does_it() -> None:
@@ -206,9 +206,9 @@ def test_entries_are_taken_and_put_as_numpy_does_it() -> None:
     chosen = np.random.default_rng(7)
     entries = np.frombuffer(chosen.bytes(INDEX_ENTRY.itemsize * 100), INDEX_ENTRY)
     for order in (chosen.integers(0, 100, 1000), np.zeros(0, np.int64)):
-        assert keyed.take_entries(entries, order).tobytes() == entries[order].tobytes()
+        assert keys.take_entries(entries, order).tobytes() == entries[order].tobytes()
     ours, theirs = entries.copy(), entries.copy()
     source, target = chosen.integers(0, 100, 50), chosen.permutation(100)[:50]
-    keyed.put_entries(entries, source, target, ours)
+    keys.put_entries(entries, source, target, ours)
     theirs[target] = entries[source]
     assert ours.tobytes() == theirs.tobytes()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import lock
 from daemon.core.errors import EnvironmentFault, OutputReplaced
-from daemon.lock import Lock, holder_of
+from daemon.storage import lock
+from daemon.storage.lock import Lock, holder_of
 
 
 def test_who_looks_keeps_nobody_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.errors import Corruption
-from daemon.core.facts import files_of, lines_of
-from daemon.core.merge import begun, merge, sorted_places
+from daemon.core.merge.facts import files_of, lines_of
+from daemon.core.merge.partition import begun, merge, sorted_places
 from daemon.core.model import FACT, ORDERS
-from daemon.store import table_of
+from daemon.storage.store import table_of
 from tests.test_parquet import ORDER, SLOW
 
 IDS = st.sampled_from([f"o_{n}" for n in range(12)])

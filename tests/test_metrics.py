@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.batch.phases import OPERATIONS, PHASES
+from daemon.batch.pipeline import catch_up
+from daemon.batch.retries import Retry
 from daemon.core.model import DropOutcome, Field, Reason
-from daemon.metrics import Metrics, write_textfile
-from daemon.persistence import Retry
-from daemon.phases import OPERATIONS, PHASES
-from daemon.pipeline import catch_up
+from daemon.observe.metrics import Metrics, write_textfile
 from tests.harness import apply_batch, house
 from tests.system.daemon_process import series
 

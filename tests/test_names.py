@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.config import Watch
-from daemon.names import is_ignored, is_no_drop, is_unfinished
-from daemon.raw import kind_of
-from daemon.unfinished import why_unfinished
+from daemon.sources.names import is_ignored, is_no_drop, is_unfinished
+from daemon.sources.unfinished import why_unfinished
+from daemon.storage.raw import kind_of
 
 READABLE = [
     "orders.json", "a.b.jsonl", "x.ndjson", "orders.json.gz", "o.JSON.ZST", "users.csv", "Users-2.CSV.gz", "products.csv",
@@ -53,7 +53,7 @@ def test_an_unfinished_ending_counts_after_any_name(name: str) -> None:
     assert is_unfinished(name)
 
 
-@pytest.mark.parametrize("name", [".gitkeep", ".DS_Store", ".nfs0001", ".strandline-1-0123456789abcdef-"])
+@pytest.mark.parametrize("name", [".gitkeep", ".DS_Store", ".nfs0001", ".strandline-1-0123456789abcdef-orders.json"])
 def test_a_hidden_name_of_no_drop_is_left_alone_and_not_counted(name: str) -> None:
     """Nobody is waiting for it."""
     assert is_no_drop(name) and not is_unfinished(name)

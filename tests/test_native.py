@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core import native
-from daemon.core.documents import split
-from daemon.core.parse import Piece, parse
-from daemon.core.scalars import order_key
+from daemon.core.native import bindings
+from daemon.core.parse.documents import split
+from daemon.core.parse.parse import Piece, parse
+from daemon.core.parse.values import order_key
 from tests.strategies import drops
 from tests.test_parse import JUDGE, SLOW
 
@@ -26,13 +26,13 @@ RECORD = {
 
 def is_odd(record: bytes) -> bool:
     """Whether the fast lane leaves a record to the strict one."""
-    return bool(native.scanned(record, np.array([0]), np.array([len(record)])).odd[0])
+    return bool(bindings.scanned(record, np.array([0]), np.array([len(record)])).odd[0])
 
 
 def test_the_library_is_the_one_of_this_source() -> None:
     """The tests run what the C sources say, not what they said when the package was installed."""
-    source = b"".join(path.read_bytes() for path in sorted(native.LIBRARY.parent.glob("*.[ch]")))
-    library = ctypes.CDLL(str(native.LIBRARY))
+    source = b"".join(path.read_bytes() for path in sorted(bindings.LIBRARY.parent.glob("*.[ch]")))
+    library = ctypes.CDLL(str(bindings.LIBRARY))
     compiled = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "strandline_source")))
     assert compiled.decode() == hashlib.sha256(source).hexdigest(), "run `python hatch_build.py`"
 
@@ -73,7 +73,7 @@ def test_what_is_odd_is_left_to_the_strict_lane(record: bytes) -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256))
 def test_keys_are_those_of_the_index(order_id: str) -> None:
     """BLAKE2b as Python's hashlib has it, for ids of one block and of two."""
-    record = json.dumps({"order_id": order_id, "created_at": 1}).encode()
+    record = json.dumps({"order_id": order_id, "created_at": 1_772_409_600}).encode()
     stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
     keys = parse([Piece(1, record, JUDGE)]).orders["key"].to_pylist()
     assert keys == ([order_key(stripped)] if 0 < len(stripped) <= 256 else [])
@@ -86,13 +86,13 @@ def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None
     text = data.strip(b" \t\n\r")
     if text.startswith(b"{") and not inside:
         return
-    spans, found = native.parts(text, inside=inside), native.scanned_array(text, inside=inside)
+    spans, found = bindings.parts(text, inside=inside), bindings.scanned_array(text, inside=inside)
     assert (found is None) == (spans is None)
     if found is None or spans is None:
         return
     starts, stops, read = found
     assert (starts.tolist(), stops.tolist()) == (spans[0].tolist(), spans[1].tolist())
-    again = native.scanned(text, starts, stops)
+    again = bindings.scanned(text, starts, stops)
     assert read.odd.tolist() == again.odd.tolist()
     assert read.items.tolist() == again.items.tolist()
     for name, column in read.numbers.items():

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon import order_index
-from daemon.core import keyed
 from daemon.core.entries import Commit
 from daemon.core.model import INDEX_ENTRY
-from daemon.ledger import Ledger
-from daemon.order_index import OrderIndex
+from daemon.storage import order_index
+from daemon.storage.ledger import Ledger
+from daemon.storage.order_index import OrderIndex
 
 # Few values of `hi`, some equal at block borders, so that keys share their first half as they never do in practice.
 KEYS = st.tuples(st.sampled_from([0, 1, 2**63 - 1, 2**63, 2**64 - 1]), st.integers(0, 300))
@@ -39,7 +38,7 @@ def entries_of(keys: dict[Key, int]) -> np.ndarray:
             1,
         )
         row["content"] = hashlib.blake2b(b"%d" % value, digest_size=16).digest()
-    return keyed.sort(entries)
+    return keys.sort(entries)
 
 
 def opened() -> OrderIndex:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.facts import files_of, lines_of
+from daemon.core.merge.facts import files_of, lines_of
 from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEM_TYPE, ITEMS, ORDERS
 from daemon.core.parquet import WRITER, encode
 

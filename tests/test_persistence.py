@@ -10,10 +10,10 @@ from concurrent.futures import BrokenExecutor
 
 import pytest
 
+from daemon.batch.phases import OPERATIONS, PHASES, Phases, operation_of
+from daemon.batch.retries import Retry, may_pass, persist
 from daemon.core.errors import Corruption, Stopped, Unreadable
 from daemon.core.retry import Backoff
-from daemon.persistence import Retry, may_pass, persist
-from daemon.phases import OPERATIONS, PHASES, Phases, operation_of
 
 QUICK = Backoff(3, 0.001, 0.002)
 

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon import files
+from daemon.batch.pipeline import BatchOutcome, House, publish_committed
+from daemon.batch.repair import partitions_from_raw
 from daemon.core import parquet
 from daemon.core.errors import Corruption
 from daemon.core.model import INDEX_ENTRY
-from daemon.core.scalars import order_key
-from daemon.pipeline import BatchOutcome, House, publish_committed
-from daemon.rebuild import partitions_from_raw
-from daemon.replay import make_anew, take_over
-from daemon.store import iso_date
+from daemon.core.parse.values import order_key
+from daemon.operate.rebuild import make_anew, take_over
+from daemon.storage import files
+from daemon.storage.store import iso_date
 from tests.harness import apply_batch, dates, house, rows, tree
 from tests.model import Drop, DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
@@ -368,7 +368,8 @@ def test_a_damaged_file_by_another_writer_is_made_anew_under_its_new_hash(
 
 
 @pytest.mark.parametrize(
-    "where", ["daemon.rebuild.publish", "daemon.publish.files.move", "daemon.ledger.Ledger.published"]
+    "where",
+    ["daemon.batch.repair.publish", "daemon.batch.publish.files.move", "daemon.storage.ledger.Ledger.published"],
 )
 def test_a_crash_while_a_file_gets_a_new_hash_is_finished_at_start_up(
     written_by_another: tuple[House, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from daemon import pipeline
-from daemon import plan as dry
+from daemon.batch import pipeline
+from daemon.batch.pipeline import House, publish_committed
 from daemon.core.errors import Corruption, EnvironmentFault
 from daemon.core.model import Judge
-from daemon.ledger import Ledger
-from daemon.pipeline import House, publish_committed
-from daemon.store import Store
+from daemon.operate import plan as dry
+from daemon.storage.ledger import Ledger
+from daemon.storage.store import Store
 from tests.harness import DAY, apply_batch, house
 from tests.system.test_once import order
 
@@ -54,6 +54,7 @@ def planned(rooms: House, root: Path, views: Views, name: str = "b.json") -> dry
     """What would become of another order of the same date (or of another user)."""
     content = USERS + b"u_2,,,DE\n" if name == "users.csv" else json.dumps([order(2, user_id="u_1")]).encode()
     (root / name).write_bytes(content)
+    (root / "scratch").mkdir(exist_ok=True)
     with closing(view_of(rooms)) as ledger:
         looking = replace(rooms, ledger=ledger, store=Store(rooms.output, root / "scratch"))
         return dry.plan(looking, views, root / name, JUDGE)

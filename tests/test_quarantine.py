@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from daemon import status
+from daemon.batch.publish import publish
 from daemon.core.entries import Effect
 from daemon.core.errors import UsageError
-from daemon.metrics import Metrics
-from daemon.publish import publish
-from daemon.quarantine import retry
+from daemon.observe.metrics import Metrics
+from daemon.operate import status
+from daemon.operate.quarantine import retry
 from tests.harness import apply_batch, house
 
 NOW = 1_780_000_000_000_000

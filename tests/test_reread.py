@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon import cli, reread
+from daemon import cli
+from daemon.batch import reread
+from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
-from daemon.pipeline import publish_committed
-from daemon.replay import make_anew, take_over
+from daemon.operate.rebuild import make_anew, take_over
 from tests.harness import apply_batch, house, tree
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
@@ -88,7 +89,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
         if lose_state:
             shutil.rmtree(root / "output" / "state")
         with house(root) as rooms:
-            take_over(rooms.ledger, make_anew(rooms, RECEIVED_AT_US, 0, ""))
+            take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
         with house(root) as rooms:
             publish_committed(rooms, recovering=True)
             assert not rooms.ledger.uncommitted()

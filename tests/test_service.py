@@ -16,13 +16,13 @@ from unittest.mock import Mock
 import pytest
 
 from daemon import service as loop
+from daemon.batch.pipeline import BatchOutcome
+from daemon.batch.recovery import recover
 from daemon.core.retry import Backoff
-from daemon.inbox import Inbox
-from daemon.observer import Observer
-from daemon.pipeline import BatchOutcome
-from daemon.recovery import recover
+from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, gather
-from daemon.watcher import Watcher
+from daemon.sources.inbox import Inbox
+from daemon.sources.watcher import Watcher
 from tests.crash import TERMS, drop
 from tests.harness import DAY, house
 from tests.system.test_once import order

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.batch.pipeline import House, catch_up, publish_committed
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome
-from daemon.ledger import Ledger
-from daemon.pipeline import House, catch_up, publish_committed
-from daemon.raw import date_of
-from daemon.receipts import instant_text
-from daemon.replay import history_from_receipts, make_anew, take_over
-from daemon.verify import copy_at_rest, verify
+from daemon.operate.rebuild import history_from_receipts, make_anew, take_over
+from daemon.operate.verify import copy_at_rest, verify
+from daemon.storage.ledger import Ledger
+from daemon.storage.raw import date_of
+from daemon.storage.receipts import instant_text
 from tests.harness import apply_batch, house, tree
 from tests.strategies import RECEIVED_AT_US, batches
 
@@ -163,7 +163,7 @@ def test_whatever_instant_was_committed_is_published(tmp_path: Path, since: int)
     too, and the receipt can be read as history."""
     with house(tmp_path) as rooms:
         outcome = apply_batch(
-            rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":0}')], RECEIVED_AT_US, since=since
+            rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":"1970-01-01"}')], RECEIVED_AT_US, since=since
         )
         assert outcome.results[0].counts.before_since == 1 and rooms.ledger.unpublished_batch() is None
         assert (

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from daemon import status
+from daemon.operate import status
 
 FAR = 999_999_999_999  # seconds after 1970: the year 33658
 

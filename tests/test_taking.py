@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from daemon import inbox_folder
-from daemon import taking as module
+from daemon.batch import taking as module
+from daemon.batch.taking import Copy, NotTaken, Taking
 from daemon.core.entries import Drop
 from daemon.core.model import Judge
 from daemon.core.retry import Backoff
-from daemon.inbox import Arrival, Inbox
-from daemon.inbox_folder import InboxFolder, Writer
-from daemon.raw import RawLayer
-from daemon.taking import Copy, NotTaken, Taking
+from daemon.sources import inbox_folder
+from daemon.sources.inbox import Arrival, Inbox
+from daemon.sources.inbox_folder import InboxFolder, Writer
+from daemon.storage.raw import RawLayer
 
 CONTENT = b'[{"order_id":1,"created_at":"2026-03-02"}]'
 FOREIGN_SECONDS = 60.0
@@ -254,6 +254,10 @@ def _nothing(path: Path, victim: Path) -> None:
     return
 
 
+def _not_permitted(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
 THINGS: list[Callable[[Path, Path], None]] = [_link, _hard_link, _fifo, _folder, _other_file, _nothing]
 
 
@@ -323,6 +327,76 @@ def test_what_is_swapped_in_under_the_hidden_name_is_not_removed(
     assert list(_contents(bench.inbox).values()) == before and victim.read_bytes() == b"of the operator"
 
 
+@pytest.mark.parametrize("thing", THINGS)
+def test_what_is_swapped_in_while_a_file_gets_its_name_back_ends_nothing(
+    bench: Bench, tmp_path: Path, thing: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the new link and the removal of the hidden name: what is there then is not ours to remove, and no error of it is
+    more than this file's own."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"of the operator")
+    sync = InboxFolder.sync
+
+    def swap(folder: InboxFolder) -> None:
+        sync(folder)
+        for hidden in [path for path in bench.inbox.iterdir() if path.name.startswith(".strandline-1-")]:
+            hidden.unlink()
+            thing(hidden, victim)
+
+    path = bench.written()
+    copy = bench.copied()
+    monkeypatch.setattr(InboxFolder, "sync", swap)
+    with open(path, "ab"), pytest.raises(NotTaken, match="open for writing"):
+        bench.taking.hide(copy)
+    assert bench.shown()["a.json"] == CONTENT and victim.read_bytes() == b"of the operator"
+    assert len(os.listdir(bench.inbox)) == (1 if thing is _nothing else 2)
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_a_hidden_file_that_vanishes_is_nobodys_error(
+    bench: Bench, linkable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody removed it before it got its name back, where hard links can be made and where not."""
+    if not linkable:
+        monkeypatch.setattr(os, "link", _not_permitted)
+    copy = bench.hidden()
+    assert copy.hidden is not None
+    (bench.inbox / copy.hidden.hidden_name).unlink()
+    bench.taking.give_back([copy])
+    assert bench.taking.left == [] and os.listdir(bench.inbox) == []
+
+
+def test_a_file_that_cannot_get_its_name_back_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up nothing, and is not forgotten."""
+    copy = bench.hidden()
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", broken)
+        bench.taking.give_back([copy])
+        assert bench.taking.left == ["a.json"]
+    bench.now += 2
+    bench.taking.look_again()
+    assert bench.shown() == {"a.json": CONTENT} and bench.taking.left == []
+
+
+def test_a_rewrite_of_equal_size_whose_mtime_was_restored_is_a_new_drop(bench: Bench, tmp_path: Path) -> None:
+    """Nobody can set a ctime: where it changed, the hash decides."""
+    for content in (CONTENT, CONTENT.replace(b"1,", b"2,")):
+        path = bench.written()
+        os.link(path, tmp_path / "elsewhere")
+        copy = bench.taking.hide(bench.copied())
+        bench.enter(copy)
+        times = os.stat(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_bytes(content)
+        os.utime(tmp_path / "elsewhere", ns=(times.st_atime_ns, times.st_mtime_ns))
+        bench.taking.let_go([copy])
+        assert bench.shown() == ({} if content == CONTENT else {"a.json": content})
+        (tmp_path / "elsewhere").unlink()
+
+
 @pytest.mark.parametrize("thing", THINGS[:-1])
 def test_even_a_guessed_name_is_not_used(
     bench: Bench, tmp_path: Path, thing: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
@@ -355,11 +429,7 @@ def test_where_no_hard_links_can_be_made_a_name_in_use_is_not_replaced_either(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user's file may often not be linked; with renameat2 and without."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", _not_permitted)
     for number in range(2):
         copy = bench.hidden()
         bench.written(content=b"[2]")

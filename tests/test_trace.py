@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from daemon import trace
+from daemon.operate import trace
 from tests.crash import drop, run
 from tests.harness import DAY, apply_batch, house, rows
 from tests.system.test_once import order

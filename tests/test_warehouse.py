@@ -24,8 +24,8 @@ from sqlglot import exp
 from daemon.core.errors import UsageError
 from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS
 from daemon.core.parquet import encode
-from daemon.ddl import DIALECTS, TABLES, ddl
-from daemon.warehouse import manifest
+from daemon.operate.ddl import DIALECTS, TABLES, ddl
+from daemon.operate.warehouse import manifest
 from tests.harness import dates, tree
 from tests.postgres import server
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.watcher import Watcher
+from daemon.sources.watcher import Watcher
 
 
 class Listening:
@@ -158,7 +158,7 @@ def test_auto_probes_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_auto_looks_every_second_where_the_probe_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on mounts that send no events."""
-    monkeypatch.setattr("daemon.watcher._Ear.dispatch", lambda *_: None)
+    monkeypatch.setattr("daemon.sources.watcher._Ear.dispatch", lambda *_: None)
     one = Listening(tmp_path / "inbox", "auto")
     try:
         assert "probe gave no event" in one.first_notes[0] and one.watcher.interval_seconds == 1.0

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemon.workers import Workers
+from daemon.execution.workers import Workers
 
 PLENTY = 1 << 30
 DEADLINE_SECONDS = 30
@@ -34,7 +34,7 @@ def wait_until_started(workers: Workers) -> None:
 def test_workers_have_what_calls_need_and_no_pandas(workers: Workers) -> None:
     """pandas would cost each start an eighth of a second, and each process 30 MB."""
     loaded = workers.submit(eval, "sorted(__import__('sys').modules)").result(DEADLINE_SECONDS)
-    assert {"daemon.tasks", "pyarrow", "numpy"} <= set(loaded)
+    assert {"daemon.execution.tasks", "pyarrow", "numpy"} <= set(loaded)
     assert not {"pandas", "duckdb"} & set(loaded)
 
 

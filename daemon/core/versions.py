@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .keyed import take_entries
+from .merge.keys import take_entries
 from .model import INDEX_ENTRY, Bools, Ints
-from .scalars import order_key
+from .parse.values import order_key
 
 
 def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:

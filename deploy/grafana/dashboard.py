@@ -59,10 +59,11 @@ def panels() -> list[dict[str, Any]]:
         _graph("Drops", "Drops by what became of them.", "short", [
             (per_minute("strandline_drops_total", "outcome"), "{{outcome}} /min"),
         ], stacked=True),
-        _graph("Backlog", "Drops in the inbox, and the age of the oldest.", "short", [
+        _graph("Backlog", "Drops in the inbox, the age of the oldest, and files that are still being written.", "short", [
             (f"sum(strandline_inbox_pending_drops{{{SELECTED}}})", "drops"),
             (f"max((time() - strandline_inbox_oldest_drop_timestamp_seconds{{{SELECTED}}}) * on (job, instance) "
              f"(strandline_inbox_pending_drops{{{SELECTED}}} > bool 0))", "age of the oldest in s"),
+            (f"sum(strandline_inbox_unfinished_files{{{SELECTED}}})", "unfinished files"),
         ]),
         _row("Latency"),
         _graph("From settled to published", "Quantiles of a drop's way through the daemon.", "s", [
@@ -82,6 +83,7 @@ def panels() -> list[dict[str, Any]]:
         ]),
         _graph("Field faults, unknown keys, late orders", "What was kept, and is not as it should be.", "short", [
             (per_minute("strandline_field_faults_total", "field"), "fault in {{field}} /min"),
+            (per_minute("strandline_bare_orders_total"), "orders with neither amount nor items /min"),
             (per_minute("strandline_unknown_keys_total", "dimension"), "unknown {{dimension}} /min"),
             (per_minute("strandline_late_orders_total"), "late /min"),
         ]),

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from daemon import files, pipeline, publish, recovery
-from daemon.ledger import Ledger
-from daemon.pipeline import House
+from daemon.batch import pipeline, publish, recovery
+from daemon.batch.pipeline import House
+from daemon.storage import files
+from daemon.storage.ledger import Ledger
 
 
 def _no_file_fsync() -> None:

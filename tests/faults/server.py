@@ -12,11 +12,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from daemon.lean import prepare
+from daemon.execution.process import prepare
 
 prepare()
 
-from daemon import cli, http, metrics, plan, rebuild, recovery, replay, status, verify, wiring  # noqa: E402, F401
+from daemon import cli  # noqa: E402
+from daemon.batch import repair  # noqa: E402, F401
 from tests.faults import mutants  # noqa: E402
 
 

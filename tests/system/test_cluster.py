@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.cluster import _on_a_worker, _version
-from daemon.persistence import cause_of, may_pass
+from daemon.batch.retries import cause_of, may_pass
+from daemon.execution.cluster import _on_a_worker, _version
 from tests.harness import tree
 from tests.system.daemon_process import free_port, place, running, until
 from tests.system.test_once import environment, order

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon import cli
-from daemon.lock import Lock
-from daemon.order_index import PAGE_BYTES
+from daemon.storage.lock import Lock
+from daemon.storage.order_index import PAGE_BYTES
 from tests.harness import dates, tree
 from tests.system.test_once import drop, environment, once, order, receipts
 
@@ -313,7 +313,7 @@ def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     assert once(tmp_path, "--since", "2026-03-03").returncode == 0
     assert dates(tmp_path / "output") == ["2026-03-03", "2026-03-04"]
     assert receipts(tmp_path)["1:a.json"]["records"]["before_since"] == 1
-    assert once(tmp_path, "--since", "0").returncode == 0
+    assert once(tmp_path, "--since", "1970-01-01").returncode == 0
     assert dates(tmp_path / "output") == ["2026-03-01", "2026-03-02", "2026-03-03", "2026-03-04"]
     orders = status(tmp_path)["orders"]
     assert [orders[name] for name in ("extracted", "new", "late", "before_since")] == [5, 5, 3, 0]

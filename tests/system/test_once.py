@@ -217,7 +217,7 @@ def test_usage_errors_are_one_clear_line(tmp_path: Path, arguments: list[str], s
 def test_a_second_instance_says_who_is_there(tmp_path: Path) -> None:
     """Exit code 3 at once, with host, pid and since when."""
     (tmp_path / "output" / "state").mkdir(parents=True)
-    from daemon.lock import Lock
+    from daemon.storage.lock import Lock
 
     lock = Lock(tmp_path / "output")
     try:

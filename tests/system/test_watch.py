@@ -475,7 +475,7 @@ def test_a_call_that_does_not_return_is_ended_at_the_deadline(tmp_path: Path) ->
     hanging = tmp_path / "hanging.py"
     hanging.write_text(
         "import sys, time\n"
-        "import daemon.store as s\n"
+        "import daemon.storage.store as s\n"
         "if __name__ == '__main__':\n"
         "    s.encode = lambda table: time.sleep(1000)\n"
         "    from daemon.cli import main\n"

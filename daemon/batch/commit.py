@@ -1,0 +1,325 @@
+"""What a batch changes, worked out before anything is committed. Pure: values in, one Commit out.
+
+Outcomes and counts by drop, the partitions as they will be, and the list of effects in the order in which they become
+visible: gains before losses, so that an order that moves is never nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
+from ..core.model import DIMENSIONS, Bools, Dimension, DropOutcome, Ints, Parsed
+from ..core.parse.csv import Upserted
+from ..core.parse.damage import named_list
+from ..core.versions import Outcome
+from ..execution.tasks import Rewritten
+from ..storage import raw, receipts
+from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
+from .publish import reason_json
+
+RESTATEMENTS = "restatements.jsonl"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the batch's records mean. Arrays by winner: the versions that are later than all others and may change something,
+    sorted by time, and so by date."""
+
+    orders: pa.Table  # ORDERS: all accepted records
+    accepted: Sequence[tuple[int, int]]  # (drop, how many of its records were accepted)
+    late: Sequence[tuple[int, int]]  # (drop, how many of those lie below the high-water mark before the batch)
+    newest: int | None  # the latest `created_at` of them all
+    unchanged: Sequence[
+        tuple[int, int]
+    ]  # (drop, how many of its versions are the latest, and what is published already)
+    rows: Ints  # where each winner is in `orders`
+    new_date: np.ndarray  # int32; where it lives from now on
+    drop: np.ndarray  # which drop brought it
+    outcome: np.ndarray  # NEW, CORRECTED or MOVED: see versions.Outcome
+    old_date: np.ndarray  # where an order that is not new lives now
+
+    @property
+    def known(self) -> Bools:
+        """The winners whose orders were published before."""
+        return self.outcome != Outcome.NEW
+
+    @property
+    def moved(self) -> Bools:
+        """The winners whose date is another than before."""
+        return self.outcome == Outcome.MOVED
+
+    @cached_property
+    def leavers(self) -> Ints:
+        """The winners that leave a date for another, by the date that they leave."""
+        moved = np.flatnonzero(self.moved)
+        return moved[np.argsort(self.old_date[moved], kind="stable")]
+
+    @cached_property
+    def losing_date(self) -> Ints:
+        """The date that each leaver leaves."""
+        return self.old_date[self.leavers]
+
+    def drops_changing(self, day: int) -> list[int]:
+        """The drops whose winners change a date by coming, being other than before, or leaving."""
+        here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
+        gone = self.leavers[slice(*np.searchsorted(self.losing_date, [day, day + 1]))]
+        return np.union1d(self.drop[here], self.drop[gone]).tolist()
+
+
+@dataclass(frozen=True)
+class DimensionChange:
+    """What the batch's rows do to one dimension."""
+
+    dimension: Dimension
+    drop_of_row: Sequence[int]
+    upserted: Upserted
+    file: DimensionFile  # as the ledger is to know it
+    staged: bool  # whether there is a new file
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the ledger says before the batch."""
+
+    batch: int  # the number this batch gets
+    hwm: int | None
+    restatements_bytes: int
+    partitions: Mapping[int, Partition]  # the affected ones
+    gone: Mapping[int, int] = field(default_factory=dict)  # affected dates without one that had one: how often restated
+    overtaken: bool = False  # a drop of a higher number was applied that the link may point to
+
+
+def commit_of(
+    now: int,
+    before: Before,
+    drops: Sequence[Drop],
+    parsed: Parsed,
+    decided: Decided,
+    rewritten: Sequence[Rewritten],
+    dimensions: Sequence[DimensionChange],
+    discards: Sequence[Effect],
+    run: Run | None,
+    read_before: Mapping[int, DropResult] | None = None,
+) -> Commit:
+    """All that the ledger is to remember of a batch, and all that is to become visible after. `read_before`: what was
+    known of drops that are read once more, by number."""
+    assert not any(one.damaged for one in rewritten), "published files are mended before anything is committed"
+    counts = _counts(parsed, decided, rewritten)
+    _count_rows(counts, dimensions)
+    results = _results(drops, parsed, counts, read_before or {})
+    kept = [one for one in rewritten if one.staged]
+    removed = [one.day for one in rewritten if not one.staged]
+    losing = set(decided.losing_date.tolist())
+    log = "".join(_restatement(one, before.batch, decided) for one in rewritten if is_restated(one, before.gone))
+    effects = [
+        *(effect for one in dimensions for effect in _dimension_effect(before.batch, one)),
+        *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
+        *(
+            Effect("remove", f"curated/{folder_name(day)}/{file}")
+            for day in removed
+            for file in (FACT_FILE, ITEMS_FILE)
+        ),
+        *discards,
+        *(effect for result in results for effect in _raw_effects(result)),
+        *([] if before.overtaken else _link_effect(results)),
+        *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
+    ]
+    return Commit(
+        committed_at=now,
+        results=results,
+        run=run,
+        partitions=[_partition(one, before) for one in kept],
+        removed=removed,
+        dimensions=[one.file for one in dimensions],
+        totals=totals_of(results),
+        hwm=_raised(before.hwm, decided.newest),
+        effects=effects,
+        restatements_bytes=before.restatements_bytes + len(log.encode()),
+    )
+
+
+def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
+    """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
+    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each
+    other are the same."""
+    firsts: dict[int, Drop] = {}
+    seen: dict[tuple[object, ...], Drop] = {}
+    for drop in drops:
+        if drop.duplicate_of is not None:
+            continue
+        judge, kind = drop.judge, raw.kind_of(drop.name)
+        content = (raw.read_as(drop.name), drop.sha256, judge.tolerance, judge.records_path, judge.since)
+        if content not in seen and kind in DIMENSIONS:
+            seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
+        firsts[drop.seq] = seen.setdefault(content, drop)
+    return firsts
+
+
+def to_read(drops: Sequence[Drop]) -> list[Drop]:
+    """The drops that must be read, in order."""
+    firsts = first_of_each_content(drops)
+    return [drop for drop in drops if firsts.get(drop.seq) is drop]
+
+
+def _results(
+    drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts], read_before: Mapping[int, DropResult]
+) -> list[DropResult]:
+    firsts = first_of_each_content(drops)
+    results = []
+    for drop in drops:
+        first = firsts.get(drop.seq, drop)
+        reason = parsed.unreadable.get(first.seq)
+        if drop.seq in read_before:
+            before = read_before[drop.seq].counts
+            results.append(DropResult(drop, DropOutcome.APPLIED, before.plus(counts[drop.seq]), before=before))
+        elif drop.duplicate_of is not None:
+            results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
+        elif reason is not None:  # what cannot be read makes no duplicates: each waits in quarantine to be retried
+            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
+        elif drop is not first:
+            results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
+        else:
+            results.append(DropResult(drop, DropOutcome.APPLIED, counts[drop.seq]))
+    return results
+
+
+def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) -> dict[int, Counts]:
+    """By drop: what became of its records. They add up to what was extracted."""
+    counts = {
+        drop: Counts(
+            tally.extracted, tally.discarded, tally.before_since, faults=tally.faults, bare=tally.bare,
+            bare_keys=named_list(tally.bare_keys),
+        )
+        for drop, tally in parsed.tallies.items()
+    }  # fmt: skip
+    winners = decided.drop
+    for name, found in (("new", winners[~decided.known]), ("corrected", winners[decided.known])):
+        for drop, number in tallied(found):
+            setattr(counts[drop], name, number)
+    for drop, number in decided.unchanged:
+        counts[drop].unchanged = number
+    for drop, number in decided.late:
+        counts[drop].late = number
+    for drop, number in decided.accepted:
+        known = counts[drop]
+        known.superseded = number - known.new - known.unchanged - known.corrected
+    for name in DIMENSIONS:
+        unknown = np.concatenate([np.zeros(0, np.bool_), *(one.unknown[name] for one in rewritten)])
+        for drop, number in tallied(winners[unknown]):
+            counts[drop].unknown[name] = number
+    return counts
+
+
+def _count_rows(counts: Mapping[int, Counts], dimensions: Sequence[DimensionChange]) -> None:
+    """By drop: what became of its rows."""
+    for one in dimensions:
+        drops = np.array(one.drop_of_row, np.int64)
+        for name in ("superseded", "new", "corrected", "unchanged"):
+            for drop, number in tallied(drops[getattr(one.upserted, name)]):
+                setattr(counts[drop], name, number)
+
+
+def totals_of(results: Sequence[DropResult]) -> Counter[str]:
+    """What this batch adds to the sums over all drops."""
+    totals: Counter[str] = Counter()
+    for result in results:
+        if result.before is None:
+            totals[f"drops.{result.outcome}"] += 1
+        kind = raw.kind_of(result.drop.name)
+        for name, value in result.gained.as_dict().items():
+            if name == "bare_keys":  # whatever a file calls its fields: a sum for each would have no end
+                continue
+            for key, number in value.items() if isinstance(value, dict) else [("", value)]:
+                totals[f"{kind}.{name}.{key}".rstrip(".")] += number
+    return Counter({name: number for name, number in totals.items() if number})
+
+
+def tallied(drops: Ints) -> list[tuple[int, int]]:
+    """(drop, how often it stands there), by drop."""
+    values, numbers = np.unique(drops, return_counts=True)
+    return list(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def counted(drops: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """The same, of a column of a table."""
+    values, numbers = pc.value_counts(drops).flatten()
+    return sorted(zip(values.to_pylist(), numbers.to_pylist(), strict=True))
+
+
+def _raised(hwm: int | None, newest: int | None) -> int | None:
+    """The high-water mark only rises."""
+    return hwm if newest is None else max(hwm or 0, newest)
+
+
+def _dimension_effect(batch: int, one: DimensionChange) -> list[Effect]:
+    if not one.staged:
+        return []
+    source = staged_dimension(batch, one.dimension)
+    return [Effect("place", f"curated/{one.dimension.file}", source, one.file.sha256)]
+
+
+def _place_effects(batch: int, one: Rewritten) -> list[Effect]:
+    assert one.staged
+    hashes = {FACT_FILE: one.staged.fact_sha256, ITEMS_FILE: one.staged.items_sha256}
+    return [
+        Effect("place", f"curated/{folder_name(one.day)}/{file}", staged_path(batch, one.staged.name, file), sha256)
+        for file, sha256 in hashes.items()
+    ]
+
+
+def _raw_effects(result: DropResult) -> list[Effect]:
+    """A quarantined drop's raw copy moves; a duplicate's that was found only now goes."""
+    drop = result.drop
+    if drop.raw is None:
+        return []
+    if result.outcome is DropOutcome.QUARANTINED:
+        text = reason_json(drop.seq, drop.name, result.reason or "", receipts.instant_text(drop.judge.received_at))
+        return [Effect("quarantine", raw.in_quarantine(drop.raw), drop.raw, text=text)]
+    return [] if result.keeps_raw else [Effect("remove", drop.raw)]
+
+
+def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
+    applied = [
+        r.drop for r in results
+        if r.outcome is DropOutcome.APPLIED and r.before is None and raw.read_as(r.drop.name) == raw.ORDERS
+    ]  # fmt: skip
+    if not applied:
+        return []
+    return [Effect("link", raw.LINK, text=raw.link_text(applied[-1].raw or ""))]
+
+
+def is_restated(one: Rewritten, gone: Container[int]) -> bool:
+    """Whether a date that changes had been published before; also one that lost its last order since, and comes back."""
+    return one.before.orders > 0 or one.day in gone
+
+
+def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
+    content = {
+        "date": iso_date(one.day),
+        "cause": {"batch": batch, "drops": decided.drops_changing(one.day)},
+        "orders_before": one.before.orders,
+        "orders_after": one.after.orders,
+        "amount_before": one.before.amount_text,
+        "amount_after": one.after.amount_text,
+    }
+    return json.dumps(content) + "\n"
+
+
+def _partition(one: Rewritten, before: Before) -> Partition:
+    assert one.staged
+    after, staged, published = one.after, one.staged, before.partitions.get(one.day)
+    known = published.restatements if published else before.gone.get(one.day)
+    restatements = 0 if known is None else known + 1
+    return Partition(
+        one.day, after.orders, after.lines, after.amount,
+        staged.fact_sha256, staged.items_sha256, staged.bytes, staged.writer, restatements,
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""The dimensions' part in a batch: its rows put on top of the published tables, staged, and the keys that orders may refer to.
+
+    curated/dim_user.parquet      curated/dim_product.parquet
+
+Each file is a function of all applied drops of its kind, in order of arrival: the later row wins. A file that is not what
+the ledger says is made anew from raw before anything is put on top of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import pyarrow as pa
+
+from ..core.entries import DimensionFile
+from ..core.errors import Corruption
+from ..core.model import DIMENSIONS, Dimension, DimensionRows
+from ..core.parquet import WRITER
+from ..core.parse.csv import upsert
+from ..execution.tasks import Known
+from ..storage.ledger import Ledger
+from ..storage.store import Store
+from .commit import DimensionChange
+from .reading import Reader
+from .repair import dimension_from_raw
+
+_T = TypeVar("_T")
+
+
+def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, DimensionRows]) -> list[DimensionChange]:
+    """What the batch's rows (by drop) change, staged."""
+    published = ledger.dimensions()
+    found = {name: {seq: one for seq, one in sorted(rows.items()) if one.dimension == name} for name in DIMENSIONS}
+    return [_stage(store, batch, DIMENSIONS[name], published.get(name), of) for name, of in found.items() if of]
+
+
+def _stage(
+    store: Store, batch: int, dimension: Dimension, before: DimensionFile | None, rows: Mapping[int, DimensionRows]
+) -> DimensionChange:
+    table = _there(dimension, store.read_dimension(dimension, before.sha256)) if before else None
+    upserted = upsert(dimension, table, pa.concat_tables(one.table for one in rows.values()))
+    drop_of_row = [seq for seq, one in rows.items() for _ in range(one.table.num_rows)]
+    if before is not None and upserted.table is None:
+        return DimensionChange(dimension, drop_of_row, upserted, replace(before, last_drop=max(rows)), staged=False)
+    # The first file is written even without a row, so that there is one to join with.
+    after = dimension.schema.empty_table() if upserted.table is None else upserted.table
+    sha256, size = store.stage_dimension(batch, dimension, after)
+    file = DimensionFile(dimension.name, after.num_rows, sha256, size, WRITER, max(rows))
+    return DimensionChange(dimension, drop_of_row, upserted, file, staged=True)
+
+
+def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange]) -> Known:
+    """The keys that orders may refer to once the batch is applied, by dimension; none where no drop ever brought any."""
+    published = ledger.dimensions()
+    changed = {change.dimension.name: change.upserted.table for change in changes}
+    keys = {}
+    for name, dimension in DIMENSIONS.items():
+        table = changed.get(name)
+        if table is not None:
+            keys[name] = table[dimension.key].combine_chunks()
+        elif name in published:
+            keys[name] = _there(dimension, store.dimension_keys(dimension, published[name].sha256))
+        else:
+            keys[name] = pa.array([], pa.large_string())
+    return keys
+
+
+def _there(dimension: Dimension, found: _T | None) -> _T:
+    """What was read of a published file. A batch has mended it before; a dry run must not take a damaged file for none."""
+    if found is None:
+        raise Corruption(
+            f"the published {dimension.file} is not what the ledger says, so what this would do to it cannot be told. "
+            "`strandline rebuild` makes it anew"
+        )
+    return found
+
+
+def mend(ledger: Ledger, reader: Reader, store: Store, rows: Mapping[int, DimensionRows]) -> list[str]:
+    """Makes files anew that are not what the ledger says, and names them. Looked at are those that this batch changes, and
+    each once when its keys are read."""
+    mended = []
+    changing = {one.dimension for one in rows.values()}
+    for name, file in ledger.dimensions().items():
+        look = store.read_dimension if name in changing else store.dimension_keys
+        if look(DIMENSIONS[name], file.sha256) is None:
+            dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
+            mended.append(DIMENSIONS[name].file)
+    return mended

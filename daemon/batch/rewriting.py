@@ -1,0 +1,127 @@
+"""Winning versions in, staged partitions out: finds the affected dates, divides them, and runs the rewrite tasks.
+
+The counterpart of reading.py. The orders of some dates are put together by a thread here, and go to where rewriting runs: to
+the same thread, or as files to other machines. Nothing that is published changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+
+from ..core.merge.facts import gathered
+from ..core.model import Ints
+from ..core.progress import Progress, silent
+from ..execution import spill, tasks
+from ..execution.tasks import PartitionChange, Rewritten
+from ..execution.workers import Inline
+from ..storage import files
+from ..storage.ledger import Ledger
+from ..storage.store import Store
+from .commit import Decided
+
+_GROUP_ORDERS = 30_000  # orders that one task rewrites together, about
+
+
+def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
+    """What is to be done to each date that gains, keeps or loses a winner, by date."""
+    gaining, losing = decided.new_date, decided.losing_date
+    days = np.union1d(gaining, losing)
+    published = ledger.partitions(days.tolist())
+    replaces = decided.known & ~decided.moved
+    leaving = _order_ids(decided.orders, decided.rows[decided.leavers])
+    changes = []
+    for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
+        sha256 = published[day].fact_sha256 if day in published else None
+        changes.append(PartitionChange(day, a, b, replaces[a:b], leaving.slice(c, d - c), sha256))
+    return changes
+
+
+@dataclass(frozen=True)
+class Rewriter:
+    """`threads` put groups of dates together side by side. `executor` is what runs the calls: the thread that asks, or (with a
+    `folder`) other machines, which find their tables as files there."""
+
+    threads: Executor
+    executor: Executor = field(default_factory=Inline)
+    folder: Path | None = None
+
+    def rewrite(
+        self,
+        store: Store,
+        batch: int,
+        decided: Decided,
+        changes: Sequence[PartitionChange],
+        known: tasks.Known,
+        progress: Progress = silent,
+        stopped: Callable[[], bool] = tasks.never,
+    ) -> list[Rewritten]:
+        """Merges and stages these dates; what was done for each, in the same order."""
+        spill.release_pages()  # the decision has looked at all orders
+        sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
+        with ExitStack() as stack:
+            keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
+
+            def together(group: Sequence[PartitionChange]) -> list[Rewritten]:
+                with self._gathered(decided, group) as (orders, rows, shifted):
+                    call = self.executor.submit(tasks.rewrite, store, batch, orders, rows, shifted, keys, sync=sync)
+                    return call.result()
+
+            futures = [self.threads.submit(together, group) for group in _grouped(changes)]
+            rewritten: list[Rewritten] = []
+            for group in tasks.results(futures, stopped):
+                rewritten += group
+                progress("writing partitions", len(rewritten), len(changes))
+        return rewritten
+
+    @contextmanager
+    def _gathered(
+        self, decided: Decided, group: Sequence[PartitionChange]
+    ) -> Iterator[tuple[pa.Table | Path, Ints, list[PartitionChange]]]:
+        """The winners of some dates that follow each other, as `tasks.rewrite` takes them."""
+        base, stop = group[0].first, group[-1].stop
+        orders, rows = gathered(decided.orders, decided.rows[base:stop])
+        spill.release_pages()  # a copy is made, and each group looks at other rows
+        with self._sent(orders) as sent:
+            yield sent, rows, [replace(one, first=one.first - base, stop=one.stop - base) for one in group]
+
+    @contextmanager
+    def _sent(self, table: pa.Table) -> Iterator[pa.Table | Path]:
+        """A table as a call is given it, as long as the call may need it."""
+        if self.folder is None:
+            yield table
+            return
+        path = self.folder / f"sent-{uuid4().hex}.arrow"
+        spill.write(path, table)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _order_ids(orders: pa.Table, rows: Ints) -> pa.Array:
+    """Mostly few, and often none: pyarrow puts all chunks of a column of texts together to take any of it."""
+    chosen, places = gathered(orders.select(["drop", "order_id"]), rows)
+    return chosen["order_id"].combine_chunks().take(pa.array(places))
+
+
+def _grouped(changes: Sequence[PartitionChange]) -> list[list[PartitionChange]]:
+    groups: list[list[PartitionChange]] = []
+    for change in changes:
+        if groups and change.stop - groups[-1][0].first <= _GROUP_ORDERS:
+            groups[-1].append(change)
+        else:
+            groups.append([change])
+    return groups
+
+
+def _spans(dates: Ints, days: Ints) -> tuple[list[int], list[int]]:
+    """Where in sorted `dates` each of these days begins and ends."""
+    return np.searchsorted(dates, days, "left").tolist(), np.searchsorted(dates, days, "right").tolist()

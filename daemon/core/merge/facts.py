@@ -1,0 +1,157 @@
+"""Orders to order lines: the star-schema fact, with each order's amount allocated exactly. Pure.
+
+The amount of an order is spread over its lines by weight |qty × price|, so that SUM(amount) is right by order, sku, user
+and date alike. With W_k the sum of the first k weights, line k gets R(A·W_k/W) − R(A·W_(k−1)/W), R rounding half away from
+zero to four decimals: the differences add up to A exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..model import FACT, ITEMS, Ints, dates_of
+from ..native import bindings
+from ..parquet import encode
+
+
+def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
+    """A table in one chunk that has these rows, and where they are in it.
+
+    The rows of some dates lie in a short stretch of each chunk, since each was sorted by time when it was parsed. Those
+    stretches are put together, which is much less to go through than all chunks.
+    """
+    if not len(rows):
+        return orders.slice(0, 0).combine_chunks(), rows
+    bounds = np.cumsum([0, *(len(chunk) for chunk in orders["drop"].chunks)])
+    ordered = np.sort(rows)
+    edges = np.searchsorted(ordered, bounds)
+    chunks = np.flatnonzero(edges[1:] > edges[:-1])
+    first = ordered[edges[chunks]]
+    length = ordered[edges[chunks + 1] - 1] + 1 - first
+    stretches = [orders.slice(start, many) for start, many in zip(first.tolist(), length.tolist(), strict=True)]
+    moved = np.zeros(len(bounds), np.int64)
+    moved[chunks] = np.cumsum(length) - length - first
+    return pa.concat_tables(stretches).combine_chunks(), rows + moved[np.searchsorted(bounds, rows, "right") - 1]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The order lines of some orders, in the order given: one for each item, or one for an order without items."""
+
+    orders: pa.Table  # ORDERS, each column in one chunk
+    of_order: Ints  # where in `orders` the order of each line is
+    item: Ints  # where among all items of `orders` each line's is; -1: it has none
+    line_number: NDArray[np.int32]  # from 1; 0: an order without items
+    amount: pa.Array  # int64, 1/10,000: its share of the order's amount
+    starts: Ints  # the first line of each order, and the number of lines
+
+    def _column(self, name: str) -> tuple[pa.Array, Ints | None]:
+        """Where the values of a column of FACT are, and which of them each line has (-1: NULL; None: its own)."""
+        match name:
+            case "sku" | "qty" | "price":
+                return _items(self.orders).field(name), self.item
+            case "amount":
+                return self.amount, None
+            case "line_number":
+                return pa.array(self.line_number), None
+            case "date":
+                return pa.array(dates_of(self.orders["created_at"].to_numpy())), self.of_order
+            case _:
+                return one_chunk(self.orders[name]), self.of_order
+
+    def table(self) -> pa.Table:
+        """The lines as a FACT table."""
+        return pa.table([_taken(field, *self._column(field.name)) for field in FACT], schema=FACT)
+
+    def amounts(self) -> Ints:
+        """The shares, 0 where unknown."""
+        return self.amount.fill_null(0).to_numpy(zero_copy_only=False)
+
+    def unknown(self, key: str, known: pa.Array) -> NDArray[np.bool_]:
+        """By order: whether any of its lines has a key (`user_id`, `sku`) that is not known. NULL is no key."""
+        array, places = self._column(key)
+        unknown = pc.is_valid(array)
+        if len(known):
+            unknown = pc.and_not(unknown, pc.is_in(array, value_set=known))
+        flags = np.append(unknown.to_numpy(zero_copy_only=False), False)  # at place -1: no item, no key
+        lines = flags[places]
+        return np.logical_or.reduceat(lines, self.starts[:-1]) if len(lines) else lines
+
+
+def lines_of(orders: pa.Table, rows: Ints) -> Lines:
+    """The lines of some rows of an ORDERS table in one chunk (see `gathered`)."""
+    offsets = one_chunk(orders["items"]).offsets.to_numpy()
+    first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
+    lines = np.maximum(counts, 1)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lines)])
+    place_in_order = np.arange(starts[-1]) - np.repeat(starts[:-1], lines)
+    item, line_number = np.repeat(first_item, lines) + place_in_order, place_in_order + 1
+    without = starts[:-1][counts == 0]
+    item[without], line_number[without] = -1, 0
+    amount = _amounts(orders["amount"].take(pa.array(rows)), _items(orders), item, starts[1:])
+    return Lines(orders, np.repeat(rows, lines), item, line_number.astype(np.int32), amount, starts)
+
+
+def files_of(fact: pa.Table) -> tuple[pa.Buffer, pa.Buffer]:
+    """The two files of a partition with these FACT rows: the fact, and the items as the API gave them."""
+    items = fact.select(ITEMS.names)
+    has_item = fact["line_number"].to_numpy() > 0
+    return encode(fact), encode(items if has_item.all() else items.filter(pa.array(has_item)))
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; copied only where it has several chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
+
+
+def _items(orders: pa.Table) -> pa.StructArray:
+    return one_chunk(orders["items"]).values
+
+
+def _taken(field: pa.Field, array: pa.Array, places: Ints | None) -> pa.Array:
+    if places is not None:
+        array = array.take(pa.array(places, mask=places < 0))
+    return array if array.type == field.type else array.view(field.type)
+
+
+def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, item: Ints, stops: Ints) -> pa.Array:
+    """Each line's share of its order's amount (int64, 1/10,000); `stops[i]` is where the lines of order i end."""
+    values = amount.fill_null(0).to_numpy()
+    null = amount.is_null().to_numpy()
+    shares = allocate(values, _weights(items.field("qty"), item), _weights(items.field("price"), item), stops)
+    if not null.any():
+        return pa.array(shares)
+    lines = np.diff(stops, prepend=0)
+    return pa.array(shares, mask=np.repeat(null, lines))
+
+
+def _weights(numbers: pa.Array, item: Ints) -> Ints:
+    """How much each line's number weighs: its size, and nothing where it is unknown."""
+    sizes = np.append(np.abs(numbers.fill_null(0).to_numpy(zero_copy_only=False)), 0)  # at place -1: no item
+    return sizes[item]
+
+
+def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> Ints:
+    """Spreads `amount[i]` over the lines up to `stops[i]` by weight `qty × price` (both not negative; int64, 1/10,000)."""
+    shares, huge = bindings.allocate(amount, qty, price, stops)
+    starts = stops - np.diff(stops, prepend=0)
+    for order in huge.tolist():
+        span = slice(int(starts[order]), int(stops[order]))
+        shares[span] = _allocate_exactly(int(amount[order]), qty[span].tolist(), price[span].tolist())
+    return shares
+
+
+def _allocate_exactly(amount: int, qty: list[int], price: list[int]) -> list[int]:
+    weights = [q * p for q, p in zip(qty, price, strict=True)]
+    total, running, given, shares = sum(weights), 0, 0, []
+    for weight in weights:
+        running += weight
+        upto = (2 * abs(amount) * running + total) // (2 * total)
+        shares.append((upto - given) * (-1 if amount < 0 else 1))
+        given = upto
+    return shares

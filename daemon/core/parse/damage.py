@@ -1,0 +1,95 @@
+"""What is wrong with a drop, in words for a person: where it is damaged, what it is instead, which keys it has.
+
+Nothing here decides whether a drop is read. A reason may end with the text around the damage; `without_text` takes that away
+for the log, which never holds the content of a record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..errors import Unreadable
+from .reference import NotJson
+
+NEAR = "; near: "
+_AROUND = 30  # characters of the text, on either side of the damage
+_SHOWN_KEYS = 8
+_NAME_OF_A_KEY = re.compile(
+    r"[A-Za-z_$][A-Za-z0-9_.$-]{0,39}"
+)  # what names a field; anything else may be somebody's data
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_HEAD_BYTES = 4096
+
+# How files begin that people drop by mistake: what they are, and what to do instead.
+_SIGNATURES = (
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls) or another Office file; save it as CSV or JSON in UTF-8"),
+    (b"%PDF-", "a PDF document; export the data itself as JSON or CSV"),
+    (b"\x1f\x8b", "compressed with gzip, and its name does not say so; drop it under a name that ends in .gz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard, and its name does not say so; drop it under a name that ends in .zst"),
+    (b"BZh", "compressed with bzip2, which is not read; use gzip or Zstandard"),
+    (b"\xfd7zXZ\x00", "compressed with xz, which is not read; use gzip or Zstandard"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it and drop the files in it"),
+    (b"Rar!\x1a\x07", "a RAR archive; unpack it and drop the files in it"),
+    (b"PAR1", "a Parquet file; export the data as JSON or CSV"),
+    (b"Obj\x01", "an Avro file; export the data as JSON or CSV"),
+    (b"SQLite format 3\x00", "a SQLite database; export the data as JSON or CSV"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)  # fmt: skip
+_SPREADSHEET = "a spreadsheet ({}); save its sheet as CSV in UTF-8"
+_OFFICE = "an Office document, not a spreadsheet; export the data as JSON or CSV"
+
+
+def refuse_foreign(data: bytes) -> None:
+    """Unreadable where the first bytes say that a file is no text in UTF-8. Cheap, for a drop that is too large to be read for
+    that."""
+    head = bytes(data[:_HEAD_BYTES])
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        raise Unreadable(f"the file is {_zipped(head)}")
+    for signature, what in _SIGNATURES:
+        if head.startswith(signature):
+            raise Unreadable(f"the file is {what}")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 1 and b"\x00" in head[:2]):
+        raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
+
+
+def _zipped(head: bytes) -> str:
+    if b"opendocument.spreadsheet" in head:
+        return _SPREADSHEET.format("OpenDocument, .ods")
+    if b"[Content_Types].xml" in head or b"xl/" in head:
+        return _OFFICE if b"word/" in head or b"ppt/" in head else _SPREADSHEET.format("Excel, .xlsx")
+    return "a zip archive; unpack it and drop the files in it"
+
+
+def refuse_markup(text: bytes) -> None:
+    """Unreadable where a text that is neither JSON nor CSV is a page of the web."""
+    if text[:64].lstrip().startswith(b"<"):
+        raise Unreadable(
+            "the file is HTML or XML, a page of a website or an error of a server perhaps; drop the data itself"
+        )
+
+
+def described(error: NotJson, text: str, line: int = 1) -> str:
+    """What is wrong with a text, where, and what is written around that place. `line`: the number of the text's first line."""
+    position = min(error.position, len(text))
+    line_ends = [match.end() for match in _LINE_END.finditer(text, 0, position)]
+    column = position - (line_ends[-1] if line_ends else 0) + 1
+    around = text[max(0, position - _AROUND) : position + _AROUND]
+    return f"{error} (line {line + len(line_ends):,}, column {column:,}){NEAR}{around}"
+
+
+def without_text(reason: str) -> str:
+    """A reason without the text around the damage."""
+    return reason.partition(NEAR)[0]
+
+
+def named(keys: Iterable[str]) -> str:
+    """The first few keys, for a reason."""
+    names = named_list(keys, _SHOWN_KEYS + 1)
+    return ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "") or "none"
+
+
+def named_list(keys: Iterable[str], most: int = _SHOWN_KEYS) -> list[str]:
+    """The first few keys; those that are no names may be somebody's data, and are left out."""
+    return list(filter(_NAME_OF_A_KEY.fullmatch, dict.fromkeys(keys)))[:most]

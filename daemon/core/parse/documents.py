@@ -1,0 +1,343 @@
+"""What a drop is, and where its records begin and end. Decided by content alone, never by a name or a suffix.
+
+    one JSON document:  an array of records | one order | an envelope (records under a key, or at records_path, which says where
+                        an envelope has them and no more)
+    otherwise lines:    one record a line, if the first line that begins as an object or an array is complete by itself
+    otherwise:          several documents one after the other, if nothing else is between them
+    otherwise:          Unreadable, with a reason for people
+
+A text that begins as a document and is damaged or runs out is never taken for lines, even where some of its lines happen to
+be objects. What a line or an element holds that is no order (a page of orders, several records) is for `nested.py`.
+
+`split` works on a whole drop. `cut` divides a large one into pieces that can be split by themselves, in parallel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from ..errors import Unreadable
+from ..model import MAX_DEPTH, Ints
+from ..native import bindings
+from . import nested, reference
+from .damage import described, refuse_foreign, refuse_markup
+from .envelopes import array_of, members_of, order_of, without_array
+
+BOM = b"\xef\xbb\xbf"
+_JSON_SPACE = b" \t\n\r"
+_BLANK = b" \t\r"
+_ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
+_FIRST_BRACKET = re.compile(rb"(?:^|\n)(?:[ \t\r\x1e]|\xef\xbb\xbf)*([\[{][^\n]*)")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of a text, in order: record i is blob[starts[i]:stops[i]]. `scanned`: what the fast lane says of them, where
+    it was asked already."""
+
+    blob: bytes
+    starts: Ints
+    stops: Ints
+    scanned: bindings.Scanned | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.blob[self.starts[index] : self.stops[index]]
+
+    def between(self, first: int, stop: int) -> Records:
+        """Some of them."""
+        if stop - first == len(self):
+            return self
+        return Records(self.blob, self.starts[first:stop], self.stops[first:stop])
+
+    def with_opened(self, opened: Mapping[int, nested.Inside]) -> Records:
+        """The same, where what some of them hold takes their places."""
+        starts, stops = [], []
+        for index, (start, stop) in enumerate(zip(self.starts.tolist(), self.stops.tolist(), strict=True)):
+            if index not in opened:
+                starts.append(start)
+                stops.append(stop)
+                continue
+            for first, end in opened[index].places_in(self[index]):
+                starts.append(start + first)
+                stops.append(start + end)
+        return Records(self.blob, np.array(starts, np.int64), np.array(stops, np.int64))
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> Records:
+        """Records out of separate texts."""
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        return cls(b"\n".join(texts), starts, starts + lengths)
+
+    @classmethod
+    def chained(cls, parts: Sequence[Records]) -> Records:
+        """The records of several texts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        base, starts, stops = 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for part in parts:
+            starts.append(part.starts + base)
+            stops.append(part.stops + base)
+            base += len(part.blob) + 1
+        return cls(b"\n".join([part.blob for part in parts]), np.concatenate(starts), np.concatenate(stops))
+
+
+class Form(Enum):
+    """How a piece of a drop is to be split."""
+
+    WHOLE = "whole"  # a complete drop; find out what it is
+    LINES = "lines"  # whole lines of a drop that is known to be lines
+    ELEMENTS = "elements"  # some elements of an array, without its brackets; a wrong cut does not parse
+
+
+class WrongCut(Exception):
+    """A piece of an array did not hold whole elements. The drop must be split as a whole instead."""
+
+
+def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bool = False) -> Records:
+    """The records of a drop or of a piece of one, in order. A record of a line drop may be no JSON; any other is one
+    complete JSON value. Unreadable or WrongCut where there are none to be had. `scan`: the fast lane, which finds the end of
+    each element of an array anyhow, reads them on the way."""
+    if form is Form.LINES:
+        return _lines(data)
+    if form is Form.ELEMENTS:
+        return _elements(data, scan)
+    refuse_foreign(data)
+    marked = data.removeprefix(BOM)
+    text = marked.strip(_JSON_SPACE)
+    if not text:
+        raise Unreadable("the file is empty")
+    if begins_with_line_of_object(text):
+        return _lines(text)
+    try:
+        if not is_utf8(text):
+            _decoded(text)
+        return _document(text, records_path, scan)
+    except reference.NotJson as error:
+        blank = marked[: len(marked) - len(marked.lstrip(_JSON_SPACE))]
+        return _lines_or_unreadable(text, error, 1 + len(_LINE_END.findall(blank)))
+
+
+def begins_with_line_of_object(text: bytes) -> bool:
+    """Whether the first line is a complete object and more follows: then the text is lines and nothing else, since
+    no JSON document goes on after its end."""
+    end = text.find(b"\n")
+    return (
+        end > 0
+        and text.startswith(b"{")
+        and text[:end].rstrip(_BLANK).endswith(b"}")
+        and reference.is_object(text[:end])
+    )
+
+
+def _is_lines_after_all(head: bytes) -> bool:
+    """Whether the beginning of a text tells that it is lines although its first is no object: no JSON document begins so,
+    and the first line with a bracket is an object. (`_lines_or_unreadable` says the same of a whole text.)"""
+    head = head[: head.rfind(b"\n") + 1]
+    if head.startswith(b"["):
+        return False
+    try:
+        reference.whole(head.decode())
+    except reference.NotJson as error:
+        return not error.truncated and _first_bracket_line_is_object(head)
+    except UnicodeDecodeError:
+        pass
+    return False
+
+
+def _first_bracket_line_is_object(text: bytes) -> bool:
+    """Of the lines that begin as an object or an array, marks aside, the first: whether it is a complete object."""
+    first = _FIRST_BRACKET.search(text)
+    return first is not None and first[1].startswith(b"{") and reference.is_object(first[1].rstrip(_BLANK))
+
+
+def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+    """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
+    cheaply how to divide it."""
+    start = len(BOM) if data[: len(BOM)] == BOM else 0
+    head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
+    if len(data) > target_bytes and (begins_with_line_of_object(head) or _is_lines_after_all(head)):
+        return _cut_lines(data, start, target_bytes)
+    if len(data) > target_bytes and head.startswith(b"["):
+        return _cut_array(data, target_bytes)
+    return [(0, len(data), Form.WHOLE)]
+
+
+def cut_begun(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+    """The first of the pieces that `cut` will give for a drop of which `data` is the beginning."""
+    start = len(BOM) if data[: len(BOM)] == BOM else 0
+    head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
+    if len(data) <= start + target_bytes:
+        return []
+    if begins_with_line_of_object(head) or _is_lines_after_all(head):
+        return _cut_lines(data, start, target_bytes)[:-1]
+    opening = _OPENING_KEY.search(data, 0, target_bytes) if head.startswith(b"[") else None
+    return [] if opening is None else _array_pieces(data, target_bytes, len(data), opening.group(1))[:-1]
+
+
+def _cut_lines(data: bytes, start: int, target_bytes: int) -> list[tuple[int, int, Form]]:
+    pieces = []
+    while start < len(data):
+        newline = data.find(b"\n", min(start + target_bytes, len(data)))
+        stop = len(data) if newline < 0 else newline + 1
+        pieces.append((start, stop, Form.LINES))
+        start = stop
+    return pieces
+
+
+def _cut_array(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+    """Cuts after a comma between two objects of which the second opens like the array's first. Such a place may lie
+    inside a record that holds a list of its like; but then the piece before it does not balance, and `split` says so."""
+    opening = _OPENING_KEY.search(data, 0, target_bytes)
+    last = data.rfind(b"]")
+    if opening is None or last < 0 or data[last + 1 :].strip(_JSON_SPACE):
+        return [(0, len(data), Form.WHOLE)]
+    return _array_pieces(data, target_bytes, last, opening.group(1))
+
+
+def _array_pieces(data: bytes, target_bytes: int, last: int, opening_key: bytes) -> list[tuple[int, int, Form]]:
+    pieces, start = [], data.find(b"[") + 1
+    while start < last:
+        stop, following = _seam(data, min(start + target_bytes, last), last, opening_key)
+        pieces.append((start, stop, Form.ELEMENTS))
+        start = following
+    return pieces
+
+
+def _seam(data: bytes, near: int, last: int, opening_key: bytes) -> tuple[int, int]:
+    """The end of one piece and the start of the next: around a comma at or after `near`."""
+    for match in _ARRAY_SEAM.finditer(data, near, last):
+        if match.group(1) == opening_key:
+            return match.end() - 1, match.end()
+    return last, last
+
+
+def _lines(text: bytes) -> Records:
+    return Records(text, *bindings.lines(text))
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _elements(data: bytes, scan: bool) -> Records:
+    records = _quickly(data, scan, inside=True) if is_utf8(data) else None
+    if records is None:  # too deep, too, may be why; a drop is read or not read as a whole, never a piece of it
+        raise WrongCut
+    return records
+
+
+def _quickly(text: bytes, scan: bool, *, inside: bool = False) -> Records | None:
+    """The values of an array, or of the inside of one; None where it is none, or nested very deep."""
+    scanned = bindings.scanned_array(text, inside=inside) if scan else None
+    found = scanned or bindings.parts(text, inside=inside)
+    return None if found is None else Records(text, *found)
+
+
+def _document(text: bytes, records_path: str, scan: bool) -> Records:
+    """The records of a text that is one JSON document; reference.NotJson where it is none."""
+    if not text.startswith((b"[", b"{")):
+        reference.whole(_decoded(text))
+        raise Unreadable(
+            f"the file is one JSON value of {len(text):,} bytes, neither array nor object, and holds no orders"
+        )
+    if text.startswith(b"["):
+        return _array_records(text, scan)
+    return _object_records(text, records_path, scan)
+
+
+def _array_records(text: bytes, scan: bool) -> Records:
+    records = _quickly(text, scan)
+    if records is None:
+        records = Records.of([one.encode() for one in _strict_elements(text)])
+        _refuse_deep(records)
+    return records
+
+
+def _strict_elements(text: bytes) -> list[str]:
+    """The fast splitter refuses some documents that are JSON (deep ones), so its refusal is asked about."""
+    document = _decoded(text)
+    reference.whole(document)
+    return reference.elements(document)
+
+
+def _object_records(text: bytes, records_path: str, scan: bool) -> Records:
+    members = members_of(text)
+    if reference.is_order(members):
+        return _one(text)
+    array = array_of(members, records_path)
+    if array is not None:
+        return _array_records(array, scan)
+    if "order_id" in members:
+        return _one(text)
+    if (order := order_of(members)) is not None:
+        return _one(order)
+    raise Unreadable(without_array(members, records_path))
+
+
+def _one(text: bytes) -> Records:
+    records = Records.of([text])
+    _refuse_deep(records)
+    return records
+
+
+def _refuse_deep(records: Records) -> None:
+    """Each level takes two brackets, so that only long records are looked at more closely."""
+    for index in np.flatnonzero(records.stops - records.starts > 2 * MAX_DEPTH).tolist():
+        try:
+            reference.check_depth(records[index].decode())
+        except reference.TooDeep as error:
+            raise Unreadable(f"a record is {error}") from None
+
+
+def _lines_or_unreadable(text: bytes, error: reference.NotJson, line: int) -> Records:
+    """A text that is no JSON document is lines, or several documents, or Unreadable. `line`: the number of its first line."""
+    if _first_bracket_line_is_object(text):
+        return _lines(text)
+    document = text.decode(errors="replace")
+    if is_utf8(text):
+        try:
+            return Records.of([one.encode() for one in nested.documents(document)])
+        except reference.NotJson as found:
+            error = found if found.position >= error.position else error
+    if error.truncated:
+        cut_short = reference.NotJson("the file is truncated: it ends in the middle of a JSON document", len(document))
+        raise Unreadable(described(cut_short, document, line))
+    refuse_markup(text)
+    if not _FIRST_BRACKET.search(text):
+        raise Unreadable(
+            f"the file is no JSON, neither as one document nor line by line: {described(error, document, line)}"
+        )
+    kind = "array" if text.startswith(b"[") else "document"
+    raise Unreadable(
+        f"the file is no lines of records but a JSON {kind}, and is damaged: {described(error, document, line)}"
+    )
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        before = text[: error.start].decode()
+        if (
+            error.reason == "unexpected end of data"
+        ):  # cut inside a character: is what precedes it a document cut short?
+            reference.whole(before)
+        raise reference.NotJson(f"not UTF-8 (a byte {text[error.start]:#04x})", len(before)) from None

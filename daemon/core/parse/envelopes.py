@@ -1,0 +1,129 @@
+"""What an object holds that is no order itself: the records of an envelope, or else where its arrays are. Pure, on texts.
+
+An envelope has its records in an array under one of ENVELOPE_KEYS, or at `records_path`. `null` or `{}` in the place of the
+array is an empty page, if nothing but paging is beside it. An object may also hold one order, under ORDER_KEY.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from ..model import Ints
+from ..native import bindings
+from . import reference
+from .damage import named
+
+ENVELOPE_KEYS = ("orders", "data", "results", "records")
+ORDER_KEY = "order"
+_PAGING = frozenset(
+    """
+    next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl
+    first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount
+    pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination
+    pageinfo object url self from to start skip success ok
+    """.split()  # noqa: SIM905
+)
+_ERROR_KEYS = ("error", "errors", "message", "detail", "fault", "exception")
+_SEARCHED_LEVELS = 3
+_SHOWN_ARRAYS = 3
+
+Members = Mapping[str, bytes]
+
+
+def members_of(text: bytes) -> dict[str, bytes]:
+    """The members of an object as texts; of a key given twice the last counts. NotJson where it is none."""
+    spans = bindings.parts(text)
+    if spans is None:
+        document = reference.whole(text.decode())
+        return {key: raw.encode() for key, raw in reference.members(document).items()}
+    found = [text[start:stop] for start, stop in zip(*map(Ints.tolist, spans), strict=True)]
+    return {json.loads(key): raw for key, raw in zip(found[::2], found[1::2], strict=True)}
+
+
+def array_of(members: Members, records_path: str = "") -> bytes | None:
+    """The array of an envelope's records, as text; None where it has none."""
+    places = [_at(members, records_path)] if records_path else [members.get(key, b"") for key in ENVELOPE_KEYS]
+    found = next((text for text in places if text.startswith(b"[")), None)
+    if found is None and any(map(_is_nothing, places)) and (records_path or is_paging(members)):
+        return None if members.keys() & set(_ERROR_KEYS) else b"[]"
+    return found
+
+
+def order_of(members: Members) -> bytes | None:
+    """The one order that an object holds, as text."""
+    text = members.get(ORDER_KEY, b"")
+    return text if text.startswith(b"{") and reference.is_order(members_of(text)) else None
+
+
+def is_paging(members: Members) -> bool:
+    """Whether an object has nothing but what pages of an API have: what is not in here may be somebody's order."""
+    plain = (key.lower().replace("_", "").replace("-", "") for key in members if key not in ENVELOPE_KEYS)
+    return all(key in _PAGING for key in plain)
+
+
+def without_array(members: Members, records_path: str) -> str:
+    """Why an object that is neither an order nor an envelope cannot be read."""
+    if reported := [key for key in _ERROR_KEYS if key in members]:
+        return (
+            f"the file is the error message of an API, not orders (it has `{reported[0]}`; its keys: {named(members)}); "
+            "ask the API again"
+        )
+    where = f"at records_path = {records_path!r}" if records_path else f"under {', '.join(ENVELOPE_KEYS)}"
+    begin = f"the file is one object without `order_id`, and there is no array {where}"
+    if (path := inner_order(members)) is not None:
+        return f"{begin}. There is an order inside, at `{path}`: write it without what is around it. Keys: {named(members)}"
+    arrays = list(_arrays(members, _SEARCHED_LEVELS))
+    if arrays:
+        found = "; ".join(f"{path} ({_content(text)})" for path, text in arrays[:_SHOWN_ARRAYS])
+        return (
+            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
+        )
+    inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
+    if inner is not None and reference.is_order(inner):
+        return f"{begin}. It holds orders under keys of their own ({named(inner)}); write them as an array"
+    if inner is not None:
+        return f"{begin}. Its keys: {named(members)}; the first object in it has the keys: {named(inner)}"
+    return f"{begin}. Its keys: {named(members)}"
+
+
+def inner_order(members: Members, levels: int = _SEARCHED_LEVELS) -> str | None:
+    """The path to an order that lies inside this object, if there is one."""
+    for key, text in members.items():
+        if text.startswith(b"{") and named([key]) != "none":
+            inside = members_of(text)
+            if reference.is_order(inside):
+                return key
+            if levels > 1 and (path := inner_order(inside, levels - 1)) is not None:
+                return f"{key}.{path}"
+    return None
+
+
+def _at(members: Members, path: str) -> bytes:
+    *parents, last = path.split(".")
+    for key in parents:
+        value = members.get(key, b"")
+        members = members_of(value) if value.startswith(b"{") else {}
+    return members.get(last, b"")
+
+
+def _is_nothing(text: bytes) -> bool:
+    return text == b"null" or (text.startswith(b"{") and not members_of(text))
+
+
+def _arrays(members: Members, levels: int) -> Iterator[tuple[str, bytes]]:
+    """The arrays among an object's members, and among those of its objects: path and text."""
+    for key, text in members.items():
+        if named([key]) == "none":
+            continue
+        if text.startswith(b"["):
+            yield key, text
+        elif levels > 1 and text.startswith(b"{"):
+            yield from ((f"{key}.{path}", found) for path, found in _arrays(members_of(text), levels - 1))
+
+
+def _content(array: bytes) -> str:
+    elements = reference.elements(array.decode())
+    first = next((one for one in elements if one.startswith("{")), None)
+    keys = f", with the keys {named(reference.members(first))}" if first else ""
+    return f"{len(elements):,} value{'' if len(elements) == 1 else 's'}{keys}"

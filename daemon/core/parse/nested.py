@@ -1,0 +1,137 @@
+"""What a line or an element holds that is no order by itself: several records on one line, an array, a page of an API. Pure.
+
+Files are put together by appending: pages of an API one a line, arrays one after the other, records without a line end between
+them, a byte order mark in the middle, a comma behind each. Such a record is asked what it holds, and its place is taken by that.
+The fast path vouches for none of these, so sound drops never come here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..native import bindings
+from . import reference
+from .envelopes import array_of, is_paging, members_of, order_of
+
+_BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
+_COMMA = re.compile(r"[ \t\r]*,(?=[ \t\r\x1e\ufeff]*(?:\n|\Z))")
+_LEVELS = 3  # an array of pages of arrays; deeper is nobody's export
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a record holds. `is_page`: it is an array or an envelope with an order in it, whose damage would cost many."""
+
+    texts: list[bytes]
+    is_page: bool
+
+    def places_in(self, record: bytes) -> Iterator[tuple[int, int]]:
+        """Where each text is in the record that holds it: the same bytes, in order as far as they can be."""
+        at = 0
+        for text in self.texts:
+            found = record.find(text, at)
+            at = record.index(text) if found < 0 else found
+            yield at, at + len(text)
+            at += len(text)
+
+
+def documents(text: str) -> list[str]:
+    """The objects and arrays that make up a text: one after the other, with white space, marks or nothing between them, or a
+    comma and a line end after records. NotJson where anything else is there, or one is nested too deep."""
+    found, comma_at = [], None
+    for start, end, comma in _values(text):
+        found.append(text[start:end])
+        reference.check_depth(found[-1])
+        comma_at = end if comma and comma_at is None else comma_at
+    if comma_at is not None and not all(map(_may_be_a_record, found)):
+        raise reference.NotJson("a comma follows a complete document", comma_at)
+    return found
+
+
+def inside(record: bytes, records_path: str, levels: int = _LEVELS) -> Inside | None:
+    """What a record that is no order holds; None where it is what it is."""
+    try:
+        text = record.decode()
+        reference.check_depth(text)
+    except (UnicodeDecodeError, reference.NotJson):
+        return None
+    values = _objects_of_line(text)
+    is_page = not values or values == [text]
+    parts = _page(record, records_path) if is_page else [value.encode() for value in values]
+    if parts is None or not levels:
+        return None
+    texts, holds_orders = [], False
+    for part in parts:
+        is_order = _is_order(part)
+        deeper = None if is_order else inside(part, records_path, levels - 1)
+        texts += deeper.texts if deeper else [part]
+        holds_orders |= (is_page and is_order) or (deeper is not None and deeper.is_page)
+    return Inside(texts, holds_orders)
+
+
+def _values(text: str) -> Iterator[tuple[int, int, bool]]:
+    """The objects and arrays of a text: where each begins and ends, and whether a comma follows."""
+    position = _after(_BETWEEN, text, 0)
+    while position < len(text):
+        if text[position] not in "[{":
+            raise reference.NotJson("text is written where a document should begin", position)
+        end = reference.value_end(text, position)
+        comma = _COMMA.match(text, end)
+        yield position, end, comma is not None
+        position = _after(_BETWEEN, text, comma.end() if comma else end)
+
+
+def _after(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _may_be_a_record(text: str) -> bool:
+    return text.startswith("{") and array_of(members_of(text.encode())) is None
+
+
+def _objects_of_line(text: str) -> list[str]:
+    """The values on a line; where not all of it can be read, the objects that it begins with, and the rest."""
+    found, end = [], 0
+    try:
+        for start, end, _ in _values(text):
+            found.append(text[start:end])
+    except reference.NotJson:
+        if not all(value.startswith("{") for value in found):
+            return []
+        return [*found, text[end:].strip(" \t\r\n\x1e\ufeff")] if found else []
+    return found
+
+
+def _page(record: bytes, records_path: str) -> list[bytes] | None:
+    """What an array holds, or an envelope that has nothing of an order; an empty one must look like a page."""
+    try:
+        if record.startswith(b"["):
+            return _elements(record)
+        members = members_of(record) if record.startswith(b"{") else {}
+    except reference.NotJson:
+        return None
+    if not members or "order_id" in members or "created_at" in members:
+        return None
+    array = array_of(members, records_path)
+    if array is None:
+        order = order_of(members)
+        return None if order is None else [order]
+    return _elements(array) or ([] if is_paging(members) else None)
+
+
+def _elements(array: bytes) -> list[bytes]:
+    spans = bindings.parts(array)
+    if spans is None:
+        return [one.encode() for one in reference.elements(reference.whole(array.decode()))]
+    starts, stops = spans
+    return [array[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _is_order(text: bytes) -> bool:
+    try:
+        return text.startswith(b"{") and reference.is_order(members_of(text))
+    except reference.NotJson:
+        return False

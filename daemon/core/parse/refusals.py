@@ -1,0 +1,98 @@
+"""Drops that are refused for what their records turned out to be. Decided by what was counted, once all of a drop is read.
+
+A drop none of whose records is an order was never meant for here, or needs a setting: as discards it would look applied. And
+where lines hold many orders each, a damaged line would cost them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import Unreadable
+from ..model import NO_ORDER, Parsed, Reason
+from .damage import named
+from .envelopes import inner_order, members_of
+from .reference import NotJson
+
+_LOOKED_AT = 20  # records, to name their keys
+_AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
+
+
+def refused(read: Parsed, whole: Collection[int]) -> Parsed:
+    """The same, without the drops among `whole` (by number) that are refused; a drop of which only a piece was read cannot be
+    judged yet."""
+    reasons = {
+        drop: why for drop, tally in read.tallies.items()
+        if drop in whole and (tally.no_orders or tally.pages) and (why := _why(read, drop))
+    }  # fmt: skip
+    return without(read, reasons)
+
+
+def without(read: Parsed, reasons: Mapping[int, str]) -> Parsed:
+    """The same, where these drops are unreadable."""
+    if not reasons:
+        return read
+    kept = [table.filter(_not_of(table, reasons)) for table in (read.orders, read.discards)]
+    tallies = {drop: tally for drop, tally in read.tallies.items() if drop not in reasons}
+    unreadable = {**read.unreadable, **{drop: str(Unreadable(why)) for drop, why in reasons.items()}}
+    return replace(read, orders=kept[0], discards=kept[1], tallies=tallies, unreadable=unreadable)
+
+
+def stray_among_pages(read: Parsed, drop: int) -> str:
+    """Why a drop is refused whose lines are pages, but for one that is neither page nor order."""
+    position, _, keys, _ = _first(read, drop)
+    return (
+        f"lines of it are pages of many orders each, and record {position:,} is neither a page nor an order (its keys: {keys}): "
+        "a damaged page or an error message perhaps; put the right one in its place"
+    )
+
+
+def _why(read: Parsed, drop: int) -> str | None:
+    tally = read.tallies[drop]
+    if 0 < tally.extracted == tally.no_orders:
+        return _no_order(read, drop)
+    if tally.pages and tally.discarded[Reason.MALFORMED_RECORD]:
+        return (
+            "lines of it are pages of many orders each, and one is damaged, with whatever orders it holds; put the right one in "
+            "its place"
+        )
+    return None
+
+
+def _no_order(read: Parsed, drop: int) -> str:
+    count = read.tallies[drop].extracted
+    _, reason, keys, path = _first(read, drop)
+    begin = f"none of its {count:,} records is an order" if count > 1 else "its one record is no order"
+    if reason is Reason.INVALID_ORDER_ID:
+        return f"{begin}: the `order_id` is neither a text of at most 256 bytes nor a whole number. Keys of its records: {keys}"
+    inner = f". There are orders inside, at `{path}`: write these without what is around them" if path else ""
+    return f"{begin}: {_AN_ORDER}. Keys of its records: {keys}{inner}"
+
+
+def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None]:
+    """Of the first records of a drop that are no orders: the position and the reason of the first, the keys of all, and where
+    one holds an order."""
+    of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
+    no_order = pc.is_in(
+        of_drop["reason"].cast(pa.large_string()), value_set=pa.array(sorted(map(str, NO_ORDER)), pa.large_string())
+    )
+    rows = of_drop.filter(no_order).slice(0, _LOOKED_AT).to_pylist()
+    objects = [_members(row["record"]) for row in rows]
+    keys = named(key for members in objects for key in members)
+    path = next((found for members in objects if (found := inner_order(members)) is not None), None)
+    return rows[0]["position"], Reason(rows[0]["reason"]), keys, path
+
+
+def _members(record: str) -> dict[str, bytes]:
+    try:
+        return members_of(record.encode()) if record.startswith("{") else {}
+    except NotJson:  # nested very deep
+        return {}
+
+
+def _not_of(table: pa.Table, drops: Collection[int]) -> pa.ChunkedArray:
+    return pc.invert(pc.is_in(table["drop"], value_set=pa.array(drops, table["drop"].type)))

@@ -1,0 +1,165 @@
+"""Logs: console lines for people, one JSON object a line for machines. Subscribes to what the service reports.
+
+Never in a log: the content of a record (it may hold personal data). File names are escaped, so that one drop is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import IO
+
+from ..batch.pipeline import BatchOutcome
+from ..batch.retries import Retry
+from ..core.entries import DropResult
+from ..core.model import DropOutcome
+from ..core.parse.damage import without_text
+from .observer import Observer
+
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+log = logging.getLogger("strandline")
+
+
+def set_up(level: str, form: str, stream: IO[str] | None = None) -> None:
+    """Sends the program's log to `stream` (standard error). `form`: console, json, or auto."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    console = form == "console" or (form == "auto" and stream.isatty())
+    handler.setFormatter(_Console() if console else _Json())
+    log.handlers[:] = [handler]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        content = {"at": at, "level": record.levelname.lower(), "event": record.getMessage()} | _fields(record)
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=True, default=str)
+
+
+class _Console(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        fields = "  ".join(f"{key}={_short(value)}" for key, value in _fields(record).items())
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()}" + (f"  {fields}" if fields else "")
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join(map(_visible, [line, *trace]))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return _visible(",".join(f"{key}:{number}" for key, number in value.items())) or "-"
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text.isprintable() or " " in text else text
+
+
+def _visible(text: str) -> str:
+    """A text in which a terminal finds nothing to obey, and nothing that turns its direction: such characters are escaped."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
+
+
+class Reporter(Observer):
+    """Writes what the service reports to the log."""
+
+    def __init__(self) -> None:
+        self._failing = False
+
+    def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
+        for result in outcome.results:
+            _tell_of(result)
+        for date in outcome.rebuilt:
+            log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
+        log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
+
+    def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
+        log.warning("drop is unfinished, waiting", extra={"operation": "read_drop", "attempt": attempt,
+                    "delay_seconds": delay_seconds, "file": name, "cause": why})  # fmt: skip
+
+    def gave_up(self, name: str) -> None:
+        log.warning("drop is still unfinished, taken as it is", extra={"operation": "read_drop", "file": name})
+
+    def refused(self, name: str, cause: str) -> None:
+        log.warning("drop could not be taken yet, it stays in the inbox", extra={"file": name, "cause": cause})
+
+    def strange(self, name: str, why: str) -> None:
+        log.warning("something in the inbox is no drop, left alone", extra={"file": name, "cause": why})
+
+    def overdue(self, name: str) -> None:
+        log.warning(
+            "a file in the inbox has been unfinished for an hour, as its name says; rename it if it is whole",
+            extra={"file": name},
+        )
+
+    def failed(self, retry: Retry) -> None:
+        log.log(
+            logging.ERROR if retry.exhausted else logging.WARNING,
+            "an operation still fails, and is given up" if retry.given_up
+            else "paused: it still fails; nothing is lost, and it goes on once the cause is gone" if retry.exhausted
+            else "an operation failed and is tried again",
+            extra={"operation": retry.operation, "attempt": retry.attempt, "delay_seconds": retry.delay_seconds,
+                   "cause": retry.cause},
+        )  # fmt: skip
+        self._failing = True
+
+    def recovered(self) -> None:
+        if self._failing:
+            log.info("the cause is gone, going on")
+        self._failing = False
+
+    def found_by_rescan(self, drops: int) -> None:
+        log.info("drops found by looking, without an event", extra={"drops": drops})
+
+    def noted(self, note: str) -> None:
+        log.warning(note)
+
+
+def _tell_of(result: DropResult) -> None:
+    """What a person should know of one drop. The text around a damage is the content of a record, and not logged."""
+    drop: dict[str, object] = {"drop": result.drop.seq, "file": result.drop.name}
+    counts = result.gained
+    if result.outcome is DropOutcome.QUARANTINED:
+        log.warning("drop quarantined", extra=drop | {"reason": without_text(result.reason or "")})
+    for reason, count in sorted(counts.discarded.items()):
+        log.warning("records discarded", extra=drop | {"reason": reason, "records": count})
+    if counts.faults.total():
+        log.warning(
+            "fields could not be read, and are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
+        )
+    if counts.bare:
+        told = "orders have neither amount nor items, and other keys in their place"
+        log.warning(told, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
+
+
+def _summary(outcome: BatchOutcome) -> dict[str, object]:
+    results = outcome.results
+    counts = [result.gained for result in results]
+    discarded = sum((one.discarded for one in counts), Counter[str]())
+    faults = sum((one.faults for one in counts), Counter[str]())
+    return {
+        "batch": outcome.batch,
+        "drops": len(results),
+        "extracted": sum(c.extracted for c in counts),
+        "new": sum(c.new for c in counts),
+        "corrected": sum(c.corrected for c in counts),
+        "unchanged": sum(c.unchanged for c in counts),
+        "superseded": sum(c.superseded for c in counts),
+        "discarded": dict(discarded),
+        "faults": dict(faults),
+        "partitions_written": len(outcome.written),
+        "restated": len(outcome.restated),
+    }

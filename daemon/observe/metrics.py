@@ -1,0 +1,263 @@
+"""What the service reports, as Prometheus metrics. Every series exists from the start; labels take known values only.
+
+The numbers are those that the ledger adds up (`BatchOutcome.totals`), so that `status`, the receipts and a query agree. The
+registry is our own; what belongs to the whole process is added where it is served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from ..batch.phases import OPERATIONS, PHASES
+from ..batch.pipeline import BatchOutcome
+from ..batch.retries import Retry
+from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
+from ..storage import files
+from ..storage.raw import quarantined
+from .observer import Observer
+
+ORDER_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "before_since")
+ROW_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "discarded")
+TABLES = ("fact_order", "order_items", *(f"dim_{name}" for name in DIMENSIONS))
+_LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_PHASE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_PREFIX = "strandline_"
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics(Observer):
+    """The metrics of one instance over one output folder. `watching`: whether new drops can be noticed, asked at each scrape."""
+
+    def __init__(self, output: Path, version: str, watching: Callable[[], bool] | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self._drops = self._counter("drops", "Drops by what became of them.", outcome=list(DropOutcome))
+        self._extracted = self._counter("orders_extracted", "Records found in drops of orders.")
+        self._orders = self._counter("orders", "Accepted orders by what became of them.", outcome=ORDER_OUTCOMES)
+        self._discarded = self._counter(
+            "orders_discarded",
+            "Records that were rejected, rows of users and products among them.",
+            reason=list(Reason),
+        )
+        self._faults = self._counter(
+            "field_faults", "Fields that could not be read and became NULL.", field=list(Field)
+        )
+        self._late = self._counter("late_orders", "Accepted orders created before the high-water mark.")
+        self._restatements = self._counter("restatements", "Changes to dates that had been published before.")
+        self._unknown = self._counter(
+            "unknown_keys", "Orders with a user or a product that the dimension does not know.", dimension=DIMENSIONS
+        )
+        self._bare = self._counter(
+            "bare_orders", "Accepted orders with neither amount nor items, whose records have other keys."
+        )
+        self._rows_read = self._counter(
+            "dimension_rows", "Rows found in drops of users and products, by what became of them.",
+            dimension=DIMENSIONS, outcome=ROW_OUTCOMES,
+        )  # fmt: skip
+        self._partitions = self._counter("partitions_written", "Partitions written or removed.")
+        self._rows = self._counter("rows_written", "Rows written, by table.", table=TABLES)
+        self._retries = self._counter("retries", "Operations that were tried again.", operation=OPERATIONS)
+        self._exhausted = self._counter(
+            "retries_exhausted", "Operations that failed as often as [retry] attempts allows.", operation=OPERATIONS
+        )
+        self._by_rescan = self._counter("drops_found_by_rescan", "Drops that no event had named.")
+        self._hwm = self._gauge("high_water_mark_timestamp_seconds", "The latest created_at of any accepted order.")
+        self._new_data = self._gauge("last_new_data_timestamp_seconds", "When an order last came or changed.")
+        self._last_batch = self._gauge("last_batch_timestamp_seconds", "When a batch was last committed.")
+        self._pending = self._gauge("inbox_pending_drops", "Drops in the inbox at the last look.")
+        self._oldest = self._gauge("inbox_oldest_drop_timestamp_seconds", "When the oldest of them was written.")
+        self._unfinished = self._gauge(
+            "inbox_unfinished_files", "Files in the inbox whose names say that they are still being written."
+        )
+        self._gauge("quarantined_drops", "Drops in quarantine.", lambda: _quarantined(output / "quarantine"))
+        self._gauge("disk_free_bytes", "Free bytes on the file system of the output folder.", lambda: _free(output))
+        self._latency = self._histogram(
+            "drop_latency_seconds", "From a drop that is settled to its published partitions.", _LATENCY_SECONDS
+        )
+        self._duration = self._histogram(
+            "batch_duration_seconds", "How long a batch spent in each phase.", _PHASE_SECONDS, phase=PHASES
+        )
+        self._paused = self._gauge("paused", "1 while the environment fails and everything waits for it.")
+        if watching is not None:
+            self._gauge("watcher_up", "1 while new drops can be noticed.", watching)
+        build = Info(_PREFIX + "build", "What runs here.", registry=self.registry)
+        build.info({"version": version, "python": platform.python_version()})
+
+    def restore(self, hwm: int | None, last_new_data: int | None, last_batch: int | None) -> None:
+        """What the ledger remembers of earlier runs, in microseconds since 1970."""
+        for gauge, instant in ((self._hwm, hwm), (self._new_data, last_new_data), (self._last_batch, last_batch)):
+            gauge.set((instant or 0) / 1e6)
+
+    # ------------------------------------------------------------------------------------------ what the service says
+
+    def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
+        for name, value in outcome.totals.items():
+            self._add(name, value)
+        self._restatements.inc(len(outcome.restated))
+        self._partitions.inc(len(outcome.written))
+        for table, rows in outcome.rows_written.items():
+            self._rows.labels(table).inc(rows)
+        self._hwm.set((outcome.hwm or 0) / 1e6)
+        self._last_batch.set(outcome.committed_at / 1e6)
+        if outcome.totals.get("orders.new", 0) + outcome.totals.get("orders.corrected", 0):
+            self._new_data.set(outcome.committed_at / 1e6)
+        for seconds in latencies:
+            self._latency.observe(seconds)
+        for phase, seconds in outcome.seconds.items():
+            self._duration.labels(phase).observe(seconds)
+
+    def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
+        self._retries.labels("read_drop").inc()
+
+    def gave_up(self, name: str) -> None:
+        self._exhausted.labels("read_drop").inc()
+
+    def failed(self, retry: Retry) -> None:
+        if not retry.given_up:
+            self._retries.labels(retry.operation).inc()
+        if retry.exhausted:
+            self._exhausted.labels(retry.operation).inc()
+            self._paused.set(1)
+
+    def recovered(self) -> None:
+        self._paused.set(0)
+
+    def found_by_rescan(self, drops: int) -> None:
+        self._by_rescan.inc(drops)
+
+    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
+        self._pending.set(pending)
+        self._unfinished.set(unfinished)
+        self._oldest.set(oldest or 0)
+
+    def _add(self, name: str, value: int) -> None:
+        """One of the ledger's sums, such as `drops.applied`, `orders.discarded.missing_key`, `user.new`."""
+        kind, count, *rest = name.split(".")
+        if kind == "drops":
+            self._drops.labels(count).inc(value)
+        elif count == "discarded":
+            self._discarded.labels(*rest).inc(value)
+            if kind in DIMENSIONS:
+                self._rows_read.labels(kind, "discarded").inc(value)
+        elif count == "faults":
+            self._faults.labels(*rest).inc(value)
+        elif kind in DIMENSIONS:
+            if count in ROW_OUTCOMES:
+                self._rows_read.labels(kind, count).inc(value)
+        elif count == "extracted":
+            self._extracted.inc(value)
+        elif count == "late":
+            self._late.inc(value)
+        elif count == "unknown":
+            self._unknown.labels(*rest).inc(value)
+        elif count == "bare":
+            self._bare.inc(value)
+        else:  # before_since falls where a drop is read once more, from further back; what has been counted stays counted
+            self._orders.labels(count).inc(max(0, value))
+
+    # ------------------------------------------------------------------------------------------------- how to make one
+
+    def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
+        made = Counter(_PREFIX + name, text, list(labels), registry=self.registry)
+        _create(made, [list(values) for values in labels.values()])
+        return made
+
+    def _gauge(self, name: str, text: str, asked: Callable[[], float] | None = None) -> Gauge:
+        made = Gauge(_PREFIX + name, text, registry=self.registry)
+        if asked is not None:
+            made.set_function(asked)
+        return made
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], **labels: Iterable[str]) -> Histogram:
+        made = Histogram(_PREFIX + name, text, list(labels), buckets=buckets, registry=self.registry)
+        _create(made, [list(values) for values in labels.values()])
+        return made
+
+
+def _create(metric: Counter | Histogram, values: Sequence[Sequence[str]], chosen: tuple[str, ...] = ()) -> None:
+    """Makes every series of a metric with labels."""
+    if len(chosen) < len(values):
+        for value in values[len(chosen)]:
+            _create(metric, values, (*chosen, value))
+    elif chosen:
+        metric.labels(*chosen)
+
+
+# What is asked at a scrape must not raise: that would break all of the scrape.
+
+
+def _quarantined(folder: Path) -> float:
+    try:
+        return len(quarantined(folder))
+    except OSError:
+        return math.nan
+
+
+def _free(folder: Path) -> float:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return math.nan
+    return found.f_bavail * found.f_frsize
+
+
+# -------------------------------------------------------------------------------------------------------- the textfile
+
+
+def write_textfile(registry: CollectorRegistry, path: Path) -> str:
+    """Writes the metrics for node_exporter's textfile collector, whole or not at all; counters and histograms go on from what
+    the file says. Returns why they could not, where it is there and cannot be read; OSError where it cannot be written."""
+    before, trouble = _counted_before(path)
+    content = generate_latest(_Continued(registry, before))  # it asks for no more than collect()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.chmod(0o644)  # node_exporter is another user
+        files.sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return trouble
+
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def _key(sample: Sample) -> _Key:
+    return sample.name, tuple(sorted(sample.labels.items()))
+
+
+def _counted_before(path: Path) -> tuple[Mapping[_Key, float], str]:
+    try:
+        families = list(text_string_to_metric_families(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}, ""
+    except Exception as error:  # the parser raises whatever it stumbles over
+        return {}, f"{type(error).__name__}: {error}"
+    found = {_key(s): s.value for one in families if one.type in ("counter", "histogram") for s in one.samples}
+    return {key: value for key, value in found.items() if math.isfinite(value) and value >= 0}, ""
+
+
+class _Continued:
+    """A registry's metrics, with what was counted before added."""
+
+    def __init__(self, registry: CollectorRegistry, before: Mapping[_Key, float]) -> None:
+        self._registry, self._before = registry, before
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            if metric.type in ("counter", "histogram"):
+                metric.samples = [s._replace(value=s.value + self._before.get(_key(s), 0)) for s in metric.samples]
+            yield metric

@@ -1,0 +1,161 @@
+"""The model as tables of a warehouse, in its SQL. Derived from the schemas in core/model, so that the two cannot differ: the
+columns stand in the order of the Parquet files, as Redshift's COPY demands. Pure: it makes text, and connects to nothing.
+
+There are keys, which hold by construction, and no foreign keys: an order whose user or product the dimensions don't know is
+kept and counted. An enforced one (PostgreSQL) would refuse to load it; a declared one (Redshift trusts, and enforces
+nothing) would let the planner drop it from a join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ..core.errors import UsageError
+from ..core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS, MAX_ID_BYTES, MAX_METADATA_BYTES
+
+_NOTE_INDENT = 30  # beyond the longest name: room for a type and NOT NULL
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: its columns, its key, how Redshift lays it out, and what people should know of it and its columns."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    redshift: str
+    about: str
+    notes: dict[str, str]
+
+    @property
+    def by_date(self) -> bool:
+        """Whether it lies in date=YYYY-MM-DD folders."""
+        return "date" in self.schema.names
+
+
+_SKU = "the product; dim_product may not know it"
+_QTY = "number of units; the API may give fractions"
+_PRICE = "per unit, in the order's currency"
+_DATE = "UTC calendar date of the order's created_at; the partition"
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table(
+            "fact_order",
+            FACT,
+            ("order_id", "line_number"),
+            "DISTSTYLE KEY DISTKEY (order_id) COMPOUND SORTKEY (date, created_at)",
+            "One row per order line.",
+            {
+                "user_id": "dim_user may not know it",
+                "sku": _SKU,
+                "amount": "the order's amount, allocated to its lines: SUM(amount) is right by order, sku, user and date",
+                "qty": _QTY,
+                "price": _PRICE,
+                "created_at": "UTC, microseconds",
+                "date": _DATE,
+                "line_number": "place in the order's items, from 1; 0 is the one row of an order without items",
+                "currency": "as the API gave it",
+                "updated_at": "UTC, microseconds; NULL where the API gave none",
+                "metadata": "JSON text",
+            },
+        ),
+        Table(
+            "order_items",
+            ITEMS,
+            ("order_id", "line_number"),
+            "DISTSTYLE KEY DISTKEY (order_id) COMPOUND SORTKEY (date, order_id)",
+            "The items as the API gave them. An order without items has no row here.",
+            {
+                "line_number": "place in the order's items, from 1",
+                "sku": _SKU,
+                "qty": _QTY,
+                "price": _PRICE,
+                "date": _DATE,
+            },
+        ),
+        Table(
+            "dim_user",
+            DIM_USER,
+            ("user_id",),
+            "DISTSTYLE ALL SORTKEY (user_id)",
+            "The latest row of each user.",
+            {"email": "personal data", "created_at": "UTC, microseconds", "country": "NA is Namibia"},
+        ),
+        Table(
+            "dim_product",
+            DIM_PRODUCT,
+            ("sku",),
+            "DISTSTYLE ALL SORTKEY (sku)",
+            "The latest row of each product.",
+            {"price": "list price per unit, in the catalogue's currency"},
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """What differs from one SQL to another: how a text of so many bytes is kept, an instant, and what follows the columns."""
+
+    text: Callable[[int], str]
+    instant: str
+    layout: Callable[[Table], str]
+    indexes: Callable[[Table], str]
+
+
+def _nothing(_table: Table) -> str:
+    return ""
+
+
+def _date_index(table: Table) -> str:
+    return f"CREATE INDEX {table.name}_date ON {table.name} (date);\n" if table.by_date else ""
+
+
+_DIALECTS = {
+    # Lengths are bytes in Redshift, and a longer value fails the load: these are the contract's limits.
+    "redshift": _Dialect("VARCHAR({})".format, "TIMESTAMP", lambda table: f"\n{table.redshift}", _nothing),
+    "postgres": _Dialect(lambda _bytes: "TEXT", "TIMESTAMPTZ", _nothing, _date_index),
+    "duckdb": _Dialect(lambda _bytes: "VARCHAR", "TIMESTAMPTZ", _nothing, _nothing),
+}
+DIALECTS = tuple(_DIALECTS)
+
+
+def ddl(dialect: str) -> str:
+    """The statements that make the tables, with a comment for each column that needs one."""
+    if dialect not in _DIALECTS:
+        raise UsageError(f"unknown dialect {dialect!r}; allowed are {', '.join(DIALECTS)}")
+    head = (
+        f"-- Strandline's model, for {dialect}. Instants are UTC, amounts and prices exact.\n"
+        "-- No foreign keys: orders whose user or product is unknown are kept.\n"
+    )
+    return "\n".join([head, *(_create(table, _DIALECTS[dialect]) for table in TABLES.values())])
+
+
+def _create(table: Table, dialect: _Dialect) -> str:
+    width = max(map(len, table.schema.names))
+    columns = [_column(field, width, table.notes.get(field.name), dialect) for field in table.schema]
+    key = f"    PRIMARY KEY ({', '.join(table.key)})"
+    body = "\n".join([*columns, key])
+    return f"-- {table.about}\nCREATE TABLE {table.name} (\n{body}\n){dialect.layout(table)};\n{dialect.indexes(table)}"
+
+
+def _column(field: pa.Field, width: int, note: str | None, dialect: _Dialect) -> str:
+    null = "" if field.nullable else " NOT NULL"
+    line = f"    {field.name:{width}} {_type(field, dialect)}{null},"
+    return f"{line:{width + _NOTE_INDENT}} -- {note}" if note else line
+
+
+def _type(field: pa.Field, dialect: _Dialect) -> str:
+    kind = field.type
+    if pa.types.is_large_string(kind):
+        return dialect.text(MAX_METADATA_BYTES if field.name == "metadata" else MAX_ID_BYTES)
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision},{kind.scale})"
+    if pa.types.is_timestamp(kind):
+        return dialect.instant
+    return {pa.date32(): "DATE", pa.int32(): "INTEGER"}[kind]

@@ -1,0 +1,148 @@
+"""A dry run: what one file would become if it were dropped now. The steps of pipeline.py up to the commit, and no further.
+
+What would be staged goes to a scratch folder; nothing under the output folder changes. May run beside a daemon: where a file
+is not what the ledger said a moment ago, both are looked at again before anything is called damaged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..batch import dimensions
+from ..batch.commit import Before, commit_of, to_read
+from ..batch.pipeline import House, Written, affected, merge_and_stage, with_duplicates, written_of
+from ..batch.reading import too_large
+from ..core.entries import Drop, DropResult
+from ..core.errors import Corruption, EnvironmentFault, UsageError
+from ..core.model import Discard, Judge, Parsed
+from ..core.parse.discards import each
+from ..storage import files, raw, receipts
+from ..storage.ledger import Ledger
+from ..storage.store import iso_date
+
+_SHOWN = 20
+_SHOWN_CHARACTERS = 200
+_LOOKS = 50  # at files that are being published just now
+_LOOK_SECONDS = 0.1
+Fresh = Callable[[], Ledger]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would become of a drop."""
+
+    result: DropResult
+    discards: list[Discard]
+    written: list[Written]
+
+
+def plan(house: House, fresh: Fresh, path: Path, judge: Judge) -> Plan:
+    """What would become of this file, if it came now. `fresh` opens the ledger as it is by then. UsageError where the file
+    cannot be read at all; Corruption where a published file that it would be merged with is damaged; EnvironmentFault where
+    these files do not stay the same for long enough to be read."""
+    drop = _as_drop(path, house.ledger.last_seq + 1, judge)
+    if why := too_large(drop.size_bytes, house.reader.limits):
+        raise UsageError(f"{path} would stay in the inbox: {why}")
+    drops = with_duplicates(house.ledger, [drop])
+    with house.reader.begin(to_read(drops), {drop.seq: path}) as reading:
+        parsed = reading.result(house.progress, house.stopped)
+    for _ in range(_LOOKS):
+        with closing(fresh()) as ledger:
+            try:
+                return _planned(replace(house, ledger=ledger), drops, parsed, judge)
+            except Corruption:
+                if _nobody_is_at_work(ledger, fresh):
+                    raise
+        time.sleep(_LOOK_SECONDS)
+    raise EnvironmentFault(
+        "look at the published files under", house.output, f"each of {_LOOKS} times they were being replaced",
+        "Try again when fewer drops come; where no strandline is running, start it: it finishes what one before it began.",
+    )  # fmt: skip
+
+
+def _nobody_is_at_work(before: Ledger, fresh: Fresh) -> bool:
+    """Whether a published file that is not what this view of the ledger says is damaged indeed: nothing was waiting to be
+    published when the view was taken, and no batch has been committed since."""
+    with closing(fresh()) as after:
+        return before.unpublished_batch() is None and after.next_batch == before.next_batch
+
+
+def _planned(house: House, drops: Sequence[Drop], parsed: Parsed, judge: Judge) -> Plan:
+    ledger, batch = house.ledger, house.ledger.next_batch
+    decided, _ = affected(ledger, parsed, lambda entries: None)
+    changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
+    known = dimensions.known_keys(ledger, house.store, changes)
+    rewritten = merge_and_stage(house, batch, decided, known)
+    damaged = [iso_date(one.day) for one in rewritten if one.damaged]
+    if damaged:
+        raise Corruption(
+            f"the published files of {', '.join(damaged)} are not what the ledger says, so what this drop would do to them "
+            "cannot be told. The next batch mends them, or `strandline rebuild` with these dates"
+        )
+    before = Before(batch, ledger.hwm, 0, ledger.partitions([one.day for one in rewritten]))
+    change = commit_of(judge.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
+    return Plan(change.results[0], list(each(parsed.discards)), written_of(rewritten))
+
+
+def _as_drop(path: Path, seq: int, judge: Judge) -> Drop:
+    try:
+        sha256 = files.sha256_of(path) if path.is_file() else None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; name a file as it would be dropped") from None
+    if sha256 is None:
+        raise UsageError(f"there is no file {path}; name one as it would be dropped")
+    return Drop(seq, raw.printable(path.name), str(path), sha256, path.stat().st_size, judge)
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    receipt = receipts.as_dict(replace(plan.result, keeps_raw=False))
+    del receipt["drop"], receipt["raw"], receipt["received_at"]
+    return receipt | {
+        "discards": [{"position": d.position, "reason": d.reason, "record": d.record} for d in plan.discards],
+        "partitions": [
+            {"date": one.date, "orders_before": one.orders_before, "orders_after": one.orders} for one in plan.written
+        ],
+    }
+
+
+def table(plan: Plan) -> str:
+    """The plan for a terminal."""
+    result, counts = plan.result, plan.result.counts
+    lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
+    if result.duplicate_of is not None:
+        lines.append(f"  its content is that of drop {result.duplicate_of}, so nothing would be done")
+    kinds = ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")
+    lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
+    lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
+    lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
+    lines += [f"  {number:>9,} orders of an unknown {name}" for name, number in sorted(counts.unknown.items())]
+    lines += _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in plan.discards])
+    lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
+    return "\n".join(lines)
+
+
+def _change(one: Written) -> str:
+    if not one.orders_before:
+        return f"new, {one.orders:,} orders"
+    if not one.orders:
+        return f"removed: its last {one.orders_before:,} orders leave"
+    return f"rewritten, {one.orders_before:,} orders before, {one.orders:,} after"
+
+
+def _shown(title: str, lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    rest = len(lines) - _SHOWN
+    return ["", title, *lines[:_SHOWN], *([f"  … and {rest:,} more (--json has all)"] if rest > 0 else [])]
+
+
+def one_line(text: str) -> str:
+    """The beginning of a text on one line, with nothing in it that a terminal would obey."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: _SHOWN_CHARACTERS + 1])
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

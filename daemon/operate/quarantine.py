@@ -1,0 +1,74 @@
+"""`retry`: quarantined drops go back into the inbox, under the names that they came with.
+
+Works beside a running daemon, and needs neither its lock nor its ledger: the file is durable in the inbox before it leaves
+the quarantine, so a crash in between leaves it in both, and the one in quarantine can be retried again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.entries import REASON
+from ..core.errors import UsageError
+from ..sources.inbox_folder import InboxFolder
+from ..sources.names import is_no_drop
+from ..storage import files
+from ..storage.raw import fitting, original, printable, quarantined
+
+
+def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
+    """Puts these back (all without names); returns their file names in quarantine. A name is that of the file in
+    quarantine (with its folder, if you like), the one that the drop came with, or its number. UsageError names what there is
+    no drop of."""
+    found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
+    if unknown := [name for name in names if not _called(found, name)]:
+        raise UsageError(
+            f"nothing in quarantine is called {unknown[0]}, and no applied drop is; in quarantine there is: "
+            f"{', '.join(found) or 'nothing'}"
+        )
+    wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
+    if wanted:
+        files.make_folder(inbox)
+        folder = InboxFolder(inbox)
+        for file in wanted:
+            _put_back(quarantine / file, folder, found[file])
+    return wanted
+
+
+def called(quarantine: Path, name: str) -> bool:
+    """Whether a drop in quarantine is called so."""
+    return bool(_called({file: _name(quarantine / file) for file in quarantined(quarantine)}, name))
+
+
+def _name(path: Path) -> str:
+    """The name that the drop came with: as its reason has it, else as its file has it after number and hash."""
+    own = original(path.name.split("_", 2)[-1])
+    try:
+        name = original(str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return own
+    name = fitting(name.replace("/", "_").replace("\0", "_"))
+    return own if not name or is_no_drop(name) else name  # somebody changed it: no drop has such a name
+
+
+def _called(found: dict[str, str], name: str) -> list[str]:
+    asked = os.path.basename(name)
+    files_called = [file for file, own in found.items() if asked in (file, own, printable(own))]
+    if asked.isascii() and asked.isdigit():
+        files_called += [file for file in found if _number(file) == asked.lstrip("0")]
+    return files_called
+
+
+def _number(file: str) -> str:
+    return file.partition("_")[0].lstrip("0")
+
+
+def _put_back(path: Path, inbox: InboxFolder, name: str) -> None:
+    """The copy in quarantine goes last: whatever fails before, or whoever takes the file from the inbox, it is still there."""
+    inbox.put(path, name, may_link=True)
+    files.unlink(path.with_name(path.name + REASON))
+    files.unlink(path)
+    files.sync(path.parent)

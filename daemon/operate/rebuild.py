@@ -1,0 +1,257 @@
+"""Everything made anew from raw: the ledger, the index and every partition, without a moment in which anything is missing.
+
+All applied drops are read again, in order of arrival, each judged as it was judged then, into a second ledger and a second
+curated layer in the staging folder. Then one rename makes that ledger the true one; it holds, as committed effects, the
+files that differ from what is published, and they become visible as those of any batch do. A crash before the rename has
+changed nothing; after it, the next start finishes.
+
+Where the ledger is lost or damaged, its history comes from the receipts. Raw copies that neither ledger nor receipt knows are
+applied after, wherever they lie: the new ledger has them from its first moment on, so no crash lets them be forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..batch import dimensions
+from ..batch.commit import RESTATEMENTS, Before, commit_of, totals_of
+from ..batch.pipeline import House, affected, merge_and_stage, stage_discards
+from ..batch.publish import publish
+from ..batch.repair import few, read_all
+from ..core.entries import Commit, Counts, Drop, DropResult, Effect
+from ..core.model import DIMENSIONS, DropOutcome, Judge
+from ..core.parse.values import read_instant
+from ..storage import files, raw
+from ..storage.adoption import adopt
+from ..storage.ledger import Ledger
+from ..storage.receipts import receipt_name
+from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
+
+SCRATCH = "rebuild"  # in the staging folder
+
+
+def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path:
+    """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
+    lies, ready to take the place of `house.ledger`. Raw copies without a history are in it, to be applied by the next start,
+    judged by `tolerance` and `records_path`. Corruption where a raw copy that was applied is not what it was."""
+    scratch = house.store.staging / SCRATCH
+    mended: list[Effect] = []
+
+    def keep(discards: Sequence[Effect]) -> None:
+        mended.extend(_kept(house.output, scratch, discards))
+
+    with _replaying(house, scratch, now, keep) as (ledger, first, restatements):
+        adopt(ledger, house.raw, house.output, tolerance, records_path, everywhere=True)
+        log = house.output / RESTATEMENTS
+        kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
+        effects = [*differences(house, ledger, scratch), *mended, *_link(ledger)]
+        ledger.end_replay(first, now, effects, restatements, kept_bytes)
+        return ledger.path
+
+
+def replayed(
+    house: House,
+    scratch: Path,
+    now: int,
+    discards: Callable[[Sequence[Effect]], None],
+    records: Callable[[pa.Table], None],
+) -> Path:
+    """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave. `discards`
+    hears, a few drops at a time, of each file of discards that this gave; `records` of the VERSIONS that were read."""
+    with _replaying(house, scratch, now, discards, records) as (ledger, _, _):
+        return ledger.path
+
+
+@contextmanager
+def _replaying(
+    house: House,
+    scratch: Path,
+    now: int,
+    discards: Callable[[Sequence[Effect]], None],
+    records: Callable[[pa.Table], None] = lambda versions: None,
+) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
+    """The ledger of a replay, its first batch that is none of the history, and how often each date was restated."""
+    store = Store(scratch)
+    for folder in (store.curated, store.staging):
+        files.make_folder(folder)
+    with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
+        restatements = _bring_history(house, ledger, now)
+        first = ledger.next_batch
+        inner = replace(house, output=scratch, ledger=ledger, store=store, reader=house.reader.without_limits())
+        total, done = ledger.drop_count(DropOutcome.APPLIED), 0
+        for group in few(ledger.applied_drops()):
+            _apply(inner, group, discards, records)
+            done += len(group)
+            house.progress("replaying drops", done, total)
+        yield ledger, first, restatements
+
+
+def take_over(house: House, path: Path) -> None:
+    """Lets the ledger that make_anew prepared take the place of the house's, which is closed by that."""
+    house.guard.check()
+    house.ledger.retire()
+    files.move(path, house.ledger.path)
+    files.sync(house.ledger.path.parent)
+
+
+def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
+    """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
+    if house.ledger.last_seq:
+        house.guard.check()  # the history is read by path
+        ledger.copy_history(house.ledger.path)
+        return house.ledger.restatements()
+    by_number: dict[int, DropResult] = {}
+    for result in history_from_receipts(house.output):
+        known = by_number.get(result.drop.seq)
+        if known is None or not _has_copy(
+            house.output, known
+        ):  # a number that was given twice, before and after a restore
+            by_number[result.drop.seq] = result
+    results = list(by_number.values())
+    ledger.enter([result.drop for result in results])
+    path = house.output / RESTATEMENTS
+    size = path.stat().st_size if path.exists() else 0
+    ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
+    ledger.published(ledger.unpublished_batch() or 0)
+    return _restatements(path)
+
+
+def _has_copy(output: Path, result: DropResult) -> bool:
+    return not result.keeps_raw or (output / (result.drop.raw or "")).is_file()
+
+
+def _apply(
+    inner: House,
+    drops: Sequence[Drop],
+    discards: Callable[[Sequence[Effect]], None],
+    records: Callable[[pa.Table], None],
+) -> None:
+    """A batch of pipeline.py without its drops' outcomes: they are history."""
+    parsed = read_all(inner.reader, drops)
+    records(parsed.versions)
+    ledger, batch = inner.ledger, inner.ledger.next_batch
+    decided, run = affected(ledger, parsed, ledger.write_ahead)
+    changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
+    rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
+    before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))
+    discarded = stage_discards(inner, batch, drops, parsed.discards)
+    inner.store.sync_staged(batch)
+    discards(discarded)
+    change = commit_of(0, before, [], parsed, decided, rewritten, changes, [], run)
+    visible = [effect for effect in change.effects if effect.kind in ("place", "remove")]
+    ledger.commit(replace(change, effects=visible, restatements_bytes=before.restatements_bytes))
+    publish(inner.output, visible)
+    ledger.published(batch)
+    inner.store.clean_staging()
+
+
+# ------------------------------------------------------------------------------------------------------- taking over
+
+
+def differences(house: House, ledger: Ledger, scratch: Path) -> list[Effect]:
+    """What must become visible so that the published layer is the one under `scratch`: gains before losses."""
+    source = str((scratch / "curated").relative_to(house.output))
+    targets: dict[str, bytes] = {DIMENSIONS[name].file: file.sha256 for name, file in ledger.dimensions().items()}
+    for day, one in ledger.partitions().items():
+        targets[f"{folder_name(day)}/{FACT_FILE}"] = one.fact_sha256
+        targets[f"{folder_name(day)}/{ITEMS_FILE}"] = one.items_sha256
+    curated = house.output / "curated"
+    ours = [curated / one.file for one in DIMENSIONS.values()]
+    ours += [path for name in (FACT_FILE, ITEMS_FILE) for path in sorted(curated.glob(f"date=*/{name}"))]
+    stale = [name for path in ours if path.exists() and (name := str(path.relative_to(curated))) not in targets]
+    return [
+        *(
+            Effect("place", f"curated/{name}", f"{source}/{name}", sha256)
+            for name, sha256 in targets.items() if files.sha256_of(curated / name) != sha256
+        ),
+        *(Effect("remove", f"curated/{name}") for name in stale),
+    ]  # fmt: skip
+
+
+def _kept(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effect]:
+    """What puts files of discards back that are not what is published; taken out of the way of the next drops."""
+    effects = []
+    for one in discards:
+        if files.sha256_of(output / one.target) != one.sha256:
+            files.make_folder((scratch / one.target).parent)
+            files.move(scratch / (one.source or ""), scratch / one.target)
+            source = str((scratch / one.target).relative_to(output))
+            effects.append(Effect("place", one.target, source, one.sha256))
+    files.sync_many({(output / (one.source or "")).parent for one in effects})
+    return effects
+
+
+def _link(ledger: Ledger) -> list[Effect]:
+    """The link to the newest drop of orders, as the history has it."""
+    newest = newest_orders(ledger)
+    return [] if newest is None else [Effect("link", raw.LINK, text=raw.link_text(newest.raw or ""))]
+
+
+def newest_orders(ledger: Ledger) -> Drop | None:
+    """The applied drop that raw/orders_raw.json is to point to."""
+    newest = None
+    for drop in ledger.applied_drops():
+        newest = drop if raw.read_as(drop.name) == raw.ORDERS else newest
+    return newest
+
+
+# ------------------------------------------------------------------------------------- history without a ledger
+
+
+def history_from_receipts(output: Path) -> Iterator[DropResult]:
+    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew. So is
+    one that does not lie where its drop's receipt does, somebody's copy perhaps."""
+    for path in sorted(output.glob("receipts/received=*/*.json")):
+        try:
+            result = _result(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if path == output / receipt_name(result.drop):
+            yield result
+
+
+def _result(receipt: dict[str, Any]) -> DropResult:
+    judged = receipt["judged_by"]
+    judge = Judge(
+        _instant(receipt["received_at"]), int(judged["future_tolerance_microseconds"]), str(judged["records_path"]),
+        None if judged["since"] is None else _instant(judged["since"]),
+    )  # fmt: skip
+    outcome = DropOutcome(receipt["outcome"])
+    drop = Drop(
+        int(receipt["drop"]), str(receipt["name"]), receipt["raw"], bytes.fromhex(receipt["sha256"]),
+        int(receipt["bytes"]), judge, receipt["duplicate_of"],
+    )  # fmt: skip
+    bare = receipt.get("without_amount_and_items", {"orders": 0, "other_keys": []})
+    counts = Counts.from_dict(
+        receipt["records"]
+        | {"late": receipt["late"], "faults": receipt["field_faults"], "unknown": receipt["unknown_keys"]}
+        | {"bare": bare["orders"], "bare_keys": bare["other_keys"]}
+    )
+    return DropResult(drop, outcome, counts, receipt["reason"], receipt["duplicate_of"], receipt["raw"] is not None)
+
+
+def _instant(text: str) -> int:
+    value = read_instant(text)
+    if not isinstance(value, int):
+        raise ValueError(text)
+    return value
+
+
+def _restatements(log: Path) -> dict[int, int]:
+    """How often each date was restated, from the log of that."""
+    counts: Counter[int] = Counter()
+    for line in log.read_bytes().splitlines() if log.exists() else []:
+        try:
+            counts[(date.fromisoformat(json.loads(line)["date"]) - date(1970, 1, 1)).days] += 1
+        except (ValueError, KeyError, TypeError):
+            continue
+    return counts

@@ -1,0 +1,250 @@
+"""What is known of a running or resting output folder, as one value: for `status`, and for the page and its JSON twin.
+
+Reads the ledger's committed state, the inbox's names and the quarantine's; never changes anything, and needs no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..core.entries import REASON, DropResult
+from ..core.merge.partition import amount_text
+from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
+from ..sources.names import is_ignored, is_no_drop, is_unfinished
+from ..storage.ledger import Ledger
+from ..storage.lock import holder_of
+from ..storage.raw import kind_of, quarantined
+from ..storage.receipts import as_dict, discards_path, instant_text
+from ..storage.store import iso_date
+
+_LAST_DROPS = 10
+_SHOWN_PARTITIONS = 31
+_SHOWN_QUARANTINED = 20
+_SHOWN_DISCARDS = 5
+_SHOWN_CHARACTERS = 300
+_HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
+
+
+def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything, as JSON has it. `ledger` None: nothing was ever applied. `now` in microseconds. `ignored`: patterns of
+    names in the inbox that are no drops."""
+    hwm = ledger.hwm if ledger else None
+    totals = ledger.totals() if ledger else Counter()
+    partitions = list(ledger.partitions().values()) if ledger else []
+    return {
+        "output": str(output),
+        "running": holder_of(output / "state" / "lock"),
+        "high_water_mark": None if hwm is None else instant_text(hwm),
+        "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
+        "inbox": _inbox(inbox, ignored),
+        "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
+        "quarantine": _quarantine(output / "quarantine"),
+        "drops": _part(totals, "drops"),
+        "orders": _part(totals, "orders"),
+        "dimensions": {
+            name: {"rows": file.rows, "bytes": file.bytes} | _part(totals, name)
+            for name, file in (ledger.dimensions() if ledger else {}).items()
+        },
+        "last_drops": [_last_drop(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
+        "drops_by_hour": _by_hour(ledger.drops_by_hour(now - _DAY) if ledger else {}, now),
+        "partitions": [
+            {
+                "date": iso_date(one.date), "orders": one.orders, "lines": one.lines, "amount": amount_text(one.amount),
+                "bytes": one.bytes, "restatements": one.restatements,
+            } for one in partitions
+        ],
+    }  # fmt: skip
+
+
+def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
+    """A receipt, and the first of what was discarded, each on one line."""
+    receipt = as_dict(result)
+    lines: list[str] = []
+    if result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS:  # those have e-mails
+        path = output / discards_path(result.drop)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as kept:
+                some = islice(iter(lambda: kept.readline(1 << 20), ""), _SHOWN_DISCARDS)
+                lines = [line[:_SHOWN_CHARACTERS] for line in some]
+        except OSError:
+            pass
+    return receipt | {"first_discards": [line.rstrip("\n") for line in lines]}
+
+
+def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]]:
+    """The last 24 hours, the present one last."""
+    last = now // _HOUR * _HOUR
+    hours = range(last - 23 * _HOUR, last + 1, _HOUR)
+    return [
+        {"hour": instant_text(hour)} | {str(kind): counts.get(hour, {}).get(kind, 0) for kind in DropOutcome}
+        for hour in hours
+    ]
+
+
+def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:
+    """The sums under one prefix: `orders.new` is `new`, `orders.discarded.missing_key` is in `discarded`."""
+    found: dict[str, Any] = {}
+    for name, value in sorted(totals.items()):
+        kind, _, rest = name.partition(".")
+        group, _, key = rest.partition(".")
+        if kind == prefix and key:
+            found.setdefault(group, {})[key] = value
+        elif kind == prefix:
+            found[group] = value
+    return found
+
+
+def _inbox(inbox: Path, ignored: Sequence[str]) -> dict[str, Any]:
+    """The drops that are in the inbox, and how many files are still being written, as their names say."""
+    found, unfinished = [], 0
+    try:
+        with os.scandir(inbox) as entries:
+            for entry in entries:
+                if is_ignored(entry.name, ignored) or not entry.is_file(follow_symlinks=False):
+                    continue
+                unfinished += is_unfinished(entry.name)
+                if not is_no_drop(entry.name):
+                    with suppress(FileNotFoundError):  # it was taken a moment ago
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append((stat.st_mtime_ns // 1000, stat.st_size))
+    except OSError as error:
+        return {"path": str(inbox), "error": f"{error.strerror}: {inbox}"}
+    found.sort()
+    oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be in any year
+    size_bytes = sum(size for _, size in found)
+    return {
+        "path": str(inbox),
+        "pending": len(found),
+        "bytes": size_bytes,
+        "oldest": oldest,
+        "unfinished": unfinished,
+    }
+
+
+def _quarantine(folder: Path) -> dict[str, Any]:
+    """How many drops lie in quarantine, and why the newest do."""
+    found = quarantined(folder)
+    newest = [_reason(folder, file) | {"file": file} for file in found[: -_SHOWN_QUARANTINED - 1 : -1]]
+    return {"drops": len(found), "newest": newest}
+
+
+def _reason(folder: Path, file: str) -> dict[str, Any]:
+    """What lies beside a drop in quarantine: anybody may have changed it, and it comes a moment after the drop."""
+    try:
+        content = json.loads((folder / (file + REASON)).read_bytes())
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        return {"name": file, "reason": "(there is no reason beside it)"}
+    return content | {"name": _text(content.get("name", file)), "reason": _text(content.get("reason", ""))}
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="replace").decode()
+
+
+# ------------------------------------------------------------------------------------------------------------ for people
+
+
+def table(status: dict[str, Any]) -> str:
+    """The same for a terminal."""
+    running, inbox, quarantine = status["running"], status["inbox"], status["quarantine"]
+    orders = status["orders"]
+    lines = [
+        f"Output            {status['output']}",
+        f"Running           {_running(running)}",
+        f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
+        f"Inbox             {inbox.get('error') or _pending(inbox)}",
+        f"Archived, waiting {status['archived_not_applied']}",
+        "",
+        "Drops             " + _numbers(status["drops"], ("applied", "duplicate", "quarantined")),
+        "Orders            "
+        + _numbers(orders, ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")),
+    ]
+    lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
+    if orders.get("bare"):
+        lines.append(f"No amount, items  {orders['bare']:,} orders, with other keys in their place: see their receipts")
+    if orders.get("unknown"):
+        lines.append("Unknown keys      " + _numbers(orders["unknown"]))
+    lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
+    lines += _section("Field faults", [(k, f"{v:,}") for k, v in summed(status, "faults").items()])
+    lines += _section(
+        f"In quarantine ({quarantine['drops']:,})",
+        [(one["file"], one["reason"]) for one in quarantine["newest"]],
+    )
+    lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
+    lines += _partitions(status["partitions"])
+    return "\n".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
+    )
+
+
+def _running(holder: dict[str, Any] | None) -> str:
+    return "no" if holder is None else ", ".join(f"{key} {value}" for key, value in holder.items()) or "yes"
+
+
+def _pending(inbox: dict[str, Any]) -> str:
+    unfinished = f"; {inbox['unfinished']:,} unfinished by name" if inbox["unfinished"] else ""
+    if not inbox["pending"]:
+        return f"empty{unfinished}"
+    return f"{inbox['pending']:,} drops, {inbox['bytes']:,} bytes, the oldest of {inbox['oldest']}{unfinished}"
+
+
+def _numbers(values: dict[str, Any], names: tuple[str, ...] = ()) -> str:
+    return ", ".join(f"{values.get(name, 0):,} {name}" for name in names or values) or "none"
+
+
+def summed(status: dict[str, Any], group: str) -> dict[str, int]:
+    """`discarded` by reason or `faults` by field, of orders and of rows together."""
+    found: Counter[str] = Counter(status["orders"].get(group, {}))
+    for one in status["dimensions"].values():
+        found += Counter(one.get(group, {}))
+    return dict(sorted(found.items()))
+
+
+def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
+    kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
+    discarded = sum(receipt["records"]["discarded"].values())
+    faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_items"]
+    more = {"discarded": discarded, "field faults": faults, "without amount and items": bare["orders"]}
+    detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
+    if bare["orders"]:
+        detail += f" (keys: {', '.join(bare['other_keys'])})"
+    return str(receipt["drop"]), receipt["name"], str(receipt["outcome"]), detail
+
+
+def _partitions(partitions: list[dict[str, Any]]) -> list[str]:
+    if not partitions:
+        return []
+    shown = partitions[-_SHOWN_PARTITIONS:]
+    title = f"Partitions ({len(partitions):,}" + (f", the last {len(shown)})" if len(shown) < len(partitions) else ")")
+    header = ("date", "orders", "lines", "amount", "bytes", "restated")
+    rows = [
+        (p["date"], f"{p['orders']:,}", f"{p['lines']:,}", p["amount"], f"{p['bytes']:,}", f"{p['restatements']:,}")
+        for p in shown
+    ]
+    return _section(title, [header, *rows], right=True)
+
+
+def _section(title: str, rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
+    """A title and aligned rows; nothing at all without rows. `right`: all but the first column."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = [
+            cell.rjust(width) if right and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return ("  " + "  ".join(cells)).rstrip()
+
+    return ["", title, *map(line, rows)]

@@ -1,0 +1,216 @@
+"""The life of one order, from raw: every version that any drop brought, which one won, and why.
+
+All applied drops are read again, each judged as it was judged then; what `--since` passed over is shown, too. Changes nothing,
+and may run beside a daemon; what a drop brings that is applied meanwhile is not shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..batch.pipeline import House
+from ..batch.repair import few, read_all
+from ..core.entries import Drop
+from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
+from ..core.parse.discards import each
+from ..core.parse.reference import order_id_of
+from ..core.parse.values import order_key
+from ..storage.receipts import instant_text
+from ..storage.store import iso_date
+from .plan import one_line
+
+_CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One record of the order. `content`: its fields as the curated layer has them, instants and amounts as text."""
+
+    drop: int
+    name: str
+    received_at: str
+    position: int
+    instant: str  # updated_at, or else created_at
+    before_since: bool  # passed over, and not part of what is published
+    content: dict[str, Any]
+    why: str = ""
+
+    @property
+    def rank(self) -> tuple[str, int, int]:
+        """Of two records the one with the larger rank is the later. All instants are written alike."""
+        return (self.instant, self.drop, self.position)
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """As the index names it: the date, the drop, the position."""
+        return (self.content["created_at"][:10], self.drop, self.position)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that came under one order_id. `versions` from the earliest to the latest."""
+
+    order_id: str
+    versions: list[Version]
+    discards: list[Discard]
+    repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
+    published: tuple[str, int, int] | None  # the date, drop and position that the index names
+
+    @property
+    def winner(self) -> Version | None:
+        """The version whose content should be published."""
+        return next((one for one in reversed(self.versions) if not one.before_since), None)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what is published is what raw says."""
+        return self.published == (self.winner.place if self.winner else None)
+
+
+def trace(house: House, order_id: str) -> Trace:
+    """The life of one order. Corruption where a raw copy is not what was archived."""
+    key = order_key(order_id.encode(errors="replace"))  # what is no UTF-8 is no order's id
+    ledger = house.ledger
+    versions: list[Version] = []
+    discards: list[Discard] = []
+    total, done = ledger.drop_count(DropOutcome.APPLIED), 0
+    for drops in few(ledger.applied_drops()):
+        judged = {drop.seq: drop for drop in drops}
+        parsed = read_all(house.reader, [replace(drop, judge=replace(drop.judge, since=None)) for drop in drops])
+        versions += _versions(
+            parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16)))), judged
+        )
+        discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
+        done += len(drops)
+        house.progress("reading drops", done, total)
+    versions.sort(key=lambda version: version.rank)
+    seen = {version.drop for version in versions}
+    repeats = {
+        drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
+    }
+    found = Trace(order_id, versions, discards, repeats, _published(house, key))
+    return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
+
+
+def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
+    for row in orders.to_pylist():
+        drop = drops[row["drop"]]
+        passed = drop.judge.since is not None and row["created_at"] < drop.judge.since
+        instant = row["created_at"] if row["updated_at"] is None else row["updated_at"]
+        yield Version(
+            drop.seq, drop.name, _text(drop.judge.received_at), row["position"], _text(instant), passed, _content(row)
+        )
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    items = [{"sku": one["sku"], "qty": _amount(one["qty"]), "price": _amount(one["price"])} for one in row["items"]]
+    return {name: row[name] for name in _CONTENT} | {
+        "created_at": _text(row["created_at"]),
+        "updated_at": None if row["updated_at"] is None else _text(row["updated_at"]),
+        "amount": _amount(row["amount"]),
+        "items": items,
+    }
+
+
+def _text(instant: int) -> str:
+    """An instant with all its digits, so that texts compare as instants do."""
+    text = instant_text(instant)
+    return text if "." in text else text.replace("Z", ".000000Z")
+
+
+def _amount(units: int | None) -> str | None:
+    return None if units is None else f"{Decimal(units) / SCALE:.4f}"
+
+
+def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> Iterator[Version]:
+    for version in versions:
+        later = next((one for one in versions if one.rank > version.rank and not one.before_since), None)
+        if version.before_since:
+            why = "not applied: it lies before the --since that its drop was read under"
+        elif version is winner:
+            why = "published: no other is later" if agrees else "the latest, and not what the index names"
+        else:
+            assert later is not None, "only the winner has none later"
+            why = f"superseded: {_place(later)} is later ({_reason(version, later)})"
+        yield replace(version, why=why)
+
+
+def _place(version: Version) -> str:
+    return f"record {version.position} of drop {version.drop}"
+
+
+def _reason(one: Version, later: Version) -> str:
+    if one.instant != later.instant:
+        return f"its instant is {later.instant}"
+    return "the same instant, " + (
+        "and it arrived later" if one.drop != later.drop else "and it comes later in the drop"
+    )
+
+
+def _published(house: House, key: bytes) -> tuple[str, int, int] | None:
+    wanted = np.zeros(1, INDEX_ENTRY)
+    wanted["hi"], wanted["lo"] = np.frombuffer(key, "<u8")
+    entries, found = house.ledger.index.find(wanted)
+    if not found[0]:
+        return None
+    return iso_date(int(entries["date"][0])), int(entries["drop"][0]), int(entries["position"][0])
+
+
+def as_dict(found: Trace) -> dict[str, Any]:
+    """The trace as JSON has it."""
+    published = (
+        None if found.published is None else dict(zip(("date", "drop", "position"), found.published, strict=True))
+    )
+    return {
+        "order_id": found.order_id,
+        "published": published,
+        "agrees_with_raw": found.agrees,
+        "versions": [asdict(one) | {"repeated_by": found.repeats[one.drop]} for one in found.versions],
+        "discards": [asdict(one) for one in found.discards],
+    }
+
+
+def table(found: Trace) -> str:
+    """The trace for a terminal."""
+    if found.published is None:
+        lines = [f"order {one_line(found.order_id)} is not published"]
+    else:
+        date, drop, position = found.published
+        lines = [f"order {one_line(found.order_id)} lives in date={date}, as record {position} of drop {drop} has it"]
+    if not found.agrees:
+        lines.append(
+            "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows what is wrong, `strandline rebuild` mends it"
+        )
+    if not found.versions and not found.discards:
+        lines.append("  no drop that was applied holds a record of it")
+    before: dict[str, Any] = {}
+    for version in found.versions:
+        lines += ["", f"record {version.position} of drop {version.drop} ({version.name}), "
+                      f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
+        lines += [f"  also came as {again}, not applied again" for again in found.repeats[version.drop]]
+        lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
+        before = version.content
+    for discard in found.discards:
+        lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}",
+                  f"  {one_line(discard.record)}"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _was(before: dict[str, Any], name: str, value: Any) -> str:
+    """What it was in the version before, where that is something else."""
+    return f"   (was {_shown(before[name])})" if before and before[name] != value else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if not isinstance(value, list):
+        return one_line(str(value))
+    return "; ".join(one_line(" ".join(_shown(part) for part in item.values())) for item in value) or "none"

@@ -1,0 +1,377 @@
+"""The inbox as a folder that others write to. Every operation on a name inside it is here, and nowhere else.
+
+Whoever may write to the inbox may be careless or hostile. So, for each operation (docs/SECURITY.md has the list):
+
+- a name is used relative to the folder's descriptor, never by a path of which somebody may swap a part meanwhile;
+- it is opened with O_NOFOLLOW and O_NONBLOCK, for reading only, and fstat of what was opened decides;
+- what is created gets a random name, with O_EXCL; nothing is opened for writing that was not created just now;
+- no file is replaced: a file gets a name by link, or by a rename that refuses a name in use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import signal
+import stat
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from ..storage import files
+from ..storage.raw import both_ends, numbered
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PUT = ".strandline-put-"
+_PUT_ABANDONED_SECONDS = 3600
+_HIDDEN = re.compile(r"\.strandline-([0-9]{1,18})-[0-9a-f]{16}-([^.].*)", re.DOTALL)
+_HIDDEN_NAME_BYTES = 200  # of the name before, so that the whole fits into 255
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network file systems
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+_COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NUMBERED_NAMES = 1000
+_RENAME_NOREPLACE = 1
+
+
+class Writer(Enum):
+    """Whether some process has a file open for writing."""
+
+    NONE = "none"
+    SOME = "some"
+    UNKNOWN = "unknown"  # the file is another user's, or its file system has no leases
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A file and its content, as far as the file system can tell one from another without reading."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Identity:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def is_same_file(self, found: os.stat_result) -> bool:
+        return (self.device, self.inode) == (found.st_dev, found.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenFile:
+    """A file that was taken out of sight: its name now, the number of its drop, and its name before."""
+
+    hidden_name: str
+    seq: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    name: str
+    identity: Identity
+
+
+class InboxFolder:
+    """One directory, held open. Whatever comes to stand at its path later is another InboxFolder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+        found = os.fstat(self._descriptor)
+        self.identity = (found.st_dev, found.st_ino)
+
+    def parents(self) -> Iterator[tuple[int, int]]:
+        """Device and inode of this directory and of each one above it, as it is mounted now."""
+        descriptor = os.dup(self._descriptor)
+        try:
+            found = os.fstat(descriptor)
+            while True:
+                here = (found.st_dev, found.st_ino)
+                yield here
+                above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = above
+                found = os.fstat(descriptor)
+                if (found.st_dev, found.st_ino) == here:
+                    return
+        finally:
+            os.close(descriptor)
+
+    def folders(self) -> set[tuple[int, int]]:
+        """Device and inode of each folder directly in it."""
+        seen = (found for _, found in self.entries())
+        return {(s.st_dev, s.st_ino) for s in seen if isinstance(s, os.stat_result) and stat.S_ISDIR(s.st_mode)}
+
+    # ------------------------------------------------------------------------------------------------------ looking
+
+    def entries(self) -> Iterator[tuple[str, os.stat_result | OSError]]:
+        """Every name with what lstat says of it, or why it says nothing."""
+        with os.scandir(self._descriptor) as entries:
+            for entry in entries:
+                try:
+                    yield entry.name, entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # its writer took it back
+                    continue
+                except OSError as error:
+                    yield entry.name, error
+
+    def names(self) -> list[str]:
+        """Every name."""
+        return os.listdir(self._descriptor)
+
+    def lstat(self, name: str) -> os.stat_result | None:
+        """What has this name now; None where nothing has."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[int]:
+        """A regular file, open for reading. OSError where it is none, or may not be read."""
+        descriptor = os.open(name, _READ, dir_fd=self._descriptor)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file any more", name)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def hidden(self) -> list[HiddenFile]:
+        """The regular files that an earlier run hid here and did not finish with."""
+        found = []
+        for name, seen in self.entries():
+            match = _HIDDEN.fullmatch(name)
+            if match and isinstance(seen, os.stat_result) and stat.S_ISREG(seen.st_mode):
+                found.append(HiddenFile(name, int(match[1]), match[2]))
+        return found
+
+    def remove_abandoned_copies(self, now: float) -> None:
+        """Removes what `put` left half copied in a crash: its source was kept. `now`: seconds since 1970."""
+        for name, seen in list(self.entries()):
+            if not name.startswith(_PUT) or isinstance(seen, OSError) or not stat.S_ISREG(seen.st_mode):
+                continue
+            if seen.st_uid == os.geteuid() and now - seen.st_mtime > _PUT_ABANDONED_SECONDS:
+                self.remove(name, Identity.of(seen))
+
+    # ----------------------------------------------------------------------------------------------- changing names
+
+    def hide(self, name: str, seq: int) -> HiddenFile:
+        """Takes whatever has this name out of sight. The caller looks at what it has got."""
+        hidden = f".strandline-{seq}-{secrets.token_hex(8)}-{both_ends(name, _HIDDEN_NAME_BYTES)}"
+        if not self._rename_to_free_name(name, hidden):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), hidden)
+        return HiddenFile(hidden, seq, name)
+
+    def show(self, hidden_name: str, name: str) -> str:
+        """Gives what was hidden its name back, durably, or one like it where that is in use; returns that name.
+        FileNotFoundError where somebody took it away."""
+        here = self._descriptor
+        for candidate in _candidates(name):
+            try:
+                os.link(hidden_name, candidate, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+            except FileExistsError:
+                if not self._is_same(hidden_name, candidate):  # it is, where an earlier try came as far as this
+                    continue
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                if not self._rename_to_free_name(hidden_name, candidate):
+                    continue
+                self.sync()
+                return candidate
+            self.sync()  # or a power loss might keep the loss of the one name, and not the gain of the other
+            if (shown := self.lstat(candidate)) is not None:
+                self.remove(hidden_name, Identity.of(shown))  # not what somebody put there meanwhile
+            return candidate
+        raise FileExistsError(errno.EEXIST, "every name like it is in use", name)
+
+    def remove(self, hidden_name: str, expected: Identity) -> None:
+        """Removes a hidden file of which the caller has just made sure what it is."""
+        found = self.lstat(hidden_name)
+        if found is not None and expected.is_same_file(found):
+            self._unlink(hidden_name)
+
+    def sync(self) -> None:
+        """Makes the names here durable, where the file system can."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+
+    def _is_same(self, one: str, other: str) -> bool:
+        first, second = self.lstat(one), self.lstat(other)
+        return first is not None and second is not None and os.path.samestat(first, second)
+
+    def _rename_to_free_name(self, name: str, target: str) -> bool:
+        """Renames, replacing nothing; False where the target is in use. Where the system cannot refuse that, it is looked at
+        before."""
+        if _renameat2 is not None:
+            here = self._descriptor
+            if _renameat2(here, os.fsencode(name), here, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+                return True
+            number = ctypes.get_errno()
+            if number == errno.EEXIST:
+                return False
+            if number not in (errno.EINVAL, errno.ENOSYS):  # EINVAL: the file system cannot do this
+                raise OSError(number, os.strerror(number), name)
+        if self.lstat(target) is not None:
+            return False
+        os.rename(name, target, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        return True
+
+    def _unlink(self, name: str) -> None:
+        with suppress(FileNotFoundError, IsADirectoryError):  # somebody took it, or put a folder there, a moment ago
+            os.unlink(name, dir_fd=self._descriptor)
+
+    # ----------------------------------------------------------------------------------------------------- creating
+
+    @contextmanager
+    def probe(self, name: str) -> Iterator[None]:
+        """An empty file that exists for the duration of the block. `name`: a `probe_name`."""
+        descriptor = os.open(name, _CREATE, 0o600, dir_fd=self._descriptor)
+        try:
+            yield
+        finally:
+            created = Identity.of(os.fstat(descriptor))
+            os.close(descriptor)
+            self.remove(name, created)
+
+    def put(self, source: Path, name: str, *, may_link: bool) -> str:
+        """Puts a file of ours here, durably, under this name or one like it, as if it arrived now; returns that name.
+        `may_link`: the source may become the same file, since the caller removes it next. OSError where it failed, or where
+        somebody replaced the file meanwhile; then the caller keeps the source."""
+        with files.opened(source, _READ) as original:
+            placed = (self._linked(source, original, name) if may_link else None) or self._copied(original, name)
+            self.sync()
+            found = self.lstat(placed.name)
+            if found is None or not placed.identity.is_same_file(found):
+                raise OSError(errno.ESTALE, "somebody replaced it in the inbox meanwhile; it was kept", placed.name)
+        return placed.name
+
+    def _linked(self, source: Path, original: int, name: str) -> _Placed | None:
+        """None where the source cannot be linked here, and must be copied."""
+        os.utime(original)  # it arrives now, and settles as any other
+        identity = Identity.of(os.fstat(original))
+        for candidate in _candidates(name):
+            try:
+                os.link(source, candidate, dst_dir_fd=self._descriptor, follow_symlinks=False)
+                return _Placed(candidate, identity)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno not in _COPY_INSTEAD:
+                    raise
+                return None
+        return None
+
+    def _copied(self, original: int, name: str) -> _Placed:
+        hidden = f"{_PUT}{secrets.token_hex(8)}"
+        descriptor = os.open(hidden, _CREATE, 0o666, dir_fd=self._descriptor)
+        try:
+            identity = Identity.of(os.fstat(descriptor))
+            try:
+                files.copy_into(original, descriptor)
+                os.fsync(descriptor)
+                return _Placed(self.show(hidden, name), identity)
+            except BaseException:
+                self.remove(hidden, identity)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def refuse_nested(folder: InboxFolder, output: Path) -> None:
+    """OSError where the inbox is, by now, the output folder, a folder in it, or one that it is in: what we publish would be
+    taken for drops."""
+    above = set(folder.parents())
+    of_output = InboxFolder(output)
+    ours = {of_output.identity, *of_output.folders()}  # a folder of ours may be mounted elsewhere
+    if above & ours or folder.identity in set(of_output.parents()):
+        raise OSError(
+            errno.ENOTDIR, f"the inbox and the output {output} are in each other; nothing is taken", str(folder.path)
+        )
+
+
+def _candidates(name: str) -> Iterator[str]:
+    """The name, then names like it that are read in the same way: numbered, at last at random, so that a folder full of
+    numbered names ends in an error and not in an endless search."""
+    yield name
+    for number in range(1, _NUMBERED_NAMES):
+        yield numbered(name, number)
+    for _ in range(_NUMBERED_NAMES):
+        yield numbered(name, secrets.randbelow(10**12))
+
+
+def probe_name() -> str:
+    """A name that nobody can have put a file of theirs under."""
+    return f".strandline-probe-{secrets.token_hex(8)}"
+
+
+def writer_of(descriptor: int) -> Writer:
+    """Whether some process has this open file open for writing: a read lease is refused then. Linux only."""
+    found = _lease(descriptor)
+    if found is Writer.NONE:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return found
+
+
+@contextmanager
+def kept_from_writers(descriptor: int) -> Iterator[Writer]:
+    """The same, and where no process has it open for writing, none can open it so until the block ends."""
+    found = _lease(descriptor)
+    try:
+        yield found
+    finally:
+        if found is Writer.NONE:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _lease(descriptor: int) -> Writer:
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return Writer.UNKNOWN
+    try:
+        # A writer who comes while we hold the lease has the kernel signal us; by default with SIGIO, which ends a process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return Writer.SOME
+    except OSError:  # EACCES: another user's file, and we lack CAP_LEASE. EINVAL: a file system without leases
+        return Writer.UNKNOWN
+    return Writer.NONE
+
+
+def first_hole(descriptor: int) -> int | None:
+    """Where an open file has its first hole: bytes that were never written. None where it has none, or nobody can tell."""
+    found = os.fstat(descriptor)
+    if found.st_blocks * 512 >= found.st_size or not hasattr(os, "SEEK_HOLE"):
+        return None
+    try:
+        hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
+    except OSError:
+        return None
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    return hole if hole < found.st_size else None
+
+
+def _load_renameat2() -> ctypes._CFuncPtr | None:  # type: ignore[name-defined]
+    try:
+        return ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # not Linux, or an old C library
+        return None
+
+
+_renameat2 = _load_renameat2()

@@ -1,0 +1,63 @@
+"""Whether the content of a file says that its writer has not finished. Reads an open file, never a name; judges no record.
+
+A text that begins as JSON ends as it began; a gzip or Zstandard stream is complete; a zip has its directory at its end. A
+writer that closes its file and appends to it later, and a copy that is cut and resumed, leave files that fail this.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+
+from ..storage.raw import zstd_module
+
+_CLOSERS = {b"[": b"]", b"{": b"}"}
+_JSON_SPACE = b" \t\r\n"
+_ENDS_BYTES = 4096
+_GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_ZIP_DIRECTORY, _ZIP_TAIL_BYTES = b"PK\x05\x06", 22 + 65_535  # the end record, with the longest comment
+_BLOCK_BYTES = 1 << 20
+_MOST_BYTES = 256 << 20  # decompressed; what is larger is taken as it is, since looking takes the time of other drops
+
+
+def why_unfinished(descriptor: int) -> str | None:
+    """Why this open file is not whole, in words; None where it may be. A file that cannot be read may be: whoever reads it
+    next says why."""
+    try:
+        size = os.fstat(descriptor).st_size
+        if not size:
+            return "it is empty"
+        head = os.pread(descriptor, _ENDS_BYTES, 0)
+        if head.startswith((_GZIP, _ZSTD)):
+            return "its compressed content is cut short" if _is_cut(descriptor, head) else None
+        tail = os.pread(descriptor, _ZIP_TAIL_BYTES if head.startswith(_ZIP) else _ENDS_BYTES, _from_end(size, head))
+    except OSError:
+        return None
+    if head.startswith(_ZIP):
+        return None if _ZIP_DIRECTORY in tail else "it is a zip without the directory at its end"
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip(_JSON_SPACE)[:1]
+    if first in _CLOSERS and tail.rstrip(_JSON_SPACE)[-1:] != _CLOSERS[first]:
+        return f"it begins with {first.decode()} and does not end with {_CLOSERS[first].decode()}"
+    return None
+
+
+def _from_end(size: int, head: bytes) -> int:
+    return max(size - (_ZIP_TAIL_BYTES if head.startswith(_ZIP) else _ENDS_BYTES), 0)
+
+
+def _is_cut(descriptor: int, head: bytes) -> bool:
+    """Whether a compressed file ends in the middle of a stream. Damage is no sign of that: reading the drop reports it."""
+    zstd = zstd_module()
+    with open(descriptor, "rb", closefd=False) as compressed:
+        compressed.seek(0)
+        plain = gzip.GzipFile(fileobj=compressed) if head.startswith(_GZIP) else zstd.ZstdFile(compressed)
+        left = _MOST_BYTES
+        try:
+            while left > 0 and (block := plain.read(_BLOCK_BYTES)):
+                left -= len(block)
+        except EOFError:
+            return True
+        except (gzip.BadGzipFile, zlib.error, zstd.ZstdError):
+            return False
+    return False

@@ -1,0 +1,126 @@
+"""Raw copies that the ledger does not know become drops of it. A copy is known by its path and its bytes, not by its number
+alone: where history was restored from an older backup, numbers were given twice.
+
+After a crash unknown copies are the newest: it came between their renaming and the ledger's row. Where history was taken from
+elsewhere (receipts, an older ledger), they may be anywhere. What has an older number is adopted by a rebuild only: just after
+one the index names the latest version of each order, so that a record which came between two others wins over the first alone.
+So is a copy whose number another drop has: it gets the next free number, and its file a name with that.
+
+No copy is removed here, and none is adopted that the ledger would then take for a repetition of bytes that are kept nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from ..core.entries import Drop
+from ..core.model import MICROSECONDS_PER_DAY, Judge, on_the_calendar
+from . import files
+from .ledger import Ledger
+from .raw import RawLayer, Stored, file_name, in_quarantine
+
+log = logging.getLogger("strandline")
+
+
+def adopt(
+    ledger: Ledger, raw: RawLayer, output: Path, tolerance: int, records_path: str, *, everywhere: bool = False
+) -> None:
+    """Enters them as archived and not committed. What is no drop of ours stays where it is, and its number is not given."""
+    drops: dict[int, Drop] = {}
+    colliding: list[tuple[Stored, bytes]] = []
+    damaged, highest, newest = 0, ledger.last_seq, ledger.last_drop
+    for copy in unknown(ledger, raw, everywhere=everywhere):
+        highest = max(highest, copy.seq)
+        if copy.seq <= newest and not everywhere:
+            log.error(_ONLY_BY_REBUILD, extra={"path": copy.path})
+            continue
+        sha256 = files.sha256_of(output / copy.path)
+        if sha256 is None or not sha256.startswith(copy.sha256):
+            log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
+            damaged = max(damaged, copy.seq)
+        elif owner := drop_without_copy(ledger, output, sha256):
+            told = "raw copy has the bytes of a drop whose own copy is missing or damaged; move it there"
+            log.error(told, extra={"path": copy.path, "there": owner.raw})
+            damaged = max(damaged, copy.seq)
+        elif copy.seq in drops or ledger.raw_of(copy.seq) is not None:
+            colliding.append((copy, sha256))
+        else:
+            drops[copy.seq] = _drop(output, copy, sha256, tolerance, records_path)
+            log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
+    for copy, sha256 in colliding:
+        kept = {drop.sha256: drop.raw for drop in drops.values()}.get(sha256)
+        if kept := kept or kept_as(ledger, output, sha256, besides=copy.path):
+            told = "raw copy has the number of another drop, and its bytes are kept elsewhere; left alone"
+            log.warning(told, extra={"path": copy.path, "kept_as": kept})
+            continue
+        highest += 1
+        renamed = _renumbered(output, copy, sha256, highest)
+        drops[highest] = _drop(output, renamed, sha256, tolerance, records_path)
+        told = "adopted a raw copy under a free number, since another drop has its own"
+        log.warning(told, extra={"drop": highest, "path": renamed.path, "before": copy.path})
+    if drops:
+        ledger.enter([drops[seq] for seq in sorted(drops)])
+    if damaged > ledger.last_seq:
+        ledger.skip_to(damaged)
+
+
+_ONLY_BY_REBUILD = "raw copy has an older number, or that of another drop; only `strandline rebuild` takes it in"
+
+
+def _drop(output: Path, copy: Stored, sha256: bytes, tolerance: int, records_path: str) -> Drop:
+    judge = Judge(_received_at(output / copy.path), tolerance, records_path)
+    return Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge)
+
+
+def _renumbered(output: Path, copy: Stored, sha256: bytes, seq: int) -> Stored:
+    """The copy under the name of another number, durable. A crash after that leaves a copy of an unknown number, which is newer
+    than any drop: the next start adopts it."""
+    path = f"{copy.path.rpartition('/')[0]}/{file_name(seq, sha256, copy.name)}"
+    files.move(output / copy.path, output / path)
+    files.sync((output / path).parent)
+    return replace(copy, seq=seq, path=path)
+
+
+def kept_as(ledger: Ledger, output: Path, sha256: bytes, besides: str) -> str | None:
+    """Where else these bytes are kept for a drop that the ledger knows: a file that is really there, and whole."""
+    for drop in ledger.of_content(sha256):
+        for path in (drop.raw or "", in_quarantine(file_name(drop.seq, sha256, drop.name))):
+            if path and path != besides and _holds(output / path, sha256):
+                return path
+    return None
+
+
+def drop_without_copy(ledger: Ledger, output: Path, sha256: bytes) -> Drop | None:
+    """A drop of these bytes whose own raw copy is missing or damaged."""
+    found = (drop for drop in ledger.of_content(sha256) if drop.raw and not _holds(output / drop.raw, sha256))
+    return next(found, None)
+
+
+def _holds(path: Path, sha256: bytes) -> bool:
+    return not path.is_symlink() and files.sha256_of(path) == sha256
+
+
+def _received_at(path: Path) -> int:
+    """When a copy was made: its own time, held to the day that its folder names, since a restored backup may have another."""
+    changed_at = path.stat().st_mtime_ns // 1000
+    try:
+        day = date.fromisoformat(path.parent.name.removeprefix("received=")) - date(1970, 1, 1)
+    except ValueError:
+        return on_the_calendar(changed_at)
+    begin = day.days * MICROSECONDS_PER_DAY
+    return min(max(changed_at, begin), begin + MICROSECONDS_PER_DAY - 1)
+
+
+def unknown(ledger: Ledger, raw: RawLayer, *, everywhere: bool) -> list[Stored]:
+    """The raw copies that the ledger does not know, or not under this path, by number. Without `everywhere` only at the newest
+    end, give or take a clock that was set back: start-up does not get slower as history grows."""
+    found: list[Stored] = []
+    for index, copies in raw.stored():
+        known = {copy.path: ledger.raw_of(copy.seq) for copy in copies}
+        found += [copy for copy in copies if known[copy.path] != copy.path]
+        if index >= 1 and copies and None not in known.values() and not everywhere:
+            break
+    return sorted(found, key=lambda copy: (copy.seq, copy.path))

@@ -1,0 +1,104 @@
+"""The tables of the ledger. `PRAGMA user_version` says which schema a ledger has; there is one, and any other is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from ..core.errors import EnvironmentFault
+from . import order_index
+
+VERSION = 6
+SCHEMA = (
+    """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE drops (
+    seq INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,             -- as it was in the inbox, unprintable bytes escaped
+    raw TEXT,                       -- path under the output folder; NULL where there is no raw copy (a duplicate)
+    sha256 BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,   -- this and the next three judged its records
+    tolerance INTEGER NOT NULL,
+    records_path TEXT NOT NULL,
+    since INTEGER,
+    batch INTEGER,                  -- NULL: archived, not committed yet
+    outcome TEXT,
+    reason TEXT,
+    duplicate_of INTEGER,
+    counts TEXT                     -- JSON: see Counts
+);
+CREATE INDEX drops_by_sha256 ON drops (sha256);
+CREATE INDEX drops_by_batch ON drops (batch);
+CREATE TABLE batches (batch INTEGER PRIMARY KEY, committed_at INTEGER NOT NULL, published INTEGER NOT NULL);
+CREATE TABLE partitions (
+    date INTEGER PRIMARY KEY,       -- days since 1970
+    orders INTEGER NOT NULL, lines INTEGER NOT NULL, amount TEXT NOT NULL,
+    fact_sha256 BLOB NOT NULL, items_sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
+    writer TEXT NOT NULL,           -- of both files: see parquet.WRITER
+    batch INTEGER NOT NULL, restatements INTEGER NOT NULL
+);
+CREATE TABLE gone (                 -- dates that were published and lost their last order
+    date INTEGER PRIMARY KEY, restatements INTEGER NOT NULL
+);
+CREATE TABLE dimensions (
+    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
+    writer TEXT NOT NULL,
+    last_drop INTEGER NOT NULL      -- the newest drop of it that was applied
+) WITHOUT ROWID;
+CREATE TABLE totals (               -- sums over all drops
+    name TEXT PRIMARY KEY, value INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE effects (              -- committed, and still to be made visible; in this order
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT
+);
+"""
+    + order_index.SCHEMA
+)
+
+
+def is_new(sql: sqlite3.Connection) -> bool:
+    """Whether a file has no tables yet."""
+    return sql.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
+def create(sql: sqlite3.Connection) -> None:
+    """Makes the tables. The transaction is the caller's."""
+    for statement in SCHEMA.split(";\n"):
+        if statement.strip():
+            sql.execute(statement)
+    sql.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
+    """EnvironmentFault where the ledger has another schema."""
+    version = _version(sql)
+    if version == VERSION:
+        return
+    first = "Run the newer strandline that wrote it, or make" if version > VERSION else "Make"
+    hint = f"{first} the ledger anew from the raw layer with `strandline rebuild`; nothing was changed."
+    cause = f"its schema version is {version}, and this program knows {VERSION}"
+    raise EnvironmentFault("open the ledger", path, cause, hint)
+
+
+def set_aside_other_version(path: Path) -> Path | None:
+    """Renames a ledger that `Ledger` refuses for its version, so that a new one can be made; the new name. The caller holds the
+    lock."""
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as sql:
+        version = _version(sql)
+        if version == VERSION or is_new(sql):
+            return None
+        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    names = (path.with_name(f"{path.stem}.version-{version}.{number}{path.suffix}") for number in range(1, 1000))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside
+
+
+def _version(sql: sqlite3.Connection) -> int:
+    return int(sql.execute("PRAGMA user_version").fetchone()[0])

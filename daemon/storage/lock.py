@@ -1,0 +1,137 @@
+"""One writer for each output folder. It holds flocks on the folder and on state/lock in it; both end with the process,
+however it ends. The file is never unlinked.
+
+A flock belongs to an inode, not to a path. Where the folder is removed, moved or restored beside a running process, that
+process keeps its locks, and a second one can lock the new folder. So the holder compares, before each step that others rely
+on, what it has open with what the paths name (`refuse_replaced`). The lock on the folder itself refuses a second process
+where only the content was removed or replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import EnvironmentFault, OutputReplaced
+from . import files
+
+_TRIES, _PAUSE_SECONDS = 6, 0.1
+_DOES_THIS_ALREADY = "It is doing this work already; stop it first if you mean to replace it."
+
+
+class Lock:
+    """Holds an output folder while it is open. Whoever looks who holds it (`holder_of`) has state/lock for a moment, so one
+    refusal says nothing: it is tried for half a second. `output` may be a link: where it leads now is compared, too."""
+
+    def __init__(self, output: Path) -> None:
+        self._output, self._path = output, output / "state" / "lock"
+        files.make_folder(output.resolve() / "state")  # a link may lead to a folder that is not there yet
+        self._folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._take_folder()
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except BaseException:
+            os.close(self._folder)
+            raise
+        try:
+            self._take_file()
+            self._description = _self_description()
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, self._description, 0)
+            self.refuse_replaced()  # between opening and locking
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        os.close(self._folder)
+
+    def refuse_replaced(self) -> None:
+        """OutputReplaced where the folder or its lock file is gone, is another one, or was written over by a restore."""
+        _refuse_other(self._folder, self._output, self._output)
+        _refuse_other(self._descriptor, self._path, self._output)
+        if os.pread(self._descriptor, len(self._description) + 1, 0) != self._description:
+            raise OutputReplaced(self._output, f"{self._path} was written over")
+
+    def _take_folder(self) -> None:
+        try:
+            _take(self._folder)
+        except BlockingIOError:
+            holder = holder_of(self._path)
+            cause = (
+                f"another strandline holds it: {_described(holder)}"
+                if holder
+                else "a strandline holds it that started before its state/ was removed or replaced"
+            )
+            hint = (
+                _DOES_THIS_ALREADY if holder else f"Stop that one first; `fuser -v {self._output}` shows its process."
+            )
+            raise EnvironmentFault("lock", self._output, cause, hint) from None
+        except OSError:
+            pass  # some network file systems lock no folders; the file is locked there, too
+
+    def _take_file(self) -> None:
+        try:
+            _take(self._descriptor)
+        except BlockingIOError:
+            holder = _described(_values(os.pread(self._descriptor, 4096, 0)))
+            raise EnvironmentFault(
+                "lock", self._path, f"another strandline holds it: {holder}", _DOES_THIS_ALREADY
+            ) from None
+
+
+def _refuse_other(descriptor: int, path: Path, output: Path) -> None:
+    found = files.identity(path)
+    if found != files.identity(descriptor):
+        raise OutputReplaced(output, f"{path} is {'not what was opened at the start' if found else 'gone'}")
+
+
+def _take(descriptor: int) -> None:
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not tries_left:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock, as far as it has said: host, pid, since. None where nobody does."""
+    try:
+        with files.opened(path) as descriptor:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _values(os.pread(descriptor, 4096, 0))
+    except OSError:
+        pass
+    return None
+
+
+def _values(holder: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(holder)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _self_description() -> bytes:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}).encode()
+
+
+def _described(holder: dict[str, Any]) -> str:
+    try:
+        return f"host {holder['host']}, pid {holder['pid']}, since {holder['since']}"
+    except KeyError:
+        return "it has not said who it is yet"

@@ -1,0 +1,249 @@
+"""Where each order lives: packed sorted runs in SQLite, made visible by the ledger's own transactions.
+
+An entry is an INDEX_ENTRY: the order's 128-bit key, its date, its version, the hash of its content. A batch adds one run: its
+entries sorted by key, in blocks of some hundred packed into a row each. The newest run that has a key is right. Small runs at the
+new end are merged as they come, so that run sizes fall at least by half from old to new, and their number grows with
+the logarithm of the history. Merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle: it
+works in small steps, so that no drop waits for a merge of millions, and what it has made so far counts for nothing until the end.
+
+Blocks are written ahead, in a transaction of their own, while the batch's files are still being made; a run is real only
+when `order_runs` names it, and that row is part of the batch's commit. Blocks without a run are left-overs of a crash or
+of a merge, and `sweep` removes them.
+
+Looking up few keys reads one block a key and run. Looking up many reads each run once, in slices of bounded memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.entries import Run
+from ..core.merge.keys import ascending, matches, merged, put_entries
+from ..core.model import INDEX_ENTRY, Ints
+
+SCHEMA = """
+CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
+CREATE TABLE order_blocks (run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first));
+"""
+PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time that pages of 4 KiB take
+_BLOCK = 313  # entries: 16,276 bytes, so that a row fits a page
+_SLICE_BLOCKS = 200  # blocks in memory at once when a run is read through
+_INLINE_ENTRIES = 50_000  # the largest merge done within a batch
+_STEP_BLOCKS = 160  # what one step of `compact` goes through, about; some 20 ms
+MANY_RUNS = 12  # more of them make look-ups slow enough to be merged while there is other work, too
+_SIGN = np.uint64(1 << 63)
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # a block's `first`
+_NEXT_RUN = "SELECT min(run) FROM order_blocks WHERE run > ?"
+_BLOCKS_BETWEEN = "SELECT entries FROM order_blocks WHERE run = ? AND first > ? AND first <= ? ORDER BY first"
+_BLOCK_OF = "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+
+
+@dataclass
+class Merge:
+    """A merge under way: the runs that take part, oldest first, the run that is being made of them, and how far it is."""
+
+    runs: Sequence[int]
+    largest: int
+    stride: int  # blocks of the largest that one step goes through; of each other run that is about as large a part
+    target: int
+    entries: int = 0  # written so far
+    start: int = _LOWEST  # a block's `first`: all entries below are written
+
+
+class OrderIndex:
+    """Look-ups and additions on an open connection. Transactions are the caller's. `merge`: one that another connection of
+    this process has under way."""
+
+    def __init__(self, connection: sqlite3.Connection, merge: Merge | None = None) -> None:
+        self._sql = connection
+        self.merge = merge
+
+    def __len__(self) -> int:
+        """Entries over all runs; an order counts once for each run that has it."""
+        return int(self._sql.execute("SELECT coalesce(sum(entries), 0) FROM order_runs").fetchone()[0])
+
+    def look_up(self, wanted: np.ndarray) -> Iterator[tuple[Ints, Ints, np.ndarray]]:
+        """What is known of wanted keys (those of sorted entries), in parts: entries[places] are those of wanted[where]. The
+        parts are of bounded size, and no wanted key is in two."""
+        found = np.zeros(len(wanted), np.bool_)
+        for run, size in self._runs():
+            missing = wanted["hi"] if not found.any() else wanted["hi"][~found]
+            for entries in self._relevant(run, size, missing):
+                where, places = matches(wanted, entries, found)
+                yield where, places, entries
+
+    def find(self, wanted: np.ndarray) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        """The entries of wanted keys (those of sorted entries), and which were found. For few; `look_up` needs less memory."""
+        found, entries = np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), INDEX_ENTRY)
+        for where, places, part in self.look_up(wanted):
+            put_entries(part, places, where, entries)
+            found[where] = True
+        return entries, found
+
+    def write_ahead(self, entries: np.ndarray) -> Run | None:
+        """Writes the blocks of a new run with these sorted entries. It counts for nothing until `adopt`."""
+        assert ascending(entries)
+        if not len(entries):
+            return None
+        replaced = []
+        taken = self.merge.runs if self.merge else ()
+        for run, size in self._runs():
+            if size > 2 * len(entries) or size + len(entries) > _INLINE_ENTRIES or run in taken:
+                break
+            entries = merged(self._whole(run), entries)
+            replaced.append(run)
+        run = self._next_run()
+        self._write_blocks(run, entries)
+        return Run(run, len(entries), tuple(replaced))
+
+    def adopt(self, run: Run | None) -> None:
+        """Makes a run that was written ahead the newest one, in place of those that it was merged with."""
+        if run is not None:
+            self._sql.executemany("DELETE FROM order_runs WHERE run = ?", ((old,) for old in run.replaces))
+            self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run.number, run.entries))
+
+    def sweep(self, entries: int = 0) -> bool:
+        """Removes blocks that belong to no run, not too many at once, or about as many as have room for so many entries. True if
+        there were any. From one number to the next: never through all blocks."""
+        found = self._sweep_some()
+        for _ in range(entries // (_BLOCK * _STEP_BLOCKS)):
+            if not self._sweep_some():
+                break
+        return found
+
+    def _sweep_some(self) -> bool:
+        spared = {run for run, _ in self._runs()} | ({self.merge.target} if self.merge else set())
+        there = 0
+        while (there := self._sql.execute(_NEXT_RUN, (there,)).fetchone()[0]) is not None:
+            if there not in spared:
+                stop = self._block_after(there, _LOWEST, _STEP_BLOCKS)
+                below = "AND first < ?" if stop is not None else "AND ? IS NULL"
+                self._sql.execute(f"DELETE FROM order_blocks WHERE run = ? {below}", (there, stop))
+                return True
+        return False
+
+    def of_dates(self, dates: Sequence[int]) -> np.ndarray:
+        """The entries of all orders that live on some dates (days since 1970), sorted. Reads the whole index."""
+        return self._where(lambda entries: np.isin(entries["date"], dates))
+
+    def elsewhere(self, dates: Sequence[int]) -> np.ndarray:
+        """The entries of all orders that live on none of some dates, sorted. Reads the whole index."""
+        return self._where(lambda entries: ~np.isin(entries["date"], dates))
+
+    def _where(self, chosen: Callable[[np.ndarray], NDArray[np.bool_]]) -> np.ndarray:
+        candidates = np.zeros(0, INDEX_ENTRY)
+        for (run,) in self._sql.execute("SELECT run FROM order_runs ORDER BY run").fetchall():
+            parts = [entries[chosen(entries)] for entries in self._slices(run)]
+            candidates = merged(candidates, np.concatenate([np.zeros(0, INDEX_ENTRY), *parts]))
+        current, _ = self.find(candidates)
+        return current[chosen(current)]
+
+    def compact(self, allowed_runs: int = 1) -> bool:
+        """One step of what there is to tidy: left-over blocks, the merge that is under way, or one that is due where there are
+        more than so many runs. True if there may be more to do. Where the transaction fails, `forget_merge` must follow."""
+        if self.sweep():
+            return True
+        if self.merge is None and not (due := self._due(allowed_runs)):
+            return False
+        if self.merge is None:
+            largest, size = max(due, key=lambda run: run[1])
+            stride = max(1, _STEP_BLOCKS * size // sum(size for _, size in due))
+            self.merge = Merge([run for run, _ in reversed(due)], largest, stride, self._next_run())
+        self._step(self.merge)
+        return True
+
+    def forget_merge(self) -> None:
+        """Begins anew, next time. What was written of it belongs to no run."""
+        self.merge = None
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """Number and entries of each run, the newest first."""
+        return self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
+
+    def _due(self, allowed_runs: int) -> list[tuple[int, int]]:
+        """The newest runs, down to the oldest that is no more than twice as large as all that came after it."""
+        runs = self._runs()
+        newer = chosen = 0
+        for place, (_, size) in enumerate(runs):
+            if size <= 2 * newer:
+                chosen = place + 1
+            newer += size
+        return runs[:chosen] if len(runs) > allowed_runs else []
+
+    def _step(self, merge: Merge) -> None:
+        """Goes on with a merge, from where it is to a later block of its largest run; keys are hashes, and so spread evenly."""
+        stop = self._block_after(merge.largest, merge.start, merge.stride)
+        entries = np.zeros(0, INDEX_ENTRY)
+        for run in merge.runs:
+            entries = merged(entries, self._between(run, merge.start, stop))
+        self._write_blocks(merge.target, entries)
+        merge.entries += len(entries)
+        if stop is not None:
+            merge.start = stop
+            return
+        self.adopt(Run(merge.target, merge.entries, tuple(merge.runs)))
+        self.merge = None
+
+    def _block_after(self, run: int, first: int, blocks: int) -> int | None:
+        """The `first` of the block that comes so many blocks after; None where the run ends before."""
+        query = "SELECT first FROM order_blocks WHERE run = ? AND first >= ? ORDER BY first LIMIT 1 OFFSET ?"
+        row = self._sql.execute(query, (run, first, blocks)).fetchone()
+        return int(row[0]) if row else None
+
+    def _between(self, run: int, start: int, stop: int | None) -> np.ndarray:
+        """The entries of a run whose `hi`, as in `first`, lies from `start` up to before `stop`."""
+        row = self._sql.execute(_BLOCK_OF, (run, start)).fetchone()
+        last = _HIGHEST if stop is None else stop - 1
+        rows = self._sql.execute(_BLOCKS_BETWEEN, (run, start, last)).fetchall()
+        entries = np.frombuffer(b"".join(block for (block,) in ([row] if row else []) + rows), INDEX_ENTRY)
+        hi = _signed(entries["hi"])
+        return entries[np.searchsorted(hi, start) : np.searchsorted(hi, last, side="right")]
+
+    def _relevant(self, run: int, size: int, hi: np.ndarray) -> Iterator[np.ndarray]:
+        """The parts of a run in which keys with these `hi` (ascending) can be."""
+        if len(hi) * 8 > size / _BLOCK:
+            yield from self._slices(run)
+            return
+        for start in range(0, len(hi), _SLICE_BLOCKS):
+            blocks: list[bytes] = []
+            for first in _signed(hi[start : start + _SLICE_BLOCKS]).tolist():
+                row = self._sql.execute(_BLOCK_OF, (run, first)).fetchone()
+                if row and not (blocks and blocks[-1] == row[0]):
+                    blocks.append(row[0])
+            yield np.frombuffer(b"".join(blocks), INDEX_ENTRY)
+
+    def _slices(self, run: int) -> Iterator[np.ndarray]:
+        cursor = self._sql.execute("SELECT entries FROM order_blocks WHERE run = ? ORDER BY first", (run,))
+        while rows := cursor.fetchmany(_SLICE_BLOCKS):
+            yield np.frombuffer(b"".join(row[0] for row in rows), INDEX_ENTRY)
+
+    def _whole(self, run: int) -> np.ndarray:
+        return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
+
+    def _next_run(self) -> int:
+        query = "SELECT max(coalesce((SELECT max(run) FROM order_runs), 0), coalesce((SELECT max(run) FROM order_blocks), 0))"
+        return int(self._sql.execute(query).fetchone()[0]) + 1
+
+    def _write_blocks(self, run: int, entries: np.ndarray) -> None:
+        starts = np.arange(0, len(entries), _BLOCK)
+        hi = entries["hi"]
+        # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
+        while (inside := (starts > 0) & (hi[starts] == hi[starts - 1])).any():
+            starts = np.unique(starts - inside)
+        data, size = entries.view(np.uint8).data, INDEX_ENTRY.itemsize
+        stops = [*(starts[1:] * size).tolist(), len(data)]
+        places = zip(_signed(hi[starts]).tolist(), (starts * size).tolist(), stops, strict=True)
+        self._sql.executemany(
+            "INSERT INTO order_blocks VALUES (?, ?, ?)",
+            ((run, first, data[start:stop]) for first, start, stop in places),
+        )
+
+
+def _signed(hi: np.ndarray) -> np.ndarray:
+    """SQLite's integers are signed: flipping the top bit keeps the order."""
+    return (hi ^ _SIGN).view(np.int64)

@@ -1,0 +1,250 @@
+"""The raw layer: every drop, byte for byte, kept before anything of it is read. It only grows; what leaves it goes to
+quarantine.
+
+    raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>      raw/orders_raw.json -> the newest applied uncompressed orders drop
+
+`taking.py` copies drops from the inbox into it. This module gives copies their places, and knows what names mean.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote_to_bytes
+from uuid import uuid4
+
+from ..core.entries import REASON
+from ..core.errors import Unreadable
+from ..core.model import DIMENSIONS, on_the_calendar
+from . import files
+
+_SEQ_DIGITS = 8
+_NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
+_LONGEST_NAME_BYTES = 255
+_STORED = re.compile(r"([0-9]{1,18})_([0-9a-f]{12})_(.*)", re.DOTALL)
+_COPY_BYTES = 1 << 20
+LINK = "raw/orders_raw.json"
+ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
+NAMES_READ = (
+    "Orders come as *.json, *.jsonl or *.ndjson, users and products as users*.csv and products*.csv, "
+    "each also with .gz or .zst"
+)
+ORDERS = "orders"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A drop as it lies in the raw layer."""
+
+    seq: int
+    name: str
+    path: str  # relative to the output folder
+    sha256: bytes
+    size_bytes: int
+
+
+class RawLayer:
+    """The folder raw/ under an output folder; `staging` lies on the same file system."""
+
+    def __init__(self, output: Path, staging: Path) -> None:
+        self._output, self._staging = output, staging
+        self.folder = output / "raw"
+        self._run = uuid4().int % 10**12
+
+    def temporary(self, seq: int) -> Path:
+        """Where a drop is copied to at first. Under a name of this run: where the output was replaced beside another one, that
+        must not write into our copy before it notices."""
+        return self._staging / f"drop-{seq}-{self._run}.part"
+
+    def stored_as(self, seq: int, name: str, received_at: int, sha256: bytes, size_bytes: int) -> Stored:
+        """What a copy of a drop will be, once it has its place. `name`: as it is in the inbox."""
+        shown = printable(name)
+        path = f"raw/received={date_of(received_at)}/{file_name(seq, sha256, shown)}"
+        return Stored(seq, shown, path, sha256, size_bytes)
+
+    def place(self, copies: Sequence[Stored]) -> None:
+        """Gives durable copies at their temporary places their final names, durable."""
+        folders = {(self._output / copy.path).parent for copy in copies}
+        for folder in folders:
+            files.make_folder(folder)
+        for copy in copies:
+            files.move(self.temporary(copy.seq), self._output / copy.path)
+        files.sync_many(folders)
+
+    def stored(self) -> Iterator[tuple[int, list[Stored]]]:
+        """Folder by folder, the newest first, what lies in the raw layer: (the folder's index, its copies; their `sha256`
+        is the short one of the name)."""
+        folders = sorted(self.folder.glob("received=*"), reverse=True)
+        for index, folder in enumerate(folders):
+            copies = []
+            for entry in os.scandir(folder):
+                match = _STORED.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    path = f"raw/{folder.name}/{entry.name}"
+                    try:
+                        size = entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:  # beside a daemon: it went to quarantine
+                        continue
+                    copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
+            yield index, sorted(copies, key=lambda copy: copy.seq)
+
+
+def file_name(seq: int, sha256: bytes, name: str) -> str:
+    """The name of a raw copy's file. `name`: as Stored and Drop have it."""
+    return f"{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
+
+
+def link_text(raw: str) -> str:
+    """What the link to the newest orders drop holds: a path relative to the link's own folder."""
+    return os.path.relpath(raw, os.path.dirname(LINK))
+
+
+def numbered(name: str, number: int) -> str:
+    """A name that is read in the same way: `users.csv.gz` becomes `users-1.csv.gz`."""
+    suffix = f"-{number}"
+    head, dot, rest = both_ends(name, _LONGEST_NAME_BYTES - len(suffix)).partition(".")
+    return f"{head}{suffix}{dot}{rest}"
+
+
+def both_ends(name: str, limit: int) -> str:
+    """A name of at most `limit` bytes: what it begins and ends with says how to read it, so the middle goes."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= limit:
+        return name
+    kept = (limit - 3) // 2
+    first, last = encoded[:kept].decode(errors="ignore"), encoded[-kept:].decode(errors="ignore")
+    return f"{first}…{last}"
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8, what cannot be printed, and `%` are percent-encoded, byte by byte."""
+    return "".join(c if c.isprintable() and c != "%" else _percent(os.fsencode(c)) for c in name)
+
+
+def _percent(content: bytes) -> str:
+    return "".join(f"%{byte:02X}" for byte in content)
+
+
+def original(name: str) -> str:
+    """Undoes `printable`: it has encoded each `%`, so this is exact."""
+    return os.fsdecode(unquote_to_bytes(os.fsencode(name)))
+
+
+def in_quarantine(path: str) -> str:
+    """Where a raw copy goes, both relative to the output folder. One whose name ends as that of a reason does is called another
+    way, which `original` undoes: what ends so in quarantine is a reason, and all else is a drop."""
+    name = os.path.basename(path)
+    return f"quarantine/{name.removesuffix(REASON)}.reason%2Ejson" if name.endswith(REASON) else f"quarantine/{name}"
+
+
+def quarantined(folder: Path) -> list[str]:
+    """The files of the drops in quarantine, by number. Not what somebody else has put there, and not their reasons, which may
+    lie there alone: somebody has deleted the drop, or has put it back."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _STORED.fullmatch(name) and not name.endswith(REASON))
+
+
+def fitting(name: str) -> str:
+    """A name that a file can have, and begins and ends as this one does."""
+    return both_ends(name, _LONGEST_NAME_BYTES)
+
+
+def shortened(name: str) -> str:
+    """A name of at most 180 bytes that begins and ends as the name does."""
+    return both_ends(name, _NAME_BYTES)
+
+
+def date_of(instant: int) -> str:
+    """The UTC calendar date of an instant in microseconds."""
+    return datetime.fromtimestamp(on_the_calendar(instant) // 1_000_000, UTC).date().isoformat()
+
+
+@lru_cache(maxsize=4096)
+def kind_of(name: str) -> str | None:
+    """What a drop of this name holds: `orders`, the name of a dimension, or nothing that is read here. What kind of
+    document it is, its content says."""
+    plain_name = name.lower().removesuffix(_packed(name))
+    if plain_name.endswith(ORDERS_SUFFIXES):
+        return ORDERS
+    if not plain_name.endswith(".csv"):
+        return None
+    return next((one.name for one in DIMENSIONS.values() if plain_name.startswith(one.drops)), None)
+
+
+def read_as(name: str) -> str:
+    """How a drop of this name is read: its kind, with `.gz` or `.zst` if compressed. Equal bytes read in the same way are
+    the same drop again."""
+    return f"{kind_of(name) or ''}{_packed(name)}"
+
+
+def _packed(name: str) -> str:
+    return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
+
+
+def is_compressed(name: str) -> bool:
+    """Whether the suffix says that a drop is to be decompressed first."""
+    return bool(_packed(name))
+
+
+@contextmanager
+def plain(path: Path, name: str, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
+    """The path of a drop's uncompressed bytes: itself, or a temporary file. Unreadable where it is damaged or a bomb."""
+    if not is_compressed(name):
+        yield path
+        return
+    try:
+        _decompress(path, name, spool, min(max_bytes, max_expansion * max(path.stat().st_size, 4096)))
+        yield spool
+    finally:
+        files.unlink(spool)
+
+
+def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
+    written = 0
+    try:
+        with _reader(path, name) as source, open(spool, "wb") as target:
+            while block := source.read(_COPY_BYTES):
+                written += len(block)
+                if written > limit_bytes:
+                    raise Unreadable(
+                        f"decompressed, the file is larger than {limit_bytes:,} bytes, which [input] max_expansion and "
+                        "max_drop_bytes allow; a decompression bomb?"
+                    )
+                target.write(block)
+    except Unreadable:
+        raise
+    except EOFError:
+        raise Unreadable("the compressed file is truncated") from None
+    except (gzip.BadGzipFile, _zlib_error(), zstd_module().ZstdError) as error:
+        raise Unreadable(f"the file cannot be decompressed: {error}") from None
+
+
+def _reader(path: Path, name: str) -> IO[bytes]:
+    return gzip.open(path, "rb") if name.lower().endswith(".gz") else zstd_module().open(path, "rb")  # type: ignore[return-value]
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error
+
+
+def zstd_module() -> Any:
+    """Zstandard as the standard library has it from Python 3.14 on. Loaded only where a drop needs it."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd

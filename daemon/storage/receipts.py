@@ -1,0 +1,100 @@
+"""Receipts: what became of each drop, in one small JSON file. Written from the ledger, so that they can be made again.
+
+receipts/received=YYYY-MM-DD/<seq>_<name>.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..core.entries import Drop, DropResult
+from ..core.model import on_the_calendar
+from . import files
+from .raw import date_of, shortened
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BESIDE_RECORDS = (
+    "late",
+    "faults",
+    "unknown",
+    "bare",
+    "bare_keys",
+)  # what is counted of records, and not what became of them
+
+
+def write(output: Path, results: Sequence[DropResult]) -> None:
+    """Writes the receipts of one batch, durable."""
+    paths = [receipt_path(output, result) for result in results]
+    folders = {path.parent for path in paths}
+    for folder in folders:
+        files.make_folder(folder)
+    for path, result in zip(paths, results, strict=True):
+        files.write_unsynced(path, receipt(result))
+    files.sync_many(paths)
+    files.sync_many(folders)
+
+
+def restore(output: Path, results: Iterable[DropResult]) -> int:
+    """Writes the receipts that are missing or say something else, durable; how many."""
+    restored = 0
+    for result in results:
+        path = receipt_path(output, result)
+        if not path.exists() or path.read_bytes() != receipt(result):
+            write(output, [result])
+            restored += 1
+    return restored
+
+
+def receipt_path(output: Path, result: DropResult) -> Path:
+    return output / receipt_name(result.drop)
+
+
+def receipt_name(drop: Drop) -> str:
+    """Where the receipt of a drop is kept, under the output folder."""
+    return f"receipts/received={date_of(drop.judge.received_at)}/{drop.seq:08d}_{shortened(drop.name)}.json"
+
+
+def discards_path(drop: Drop) -> str:
+    """Where the discarded records of a drop are kept, under the output folder."""
+    return f"discarded/received={date_of(drop.judge.received_at)}/{drop.seq:08d}.jsonl"
+
+
+def receipt(result: DropResult) -> bytes:
+    """One drop's receipt as JSON: the same for the same ledger."""
+    return msgspec.json.format(msgspec.json.encode(as_dict(result)), indent=2) + b"\n"
+
+
+def as_dict(result: DropResult) -> dict[str, Any]:
+    """What a receipt says."""
+    drop, counts = result.drop, result.counts.as_dict()
+    return {
+        "drop": drop.seq,
+        "name": drop.name,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "duplicate_of": result.duplicate_of,
+        "received_at": instant_text(drop.judge.received_at),
+        "judged_by": {
+            "future_tolerance_microseconds": drop.judge.tolerance,
+            "records_path": drop.judge.records_path,
+            "since": None if drop.judge.since is None else instant_text(drop.judge.since),
+        },
+        "sha256": drop.sha256.hex(),
+        "bytes": drop.size_bytes,
+        "raw": drop.raw if result.keeps_raw else None,
+        "records": {key: value for key, value in counts.items() if key not in _BESIDE_RECORDS},
+        "late": counts["late"],
+        "field_faults": counts["faults"],
+        "unknown_keys": counts["unknown"],
+        "without_amount_and_items": {"orders": counts["bare"], "other_keys": counts["bare_keys"]},
+    }
+
+
+def instant_text(instant: int) -> str:
+    """ISO 8601 in UTC of an instant in microseconds, whatever it is: what is written after a commit must not fail."""
+    return (_EPOCH + timedelta(microseconds=on_the_calendar(instant))).isoformat().replace("+00:00", "Z")

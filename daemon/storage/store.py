@@ -1,0 +1,167 @@
+"""The curated layer: the files of a partition read, staged and published. It knows paths, not what rows mean.
+
+    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet    .staging/<batch>/YYYY-MM-DD.<call>.fact_order.parquet … before
+
+A staged file is whole and durable before anything refers to it. Staged files are in one
+folder, since file systems make thousands of files in one much faster than in as many; and the folder of a new date is made
+beside them, while there is other work, to be moved when it is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..core.merge.facts import files_of
+from ..core.model import FACT, ITEMS, Dimension
+from ..core.parquet import WRITER, encode
+from . import files
+
+FACT_FILE = "fact_order.parquet"
+ITEMS_FILE = "order_items.parquet"
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPartition:
+    """The two files of one partition in the staging folder, whose names begin with `name`."""
+
+    name: str
+    fact_sha256: bytes
+    items_sha256: bytes
+    bytes: int
+    writer: str
+
+
+class Stage:
+    """Where one call puts the files of some partitions, under names that no other call uses: a cluster may run a call twice,
+    and one of them must not spoil what the other made. Where there are few, each is synced as it comes (`sync`), so that the
+    disk works beside the processor; `Store.sync_staged` makes all of them durable."""
+
+    def __init__(self, folder: Path, *, sync: bool) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder, self._sync, self._call = folder, sync, uuid4().hex[:12]
+
+    def put(self, day: int, rows: pa.Table, *, is_new: bool) -> StagedPartition:
+        """Writes both files of a partition with these FACT rows; of a new date, a folder to be moved as well."""
+        fact, items = files_of(rows)
+        name = f"{iso_date(day)}.{self._call}"
+        if is_new:
+            (self._folder / folder_name(day)).mkdir(exist_ok=True)
+        for file, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
+            files.write_new(self._folder / f"{name}.{file}", content, sync=self._sync)
+        return StagedPartition(name, _sha256(fact), _sha256(items), len(fact) + len(items), WRITER)
+
+
+class Store:
+    """The folder curated/ of an output folder, and the staging folder: its own, or another for a dry run."""
+
+    def __init__(self, output: Path, staging: Path | None = None) -> None:
+        self.curated = output / "curated"
+        self.staging = staging or output / ".staging"
+        self._keys: dict[str, tuple[bytes, pa.Array]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the paths, and not the keys."""
+        return Store, (self.curated.parent, self.staging)
+
+    def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
+        """The published FACT table of a date; None where the file is not the one of this SHA-256."""
+        content = _content(self.curated / folder_name(day) / FACT_FILE, sha256)
+        return None if content is None else table_of(content, FACT)
+
+    def read_items(self, day: int, sha256: bytes) -> pa.Table | None:
+        """The published ITEMS table of a date, likewise."""
+        content = _content(self.curated / folder_name(day) / ITEMS_FILE, sha256)
+        return None if content is None else table_of(content, ITEMS)
+
+    def read_dimension(self, dimension: Dimension, sha256: bytes) -> pa.Table | None:
+        """The published table of a dimension; None where the file is not the one of this SHA-256."""
+        content = _content(self.curated / dimension.file, sha256)
+        return None if content is None else table_of(content, dimension.schema)
+
+    def dimension_keys(self, dimension: Dimension, sha256: bytes) -> pa.Array | None:
+        """The keys of a published dimension, read once; None where the file is not the one of this SHA-256."""
+        known = self._keys.get(dimension.name)
+        if known is None or known[0] != sha256:
+            table = self.read_dimension(dimension, sha256)
+            if table is None:
+                return None
+            known = self._keys[dimension.name] = sha256, table[dimension.key].combine_chunks()
+        return known[1]
+
+    def stage_dimension(self, batch: int, dimension: Dimension, table: pa.Table) -> tuple[bytes, int]:
+        """Writes a dimension's file; its SHA-256 and size. `sync_staged` makes it durable."""
+        content = encode(table)
+        path = self.staging / str(batch) / dimension.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return _sha256(content), len(content)
+
+    def stage(self, batch: int, *, sync: bool) -> Stage:
+        """Where a call stages its part of a batch."""
+        return Stage(self.staging / str(batch), sync=sync)
+
+    def sync_staged(self, batch: int) -> None:
+        """Makes all that was staged for a batch durable: files first, then the folders that name them."""
+        folder = self.staging / str(batch)
+        if not folder.is_dir():
+            return
+        below = list(folder.rglob("*"))
+        files.sync_many(path for path in below if path.is_file())
+        files.sync_many([*(path for path in below if path.is_dir()), folder, self.staging])
+
+    def clean_staging(self) -> None:
+        """Removes what an earlier run left; only called when no committed effect refers to it any more."""
+        files.make_folder(self.staging)
+        for path in sorted(self.staging.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                files.unlink(path)
+
+
+def _content(path: Path, sha256: bytes) -> bytes | None:
+    """A file's bytes; None where they are not those of this SHA-256."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return content if _sha256(content) == sha256 else None
+
+
+def table_of(content: bytes | pa.Buffer, schema: pa.Schema) -> pa.Table:
+    """The table of a Parquet file that holds these columns."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    return file.read(use_threads=False).cast(schema)  # many are read side by side
+
+
+def staged_dimension(batch: int, dimension: Dimension) -> str:
+    """Where `Store.stage_dimension` puts a file, relative to the output folder."""
+    return f".staging/{batch}/{dimension.file}"
+
+
+def staged_path(batch: int, name: str, file: str) -> str:
+    """Where `Stage.put` puts a file, relative to the output folder."""
+    return f".staging/{batch}/{name}.{file}"
+
+
+def folder_name(day: int) -> str:
+    """`date=YYYY-MM-DD` of a date in days since 1970."""
+    return f"date={iso_date(day)}"
+
+
+def iso_date(day: int) -> str:
+    """YYYY-MM-DD of a date in days since 1970."""
+    return (_EPOCH + timedelta(days=int(day))).isoformat()
+
+
+def _sha256(content: bytes | pa.Buffer) -> bytes:
+    return hashlib.sha256(content).digest()
