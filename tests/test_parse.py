@@ -16,6 +16,7 @@ from daemon.core.parse import parse as parse_room
 from daemon.core.parse.discards import each, lines, slices
 from daemon.core.parse.documents import Form, WrongCut, cut, cut_begun, split
 from daemon.core.parse.parse import Piece, parse
+from daemon.core.parse.reference import is_json
 from daemon.core.parse.values import compact_json
 from tests import model
 from tests.model import Record
