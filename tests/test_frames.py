@@ -104,7 +104,11 @@ def test_decoded_records_read_as_their_text(data: bytes) -> None:
             records = [json.loads(line, parse_float=Decimal) for line in text.split("\n") if line.strip(" \t\r")]
         except json.JSONDecodeError:
             assume(False)  # several documents, or marks between them: nobody decodes these with json.loads
-    one, other = normalize(data), normalize(records)
+    try:
+        one = normalize(data)
+    except Unreadable:
+        assume(False)  # its form is refused; a list of its records has another
+    other = normalize(records)
     for left, right in zip(one, other, strict=True):
         names = [name for name in left if name != "metadata"]  # its white space and key spelling went with decoding
         pd.testing.assert_frame_equal(left[names], right[names])

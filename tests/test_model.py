@@ -272,8 +272,9 @@ def test_records_path_is_where_an_envelope_has_its_records_and_no_more() -> None
     assert len(split(b"[1,2,3]", "a.b")) == 3
     assert len(split(b'{"order_id":1,"a":{"b":[1,2]}}', "a.b")) == 2
     assert len(split(b'{"order_id":1,"created_at":"2026-11-18","a":{"b":[1,2]}}', "a.b")) == 1
-    for data in (b"{}", b'{"a":{"b":{}}}', b'{"orders":[]}'):
-        with pytest.raises(Unreadable, match="records_path"):
+    assert split(b'{"a":{"b":{}}}', "a.b") == split(b'{"a":{"b":null}}', "a.b") == []  # an empty page
+    for data in (b"{}", b'{"a":{"b":7}}', b'{"orders":[]}'):
+        with pytest.raises(Unreadable, match=r"envelope|records_path"):
             split(data, "a.b")
 
 

@@ -19,6 +19,8 @@ from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.reference import is_json
 from daemon.core.parse.values import compact_json
 from tests import model
+from tests.model import Record
+from tests.model import split as records_of
 from tests.strategies import RECEIVED_AT_US, clean_drops, drops
 
 JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
@@ -142,10 +144,9 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
     assert discards == [(d.position, d.reason) for d in each(whole.discards)]
 
 
-def line_of(drop: int, position: int, reason: str, record: bytes) -> str:
+def line_of(drop: int, position: int, reason: str, record: Record) -> str:
     """What is kept of a discard, said once more: the record as it was written where it is JSON, else its text."""
-    text = record.decode(errors="replace")
-    value = compact_json(text) if is_json(text.encode()) else json.dumps(text, ensure_ascii=False)
+    value = compact_json(record.text) if is_json(record.text.encode()) else json.dumps(record.text, ensure_ascii=False)
     return f'{{"drop":{drop},"position":{position},"reason":"{reason}","record":{value}}}\n'
 
 
@@ -153,11 +154,11 @@ def line_of(drop: int, position: int, reason: str, record: bytes) -> str:
 @SLOW
 @given(data=drops())
 def test_of_each_discard_a_line_of_json_is_kept(strict_only: bool, data: bytes) -> None:
-    """To the byte, in either lane."""
+    """To the byte, by either parser."""
     parsed = parse([Piece(7, data, JUDGE)], strict_only=strict_only)
     if not parsed.unreadable:
-        records = split(data)
-        expected = [line_of(7, d.position, d.reason, records[d.position - 1]) for d in each(parsed.discards)]
+        records = {record.position: record for record in records_of(data)}
+        expected = [line_of(7, d.position, d.reason, records[d.position]) for d in each(parsed.discards)]
         assert b"".join(lines(rows) for _, rows in slices(parsed.discards)).decode() == "".join(expected)
 
 
