@@ -303,6 +303,8 @@ def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[st
         or max(accumulate((c in "[{") - (c in "]}") for c in _marks_of(text)), default=0) > MAX_DEPTH
     ):
         return None
+    if not text.strip(JSON_SPACE + MARKS):
+        return [], False
     texts, rest, _ = _sequence(text)
     is_page = False
     if rest and not (texts and all(one[0] == "{" for one in texts)):

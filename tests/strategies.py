@@ -680,7 +680,7 @@ PAGING = (
 
 
 @st.composite
-def _held(draw: DrawFn, elements: SearchStrategy[str]) -> str:
+def _held(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> str:
     """On one line: a record, or what holds some."""
     kind = draw(st.sampled_from(["record"] * 4 + ["array", "page", "page", "order", "glued", "array of pages"]))
     if kind == "record":
@@ -696,7 +696,7 @@ def _held(draw: DrawFn, elements: SearchStrategy[str]) -> str:
         _object([(draw(st.sampled_from(['"data"', '"orders"'])), draw(st.sampled_from([_array(texts), "null", "[]", "{}"]))),
                  *draw(st.lists(st.sampled_from(PAGING), max_size=2, unique=True))])
     ]  # fmt: skip
-    if _sometimes(draw, 6):
+    if dirty and _sometimes(draw, 6):
         pages[0] = pages[0].replace("{", '{"id":5,', 1)
     return pages[0] if kind == "page" else _array(pages)
 
@@ -704,10 +704,11 @@ def _held(draw: DrawFn, elements: SearchStrategy[str]) -> str:
 @st.composite
 def _appended(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
     """Documents one after the other, as tools append them: a line each, over several lines, glued, with marks or commas."""
-    texts = draw(st.lists(_held(elements), min_size=1, max_size=5))
+    texts = draw(st.lists(_held(elements, dirty=dirty), min_size=1, max_size=5))
     if _sometimes(draw, 3):
         texts = [_respaced(text, "\n ") for text in texts]
-    between = draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "", " ", ",\n", "\n\x1e", "\n\ufeff", "\r", ", "]))
+    sound = ["\n", "\n", "\n", "\r\n", "", " ", "\n\x1e", "\n\ufeff", "\r"]
+    between = draw(st.sampled_from([*sound, ",\n", ", "] if dirty else sound))
     text = draw(st.sampled_from(["", "", "\x1e"])) + between.join(texts) + draw(st.sampled_from(["", "\n", between]))
     data = text.encode(errors="replace")
     if dirty and _sometimes(draw, 3):

@@ -99,6 +99,47 @@ def test_however_it_is_divided_it_is_refused(drop: tuple[bytes, int], target_byt
 
 
 @st.composite
+def one_change(draw: st.DrawFn) -> tuple[int, str, str]:
+    """Some orders in any form in which tools write them; and the same text after one character of it was changed."""
+    count = draw(st.integers(2, 6))
+    orders = [json.loads(order(number)) for number in range(count)]
+    pairs = [orders[at : at + 2] for at in range(0, count, 2)]
+    key, end = draw(st.sampled_from(model.ENVELOPE_KEYS)), draw(st.sampled_from(["\n", "\r\n"]))
+    indent = draw(st.sampled_from([None, 1]))
+    values = draw(
+        st.sampled_from(
+            [
+                orders, [orders], pairs, [{key: orders, "next": None}], [{key: pair, "next": 7} for pair in pairs],
+                [{"order": one} for one in orders],
+            ]
+        )
+    )  # fmt: skip
+    between = draw(st.sampled_from([end, end, "", "\n\x1e", "\n\ufeff", *([",\n"] if values is orders else [])]))
+    text = between.join(json.dumps(value, indent=indent) for value in values) + end
+    at, character = draw(st.integers(0, len(text) - 1)), draw(st.sampled_from('",{}[]x\\: 0'))
+    changed = draw(
+        st.sampled_from(
+            [text[:at] + text[at + 1 :], text[:at] + character + text[at:], text[:at] + character + text[at + 1 :]]
+        )
+    )
+    return count, text, changed
+
+
+@settings(SLOW, max_examples=300)
+@given(one_change())
+def test_one_changed_character_costs_one_order_or_is_refused(drop: tuple[int, str, str]) -> None:
+    """Whatever the form: all orders are read before, and after, all but the one that was changed, which is a discard then; or the
+    drop is refused."""
+    count, sound, changed = drop
+    ids = {f"o_{number}" for number in range(count)}
+    assert set(parse([Piece(1, sound.encode(), JUDGE)]).orders["order_id"].to_pylist()) == ids
+    parsed = parse([Piece(1, changed.encode(), JUDGE)])
+    if not parsed.unreadable:
+        found = parsed.orders["order_id"].to_pylist()
+        assert len(ids - set(found)) <= 1 and len(found) + parsed.discards.num_rows >= count
+
+
+@st.composite
 def drops_of_no_orders(draw: st.DrawFn) -> tuple[bytes, str]:
     """Records of another kind, in any form; and a key that all of them have."""
     key = draw(st.sampled_from(["id", "increment_id", "total_price"]))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.batch.reading import _joined
 from daemon.core.model import Judge, Parsed
 from daemon.core.parse import discards as kept_records
 from daemon.core.parse import parse as parse_room
@@ -127,21 +128,14 @@ def test_drops_read_together_are_read_as_alone(many: list[bytes]) -> None:
 def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> None:
     """However a drop is cut into pieces, its records and their order are the same; or the cut is found to be wrong."""
     whole = parse([Piece(1, data, JUDGE)])
-    positions, found, discards = 0, [], []
-    for start, stop, form in cut(data, target_bytes):
-        try:
-            part = parse([Piece(1, data[start:stop], JUDGE, form)])
-        except WrongCut:
-            return
-        if part.unreadable:
-            assert part.unreadable.keys() == whole.unreadable.keys()
-            return
-        found += [row | {"position": row["position"] + positions} for row in rows(part)]
-        discards += [(d.position + positions, d.reason) for d in each(part.discards)]
-        positions += part.tallies[1].extracted
-    assert not whole.unreadable
-    assert found == rows(whole)
-    assert discards == [(d.position, d.reason) for d in each(whole.discards)]
+    try:
+        parts = [parse([Piece(1, data[a:b], JUDGE, form)]) for a, b, form in cut(data, target_bytes)]
+    except WrongCut:
+        return
+    joined = _joined(parts, {})
+    assert joined.unreadable.keys() == whole.unreadable.keys()
+    assert rows(joined) == rows(whole)
+    assert list(each(joined.discards)) == list(each(whole.discards))
 
 
 def line_of(drop: int, position: int, reason: str, record: Record) -> str:

@@ -135,7 +135,8 @@ class Tally:
     bare: int = 0  # orders with neither amount nor items, whose records have other keys
     bare_keys: tuple[str, ...] = ()  # those of the first such record
     bare_at: int = 0  # its position
-    pages: int = 0  # lines that were arrays or envelopes of records
+    pages: int = 0  # records that were arrays or envelopes with orders in them
+    strays: int = 0  # records that were neither these nor orders
 
     @property
     def no_orders(self) -> int:
@@ -156,6 +157,7 @@ class Tally:
         self.bare += other.bare
         self.bare_keys = self.bare_keys or other.bare_keys  # whose positions count from the beginning of its piece
         self.pages += other.pages
+        self.strays += other.strays
 
 
 @dataclass(frozen=True, slots=True)

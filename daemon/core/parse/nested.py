@@ -16,6 +16,7 @@ from . import reference
 from .envelopes import array_of, is_paging, members_of, order_of
 
 _BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
+_BLANKS_AND_MARKS = " \t\r\n\x1e\ufeff"
 _COMMA = re.compile(r"[ \t\r]*,(?=[ \t\r\x1e\ufeff]*(?:\n|\Z))")
 _LEVELS = 3  # an array of pages of arrays; deeper is nobody's export
 
@@ -57,6 +58,8 @@ def inside(record: bytes, records_path: str, levels: int = _LEVELS) -> Inside | 
         reference.check_depth(text)
     except (UnicodeDecodeError, reference.NotJson):
         return None
+    if not text.strip(_BLANKS_AND_MARKS):  # an empty file with a mark was put among the others
+        return Inside([], False)
     values = _objects_of_line(text)
     is_page = not values or values == [text]
     parts = _page(record, records_path) if is_page else [value.encode() for value in values]
@@ -101,7 +104,7 @@ def _objects_of_line(text: str) -> list[str]:
     except reference.NotJson:
         if not all(value.startswith("{") for value in found):
             return []
-        return [*found, text[end:].strip(" \t\r\n\x1e\ufeff")] if found else []
+        return [*found, text[end:].strip(_BLANKS_AND_MARKS)] if found else []
     return found
 
 

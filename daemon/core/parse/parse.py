@@ -35,7 +35,7 @@ from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
 from .nested import Inside, inside
-from .refusals import refused, stray_among_pages, without
+from .refusals import refused
 
 # So many are read together: more than a piece of orders holds, since each takes some 40 bytes. It bounds what junk needs.
 _BLOCK_RECORDS = 1 << 17
@@ -65,7 +65,7 @@ def parse(pieces: Sequence[Piece], *, strict_only: bool = False, refusing: bool 
             readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
-    read = _read_opened(readable, found, unreadable, strict_only)[1]
+    read = _read_opened(readable, found, unreadable, strict_only)
     return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
 
 
@@ -102,26 +102,21 @@ class _Found:
 
 def _read_opened(
     pieces: Sequence[Piece],
-    found: list[Records],
+    found: Sequence[Records],
     unreadable: Mapping[int, str],
     strict_only: bool = False,
-) -> tuple[list[Records], Parsed]:
-    """The records of each piece as they were read in the end, and what they say. Where records hold others, they are opened,
-    and all is read once more."""
+) -> Parsed:
+    """What the records of each piece say. Where some hold others, these are opened, and all is read once more."""
     read, opened = _read(pieces, found, unreadable, strict_only, look_inside=True)
-    if not opened:
-        return found, read
-    pages = {}
+    strays = {drop: tally.no_orders for drop, tally in read.tallies.items()}
+    if opened:
+        found = [one.with_opened(opened[i]) if i in opened else one for i, one in enumerate(found)]
+        read, _ = _read(pieces, found, unreadable, strict_only)
     for index, held in opened.items():
-        found[index] = found[index].with_opened(held)
-        pages[pieces[index].drop] = sum(one.is_page for one in held.values())
-    strays = {
-        drop: stray_among_pages(read, drop) for drop, count in pages.items() if count and read.tallies[drop].no_orders
-    }
-    read, _ = _read(pieces, found, unreadable, strict_only)
-    for drop, count in pages.items():
-        read.tallies[drop].pages = count
-    return found, without(read, strays)
+        read.tallies[pieces[index].drop].pages = sum(one.is_page for one in held.values())
+    for drop, count in strays.items():
+        read.tallies[drop].strays = count
+    return read
 
 
 def _read(

@@ -29,36 +29,18 @@ def refused(read: Parsed, whole: Collection[int]) -> Parsed:
         drop: why for drop, tally in read.tallies.items()
         if drop in whole and (tally.no_orders or tally.pages) and (why := _why(read, drop))
     }  # fmt: skip
-    return without(read, reasons)
-
-
-def without(read: Parsed, reasons: Mapping[int, str]) -> Parsed:
-    """The same, where these drops are unreadable."""
-    if not reasons:
-        return read
-    kept = [table.filter(_not_of(table, reasons)) for table in (read.orders, read.discards)]
-    tallies = {drop: tally for drop, tally in read.tallies.items() if drop not in reasons}
-    unreadable = {**read.unreadable, **{drop: str(Unreadable(why)) for drop, why in reasons.items()}}
-    return replace(read, orders=kept[0], discards=kept[1], tallies=tallies, unreadable=unreadable)
-
-
-def stray_among_pages(read: Parsed, drop: int) -> str:
-    """Why a drop is refused whose lines are pages, but for one that is neither page nor order."""
-    position, _, keys, _ = _first(read, drop)
-    return (
-        f"lines of it are pages of many orders each, and record {position:,} is neither a page nor an order (its keys: {keys}): "
-        "a damaged page or an error message perhaps; put the right one in its place"
-    )
+    return _without(read, reasons)
 
 
 def _why(read: Parsed, drop: int) -> str | None:
     tally = read.tallies[drop]
     if 0 < tally.extracted == tally.no_orders:
         return _no_order(read, drop)
-    if tally.pages and tally.discarded[Reason.MALFORMED_RECORD]:
+    if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):
+        _, _, keys, _ = _first(read, drop)
         return (
-            "lines of it are pages of many orders each, and one is damaged, with whatever orders it holds; put the right one in "
-            "its place"
+            "lines of it are pages of many orders each, and others are neither pages nor orders: a damaged page or an error "
+            f"message perhaps. Keys of what is no order: {keys}. Put the right pages in their places"
         )
     return None
 
@@ -68,7 +50,10 @@ def _no_order(read: Parsed, drop: int) -> str:
     _, reason, keys, path = _first(read, drop)
     begin = f"none of its {count:,} records is an order" if count > 1 else "its one record is no order"
     if reason is Reason.INVALID_ORDER_ID:
-        return f"{begin}: the `order_id` is neither a text of at most 256 bytes nor a whole number. Keys of its records: {keys}"
+        return (
+            f"{begin}: the `order_id` is neither a text of at most 256 bytes nor a whole number, or a spreadsheet has shortened "
+            f"it. Keys of its records: {keys}"
+        )
     inner = f". There are orders inside, at `{path}`: write these without what is around them" if path else ""
     return f"{begin}: {_AN_ORDER}. Keys of its records: {keys}{inner}"
 
@@ -96,3 +81,13 @@ def _members(record: str) -> dict[str, bytes]:
 
 def _not_of(table: pa.Table, drops: Collection[int]) -> pa.ChunkedArray:
     return pc.invert(pc.is_in(table["drop"], value_set=pa.array(drops, table["drop"].type)))
+
+
+def _without(read: Parsed, reasons: Mapping[int, str]) -> Parsed:
+    """The same, where these drops are unreadable."""
+    if not reasons:
+        return read
+    kept = [table.filter(_not_of(table, reasons)) for table in (read.orders, read.discards)]
+    tallies = {drop: tally for drop, tally in read.tallies.items() if drop not in reasons}
+    unreadable = {**read.unreadable, **{drop: str(Unreadable(why)) for drop, why in reasons.items()}}
+    return replace(read, orders=kept[0], discards=kept[1], tallies=tallies, unreadable=unreadable)
