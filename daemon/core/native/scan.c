@@ -40,6 +40,7 @@ typedef struct {
 /* The order of these columns is that of native.py. */
 enum { ORDER_ID, CREATED_AT, UPDATED_AT, USER_ID, AMOUNT, CURRENCY, METADATA, ITEMS, RECORD_COLUMNS };
 enum { SKU = RECORD_COLUMNS, QTY, PRICE, COLUMNS };
+static const uint32_t OTHERS = 1u << COLUMNS; /* beside the columns that were seen in an object: members of other names */
 static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURRENCY] = true, [METADATA] = true, [SKU] = true};
 
 typedef struct {
@@ -694,7 +695,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     uint32_t seen = 0;
     const Field *field, *expected = fields; /* the next field in the usual order is tried first */
     Text end = scan->end;
-    bool spaced = false, others = false;
+    bool spaced = false;
     p = space(p + 1);
     if (*p == '}') {
         p++;
@@ -711,7 +712,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
                 expected = field + 1;
                 p = field->read(scan, p, field->column);
             } else {
-                others = true;
+                seen |= OTHERS;
                 p = value(p, end, depth, &spaced);
             }
             if (!p) return NULL;
@@ -726,7 +727,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     }
     for (field = fields; field->length; field++) {
         if (seen & 1u << field->column) continue;
-        bool done = field->column == ITEMS ? put_items(scan, !others || seen & 1u << AMOUNT) : put_null(scan, field->column);
+        bool done = field->column == ITEMS ? put_items(scan, !(seen & OTHERS) || seen & 1u << AMOUNT) : put_null(scan, field->column);
         if (!done) return NULL;
     }
     return p;
