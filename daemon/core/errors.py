@@ -18,8 +18,9 @@ class StrandlineError(Exception):
 class Unreadable(StrandlineError):
     """This drop cannot be read as a whole; the text says why. It goes to quarantine and may be retried.
 
-    The reason is kept in the ledger, in receipts and logs, so it never holds anything of a record's content, and however
-    odd the file, it is one printable line of at most MAX_REASON characters.
+    However odd the file, the reason is one printable line of at most MAX_REASON characters. It may end with the text around a
+    damage, which may be somebody's data: it is kept in the ledger, in receipts and in quarantine, and logs leave it out
+    (core/parse/damage.without_text).
     """
 
     def __init__(self, why: str) -> None:
