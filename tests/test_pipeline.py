@@ -323,7 +323,7 @@ def written_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     with house(tmp_path) as rooms:
         with monkeypatch.context() as earlier:
             earlier.setitem(parquet._OPTIONS, "compression", "zstd")
-            for module in ("store", "dimensions"):
+            for module in ("storage.store", "batch.dimensions"):
                 earlier.setattr(f"daemon.{module}.WRITER", "pyarrow 1.2.3, options 0")
             apply_batch(rooms, tmp_path, drops, RECEIVED_AT_US)
         yield rooms, tree(tmp_path / "output" / "curated")
