@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 DAY_US = 86_400_000_000
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
+NO_ERROR = ("null", "false", "0", '""', "[]", "{}")
 ERROR_KEYS = {"error", "errors", "message", "detail", "fault", "exception"}
 PAGING = set(
     """
@@ -394,13 +395,32 @@ def _array_in(text: str, records_path: str) -> str | None:
     """The array of an envelope; null or {} in its place is an empty one, where only paging is beside it."""
     raw = members(text)
     places = [_at(text, records_path)] if records_path else [raw.get(key, "") for key in ENVELOPE_KEYS]
-    for place in places:
-        if place.startswith("["):
+    arrays = [parts(place) for place in places if place.startswith("[")]
+    filled = [place for place in places if place.startswith("[") and any(one[0] == "{" for one in parts(place))]
+    if records_path and arrays:
+        return places[0]
+    if len(filled) > 1:
+        return None
+    if arrays and not any(arrays):
+        failed = any(raw.get(key, "null") not in NO_ERROR for key in ("error", "errors", "fault", "exception"))
+        return None if failed or _has_records(text, 3) else "[]"
+    for place in [*filled, *places]:
+        if place.startswith("[") and parts(place):
             return place
     is_empty = any(place == "null" or (place.startswith("{") and not members(place)) for place in places)
     if is_empty and (records_path or _is_paging(raw)) and not raw.keys() & ERROR_KEYS:
         return "[]"
     return None
+
+
+def _has_records(text: str, levels: int) -> bool:
+    """An array with an object in it, somewhere in an object."""
+    for value in members(text).values():
+        if value[0] == "[" and any(one[0] == "{" for one in parts(value)):
+            return True
+        if value[0] == "{" and levels > 1 and _has_records(value, levels - 1):
+            return True
+    return False
 
 
 def _at(text: str, records_path: str) -> str:

@@ -643,7 +643,10 @@ def _arrays(draw: DrawFn, elements: SearchStrategy[str]) -> str:
 def _envelopes(draw: DrawFn, elements: SearchStrategy[str]) -> str:
     """An array under one of the known keys, among other members; sometimes with a decoy before it or the key twice."""
     key = draw(st.sampled_from(['"orders"', '"data"', '"results"', '"records"', '"\\u0064ata"']))
-    members = [(key, draw(_arrays(elements)))]
+    array = draw(_arrays(elements))
+    members = [(key, array)]
+    if "{" not in array:  # an empty page; with anything else beside it, it would be something else
+        return _object(members, draw(st.sampled_from(["", " ", "\n"])))
     if draw(st.booleans()):
         members.insert(
             0, draw(st.sampled_from([('"next"', "null"), ('"page"', '{"orders":[{"order_id":"x"}]}'), ('"n"', "3")]))
@@ -738,6 +741,16 @@ def _readable(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> by
 
 
 WHOLE_DROP_DIRT = (
+    *(
+        b'{"data":[],"page":{"orders":[{"order_id":"7","created_at":"2026-11-19"}]}}',
+        b'{"orders":[],"results":[{"order_id":"7","created_at":"2026-11-19"}]}',
+        b'{"orders":[{"order_id":"7","created_at":"2026-11-19"}],"data":[{"order_id":"8","created_at":"2026-11-19"}]}',
+        b'{"data":[],"errors":[{"message":"no"}]}',
+        b'{"data":[],"errors":[]}',
+        b'{"data":[],"error":"rate limit"}',
+        b'{"data":[ ],"records":[1]}',
+        b'{"data":[],"included":[]}',
+    ),
     *(
         b"",
         b" \n\t\r\n",

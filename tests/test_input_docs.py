@@ -123,9 +123,14 @@ EXAMPLES = {
     "`null`, or any one value that is no object and no array": [b"null", b"7", b'"text"', b"true"],
     "API error object": [
         b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}',
+        b'{"data":[],"errors":[{"message":"no"}]}', b'{"data":[],"error":"rate limit"}',
     ],
     "object with its records under another key": [b'{"items":[{"increment_id":"1","grand_total":5}],"total_count":1}'],
     "object with orders under keys of their own": [b'{"0":{"order_id":"a","created_at":"2026-11-18"}}'],
+    "page without records, with others beside it": [
+        b'{"data":[],"page":{"orders":[' + GOOD.strip() + b"]}}", b'{"orders":[],"included":[{"id":1}]}',
+    ],
+    "object with records under two of the keys": [b'{"orders":[' + GOOD.strip() + b'],"data":[' + GOOD.strip() + b"]}"],
     "object without any array": [b"{}", b'{"id":5,"total":7,"data":null}'],
     "records that are no orders, all of them": [
         b'[{"created_at":"2026-11-18"}]', b'{"id":1,"total":2}\n{"id":2,"total":3}\n', b'{"data":[{"id":1}],"next":null}',

@@ -7,6 +7,7 @@ array is an empty page, if nothing but paging is beside it. An object may also h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 from ..model import Ints
@@ -25,6 +26,9 @@ _PAGING = frozenset(
     """.split()  # noqa: SIM905
 )
 _ERROR_KEYS = ("error", "errors", "message", "detail", "fault", "exception")
+_NO_ERROR = (b"null", b"false", b"0", b'""', b"[]", b"{}")
+_BEGINS_WITH_OBJECT = re.compile(rb"\[[ \t\n\r]*\{")
+_EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _SEARCHED_LEVELS = 3
 _SHOWN_ARRAYS = 3
 
@@ -42,12 +46,23 @@ def members_of(text: bytes) -> dict[str, bytes]:
 
 
 def array_of(members: Members, records_path: str = "") -> bytes | None:
-    """The array of an envelope's records, as text; None where it has none."""
+    """The array of an envelope's records, as text; None where it has none, or nobody can tell which it is."""
     places = [_at(members, records_path)] if records_path else [members.get(key, b"") for key in ENVELOPE_KEYS]
-    found = next((text for text in places if text.startswith(b"[")), None)
-    if found is None and any(map(_is_nothing, places)) and (records_path or is_paging(members)):
+    arrays = [text for text in places if text.startswith(b"[")]
+    if not arrays and any(map(_is_nothing, places)) and (records_path or is_paging(members)):
         return None if members.keys() & set(_ERROR_KEYS) else b"[]"
-    return found
+    if len(arrays) == 1 and (records_path or not _is_empty(arrays[0])):
+        return arrays[0]
+    filled = [text for text in arrays if _has_object(text)]
+    if len(filled) > 1:
+        return None
+    if (
+        not filled
+        and all(map(_is_empty, arrays))
+        and (_reports_error(members) or _has_objects(members, _SEARCHED_LEVELS))
+    ):
+        return None  # the page is empty, and what came with it is not
+    return next((text for text in [*filled, *arrays] if not _is_empty(text)), arrays[0] if arrays else None)
 
 
 def order_of(members: Members) -> bytes | None:
@@ -64,20 +79,33 @@ def is_paging(members: Members) -> bool:
 
 def without_array(members: Members, records_path: str) -> str:
     """Why an object that is neither an order nor an envelope cannot be read."""
+    here = [] if records_path else [key for key in ENVELOPE_KEYS if members.get(key, b"").startswith(b"[")]
+    filled = [key for key in here if _has_object(members[key])]
+    if len(filled) > 1:
+        return (
+            f"the file has records under {' and '.join(filled)}, and nobody can tell which are the orders; "
+            f'set [input] records_path = "{filled[0]}", or the other'
+        )
     if reported := [key for key in _ERROR_KEYS if key in members]:
         return (
             f"the file is the error message of an API, not orders (it has `{reported[0]}`; its keys: {named(members)}); "
             "ask the API again"
         )
+    if here:
+        arrays = [path for path, text in _arrays(members, _SEARCHED_LEVELS) if _has_object(text)]
+        return (
+            f"the file is a page without records ({here[0]} is empty), and there are others at: "
+            f"{', '.join(arrays[:_SHOWN_ARRAYS]) or named(members)}. If these are the orders, set [input] records_path to that"
+        )
     where = f"at records_path = {records_path!r}" if records_path else f"under {', '.join(ENVELOPE_KEYS)}"
     begin = f"the file is one object without `order_id`, and there is no array {where}"
     if (path := inner_order(members)) is not None:
         return f"{begin}. There is an order inside, at `{path}`: write it without what is around it. Keys: {named(members)}"
-    arrays = list(_arrays(members, _SEARCHED_LEVELS))
-    if arrays:
-        found = "; ".join(f"{path} ({_content(text)})" for path, text in arrays[:_SHOWN_ARRAYS])
+    inside = list(_arrays(members, _SEARCHED_LEVELS))
+    if inside:
+        found = "; ".join(f"{path} ({_content(text)})" for path, text in inside[:_SHOWN_ARRAYS])
         return (
-            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
+            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{inside[0][0]}"'
         )
     inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
     if inner is not None and reference.is_order(inner):
@@ -105,6 +133,29 @@ def _at(members: Members, path: str) -> bytes:
         value = members.get(key, b"")
         members = members_of(value) if value.startswith(b"{") else {}
     return members.get(last, b"")
+
+
+def _is_empty(array: bytes) -> bool:
+    return _EMPTY.fullmatch(array) is not None
+
+
+def _has_object(array: bytes) -> bool:
+    begins = _BEGINS_WITH_OBJECT.match(array) is not None  # as nearly all do, and nothing has to be read for that
+    return begins or any(one.startswith("{") for one in reference.elements(array.decode()))
+
+
+def _has_objects(members: Members, levels: int) -> bool:
+    """Whether there is an array of objects somewhere in an object."""
+    return any(
+        (text.startswith(b"[") and _has_object(text))
+        or (levels > 1 and text.startswith(b"{") and _has_objects(members_of(text), levels - 1))
+        for text in members.values()
+    )
+
+
+def _reports_error(members: Members) -> bool:
+    """Whether an object says that something failed; APIs that are well may do so with an empty value."""
+    return any(members.get(key, b"null") not in _NO_ERROR for key in ("error", "errors", "fault", "exception"))
 
 
 def _is_nothing(text: bytes) -> bool:
