@@ -38,7 +38,7 @@ def entries_of(keys: dict[Key, int]) -> np.ndarray:
             1,
         )
         row["content"] = hashlib.blake2b(b"%d" % value, digest_size=16).digest()
-    return keys.sort(entries)
+    return sort(entries)
 
 
 def opened() -> OrderIndex:

@@ -72,7 +72,7 @@ def test_the_two_packages_share_no_file(python: Path) -> None:
     here = packages(python)
     found = {one.metadata["Name"]: one for one in distributions(path=[str(here)])}
     ours, theirs = _files(found["strandline"]), _files(found["python-daemon"])
-    assert not ours & theirs and {"strandline/__init__.py", "strandline/core/_native.so"} <= ours
+    assert not ours & theirs and {"strandline/__init__.py", "strandline/core/native/_native.so"} <= ours
     assert all(name.startswith(("strandline/", "strandline-")) or name == "../../../bin/strandline" for name in ours), (
         "one top-level package"
     )

@@ -335,7 +335,7 @@ def test_a_ledger_that_somebody_else_holds_is_waited_for(tmp_path: Path) -> None
             other.execute("BEGIN IMMEDIATE")
             place(daemon.inbox / "b.json", content(2))
             until(lambda: daemon.metrics()[series("strandline_retries_total", operation="archive")] >= 1, "a retry")
-            assert "locked" in daemon.said("tried again")[0]["cause"]
+            assert "locked" in daemon.said("an operation failed")[0]["cause"]
             other.execute("ROLLBACK")
         assert daemon.applied("b.json")["outcome"] == "applied"
         until(daemon.ready, "ready")
