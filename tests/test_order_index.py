@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.core.entries import Commit
+from daemon.core.merge.keys import sort
 from daemon.core.model import INDEX_ENTRY
 from daemon.storage import order_index
 from daemon.storage.ledger import Ledger
