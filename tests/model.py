@@ -280,7 +280,27 @@ def _opened(records: list[Record], records_path: str) -> list[Record]:
             found += [(one, _scan_bytes(one.encode()) == COMPLETE) for one in held[0]]
     if pages and (strays or not all(is_json for _, is_json in found)):
         raise Unreadable("a page among pages is damaged or none")
+    if _is_spread([None if is_json else text for text, is_json in found]):
+        raise Unreadable("a document is written over several lines")
     return [Record(position, text, is_json) for position, (text, is_json) in enumerate(found, 1)]
+
+
+def _is_spread(lines: list[str | None]) -> bool:
+    """Whether lines that are no JSON (None stands for one that is) follow each other and are one document together, of 200 lines
+    at most; of the first 100 that begin as one, among the first 10,000."""
+    bad = [number for number, line in enumerate(lines) if line is not None][:10_000]
+    begin = [at for at in bad if str(lines[at]).strip(JSON_SPACE + MARKS)[:1] in ("{", "[")][:100]
+    for at in begin:
+        together: list[str] = []
+        while at + len(together) in bad and len(together) < 200:
+            together.append(str(lines[at + len(together)]).strip(JSON_SPACE + MARKS))
+            text = "\n".join(together)
+            if len(together) > 1 and "complete" in (
+                scan(text),
+                scan(text.rstrip(JSON_SPACE + ",")) if text[-1:] == "," else "",
+            ):
+                return True
+    return False
 
 
 def _is_order(text: str) -> bool:

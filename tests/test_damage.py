@@ -192,6 +192,44 @@ def test_a_divided_drop_is_refused_as_a_whole_for_its_damaged_page() -> None:
     assert "pages of many orders" in _joined(parts, {}).unreadable[1]
 
 
+@st.composite
+def spread_orders(draw: st.DrawFn) -> bytes:
+    """Orders one a line, of which some are written over several lines, in a text that is no sequence of documents."""
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    lines = [order(number) for number in range(draw(st.integers(1, 4)))]
+    written = json.dumps(json.loads(order(9)), indent=draw(st.sampled_from([0, 1, 4])))
+    if draw(st.booleans()):  # the first member on the line of the bracket
+        written = "{" + written[1:].lstrip()
+    if draw(st.booleans()):
+        written += ","
+    lines.insert(draw(st.integers(1, len(lines))), written.replace("\n", end))
+    lines.insert(draw(st.integers(1, len(lines))), draw(st.sampled_from(["garbage", "7 x", '"'])))
+    return end.join(lines).encode() + end.encode()
+
+
+@SLOW
+@given(spread_orders(), st.booleans(), st.integers(30, 300))
+def test_an_order_over_several_lines_is_not_lost_as_discards(data: bytes, strict_only: bool, target_bytes: int) -> None:
+    """Read as a whole or in pieces, by either parser: the drop is refused, as the model says."""
+    with pytest.raises(model.Unreadable):
+        model.read_drop(data, received_at_us=RECEIVED_AT_US)
+    assert "several lines" in parse([Piece(1, data, JUDGE)], strict_only=strict_only).unreadable[1]
+    parts = []
+    try:
+        for start, stop, form in cut(data, target_bytes):
+            parts.append(parse([Piece(1, data[start:stop], JUDGE, form)], strict_only=strict_only))
+    except WrongCut:
+        return
+    assert 1 in _joined(parts, {}).unreadable
+
+
+def test_one_cut_line_among_others_is_one_discard() -> None:
+    """It is no document with what follows: the other orders are applied."""
+    lines = [order(1), order(2)[:20], order(3), order(4)[:-3], order(5)]
+    parsed = parse([Piece(1, "\n".join(lines).encode(), JUDGE)])
+    assert not parsed.unreadable and parsed.orders.num_rows == 3 and parsed.discards.num_rows == 2
+
+
 def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
     """Lines without an order in one piece, with orders in the next: all of it is applied."""
     parts = [parse([Piece(1, data, JUDGE, Form.LINES)]) for data in (b'{"id":1}\n', order(1).encode())]

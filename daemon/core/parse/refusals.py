@@ -1,11 +1,13 @@
 """Drops that are refused for what their records turned out to be. Decided by what was counted, once all of a drop is read.
 
-A drop none of whose records is an order was never meant for here, or needs a setting: as discards it would look applied. And
-where lines hold many orders each, a damaged line would cost them all.
+A drop none of whose records is an order was never meant for here, or needs a setting: as discards it would look applied. Where
+lines hold many orders each, a damaged line would cost them all. An order that is written over several lines, among lines of one
+each, would be as many discards.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -16,9 +18,13 @@ from ..errors import Unreadable
 from ..model import NO_ORDER, Parsed, Reason
 from .damage import named
 from .envelopes import inner_order, members_of
-from .reference import NotJson
+from .reference import NotJson, value_end
 
 _LOOKED_AT = 20  # records, to name their keys
+_MALFORMED_LOOKED_AT = 10_000  # lines that are no JSON, to find a document that is spread over some of them
+_OPENINGS_LOOKED_AT, _LINES_TOGETHER = 100, 200
+_SPACE = " \t\r"
+_AROUND = _SPACE + ","
 _AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
 
 
@@ -42,7 +48,38 @@ def _why(read: Parsed, drop: int) -> str | None:
             "lines of it are pages of many orders each, and others are neither pages nor orders: a damaged page or an error "
             f"message perhaps. Keys of what is no order: {keys}. Put the right pages in their places"
         )
+    if tally.discarded[Reason.MALFORMED_RECORD] > 1 and (position := _spread(read, drop)) is not None:
+        return (
+            f"from record {position:,} on, a document is written over several lines among lines of one record each; write each "
+            "record on one line"
+        )
     return None
+
+
+def _spread(read: Parsed, drop: int) -> int | None:
+    """Where lines that are no JSON follow each other and make up one JSON document together: the position of its first line.
+    As so many discards, the order in it would be lost."""
+    of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
+    reason = of_drop["reason"].cast(pa.large_string())
+    rows = of_drop.filter(pc.equal(reason, str(Reason.MALFORMED_RECORD))).slice(0, _MALFORMED_LOOKED_AT)
+    position, text = rows["position"].to_pylist(), [_bare(json.loads(one)) for one in rows["record"].to_pylist()]
+    openings = [index for index, one in enumerate(text) if one.startswith(("{", "["))]
+    for first in openings[:_OPENINGS_LOOKED_AT]:
+        stop = first + 1
+        while stop < min(len(text), first + _LINES_TOGETHER) and position[stop] == position[stop - 1] + 1:
+            stop += 1
+        joined = "\n".join(text[first:stop])
+        try:
+            end = value_end(joined, 0)
+        except NotJson:
+            continue
+        if "\n" in joined[:end] and not joined[end:].partition("\n")[0].strip(_AROUND):
+            return int(position[first])
+    return None
+
+
+def _bare(line: str) -> str:
+    return line.strip(_SPACE + "\x1e\ufeff")
 
 
 def _no_order(read: Parsed, drop: int) -> str:
