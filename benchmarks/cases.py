@@ -270,16 +270,16 @@ def fill(path: Path) -> None:
 
     from daemon.core.entries import Commit, Counts, Drop, DropResult
     from daemon.core.merge import keys
-    from daemon.core.model import INDEX_ENTRY, DropOutcome, Judge
+    from daemon.core.model import INDEX_ENTRY, DropOutcome, ParseContext
     from daemon.storage.ledger import Ledger
 
     chosen = np.random.default_rng(1)
     ledger = Ledger(path)
     for first in range(0, HISTORY_DROPS, 50_000):
         seqs = range(ledger.last_seq + 1, ledger.last_seq + 50_001)
-        judge = Judge(1_767_000_000_000_000 + first, 86_400_000_000)
+        context = ParseContext(1_767_000_000_000_000 + first, 86_400_000_000)
         drops = [
-            Drop(seq, "a.json", f"raw/{seq:08d}_a.json", hashlib.sha256(b"%d" % seq).digest(), 100, judge)
+            Drop(seq, "a.json", f"raw/{seq:08d}_a.json", hashlib.sha256(b"%d" % seq).digest(), 100, context)
             for seq in seqs
         ]
         ledger.enter(drops)
@@ -289,7 +289,7 @@ def fill(path: Path) -> None:
         run = ledger.write_ahead(keys.sort(entries))
         results = [DropResult(drop, DropOutcome.APPLIED, Counts(extracted=10, new=10)) for drop in drops]
         ledger.commit(
-            Commit(judge.received_at, results, run, [], [], [], {}, ledger.hwm, [], ledger.restatements_bytes)
+            Commit(context.received_at, results, run, [], [], [], {}, ledger.hwm, [], ledger.restatements_bytes)
         )
         ledger.published(ledger.unpublished_batch() or 0)
     while ledger.compact():

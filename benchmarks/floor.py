@@ -33,7 +33,7 @@ import pyarrow as pa  # noqa: E402
 
 from daemon.core.merge.facts import files_of, gathered, lines_of  # noqa: E402
 from daemon.core.merge.partition import places_by_time  # noqa: E402
-from daemon.core.model import Judge, dates_of  # noqa: E402
+from daemon.core.model import ParseContext, dates_of  # noqa: E402
 from daemon.core.parse.documents import cut  # noqa: E402
 from daemon.core.parse.parse import Piece, parse  # noqa: E402
 from daemon.storage import files  # noqa: E402
@@ -65,12 +65,12 @@ def main() -> None:
         files.sync(copy)
 
     step("archive", archive)
-    judge = Judge(int(time.time() * 1e6), 86_400_000_000)
+    context = ParseContext(int(time.time() * 1e6), 86_400_000_000)
     with ThreadPoolExecutor(cores) as pool:
 
         def read() -> list[pa.Table]:
             content = copy.read_bytes()
-            pieces = [Piece(1, content[a:b], judge, form) for a, b, form in cut(content, PIECE_BYTES)]
+            pieces = [Piece(1, content[a:b], context, form) for a, b, form in cut(content, PIECE_BYTES)]
             return list(pool.map(lambda piece: parse([piece]).orders, pieces))
 
         tables = step("parse", read)

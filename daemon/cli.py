@@ -23,7 +23,7 @@ from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import Stop, release
 
 if TYPE_CHECKING:
-    from .batch.pipeline import House
+    from .batch.pipeline import Engine
     from .config import Config
     from .service import Summary
 
@@ -182,30 +182,30 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     from .arguments import instant
 
     instant(options.since, None)  # what is wrong with it is said before anything is touched
-    with _house(config, stop) as house:
+    with _engine(config, stop) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .observe.log import log
 
-        refuse_lost_ledger(house)
-        log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(house.output),
+        refuse_lost_ledger(engine)
+        log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
                                        "once": options.once})  # fmt: skip
-        since = instant(options.since, house.ledger.hwm)
-        return _catch_up(config, house, stop, since) if options.once else _watch(config, house, stop, since)
+        since = instant(options.since, engine.ledger.hwm)
+        return _catch_up(config, engine, stop, since) if options.once else _watch(config, engine, stop, since)
 
 
-def _catch_up(config: Config, house: House, stop: Stop, since: int | None) -> int:
+def _catch_up(config: Config, engine: Engine, stop: Stop, since: int | None) -> int:
     from .wiring import service
 
     _refuse_textfile_nowhere(config.metrics.textfile)
     if not config.metrics.textfile:
-        return _ended(service(config, house, [], since).once(stop.asked), once=True)
+        return _ended(service(config, engine, [], since).once(stop.asked), once=True)
     from .observe.log import log
     from .observe.metrics import Metrics, write_textfile
 
-    metrics = Metrics(house.output, _version())
-    metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
+    metrics = Metrics(engine.output, _version())
+    metrics.restore(engine.ledger.hwm, engine.ledger.last_commit(with_new_data=True), engine.ledger.last_commit())
     try:
-        return _ended(service(config, house, [metrics], since).once(stop.asked), once=True)
+        return _ended(service(config, engine, [metrics], since).once(stop.asked), once=True)
     finally:
         trouble = write_textfile(metrics.registry, Path(config.metrics.textfile))
         if trouble:
@@ -219,7 +219,7 @@ def _refuse_textfile_nowhere(textfile: str) -> None:
         raise UsageError(f"[metrics] textfile {textfile}: there is no folder {Path(textfile).parent}; make it first")
 
 
-def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
+def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int:
     from prometheus_client import ProcessCollector
 
     from .observe.health import Health
@@ -237,16 +237,16 @@ def _watch(config: Config, house: House, stop: Stop, since: int | None) -> int:
         return watcher.up
 
     rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
-    health = Health(house.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
-    metrics = Metrics(house.output, _version(), watching)
-    metrics.restore(house.ledger.hwm, house.ledger.last_commit(with_new_data=True), house.ledger.last_commit())
+    health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
+    metrics = Metrics(engine.output, _version(), watching)
+    metrics.restore(engine.ledger.hwm, engine.ledger.last_commit(with_new_data=True), engine.ledger.last_commit())
     ProcessCollector(registry=metrics.registry)
 
     def stopped() -> bool:
         health.turn()
         return stop.asked.is_set()
 
-    loop = service(config, replace(house, stopped=stopped), [metrics, health], since)
+    loop = service(config, replace(engine, stopped=stopped), [metrics, health], since)
     with ExitStack() as stack:
         if config.http.enabled:
             page = Page(lambda: _gathered(config), health.why_not_ready, _version())
@@ -273,18 +273,18 @@ def _status(config: Config, options: argparse.Namespace) -> int:
 def _plan(config: Config, options: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
-    from .core.model import Judge
+    from .core.model import ParseContext
     from .operate import plan
     from .wiring import tolerance
 
     stop = Stop()
     stop.on_signals(DONE_BUT)
-    with TemporaryDirectory(prefix="strandline-plan-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+    with TemporaryDirectory(prefix="strandline-plan-") as scratch, _engine(config, stop, dry=Path(scratch)) as engine:
         from .storage.ledger import Ledger
 
-        judge = Judge(time.time_ns() // 1000, tolerance(config), config.input.records_path)
-        path = house.ledger.path  # none yet: an empty one in the scratch folder
-        found = plan.plan(house, lambda: Ledger(path, read_only=True), options.file, judge)
+        context = ParseContext(time.time_ns() // 1000, tolerance(config), config.input.records_path)
+        path = engine.ledger.path  # none yet: an empty one in the scratch folder
+        found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
         return DONE_BUT if found.result.outcome == "quarantined" else DONE
 
@@ -295,7 +295,7 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
     from .arguments import day
 
     days = [day(text) for text in options.dates]
-    with _house(config, stop, anew=not days) as house:
+    with _engine(config, stop, anew=not days) as engine:
         from .batch.recovery import is_lost, refuse_lost_ledger
         from .batch.repair import partitions_from_raw, refuse_unknown
         from .observe.log import log
@@ -304,19 +304,19 @@ def _rebuild(config: Config, options: argparse.Namespace) -> int:
         from .wiring import recovered, service, tolerance
 
         if days:
-            refuse_lost_ledger(house)
-            recovered(config, house)
-            refuse_unknown(house.ledger, days)
-            partitions_from_raw(house.ledger, house.reader, house.store, days)
+            refuse_lost_ledger(engine)
+            recovered(config, engine)
+            refuse_unknown(engine.ledger, days)
+            partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
             log.info("partitions made anew from raw", extra={"dates": sorted(set(options.dates))})
             return DONE
-        if not is_lost(house):
-            recovered(config, house)
-        take_over(house, make_anew(house, time.time_ns() // 1000, tolerance(config), config.input.records_path))
-    with _house(config, stop) as house:
-        summary = service(config, house, []).resume(stop.asked)
-        receipts.restore(house.output, house.ledger.all_results())
-        log.info("everything made anew from raw", extra={"partitions": len(house.ledger.partitions())})
+        if not is_lost(engine):
+            recovered(config, engine)
+        take_over(engine, make_anew(engine, time.time_ns() // 1000, tolerance(config), config.input.records_path))
+    with _engine(config, stop) as engine:
+        summary = service(config, engine, []).resume(stop.asked)
+        receipts.restore(engine.output, engine.ledger.all_results())
+        log.info("everything made anew from raw", extra={"partitions": len(engine.ledger.partitions())})
         return _ended(summary, once=True)
 
 
@@ -325,19 +325,19 @@ def _verify(config: Config, options: argparse.Namespace) -> int:
 
     stop = Stop()
     stop.on_signals(DONE_BUT)
-    with TemporaryDirectory(prefix="strandline-verify-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+    with TemporaryDirectory(prefix="strandline-verify-") as scratch, _engine(config, stop, dry=Path(scratch)) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate.verify import copy_at_rest, verify
         from .storage.ledger import Ledger
 
-        refuse_lost_ledger(house)
+        refuse_lost_ledger(engine)
         path = (
-            house.ledger.path
+            engine.ledger.path
         )  # there is none yet, or a new one in the scratch folder, where nothing was ever applied
-        copy_at_rest(house.ledger, Path(scratch) / "copy.sqlite")
+        copy_at_rest(engine.ledger, Path(scratch) / "copy.sqlite")
         found = []
         with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
-            still = replace(house, ledger=copy)
+            still = replace(engine, ledger=copy)
             for one in verify(
                 still, lambda: Ledger(path, read_only=True), Path(scratch) / "rebuilt", time.time_ns() // 1000
             ):
@@ -359,12 +359,12 @@ def _trace(config: Config, options: argparse.Namespace) -> int:
 
     stop = Stop()
     stop.on_signals(DONE_BUT)
-    with TemporaryDirectory(prefix="strandline-trace-") as scratch, _house(config, stop, dry=Path(scratch)) as house:
+    with TemporaryDirectory(prefix="strandline-trace-") as scratch, _engine(config, stop, dry=Path(scratch)) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate import trace
 
-        refuse_lost_ledger(house)
-        found = trace.trace(house, options.order.strip())
+        refuse_lost_ledger(engine)
+        found = trace.trace(engine, options.order.strip())
         print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
         return DONE if found.versions and found.agrees else DONE_BUT
 
@@ -401,13 +401,15 @@ def _manifest(config: Config, options: argparse.Namespace) -> int:
 # -------------------------------------------------------------------------------------------------------- their parts
 
 
-def _house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> AbstractContextManager[House]:
+def _engine(
+    config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False
+) -> AbstractContextManager[Engine]:
     from .execution.process import prepare
 
     prepare()  # before anything heavy is imported
-    from .wiring import house
+    from .wiring import engine
 
-    return house(config, stop, dry, anew=anew)
+    return engine(config, stop, dry, anew=anew)
 
 
 def _gathered(config: Config) -> dict[str, Any]:

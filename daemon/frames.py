@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .core.errors import Unreadable
-from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, Judge, dates_of
+from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, ParseContext, dates_of
 from .core.parse.discards import each
 from .core.parse.parse import Piece, parse
 from .core.parse.values import read_instant
@@ -58,7 +58,7 @@ def normalize(records: Records, *, records_path: str = "") -> tuple[pd.DataFrame
     want of sense. Nothing is taken for lying in the future. All versions of an order are kept (see `dedupe`); `record`, its
     position, ties items to theirs. Unreadable where a text is no drop, TypeError where a value has no JSON.
     """
-    parsed = parse([Piece(1, _as_bytes(records), Judge(LAST_INSTANT, 0, records_path))], refusing=False)
+    parsed = parse([Piece(1, _as_bytes(records), ParseContext(LAST_INSTANT, 0, records_path))], refusing=False)
     if parsed.unreadable:
         raise Unreadable(parsed.unreadable[1])
     orders = parsed.orders.take(pc.sort_indices(parsed.orders, [("position", "ascending")])).combine_chunks()

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
 
-from .batch.pipeline import BatchOutcome, House, catch_up, resume, take
+from .batch.pipeline import BatchOutcome, Engine, catch_up, resume, take
 from .batch.retries import Retry, persist
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
-from .core.model import DropOutcome, Judge
+from .core.model import DropOutcome, ParseContext
 from .core.retry import Backoff
 from .execution.process import give_back_memory
 from .execution.workers import warm
@@ -69,13 +69,13 @@ class Service:
 
     def __init__(
         self,
-        house: House,
+        engine: Engine,
         inbox: Inbox,
         terms: Terms,
         observers: Sequence[Observer],
         recover: Callable[[], Sequence[Drop]],
     ) -> None:
-        self._house, self._inbox, self._terms, self._observers = house, inbox, terms, observers
+        self._engine, self._inbox, self._terms, self._observers = engine, inbox, terms, observers
         self._recover = recover
         self._began = time.time()
         self._is_recovered = False
@@ -114,7 +114,7 @@ class Service:
                 raise
             self.summary.stopped = True  # the signal reached a worker that was just starting, too
         except OutputReplaced:
-            self._house.taking.give_back_kept()
+            self._engine.taking.give_back_kept()
             raise
         return self.summary
 
@@ -154,7 +154,7 @@ class Service:
     def _begin(self, stop: Event) -> None:
         """What a run begins with, and what follows after anything failed in the middle. Each look at the inbox comes through
         here, so that an idle or paused daemon notices, too, when its output was replaced."""
-        self._house.guard.check()
+        self._engine.guard.check()
         if not self._is_recovered:
             self._resume(self._recover(), stop)
             self._catch_up(stop)
@@ -165,7 +165,7 @@ class Service:
         if not bell.is_set():
             self._tidy(bell.is_set)
         due = watcher.interval_seconds
-        if (kept := self._house.taking.due_seconds) is not None:
+        if (kept := self._engine.taking.due_seconds) is not None:
             due = min(due, kept + _LOOK_SECONDS)
         rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self._pending else due)
         bell.clear()
@@ -179,7 +179,7 @@ class Service:
         """Merges runs of the order index, step by step. Where that fails, nothing is lost, and no drop has to wait for it: it is
         tried again when there is time again."""
         try:
-            while self._house.ledger.compact(allowed_runs) and not enough():
+            while self._engine.ledger.compact(allowed_runs) and not enough():
                 pass
             self._untidy = ""
         except sqlite3.OperationalError as error:
@@ -197,16 +197,16 @@ class Service:
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
         for drops in batches(uncommitted, self._terms, lambda drop: drop.size_bytes):
             _end_if(stop)
-            self._report(resume(self._house, drops, time.time_ns() // 1000))
+            self._report(resume(self._engine, drops, time.time_ns() // 1000))
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops once more that hold more since `--since` than was applied of them."""
         if (since := self._terms.since) is None:
             return
-        found = self._house.ledger.read_since(since)
+        found = self._engine.ledger.read_since(since)
         for results in batches(found, self._terms, lambda result: result.drop.size_bytes):
             _end_if(stop)
-            self._report(catch_up(self._house, results, since, time.time_ns() // 1000))
+            self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
 
     def _drain(self, stop: Event, patience_seconds: float, watcher: Watcher | None) -> None:
         """Applies all that is settled. Waits for what is not, as long as patience goes, counted from the last that was."""
@@ -221,17 +221,17 @@ class Service:
                 self._tidy(lambda: True, MANY_RUNS)  # one step: under a stream of drops there is no other time for it
                 if watcher is not None:
                     self._count_unheard(arrivals, watcher)
-            self._house.guard.check()  # files go that were kept since an earlier batch
-            self._house.taking.look_again()
+            self._engine.guard.check()  # files go that were kept since an earlier batch
+            self._engine.taking.look_again()
             self._pending = {*look.waiting, *self._refused}
-            kept = self._house.taking.left
+            kept = self._engine.taking.left
             self.summary.left = sorted(
                 {*self._pending, *kept, *(one.name for one in look.strange if not one.is_folder)}
             )
             if taken:
                 began = time.monotonic()
                 continue
-            unsure = patience_seconds > 0 and (bool(look.foreign) or self._house.taking.is_unsure)
+            unsure = patience_seconds > 0 and (bool(look.foreign) or self._engine.taking.is_unsure)
             patience = max(patience_seconds, self._terms.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
                 return self._tell_looked(len(self._pending), look)
@@ -279,10 +279,10 @@ class Service:
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """One batch. Returns how many drops it took; what could not be taken stays for a while."""
-        warm(self._house.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
+        warm(self._engine.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        judge = Judge(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
-        outcome, refused = take(self._house, arrivals, judge, now)
+        context = ParseContext(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
+        outcome, refused = take(self._engine, arrivals, context, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
         if outcome is not None:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from .batch.pipeline import House
+from .batch.pipeline import Engine
 from .batch.reading import Limits, Reader
 from .batch.recovery import recover
 from .batch.rewriting import Rewriter
@@ -33,7 +33,7 @@ from .storage.store import Store
 
 
 @contextmanager
-def house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[House]:
+def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[Engine]:
     """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
     ledger is only looked at, and nothing else is changed. `anew`: a ledger of another version is set aside."""
     set_up(config.log.level, config.log.format)
@@ -62,7 +62,7 @@ def house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = F
         threads = stack.enter_context(ThreadPoolExecutor(workers, "rewrite"))
         ledger = stack.enter_context(closing(Ledger(path, read_only=dry is not None and dry not in path.parents)))
         raw = RawLayer(output, store.staging)
-        yield House(
+        yield Engine(
             output,
             ledger=ledger,
             raw=raw,
@@ -77,12 +77,12 @@ def house(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = F
         )
 
 
-def recovered(config: Config, house: House) -> list[Drop]:
+def recovered(config: Config, engine: Engine) -> list[Drop]:
     """Finishes what an earlier run began; the drops that are archived and not yet applied."""
-    return recover(house, config.paths.inbox, tolerance(config), config.input.records_path)
+    return recover(engine, config.paths.inbox, tolerance(config), config.input.records_path)
 
 
-def service(config: Config, house: House, observers: Sequence[Observer], since: int | None = None) -> Service:
+def service(config: Config, engine: Engine, observers: Sequence[Observer], since: int | None = None) -> Service:
     """The loop over the rooms; the log is the first of its observers. `since`: an instant in microseconds."""
     backoff = config.retry.backoff
     terms = Terms(
@@ -102,9 +102,9 @@ def service(config: Config, house: House, observers: Sequence[Observer], since: 
         backoff,
         foreign_settle_seconds=config.watch.foreign_settle_seconds,
         ignored=config.watch.ignore,
-        accept=lambda folder: refuse_nested(folder, house.output),
+        accept=lambda folder: refuse_nested(folder, engine.output),
     )
-    return Service(house, inbox, terms, [Reporter(), *observers], lambda: recovered(config, house))
+    return Service(engine, inbox, terms, [Reporter(), *observers], lambda: recovered(config, engine))
 
 
 def tolerance(config: Config) -> int:

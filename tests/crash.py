@@ -21,7 +21,7 @@ from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, Terms
 from daemon.sources.inbox import Inbox
 from daemon.storage.ledger import Ledger
-from tests.harness import DAY, house
+from tests.harness import DAY, engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
 TERMS = Terms(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
@@ -82,7 +82,7 @@ class World:
 
 def run(root: Path, *observers: Observer) -> Summary:
     """`--once` over root/inbox and root/output, in this thread."""
-    with house(root) as rooms:
+    with engine(root) as rooms:
         inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
         service = Service(rooms, inbox, TERMS, observers, lambda: recover(rooms, root / "inbox", DAY, ""))
         return service.once(Event())

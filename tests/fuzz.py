@@ -23,14 +23,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 with atheris.instrument_imports(include=["daemon.core"]):
     from daemon.core.errors import Unreadable
-    from daemon.core.model import DIMENSIONS, Judge
+    from daemon.core.model import DIMENSIONS, ParseContext
     from daemon.core.parse import csv
     from daemon.core.parse.parse import Piece, parse
 
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.test_parse import assert_as_model
 
-JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 HANG_SECONDS = 20
 SLICE = 100_000
 MODEL_EVERY = 200  # inputs; the model is slow
@@ -49,18 +49,18 @@ def check(data: bytes) -> None:
     if data[:1] in (b"u", b"s"):  # a header of users or of products begins so
         for dimension in DIMENSIONS.values():
             try:
-                csv.read(dimension, 1, data, JUDGE)
+                csv.read(dimension, 1, data, CONTEXT)
             except Unreadable:
                 continue
         return
-    fast, strict = (parse([Piece(1, data, JUDGE)], strict_only=only) for only in (False, True))
+    fast, strict = (parse([Piece(1, data, CONTEXT)], reference_only=only) for only in (False, True))
     assert fast.unreadable == strict.unreadable
     assert fast.discards == strict.discards
     assert fast.tallies == strict.tallies
     ours = [sorted(one.orders.to_pylist(), key=lambda row: int(row["position"])) for one in (fast, strict)]
     assert ours[0] == ours[1]
     if number % MODEL_EVERY == 0:
-        assert_as_model(data, strict_only=False)
+        assert_as_model(data, reference_only=False)
 
 
 def seeds(folder: Path, many: int) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from daemon.batch.pipeline import BatchOutcome, House, take
+from daemon.batch.pipeline import BatchOutcome, Engine, take
 from daemon.batch.reading import Limits, Reader
 from daemon.batch.rewriting import Rewriter
 from daemon.batch.taking import Taking
-from daemon.core.model import Judge
+from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.execution.workers import Inline
 from daemon.sources.inbox import Inbox
@@ -28,8 +28,8 @@ DAY = 86_400_000_000
 
 
 @contextmanager
-def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
-    """A House over root/output, with everything done in this thread unless an executor is given."""
+def engine(root: Path, executor: Executor | None = None) -> Iterator[Engine]:
+    """A Engine over root/output, with everything done in this thread unless an executor is given."""
     output = root / "output"
     store = Store(output)
     for folder in (store.staging, store.curated, output / "state", root / "inbox"):
@@ -39,7 +39,7 @@ def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
     limits = Limits(8 << 30, 200)
     try:
         raw = RawLayer(output, store.staging)
-        yield House(
+        yield Engine(
             output, ledger, raw, store, Reader(output, store.staging, limits, executor or inline), Rewriter(inline),
             Taking(raw, ledger.drop, 0.0), inline,
         )  # fmt: skip
@@ -48,7 +48,7 @@ def house(root: Path, executor: Executor | None = None) -> Iterator[House]:
 
 
 def apply_batch(
-    rooms: House,
+    rooms: Engine,
     root: Path,
     drops: Sequence[tuple[str, bytes]],
     received_at: int,
@@ -63,7 +63,7 @@ def apply_batch(
         os.utime(path, ns=(number * 10**9, number * 10**9))
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
-    outcome, refused = take(rooms, look.settled, Judge(received_at, tolerance, records_path, since), received_at)
+    outcome, refused = take(rooms, look.settled, ParseContext(received_at, tolerance, records_path, since), received_at)
     assert outcome is not None and not refused
     return outcome
 

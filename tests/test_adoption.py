@@ -15,7 +15,7 @@ from daemon.operate.rebuild import make_anew, take_over
 from daemon.storage import files
 from daemon.storage.adoption import kept_as
 from tests.crash import Crash, World, drop, run
-from tests.harness import DAY, dates, house, rows, tree
+from tests.harness import DAY, dates, engine, rows, tree
 from tests.model import Drop, Model
 from tests.system.test_once import order
 from tests.system.test_verify import differences, strandline
@@ -60,13 +60,13 @@ def put_back(root: Path) -> None:
 def rebuilt(root: Path) -> None:
     """As the command does it: what an earlier run left, the rebuild, and what it found."""
     run(root)
-    with house(root) as rooms:
+    with engine(root) as rooms:
         take_over(rooms, make_anew(rooms, RECEIVED, DAY, ""))
     run(root)
 
 
 def by_number(root: Path) -> list[str]:
-    with house(root) as rooms:
+    with engine(root) as rooms:
         return [one.name.removesuffix(".json") for one in rooms.ledger.applied_drops()]
 
 
@@ -182,7 +182,7 @@ def test_only_what_is_kept_elsewhere_may_be_removed(tmp_path: Path) -> None:
         return next(one["found"] for one in differences(tmp_path) if one["what"] == what)
 
     assert told() == f"the same bytes are kept as {kept}; this copy may be removed"
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         sha256 = files.sha256_of(first) or b""
         assert kept_as(rooms.ledger, rooms.output, sha256, besides=what) == kept
     for damage in (lambda: first.write_bytes(b"[]"), first.unlink, lambda: first.symlink_to(second.name)):

@@ -18,7 +18,7 @@ import pytest
 
 from daemon.batch.pipeline import take
 from daemon.batch.recovery import recover
-from daemon.core.model import Judge
+from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service
@@ -27,7 +27,7 @@ from daemon.sources.inbox_folder import InboxFolder
 from daemon.storage import files
 from daemon.storage.raw import kind_of, printable, shortened
 from tests.crash import TERMS, drop, run
-from tests.harness import DAY, apply_batch, house
+from tests.harness import DAY, apply_batch, engine
 from tests.system.test_once import order
 
 NOW = 1_780_000_000_000_000
@@ -139,7 +139,7 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     drop(tmp_path, "locked.json", json.dumps([order(1)]).encode())
     drop(tmp_path, "open.json", json.dumps([order(2)]).encode())
     heard = Heard()
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
         service = Service(rooms, inbox, TERMS, [heard], lambda: recover(rooms, tmp_path / "inbox", DAY, ""))
         for _ in range(5):
@@ -195,7 +195,7 @@ def test_a_copy_that_cannot_be_written_is_the_machines_fault(tmp_path: Path, mon
 def test_the_log_of_restatements_is_continued_whatever_was_done_to_it(tmp_path: Path, damage: str) -> None:
     """The ledger knows how long it was: what follows is written there, whole; what was cut off is not made up."""
     log = tmp_path / "output" / "restatements.jsonl"
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number in range(3):
             apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps([order(number)]).encode())], NOW)
         before = log.read_bytes()
@@ -229,10 +229,10 @@ def test_a_strange_number_in_raw_is_never_given_again(tmp_path: Path) -> None:
 def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path: Path) -> None:
     """What was seen is not there any more: nothing is taken, and nothing is lost."""
     drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(10**10)
         os.unlink(tmp_path / "inbox" / "a.json")
-        outcome, refused = take(rooms, look.settled, Judge(NOW, DAY), NOW)
+        outcome, refused = take(rooms, look.settled, ParseContext(NOW, DAY), NOW)
         assert outcome is None and refused == []
     drop(tmp_path, "a.json", json.dumps([order(2)]).encode())
     assert run(tmp_path).applied == 1

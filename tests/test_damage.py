@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
-from daemon.core.model import Judge, Parsed
+from daemon.core.model import ParseContext, Parsed
 from daemon.core.parse.damage import NEAR, without_text
 from daemon.core.parse.documents import Form, WrongCut, cut
 from daemon.core.parse.parse import Piece, parse
@@ -24,7 +24,7 @@ from daemon.observe import log
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_records
 
-JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 LINE_ENDS = ["\n", "\r\n", "\r", ""]
 DAMAGES = ["cut", "comma", "quote", "no comma", "no quote", "garbage", "bracket"]
@@ -69,10 +69,10 @@ def damaged_documents(draw: st.DrawFn) -> tuple[bytes, int]:
 
 @SLOW
 @given(damaged_documents(), st.booleans())
-def test_a_damaged_document_is_never_taken_for_lines(drop: tuple[bytes, int], strict_only: bool) -> None:
+def test_a_damaged_document_is_never_taken_for_lines(drop: tuple[bytes, int], reference_only: bool) -> None:
     """Whole or not at all: no order, no discard; the reason has line, column and the text around, and nothing of Python."""
     data, _ = drop
-    parsed = parse([Piece(1, data, JUDGE)], strict_only=strict_only)
+    parsed = parse([Piece(1, data, CONTEXT)], reference_only=reference_only)
     with pytest.raises(model.Unreadable):
         model.read_drop(data, received_at_us=RECEIVED_AT_US)
     assert not parsed.orders.num_rows and not parsed.discards.num_rows and not parsed.tallies
@@ -92,7 +92,7 @@ def test_however_it_is_divided_it_is_refused(drop: tuple[bytes, int], target_byt
     parts = []
     try:
         for start, stop, form in cut(drop[0], target_bytes):
-            parts.append(parse([Piece(1, drop[0][start:stop], JUDGE, form)]))
+            parts.append(parse([Piece(1, drop[0][start:stop], CONTEXT, form)]))
     except WrongCut:
         return
     assert 1 in _joined(parts, {}).unreadable
@@ -132,8 +132,8 @@ def test_one_changed_character_costs_one_order_or_is_refused(drop: tuple[int, st
     drop is refused."""
     count, sound, changed = drop
     ids = {f"o_{number}" for number in range(count)}
-    assert set(parse([Piece(1, sound.encode(), JUDGE)]).orders["order_id"].to_pylist()) == ids
-    parsed = parse([Piece(1, changed.encode(), JUDGE)])
+    assert set(parse([Piece(1, sound.encode(), CONTEXT)]).orders["order_id"].to_pylist()) == ids
+    parsed = parse([Piece(1, changed.encode(), CONTEXT)])
     if not parsed.unreadable:
         found = parsed.orders["order_id"].to_pylist()
         assert len(ids - set(found)) <= 1 and len(found) + parsed.discards.num_rows >= count
@@ -160,7 +160,7 @@ def drops_of_no_orders(draw: st.DrawFn) -> tuple[bytes, str]:
 @SLOW
 @given(drops_of_no_orders(), st.booleans(), st.integers(20, 200))
 def test_a_drop_without_an_order_is_refused_by_its_keys(
-    drop: tuple[bytes, str], strict_only: bool, target: int
+    drop: tuple[bytes, str], reference_only: bool, target: int
 ) -> None:
     """Not one discard: the reason names the keys. Also where it is divided, and no piece can tell for the others."""
     data, key = drop
@@ -169,26 +169,31 @@ def test_a_drop_without_an_order_is_refused_by_its_keys(
     parts = []
     try:
         for start, stop, form in cut(data, target):
-            parts.append(parse([Piece(1, data[start:stop], JUDGE, form)], strict_only=strict_only))
+            parts.append(parse([Piece(1, data[start:stop], CONTEXT, form)], reference_only=reference_only))
     except WrongCut:
         parts = []
-    for parsed in [parse([Piece(1, data, JUDGE)], strict_only=strict_only), *([_joined(parts, {})] if parts else [])]:
+    for parsed in [
+        parse([Piece(1, data, CONTEXT)], reference_only=reference_only),
+        *([_joined(parts, {})] if parts else []),
+    ]:
         assert key in parsed.unreadable[1] and not parsed.discards.num_rows and not parsed.tallies
 
 
 @SLOW
 @given(st.lists(clean_records(), min_size=1, max_size=3), st.lists(clean_records(), max_size=3), st.booleans())
-def test_one_order_among_others_keeps_the_drop(orders: Sequence[str], more: Sequence[str], strict_only: bool) -> None:
+def test_one_order_among_others_keeps_the_drop(
+    orders: Sequence[str], more: Sequence[str], reference_only: bool
+) -> None:
     """The others are discards then, each with its reason."""
     records = [*orders, '{"id":1}', *more]
-    parsed = parse([Piece(1, f"[{','.join(records)}]".encode(), JUDGE)], strict_only=strict_only)
+    parsed = parse([Piece(1, f"[{','.join(records)}]".encode(), CONTEXT)], reference_only=reference_only)
     assert not parsed.unreadable and parsed.discards["reason"].to_pylist() == ["missing_order_id"]
 
 
 def test_a_divided_drop_is_refused_as_a_whole_for_its_damaged_page() -> None:
     """The damaged line may be all that a piece holds; that the others are pages is known only when all were read."""
     page = b'{"data":[' + order(1).encode() + b'],"next":null}\n'
-    parts = [parse([Piece(1, data, JUDGE, Form.LINES)]) for data in (page, b'{"data":[{"order_id":"o_2"\n')]
+    parts = [parse([Piece(1, data, CONTEXT, Form.LINES)]) for data in (page, b'{"data":[{"order_id":"o_2"\n')]
     assert "pages of many orders" in _joined(parts, {}).unreadable[1]
 
 
@@ -209,15 +214,17 @@ def spread_orders(draw: st.DrawFn) -> bytes:
 
 @SLOW
 @given(spread_orders(), st.booleans(), st.integers(30, 300))
-def test_an_order_over_several_lines_is_not_lost_as_discards(data: bytes, strict_only: bool, target_bytes: int) -> None:
+def test_an_order_over_several_lines_is_not_lost_as_discards(
+    data: bytes, reference_only: bool, target_bytes: int
+) -> None:
     """Read as a whole or in pieces, by either parser: the drop is refused, as the model says."""
     with pytest.raises(model.Unreadable):
         model.read_drop(data, received_at_us=RECEIVED_AT_US)
-    assert "several lines" in parse([Piece(1, data, JUDGE)], strict_only=strict_only).unreadable[1]
+    assert "several lines" in parse([Piece(1, data, CONTEXT)], reference_only=reference_only).unreadable[1]
     parts = []
     try:
         for start, stop, form in cut(data, target_bytes):
-            parts.append(parse([Piece(1, data[start:stop], JUDGE, form)], strict_only=strict_only))
+            parts.append(parse([Piece(1, data[start:stop], CONTEXT, form)], reference_only=reference_only))
     except WrongCut:
         return
     assert 1 in _joined(parts, {}).unreadable
@@ -226,13 +233,13 @@ def test_an_order_over_several_lines_is_not_lost_as_discards(data: bytes, strict
 def test_one_cut_line_among_others_is_one_discard() -> None:
     """It is no document with what follows: the other orders are applied."""
     lines = [order(1), order(2)[:20], order(3), order(4)[:-3], order(5)]
-    parsed = parse([Piece(1, "\n".join(lines).encode(), JUDGE)])
+    parsed = parse([Piece(1, "\n".join(lines).encode(), CONTEXT)])
     assert not parsed.unreadable and parsed.orders.num_rows == 3 and parsed.discards.num_rows == 2
 
 
 def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
     """Lines without an order in one piece, with orders in the next: all of it is applied."""
-    parts = [parse([Piece(1, data, JUDGE, Form.LINES)]) for data in (b'{"id":1}\n', order(1).encode())]
+    parts = [parse([Piece(1, data, CONTEXT, Form.LINES)]) for data in (b'{"id":1}\n', order(1).encode())]
     joined: Parsed = _joined(parts, {})
     assert not joined.unreadable and joined.orders.num_rows == 1 and joined.discards.num_rows == 1
     assert refused(joined, {1}) is joined
@@ -263,15 +270,15 @@ def test_nothing_in_a_console_log_line_moves_a_terminal(name: str, event: str) -
 def test_no_reason_speaks_python(name: str, data: bytes) -> None:
     """Whatever the bytes, the words are ours."""
     if name == "a.json":
-        assert not PYTHON.search(parse([Piece(1, data, JUDGE)]).unreadable[1])
+        assert not PYTHON.search(parse([Piece(1, data, CONTEXT)]).unreadable[1])
 
 
 def test_compressed_or_not_a_damaged_document_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Through the pipeline: the drop lies whole in quarantine, its reason beside it."""
-    from tests.harness import apply_batch, house
+    from tests.harness import apply_batch, engine
 
     data = f'{{"count": 2,\r\n"orders": [\r\n{order(1)},\r\n{damaged(order(2), "cut")}\r\n]}}\r\n'.encode()
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         outcome = apply_batch(rooms, tmp_path, [("a.json", data), ("b.json.gz", gzip.compress(data))], RECEIVED_AT_US)
     assert [str(result.outcome) for result in outcome.results] == ["quarantined"] * 2
     assert all("line 4, column" in (result.reason or "") for result in outcome.results)

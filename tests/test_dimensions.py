@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from daemon.batch.pipeline import BatchOutcome
 from daemon.batch.repair import dimension_from_raw
 from daemon.core.errors import Unreadable
-from daemon.core.model import DIMENSIONS, DropOutcome, Judge
+from daemon.core.model import DIMENSIONS, DropOutcome, ParseContext
 from daemon.core.parse.csv import read, upsert
 from daemon.core.parse.discards import each
 from daemon.storage import raw
 from tests import model
-from tests.harness import apply_batch, house, tree
+from tests.harness import apply_batch, engine, tree
 from tests.strategies import RECEIVED_AT_US
 
-JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 LATEST_US = RECEIVED_AT_US + 86_400_000_000
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 COLUMNS = {"user": ["user_id", "email", "created_at", "country"], "product": ["sku", "name", "category", "price"]}
@@ -177,7 +177,7 @@ def table_rows(table: Any) -> list[tuple[object, ...]]:
 def test_each_row_is_read_as_the_contract_says(drop: tuple[str, bytes]) -> None:
     """Cells, discards with their positions, and faults are those of the plain reading."""
     name, data = drop
-    found = read(DIMENSIONS[name], 7, data, JUDGE)
+    found = read(DIMENSIONS[name], 7, data, CONTEXT)
     expected, faults = expected_rows(name, data)
     assert table_rows(found.rows) == [one[1] for one in expected if not isinstance(one, str)]
     assert [(d.drop, d.position, str(d.reason)) for d in each(found.discards)] == [
@@ -238,7 +238,7 @@ def test_every_batch_is_as_the_model_says(name: str, data: st.DataObject) -> Non
     pool = data.draw(st.lists(csv_drops(name), min_size=1, max_size=3))
     many = data.draw(st.lists(st.lists(st.sampled_from(pool), min_size=1, max_size=4), min_size=1, max_size=4))
     dimension, expected, number = DIMENSIONS[name], DimensionModel(name), 0
-    with tempfile.TemporaryDirectory() as folder, house(Path(folder)) as rooms:
+    with tempfile.TemporaryDirectory() as folder, engine(Path(folder)) as rooms:
         path = Path(folder) / "output" / "curated" / dimension.file
         for batch in many:
             before = (path.stat().st_ino, dict(expected.published)) if path.exists() else None
@@ -264,7 +264,7 @@ def test_batching_does_not_change_the_table(name: str, data: st.DataObject) -> N
     named = [(f"{DIMENSIONS[name].drops}{i}.csv", content) for i, content in enumerate(drops)]
     results = []
     for division in ([named], [[drop] for drop in named]):
-        with tempfile.TemporaryDirectory() as folder, house(Path(folder)) as rooms:
+        with tempfile.TemporaryDirectory() as folder, engine(Path(folder)) as rooms:
             for batch in division:
                 apply_batch(rooms, Path(folder), batch, RECEIVED_AT_US)
             results.append(tree(Path(folder) / "output" / "curated"))
@@ -274,7 +274,7 @@ def test_batching_does_not_change_the_table(name: str, data: st.DataObject) -> N
 def test_a_drop_that_returns_to_an_earlier_state_is_no_duplicate(tmp_path: Path) -> None:
     """The later drop wins, so the first file again after a second one puts its rows back."""
     one, other = b"user_id,country\na,NA\n", b"user_id,country\na,DE\n"
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number, content in enumerate([one, other, one, one]):
             (result,) = apply_batch(rooms, tmp_path, [(f"users{number}.csv", content)], RECEIVED_AT_US).results
             assert result.outcome is (DropOutcome.DUPLICATE if number == 3 else DropOutcome.APPLIED)
@@ -283,7 +283,7 @@ def test_a_drop_that_returns_to_an_earlier_state_is_no_duplicate(tmp_path: Path)
 
 def test_a_damaged_dimension_is_made_anew_before_rows_are_put_on_top(tmp_path: Path) -> None:
     """A flipped bit is not carried on: the result is as if the file had been whole, and it is said."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("users.csv", b"user_id,country\na,NA\nb,DE\n")], RECEIVED_AT_US)
         path = tmp_path / "output" / "curated" / "dim_user.parquet"
         content = bytearray(path.read_bytes())
@@ -304,7 +304,7 @@ def test_orders_of_unknown_users_and_products_are_counted_and_kept(tmp_path: Pat
     users, products = b"user_id\nu1\n", b"sku\np1\n"
     first = [order(1, "u1", "p1"), order(2, "u2", "p1", "p2", "p3"), order(3, None, None), order(4, "u1")]
     again = [order(2, "u2", "p1", "p2", "p3"), order(5, "u2", "p1")]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         before = apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(0, "u1", "p1")]).encode())], RECEIVED_AT_US)
         drops = [("b.json", json.dumps(first).encode()), ("products.csv", products), ("users.csv", users)]
         during = apply_batch(rooms, tmp_path, drops, RECEIVED_AT_US)
@@ -333,13 +333,13 @@ def test_orders_of_unknown_users_and_products_are_counted_and_kept(tmp_path: Pat
 def test_a_file_that_cannot_be_trusted_is_unreadable(content: bytes, why: str) -> None:
     """The reason names what is wrong, and nothing of the rows."""
     with pytest.raises(Unreadable, match=why) as caught:
-        read(DIMENSIONS["user"], 1, content, JUDGE)
+        read(DIMENSIONS["user"], 1, content, CONTEXT)
     assert "a@b" not in str(caught.value)
 
 
 def test_a_header_alone_is_an_empty_dimension(tmp_path: Path) -> None:
     """So that there is a table to join with."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         (result,) = apply_batch(rooms, tmp_path, [("products.csv", b"sku\n")], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
     table = pq.read_table(tmp_path / "output/curated/dim_product.parquet")
@@ -367,6 +367,6 @@ def test_upsert_of_nothing_changes_nothing() -> None:
 def test_lines_of_white_space_are_blank() -> None:
     """As in a drop of orders: they do not count, and rows keep their numbers."""
     data = b" \nuser_id,email\n   \na,x\n\t\n,y\n \r\n"
-    found = read(DIMENSIONS["user"], 1, data, Judge(RECEIVED_AT_US, 0))
+    found = read(DIMENSIONS["user"], 1, data, ParseContext(RECEIVED_AT_US, 0))
     assert (found.tally.extracted, found.rows["user_id"].to_pylist()) == (2, ["a"])
     assert found.discards["position"].to_pylist() == [2]

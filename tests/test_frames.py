@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from daemon.core.errors import Unreadable
-from daemon.core.model import LAST_INSTANT, Judge
+from daemon.core.model import LAST_INSTANT, ParseContext
 from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
 from daemon.frames import dedupe, items_df, normalize, orders_df
-from tests.harness import apply_batch, house
+from tests.harness import apply_batch, engine
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
 
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
@@ -62,7 +62,7 @@ def assert_typed(frame: pd.DataFrame, columns: list[str]) -> None:
 def test_normalize_reads_what_the_fast_lane_reads(many: list[list[bytes]]) -> None:
     """Orders, items, discards and faults of every drop, clean or dirty, are those of the parse room."""
     for data in (drop for batch in many for drop in batch):
-        parsed = parse([Piece(1, data, Judge(LAST_INSTANT, 0))], refusing=False)
+        parsed = parse([Piece(1, data, ParseContext(LAST_INSTANT, 0))], refusing=False)
         if parsed.unreadable:
             with pytest.raises(Unreadable):
                 normalize(data)
@@ -195,7 +195,7 @@ def output(tmp_path: Path) -> Iterator[Path]:
         order("c", 17, 5, 0),
         order("d", 18, "99999999999999.9999", 7),
     ]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", json.dumps(orders).encode())], RECEIVED_AT_US)
     yield tmp_path / "output"
 
@@ -240,7 +240,7 @@ def test_files_that_are_replaced_while_they_are_read_are_whole(tmp_path: Path) -
     """Beside a daemon: each frame is of one version of a partition or of the other."""
     path = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
     versions, sizes = [], (10, 13)
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number in sizes:
             orders = [{"order_id": f"o_{i}", "created_at": "2026-03-02", "amount": i} for i in range(number)]
             apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)

@@ -15,16 +15,16 @@ import pytest
 from daemon.batch.pipeline import take
 from daemon.batch.reading import Limits
 from daemon.batch.taking import Taking
-from daemon.core.model import DropOutcome, Field, Judge, Reason
+from daemon.core.model import DropOutcome, Field, ParseContext, Reason
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.retry import Backoff
 from daemon.sources.inbox import Arrival, Inbox
-from tests.harness import apply_batch, house, tree
+from tests.harness import apply_batch, engine, tree
 from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "INPUT.md"
-JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 TABLE = DOCS.read_text(encoding="utf-8").split("## What bad input gets")[1].split("## A hostile inbox")[0]
 ROWS = {
     cells[0]: tuple(cells[1].split(": "))
@@ -209,13 +209,13 @@ def test_every_row_has_an_example() -> None:
     assert len(ROWS) == sum(line.startswith("|") for line in TABLE.splitlines()) - 2
 
 
-@pytest.mark.parametrize("strict_only", [False, True])
+@pytest.mark.parametrize("reference_only", [False, True])
 @pytest.mark.parametrize(("row", "data"), [(row, data) for row, examples in EXAMPLES.items() for data in examples])
-def test_bad_input_gets_what_the_table_says(row: str, data: bytes, strict_only: bool) -> None:
+def test_bad_input_gets_what_the_table_says(row: str, data: bytes, reference_only: bool) -> None:
     """Each example gets the documented outcome, in either lane, and costs nothing else."""
     kind, what = ROWS[row]
-    judge = replace(JUDGE, records_path="payload.orders") if "records_path" in row else JUDGE
-    parsed = parse([Piece(1, data, judge)], strict_only=strict_only)
+    context = replace(CONTEXT, records_path="payload.orders") if "records_path" in row else CONTEXT
+    parsed = parse([Piece(1, data, context)], reference_only=reference_only)
     if kind == "quarantine":
         assert what in parsed.unreadable[1]
         assert not parsed.orders.num_rows and not parsed.discards.num_rows and not parsed.tallies
@@ -232,7 +232,7 @@ def test_bad_input_gets_what_the_table_says(row: str, data: bytes, strict_only: 
 def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[str, bytes]) -> None:
     """A drop that its name, size or compression condemns lies whole in quarantine, with the documented reason."""
     kind, what = ROWS[row]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
         (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US).results
     assert kind == "quarantine" and result.outcome is DropOutcome.QUARANTINED
@@ -258,12 +258,12 @@ def test_drops_that_are_left_get_what_the_table_says(
 
     monkeypatch.setattr(Taking, "copy", counted)
     inbox = tmp_path / "inbox"
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
         for name, data in (drop, ("good.json", GOOD)):
             (inbox / name).write_bytes(data)
         look = Inbox(inbox, 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
-        outcome, refused = take(limited, look.settled, JUDGE, RECEIVED_AT_US)
+        outcome, refused = take(limited, look.settled, CONTEXT, RECEIVED_AT_US)
     assert kind == "left in the inbox" and [one.name for one in refused] == [drop[0]] and what in refused[0].cause
     assert [path.name for path in inbox.iterdir()] == [drop[0]] and copied == ["good.json"]
     assert outcome is not None and [result.outcome for result in outcome.results] == [DropOutcome.APPLIED]
@@ -273,7 +273,7 @@ def test_drops_that_are_left_get_what_the_table_says(
 def test_bad_rows_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[str, bytes]) -> None:
     """A row's discard or fault is the documented one, and the drop is applied."""
     kind, what = ROWS[row]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         (result,) = apply_batch(rooms, tmp_path, [drop], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
     counts = result.counts
@@ -286,7 +286,7 @@ def test_bad_rows_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[
 def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
     """Every form of name that the page allows is applied, in either case."""
     pack = {".gz": gzip.compress, "zst": zstandard}.get(name.lower()[-3:], bytes)
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         (result,) = apply_batch(rooms, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
 

@@ -15,7 +15,7 @@ from daemon.batch.pipeline import catch_up
 from daemon.batch.retries import Retry
 from daemon.core.model import DropOutcome, Field, Reason
 from daemon.observe.metrics import Metrics, write_textfile
-from tests.harness import apply_batch, house
+from tests.harness import apply_batch, engine
 from tests.system.daemon_process import series
 
 REPO = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     """extracted = discarded + the outcomes, for orders and for rows of users apart."""
     metrics = Metrics(tmp_path / "output", "1")
     before = set(now_of(metrics))
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         metrics.applied(apply_batch(rooms, tmp_path, [("a.ndjson", DIRTY), ("users.csv", USERS)], NOW), [0.5, 0.7])
         metrics.applied(apply_batch(rooms, tmp_path, [("b.ndjson", DIRTY), ("c.json", b"null")], NOW + 1), [0.1])
         metrics.looked(3, 123.0, 2)
@@ -109,7 +109,7 @@ def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
     assert "where a wider `--since` applies what was counted as `before_since`, that count stays" in text
     metrics = Metrics(tmp_path / "output", "1")
     data = b'[{"order_id":"a","created_at":"2026-03-01"},{"order_id":"b","created_at":"2026-03-02"}]'
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         since = 20_514 * 86_400_000_000  # 2 March
         metrics.applied(apply_batch(rooms, tmp_path, [("a.json", data)], NOW, since=since), [])
         metrics.applied(catch_up(rooms, rooms.ledger.read_since(0), 0, NOW), [])
@@ -123,7 +123,7 @@ def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
 
 def test_gauges_of_progress_come_back_from_the_ledger(tmp_path: Path) -> None:
     """A restart does not look like a source that never delivered."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.ndjson", DIRTY)], NOW)
         apply_batch(rooms, tmp_path, [("b.json", b"[]")], NOW + 5_000_000)
         metrics = Metrics(tmp_path / "output", "1")

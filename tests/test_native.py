@@ -16,7 +16,7 @@ from daemon.core.parse.documents import split
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.values import order_key
 from tests.strategies import drops
-from tests.test_parse import JUDGE, SLOW
+from tests.test_parse import CONTEXT, SLOW
 
 RECORD = {
     "order_id": "o_1", "user_id": "u_1", "amount": 118.4, "currency": "USD", "created_at": "2026-03-02T18:04:11Z",
@@ -75,7 +75,7 @@ def test_keys_are_those_of_the_index(order_id: str) -> None:
     """BLAKE2b as Python's hashlib has it, for ids of one block and of two."""
     record = json.dumps({"order_id": order_id, "created_at": 1_772_409_600}).encode()
     stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
-    keys = parse([Piece(1, record, JUDGE)]).orders["key"].to_pylist()
+    keys = parse([Piece(1, record, CONTEXT)]).orders["key"].to_pylist()
     assert keys == ([order_key(stripped)] if 0 < len(stripped) <= 256 else [])
 
 
@@ -106,7 +106,7 @@ def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None
 @given(drops())
 def test_records_are_found_where_they_are(data: bytes) -> None:
     """Each record that a drop is split into is text of that drop."""
-    if parse([Piece(1, data, JUDGE)]).unreadable:
+    if parse([Piece(1, data, CONTEXT)]).unreadable:
         return
     records = split(data)
     assert all(records[i] in data and records[i].strip(b" \t\r\n") == records[i] for i in range(len(records)))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
-from daemon.core.model import Judge, Parsed
+from daemon.core.model import ParseContext, Parsed
 from daemon.core.parse import discards as kept_records
 from daemon.core.parse import parse as parse_room
 from daemon.core.parse.discards import each, lines, slices
@@ -24,7 +24,7 @@ from tests.model import Record
 from tests.model import split as records_of
 from tests.strategies import RECEIVED_AT_US, clean_drops, drops
 
-JUDGE = Judge(RECEIVED_AT_US, 86_400_000_000)
+CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
 
 
@@ -49,8 +49,8 @@ def expected_row(position: int, order: model.Order) -> dict:
     }
 
 
-def assert_as_model(data: bytes, *, strict_only: bool, records_path: str = "") -> None:
-    parsed = parse([Piece(1, data, replace(JUDGE, records_path=records_path))], strict_only=strict_only)
+def assert_as_model(data: bytes, *, reference_only: bool, records_path: str = "") -> None:
+    parsed = parse([Piece(1, data, replace(CONTEXT, records_path=records_path))], reference_only=reference_only)
     try:
         orders, discards, faults = model.read_drop(data, received_at_us=RECEIVED_AT_US, records_path=records_path)
     except model.Unreadable as reason:
@@ -69,21 +69,21 @@ def assert_as_model(data: bytes, *, strict_only: bool, records_path: str = "") -
 @given(drops())
 def test_fast_lane_reads_as_the_model(data: bytes) -> None:
     """Whatever the bytes, both lanes together read them as the slow model does: rows, discards, faults, quarantine."""
-    assert_as_model(data, strict_only=False)
+    assert_as_model(data, reference_only=False)
 
 
 @SLOW
 @given(drops())
 def test_strict_lane_reads_as_the_model(data: bytes) -> None:
     """The strict lane alone gives the same."""
-    assert_as_model(data, strict_only=True)
+    assert_as_model(data, reference_only=True)
 
 
 @SLOW
 @given(drops(), st.booleans(), st.sampled_from(["orders", "a.b"]))
-def test_with_a_records_path_drops_are_read_as_the_model_says(data: bytes, strict_only: bool, path: str) -> None:
+def test_with_a_records_path_drops_are_read_as_the_model_says(data: bytes, reference_only: bool, path: str) -> None:
     """Whatever the bytes: only where envelopes have their records is another place."""
-    assert_as_model(data, strict_only=strict_only, records_path=path)
+    assert_as_model(data, reference_only=reference_only, records_path=path)
 
 
 ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
@@ -104,20 +104,20 @@ ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
         (b'{"payload":{"orders":7}}', None),
     ],
 )
-@pytest.mark.parametrize("strict_only", [False, True])
-def test_a_records_path_concerns_envelopes_alone(data: bytes, ids: list[str] | None, strict_only: bool) -> None:
+@pytest.mark.parametrize("reference_only", [False, True])
+def test_a_records_path_concerns_envelopes_alone(data: bytes, ids: list[str] | None, reference_only: bool) -> None:
     """A poller that writes lines loses nothing where a drop happens to have one line."""
-    parsed = parse([Piece(1, data, replace(JUDGE, records_path="payload.orders"))], strict_only=strict_only)
+    parsed = parse([Piece(1, data, replace(CONTEXT, records_path="payload.orders"))], reference_only=reference_only)
     assert (None if parsed.unreadable else [row["order_id"] for row in rows(parsed)]) == ids
-    assert_as_model(data, strict_only=strict_only, records_path="payload.orders")
+    assert_as_model(data, reference_only=reference_only, records_path="payload.orders")
 
 
 @SLOW
 @given(st.lists(clean_drops() | drops(), min_size=1, max_size=6))
 def test_drops_read_together_are_read_as_alone(many: list[bytes]) -> None:
     """Reading drops in one task gives each of them what it gets alone."""
-    together = parse([Piece(number, data, JUDGE) for number, data in enumerate(many, 1)])
-    alone = [parse([Piece(number, data, JUDGE)]) for number, data in enumerate(many, 1)]
+    together = parse([Piece(number, data, CONTEXT) for number, data in enumerate(many, 1)])
+    alone = [parse([Piece(number, data, CONTEXT)]) for number, data in enumerate(many, 1)]
     assert rows(together) == [row for one in alone for row in rows(one)]
     assert together.tallies == {drop: tally for one in alone for drop, tally in one.tallies.items()}
     assert together.unreadable.keys() == {drop for one in alone for drop in one.unreadable}
@@ -127,9 +127,9 @@ def test_drops_read_together_are_read_as_alone(many: list[bytes]) -> None:
 @given(drops(), st.integers(1, 400))
 def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> None:
     """However a drop is cut into pieces, its records and their order are the same; or the cut is found to be wrong."""
-    whole = parse([Piece(1, data, JUDGE)])
+    whole = parse([Piece(1, data, CONTEXT)])
     try:
-        parts = [parse([Piece(1, data[a:b], JUDGE, form)]) for a, b, form in cut(data, target_bytes)]
+        parts = [parse([Piece(1, data[a:b], CONTEXT, form)]) for a, b, form in cut(data, target_bytes)]
     except WrongCut:
         return
     joined = _joined(parts, {})
@@ -144,12 +144,12 @@ def line_of(drop: int, position: int, reason: str, record: Record) -> str:
     return f'{{"drop":{drop},"position":{position},"reason":"{reason}","record":{value}}}\n'
 
 
-@pytest.mark.parametrize("strict_only", [False, True])
+@pytest.mark.parametrize("reference_only", [False, True])
 @SLOW
 @given(data=drops())
-def test_of_each_discard_a_line_of_json_is_kept(strict_only: bool, data: bytes) -> None:
+def test_of_each_discard_a_line_of_json_is_kept(reference_only: bool, data: bytes) -> None:
     """To the byte, by either parser."""
-    parsed = parse([Piece(7, data, JUDGE)], strict_only=strict_only)
+    parsed = parse([Piece(7, data, CONTEXT)], reference_only=reference_only)
     if not parsed.unreadable:
         records = {record.position: record for record in records_of(data)}
         expected = [line_of(7, d.position, d.reason, records[d.position]) for d in each(parsed.discards)]
@@ -160,7 +160,7 @@ def test_of_each_discard_a_line_of_json_is_kept(strict_only: bool, data: bytes) 
 @given(st.lists(clean_drops() | drops(), min_size=1, max_size=4), st.integers(1, 5))
 def test_records_are_read_alike_however_many_are_looked_at_together(many: list[bytes], together: int) -> None:
     """Junk is read a bounded number of records at a time, and its discards travel and are written so."""
-    pieces = [Piece(number, data, JUDGE) for number, data in enumerate(many, 1)]
+    pieces = [Piece(number, data, CONTEXT) for number, data in enumerate(many, 1)]
     at_once = parse(pieces)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parse_room, "_BLOCK_RECORDS", together)
@@ -177,7 +177,7 @@ def test_records_are_read_alike_however_many_are_looked_at_together(many: list[b
 def test_an_array_of_values_too_small_to_be_orders_is_read_as_lines_of_them() -> None:
     """What the fast lane writes of a value takes more than such a value; so they are found first, and read a block at a time."""
     values = [b"{}", b'{"order_id":"a","created_at":"2026-11-18"}', *[b"1", b"7"] * 50_000]
-    of_array, of_lines = (parse([Piece(1, d, JUDGE)]) for d in (b"[" + b",".join(values) + b"]", b"\n".join(values)))
+    of_array, of_lines = (parse([Piece(1, d, CONTEXT)]) for d in (b"[" + b",".join(values) + b"]", b"\n".join(values)))
     assert split(b"[" + b",".join(values) + b"]", scan=True).scanned is None
     assert of_array.discards.equals(of_lines.discards) and of_array.discards.num_rows == 100_001
     assert rows(of_array) == rows(of_lines) and of_array.tallies == of_lines.tallies
@@ -211,7 +211,7 @@ def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: 
 )
 def test_a_drop_that_cannot_be_read_says_why(cause: str, data: bytes) -> None:
     """The reason in quarantine names what is wrong, for a person."""
-    assert cause in parse([Piece(1, data, JUDGE)]).unreadable[1]
+    assert cause in parse([Piece(1, data, CONTEXT)]).unreadable[1]
 
 
 def test_depth_is_a_records_own() -> None:
@@ -219,16 +219,16 @@ def test_depth_is_a_records_own() -> None:
     makes it the strict one)."""
     deep = b'{"order_id":"a","created_at":"2026-11-18","metadata":' + b"[" * 511 + b"]" * 511 + b"}"
     other = b'{"order_id":"b","created_at":"2026-11-18","currency":"\\ud800"}'
-    parsed = parse([Piece(1, b'{"orders":[' + deep + b"," + other + b"]}", JUDGE)])
+    parsed = parse([Piece(1, b'{"orders":[' + deep + b"," + other + b"]}", CONTEXT)])
     assert not parsed.unreadable and [row["order_id"] for row in rows(parsed)] == ["a", "b"]
 
 
-@pytest.mark.parametrize("strict_only", [False, True])
+@pytest.mark.parametrize("reference_only", [False, True])
 @pytest.mark.parametrize("begin", ['[{"a":"', '{"order_id":1}\n{"a":"', '{"\\u006{":"', '{"a":"\\ud83d'])
 def test_a_text_that_ends_within_an_escape_is_cut_short_unless_it_was_wrong_before(
-    begin: str, strict_only: bool
+    begin: str, reference_only: bool
 ) -> None:
     """At every character. (Found by fuzzing: a wrong escape anywhere, and half of one at the end.)"""
     text = begin + '\\u0041\\ud83d\\ude00\\n"}\n{"order_id":2,"x":"\\u00'
     for end in range(len(begin), len(text) + 1):
-        assert_as_model(text[:end].encode(), strict_only=strict_only)
+        assert_as_model(text[:end].encode(), reference_only=reference_only)

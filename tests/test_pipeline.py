@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.batch.pipeline import BatchOutcome, House, publish_committed
+from daemon.batch.pipeline import BatchOutcome, Engine, publish_committed
 from daemon.batch.repair import partitions_from_raw
 from daemon.core import parquet
 from daemon.core.errors import Corruption
@@ -28,7 +28,7 @@ from daemon.core.parse.values import order_key
 from daemon.operate.rebuild import make_anew, take_over
 from daemon.storage import files
 from daemon.storage.store import iso_date
-from tests.harness import apply_batch, dates, house, rows, tree
+from tests.harness import apply_batch, dates, engine, rows, tree
 from tests.model import Drop, DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
 from tests.system.test_commands import strandline
@@ -40,7 +40,7 @@ Batches = list[list[bytes]]
 def run(root: Path, many: Batches, model: Model | None = None) -> None:
     """Applies batches, each checked against the model on the way."""
     number = 0
-    with house(root) as rooms:
+    with engine(root) as rooms:
         for batch in many:
             named = [(f"drop-{number + i}.json", data) for i, data in enumerate(batch)]
             number += len(batch)
@@ -77,7 +77,7 @@ def assert_restatements(output: Path, model: Model) -> None:
         assert (Decimal(line["amount_before"]), Decimal(line["amount_after"])) == (before or 0, after or 0)
 
 
-def assert_restated(rooms: House, model: Model) -> None:
+def assert_restated(rooms: Engine, model: Model) -> None:
     """The ledger's counts are those of the log."""
     told = Counter(one.date for one in model.restatements)
     counted = {iso_date(day): number for day, number in rooms.ledger.restatements().items()}
@@ -85,7 +85,7 @@ def assert_restated(rooms: House, model: Model) -> None:
     assert {iso_date(day) for day in rooms.ledger.partitions()} == set(model.dates())
 
 
-def assert_published(rooms: House, output: Path, model: Model) -> None:
+def assert_published(rooms: Engine, output: Path, model: Model) -> None:
     assert dates(output) == model.dates()
     for date in model.dates():
         assert [r | {"date": str(r["date"])} for r in rows(output, date)] == [
@@ -136,7 +136,7 @@ def test_partitions_made_anew_from_raw_are_the_same_bytes(many: Batches) -> None
         root = Path(folder)
         run(root, many)
         before = tree(root / "output" / "curated")
-        with house(root) as rooms:
+        with engine(root) as rooms:
             for day in rooms.ledger.partitions():
                 for path in rooms.store.curated.glob("*/*.parquet"):
                     if str(np.datetime64(day, "D")) in str(path):
@@ -158,7 +158,7 @@ def test_a_damaged_partition_is_made_anew_before_it_is_merged(many: Batches, dat
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 1
             path.write_bytes(content)
-        with house(root) as rooms:
+        with engine(root) as rooms:
             outcome = apply_batch(rooms, root, [("extra.json", extra)], RECEIVED_AT_US)
         whole = tree(Path(folder) / "output" / "curated")
         found = tree(root / "output" / "curated")
@@ -186,7 +186,7 @@ def unreadable(output: Path) -> dict[str, str]:
     return tree(output / "curated")
 
 
-def unchanged_drop(rooms: House, root: Path, name: str, data: bytes) -> int:
+def unchanged_drop(rooms: Engine, root: Path, name: str, data: bytes) -> int:
     """Applies a drop of which nothing must come but newer versions; how many."""
     before = tree(root / "output" / "curated")
     outcome = apply_batch(rooms, root, [(name, data)], RECEIVED_AT_US)
@@ -200,7 +200,7 @@ def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
     """What comes again in another spelling is known to be the same by the index alone: nobody notices that every published
     file is damaged. The index names the later versions from then on."""
     orders = [order(number, 2 + number % 2) for number in range(50)]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
         unreadable(tmp_path / "output")
         for drop in (2, 3):
@@ -213,7 +213,7 @@ def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
 def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
     """Among many that come again, one order is corrected and one moves: their dates are merged, and no other."""
     orders = [order(number, 2 + number % 4) for number in range(40)]
-    with house(tmp_path) as rooms, house(tmp_path / "plain") as plain:
+    with engine(tmp_path) as rooms, engine(tmp_path / "plain") as plain:
         apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
         apply_batch(plain, tmp_path / "plain", [("a.json", as_drop(orders))], RECEIVED_AT_US)
         damaged = tmp_path / "output" / "curated" / "date=2026-03-05" / "fact_order.parquet"
@@ -234,7 +234,7 @@ def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- restatements
 
 
-def come_and_go(rooms: House, root: Path, names: str) -> list[list[str]]:
+def come_and_go(rooms: Engine, root: Path, names: str) -> list[list[str]]:
     """An order of 2 March that moves to the third, and another of 2 March: the dates that each drop restated."""
     moves = {"a": order(1), "b": order(1, 3, updated_at="2026-03-05T00:00:00Z"), "c": order(2)}
     return [
@@ -253,7 +253,7 @@ DATES = {day: int(np.datetime64(f"2026-03-0{day}", "D").astype(int)) for day in 
 
 def test_a_date_that_comes_back_is_restated(tmp_path: Path) -> None:
     """It had been published before: the log, the outcome and the count say so, the count going on from what it was."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         assert come_and_go(rooms, tmp_path, "abc") == [[], ["2026-03-02"], ["2026-03-02"]]
         assert restatements(tmp_path) == [GONE, BACK]
         assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
@@ -263,14 +263,14 @@ def test_a_date_that_comes_back_is_restated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", ["abc", "ab"], ids=["back", "gone"])
 def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: str, lost: bool) -> None:
     """Whether history comes from the ledger, or from receipts and the log; also of a date that is gone, and comes back then."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         come_and_go(rooms, tmp_path, before)
         counts = rooms.ledger.restatements()
     if lost:
         shutil.rmtree(tmp_path / "output" / "state")
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         publish_committed(rooms, recovering=True)
         assert rooms.ledger.restatements() == counts
         come_and_go(rooms, tmp_path, "c" if before == "ab" else "")
@@ -286,7 +286,7 @@ def test_a_ledger_of_another_version_is_refused_and_a_rebuild_makes_a_new_one(tm
     """Every command but `rebuild` says what to do, and changes nothing. `rebuild` sets the ledger aside, and takes the history
     from the receipts."""
     home = tmp_path / "home"
-    with house(home) as rooms:
+    with engine(home) as rooms:
         apply_batch(rooms, home, [("a.json", as_drop([order(1), order(2, 3)])), ("x.json", b"[")], RECEIVED_AT_US)
         apply_batch(rooms, home, [("b.json", as_drop([order(1, amount=4)]))], RECEIVED_AT_US)
         path, published = rooms.ledger.path, tree(home / "output" / "curated")
@@ -305,7 +305,7 @@ def test_a_ledger_of_another_version_is_refused_and_a_rebuild_makes_a_new_one(tm
     assert (path.parent / f"ledger.version-{version}.1.sqlite").exists()
     assert tree(home / "output" / "curated") == published
     assert strandline(home, "verify").returncode == 0
-    with house(home) as rooms:
+    with engine(home) as rooms:
         assert [result.counts for result in rooms.ledger.all_results()] == results
         assert unchanged_drop(rooms, home, "c.json", as_drop([order(1, amount=4), order(2, 3)], indent=1)) == 2
 
@@ -314,13 +314,13 @@ def test_a_ledger_of_another_version_is_refused_and_a_rebuild_makes_a_new_one(tm
 
 
 @pytest.fixture
-def written_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[House, dict[str, str]]]:
+def written_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Engine, dict[str, str]]]:
     """Two dates and a dimension, published by an earlier version of the writer: the same rows in other bytes."""
     drops = [
         ("users.csv", b"user_id,email\nu_1,a@example.com\n"),
         ("a.json", as_drop([order(1, user_id="u_1"), order(2, 3, user_id="u_1"), order(4)])),
     ]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         with monkeypatch.context() as earlier:
             earlier.setitem(parquet._OPTIONS, "compression", "zstd")
             for module in ("storage.store", "batch.dimensions"):
@@ -330,7 +330,7 @@ def written_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def test_rows_by_another_writer_are_no_difference(
-    written_by_another: tuple[House, dict[str, str]], tmp_path: Path
+    written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path
 ) -> None:
     """`verify` compares rows with a rebuild, since the bytes differ; other rows are found nevertheless."""
     rooms, _ = written_by_another
@@ -348,7 +348,7 @@ def test_rows_by_another_writer_are_no_difference(
 
 
 def test_a_damaged_file_by_another_writer_is_made_anew_under_its_new_hash(
-    written_by_another: tuple[House, dict[str, str]], tmp_path: Path
+    written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path
 ) -> None:
     """By a batch that needs it, a partition and a dimension; and by the command. The other files stay as they are."""
     rooms, before = written_by_another
@@ -372,7 +372,7 @@ def test_a_damaged_file_by_another_writer_is_made_anew_under_its_new_hash(
     ["daemon.batch.repair.publish", "daemon.batch.publish.files.move", "daemon.storage.ledger.Ledger.published"],
 )
 def test_a_crash_while_a_file_gets_a_new_hash_is_finished_at_start_up(
-    written_by_another: tuple[House, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The ledger knows the new hash before the file is in its place."""
 
@@ -394,7 +394,7 @@ def test_a_crash_while_a_file_gets_a_new_hash_is_finished_at_start_up(
 
 
 def test_an_order_that_is_another_in_raw_is_no_ground_to_write_a_file(
-    written_by_another: tuple[House, dict[str, str]], tmp_path: Path
+    written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path
 ) -> None:
     """Where the bytes prove nothing, the hash of each order's content does."""
     rooms, before = written_by_another

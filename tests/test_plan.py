@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from daemon.batch import pipeline
-from daemon.batch.pipeline import House, publish_committed
+from daemon.batch.pipeline import Engine, publish_committed
 from daemon.core.errors import Corruption, EnvironmentFault
-from daemon.core.model import Judge
+from daemon.core.model import ParseContext
 from daemon.operate import plan as dry
 from daemon.storage.ledger import Ledger
 from daemon.storage.store import Store
-from tests.harness import DAY, apply_batch, house
+from tests.harness import DAY, apply_batch, engine
 from tests.system.test_once import order
 
 NOW = 1_780_000_000_000_000
-JUDGE = Judge(NOW, DAY)
+CONTEXT = ParseContext(NOW, DAY)
 USERS = b"user_id,email,created_at,country\nu_1,,2026-01-01,NA\n"
 
 
@@ -38,29 +38,29 @@ class Views:
 
 
 @contextmanager
-def applied(root: Path) -> Iterator[House]:
+def applied(root: Path) -> Iterator[Engine]:
     """An output of one order and one user, with its owner at work."""
-    with house(root) as rooms:
+    with engine(root) as rooms:
         drops = [("a.json", json.dumps([order(1, user_id="u_1")]).encode()), ("users.csv", USERS)]
         apply_batch(rooms, root, drops, NOW)
         yield rooms
 
 
-def view_of(rooms: House) -> Ledger:
+def view_of(rooms: Engine) -> Ledger:
     return Ledger(rooms.ledger.path, read_only=True)
 
 
-def planned(rooms: House, root: Path, views: Views, name: str = "b.json") -> dry.Plan:
+def planned(rooms: Engine, root: Path, views: Views, name: str = "b.json") -> dry.Plan:
     """What would become of another order of the same date (or of another user)."""
     content = USERS + b"u_2,,,DE\n" if name == "users.csv" else json.dumps([order(2, user_id="u_1")]).encode()
     (root / name).write_bytes(content)
     (root / "scratch").mkdir(exist_ok=True)
     with closing(view_of(rooms)) as ledger:
         looking = replace(rooms, ledger=ledger, store=Store(rooms.output, root / "scratch"))
-        return dry.plan(looking, views, root / name, JUDGE)
+        return dry.plan(looking, views, root / name, CONTEXT)
 
 
-def another(rooms: House, root: Path) -> None:
+def another(rooms: Engine, root: Path) -> None:
     """A batch that replaces both published files."""
     drops = [("c.json", json.dumps([order(3)]).encode()), ("users.csv", USERS + b"u_3,,,FR\n")]
     apply_batch(rooms, root, drops, NOW)

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.harness import apply_batch, house
+from tests.harness import apply_batch, engine
 from tests.strategies import RECEIVED_AT_US
 
 # By date, with d on the 17th since the second batch, and in all.
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
         [order("a", 17, 11.10, 3), order("b", 17, 5, 0), order("c", 18, 100.01, 1), order("d", 18, 7, 2)],
         [order("a", 17, 12.34, 3) | {"updated_at": "2026-11-19"}, order("d", 17, 7, 2) | {"updated_at": "2026-11-19"}],
     ]
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number, orders in enumerate(batches):
             apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
     return tmp_path
@@ -95,7 +95,7 @@ def test_the_joins_with_the_dimensions(home: Path, monkeypatch: pytest.MonkeyPat
         ("users.csv", b"user_id,country\nu1,NA\nu3,\n"),
         ("products.csv", b"sku\n"),
     ]
-    with house(home) as rooms:
+    with engine(home) as rooms:
         apply_batch(rooms, home, drops, RECEIVED_AT_US)
     monkeypatch.chdir(home)
     joined, unknown = READING_SQL

@@ -18,7 +18,7 @@ from daemon.batch import reread
 from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
 from daemon.operate.rebuild import make_anew, take_over
-from tests.harness import apply_batch, house, tree
+from tests.harness import apply_batch, engine, tree
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.test_pipeline import assert_counts, assert_published
@@ -69,7 +69,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
     number = 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with house(root) as rooms:
+        with engine(root) as rooms:
             for one in batches:
                 named = [(f"drop-{number + i}.json", data) for i, data in enumerate(one["drops"])]
                 number += len(named)
@@ -88,9 +88,9 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
         published = tree(root / "output" / "curated")
         if lose_state:
             shutil.rmtree(root / "output" / "state")
-        with house(root) as rooms:
+        with engine(root) as rooms:
             take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
-        with house(root) as rooms:
+        with engine(root) as rooms:
             publish_committed(rooms, recovering=True)
             assert not rooms.ledger.uncommitted()
         assert tree(root / "output" / "curated") == published
@@ -109,7 +109,7 @@ def hash_of(data: bytes) -> bytes:
 
 def test_a_mended_setting_and_the_same_file_read_it_anew(tmp_path: Path) -> None:
     """Under the wrong path it was applied with other orders; dropped again under the right one it is no duplicate."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         first, again, right, repeated = (
             apply_batch(rooms, tmp_path, [("a.json", INSIDE)], RECEIVED_AT_US, records_path=path).results[0]
             for path in ("", "", "page.orders", "page.orders")
@@ -136,14 +136,14 @@ def test_retry_of_an_applied_drop_reads_it_anew(
 ) -> None:
     """By its number, its name or its raw copy; once. Its raw copy stays as it is, whoever writes to the file in the inbox."""
     data = json.dumps([order("a", "2026-11-18", amount=5)]).encode()
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a b%.json", data)], RECEIVED_AT_US)
         raw_copy = tmp_path / "output" / (rooms.ledger.results(1)[0].drop.raw or "")
     before = raw_copy.stat()
     assert run(tmp_path, monkeypatch, "retry", str(raw_copy) if name == "raw" else name) == 0
     assert "read anew" in capsys.readouterr().out and os.listdir(tmp_path / "inbox") == ["a b%.json"]
     assert (raw_copy.stat().st_mtime_ns, raw_copy.stat().st_nlink) == (before.st_mtime_ns, before.st_nlink)
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         outcomes = [
             apply_batch(rooms, tmp_path, [("a b%.json", data)], RECEIVED_AT_US + 1).results[0] for _ in range(2)
         ]
@@ -155,7 +155,7 @@ def test_retry_names_what_it_does_not_find(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither in quarantine nor applied: nothing is put back, not even the others."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", CONTENTS[2])], RECEIVED_AT_US)
     assert run(tmp_path, monkeypatch, "retry", "a.json", "b.json") == 2
     assert "b.json" in capsys.readouterr().err and os.listdir(tmp_path / "inbox") == []
@@ -163,7 +163,7 @@ def test_retry_names_what_it_does_not_find(
 
 def test_a_damaged_raw_copy_is_not_put_back(tmp_path: Path) -> None:
     """What it says now is not what was applied."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", CONTENTS[2])], RECEIVED_AT_US)
         drop = rooms.ledger.results(1)[0].drop
         (tmp_path / "output" / (drop.raw or "")).write_bytes(b"[]")

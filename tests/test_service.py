@@ -24,7 +24,7 @@ from daemon.service import Service, Summary, gather
 from daemon.sources.inbox import Inbox
 from daemon.sources.watcher import Watcher
 from tests.crash import TERMS, drop
-from tests.harness import DAY, house
+from tests.harness import DAY, engine
 from tests.system.test_once import order
 
 NEVER_SECONDS = 3600.0  # what has to wait so long would hang the test: it has a limit
@@ -56,7 +56,7 @@ def watched(root: Path, drops: int, first: Callable[[Watcher], None]) -> Summary
     """Watches root/inbox, where nothing ever settles by time, until so many drops are applied. `first` is called in the loop,
     once, when the watch is set."""
     bell, stop = Event(), Event()
-    with house(root) as rooms:
+    with engine(root) as rooms:
         watcher = Watcher(root / "inbox", "native", NEVER_SECONDS, bell.set)
 
         def begin() -> list[Any]:
@@ -189,7 +189,7 @@ def test_a_merge_of_the_index_that_fails_is_said_once_and_holds_up_no_drop(
 ) -> None:
     """It needs room on the disk, and can wait."""
     notes = Notes()
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         monkeypatch.setattr(rooms.ledger, "compact", Mock(side_effect=OperationalError("database or disk is full")))
         inbox = Inbox(tmp_path / "inbox", 0.0, TERMS.backoff)
         for number in range(3):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.batch.pipeline import House, catch_up, publish_committed
+from daemon.batch.pipeline import Engine, catch_up, publish_committed
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome
 from daemon.operate.rebuild import history_from_receipts, make_anew, take_over
@@ -20,7 +20,7 @@ from daemon.operate.verify import copy_at_rest, verify
 from daemon.storage.ledger import Ledger
 from daemon.storage.raw import date_of
 from daemon.storage.receipts import instant_text
-from tests.harness import apply_batch, house, tree
+from tests.harness import apply_batch, engine, tree
 from tests.strategies import RECEIVED_AT_US, batches
 
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
@@ -45,11 +45,11 @@ def test_a_wider_since_catches_up_to_the_same_bytes(many: Batches, days_back: li
     been none; each receipt adds up on the way; nothing before `since` is published before it is asked for."""
     steps = [RECEIVED_AT_US - days * DAY_US for days in sorted(days_back)]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        with house(Path(one)) as rooms:
+        with engine(Path(one)) as rooms:
             for batch in named(many):
                 apply_batch(rooms, Path(one), batch, RECEIVED_AT_US)
             hwm, totals = rooms.ledger.hwm, rooms.ledger.totals()
-        with house(Path(other)) as rooms:
+        with engine(Path(other)) as rooms:
             for batch in named(many):
                 apply_batch(rooms, Path(other), batch, RECEIVED_AT_US, since=steps[0])
             narrowest = steps[0]
@@ -100,7 +100,7 @@ def ties(draw: st.DrawFn) -> list[tuple[list[bytes], int | None]]:
     ]
 
 
-def looked_at(rooms: House, root: Path) -> list[str]:
+def looked_at(rooms: Engine, root: Path) -> list[str]:
     """What `verify` finds."""
     with tempfile.TemporaryDirectory() as scratch:
         copy_at_rest(rooms.ledger, Path(scratch) / "copy.sqlite")
@@ -122,12 +122,12 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
     """Whatever is said again, and whichever drops are read once more at some time: in the end it is as if each had been read
     whole when it came; `verify` finds nothing on the way, and a rebuild gives the same."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        with house(Path(one)) as rooms:
+        with engine(Path(one)) as rooms:
             for number, (drops, _) in enumerate(batches):
                 named = [(f"{number}-{i}.json", data) for i, data in enumerate(drops)]
                 apply_batch(rooms, Path(one), named, RECEIVED_AT_US)
             expected = tree(Path(one) / "output" / "curated")
-        with house(Path(other)) as rooms:
+        with engine(Path(other)) as rooms:
             for number, (drops, since) in enumerate(batches):
                 named = [(f"{number}-{i}.json", data) for i, data in enumerate(drops)]
                 apply_batch(rooms, Path(other), named, RECEIVED_AT_US, since=since)
@@ -139,7 +139,7 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(rooms, Path(other)) == []
             take_over(rooms, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
-        with house(Path(other)) as rooms:
+        with engine(Path(other)) as rooms:
             publish_committed(rooms, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(rooms, Path(other)) == []
@@ -148,7 +148,7 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
 def test_a_resend_under_a_wider_since_is_no_duplicate(tmp_path: Path) -> None:
     """The same bytes again bring what was left out the first time; after that they are a duplicate."""
     data = b'[{"order_id":"a","created_at":"2026-11-10"},{"order_id":"b","created_at":"2026-11-18"}]'
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         narrow = apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US, since=RECEIVED_AT_US - 5 * DAY_US)
         wide = apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US)
         third = apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US)
@@ -161,7 +161,7 @@ def test_a_resend_under_a_wider_since_is_no_duplicate(tmp_path: Path) -> None:
 def test_whatever_instant_was_committed_is_published(tmp_path: Path, since: int) -> None:
     """Also one after the calendar, as an earlier version took it: all that follows the commit still happens, the next batch
     too, and the receipt can be read as history."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         outcome = apply_batch(
             rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":"1970-01-01"}')], RECEIVED_AT_US, since=since
         )
@@ -170,7 +170,7 @@ def test_whatever_instant_was_committed_is_published(tmp_path: Path, since: int)
             apply_batch(rooms, tmp_path, [("b.json", b"[]")], RECEIVED_AT_US).results[0].outcome is DropOutcome.APPLIED
         )
         first, second = history_from_receipts(tmp_path / "output")
-    assert (first.drop.judge.since, second.drop.judge.since) == (LAST_INSTANT, None)
+    assert (first.drop.context.since, second.drop.context.since) == (LAST_INSTANT, None)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_every_instant_has_a_text_and_a_date(instant: int, text: str) -> None:
 def test_since_never_moves_the_high_water_mark_back(tmp_path: Path) -> None:
     """Catching up with old orders leaves the mark where it is, and counts them as late."""
     data = b'[{"order_id":"a","created_at":"2026-11-10"},{"order_id":"b","created_at":"2026-11-18"}]'
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US, since=RECEIVED_AT_US - 5 * DAY_US)
         before = rooms.ledger.hwm
         outcome = catch_up(rooms, rooms.ledger.read_since(0), 0, RECEIVED_AT_US)

@@ -12,7 +12,7 @@ import pytest
 from daemon.batch import taking as module
 from daemon.batch.taking import Copy, NotTaken, Taking
 from daemon.core.entries import Drop
-from daemon.core.model import Judge
+from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.sources import inbox_folder
 from daemon.sources.inbox import Arrival, Inbox
@@ -59,7 +59,7 @@ class Bench:
 
     def enter(self, copy: Copy) -> None:
         one = copy.stored
-        self.known[one.seq] = Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, Judge(0, 0))
+        self.known[one.seq] = Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, ParseContext(0, 0))
 
     def shown(self) -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in self.inbox.iterdir() if not p.name.startswith(".")}

@@ -9,7 +9,7 @@ from typing import Any
 
 from daemon.operate import trace
 from tests.crash import drop, run
-from tests.harness import DAY, apply_batch, house, rows
+from tests.harness import DAY, apply_batch, engine, rows
 from tests.system.test_once import order
 from tests.system.test_verify import strandline
 
@@ -17,13 +17,13 @@ NOW = 1_780_000_000_000_000
 
 
 def lives(root: Path, order_id: str) -> trace.Trace:
-    with house(root) as rooms:
+    with engine(root) as rooms:
         return trace.trace(rooms, order_id)
 
 
 def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
     """An update, a late older version, ties in a drop and between drops, a repeated drop, discards, what --since passed over."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
 
         def applied(name: str, *records: Any, since: int | None = None) -> None:
             data = b"\n".join(json.dumps(record).encode() for record in records)
@@ -59,7 +59,7 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
 
 def test_a_version_that_changes_nothing_is_the_one_that_is_published(tmp_path: Path) -> None:
     """The index names the latest version, also where an earlier one says the same."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number, amount in enumerate((1, 1, 2), 1):
             data = json.dumps([order(7, amount=amount)], indent=number).encode()
             apply_batch(rooms, tmp_path, [(f"{number}.json", data)], NOW)
@@ -72,7 +72,7 @@ def test_the_winner_is_what_is_published(tmp_path: Path) -> None:
     """Random drops: of each order all records are shown, and the last of them is the row in the partition."""
     chosen = random.Random(5)
     sent: dict[str, list[tuple[int, int]]] = {}
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number in range(1, 9):
             records = [
                 order(chosen.randrange(6), chosen.randint(1, 5), amount=chosen.randrange(10_000))
@@ -93,7 +93,7 @@ def test_the_winner_is_what_is_published(tmp_path: Path) -> None:
 
 def test_an_index_that_names_another_version_is_told(tmp_path: Path) -> None:
     """The answer of raw is shown, and the disagreement is said."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1), order(1, amount=9)]).encode())], NOW)
         with rooms.ledger.transaction():
             entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()

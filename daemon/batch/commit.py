@@ -156,8 +156,8 @@ def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
     for drop in drops:
         if drop.duplicate_of is not None:
             continue
-        judge, kind = drop.judge, raw.kind_of(drop.name)
-        content = (raw.read_as(drop.name), drop.sha256, judge.tolerance, judge.records_path, judge.since)
+        context, kind = drop.context, raw.kind_of(drop.name)
+        content = (raw.read_as(drop.name), drop.sha256, context.tolerance, context.records_path, context.since)
         if content not in seen and kind in DIMENSIONS:
             seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
         firsts[drop.seq] = seen.setdefault(content, drop)
@@ -282,7 +282,7 @@ def _raw_effects(result: DropResult) -> list[Effect]:
     if drop.raw is None:
         return []
     if result.outcome is DropOutcome.QUARANTINED:
-        text = reason_json(drop.seq, drop.name, result.reason or "", receipts.instant_text(drop.judge.received_at))
+        text = reason_json(drop.seq, drop.name, result.reason or "", receipts.instant_text(drop.context.received_at))
         return [Effect("quarantine", raw.in_quarantine(drop.raw), drop.raw, text=text)]
     return [] if result.keeps_raw else [Effect("remove", drop.raw)]
 

@@ -32,7 +32,7 @@ import pyarrow as pa
 from ..core.entries import DimensionFile, Drop, DropResult, Effect
 from ..core.errors import Stopped
 from ..core.merge.keys import latest, take_entries
-from ..core.model import DIMENSIONS, DISCARDS, Bools, DropOutcome, Ints, Judge, Parsed, Reason
+from ..core.model import DIMENSIONS, DISCARDS, Bools, DropOutcome, Ints, ParseContext, Parsed, Reason
 from ..core.parse.discards import lines, slices
 from ..core.progress import Progress, silent
 from ..core.versions import Outcome, decide
@@ -57,7 +57,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class House:
+class Engine:
     """The rooms that a batch passes through. `background` does one thing beside."""
 
     output: Path
@@ -128,58 +128,58 @@ class BatchOutcome:
 
 
 def take(
-    house: House, arrivals: Sequence[Arrival], judge: Judge, now: int
+    engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, now: int
 ) -> tuple[BatchOutcome | None, list[Refused]]:
     """One batch of settled files, steps 1 to 7. Also names the files that could not be taken, with the cause: they stay.
 
     Workers read the copies while these grow and become durable; nothing is decided before they are.
     """
-    house.guard.check()
+    engine.guard.check()
     phase = Phases()
     copies: list[Copy] = []
-    ahead = Ahead(house.reader)
+    ahead = Ahead(engine.reader)
     try:
         with phase("archive"):
-            refused = _copy(house, arrivals, judge, copies, ahead)
-            again = reread.asked_for(house.output)
-            drops = with_duplicates(house.ledger, [_drop(copy.stored, judge) for copy in copies], again)
+            refused = _copy(engine, arrivals, context, copies, ahead)
+            again = reread.asked_for(engine.output)
+            drops = with_duplicates(engine.ledger, [_drop(copy.stored, context) for copy in copies], again)
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
-        places = {copy.stored.seq: house.raw.temporary(copy.stored.seq) for copy in copies}
-        with house.reader.begin(to_read(drops), places, ahead) as reading:
+        places = {copy.stored.seq: engine.raw.temporary(copy.stored.seq) for copy in copies}
+        with engine.reader.begin(to_read(drops), places, ahead) as reading:
             with phase("archive"):
                 files.sync_many(places.values())
             with phase("parse"):
-                parsed = reading.result(house.progress, house.stopped)
+                parsed = reading.result(engine.progress, engine.stopped)
     except BaseException:
-        house.taking.give_back(copies)
+        engine.taking.give_back(copies)
         raise
     if not drops:
         return None, refused
     with phase("archive"):
-        _archive(house, copies, drops)
-    return _apply(house, phase, drops, parsed, now), refused
+        _archive(engine, copies, drops)
+    return _apply(engine, phase, drops, parsed, now), refused
 
 
-def resume(house: House, drops: Sequence[Drop], now: int) -> BatchOutcome:
+def resume(engine: Engine, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
     phase = Phases()
-    drops = with_duplicates(house.ledger, drops, reread.asked_for(house.output))
+    drops = with_duplicates(engine.ledger, drops, reread.asked_for(engine.output))
     with phase("parse"):
-        parsed = house.reader.read(to_read(drops), house.stopped)
-    return _apply(house, phase, drops, parsed, now)
+        parsed = engine.reader.read(to_read(drops), engine.stopped)
+    return _apply(engine, phase, drops, parsed, now)
 
 
-def catch_up(house: House, results: Sequence[DropResult], since: int | None, now: int) -> BatchOutcome:
+def catch_up(engine: Engine, results: Sequence[DropResult], since: int | None, now: int) -> BatchOutcome:
     """Steps 2 to 7, for applied drops that were read under a later `since`: what they hold from there back to this one."""
     phase = Phases()
     read_before = {result.drop.seq: result for result in results}
     drops = [
-        replace(drop, judge=replace(drop.judge, since=since, until=drop.judge.since))
+        replace(drop, context=replace(drop.context, since=since, until=drop.context.since))
         for drop in (result.drop for result in results)
     ]
     with phase("parse"):
-        parsed = read_all(house.reader, drops)
-    return _apply(house, phase, drops, _what_is_new(parsed, read_before), now, read_before)
+        parsed = read_all(engine.reader, drops)
+    return _apply(engine, phase, drops, _what_is_new(parsed, read_before), now, read_before)
 
 
 def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
@@ -197,7 +197,7 @@ def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parse
 
 
 def _apply(
-    house: House,
+    engine: Engine,
     phase: Phases,
     drops: Sequence[Drop],
     parsed: Parsed,
@@ -205,79 +205,81 @@ def _apply(
     read_before: Mapping[int, DropResult] | None = None,
 ) -> BatchOutcome:
     """Steps 3 to 7."""
-    house.guard.check()  # before files are staged
-    batch = house.ledger.next_batch
+    engine.guard.check()  # before files are staged
+    batch = engine.ledger.next_batch
     with phase("merge"):
-        rebuilt = dimensions.mend(house.ledger, house.reader, house.store, parsed.rows)
+        rebuilt = dimensions.mend(engine.ledger, engine.reader, engine.store, parsed.rows)
         decided, run = affected(
-            house.ledger, parsed, lambda entries: house.background.submit(house.ledger.write_ahead, entries)
+            engine.ledger, parsed, lambda entries: engine.background.submit(engine.ledger.write_ahead, entries)
         )
-        changes = dimensions.stage(house.ledger, house.store, batch, parsed.rows)
-        known = dimensions.known_keys(house.ledger, house.store, changes)
-        rewritten = merge_and_stage(house, batch, decided, known)
+        changes = dimensions.stage(engine.ledger, engine.store, batch, parsed.rows)
+        known = dimensions.known_keys(engine.ledger, engine.store, changes)
+        rewritten = merge_and_stage(engine, batch, decided, known)
         if any(one.damaged for one in rewritten):
             run.result()  # nothing else may change the ledger while it is written ahead
-        rewritten, damaged = _mended(house, batch, decided, known, rewritten)
+        rewritten, damaged = _mended(engine, batch, decided, known, rewritten)
     with phase("stage"):
-        discards = stage_discards(house, batch, drops, parsed.discards)
-        house.store.sync_staged(batch)
+        discards = stage_discards(engine, batch, drops, parsed.discards)
+        engine.store.sync_staged(batch)
     with phase("commit"):
-        before = _before(house.ledger, batch, drops, rewritten)
+        before = _before(engine.ledger, batch, drops, rewritten)
         change = commit_of(now, before, drops, parsed, decided, rewritten, changes, discards, run.result(), read_before)
-        house.guard.check()
-        house.ledger.commit(change)
+        engine.guard.check()
+        engine.ledger.commit(change)
     with phase("publish"):
-        publish_committed(house)
+        publish_committed(engine)
     return BatchOutcome(
         batch, change.results, written_of(rewritten, before.gone), [one.file for one in changes if one.staged], rebuilt + damaged,
         change.totals, change.hwm, now, phase.seconds,
     )  # fmt: skip
 
 
-def publish_committed(house: House, *, recovering: bool = False) -> None:
+def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     """Step 7, and the first thing at start-up: what is committed becomes visible, receipts included."""
-    batch = house.ledger.unpublished_batch()
+    batch = engine.ledger.unpublished_batch()
     if batch is None:
         return
-    publish(house.output, house.ledger.effects(), recovering=recovering, check=house.guard.check)
-    house.guard.check()
-    results = house.ledger.results(batch)
-    receipts.write(house.output, results)
-    house.ledger.published(batch)
-    house.guard.check()  # what is staged there now may be another process's
-    reread.done(house.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
-    house.store.clean_staging()
+    publish(engine.output, engine.ledger.effects(), recovering=recovering, check=engine.guard.check)
+    engine.guard.check()
+    results = engine.ledger.results(batch)
+    receipts.write(engine.output, results)
+    engine.ledger.published(batch)
+    engine.guard.check()  # what is staged there now may be another process's
+    reread.done(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
+    engine.store.clean_staging()
 
 
 # ----------------------------------------------------------------------------------------------------------- 1 archive
 
 
-def _copy(house: House, arrivals: Sequence[Arrival], judge: Judge, copies: list[Copy], ahead: Ahead) -> list[Refused]:
+def _copy(
+    engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy], ahead: Ahead
+) -> list[Refused]:
     """Adds the copies to `copies`, so that the caller can give them back whatever happens."""
     refused = []
-    first = house.ledger.last_seq + 1
+    first = engine.ledger.last_seq + 1
     for arrival in arrivals:
-        if house.stopped():
+        if engine.stopped():
             raise Stopped("stopped while drops were being copied")
-        if why := too_large(arrival.size_bytes, house.reader.limits):  # a copy of it could fill the disk
+        if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy of it could fill the disk
             refused.append(Refused(arrival.name, f"{why}. Raise that, or take the file away"))
             continue
         seq = first + len(copies)
-        grown = ahead.of(seq, arrival.name, house.raw.temporary(seq), judge)
+        grown = ahead.of(seq, arrival.name, engine.raw.temporary(seq), context)
         try:
-            copies.append(house.taking.copy(arrival, seq, judge.received_at, grown))
-            copies[-1] = house.taking.hide(copies[-1])
+            copies.append(engine.taking.copy(arrival, seq, context.received_at, grown))
+            copies[-1] = engine.taking.hide(copies[-1])
         except NotTaken as error:
             ahead.forget(seq)
             if copies and copies[-1].stored.seq == seq:
-                house.taking.give_back([copies.pop()])
+                engine.taking.give_back([copies.pop()])
             if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
                 refused.append(Refused(arrival.name, error.strerror or "unknown"))
     return refused
 
 
-def _drop(stored: raw.Stored, judge: Judge) -> Drop:
-    return Drop(stored.seq, stored.name, stored.path, stored.sha256, stored.size_bytes, judge)
+def _drop(stored: raw.Stored, context: ParseContext) -> Drop:
+    return Drop(stored.seq, stored.name, stored.path, stored.sha256, stored.size_bytes, context)
 
 
 def with_duplicates(
@@ -307,21 +309,21 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
         if kind in DIMENSIONS and (newest is None or other.seq != newest.last_drop):
             continue
         had_future = result.counts.discarded[Reason.FUTURE_CREATED_AT] > 0
-        if raw.read_as(other.name) == raw.read_as(drop.name) and drop.judge.reads_alike(other.judge, had_future):
+        if raw.read_as(other.name) == raw.read_as(drop.name) and drop.context.reads_alike(other.context, had_future):
             return other.seq
     return None
 
 
-def _archive(house: House, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
+def _archive(engine: Engine, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
     """Durable copies get their names, the ledger knows them, and only then do the inbox files go, or, where the output was
     replaced meanwhile, get their names back."""
-    with house.guard.undoing(lambda: house.taking.give_back(copies)):
-        house.taking.sync_names(copies)
-        house.guard.check()
-        house.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
-        house.ledger.enter(drops)
-        house.guard.check([drop.raw for drop in drops if drop.raw is not None])
-    house.taking.let_go(copies)
+    with engine.guard.undoing(lambda: engine.taking.give_back(copies)):
+        engine.taking.sync_names(copies)
+        engine.guard.check()
+        engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        engine.ledger.enter(drops)
+        engine.guard.check([drop.raw for drop in drops if drop.raw is not None])
+    engine.taking.let_go(copies)
 
 
 # ----------------------------------------------------------------------------------------------------------- 3 affected
@@ -363,42 +365,42 @@ def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, I
 # -------------------------------------------------------------------------------------------------- 4 merge and 5 stage
 
 
-def merge_and_stage(house: House, batch: int, decided: Decided, known: tasks.Known) -> list[tasks.Rewritten]:
+def merge_and_stage(engine: Engine, batch: int, decided: Decided, known: tasks.Known) -> list[tasks.Rewritten]:
     """Every affected date merged and staged, by date. Changes nothing that is published, mends nothing."""
-    changes = changes_of(house.ledger, decided)
-    return house.rewriter.rewrite(house.store, batch, decided, changes, known, house.progress, house.stopped)
+    changes = changes_of(engine.ledger, decided)
+    return engine.rewriter.rewrite(engine.store, batch, decided, changes, known, engine.progress, engine.stopped)
 
 
 def _mended(
-    house: House, batch: int, decided: Decided, known: tasks.Known, rewritten: Sequence[tasks.Rewritten]
+    engine: Engine, batch: int, decided: Decided, known: tasks.Known, rewritten: Sequence[tasks.Rewritten]
 ) -> tuple[list[tasks.Rewritten], list[str]]:
     """The same, and which dates had been damaged: their published files are made anew from raw, and merged then."""
     damaged = {one.day for one in rewritten if one.damaged}
     if not damaged:
         return list(rewritten), []
-    partitions_from_raw(house.ledger, house.reader, house.store, sorted(damaged))
-    changes = [change for change in changes_of(house.ledger, decided) if change.day in damaged]
-    again = {one.day: one for one in house.rewriter.rewrite(house.store, batch, decided, changes, known)}
+    partitions_from_raw(engine.ledger, engine.reader, engine.store, sorted(damaged))
+    changes = [change for change in changes_of(engine.ledger, decided) if change.day in damaged]
+    again = {one.day: one for one in engine.rewriter.rewrite(engine.store, batch, decided, changes, known)}
     return [again.get(one.day, one) for one in rewritten], [iso_date(day) for day in sorted(damaged)]
 
 
-def stage_discards(house: House, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
+def stage_discards(engine: Engine, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
     """One file for each drop that has discards: every discarded record, whole."""
     targets = {drop.seq: receipts.discards_path(drop) for drop in drops}
     effects: dict[int, Effect] = {}
     for seq, found in groupby(slices(discards), itemgetter(0)):
         assert seq not in effects, "the discards of a drop lie together"
         source = f".staging/{batch}/discarded/{seq:08d}.jsonl"
-        path = house.output / source
+        path = engine.output / source
         path.parent.mkdir(parents=True, exist_ok=True)
-        effects[seq] = Effect("place", targets[seq], source, files.write_parts_unsynced(path, _lines(house, found)))
+        effects[seq] = Effect("place", targets[seq], source, files.write_parts_unsynced(path, _lines(engine, found)))
     return [effects[seq] for seq in sorted(effects)]
 
 
-def _lines(house: House, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[memoryview]:
+def _lines(engine: Engine, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[memoryview]:
     """A slice at a time: junk may be much, and somebody may ask for an end meanwhile."""
     for _, rows in found:
-        if house.stopped():
+        if engine.stopped():
             raise Stopped("stopped while discards were being written")
         yield lines(rows)
         spill.release_pages()

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..core.entries import Drop
 from ..core.errors import Stopped, Unreadable
-from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, Judge, Parsed, Tally, concat_orders
+from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Tally, concat_orders
 from ..core.parse.discards import concat_discards
 from ..core.parse.documents import Form
 from ..core.parse.refusals import refused
@@ -37,7 +37,7 @@ class Limits:
 
 NO_LIMITS = Limits(
     1 << 62, 1 << 62
-)  # for what was applied once: settings that were lowered since do not judge it again
+)  # for what was applied once: settings that were lowered since do not context it again
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Reader:
                 try:
                     _refuse_by_name_or_size(drop, self.limits)
                     path = stack.enter_context(self._plain(drop, places[drop.seq]))
-                    spans += tasks.spans_of(drop.seq, path, drop.judge, _dimension(drop))
+                    spans += tasks.spans_of(drop.seq, path, drop.context, _dimension(drop))
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
@@ -96,7 +96,7 @@ class Ahead:
         self._reader = reader
         self.begun: dict[tasks.Span, Future[tasks.Answer | None]] = {}  # by a span that is a task on its own
 
-    def of(self, drop: int, name: str, path: Path, judge: Judge) -> Callable[[int], None]:
+    def of(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
         """What is to be told how much of a drop has been copied to `path`."""
         executor, next_look = self._reader.executor, 2.0 * tasks.PIECE_BYTES
         if not isinstance(executor, Workers) or raw.kind_of(name) != raw.ORDERS or raw.is_compressed(name):
@@ -106,7 +106,7 @@ class Ahead:
             nonlocal next_look
             if size_bytes < next_look or not executor.started:
                 return
-            spans = tasks.spans_begun(drop, path, judge)
+            spans = tasks.spans_begun(drop, path, context)
             # Its first piece tells whether a drop can be divided: where it cannot, looking again would be in vain.
             next_look = size_bytes + 2 * tasks.PIECE_BYTES if spans else float("inf")
             for span in spans:

@@ -13,30 +13,30 @@ from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
 from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
-from .pipeline import House, publish_committed
+from .pipeline import Engine, publish_committed
 
 
-def is_lost(house: House) -> bool:
+def is_lost(engine: Engine) -> bool:
     """Whether the ledger is new, and the output is not."""
     patterns = ("receipts/received=*/*.json", "curated/date=*", "quarantine/*")
-    return house.ledger.last_seq == 0 and any(any(house.output.glob(pattern)) for pattern in patterns)
+    return engine.ledger.last_seq == 0 and any(any(engine.output.glob(pattern)) for pattern in patterns)
 
 
-def refuse_lost_ledger(house: House) -> None:
+def refuse_lost_ledger(engine: Engine) -> None:
     """EnvironmentFault where the ledger is lost: what is published would be taken for nothing, and written over."""
-    if is_lost(house):
+    if is_lost(engine):
         raise EnvironmentFault(
-            "find the ledger of", house.output, f"{house.ledger.path} is new, but there are receipts or partitions",
+            "find the ledger of", engine.output, f"{engine.ledger.path} is new, but there are receipts or partitions",
             "Put the ledger back, or make it anew from the raw layer with `strandline rebuild`; nothing was changed.",
         )  # fmt: skip
 
 
-def recover(house: House, inbox: Path, tolerance: int, records_path: str) -> list[Drop]:
+def recover(engine: Engine, inbox: Path, tolerance: int, records_path: str) -> list[Drop]:
     """Finishes what can be finished; returns the drops that are archived and not committed."""
-    publish_committed(house, recovering=True)
-    house.store.clean_staging()
-    adopt(house.ledger, house.raw, house.output, tolerance, records_path)
+    publish_committed(engine, recovering=True)
+    engine.store.clean_staging()
+    adopt(engine.ledger, engine.raw, engine.output, tolerance, records_path)
     folder = InboxFolder(inbox)
-    refuse_nested(folder, house.output)
-    house.taking.finish(folder)
-    return house.ledger.uncommitted()
+    refuse_nested(folder, engine.output)
+    engine.taking.finish(folder)
+    return engine.ledger.uncommitted()

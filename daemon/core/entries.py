@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .model import DropOutcome, Judge
+from .model import DropOutcome, ParseContext
 
 REASON = ".reason.json"  # what the name of a quarantined drop's reason has more than the drop's own
 
@@ -35,7 +35,7 @@ class Drop:
     raw: str | None
     sha256: bytes
     size_bytes: int
-    judge: Judge
+    context: ParseContext
     duplicate_of: int | None = None
 
 

@@ -92,7 +92,7 @@ class DropOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ParseContext:
     """What a drop is judged by. The ledger keeps it, so that a rebuild judges alike years later."""
 
     received_at: int
@@ -101,7 +101,7 @@ class Judge:
     since: int | None = None
     until: int | None = None  # for reading once more, under a wider `since`: what was applied before is passed over
 
-    def reads_alike(self, earlier: Judge, refused_as_future: bool) -> bool:
+    def reads_alike(self, earlier: ParseContext, refused_as_future: bool) -> bool:
         """Whether the same bytes say no more under this than they said earlier. `refused_as_future`: some orders lay in the
         future then."""
         as_far_back = earlier.since is None or (self.since is not None and earlier.since <= self.since)

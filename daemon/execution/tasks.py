@@ -21,7 +21,7 @@ import pyarrow as pa
 from ..core.errors import Stopped, Unreadable
 from ..core.merge.facts import lines_of
 from ..core.merge.partition import EMPTY, Totals, begun, merge, places_within_instants
-from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, Judge, Parsed
+from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, ParseContext, Parsed
 from ..core.parse import csv
 from ..core.parse.damage import refuse_foreign
 from ..core.parse.documents import Form, WrongCut, cut, cut_begun
@@ -44,27 +44,27 @@ class Span:
     path: Path
     start: int
     stop: int
-    judge: Judge
+    context: ParseContext
     form: Form
     dimension: str | None = None  # None: orders
 
 
-def spans_of(drop: int, path: Path, judge: Judge, dimension: str | None = None) -> list[Span]:
+def spans_of(drop: int, path: Path, context: ParseContext, dimension: str | None = None) -> list[Span]:
     """Divides a drop where it is large and it can be told cheaply how."""
     size = path.stat().st_size
     if size <= PIECE_BYTES or dimension is not None:
-        return [Span(drop, path, 0, size, judge, Form.WHOLE, dimension)]
+        return [Span(drop, path, 0, size, context, Form.WHOLE, dimension)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         refuse_foreign(data[:4096])
         pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # a map is as good as bytes here
-    return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
+    return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
 
 
-def spans_begun(drop: int, path: Path, judge: Judge) -> list[Span]:
+def spans_begun(drop: int, path: Path, context: ParseContext) -> list[Span]:
     """The first of the spans that `spans_of` will give for orders of which the file holds the beginning."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         pieces = cut_begun(data, PIECE_BYTES)  # type: ignore[arg-type]
-    return [Span(drop, path, start, stop, judge, form) for start, stop, form in pieces]
+    return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
 
 
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
@@ -143,7 +143,7 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
 def _read_dimension(span: Span) -> Parsed:
     assert span.dimension is not None
     try:
-        found = csv.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.judge)
+        found = csv.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.context)
     except Unreadable as error:
         return _nothing_of(span.drop, error)
     rows = {span.drop: DimensionRows(span.dimension, found.rows)}
@@ -173,7 +173,7 @@ def _nothing_of(drop: int, reason: Unreadable) -> Parsed:
 def _piece(span: Span) -> Piece:
     with open(span.path, "rb") as file:
         file.seek(span.start)
-        return Piece(span.drop, file.read(span.stop - span.start), span.judge, span.form)
+        return Piece(span.drop, file.read(span.stop - span.start), span.context, span.form)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from typing import Any
 
 from ..batch import dimensions
 from ..batch.commit import Before, commit_of, to_read
-from ..batch.pipeline import House, Written, affected, merge_and_stage, with_duplicates, written_of
+from ..batch.pipeline import Engine, Written, affected, merge_and_stage, with_duplicates, written_of
 from ..batch.reading import too_large
 from ..core.entries import Drop, DropResult
 from ..core.errors import Corruption, EnvironmentFault, UsageError
-from ..core.model import Discard, Judge, Parsed
+from ..core.model import Discard, ParseContext, Parsed
 from ..core.parse.discards import each
 from ..storage import files, raw, receipts
 from ..storage.ledger import Ledger
@@ -41,26 +41,26 @@ class Plan:
     written: list[Written]
 
 
-def plan(house: House, fresh: Fresh, path: Path, judge: Judge) -> Plan:
+def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Plan:
     """What would become of this file, if it came now. `fresh` opens the ledger as it is by then. UsageError where the file
     cannot be read at all; Corruption where a published file that it would be merged with is damaged; EnvironmentFault where
     these files do not stay the same for long enough to be read."""
-    drop = _as_drop(path, house.ledger.last_seq + 1, judge)
-    if why := too_large(drop.size_bytes, house.reader.limits):
+    drop = _as_drop(path, engine.ledger.last_seq + 1, context)
+    if why := too_large(drop.size_bytes, engine.reader.limits):
         raise UsageError(f"{path} would stay in the inbox: {why}")
-    drops = with_duplicates(house.ledger, [drop])
-    with house.reader.begin(to_read(drops), {drop.seq: path}) as reading:
-        parsed = reading.result(house.progress, house.stopped)
+    drops = with_duplicates(engine.ledger, [drop])
+    with engine.reader.begin(to_read(drops), {drop.seq: path}) as reading:
+        parsed = reading.result(engine.progress, engine.stopped)
     for _ in range(_LOOKS):
         with closing(fresh()) as ledger:
             try:
-                return _planned(replace(house, ledger=ledger), drops, parsed, judge)
+                return _planned(replace(engine, ledger=ledger), drops, parsed, context)
             except Corruption:
                 if _nobody_is_at_work(ledger, fresh):
                     raise
         time.sleep(_LOOK_SECONDS)
     raise EnvironmentFault(
-        "look at the published files under", house.output, f"each of {_LOOKS} times they were being replaced",
+        "look at the published files under", engine.output, f"each of {_LOOKS} times they were being replaced",
         "Try again when fewer drops come; where no strandline is running, start it: it finishes what one before it began.",
     )  # fmt: skip
 
@@ -72,12 +72,12 @@ def _nobody_is_at_work(before: Ledger, fresh: Fresh) -> bool:
         return before.unpublished_batch() is None and after.next_batch == before.next_batch
 
 
-def _planned(house: House, drops: Sequence[Drop], parsed: Parsed, judge: Judge) -> Plan:
-    ledger, batch = house.ledger, house.ledger.next_batch
+def _planned(engine: Engine, drops: Sequence[Drop], parsed: Parsed, context: ParseContext) -> Plan:
+    ledger, batch = engine.ledger, engine.ledger.next_batch
     decided, _ = affected(ledger, parsed, lambda entries: None)
-    changes = dimensions.stage(ledger, house.store, batch, parsed.rows)
-    known = dimensions.known_keys(ledger, house.store, changes)
-    rewritten = merge_and_stage(house, batch, decided, known)
+    changes = dimensions.stage(ledger, engine.store, batch, parsed.rows)
+    known = dimensions.known_keys(ledger, engine.store, changes)
+    rewritten = merge_and_stage(engine, batch, decided, known)
     damaged = [iso_date(one.day) for one in rewritten if one.damaged]
     if damaged:
         raise Corruption(
@@ -85,18 +85,18 @@ def _planned(house: House, drops: Sequence[Drop], parsed: Parsed, judge: Judge) 
             "cannot be told. The next batch mends them, or `strandline rebuild` with these dates"
         )
     before = Before(batch, ledger.hwm, 0, ledger.partitions([one.day for one in rewritten]))
-    change = commit_of(judge.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
+    change = commit_of(context.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
     return Plan(change.results[0], list(each(parsed.discards)), written_of(rewritten))
 
 
-def _as_drop(path: Path, seq: int, judge: Judge) -> Drop:
+def _as_drop(path: Path, seq: int, context: ParseContext) -> Drop:
     try:
         sha256 = files.sha256_of(path) if path.is_file() else None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; name a file as it would be dropped") from None
     if sha256 is None:
         raise UsageError(f"there is no file {path}; name one as it would be dropped")
-    return Drop(seq, raw.printable(path.name), str(path), sha256, path.stat().st_size, judge)
+    return Drop(seq, raw.printable(path.name), str(path), sha256, path.stat().st_size, context)
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:

@@ -24,11 +24,11 @@ import pyarrow as pa
 
 from ..batch import dimensions
 from ..batch.commit import RESTATEMENTS, Before, commit_of, totals_of
-from ..batch.pipeline import House, affected, merge_and_stage, stage_discards
+from ..batch.pipeline import Engine, affected, merge_and_stage, stage_discards
 from ..batch.publish import publish
 from ..batch.repair import few, read_all
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
-from ..core.model import DIMENSIONS, DropOutcome, Judge
+from ..core.model import DIMENSIONS, DropOutcome, ParseContext
 from ..core.parse.values import read_instant
 from ..storage import files, raw
 from ..storage.adoption import adopt
@@ -39,27 +39,27 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def make_anew(house: House, now: int, tolerance: int, records_path: str) -> Path:
+def make_anew(engine: Engine, now: int, tolerance: int, records_path: str) -> Path:
     """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
-    lies, ready to take the place of `house.ledger`. Raw copies without a history are in it, to be applied by the next start,
+    lies, ready to take the place of `engine.ledger`. Raw copies without a history are in it, to be applied by the next start,
     judged by `tolerance` and `records_path`. Corruption where a raw copy that was applied is not what it was."""
-    scratch = house.store.staging / SCRATCH
+    scratch = engine.store.staging / SCRATCH
     mended: list[Effect] = []
 
     def keep(discards: Sequence[Effect]) -> None:
-        mended.extend(_kept(house.output, scratch, discards))
+        mended.extend(_kept(engine.output, scratch, discards))
 
-    with _replaying(house, scratch, now, keep) as (ledger, first, restatements):
-        adopt(ledger, house.raw, house.output, tolerance, records_path, everywhere=True)
-        log = house.output / RESTATEMENTS
+    with _replaying(engine, scratch, now, keep) as (ledger, first, restatements):
+        adopt(ledger, engine.raw, engine.output, tolerance, records_path, everywhere=True)
+        log = engine.output / RESTATEMENTS
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
-        effects = [*differences(house, ledger, scratch), *mended, *_link(ledger)]
+        effects = [*differences(engine, ledger, scratch), *mended, *_link(ledger)]
         ledger.end_replay(first, now, effects, restatements, kept_bytes)
         return ledger.path
 
 
 def replayed(
-    house: House,
+    engine: Engine,
     scratch: Path,
     now: int,
     discards: Callable[[Sequence[Effect]], None],
@@ -67,13 +67,13 @@ def replayed(
 ) -> Path:
     """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave. `discards`
     hears, a few drops at a time, of each file of discards that this gave; `records` of the VERSIONS that were read."""
-    with _replaying(house, scratch, now, discards, records) as (ledger, _, _):
+    with _replaying(engine, scratch, now, discards, records) as (ledger, _, _):
         return ledger.path
 
 
 @contextmanager
 def _replaying(
-    house: House,
+    engine: Engine,
     scratch: Path,
     now: int,
     discards: Callable[[Sequence[Effect]], None],
@@ -84,41 +84,41 @@ def _replaying(
     for folder in (store.curated, store.staging):
         files.make_folder(folder)
     with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
-        restatements = _bring_history(house, ledger, now)
+        restatements = _bring_history(engine, ledger, now)
         first = ledger.next_batch
-        inner = replace(house, output=scratch, ledger=ledger, store=store, reader=house.reader.without_limits())
+        inner = replace(engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits())
         total, done = ledger.drop_count(DropOutcome.APPLIED), 0
         for group in few(ledger.applied_drops()):
             _apply(inner, group, discards, records)
             done += len(group)
-            house.progress("replaying drops", done, total)
+            engine.progress("replaying drops", done, total)
         yield ledger, first, restatements
 
 
-def take_over(house: House, path: Path) -> None:
-    """Lets the ledger that make_anew prepared take the place of the house's, which is closed by that."""
-    house.guard.check()
-    house.ledger.retire()
-    files.move(path, house.ledger.path)
-    files.sync(house.ledger.path.parent)
+def take_over(engine: Engine, path: Path) -> None:
+    """Lets the ledger that make_anew prepared take the place of the engine's, which is closed by that."""
+    engine.guard.check()
+    engine.ledger.retire()
+    files.move(path, engine.ledger.path)
+    files.sync(engine.ledger.path.parent)
 
 
-def _bring_history(house: House, ledger: Ledger, now: int) -> Mapping[int, int]:
+def _bring_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]:
     """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
-    if house.ledger.last_seq:
-        house.guard.check()  # the history is read by path
-        ledger.copy_history(house.ledger.path)
-        return house.ledger.restatements()
+    if engine.ledger.last_seq:
+        engine.guard.check()  # the history is read by path
+        ledger.copy_history(engine.ledger.path)
+        return engine.ledger.restatements()
     by_number: dict[int, DropResult] = {}
-    for result in history_from_receipts(house.output):
+    for result in history_from_receipts(engine.output):
         known = by_number.get(result.drop.seq)
         if known is None or not _has_copy(
-            house.output, known
+            engine.output, known
         ):  # a number that was given twice, before and after a restore
             by_number[result.drop.seq] = result
     results = list(by_number.values())
     ledger.enter([result.drop for result in results])
-    path = house.output / RESTATEMENTS
+    path = engine.output / RESTATEMENTS
     size = path.stat().st_size if path.exists() else 0
     ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
     ledger.published(ledger.unpublished_batch() or 0)
@@ -130,7 +130,7 @@ def _has_copy(output: Path, result: DropResult) -> bool:
 
 
 def _apply(
-    inner: House,
+    inner: Engine,
     drops: Sequence[Drop],
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None],
@@ -157,14 +157,14 @@ def _apply(
 # ------------------------------------------------------------------------------------------------------- taking over
 
 
-def differences(house: House, ledger: Ledger, scratch: Path) -> list[Effect]:
+def differences(engine: Engine, ledger: Ledger, scratch: Path) -> list[Effect]:
     """What must become visible so that the published layer is the one under `scratch`: gains before losses."""
-    source = str((scratch / "curated").relative_to(house.output))
+    source = str((scratch / "curated").relative_to(engine.output))
     targets: dict[str, bytes] = {DIMENSIONS[name].file: file.sha256 for name, file in ledger.dimensions().items()}
     for day, one in ledger.partitions().items():
         targets[f"{folder_name(day)}/{FACT_FILE}"] = one.fact_sha256
         targets[f"{folder_name(day)}/{ITEMS_FILE}"] = one.items_sha256
-    curated = house.output / "curated"
+    curated = engine.output / "curated"
     ours = [curated / one.file for one in DIMENSIONS.values()]
     ours += [path for name in (FACT_FILE, ITEMS_FILE) for path in sorted(curated.glob(f"date=*/{name}"))]
     stale = [name for path in ours if path.exists() and (name := str(path.relative_to(curated))) not in targets]
@@ -220,15 +220,15 @@ def history_from_receipts(output: Path) -> Iterator[DropResult]:
 
 
 def _result(receipt: dict[str, Any]) -> DropResult:
-    judged = receipt["judged_by"]
-    judge = Judge(
+    judged = receipt.get("parsed_with") or receipt["judged_by"]  # as 0.1 called it
+    context = ParseContext(
         _instant(receipt["received_at"]), int(judged["future_tolerance_microseconds"]), str(judged["records_path"]),
         None if judged["since"] is None else _instant(judged["since"]),
     )  # fmt: skip
     outcome = DropOutcome(receipt["outcome"])
     drop = Drop(
         int(receipt["drop"]), str(receipt["name"]), receipt["raw"], bytes.fromhex(receipt["sha256"]),
-        int(receipt["bytes"]), judge, receipt["duplicate_of"],
+        int(receipt["bytes"]), context, receipt["duplicate_of"],
     )  # fmt: skip
     bare = receipt.get("without_amount_and_items", {"orders": 0, "other_keys": []})
     counts = Counts.from_dict(

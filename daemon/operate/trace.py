@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..batch.pipeline import House
+from ..batch.pipeline import Engine
 from ..batch.repair import few, read_all
 from ..core.entries import Drop
 from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
@@ -74,38 +74,38 @@ class Trace:
         return self.published == (self.winner.place if self.winner else None)
 
 
-def trace(house: House, order_id: str) -> Trace:
+def trace(engine: Engine, order_id: str) -> Trace:
     """The life of one order. Corruption where a raw copy is not what was archived."""
     key = order_key(order_id.encode(errors="replace"))  # what is no UTF-8 is no order's id
-    ledger = house.ledger
+    ledger = engine.ledger
     versions: list[Version] = []
     discards: list[Discard] = []
     total, done = ledger.drop_count(DropOutcome.APPLIED), 0
     for drops in few(ledger.applied_drops()):
         judged = {drop.seq: drop for drop in drops}
-        parsed = read_all(house.reader, [replace(drop, judge=replace(drop.judge, since=None)) for drop in drops])
+        parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
         versions += _versions(
             parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16)))), judged
         )
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
         done += len(drops)
-        house.progress("reading drops", done, total)
+        engine.progress("reading drops", done, total)
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
     repeats = {
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
-    found = Trace(order_id, versions, discards, repeats, _published(house, key))
+    found = Trace(order_id, versions, discards, repeats, _published(engine, key))
     return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
 
 
 def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
     for row in orders.to_pylist():
         drop = drops[row["drop"]]
-        passed = drop.judge.since is not None and row["created_at"] < drop.judge.since
+        passed = drop.context.since is not None and row["created_at"] < drop.context.since
         instant = row["created_at"] if row["updated_at"] is None else row["updated_at"]
         yield Version(
-            drop.seq, drop.name, _text(drop.judge.received_at), row["position"], _text(instant), passed, _content(row)
+            drop.seq, drop.name, _text(drop.context.received_at), row["position"], _text(instant), passed, _content(row)
         )
 
 
@@ -154,10 +154,10 @@ def _reason(one: Version, later: Version) -> str:
     )
 
 
-def _published(house: House, key: bytes) -> tuple[str, int, int] | None:
+def _published(engine: Engine, key: bytes) -> tuple[str, int, int] | None:
     wanted = np.zeros(1, INDEX_ENTRY)
     wanted["hi"], wanted["lo"] = np.frombuffer(key, "<u8")
-    entries, found = house.ledger.index.find(wanted)
+    entries, found = engine.ledger.index.find(wanted)
     if not found[0]:
         return None
     return iso_date(int(entries["date"][0])), int(entries["drop"][0]), int(entries["position"][0])

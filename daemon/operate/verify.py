@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..batch.commit import RESTATEMENTS, totals_of
-from ..batch.pipeline import House
+from ..batch.pipeline import Engine
 from ..batch.published import is_same, written
 from ..batch.repair import groups_of
 from ..core.entries import REASON, Drop, Effect, Partition
@@ -85,42 +85,42 @@ class Difference:
         return f"{self.check}: {self.what}: {self.found}"
 
 
-def verify(house: House, fresh: Fresh, scratch: Path, now: int) -> Iterator[Difference]:
-    """Every difference, as it is found. `house.ledger` is a copy of the ledger; `fresh` opens the ledger as it is by then."""
-    yield from _conservation(house.ledger)
-    damaged = list(_raw(house))
+def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Difference]:
+    """Every difference, as it is found. `engine.ledger` is a copy of the ledger; `fresh` opens the ledger as it is by then."""
+    yield from _conservation(engine.ledger)
+    damaged = list(_raw(engine))
     yield from damaged
-    yield from _quarantine(house)
-    uncounted = list(_discards(house))
+    yield from _quarantine(engine)
+    uncounted = list(_discards(engine))
     yield from uncounted
     for look in (_wrong_receipts, _unknown_copies, _unknown_records, _log, _link):
-        yield from _looked_again(house, fresh, partial(look, house))
-    yield from _curated(house, fresh)
+        yield from _looked_again(engine, fresh, partial(look, engine))
+    yield from _curated(engine, fresh)
     if damaged:
         yield Difference("rebuild", "all", "not tried, since raw copies are damaged or missing")
-        yield from _index(house)
+        yield from _index(engine)
         return
     altered: list[str] = []
 
     def look_at(discards: Sequence[Effect]) -> None:
-        altered.extend(one.target for one in discards if files.sha256_of(house.output / one.target) != one.sha256)
+        altered.extend(one.target for one in discards if files.sha256_of(engine.output / one.target) != one.sha256)
 
     named: Counter[int] = Counter()  # by date
 
     def look_up(versions: pa.Table) -> None:
-        named.update(_named(house.ledger.index, versions))
+        named.update(_named(engine.ledger.index, versions))
 
     try:
-        path = replayed(house, scratch, now, look_at, look_up)
+        path = replayed(engine, scratch, now, look_at, look_up)
     except Corruption as error:
         yield Difference("rebuild", "all", str(error))
-        yield from _index(house)
+        yield from _index(engine)
         return
     for target in sorted(set(altered) - {one.what for one in uncounted}):
         yield Difference("discards", target, f"not what was discarded; {_REBUILD}")
     with closing(Ledger(path)) as ledger:
-        yield from _rebuilt(house, ledger, Store(scratch))
-        yield from _index(house, ledger, named)
+        yield from _rebuilt(engine, ledger, Store(scratch))
+        yield from _index(engine, ledger, named)
 
 
 # -------------------------------------------------------------------------------------------------------------- the ledger
@@ -148,23 +148,23 @@ def _conservation(ledger: Ledger) -> Iterator[Difference]:
 # --------------------------------------------------------------------------------------------------- files of single drops
 
 
-def _raw(house: House) -> Iterator[Difference]:
-    total = house.ledger.drop_count(DropOutcome.APPLIED)
-    for number, drop in enumerate(house.ledger.applied_drops(), 1):
-        found = files.sha256_of(house.output / (drop.raw or ""))
+def _raw(engine: Engine) -> Iterator[Difference]:
+    total = engine.ledger.drop_count(DropOutcome.APPLIED)
+    for number, drop in enumerate(engine.ledger.applied_drops(), 1):
+        found = files.sha256_of(engine.output / (drop.raw or ""))
         if found != drop.sha256:
             why = "missing" if found is None else "not the bytes that arrived"
             yield Difference("raw", drop.raw or f"drop {drop.seq}", f"{why}; restore it from a backup")
-        house.progress("checking raw", number, total)
+        engine.progress("checking raw", number, total)
 
 
-def _quarantine(house: House) -> Iterator[Difference]:
+def _quarantine(engine: Engine) -> Iterator[Difference]:
     """What was taken away or put back is not asked for. The name of a copy has the beginning of its hash; the ledger, all."""
-    for copy in sorted(house.output.glob("quarantine/[0-9]*")):
+    for copy in sorted(engine.output.glob("quarantine/[0-9]*")):
         name = _QUARANTINED.fullmatch(copy.name)
         if name is None or copy.name.endswith(REASON) or not copy.is_file():
             continue
-        drop, short = house.ledger.drop(int(name[1])), name[2]
+        drop, short = engine.ledger.drop(int(name[1])), name[2]
         expected = drop.sha256.hex() if drop and drop.sha256.hex().startswith(short) else short
         found = files.sha256_of(copy)
         if found is not None and not found.hex().startswith(expected):
@@ -175,23 +175,23 @@ def _quarantine(house: House) -> Iterator[Difference]:
             )
 
 
-def _discards(house: House) -> Iterator[Difference]:
+def _discards(engine: Engine) -> Iterator[Difference]:
     """How many there are for each reason. What they say is compared by the replay."""
-    for result in house.ledger.all_results():
+    for result in engine.ledger.all_results():
         path = receipts.discards_path(result.drop)
         expected = {reason: number for reason, number in result.counts.discarded.items() if number}
-        found = _reasons(house.output / path)
+        found = _reasons(engine.output / path)
         if found != expected:
             mend = _REBUILD if expected else "remove it"
             yield Difference("discards", path, f"holds {_shown(found)}, and {_shown(expected)} were discarded; {mend}")
 
 
-def _wrong_receipts(house: House, ledger: Ledger) -> list[Difference]:
+def _wrong_receipts(engine: Engine, ledger: Ledger) -> list[Difference]:
     found = []
     for result in ledger.all_results():
         what = receipts.receipt_name(result.drop)
         try:
-            if (house.output / what).read_bytes() != receipts.receipt(result):
+            if (engine.output / what).read_bytes() != receipts.receipt(result):
                 found.append(Difference("receipts", what, f"does not say what the ledger says; {_REBUILD}"))
         except FileNotFoundError:
             found.append(Difference("receipts", what, f"missing; {_REBUILD}"))
@@ -225,15 +225,15 @@ def _expected(ledger: Ledger) -> dict[str, bytes]:
     return {name: one.sha256 for name, one in written(ledger).items()}
 
 
-def _curated(house: House, fresh: Fresh) -> Iterator[Difference]:
-    curated, expected = house.store.curated, _expected(house.ledger)
+def _curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
+    curated, expected = engine.store.curated, _expected(engine.ledger)
     there = {str(path.relative_to(curated)) for path in curated.rglob("*") if path.is_file()}
     names = sorted(expected.keys() | there)
     doubtful = []
     for number, name in enumerate(names, 1):
         if files.sha256_of(curated / name) != expected.get(name):
             doubtful.append(name)
-        house.progress("checking curated", number, len(names))
+        engine.progress("checking curated", number, len(names))
 
     def wrong(ledger: Ledger) -> list[Difference]:
         nonlocal doubtful
@@ -244,19 +244,19 @@ def _curated(house: House, fresh: Fresh) -> Iterator[Difference]:
             for name in doubtful
         ]
 
-    yield from _looked_again(house, fresh, wrong)
+    yield from _looked_again(engine, fresh, wrong)
 
 
-def _looked_again(house: House, fresh: Fresh, wrong: Callable[[Ledger], list[Difference]]) -> list[Difference]:
+def _looked_again(engine: Engine, fresh: Fresh, wrong: Callable[[Ledger], list[Difference]]) -> list[Difference]:
     """What is wrong by the copy of the ledger, and still is by the ledger as it is then, beside a daemon that may be at work:
     asked again until nothing is, or nobody was at work meanwhile."""
-    found = wrong(house.ledger)
+    found = wrong(engine.ledger)
     for _ in range(_MORE_LOOKS if found else 0):
         with closing(fresh()) as ledger:
             before, still = _progress(ledger), {one.what: one for one in wrong(ledger)}
         found = [still[one.what] for one in found if one.what in still]
         with closing(fresh()) as ledger:
-            if not found or (_progress(ledger) == before and _is_at_rest(house, ledger)):
+            if not found or (_progress(ledger) == before and _is_at_rest(engine, ledger)):
                 break
         time.sleep(_LOOK_SECONDS)
     return found
@@ -266,9 +266,9 @@ def _progress(ledger: Ledger) -> tuple[int, int]:
     return ledger.next_batch, ledger.last_seq
 
 
-def _is_at_rest(house: House, ledger: Ledger) -> bool:
+def _is_at_rest(engine: Engine, ledger: Ledger) -> bool:
     """Whether nothing is on its way: no batch that is being published, no raw copy that is about to be entered."""
-    newest = max((copy.seq for _, copies in house.raw.stored() for copy in copies), default=0)
+    newest = max((copy.seq for _, copies in engine.raw.stored() for copy in copies), default=0)
     return ledger.unpublished_batch() is None and newest <= ledger.last_seq
 
 
@@ -283,14 +283,14 @@ def _what_is_wrong(path: Path, expected: bytes | None) -> str:
 # ------------------------------------------------------------------------- what no drop accounts for, the log, the link
 
 
-def _unknown_copies(house: House, ledger: Ledger) -> list[Difference]:
+def _unknown_copies(engine: Engine, ledger: Ledger) -> list[Difference]:
     """Raw copies that the ledger does not know, or not under this path."""
     found = []
-    for _, copies in house.raw.stored():
+    for _, copies in engine.raw.stored():
         for copy in copies:
             drop = ledger.drop(copy.seq)
-            if (drop is None or drop.raw != copy.path) and (house.output / copy.path).exists():
-                found.append(Difference("raw", copy.path, _what_is_unknown(house.output, ledger, copy, drop)))
+            if (drop is None or drop.raw != copy.path) and (engine.output / copy.path).exists():
+                found.append(Difference("raw", copy.path, _what_is_unknown(engine.output, ledger, copy, drop)))
     return found
 
 
@@ -310,12 +310,12 @@ def _what_is_unknown(output: Path, ledger: Ledger, copy: Stored, drop: Drop | No
     return f"its number is that of another drop ({drop.name}); `strandline rebuild` takes it in under a free number"
 
 
-def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
+def _unknown_records(engine: Engine, ledger: Ledger) -> list[Difference]:
     """Receipts and discards of drops that the ledger does not know."""
     found = []
     for folder, suffix in (("receipts", "json"), ("discarded", "jsonl")):
-        for path in house.output.glob(f"{folder}/received=*/*.{suffix}"):
-            what = str(path.relative_to(house.output))
+        for path in engine.output.glob(f"{folder}/received=*/*.{suffix}"):
+            what = str(path.relative_to(engine.output))
             number = re.match("[0-9]{1,18}", path.name)
             drop = ledger.drop(int(number[0])) if number else None
             if drop is None or what not in (receipts.discards_path(drop), receipts.receipt_name(drop)):
@@ -324,8 +324,8 @@ def _unknown_records(house: House, ledger: Ledger) -> list[Difference]:
     return found
 
 
-def _log(house: House, ledger: Ledger) -> list[Difference]:
-    path = house.output / RESTATEMENTS
+def _log(engine: Engine, ledger: Ledger) -> list[Difference]:
+    path = engine.output / RESTATEMENTS
     found, expected = path.stat().st_size if path.exists() else 0, ledger.restatements_bytes
     if found == expected:
         return []
@@ -337,11 +337,11 @@ def _log(house: House, ledger: Ledger) -> list[Difference]:
     return [Difference("restatements", RESTATEMENTS, f"{found:,} bytes, and {expected:,} were committed; {mend}")]
 
 
-def _link(house: House, ledger: Ledger) -> list[Difference]:
+def _link(engine: Engine, ledger: Ledger) -> list[Difference]:
     newest = newest_orders(ledger)
     expected = None if newest is None else raw.link_text(newest.raw or "")
     try:
-        found = str((house.output / raw.LINK).readlink())
+        found = str((engine.output / raw.LINK).readlink())
     except OSError:  # there is none, or something else
         found = None
     if found == expected:
@@ -352,31 +352,31 @@ def _link(house: House, ledger: Ledger) -> list[Difference]:
 # ------------------------------------------------------------------------------------------------------ index and rebuild
 
 
-def _index(house: House, again: Ledger | None = None, named: Mapping[int, int] | None = None) -> Iterator[Difference]:
+def _index(engine: Engine, again: Ledger | None = None, named: Mapping[int, int] | None = None) -> Iterator[Difference]:
     """Each order of each partition is where the index says, and the index says nothing else. `again`: the ledger of the
     rebuild, whose index must be the same; `named`: how many entries of each date name a record of raw."""
-    partitions = house.ledger.partitions()
+    partitions = engine.ledger.partitions()
     done = 0
     for days in groups_of(list(partitions.values())):
-        entries = house.ledger.index.of_dates(days)
+        entries = engine.ledger.index.of_dates(days)
         if again is not None and not _are_equal(entries, again.index.of_dates(days)):
             yield Difference("rebuild", _span(days), "the index names other versions than a rebuild")
         for day in days:
             there = entries[entries["date"] == day]
-            yield from _homes(house, partitions[day], there)
+            yield from _homes(engine, partitions[day], there)
             if named is not None and (nowhere := len(there) - named.get(day, 0)):
                 yield Difference(
                     "rebuild", iso_date(day), f"of {nowhere} orders the index names what raw does not have"
                 )
         done += len(days)
-        house.progress("checking the index", done, len(partitions))
-    for day in np.unique(house.ledger.index.elsewhere(list(partitions))["date"]).tolist():
+        engine.progress("checking the index", done, len(partitions))
+    for day in np.unique(engine.ledger.index.elsewhere(list(partitions))["date"]).tolist():
         yield Difference("index", iso_date(day), "it names orders of a date that is not published")
 
 
-def _homes(house: House, partition: Partition, entries: np.ndarray) -> Iterator[Difference]:
+def _homes(engine: Engine, partition: Partition, entries: np.ndarray) -> Iterator[Difference]:
     day = iso_date(partition.date)
-    fact = house.store.read_fact(partition.date, partition.fact_sha256)
+    fact = engine.store.read_fact(partition.date, partition.fact_sha256)
     if fact is None:
         return  # it has changed since, or was found to be damaged
     first = fact.filter(pc.less_equal(fact["line_number"], 1))
@@ -420,11 +420,11 @@ def _are_equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return len(ours) == len(theirs) and bool(equal(ours, theirs).all())
 
 
-def _rebuilt(house: House, again: Ledger, rebuilt: Store) -> Iterator[Difference]:
-    ledger = house.ledger
+def _rebuilt(engine: Engine, again: Ledger, rebuilt: Store) -> Iterator[Difference]:
+    ledger = engine.ledger
     ours, theirs = written(ledger), written(again)
     for name in sorted(ours.keys() | theirs.keys()):
-        if not is_same(house.store, ours.get(name), rebuilt, theirs.get(name)):
+        if not is_same(engine.store, ours.get(name), rebuilt, theirs.get(name)):
             yield Difference("rebuild", f"curated/{name}", "a rebuild from raw gives other rows")
     if ledger.hwm != again.hwm:
         yield Difference("rebuild", "the high-water mark", f"{ledger.hwm}, and a rebuild gives {again.hwm}")

@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 
 from ..core.entries import Drop
-from ..core.model import MICROSECONDS_PER_DAY, Judge, on_the_calendar
+from ..core.model import MICROSECONDS_PER_DAY, ParseContext, on_the_calendar
 from . import files
 from .ledger import Ledger
 from .raw import RawLayer, Stored, file_name, in_quarantine
@@ -71,8 +71,8 @@ _ONLY_BY_REBUILD = "raw copy has an older number, or that of another drop; only 
 
 
 def _drop(output: Path, copy: Stored, sha256: bytes, tolerance: int, records_path: str) -> Drop:
-    judge = Judge(_received_at(output / copy.path), tolerance, records_path)
-    return Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, judge)
+    context = ParseContext(_received_at(output / copy.path), tolerance, records_path)
+    return Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, context)
 
 
 def _renumbered(output: Path, copy: Stored, sha256: bytes, seq: int) -> Stored:

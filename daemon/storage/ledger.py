@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
-from ..core.model import DropOutcome, Judge
+from ..core.model import DropOutcome, ParseContext
 from . import files, ledger_schema, order_index
 from .order_index import OrderIndex
 
@@ -254,8 +254,8 @@ class Ledger:
             self._sql.executemany(
                 f"INSERT INTO drops ({_DROP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (d.seq, d.name, d.raw, d.sha256, d.size_bytes, d.judge.received_at, d.judge.tolerance,
-                     d.judge.records_path, d.judge.since, d.duplicate_of) for d in drops
+                    (d.seq, d.name, d.raw, d.sha256, d.size_bytes, d.context.received_at, d.context.tolerance,
+                     d.context.records_path, d.context.since, d.duplicate_of) for d in drops
                 ),
             )  # fmt: skip
 
@@ -268,7 +268,7 @@ class Ledger:
                 "UPDATE drops SET batch = ?, outcome = ?, reason = ?, duplicate_of = ?, counts = ?, since = ?, "
                 "raw = CASE WHEN ? THEN raw END WHERE seq = ?",
                 (
-                    (batch, r.outcome, r.reason, r.duplicate_of, r.counts.to_json(), r.drop.judge.since, r.keeps_raw,
+                    (batch, r.outcome, r.reason, r.duplicate_of, r.counts.to_json(), r.drop.context.since, r.keeps_raw,
                      r.drop.seq) for r in change.results
                 ),
             )  # fmt: skip
@@ -422,7 +422,7 @@ def _view(path: Path) -> sqlite3.Connection:
 
 def _drop(row: tuple) -> Drop:
     seq, name, raw, sha256, size, received_at, tolerance, records_path, since, duplicate_of = row[:10]
-    return Drop(seq, name, raw, sha256, size, Judge(received_at, tolerance, records_path, since), duplicate_of)
+    return Drop(seq, name, raw, sha256, size, ParseContext(received_at, tolerance, records_path, since), duplicate_of)
 
 
 def _result(row: tuple) -> DropResult:

@@ -56,12 +56,12 @@ def receipt_path(output: Path, result: DropResult) -> Path:
 
 def receipt_name(drop: Drop) -> str:
     """Where the receipt of a drop is kept, under the output folder."""
-    return f"receipts/received={date_of(drop.judge.received_at)}/{drop.seq:08d}_{shortened(drop.name)}.json"
+    return f"receipts/received={date_of(drop.context.received_at)}/{drop.seq:08d}_{shortened(drop.name)}.json"
 
 
 def discards_path(drop: Drop) -> str:
     """Where the discarded records of a drop are kept, under the output folder."""
-    return f"discarded/received={date_of(drop.judge.received_at)}/{drop.seq:08d}.jsonl"
+    return f"discarded/received={date_of(drop.context.received_at)}/{drop.seq:08d}.jsonl"
 
 
 def receipt(result: DropResult) -> bytes:
@@ -78,11 +78,11 @@ def as_dict(result: DropResult) -> dict[str, Any]:
         "outcome": result.outcome,
         "reason": result.reason,
         "duplicate_of": result.duplicate_of,
-        "received_at": instant_text(drop.judge.received_at),
-        "judged_by": {
-            "future_tolerance_microseconds": drop.judge.tolerance,
-            "records_path": drop.judge.records_path,
-            "since": None if drop.judge.since is None else instant_text(drop.judge.since),
+        "received_at": instant_text(drop.context.received_at),
+        "parsed_with": {
+            "future_tolerance_microseconds": drop.context.tolerance,
+            "records_path": drop.context.records_path,
+            "since": None if drop.context.since is None else instant_text(drop.context.since),
         },
         "sha256": drop.sha256.hex(),
         "bytes": drop.size_bytes,

@@ -38,7 +38,7 @@ def status(home: Path) -> dict:
 
 
 def lasting(files: dict[str, str]) -> dict[str, str]:
-    """Without the files of the ledger, which differ from run to run and which SQLite keeps house with."""
+    """Without the files of the ledger, which differ from run to run and which SQLite keeps engine with."""
     return {name: content for name, content in files.items() if "ledger.sqlite" not in name and "lock" not in name}
 
 
@@ -306,7 +306,7 @@ def test_since_is_an_instant_and_hwm_the_mark(tmp_path: Path) -> None:
     assert once(tmp_path, "--since", "2026-03-04T11:00:00+01:00").returncode == 0
     assert dates(tmp_path / "output") == ["2026-03-04"]
     assert receipts(tmp_path)["1:a.json"]["records"]["before_since"] == 2
-    assert receipts(tmp_path)["1:a.json"]["judged_by"]["since"] == "2026-03-04T10:00:00Z"
+    assert receipts(tmp_path)["1:a.json"]["parsed_with"]["since"] == "2026-03-04T10:00:00Z"
     drop(tmp_path, "b.json", [order(4, 1), order(5, 4)])
     assert once(tmp_path, "--since", "hwm").returncode == 0
     assert dates(tmp_path / "output") == ["2026-03-04"]

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from daemon.core.entries import Drop
-from daemon.core.model import INDEX_ENTRY, Judge
+from daemon.core.model import INDEX_ENTRY, ParseContext
 from daemon.operate.verify import verify
 from daemon.storage.ledger import Ledger
-from tests.harness import DAY, apply_batch, house, tree
+from tests.harness import DAY, apply_batch, engine, tree
 from tests.strategies import RECEIVED_AT_US
 from tests.system.daemon_process import place, running, until
 from tests.system.test_once import drop, environment, once, order
@@ -287,7 +287,7 @@ def test_a_damaged_quarantined_copy_is_found_and_a_missing_one_is_none(home: Pat
 
 def test_an_index_that_names_an_earlier_version_is_found(tmp_path: Path) -> None:
     """Also where that says the same: of two versions the later one is published."""
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         for number in (1, 2):
             data = json.dumps([order(1)], indent=number).encode()
             apply_batch(rooms, tmp_path, [(f"{number}.json", data)], RECEIVED_AT_US)
@@ -321,7 +321,7 @@ def on_its_way(root: Path) -> Drop:
     path = f"raw/received=2026-11-20/00000002_{sha256.hex()[:12]}_b.json"
     (root / "output" / path).parent.mkdir(exist_ok=True)
     (root / "output" / path).write_bytes(data)
-    return Drop(2, "b.json", path, sha256, len(data), Judge(RECEIVED_AT_US, DAY))
+    return Drop(2, "b.json", path, sha256, len(data), ParseContext(RECEIVED_AT_US, DAY))
 
 
 @pytest.mark.parametrize("after", [1, 2, 5, 12, None])
@@ -331,7 +331,7 @@ def test_a_raw_copy_that_is_on_its_way_is_waited_for(
     """A daemon has renamed it and has not entered it yet: whichever look it is that finds it entered, nothing was wrong. If
     none does, it is one that a crash left there."""
     monkeypatch.setattr("daemon.operate.verify._LOOK_SECONDS", 0.0)
-    with house(tmp_path) as rooms:
+    with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1)]).encode())], RECEIVED_AT_US)
         rooms.ledger.copy_to(tmp_path / "copy.sqlite")
         drop, looks = on_its_way(tmp_path), 0

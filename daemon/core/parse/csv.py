@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Unreadable
-from ..model import Bools, Dimension, Ints, Judge, Reason, Tally
+from ..model import Bools, Dimension, Ints, ParseContext, Reason, Tally
 from .damage import refuse_foreign, refuse_markup
 from .discards import Discards
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
@@ -49,7 +49,7 @@ class Read:
     tally: Tally
 
 
-def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
+def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) -> Read:
     """Reads one CSV drop. `position` counts rows from 1, the header and empty rows not included. Raises Unreadable where
     there is no key column, a quote is left open, or the text is not UTF-8."""
     refuse_foreign(data)
@@ -69,7 +69,7 @@ def read(dimension: Dimension, drop: int, data: bytes, judge: Judge) -> Read:
             discards.add(drop, place + 1, verdict, json.dumps(rows[place], ensure_ascii=False, separators=(",", ":")))
     faults: Counter[str] = Counter()
     columns = [
-        _column(_cells([rows[place] for place in kept], header, field.name), field.name, field.type, judge, faults)
+        _column(_cells([rows[place] for place in kept], header, field.name), field.name, field.type, context, faults)
         for field in dimension.schema
     ]
     return Read(
@@ -152,10 +152,12 @@ def _cells(rows: Sequence[Sequence[str]], header: Sequence[str], name: str) -> l
     return [(row[place] or None) if place < len(row) else None for row in rows]
 
 
-def _column(cells: list[str | None], name: str, kind: pa.DataType, judge: Judge, faults: Counter[str]) -> pa.Array:
+def _column(
+    cells: list[str | None], name: str, kind: pa.DataType, context: ParseContext, faults: Counter[str]
+) -> pa.Array:
     """Cells as a column of this type; those that cannot be read are NULL, and counted."""
     if pa.types.is_timestamp(kind):
-        return _settled(cells, name, lambda cell: _instant(cell, judge), pa.int64(), faults).view(kind)
+        return _settled(cells, name, lambda cell: _instant(cell, context), pa.int64(), faults).view(kind)
     if pa.types.is_decimal(kind):
         return _settled(cells, name, read_decimal, pa.int64(), faults).view(kind)
     return _settled(cells, name, read_text, kind, faults)
@@ -175,11 +177,11 @@ def _settled(
     return pa.array(values, kind)
 
 
-def _instant(cell: str | None, judge: Judge) -> int | Fault | None:
+def _instant(cell: str | None, context: ParseContext) -> int | Fault | None:
     """A cell has no type: digits alone are an epoch number, as they would be in JSON without quotes."""
     text = (cell or "").strip(WHITE_SPACE)
     value = read_instant(Number(text) if is_number(text) else text)
-    return FAULT if isinstance(value, int) and value > judge.latest_instant else value
+    return FAULT if isinstance(value, int) and value > context.latest_instant else value
 
 
 # ----------------------------------------------------------------------------------------------------------- upsert

@@ -1,6 +1,6 @@
 """Records that are rejected, each kept whole: how they are collected while they are read, and the lines that are kept of them.
 
-A drop of junk has a record in every two bytes. So no record is an object of its own for longer than it takes to judge it, and
+A drop of junk has a record in every two bytes. So no record is an object of its own for longer than it takes to context it, and
 its text is finished where it was judged, by a worker: what gathers the discards of a batch only joins columns.
 """
 

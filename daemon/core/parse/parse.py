@@ -23,7 +23,7 @@ from ..model import (  # fmt: skip
     ORDERS,
     Bools,
     Ints,
-    Judge,
+    ParseContext,
     Parsed,
     Reason,
     Tally,
@@ -47,25 +47,25 @@ class Piece:
 
     drop: int
     data: bytes
-    judge: Judge
+    context: ParseContext
     form: Form = Form.WHOLE
 
 
-def parse(pieces: Sequence[Piece], *, strict_only: bool = False, refusing: bool = True) -> Parsed:
+def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bool = True) -> Parsed:
     """Reads pieces of drops. `position` counts from 1 within each piece. Raises documents.WrongCut where a piece of an
-    array did not hold whole elements. `strict_only` sends every record through the strict lane. `refusing`: whether a whole
+    array did not hold whole elements. `reference_only` sends every record through the strict lane. `refusing`: whether a whole
     drop is unreadable that has records and no order."""
     readable: list[Piece] = []
     found: list[Records] = []
     unreadable: dict[int, str] = {}
-    alone = len(pieces) == 1 and not strict_only  # many pieces are chained, and the fast lane takes them at once
+    alone = len(pieces) == 1 and not reference_only  # many pieces are chained, and the fast lane takes them at once
     for piece in pieces:
         try:
-            found.append(split(piece.data, piece.form, piece.judge.records_path, alone))
+            found.append(split(piece.data, piece.form, piece.context.records_path, alone))
             readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
-    read = _read_opened(readable, found, unreadable, strict_only)
+    read = _read_opened(readable, found, unreadable, reference_only)
     return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
 
 
@@ -104,14 +104,14 @@ def _read_opened(
     pieces: Sequence[Piece],
     found: Sequence[Records],
     unreadable: Mapping[int, str],
-    strict_only: bool = False,
+    reference_only: bool = False,
 ) -> Parsed:
     """What the records of each piece say. Where some hold others, these are opened, and all is read once more."""
-    read, opened = _read(pieces, found, unreadable, strict_only, look_inside=True)
+    read, opened = _read(pieces, found, unreadable, reference_only, look_inside=True)
     strays = {drop: tally.no_orders for drop, tally in read.tallies.items()}
     if opened:
         found = [one.with_opened(opened[i]) if i in opened else one for i, one in enumerate(found)]
-        read, _ = _read(pieces, found, unreadable, strict_only)
+        read, _ = _read(pieces, found, unreadable, reference_only)
     for index, held in opened.items():
         read.tallies[pieces[index].drop].pages = sum(one.is_page for one in held.values())
     for drop, count in strays.items():
@@ -123,7 +123,7 @@ def _read(
     pieces: Sequence[Piece],
     found: Sequence[Records],
     unreadable: Mapping[int, str],
-    strict_only: bool,
+    reference_only: bool,
     look_inside: bool = False,
 ) -> tuple[Parsed, dict[int, dict[int, Inside]]]:
     sizes = np.array([len(records) for records in found], np.int64)
@@ -131,13 +131,13 @@ def _read(
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
     for block in _blocks(Records.chained(found), sizes):
-        orders += _orders_of(block, pieces, into, strict_only)
+        orders += _orders_of(block, pieces, into, reference_only)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
-def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, strict_only: bool = False) -> list[pa.Table]:
+def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_only: bool = False) -> list[pa.Table]:
     """The orders of a block, of each lane by time; adds the rest to `into`."""
-    read = _fast(block, pieces) if not strict_only else _nothing(block.records)
+    read = _fast(block, pieces) if not reference_only else _nothing(block.records)
     for index, count in _tallied(block.piece_of[read.before_since]):
         into.tallies[pieces[index].drop].before_since += count
     for index, count in _tallied(block.piece_of[read.bare]):
@@ -183,9 +183,9 @@ def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     def of_piece(values: list[int]) -> Ints:
         return np.array(values, np.int64)[block.piece_of]
 
-    latest = of_piece([piece.judge.latest_instant for piece in pieces])
-    since = of_piece([piece.judge.since or 0 for piece in pieces])
-    until = of_piece([_until(piece.judge) for piece in pieces])
+    latest = of_piece([piece.context.latest_instant for piece in pieces])
+    since = of_piece([piece.context.since or 0 for piece in pieces])
+    until = of_piece([_until(piece.context) for piece in pieces])
     drop = of_piece([piece.drop for piece in pieces])
     read = records.scanned or bindings.scanned(records.blob, records.starts, records.stops)
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
@@ -197,8 +197,8 @@ def _fast(block: _Block, pieces: Sequence[Piece]) -> _Clean:
     return _Clean(_orders(read, order, drop, block.position), vouched, before_since, is_taken & read.bare)
 
 
-def _until(judge: Judge) -> int:
-    return LAST_INSTANT + 1 if judge.until is None else judge.until
+def _until(context: ParseContext) -> int:
+    return LAST_INSTANT + 1 if context.until is None else context.until
 
 
 def _orders(read: Scanned, order: Ints, drop: Ints, position: Ints) -> pa.Table:
@@ -223,16 +223,16 @@ def _strict(block: _Block, odd: Sequence[int], pieces: Sequence[Piece], into: _F
     for index, of_piece, place in zip(odd, piece_of, position, strict=True):
         piece, record = pieces[of_piece], block.records[index]
         tally = into.tallies[piece.drop]
-        read = reference.read_record(record, piece.judge)
+        read = reference.read_record(record, piece.context)
         if isinstance(read, Reason):
-            if into.opened is not None and read in NO_ORDER and (held := inside(record, piece.judge.records_path)):
+            if into.opened is not None and read in NO_ORDER and (held := inside(record, piece.context.records_path)):
                 into.opened.setdefault(of_piece, {})[place - 1] = held
                 continue
             tally.discarded[read] += 1
             into.discards.add(piece.drop, place, read, kept(record, read))
-        elif piece.judge.since is not None and read.created_at < piece.judge.since:
+        elif piece.context.since is not None and read.created_at < piece.context.since:
             tally.before_since += 1
-        elif read.created_at < _until(piece.judge):
+        elif read.created_at < _until(piece.context):
             tally.faults += read.faults
             if read.other_keys:
                 tally.bare += 1
@@ -246,7 +246,7 @@ def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _
     found = np.flatnonzero(bare)
     for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
         index, piece = int(found[first]), pieces[of_piece]
-        order = reference.read_record(block.records[index], piece.judge)
+        order = reference.read_record(block.records[index], piece.context)
         assert isinstance(order, reference.Order), "the fast lane vouched for it"
         into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 

@@ -15,7 +15,7 @@ from json import JSONDecodeError, JSONDecoder
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, TypeVar
 
-from ..model import FIELDS, MAX_DEPTH, Field, Judge, Reason
+from ..model import FIELDS, MAX_DEPTH, Field, ParseContext, Reason
 from .values import FAULT, Fault, Number, is_shortened, read_decimal, read_instant, read_metadata, read_text, unwrapped
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -89,7 +89,7 @@ class TooDeep(NotJson):
     """Valid so far, but nested deeper than MAX_DEPTH."""
 
 
-def read_record(raw: bytes, judge: Judge) -> Order | Reason:
+def read_record(raw: bytes, context: ParseContext) -> Order | Reason:
     """One record, from its text. `order_id` is judged first, then `created_at`; no other field costs the order."""
     try:
         text = raw.decode()
@@ -105,9 +105,9 @@ def read_record(raw: bytes, judge: Judge) -> Order | Reason:
     created_at = read_instant(_value(members, "created_at"))
     if not isinstance(created_at, int):
         return Reason.MISSING_CREATED_AT if created_at is None else Reason.INVALID_CREATED_AT
-    if created_at > judge.latest_instant:
+    if created_at > context.latest_instant:
         return Reason.FUTURE_CREATED_AT
-    return _kept(members, order_id, created_at, judge)
+    return _kept(members, order_id, created_at, context)
 
 
 def order_id_of(raw: bytes) -> str | None:
@@ -188,11 +188,11 @@ def members(text: str) -> dict[str, str]:
     return {key: raw for key, (_, raw) in _members(text)}
 
 
-def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, judge: Judge) -> Order:
+def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, context: ParseContext) -> Order:
     """The rest of an accepted record: what cannot be read is NULL and counted."""
     faults: Counter[str] = Counter()
     updated_at = read_instant(_value(members, "updated_at"))
-    if isinstance(updated_at, int) and updated_at > judge.latest_instant:
+    if isinstance(updated_at, int) and updated_at > context.latest_instant:
         updated_at = FAULT
     return Order(
         order_id,
