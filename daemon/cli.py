@@ -23,7 +23,7 @@ from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import Stop, release
 
 if TYPE_CHECKING:
-    from .batch.pipeline import Engine
+    from .batch.engine import Engine
     from .config import Config
     from .service import Summary
 

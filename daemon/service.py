@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
 
-from .batch.pipeline import BatchOutcome, Engine, catch_up, resume, take
+from .batch.engine import Engine
+from .batch.outcome import BatchOutcome
+from .batch.pipeline import catch_up, resume, take
 from .batch.retries import Retry, persist
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from .batch.pipeline import Engine
+from .batch.engine import Engine
 from .batch.reading import Limits, Reader
 from .batch.recovery import recover
 from .batch.rewriting import Rewriter
@@ -74,6 +74,7 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
             progress=progress.to(sys.stderr),
             stopped=stop.asked.is_set,
             lock=lock,
+            dry=dry is not None,
         )
 
 

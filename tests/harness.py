@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from daemon.batch.pipeline import BatchOutcome, Engine, take
+from daemon.batch.engine import Engine
+from daemon.batch.outcome import BatchOutcome
+from daemon.batch.pipeline import take
 from daemon.batch.reading import Limits, Reader
 from daemon.batch.rewriting import Rewriter
 from daemon.batch.taking import Taking

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.batch.pipeline import BatchOutcome
+from daemon.batch.outcome import BatchOutcome
 from daemon.batch.repair import dimension_from_raw
 from daemon.core.errors import Unreadable
 from daemon.core.model import DIMENSIONS, DropOutcome, ParseContext
@@ -290,7 +290,7 @@ def test_a_damaged_dimension_is_made_anew_before_rows_are_put_on_top(tmp_path: P
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
         outcome = apply_batch(rooms, tmp_path, [("users2.csv", b"user_id,country\nc,FR\n")], RECEIVED_AT_US)
-    assert list(outcome.rebuilt) == ["dim_user.parquet"]
+    assert list(outcome.repaired) == ["dim_user.parquet"]
     assert pq.read_table(path)["country"].to_pylist() == ["NA", "DE", "FR"]
 
 

@@ -46,9 +46,11 @@ def test_every_series_of_the_design_exists_before_anything_happened(tmp_path: Pa
         "field_faults_total": [{"field": f} for f in Field],
         "unknown_keys_total": [{"dimension": d} for d in ("user", "product")],
         "rows_written_total": [{"table": t} for t in ("fact_order", "order_items", "dim_user", "dim_product")],
-        "retries_total": [{"operation": o} for o in ("read_drop", "archive", "parse", "stage", "commit", "publish")],
+        "retries_total": [{"operation": o} for o in ("read_drop", *PHASES)],
         "retries_exhausted_total": [{"operation": o} for o in OPERATIONS],
-        "batch_duration_seconds_count": [{"phase": p} for p in PHASES],
+        "batch_duration_seconds_count": [
+            {"phase": p} for p in ("archive", "parse", "decide", "rewrite", "stage", "commit", "publish")
+        ],
     }
     for name, many in labelled.items():
         for labels in many:

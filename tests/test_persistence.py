@@ -100,11 +100,11 @@ def test_a_damaged_store_ends_a_catch_up_and_pauses_a_daemon() -> None:
 
 
 def test_an_error_is_counted_for_the_operation_in_which_it_arose() -> None:
-    """The innermost phase; merging counts as staging, and what arose in none as archiving."""
+    """The innermost phase; what arose in none counts as archiving."""
     for name in PHASES:
         phase = Phases()
         with pytest.raises(OSError) as raised, phase("commit" if name == "stage" else name), phase(name):
             raise full()
-        assert operation_of(raised.value) == ("stage" if name == "merge" else name)
+        assert operation_of(raised.value) == name
         assert operation_of(raised.value) in OPERATIONS
     assert operation_of(full()) == "archive"

@@ -19,7 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.batch.pipeline import BatchOutcome, Engine, publish_committed
+from daemon.batch.engine import Engine
+from daemon.batch.outcome import BatchOutcome
+from daemon.batch.pipeline import publish_committed
 from daemon.batch.repair import partitions_from_raw
 from daemon.core import parquet
 from daemon.core.errors import Corruption
@@ -162,7 +164,7 @@ def test_a_damaged_partition_is_made_anew_before_it_is_merged(many: Batches, dat
             outcome = apply_batch(rooms, root, [("extra.json", extra)], RECEIVED_AT_US)
         whole = tree(Path(folder) / "output" / "curated")
         found = tree(root / "output" / "curated")
-        touched = {w.date for w in outcome.written} | set(outcome.rebuilt)
+        touched = {w.date for w in outcome.written} | set(outcome.repaired)
         assert {k: v for k, v in found.items() if k[5:15] in touched} == {
             k: v for k, v in whole.items() if k[5:15] in touched
         }
@@ -191,7 +193,7 @@ def unchanged_drop(rooms: Engine, root: Path, name: str, data: bytes) -> int:
     before = tree(root / "output" / "curated")
     outcome = apply_batch(rooms, root, [(name, data)], RECEIVED_AT_US)
     (result,) = outcome.results
-    assert (list(outcome.written), list(outcome.rebuilt)) == ([], []) and tree(root / "output" / "curated") == before
+    assert (list(outcome.written), list(outcome.repaired)) == ([], []) and tree(root / "output" / "curated") == before
     assert result.counts.unchanged == result.counts.extracted
     return result.counts.unchanged
 
@@ -223,7 +225,7 @@ def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
         orders[1] |= {"created_at": "2026-03-04T00:00:00Z"}
         outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop(orders))], RECEIVED_AT_US)
         (result,) = outcome.results
-        assert (result.counts.unchanged, result.counts.corrected) == (38, 2) and not outcome.rebuilt
+        assert (result.counts.unchanged, result.counts.corrected) == (38, 2) and not outcome.repaired
         assert [one.date for one in outcome.written] == ["2026-03-02", "2026-03-03", "2026-03-04"]
         assert damaged.read_bytes() == b"not to be read"
         damaged.write_bytes(whole)
@@ -357,7 +359,7 @@ def test_a_damaged_file_by_another_writer_is_made_anew_under_its_new_hash(
         (curated / name).write_bytes(b"damaged")
     rooms.store._keys.clear()
     outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop([order(7)]))], RECEIVED_AT_US)
-    assert outcome.rebuilt == ["dim_user.parquet", "2026-03-02"]
+    assert outcome.repaired == ["dim_user.parquet", "2026-03-02"]
     assert len(rows(tmp_path / "output", "2026-03-02")) == 3
     partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[3]])
     assert {one.writer for one in rooms.ledger.partitions().values()} == {parquet.WRITER}

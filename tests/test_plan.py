@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from daemon.batch import pipeline
-from daemon.batch.pipeline import Engine, publish_committed
+from daemon.batch.engine import Engine
+from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption, EnvironmentFault
 from daemon.core.model import ParseContext
 from daemon.operate import plan as dry
@@ -56,7 +57,7 @@ def planned(rooms: Engine, root: Path, views: Views, name: str = "b.json") -> dr
     (root / name).write_bytes(content)
     (root / "scratch").mkdir(exist_ok=True)
     with closing(view_of(rooms)) as ledger:
-        looking = replace(rooms, ledger=ledger, store=Store(rooms.output, root / "scratch"))
+        looking = replace(rooms, ledger=ledger, store=Store(rooms.output, root / "scratch"), dry=True)
         return dry.plan(looking, views, root / name, CONTEXT)
 
 

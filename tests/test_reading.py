@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.batch.pipeline import BatchOutcome
+from daemon.batch.outcome import BatchOutcome
 from daemon.batch.reading import Limits, Reader
 from daemon.batch.repair import partitions_from_raw
 from daemon.core.errors import Corruption, Stopped
@@ -321,7 +321,7 @@ def test_who_asks_for_an_end_does_not_wait_for_junk_to_be_written(
         return lines(rows)  # type: ignore[arg-type]
 
     lines = discards.lines
-    monkeypatch.setattr("daemon.batch.pipeline.lines", counted)
+    monkeypatch.setattr("daemon.batch.prepare.lines", counted)
     monkeypatch.setattr(discards, "_SLICE_ROWS", 10)
     with engine(tmp_path) as rooms, pytest.raises(Stopped):
         apply_batch(replace(rooms, stopped=lambda: written == 3), tmp_path, [("a.jsonl", junk(100))], NOW)

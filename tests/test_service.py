@@ -16,7 +16,7 @@ from unittest.mock import Mock
 import pytest
 
 from daemon import service as loop
-from daemon.batch.pipeline import BatchOutcome
+from daemon.batch.outcome import BatchOutcome
 from daemon.batch.recovery import recover
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer

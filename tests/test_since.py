@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.batch.pipeline import Engine, catch_up, publish_committed
+from daemon.batch.engine import Engine
+from daemon.batch.pipeline import catch_up, publish_committed
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome
 from daemon.operate.rebuild import history_from_receipts, make_anew, take_over

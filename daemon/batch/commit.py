@@ -10,69 +10,21 @@ import json
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
-from ..core.model import DIMENSIONS, Bools, Dimension, DropOutcome, Ints, Parsed
+from ..core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
 from ..core.parse.csv import Upserted
 from ..core.parse.damage import named_list
-from ..core.versions import Outcome
 from ..execution.tasks import Rewritten
 from ..storage import raw, receipts
 from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
+from .decide import Decided, tallied
+from .duplicates import first_of_each_content
 from .publish import reason_json
 
 RESTATEMENTS = "restatements.jsonl"
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What the batch's records mean. Arrays by winner: the versions that are later than all others and may change something,
-    sorted by time, and so by date."""
-
-    orders: pa.Table  # ORDERS: all accepted records
-    accepted: Sequence[tuple[int, int]]  # (drop, how many of its records were accepted)
-    late: Sequence[tuple[int, int]]  # (drop, how many of those lie below the high-water mark before the batch)
-    newest: int | None  # the latest `created_at` of them all
-    unchanged: Sequence[
-        tuple[int, int]
-    ]  # (drop, how many of its versions are the latest, and what is published already)
-    rows: Ints  # where each winner is in `orders`
-    new_date: np.ndarray  # int32; where it lives from now on
-    drop: np.ndarray  # which drop brought it
-    outcome: np.ndarray  # NEW, CORRECTED or MOVED: see versions.Outcome
-    old_date: np.ndarray  # where an order that is not new lives now
-
-    @property
-    def known(self) -> Bools:
-        """The winners whose orders were published before."""
-        return self.outcome != Outcome.NEW
-
-    @property
-    def moved(self) -> Bools:
-        """The winners whose date is another than before."""
-        return self.outcome == Outcome.MOVED
-
-    @cached_property
-    def leavers(self) -> Ints:
-        """The winners that leave a date for another, by the date that they leave."""
-        moved = np.flatnonzero(self.moved)
-        return moved[np.argsort(self.old_date[moved], kind="stable")]
-
-    @cached_property
-    def losing_date(self) -> Ints:
-        """The date that each leaver leaves."""
-        return self.old_date[self.leavers]
-
-    def drops_changing(self, day: int) -> list[int]:
-        """The drops whose winners change a date by coming, being other than before, or leaving."""
-        here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
-        gone = self.leavers[slice(*np.searchsorted(self.losing_date, [day, day + 1]))]
-        return np.union1d(self.drop[here], self.drop[gone]).tolist()
 
 
 @dataclass(frozen=True)
@@ -147,29 +99,6 @@ def commit_of(
     )
 
 
-def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
-    """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
-    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each
-    other are the same."""
-    firsts: dict[int, Drop] = {}
-    seen: dict[tuple[object, ...], Drop] = {}
-    for drop in drops:
-        if drop.duplicate_of is not None:
-            continue
-        context, kind = drop.context, raw.kind_of(drop.name)
-        content = (raw.read_as(drop.name), drop.sha256, context.tolerance, context.records_path, context.since)
-        if content not in seen and kind in DIMENSIONS:
-            seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
-        firsts[drop.seq] = seen.setdefault(content, drop)
-    return firsts
-
-
-def to_read(drops: Sequence[Drop]) -> list[Drop]:
-    """The drops that must be read, in order."""
-    firsts = first_of_each_content(drops)
-    return [drop for drop in drops if firsts.get(drop.seq) is drop]
-
-
 def _results(
     drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts], read_before: Mapping[int, DropResult]
 ) -> list[DropResult]:
@@ -241,18 +170,6 @@ def totals_of(results: Sequence[DropResult]) -> Counter[str]:
             for key, number in value.items() if isinstance(value, dict) else [("", value)]:
                 totals[f"{kind}.{name}.{key}".rstrip(".")] += number
     return Counter({name: number for name, number in totals.items() if number})
-
-
-def tallied(drops: Ints) -> list[tuple[int, int]]:
-    """(drop, how often it stands there), by drop."""
-    values, numbers = np.unique(drops, return_counts=True)
-    return list(zip(values.tolist(), numbers.tolist(), strict=True))
-
-
-def counted(drops: pa.ChunkedArray) -> list[tuple[int, int]]:
-    """The same, of a column of a table."""
-    values, numbers = pc.value_counts(drops).flatten()
-    return sorted(zip(values.to_pylist(), numbers.to_pylist(), strict=True))
 
 
 def _raised(hwm: int | None, newest: int | None) -> int | None:

@@ -2,8 +2,8 @@
 
     curated/dim_user.parquet      curated/dim_product.parquet
 
-Each file is a function of all applied drops of its kind, in order of arrival: the later row wins. A file that is not what
-the ledger says is made anew from raw before anything is put on top of it.
+Each file is a function of all applied drops of its kind, in order of arrival: the later row wins. Damaged where a published
+file that is needed is not what the ledger says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TypeVar
 import pyarrow as pa
 
 from ..core.entries import DimensionFile
-from ..core.errors import Corruption
 from ..core.model import DIMENSIONS, Dimension, DimensionRows
 from ..core.parquet import WRITER
 from ..core.parse.csv import upsert
@@ -23,8 +22,7 @@ from ..execution.tasks import Known
 from ..storage.ledger import Ledger
 from ..storage.store import Store
 from .commit import DimensionChange
-from .reading import Reader
-from .repair import dimension_from_raw
+from .repair import Damaged
 
 _T = TypeVar("_T")
 
@@ -39,7 +37,7 @@ def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, Dimension
 def _stage(
     store: Store, batch: int, dimension: Dimension, before: DimensionFile | None, rows: Mapping[int, DimensionRows]
 ) -> DimensionChange:
-    table = _there(dimension, store.read_dimension(dimension, before.sha256)) if before else None
+    table = _sound(dimension, store.read_dimension(dimension, before.sha256)) if before else None
     upserted = upsert(dimension, table, pa.concat_tables(one.table for one in rows.values()))
     drop_of_row = [seq for seq, one in rows.items() for _ in range(one.table.num_rows)]
     if before is not None and upserted.table is None:
@@ -61,30 +59,14 @@ def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange])
         if table is not None:
             keys[name] = table[dimension.key].combine_chunks()
         elif name in published:
-            keys[name] = _there(dimension, store.dimension_keys(dimension, published[name].sha256))
+            keys[name] = _sound(dimension, store.dimension_keys(dimension, published[name].sha256))
         else:
             keys[name] = pa.array([], pa.large_string())
     return keys
 
 
-def _there(dimension: Dimension, found: _T | None) -> _T:
-    """What was read of a published file. A batch has mended it before; a dry run must not take a damaged file for none."""
+def _sound(dimension: Dimension, found: _T | None) -> _T:
+    """What was read of a published file; Damaged where that is None."""
     if found is None:
-        raise Corruption(
-            f"the published {dimension.file} is not what the ledger says, so what this would do to it cannot be told. "
-            "`strandline rebuild` makes it anew"
-        )
+        raise Damaged(dimensions=[dimension.name])
     return found
-
-
-def mend(ledger: Ledger, reader: Reader, store: Store, rows: Mapping[int, DimensionRows]) -> list[str]:
-    """Makes files anew that are not what the ledger says, and names them. Looked at are those that this batch changes, and
-    each once when its keys are read."""
-    mended = []
-    changing = {one.dimension for one in rows.values()}
-    for name, file in ledger.dimensions().items():
-        look = store.read_dimension if name in changing else store.dimension_keys
-        if look(DIMENSIONS[name], file.sha256) is None:
-            dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
-            mended.append(DIMENSIONS[name].file)
-    return mended

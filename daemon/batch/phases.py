@@ -1,4 +1,4 @@
-"""How long each phase of a batch took, and in which one it failed. The one place where a batch meets a clock."""
+"""How long each phase of a batch took, and in which one it failed. The only clock that a batch reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PHASES = ("archive", "parse", "merge", "stage", "commit", "publish")
+PHASES = ("archive", "parse", "decide", "rewrite", "stage", "commit", "publish")  # see pipeline.py
 
 
 class Phases:
@@ -28,12 +28,10 @@ class Phases:
             self.seconds[name] += time.monotonic() - started
 
 
-OPERATIONS = ("read_drop", "archive", "parse", "stage", "commit", "publish")  # the labels of retries
+OPERATIONS = ("read_drop", *PHASES)  # the labels of retries
 
 
 def operation_of(error: BaseException) -> str:
-    """Which operation is tried again after an error: the phase in which it arose. Merging reads what is published and stages
-    what it makes of it, so its errors are those of staging. What arose in no phase was looking at the inbox, or carrying out
-    at start-up what is committed."""
-    phase = str(getattr(error, "operation", "archive"))
-    return "stage" if phase == "merge" else phase
+    """Which operation is tried again after an error: the phase in which it arose. What arose in no phase was a look at the inbox,
+    or at start-up the publishing of what is committed."""
+    return str(getattr(error, "operation", "archive"))

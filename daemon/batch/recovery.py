@@ -13,7 +13,8 @@ from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
 from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
-from .pipeline import Engine, publish_committed
+from .engine import Engine
+from .pipeline import publish_committed
 
 
 def is_lost(engine: Engine) -> bool:

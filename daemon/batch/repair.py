@@ -21,7 +21,7 @@ from ..core.errors import Corruption, UsageError
 from ..core.merge.facts import files_of, gathered, lines_of
 from ..core.merge.keys import latest
 from ..core.merge.partition import Totals, sorted_places, totals
-from ..core.model import Dimension, Parsed, concat_orders, dates_of
+from ..core.model import DIMENSIONS, Dimension, Parsed, concat_orders, dates_of
 from ..core.parquet import WRITER, encode
 from ..core.parse.csv import upsert
 from ..core.versions import equal, places_of
@@ -33,6 +33,26 @@ from .reading import Reader
 
 _GROUP_LINES = 2_000_000  # lines of partitions made anew together, about
 _READ_BYTES = 256 << 20  # bytes of drops read together, about
+
+
+class Damaged(Corruption):
+    """Published files are not what the ledger says, so nothing can be merged with them. `days` since 1970, names of
+    `dimensions`; `names` of both as people see them."""
+
+    def __init__(self, days: Sequence[int] = (), dimensions: Sequence[str] = ()) -> None:
+        self.days, self.dimensions = days, dimensions
+        self.names = [*(DIMENSIONS[name].file for name in dimensions), *map(iso_date, sorted(days))]
+        super().__init__(
+            f"the published files of {', '.join(self.names)} are not what the ledger says, so nothing can be merged with them. "
+            "The next batch that needs them makes them anew; so does `strandline rebuild`"
+        )
+
+
+def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged) -> None:
+    """Makes damaged files anew from raw. Corruption where raw cannot give them."""
+    for name in damaged.dimensions:
+        dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
+    partitions_from_raw(ledger, reader, store, sorted(damaged.days))
 
 
 def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int]) -> None:

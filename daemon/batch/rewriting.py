@@ -25,7 +25,7 @@ from ..execution.workers import Inline
 from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.store import Store
-from .commit import Decided
+from .decide import Decided
 
 _GROUP_ORDERS = 30_000  # orders that one task rewrites together, about
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import IO
 
-from ..batch.pipeline import BatchOutcome
+from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 from ..core.entries import DropResult
 from ..core.model import DropOutcome
@@ -82,7 +82,7 @@ class Reporter(Observer):
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for result in outcome.results:
             _tell_of(result)
-        for date in outcome.rebuilt:
+        for date in outcome.repaired:
             log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
 

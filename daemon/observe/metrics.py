@@ -19,8 +19,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from ..batch.outcome import BatchOutcome
 from ..batch.phases import OPERATIONS, PHASES
-from ..batch.pipeline import BatchOutcome
 from ..batch.retries import Retry
 from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
 from ..storage import files

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..batch.pipeline import BatchOutcome
+from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 
 

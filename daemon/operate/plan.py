@@ -1,7 +1,7 @@
-"""A dry run: what one file would become if it were dropped now. The steps of pipeline.py up to the commit, and no further.
+"""A dry run: what one file would become if it were dropped now. The batch is prepared (batch/prepare.py), and shown.
 
-What would be staged goes to a scratch folder; nothing under the output folder changes. May run beside a daemon: where a file
-is not what the ledger said a moment ago, both are looked at again before anything is called damaged.
+Files are staged in a scratch folder; nothing under the output folder changes. It may run beside a daemon: where a file is not
+what the ledger said a moment ago, both are read again before the file is called damaged.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..batch import dimensions
-from ..batch.commit import Before, commit_of, to_read
-from ..batch.pipeline import Engine, Written, affected, merge_and_stage, with_duplicates, written_of
+from ..batch.duplicates import to_read, with_duplicates
+from ..batch.engine import Engine
+from ..batch.outcome import Written
+from ..batch.phases import Phases
+from ..batch.prepare import prepare
 from ..batch.reading import too_large
 from ..core.entries import Drop, DropResult
 from ..core.errors import Corruption, EnvironmentFault, UsageError
-from ..core.model import Discard, ParseContext, Parsed
+from ..core.model import Discard, ParseContext
 from ..core.parse.discards import each
 from ..storage import files, raw, receipts
 from ..storage.ledger import Ledger
-from ..storage.store import iso_date
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
@@ -38,7 +39,7 @@ class Plan:
 
     result: DropResult
     discards: list[Discard]
-    written: list[Written]
+    written: Sequence[Written]
 
 
 def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Plan:
@@ -54,7 +55,8 @@ def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Pla
     for _ in range(_LOOKS):
         with closing(fresh()) as ledger:
             try:
-                return _planned(replace(engine, ledger=ledger), drops, parsed, context)
+                prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
+                return Plan(prepared.commit.results[0], list(each(parsed.discards)), prepared.written)
             except Corruption:
                 if _nobody_is_at_work(ledger, fresh):
                     raise
@@ -70,23 +72,6 @@ def _nobody_is_at_work(before: Ledger, fresh: Fresh) -> bool:
     published when the view was taken, and no batch has been committed since."""
     with closing(fresh()) as after:
         return before.unpublished_batch() is None and after.next_batch == before.next_batch
-
-
-def _planned(engine: Engine, drops: Sequence[Drop], parsed: Parsed, context: ParseContext) -> Plan:
-    ledger, batch = engine.ledger, engine.ledger.next_batch
-    decided, _ = affected(ledger, parsed, lambda entries: None)
-    changes = dimensions.stage(ledger, engine.store, batch, parsed.rows)
-    known = dimensions.known_keys(ledger, engine.store, changes)
-    rewritten = merge_and_stage(engine, batch, decided, known)
-    damaged = [iso_date(one.day) for one in rewritten if one.damaged]
-    if damaged:
-        raise Corruption(
-            f"the published files of {', '.join(damaged)} are not what the ledger says, so what this drop would do to them "
-            "cannot be told. The next batch mends them, or `strandline rebuild` with these dates"
-        )
-    before = Before(batch, ledger.hwm, 0, ledger.partitions([one.day for one in rewritten]))
-    change = commit_of(context.received_at, before, drops, parsed, decided, rewritten, changes, [], None)
-    return Plan(change.results[0], list(each(parsed.discards)), written_of(rewritten))
 
 
 def _as_drop(path: Path, seq: int, context: ParseContext) -> Drop:

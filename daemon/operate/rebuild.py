@@ -22,9 +22,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..batch import dimensions
-from ..batch.commit import RESTATEMENTS, Before, commit_of, totals_of
-from ..batch.pipeline import Engine, affected, merge_and_stage, stage_discards
+from ..batch.commit import RESTATEMENTS, totals_of
+from ..batch.engine import Engine
+from ..batch.phases import Phases
+from ..batch.prepare import prepare
 from ..batch.publish import publish
 from ..batch.repair import few, read_all
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
@@ -86,7 +87,9 @@ def _replaying(
     with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
         restatements = _bring_history(engine, ledger, now)
         first = ledger.next_batch
-        inner = replace(engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits())
+        inner = replace(
+            engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits(), dry=False
+        )
         total, done = ledger.drop_count(DropOutcome.APPLIED), 0
         for group in few(ledger.applied_drops()):
             _apply(inner, group, discards, records)
@@ -130,28 +133,23 @@ def _has_copy(output: Path, result: DropResult) -> bool:
 
 
 def _apply(
-    inner: Engine,
+    scratch: Engine,
     drops: Sequence[Drop],
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None],
 ) -> None:
-    """A batch of pipeline.py without its drops' outcomes: they are history."""
-    parsed = read_all(inner.reader, drops)
+    """A batch of pipeline.py, published in the scratch folder, without its drops' outcomes: they are history."""
+    parsed = read_all(scratch.reader, drops)
     records(parsed.versions)
-    ledger, batch = inner.ledger, inner.ledger.next_batch
-    decided, run = affected(ledger, parsed, ledger.write_ahead)
-    changes = dimensions.stage(ledger, inner.store, batch, parsed.rows)
-    rewritten = merge_and_stage(inner, batch, decided, dimensions.known_keys(ledger, inner.store, changes))
-    before = Before(batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions([one.day for one in rewritten]))
-    discarded = stage_discards(inner, batch, drops, parsed.discards)
-    inner.store.sync_staged(batch)
-    discards(discarded)
-    change = commit_of(0, before, [], parsed, decided, rewritten, changes, [], run)
-    visible = [effect for effect in change.effects if effect.kind in ("place", "remove")]
-    ledger.commit(replace(change, effects=visible, restatements_bytes=before.restatements_bytes))
-    publish(inner.output, visible)
-    ledger.published(batch)
-    inner.store.clean_staging()
+    ledger = scratch.ledger
+    change = prepare(scratch, drops, parsed, 0, Phases()).commit
+    discards([effect for effect in change.effects if effect.target.startswith("discarded/")])
+    curated = [effect for effect in change.effects if effect.target.startswith("curated/")]
+    kept_bytes = ledger.restatements_bytes
+    ledger.commit(replace(change, results=[], totals={}, effects=curated, restatements_bytes=kept_bytes))
+    publish(scratch.output, curated)
+    ledger.published(ledger.unpublished_batch() or 0)
+    scratch.store.clean_staging()
 
 
 # ------------------------------------------------------------------------------------------------------- taking over

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..batch.pipeline import Engine
+from ..batch.engine import Engine
 from ..batch.repair import few, read_all
 from ..core.entries import Drop
 from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome

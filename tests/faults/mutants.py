@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from daemon.batch import pipeline, publish, recovery
-from daemon.batch.pipeline import Engine
+from daemon.batch import archive, pipeline, publish, recovery
+from daemon.batch.engine import Engine
 from daemon.storage import files
 from daemon.storage.ledger import Ledger
 
@@ -53,12 +53,12 @@ def _no_roll_forward() -> None:
 def _source_removed_first() -> None:
     """The inbox file goes before the ledger knows its drop, or the copy has its name."""
 
-    def archive(engine: Engine, copies: Any, drops: Any) -> None:
+    def removed_first(engine: Engine, copies: Any, drops: Any) -> None:
         engine.taking.let_go(copies)
         engine.ledger.enter(drops)
         engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
 
-    pipeline._archive = archive
+    archive.archive = removed_first
 
 
 def _blind_roll_forward() -> None:

@@ -330,7 +330,7 @@ def test_a_raw_copy_that_is_on_its_way_is_waited_for(
 ) -> None:
     """A daemon has renamed it and has not entered it yet: whichever look it is that finds it entered, nothing was wrong. If
     none does, it is one that a crash left there."""
-    monkeypatch.setattr("daemon.operate.verify._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("daemon.operate.verify_files._LOOK_SECONDS", 0.0)
     with engine(tmp_path) as rooms:
         apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1)]).encode())], RECEIVED_AT_US)
         rooms.ledger.copy_to(tmp_path / "copy.sqlite")

@@ -1,0 +1,65 @@
+"""Step 1: settled files leave the inbox, each as a byte-for-byte copy in raw/ that the ledger knows."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..core.entries import Drop
+from ..core.errors import Stopped
+from ..core.model import ParseContext
+from ..sources.inbox import Arrival
+from . import reread
+from .duplicates import with_duplicates
+from .engine import Engine
+from .outcome import Refused
+from .reading import Ahead, too_large
+from .taking import Copy, NotTaken
+
+
+def copy(
+    engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy], ahead: Ahead
+) -> list[Refused]:
+    """Copies files under temporary names, which are not durable yet, and hides them in the inbox. Adds to `copies`, so that
+    the caller can give them back whatever happens. Returns the files that cannot be taken."""
+    refused = []
+    first = engine.ledger.last_seq + 1
+    for arrival in arrivals:
+        if engine.stopped():
+            raise Stopped("stopped while drops were being copied")
+        if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy of it could fill the disk
+            refused.append(Refused(arrival.name, f"{why}. Raise that, or take the file away"))
+            continue
+        seq = first + len(copies)
+        grown = ahead.of(seq, arrival.name, engine.raw.temporary(seq), context)
+        try:
+            copies.append(engine.taking.copy(arrival, seq, context.received_at, grown))
+            copies[-1] = engine.taking.hide(copies[-1])
+        except NotTaken as error:
+            ahead.forget(seq)
+            if copies and copies[-1].stored.seq == seq:
+                engine.taking.give_back([copies.pop()])
+            if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
+                refused.append(Refused(arrival.name, error.strerror or "unknown"))
+    return refused
+
+
+def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> list[Drop]:
+    """The drops that these copies are. A duplicate keeps no raw copy: there is one already."""
+    stored = [copy.stored for copy in copies]
+    drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one in stored]
+    marked = with_duplicates(engine.ledger, drops, reread.asked_for(engine.output))
+    return [replace(drop, raw=None) if drop.duplicate_of else drop for drop in marked]
+
+
+def archive(engine: Engine, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
+    """Durable copies get their names, the ledger knows them, and only then do the inbox files go, or, where the output was
+    replaced meanwhile, get their names back."""
+    with engine.guard.undoing(lambda: engine.taking.give_back(copies)):
+        engine.taking.sync_names(copies)
+        engine.guard.check()
+        engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        engine.ledger.enter(drops)
+        engine.guard.check([drop.raw for drop in drops if drop.raw is not None])
+    engine.taking.let_go(copies)

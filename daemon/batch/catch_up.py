@@ -1,0 +1,33 @@
+"""`--since` moved back: applied drops are read once more, for the orders between the new limit and the earlier one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..core.entries import Drop, DropResult
+from ..core.model import DISCARDS, Parsed
+from .reading import Reader
+from .repair import read_all
+
+
+def read_again(reader: Reader, results: Sequence[DropResult], since: int | None) -> tuple[list[Drop], Parsed]:
+    """The drops of these results under the new limit, and what they hold between it and the one that they were read under."""
+    contexts = [replace(one.drop.context, since=since, until=one.drop.context.since) for one in results]
+    drops = [replace(one.drop, context=context) for one, context in zip(results, contexts, strict=True)]
+    return drops, _what_is_new(read_all(reader, drops), {result.drop.seq: result for result in results})
+
+
+def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
+    """Without what was counted and kept when these drops were read first."""
+    tallies = {
+        seq: replace(
+            tally,
+            extracted=0,
+            before_since=tally.before_since - read_before[seq].counts.before_since,
+            discarded=Counter(),
+        )
+        for seq, tally in parsed.tallies.items()
+    }
+    return Parsed(parsed.orders, DISCARDS.empty_table(), tallies, parsed.unreadable)

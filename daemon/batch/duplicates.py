@@ -1,0 +1,67 @@
+"""Which drops say nothing new: they have the bytes of a drop that was applied before, or of an earlier one in the batch, and
+are read in the same way under the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ..core.entries import Drop
+from ..core.model import DIMENSIONS, Reason
+from ..storage import raw
+from ..storage.ledger import Ledger
+
+
+def with_duplicates(
+    ledger: Ledger, drops: Sequence[Drop], again: Callable[[bytes], bool] = lambda sha256: False
+) -> list[Drop]:
+    """The drops of one batch, each with the applied drop that it repeats, if any. `again`: whether bytes of this hash are to be
+    read anew."""
+    marked: list[Drop] = []
+    changed: set[str | None] = set()  # dimensions that an earlier drop of this batch changes
+    for drop in drops:
+        kind = raw.kind_of(drop.name)
+        is_new = kind in changed or again(drop.sha256)
+        known = drop.duplicate_of or (None if is_new else applied_before(ledger, drop))
+        if known is None and kind in DIMENSIONS:
+            changed.add(kind)
+        marked.append(replace(drop, duplicate_of=known))
+    return marked
+
+
+def applied_before(ledger: Ledger, drop: Drop) -> int | None:
+    """The applied drop that this one repeats. Of a dimension only the newest drop can be repeated: what came after it changed
+    things."""
+    kind = raw.kind_of(drop.name)
+    newest = ledger.dimensions().get(kind) if kind in DIMENSIONS else None
+    for result in ledger.applied(drop.sha256):
+        other = result.drop
+        if kind in DIMENSIONS and (newest is None or other.seq != newest.last_drop):
+            continue
+        had_future = result.counts.discarded[Reason.FUTURE_CREATED_AT] > 0
+        if raw.read_as(other.name) == raw.read_as(drop.name) and drop.context.reads_alike(other.context, had_future):
+            return other.seq
+    return None
+
+
+def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
+    """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
+    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each
+    other are the same."""
+    firsts: dict[int, Drop] = {}
+    seen: dict[tuple[object, ...], Drop] = {}
+    for drop in drops:
+        if drop.duplicate_of is not None:
+            continue
+        context, kind = drop.context, raw.kind_of(drop.name)
+        content = (raw.read_as(drop.name), drop.sha256, context.tolerance, context.records_path, context.since)
+        if content not in seen and kind in DIMENSIONS:
+            seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
+        firsts[drop.seq] = seen.setdefault(content, drop)
+    return firsts
+
+
+def to_read(drops: Sequence[Drop]) -> list[Drop]:
+    """The drops that must be read, in order."""
+    firsts = first_of_each_content(drops)
+    return [drop for drop in drops if firsts.get(drop.seq) is drop]

@@ -1,0 +1,126 @@
+"""Steps 3 to 5: from what the records of some drops say to all that a batch changes, as values and staged files.
+
+    decide    which version of each order wins, what that changes, and which dates are affected     (decide.py)
+    rewrite   the published rows of each affected date and dimension + what is new, staged          (rewriting.py, dimensions.py)
+    stage     the discarded records, staged; all that was staged made durable
+
+Nothing that is published changes, and the ledger's content does not. So a dry run and a rebuild prepare in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+import pyarrow as pa
+
+from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect
+from ..core.errors import Stopped
+from ..core.model import Parsed
+from ..core.parse.discards import lines, slices
+from ..execution import spill
+from ..execution.tasks import Rewritten
+from ..storage import files, raw, receipts
+from ..storage.ledger import Ledger
+from ..storage.store import iso_date
+from . import dimensions
+from .commit import Before, commit_of, is_restated
+from .decide import decided
+from .engine import Engine
+from .outcome import Written
+from .phases import Phases
+from .repair import Damaged
+from .rewriting import changes_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch up to its commit. Its files are in the staging folder, durable."""
+
+    batch: int
+    commit: Commit
+    written: Sequence[Written]  # the dates that it rewrites, by date
+    dimensions: Sequence[DimensionFile]  # the dimension files that it writes
+
+
+def prepare(
+    engine: Engine,
+    drops: Sequence[Drop],
+    parsed: Parsed,
+    now: int,
+    phase: Phases,
+    read_before: Mapping[int, DropResult] | None = None,
+) -> Prepared:
+    """What committing these drops changes. `parsed`: what the records say of those that are no known duplicates. `now`: the time
+    of the commit, in microseconds. `read_before`: what was known of drops that are read once more, by number. Damaged where a
+    published file that must be merged is not what the ledger says."""
+    ledger, store = engine.ledger, engine.store
+    batch = ledger.next_batch
+    with phase("decide"):
+        decision, entries = decided(ledger, parsed)
+        index = engine.write_index(entries)
+        del entries  # many bytes, which only the writer needs now
+    try:
+        with phase("rewrite"):
+            changes = dimensions.stage(ledger, store, batch, parsed.rows)
+            known = dimensions.known_keys(ledger, store, changes)
+            rewritten = engine.rewriter.rewrite(
+                store, batch, decision, changes_of(ledger, decision), known, engine.progress, engine.stopped
+            )
+            if damaged := [one.day for one in rewritten if one.damaged]:
+                raise Damaged(damaged)
+        with phase("stage"):
+            discards = _stage_discards(engine, batch, drops, parsed.discards)
+            store.sync_staged(batch)
+        with phase("commit"):
+            before = _before(ledger, batch, drops, [one.day for one in rewritten])
+            run = index.result()
+            commit = commit_of(now, before, drops, parsed, decision, rewritten, changes, discards, run, read_before)
+    except BaseException:
+        wait([index])  # before anything else changes the ledger
+        raise
+    return Prepared(batch, commit, _written(rewritten, before.gone), [one.file for one in changes if one.staged])
+
+
+def _stage_discards(engine: Engine, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
+    """One file for each drop that has discards: every discarded record, whole."""
+    targets = {drop.seq: receipts.discards_path(drop) for drop in drops}
+    effects: dict[int, Effect] = {}
+    for seq, found in groupby(slices(discards), itemgetter(0)):
+        assert seq not in effects, "the discards of a drop are together"
+        path = engine.store.staging / str(batch) / "discarded" / f"{seq:08d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sha256 = files.write_parts_unsynced(path, _lines(engine, found))
+        effects[seq] = Effect("place", targets[seq], f".staging/{batch}/discarded/{path.name}", sha256)
+    return [effects[seq] for seq in sorted(effects)]
+
+
+def _lines(engine: Engine, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[memoryview]:
+    """A slice at a time: discards may be many, and a stop may be requested meanwhile."""
+    for _, rows in found:
+        if engine.stopped():
+            raise Stopped("stopped while discards were being written")
+        yield lines(rows)
+        spill.release_pages()
+
+
+def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], days: Sequence[int]) -> Before:
+    later = ledger.applied_drops(after=max((drop.seq for drop in drops), default=0))
+    overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)  # where raw copies were adopted late
+    return Before(
+        batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken
+    )  # fmt: skip
+
+
+def _written(rewritten: Sequence[Rewritten], gone: Container[int]) -> list[Written]:
+    """The dates that change. `gone`: those that were published before and lost their last order."""
+    return [
+        Written(
+            iso_date(one.day), one.before.orders, one.after.orders, one.after.lines, one.after.items,
+            is_restated(one, gone),
+        )
+        for one in rewritten
+    ]  # fmt: skip

@@ -1,0 +1,252 @@
+"""The part of `verify` that compares the files of the output folder with the ledger: raw copies, quarantine, discards, receipts,
+published files, the log of restatements, the link; and the ledger with itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from ..batch.commit import RESTATEMENTS, totals_of
+from ..batch.engine import Engine
+from ..batch.published import written
+from ..core.entries import REASON, Drop
+from ..core.model import DropOutcome
+from ..storage import files, raw, receipts
+from ..storage.adoption import drop_without_copy, kept_as
+from ..storage.ledger import Ledger
+from ..storage.raw import Stored
+from .difference import Difference
+from .rebuild import newest_orders
+
+_MORE_LOOKS = 20  # at files that are being published just now
+_LOOK_SECONDS = 0.5
+REBUILD = "`strandline rebuild` writes it anew"
+_QUARANTINED = re.compile("([0-9]{1,18})_([0-9a-f]{12})_.*", re.DOTALL)
+
+Fresh = Callable[[], Ledger]
+
+
+def check_counts(ledger: Ledger) -> Iterator[Difference]:
+    totals: Counter[str] = Counter()
+    for result in ledger.all_results():
+        one = result.counts
+        ended = (
+            sum(one.discarded.values()) + one.before_since + one.superseded + one.unchanged + one.new + one.corrected
+        )
+        if one.extracted != ended:
+            yield Difference(
+                "conservation", f"drop {result.drop.seq}", f"{one.extracted} records came, {ended} are counted"
+            )
+        totals += totals_of([result])
+    for name in sorted(totals.keys() | ledger.totals().keys()):
+        if totals[name] != ledger.totals()[name]:
+            yield Difference(
+                "conservation", f"the sum {name}", f"{ledger.totals()[name]}, and the drops give {totals[name]}"
+            )
+
+
+def check_raw(engine: Engine) -> Iterator[Difference]:
+    total = engine.ledger.drop_count(DropOutcome.APPLIED)
+    for number, drop in enumerate(engine.ledger.applied_drops(), 1):
+        found = files.sha256_of(engine.output / (drop.raw or ""))
+        if found != drop.sha256:
+            why = "missing" if found is None else "not the bytes that arrived"
+            yield Difference("raw", drop.raw or f"drop {drop.seq}", f"{why}; restore it from a backup")
+        engine.progress("checking raw", number, total)
+
+
+def check_quarantine(engine: Engine) -> Iterator[Difference]:
+    """What was taken away or put back is not asked for. The name of a copy has the beginning of its hash; the ledger, all."""
+    for copy in sorted(engine.output.glob("quarantine/[0-9]*")):
+        name = _QUARANTINED.fullmatch(copy.name)
+        if name is None or copy.name.endswith(REASON) or not copy.is_file():
+            continue
+        drop, short = engine.ledger.drop(int(name[1])), name[2]
+        expected = drop.sha256.hex() if drop and drop.sha256.hex().startswith(short) else short
+        found = files.sha256_of(copy)
+        if found is not None and not found.hex().startswith(expected):
+            yield Difference(
+                "quarantine",
+                f"quarantine/{copy.name}",
+                "not the bytes that arrived; restore it from a backup, or move it away",
+            )
+
+
+def check_discards(engine: Engine) -> Iterator[Difference]:
+    """How many there are for each reason. What they say is compared by the replay."""
+    for result in engine.ledger.all_results():
+        path = receipts.discards_path(result.drop)
+        expected = {reason: number for reason, number in result.counts.discarded.items() if number}
+        found = _reasons(engine.output / path)
+        if found != expected:
+            mend = REBUILD if expected else "remove it"
+            yield Difference("discards", path, f"holds {_shown(found)}, and {_shown(expected)} were discarded; {mend}")
+
+
+def check_records(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
+    """Receipts, files of no known drop, the log of restatements, the link."""
+    for wrong in (_wrong_receipts, _unknown_copies, _unknown_records, _log, _link):
+        yield from _looked_again(engine, fresh, partial(wrong, engine))
+
+
+def _wrong_receipts(engine: Engine, ledger: Ledger) -> list[Difference]:
+    found = []
+    for result in ledger.all_results():
+        what = receipts.receipt_name(result.drop)
+        try:
+            if (engine.output / what).read_bytes() != receipts.receipt(result):
+                found.append(Difference("receipts", what, f"does not say what the ledger says; {REBUILD}"))
+        except FileNotFoundError:
+            found.append(Difference("receipts", what, f"missing; {REBUILD}"))
+    return found
+
+
+def _reasons(path: Path) -> dict[str, int]:
+    """How many records a file of discards holds, by reason."""
+    reasons: Counter[str] = Counter()
+    try:
+        with open(path, "rb") as lines:
+            for line in lines:
+                try:
+                    reasons[str(json.loads(line)["reason"])] += 1
+                except (ValueError, KeyError, TypeError):
+                    reasons["(damaged)"] += 1
+    except FileNotFoundError:
+        pass
+    return dict(reasons)
+
+
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items())) or "nothing"
+
+
+def _expected(ledger: Ledger) -> dict[str, bytes]:
+    """The SHA-256 of every curated file."""
+    return {name: one.sha256 for name, one in written(ledger).items()}
+
+
+def check_curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
+    curated, expected = engine.store.curated, _expected(engine.ledger)
+    there = {str(path.relative_to(curated)) for path in curated.rglob("*") if path.is_file()}
+    names = sorted(expected.keys() | there)
+    doubtful = []
+    for number, name in enumerate(names, 1):
+        if files.sha256_of(curated / name) != expected.get(name):
+            doubtful.append(name)
+        engine.progress("checking curated", number, len(names))
+
+    def wrong(ledger: Ledger) -> list[Difference]:
+        nonlocal doubtful
+        expected = _expected(ledger)
+        doubtful = [name for name in doubtful if files.sha256_of(curated / name) != expected.get(name)]
+        return [
+            Difference("curated", f"curated/{name}", _what_is_wrong(curated / name, expected.get(name)))
+            for name in doubtful
+        ]
+
+    yield from _looked_again(engine, fresh, wrong)
+
+
+def _looked_again(engine: Engine, fresh: Fresh, wrong: Callable[[Ledger], list[Difference]]) -> list[Difference]:
+    """What is wrong by the copy of the ledger, and still is by the ledger as it is then, beside a daemon that may be at work:
+    asked again until nothing is, or nobody was at work meanwhile."""
+    found = wrong(engine.ledger)
+    for _ in range(_MORE_LOOKS if found else 0):
+        with closing(fresh()) as ledger:
+            before, still = _progress(ledger), {one.what: one for one in wrong(ledger)}
+        found = [still[one.what] for one in found if one.what in still]
+        with closing(fresh()) as ledger:
+            if not found or (_progress(ledger) == before and _is_at_rest(engine, ledger)):
+                break
+        time.sleep(_LOOK_SECONDS)
+    return found
+
+
+def _progress(ledger: Ledger) -> tuple[int, int]:
+    return ledger.next_batch, ledger.last_seq
+
+
+def _is_at_rest(engine: Engine, ledger: Ledger) -> bool:
+    """Whether nothing is on its way: no batch that is being published, no raw copy that is about to be entered."""
+    newest = max((copy.seq for _, copies in engine.raw.stored() for copy in copies), default=0)
+    return ledger.unpublished_batch() is None and newest <= ledger.last_seq
+
+
+def _what_is_wrong(path: Path, expected: bytes | None) -> str:
+    if expected is None:
+        return "nobody committed it"
+    day = path.parent.name.removeprefix("date=")
+    command = f"`strandline rebuild {day}`" if day != path.parent.name else "`strandline rebuild`"
+    return f"{'not what was committed' if path.exists() else 'missing'}; {command} makes it anew"
+
+
+def _unknown_copies(engine: Engine, ledger: Ledger) -> list[Difference]:
+    """Raw copies that the ledger does not know, or not under this path."""
+    found = []
+    for _, copies in engine.raw.stored():
+        for copy in copies:
+            drop = ledger.drop(copy.seq)
+            if (drop is None or drop.raw != copy.path) and (engine.output / copy.path).exists():
+                found.append(Difference("raw", copy.path, _what_is_unknown(engine.output, ledger, copy, drop)))
+    return found
+
+
+def _what_is_unknown(output: Path, ledger: Ledger, copy: Stored, drop: Drop | None) -> str:
+    """What is wrong, and what mends it. Removing is advised only for bytes that are kept elsewhere."""
+    sha256 = files.sha256_of(output / copy.path)
+    if sha256 is None or not sha256.startswith(copy.sha256):
+        return (
+            "it is not what its name says, and is not taken in; put the whole file in its place, or move it out of raw/"
+        )
+    if kept := kept_as(ledger, output, sha256, besides=copy.path):
+        return f"the same bytes are kept as {kept}; this copy may be removed"
+    if owner := drop_without_copy(ledger, output, sha256):
+        return f"it has the bytes of drop {owner.seq}, whose own copy is missing or damaged; move it to {owner.raw}"
+    if drop is None:
+        return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
+    return f"its number is that of another drop ({drop.name}); `strandline rebuild` takes it in under a free number"
+
+
+def _unknown_records(engine: Engine, ledger: Ledger) -> list[Difference]:
+    """Receipts and discards of drops that the ledger does not know."""
+    found = []
+    for folder, suffix in (("receipts", "json"), ("discarded", "jsonl")):
+        for path in engine.output.glob(f"{folder}/received=*/*.{suffix}"):
+            what = str(path.relative_to(engine.output))
+            number = re.match("[0-9]{1,18}", path.name)
+            drop = ledger.drop(int(number[0])) if number else None
+            if drop is None or what not in (receipts.discards_path(drop), receipts.receipt_name(drop)):
+                mend = f"of no drop that is known; move it out of {folder}/"
+                found.append(Difference(folder.replace("discarded", "discards"), what, mend))
+    return found
+
+
+def _log(engine: Engine, ledger: Ledger) -> list[Difference]:
+    path = engine.output / RESTATEMENTS
+    found, expected = path.stat().st_size if path.exists() else 0, ledger.restatements_bytes
+    if found == expected:
+        return []
+    mend = (
+        "restore it from a backup, or `strandline rebuild` goes on with what is left"
+        if found < expected
+        else "what is after that nobody committed, and the next restatement replaces it; cut it off"
+    )
+    return [Difference("restatements", RESTATEMENTS, f"{found:,} bytes, and {expected:,} were committed; {mend}")]
+
+
+def _link(engine: Engine, ledger: Ledger) -> list[Difference]:
+    newest = newest_orders(ledger)
+    expected = None if newest is None else raw.link_text(newest.raw or "")
+    try:
+        found = str((engine.output / raw.LINK).readlink())
+    except OSError:  # there is none, or something else
+        found = None
+    if found == expected:
+        return []
+    return [Difference("raw", raw.LINK, f"points to {found or 'nothing'}, not to {expected or 'nothing'}; {REBUILD}")]
