@@ -25,8 +25,8 @@ from daemon.core.model import LAST_INSTANT, ParseContext
 from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
 from daemon.frames import dedupe, items_df, normalize, orders_df
-from tests.harness import apply_batch, engine
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
+from tests.support.harness import apply_batch, engine
 
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 DTYPES = {

@@ -23,9 +23,9 @@ from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, gather
 from daemon.sources.inbox import Inbox
 from daemon.sources.watcher import Watcher
-from tests.crash import TERMS, drop
-from tests.harness import DAY, engine
-from tests.system.test_once import order
+from tests.support.command import order
+from tests.support.crash import TERMS, drop
+from tests.support.harness import DAY, engine
 
 NEVER_SECONDS = 3600.0  # what has to wait so long would hang the test: it has a limit
 LIMIT_SECONDS = 60.0

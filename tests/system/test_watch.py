@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness import dates, rows, tree
-from tests.system.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
-from tests.system.test_once import REPO, environment, once, order
+from tests.support import REPO
+from tests.support.command import environment, once, order
+from tests.support.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
+from tests.support.harness import dates, rows, tree
 
 FOREVER = "3600"  # a rescan that never comes: what is seen was announced by an event
 

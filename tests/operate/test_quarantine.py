@@ -15,7 +15,7 @@ from daemon.core.errors import UsageError
 from daemon.observe.metrics import Metrics
 from daemon.operate import status
 from daemon.operate.quarantine import retry
-from tests.harness import apply_batch, engine
+from tests.support.harness import apply_batch, engine
 
 NOW = 1_780_000_000_000_000
 NAMES = [

@@ -26,9 +26,10 @@ from daemon.sources.inbox import Inbox
 from daemon.sources.inbox_folder import InboxFolder
 from daemon.storage import files
 from daemon.storage.raw import kind_of, printable, shortened
-from tests.crash import TERMS, drop, run
-from tests.harness import DAY, apply_batch, engine
-from tests.system.test_once import order
+from tests.support import REPO
+from tests.support.command import order
+from tests.support.crash import TERMS, drop, run
+from tests.support.harness import DAY, apply_batch, engine
 
 NOW = 1_780_000_000_000_000
 
@@ -52,7 +53,7 @@ def test_a_writer_that_comes_while_it_is_looked_whether_one_is_there_ends_nobody
         beside.stdout.readline()  # it writes
         ended = subprocess.run(
             [sys.executable, "-c", looking, path.parent],
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=REPO,
             check=False,
             timeout=300,
         )

@@ -275,7 +275,7 @@ def test_no_reason_speaks_python(name: str, data: bytes) -> None:
 
 def test_compressed_or_not_a_damaged_document_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Through the pipeline: the drop lies whole in quarantine, its reason beside it."""
-    from tests.harness import apply_batch, engine
+    from tests.support.harness import apply_batch, engine
 
     data = f'{{"count": 2,\r\n"orders": [\r\n{order(1)},\r\n{damaged(order(2), "cut")}\r\n]}}\r\n'.encode()
     with engine(tmp_path) as rooms:

@@ -15,10 +15,10 @@ from daemon.batch.pipeline import catch_up
 from daemon.batch.retries import Retry
 from daemon.core.model import DropOutcome, Field, Reason
 from daemon.observe.metrics import Metrics, write_textfile
-from tests.harness import apply_batch, engine
-from tests.system.daemon_process import series
+from tests.support import REPO
+from tests.support.daemon_process import series
+from tests.support.harness import apply_batch, engine
 
-REPO = Path(__file__).resolve().parents[1]
 NOW = 1_780_000_000_000_000
 DIRTY = (
     b'{"order_id":"a","created_at":"2026-03-02T10:00:00Z","amount":"x","items":[{"sku":"p","qty":1,"price":2}]}\n'

@@ -15,8 +15,8 @@ from daemon.core.native import bindings
 from daemon.core.parse.documents import split
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.values import order_key
+from tests.core.parse.test_parse import CONTEXT, SLOW
 from tests.strategies import drops
-from tests.test_parse import CONTEXT, SLOW
 
 RECORD = {
     "order_id": "o_1", "user_id": "u_1", "amount": 118.4, "currency": "USD", "created_at": "2026-03-02T18:04:11Z",

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[1]
+from tests.support import REPO
+
 IMAGE = "localhost/strandline:test"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _TOOLS = ("mmdebstrap", "buildah", "podman", "runc")

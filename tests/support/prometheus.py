@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.daemon_process import free_port, until
+from tests.support.daemon_process import free_port, until
 
 
 def tool(name: str) -> str:

@@ -17,8 +17,8 @@ from daemon.core.model import ParseContext
 from daemon.operate import plan as dry
 from daemon.storage.ledger import Ledger
 from daemon.storage.store import Store
-from tests.harness import DAY, apply_batch, engine
-from tests.system.test_once import order
+from tests.support.command import order
+from tests.support.harness import DAY, apply_batch, engine
 
 NOW = 1_780_000_000_000_000
 CONTEXT = ParseContext(NOW, DAY)

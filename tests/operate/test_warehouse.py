@@ -26,10 +26,10 @@ from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS
 from daemon.core.parquet import encode
 from daemon.operate.ddl import DIALECTS, TABLES, ddl
 from daemon.operate.warehouse import manifest
-from tests.harness import dates, tree
-from tests.postgres import server
+from tests.support import REPO
+from tests.support.harness import dates, tree
+from tests.support.postgres import server
 
-REPO = Path(__file__).resolve().parents[1]
 PAGE = (REPO / "docs" / "WAREHOUSE.md").read_text(encoding="utf-8")
 SECTIONS = dict(zip(re.findall(r"^## (.*)$", PAGE, re.M), re.split(r"^## .*$", PAGE, flags=re.M)[1:], strict=True))
 LOADER = "\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))

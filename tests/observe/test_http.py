@@ -18,7 +18,7 @@ from daemon.core.errors import EnvironmentFault
 from daemon.observe.health import Health
 from daemon.observe.http import application, serving
 from daemon.observe.metrics import Metrics
-from tests.system.daemon_process import free_port
+from tests.support.daemon_process import free_port
 
 
 class Server:

@@ -21,7 +21,7 @@ from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, Terms
 from daemon.sources.inbox import Inbox
 from daemon.storage.ledger import Ledger
-from tests.harness import DAY, engine
+from tests.support.harness import DAY, engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
 TERMS = Terms(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))

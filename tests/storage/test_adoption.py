@@ -14,11 +14,10 @@ import pytest
 from daemon.operate.rebuild import make_anew, take_over
 from daemon.storage import files
 from daemon.storage.adoption import kept_as
-from tests.crash import Crash, World, drop, run
-from tests.harness import DAY, dates, engine, rows, tree
 from tests.model import Drop, Model
-from tests.system.test_once import order
-from tests.system.test_verify import differences, strandline
+from tests.support.command import differences, order, strandline
+from tests.support.crash import Crash, World, drop, run
+from tests.support.harness import DAY, dates, engine, rows, tree
 
 RECEIVED = 20_600 * DAY
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.system.test_once import environment, receipts
+from tests.support.command import environment, receipts
 
 LIMIT_SECONDS = 60.0
 _T = TypeVar("_T")

@@ -15,7 +15,7 @@ from daemon.core.merge.facts import files_of, lines_of
 from daemon.core.merge.partition import begun, merge, sorted_places
 from daemon.core.model import FACT, ORDERS
 from daemon.storage.store import table_of
-from tests.test_parquet import ORDER, SLOW
+from tests.core.test_parquet import ORDER, SLOW
 
 IDS = st.sampled_from([f"o_{n}" for n in range(12)])
 CONTENTS = ORDER.map(lambda order: {name: value for name, value in order.items() if name != "order_id"})

@@ -27,9 +27,9 @@ from daemon.execution import spill, tasks
 from daemon.execution.workers import Inline, Workers
 from daemon.observe import log
 from daemon.storage import files
-from tests.harness import DAY, apply_batch, dates, engine, rows, tree
-from tests.system.test_once import order
-from tests.test_parse import SLOW
+from tests.core.parse.test_parse import SLOW
+from tests.support.command import order
+from tests.support.harness import DAY, apply_batch, dates, engine, rows, tree
 
 NOW = 1_780_000_000_000_000
 

@@ -25,8 +25,8 @@ from daemon.core.parse.csv import read, upsert
 from daemon.core.parse.discards import each
 from daemon.storage import raw
 from tests import model
-from tests.harness import apply_batch, engine, tree
 from tests.strategies import RECEIVED_AT_US
+from tests.support.harness import apply_batch, engine, tree
 
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 LATEST_US = RECEIVED_AT_US + 86_400_000_000

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.operate import trace
-from tests.crash import drop, run
-from tests.harness import DAY, apply_batch, engine, rows
-from tests.system.test_once import order
-from tests.system.test_verify import strandline
+from tests.support.command import order, strandline
+from tests.support.crash import drop, run
+from tests.support.harness import DAY, apply_batch, engine, rows
 
 NOW = 1_780_000_000_000_000
 

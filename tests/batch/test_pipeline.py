@@ -28,10 +28,10 @@ from daemon.core.parse.values import order_key
 from daemon.operate.rebuild import make_anew, take_over
 from daemon.storage import files
 from daemon.storage.store import iso_date
-from tests.harness import apply_batch, dates, engine, rows, tree
 from tests.model import Drop, DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
-from tests.system.test_commands import strandline
+from tests.support.command import strandline
+from tests.support.harness import apply_batch, dates, engine, rows, tree
 
 SLOW = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 Batches = list[list[bytes]]
