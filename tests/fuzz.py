@@ -27,8 +27,8 @@ with atheris.instrument_imports(include=["daemon.core"]):
     from daemon.core.parse import csv
     from daemon.core.parse.parse import Piece, parse
 
-from tests.core.parse.test_parse import assert_as_model
 from tests.strategies import RECEIVED_AT_US, drops
+from tests.support.as_model import assert_as_model
 
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 HANG_SECONDS = 20

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.batch.pipeline import BatchOutcome
@@ -27,10 +27,10 @@ from daemon.execution import spill, tasks
 from daemon.execution.workers import Inline, Workers
 from daemon.observe import log
 from daemon.storage import files
-from tests.core.parse.test_parse import SLOW
 from tests.support.command import order
 from tests.support.harness import DAY, apply_batch, dates, engine, rows, tree
 
+SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
 NOW = 1_780_000_000_000_000
 
 

@@ -18,9 +18,9 @@ from daemon.batch import reread
 from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
 from daemon.operate.rebuild import make_anew, take_over
-from tests.batch.test_pipeline import assert_counts, assert_published
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
+from tests.support.as_model import assert_counts, assert_published
 from tests.support.harness import apply_batch, engine, tree
 
 HOUR = 3_600_000_000

@@ -10,7 +10,6 @@ from concurrent.futures import BrokenExecutor
 
 import pytest
 
-from daemon.batch.phases import OPERATIONS, PHASES, Phases, operation_of
 from daemon.batch.retries import Retry, may_pass, persist
 from daemon.core.errors import Corruption, Stopped, Unreadable
 from daemon.core.retry import Backoff
@@ -97,14 +96,3 @@ def test_a_damaged_store_ends_a_catch_up_and_pauses_a_daemon() -> None:
     assert (
         persist(Failing(1, Corruption("x")), QUICK, threading.Event(), give_up=False, failed=lambda _: None) == "done"
     )
-
-
-def test_an_error_is_counted_for_the_operation_in_which_it_arose() -> None:
-    """The innermost phase; merging counts as staging, and what arose in none as archiving."""
-    for name in PHASES:
-        phase = Phases()
-        with pytest.raises(OSError) as raised, phase("commit" if name == "stage" else name), phase(name):
-            raise full()
-        assert operation_of(raised.value) == ("stage" if name == "merge" else name)
-        assert operation_of(raised.value) in OPERATIONS
-    assert operation_of(full()) == "archive"

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import secrets
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Event
+from unittest.mock import Mock
 
 import pytest
 
 from daemon.batch import taking as module
+from daemon.batch.pipeline import take
+from daemon.batch.recovery import recover
 from daemon.batch.taking import Copy, NotTaken, Taking
 from daemon.core.entries import Drop
 from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
+from daemon.observe.observer import Observer
+from daemon.service import Service
 from daemon.sources import inbox_folder
 from daemon.sources.inbox import Arrival, Inbox
 from daemon.sources.inbox_folder import InboxFolder, Writer
+from daemon.storage import files
 from daemon.storage.raw import RawLayer
+from tests.support.command import order
+from tests.support.crash import TERMS, drop, run
+from tests.support.harness import DAY, engine
 
 CONTENT = b'[{"order_id":1,"created_at":"2026-03-02"}]'
 FOREIGN_SECONDS = 60.0
@@ -467,3 +481,94 @@ def test_a_file_that_grows_without_end_is_not_copied_without_end(bench: Bench, m
     monkeypatch.setattr(module.files, "_read_block", endless)
     with pytest.raises(NotTaken, match="changed"):
         bench.taking.copy(arrival, 1, 0)
+
+
+NOW = 1_780_000_000_000_000
+
+
+class Heard(Observer):
+    def __init__(self) -> None:
+        self.refusals: list[str] = []
+
+    def refused(self, name: str, cause: str) -> None:
+        self.refusals.append(f"{name}: {cause}")
+
+
+def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays in the inbox, is tried again less and less often, and is applied once it can be taken."""
+    opened = InboxFolder.opened
+    denied = True
+
+    def refuse(folder: InboxFolder, name: str) -> AbstractContextManager[int]:
+        if denied and "locked" in name:
+            raise PermissionError(13, "Permission denied", name)
+        return opened(folder, name)
+
+    monkeypatch.setattr(InboxFolder, "opened", refuse)
+    drop(tmp_path, "locked.json", json.dumps([order(1)]).encode())
+    drop(tmp_path, "open.json", json.dumps([order(2)]).encode())
+    heard = Heard()
+    with engine(tmp_path) as rooms:
+        inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
+        service = Service(rooms, inbox, TERMS, [heard], lambda: recover(rooms, tmp_path / "inbox", DAY, ""))
+        for _ in range(5):
+            summary = service.once(Event())
+        assert summary.applied == 1 and summary.left == ["locked.json"]
+        assert heard.refusals == ["locked.json: Permission denied"]
+        denied = False
+        monkeypatch.undo()
+        time.sleep(0.02)
+        summary = service.once(Event())
+    assert summary.applied == 2 and summary.left == []
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """From now on this file can be opened, and reading it fails, as where its disk has a bad block."""
+    read, inode = os.read, path.stat().st_ino
+
+    def read_or_fail(descriptor: int, size: int) -> bytes:
+        if os.fstat(descriptor).st_ino == inode:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", read_or_fail)
+
+
+def test_a_drop_that_cannot_be_read_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the cause, nothing of it is left behind, and it is applied once it can be read."""
+    drop(tmp_path, "bad.json", json.dumps([order(1)]).encode())
+    breaking(monkeypatch, tmp_path / "inbox" / "bad.json")
+    run(tmp_path)
+    assert list((tmp_path / "output" / ".staging").iterdir()) == []
+    drop(tmp_path, "good.json", json.dumps([order(2)]).encode())
+    heard = Heard()
+    summary = run(tmp_path, heard)
+    assert summary.applied == 1 and summary.left == ["bad.json"]
+    assert heard.refusals == ["bad.json: Input/output error"]
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["bad.json"]
+    monkeypatch.undo()
+    assert run(tmp_path).applied == 1
+
+
+def test_a_copy_that_cannot_be_written_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up everything, as it must: no other drop could be copied either, and none is refused."""
+    drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
+    monkeypatch.setattr(files, "_write_all", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    heard = Heard()
+    with pytest.raises(OSError, match="Input/output error"):
+        run(tmp_path, heard)
+    assert heard.refusals == []
+
+
+def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path: Path) -> None:
+    """What was seen is not there any more: nothing is taken, and nothing is lost."""
+    drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
+    with engine(tmp_path) as rooms:
+        look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(10**10)
+        os.unlink(tmp_path / "inbox" / "a.json")
+        outcome, refused = take(rooms, look.settled, ParseContext(NOW, DAY), NOW)
+        assert outcome is None and refused == []
+    drop(tmp_path, "a.json", json.dumps([order(2)]).encode())
+    assert run(tmp_path).applied == 1

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from daemon.core.merge.facts import files_of, lines_of
 from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEM_TYPE, ITEMS, ORDERS
 from daemon.core.parquet import WRITER, encode
+from tests.support.tables import ORDER
 
 SLOW = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 NUMBERS = st.integers(-(10**18) + 1, 10**18 - 1)
@@ -155,29 +156,6 @@ def test_a_flipped_bit_in_a_page_is_found() -> None:
 
 def test_the_writer_names_what_decides_the_bytes() -> None:
     assert WRITER.startswith(f"pyarrow {pa.__version__}, ")
-
-
-ORDER = st.fixed_dictionaries(
-    {
-        "order_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
-        "user_id": st.none() | st.sampled_from(["u_1", "u_2", ""]),
-        "amount": st.none() | NUMBERS,
-        "currency": st.none() | st.sampled_from(["USD", "EUR"]),
-        "created_at": st.integers(1_767_000_000, 1_767_000_009).map(lambda s: s * 1_000_000),
-        "updated_at": st.none() | st.just(1_767_000_000_000_000),
-        "metadata": st.none() | st.just('{"a":1}'),
-        "items": st.lists(
-            st.fixed_dictionaries(
-                {
-                    "sku": st.none() | st.sampled_from(["p_1", "p_2"]),
-                    "qty": st.none() | NUMBERS,
-                    "price": st.none() | NUMBERS,
-                }
-            ),
-            max_size=3,
-        ),
-    }
-)
 
 
 @SLOW

@@ -21,6 +21,10 @@ def order(number: int, day: int = 2, **more: object) -> dict[str, object]:
     } | more
 
 
+def as_drop(orders: list[dict[str, object]], indent: int | None = None) -> bytes:
+    return json.dumps(orders, indent=indent).encode()
+
+
 def drop(home: Path, name: str | bytes, content: bytes | list, age_seconds: float = 3600) -> Path:
     """Puts a file into the inbox, as old as told."""
     inbox = home / "inbox"
