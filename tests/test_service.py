@@ -167,10 +167,11 @@ def test_drops_gather_while_more_keep_coming(monkeypatch: pytest.MonkeyPatch, ri
 
 def test_without_a_linger_nothing_waits_and_a_stop_ends_it() -> None:
     """0 is no wait at all; after a stop, the bell that it rang keeps nobody."""
-    bell, stop = Event(), Event()
+    bell, stop = Rings(1000, [0.0]), Event()
     gather(bell, stop, 0.0)
     stop.set()
     gather(bell, stop, NEVER_SECONDS)
+    assert bell.waits == []
 
 
 # --------------------------------------------------------------------------------------------------------- the order index

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
-from daemon.core.model import ParseContext
+from daemon.core.errors import Unreadable
+from daemon.core.model import DIMENSIONS, ParseContext
+from daemon.core.parse.csv import read
 from daemon.core.parse.damage import NEAR, without_text
 from daemon.core.parse.documents import Form, WrongCut, cut
 from daemon.core.parse.parse import Piece, parse
@@ -183,11 +185,12 @@ def test_one_cut_line_among_others_is_one_discard() -> None:
 @pytest.mark.parametrize(
     "data", [b"\xff\xfe\xfd", b'[{"order_id":"\xe9"}]', b"[" * 100_000, b'{"a":1', b"[1,]", b"nul"]
 )
-@pytest.mark.parametrize("name", ["a.json", "users.csv"])
-def test_no_reason_speaks_python(name: str, data: bytes) -> None:
-    """Whatever the bytes, the words are ours."""
-    if name == "a.json":
-        assert not PYTHON.search(parse([Piece(1, data, CONTEXT)]).unreadable[1])
+def test_no_reason_speaks_python(data: bytes) -> None:
+    """Whatever the bytes, the words are ours; of users too."""
+    assert not PYTHON.search(parse([Piece(1, data, CONTEXT)]).unreadable[1])
+    with pytest.raises(Unreadable) as caught:
+        read(DIMENSIONS["user"], 1, data, CONTEXT)
+    assert not PYTHON.search(str(caught.value))
 
 
 def test_compressed_or_not_a_damaged_document_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
