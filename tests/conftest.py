@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
+
+pytest.register_assert_rewrite("tests.support", "tests.faults")  # what tests share asserts, too
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", derandomize=True, database=None, deadline=None)

@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["daemon.core"]):
     from daemon.core.parse.parse import Piece, parse
 
 from tests.strategies import RECEIVED_AT_US, drops
-from tests.test_parse import assert_as_model
+from tests.support.as_model import assert_as_model
 
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 HANG_SECONDS = 20

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from daemon.config import SECTIONS, SETTINGS, Config, load, variable_of
 from daemon.core.errors import UsageError
 from daemon.core.retry import Backoff
-
-REPO = Path(__file__).resolve().parents[1]
+from tests.support import REPO
 
 
 def written(folder: Path, text: str) -> Path:

@@ -13,9 +13,9 @@ import pytest
 
 from daemon.batch import repair
 from daemon.operate.rebuild import make_anew, take_over
-from tests.crash import crash_at, drop, run
-from tests.harness import DAY, apply_batch, engine, tree
-from tests.system.test_once import order
+from tests.support.command import order
+from tests.support.crash import crash_at, drop, run
+from tests.support.harness import DAY, apply_batch, engine, tree
 
 Deliver = Callable[[Path], None]
 

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.harness import dates, rows
+from tests.support import REPO
+from tests.support.harness import dates, rows
 
 DATA = Path(__file__).parent / "data" / "field"
 
@@ -96,7 +97,7 @@ def strandline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-m", "daemon", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False,
         env={"PATH": "/usr/bin:/bin", "STRANDLINE_WATCH__SETTLE_SECONDS": "0", "STRANDLINE_ORDERS__FUTURE_TOLERANCE": "36500d",
-             "PYTHONPATH": str(DATA.parents[2])},
+             "PYTHONPATH": str(REPO)},
     )  # fmt: skip
 
 

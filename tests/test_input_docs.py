@@ -19,11 +19,12 @@ from daemon.core.model import DropOutcome, Field, ParseContext, Reason
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.retry import Backoff
 from daemon.sources.inbox import Arrival, Inbox
-from tests.harness import apply_batch, engine, tree
 from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
+from tests.support import REPO
+from tests.support.harness import apply_batch, engine, tree
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "INPUT.md"
+DOCS = REPO / "docs" / "INPUT.md"
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 TABLE = DOCS.read_text(encoding="utf-8").split("## What bad input gets")[1].split("## A hostile inbox")[0]
 ROWS = {

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-DAEMON = Path(__file__).resolve().parents[1] / "daemon"
+from tests.support import REPO
+
+DAEMON = REPO / "daemon"
 MODULES = {str(p.relative_to(DAEMON).with_suffix("")).replace("/", "."): p for p in sorted(DAEMON.rglob("*.py"))}
 # What the core may not import, as a whole package or one module of it.
 WORLD = {

@@ -5,6 +5,7 @@ It never looks at the daemon; the tests that hold the two against each other liv
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import Counter
 from decimal import Decimal
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests import strategies as given_drops
 from tests.model import Drop, Item, Model, Unreadable, allocate, read_drop, scan, split
+from tests.support import REPO
 
 NOW = given_drops.RECEIVED_AT_US
 PATIENT = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -363,6 +365,19 @@ def test_rows_are_sorted_by_instant_then_id_in_utf8_order() -> None:
         "order_id, user_id, sku, amount, qty, price, created_at, date, line_number, currency, updated_at, metadata"
     )
     assert ", ".join(rows[0]) == columns
+
+
+# --- What it knows
+
+
+@pytest.mark.parametrize("name", ["model", "csv_model", "strategies", "hostile", "support.third_party"])
+def test_the_oracle_knows_nothing_of_the_product(name: str) -> None:
+    """No code, no constant, no limit: only then can the two disagree. What it imports of the tests is another part of it."""
+    tree = ast.parse((REPO / "tests" / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert imported and not any(module.split(".")[0] in ("daemon", "strandline") for module in imported)
+    assert {module for module in imported if module.startswith("tests")} <= {"tests", "tests.model", "tests.strategies"}
 
 
 # --- What holds for any drops

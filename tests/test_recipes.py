@@ -13,13 +13,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.harness import apply_batch, engine
 from tests.strategies import RECEIVED_AT_US
+from tests.support import REPO
+from tests.support.harness import apply_batch, engine
 
 # By date, with d on the 17th since the second batch, and in all.
 BY_DATE = [Decimal("12.34") + 5 + 7, Decimal("100.01")]
 TOTAL = sum(BY_DATE)
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+README = (REPO / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Reading the result")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", SECTION, re.DOTALL)
 
@@ -72,14 +73,14 @@ def test_the_sql_recipe_gives_the_sales_of_each_day_and_product(home: Path, monk
 
 # ------------------------------------------------------------------------------------------------- docs/READING.md
 
-READING = (Path(__file__).resolve().parents[1] / "docs" / "READING.md").read_text(encoding="utf-8")
+READING = (REPO / "docs" / "READING.md").read_text(encoding="utf-8")
 READING_BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", READING.split("## Spark")[0], re.DOTALL)
 READING_SQL = [code for language, code in READING_BLOCKS if language == "sql"]
 READING_PYTHON = [code for language, code in READING_BLOCKS if language == "python"]
 
 
 def run_python(code: str, home: Path) -> str:
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    env = os.environ | {"PYTHONPATH": str(REPO)}
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=home, env=env, capture_output=True, text=True, timeout=120, check=False
     )

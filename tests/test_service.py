@@ -23,9 +23,9 @@ from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, gather
 from daemon.sources.inbox import Inbox
 from daemon.sources.watcher import Watcher
-from tests.crash import TERMS, drop
-from tests.harness import DAY, engine
-from tests.system.test_once import order
+from tests.support.command import order
+from tests.support.crash import TERMS, drop
+from tests.support.harness import DAY, engine
 
 NEVER_SECONDS = 3600.0  # what has to wait so long would hang the test: it has a limit
 LIMIT_SECONDS = 60.0
@@ -167,10 +167,11 @@ def test_drops_gather_while_more_keep_coming(monkeypatch: pytest.MonkeyPatch, ri
 
 def test_without_a_linger_nothing_waits_and_a_stop_ends_it() -> None:
     """0 is no wait at all; after a stop, the bell that it rang keeps nobody."""
-    bell, stop = Event(), Event()
+    bell, stop = Rings(1000, [0.0]), Event()
     gather(bell, stop, 0.0)
     stop.set()
     gather(bell, stop, NEVER_SECONDS)
+    assert bell.waits == []
 
 
 # --------------------------------------------------------------------------------------------------------- the order index

@@ -21,8 +21,8 @@ from daemon.operate.verify import copy_at_rest, verify
 from daemon.storage.ledger import Ledger
 from daemon.storage.raw import date_of
 from daemon.storage.receipts import instant_text
-from tests.harness import apply_batch, engine, tree
 from tests.strategies import RECEIVED_AT_US, batches
+from tests.support.harness import apply_batch, engine, tree
 
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 DAY_US = 86_400_000_000

@@ -25,8 +25,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tests.faults import Ended
-from tests.harness import dates, rows
 from tests.model import Drop, DropOutcome, Model
+from tests.support.harness import dates, rows
 
 CONFIG = """\
 [watch]

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from tests.faults import MANY, Action, Control, library, preloading
-from tests.prometheus import alertmanager, prometheus, tool
-from tests.system.daemon_process import place, started_deaf, started_with, until
-from tests.system.test_once import order
+from tests.support import REPO
+from tests.support.command import order
+from tests.support.daemon_process import place, started_deaf, started_with, until
+from tests.support.prometheus import alertmanager, prometheus, tool
 
-REPO = Path(__file__).resolve().parents[2]
 RULES = REPO / "deploy" / "prometheus" / "alerts.yml"
 NAMES = re.findall(r"- alert: (\w+)", RULES.read_text())
 

@@ -16,12 +16,12 @@ import pytest
 
 from daemon.batch.retries import cause_of, may_pass
 from daemon.execution.cluster import _on_a_worker, _version
-from tests.harness import tree
-from tests.system.daemon_process import free_port, place, running, until
-from tests.system.test_once import environment, order
+from tests.support import REPO
+from tests.support.command import environment, order
+from tests.support.daemon_process import free_port, place, running, until
+from tests.support.harness import tree
 
 pytest.importorskip("distributed", reason="pip install 'strandline[cluster]'")
-REPO = Path(__file__).resolve().parents[2]
 ORDERS, DROPS, DATES = 90_000, 30, 9
 
 

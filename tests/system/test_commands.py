@@ -17,18 +17,11 @@ import pytest
 from daemon import cli
 from daemon.storage.lock import Lock
 from daemon.storage.order_index import PAGE_BYTES
-from tests.harness import dates, tree
-from tests.system.test_once import drop, environment, once, order, receipts
+from tests.support.command import drop, environment, once, order, receipts, strandline
+from tests.support.harness import dates, tree
 
 USERS = b"user_id,email,created_at,country\nu_1,someone@example.org,2026-01-01,NA\n,nobody@example.org,,\n"
 PRODUCTS = b"sku,name,category,price\np_1,Lamp,home,1.00\n"
-
-
-def strandline(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "daemon", *words], cwd=home, env=environment(**settings), capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
 
 
 def status(home: Path) -> dict:

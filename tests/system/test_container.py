@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.containers import IMAGE, REPO, Containers, containers
-from tests.system.daemon_process import Daemon, free_port, place, until
-from tests.system.test_once import order
+from tests.support import REPO
+from tests.support.command import order
+from tests.support.containers import IMAGE, Containers, containers
+from tests.support.daemon_process import Daemon, free_port, place, until
 
 USER = 1000
 # As in docker-compose.yml. The limits of descriptors and processes are said since podman's defaults need rights to raise them.

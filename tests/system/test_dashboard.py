@@ -10,11 +10,12 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-from tests.prometheus import prometheus
-from tests.system.daemon_process import place, running, until
-from tests.system.test_once import order
+from tests.support import REPO
+from tests.support.command import order
+from tests.support.daemon_process import place, running, until
+from tests.support.prometheus import prometheus
 
-GRAFANA = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
+GRAFANA = REPO / "deploy" / "grafana"
 CODE = runpy.run_path(str(GRAFANA / "dashboard.py"))
 
 

@@ -22,9 +22,8 @@ import pytest
 from tests.faults import KILLED, KILLS, MANY, Action, Control, Server, errors, kills, library, power, preloading
 from tests.faults.mutants import MUTANTS, POWER_MUTANTS
 from tests.faults.world import copied, violations, whole, world
-from tests.system.daemon_process import until
-
-REPO = Path(__file__).resolve().parents[2]
+from tests.support import REPO
+from tests.support.daemon_process import until
 
 if library() is None and not os.environ.get("REQUIRE_TEST_TOOLS"):
     pytest.skip("needs a C compiler (cc or gcc) on Linux", allow_module_level=True)

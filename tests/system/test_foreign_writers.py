@@ -22,10 +22,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness import dates, rows
-from tests.system.daemon_process import started, until
-from tests.system.test_once import command, environment, order, receipts
-from tests.users import SERVICE, WRITER, as_user, require_users
+from tests.support.command import command, environment, order, receipts
+from tests.support.daemon_process import started, until
+from tests.support.harness import dates, rows
+from tests.support.users import SERVICE, WRITER, as_user, require_users
 
 PAUSES = (0.5, 3.0, 9.0, 20.0)
 SETTLE_SECONDS = 22.0  # of files of which nobody can tell: longer than any pause

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import MemorySampler
-from tests.harness import dates, rows
 from tests.hostile import CASES, Case, make, order
-from tests.system.test_once import command, environment, receipts
+from tests.support.command import command, environment, receipts
+from tests.support.harness import dates, rows
 
 TIMEOUT_SECONDS = 120
 # [engine] memory_limit is 1 GiB; the parent and the workers' programs come on top, and pages of files that are mapped.

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import dates, rows
-from tests.system.daemon_process import Daemon, free_port, place, until
-from tests.system.test_once import REPO, drop, order, receipts
+from tests.support import REPO
+from tests.support.command import drop, order, receipts
+from tests.support.daemon_process import Daemon, free_port, place, until
+from tests.support.harness import dates, rows
 
 LOCK = REPO / "tests" / "beside.lock"
 

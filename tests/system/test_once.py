@@ -14,48 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import dates, rows, tree
-
-REPO = Path(__file__).resolve().parents[2]
-
-
-def order(number: int, day: int = 2, **more: object) -> dict[str, object]:
-    return {
-        "order_id": f"o_{number}",
-        "amount": number,
-        "created_at": f"2026-03-{day:02d}T10:00:00Z",
-        "items": [{"sku": "p_1", "qty": 1, "price": number}],
-    } | more
-
-
-def drop(home: Path, name: str | bytes, content: bytes | list, age_seconds: float = 3600) -> Path:
-    """Puts a file into the inbox, as old as told."""
-    inbox = home / "inbox"
-    inbox.mkdir(exist_ok=True)
-    path = inbox / os.fsdecode(name)
-    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    then = time.time() - age_seconds
-    os.utime(path, (then, then))
-    return path
-
-
-def command(*more: str) -> list[str]:
-    return [sys.executable, "-m", "daemon", "--once", *more]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(REPO)} | {f"STRANDLINE_{k}": v for k, v in settings.items()}
-
-
-def once(home: Path, *more: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*more), cwd=home, env=environment(**settings), capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def receipts(home: Path) -> dict[str, dict]:
-    found = [json.loads(path.read_text()) for path in (home / "output" / "receipts").rglob("*.json")]
-    return {f"{r['drop']}:{r['name']}": r for r in found}
+from tests.support.command import command, drop, environment, once, order, receipts
+from tests.support.harness import dates, rows, tree
 
 
 def test_a_drop_becomes_partitions_a_raw_copy_and_a_receipt(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ import pytest
 
 from tests.faults import MANY, Action, Control, Server, kills, library, preloading
 from tests.faults.world import copied, ledger_rows, world
-from tests.system.daemon_process import Daemon, place, running, started, started_with, until
-from tests.system.test_once import environment, once, order
+from tests.support.command import environment, once, order
+from tests.support.daemon_process import Daemon, place, running, started, started_with, until
 
 NEEDS_C = pytest.mark.skipif(
     library() is None and not os.environ.get("REQUIRE_TEST_TOOLS"), reason="needs a C compiler (cc or gcc) on Linux"

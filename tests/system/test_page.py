@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Tab, tab
-from tests.system.daemon_process import Daemon, place, running, until
-from tests.system.test_once import order
+from tests.support.browser import Tab, tab
+from tests.support.command import order
+from tests.support.daemon_process import Daemon, place, running, until
 
 HOSTILE_NAMES = (
     "<img src=x onerror=document.title='owned'>.json", "<script>document.title='owned'<_script>.json",

@@ -6,9 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.prometheus import prometheus, tool
-from tests.system.daemon_process import place, running, until
-from tests.system.test_once import order
+from tests.support import REPO
+from tests.support.command import order
+from tests.support.daemon_process import place, running, until
+from tests.support.prometheus import prometheus, tool
 
 DIRTY = b"\n".join(
     [
@@ -69,7 +70,7 @@ def test_promtool_finds_nothing_to_say(tmp_path: Path) -> None:
 
 def test_every_question_in_the_docs_is_promql_that_answers(tmp_path: Path) -> None:
     """docs/METRICS.md, asked of a real Prometheus after a real drop."""
-    text = (Path(__file__).resolve().parents[2] / "docs" / "METRICS.md").read_text(encoding="utf-8")
+    text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
     block = text.split("```promql\n")[1].split("```")[0]
     lines = [line for line in block.replace("\n  ", " ").splitlines() if line and not line.startswith("#")]
     assert len(lines) == 6

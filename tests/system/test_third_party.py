@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.third_party import (
+from tests.support import REPO
+from tests.support.third_party import (
     FOUND_BY_CATEGORY,
     FOUND_USERS,
     JAFGEN_BY_CATEGORY,
@@ -37,7 +38,6 @@ from tests.third_party import (
     tpch_pages,
 )
 
-REPO = Path(__file__).resolve().parents[2]
 CONFIG = '[paths]\ninbox = "inbox"\noutput = "output"\n\n[http]\nenabled = false\n'
 ENOUGH_SECONDS = 600
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from daemon.operate.quarantine import retry
-from tests.harness import tree
-from tests.system.daemon_process import place, running, started, until
-from tests.system.test_once import drop, environment, once, order, receipts
-from tests.users import SERVICE, WRITER, as_user, require_users
+from tests.support.command import drop, environment, once, order, receipts
+from tests.support.daemon_process import place, running, started, until
+from tests.support.harness import tree
+from tests.support.users import SERVICE, WRITER, as_user, require_users
 
 HEX = "0123456789abcdef"
 # Every form of name that the code creates or looks for in the inbox, and those that 0.1 did.

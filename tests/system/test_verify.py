@@ -21,24 +21,10 @@ from daemon.core.entries import Drop
 from daemon.core.model import INDEX_ENTRY, ParseContext
 from daemon.operate.verify import verify
 from daemon.storage.ledger import Ledger
-from tests.harness import DAY, apply_batch, engine, tree
 from tests.strategies import RECEIVED_AT_US
-from tests.system.daemon_process import place, running, until
-from tests.system.test_once import drop, environment, once, order
-
-
-def strandline(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "daemon", *arguments], cwd=home, env=environment(), capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-
-
-def differences(home: Path) -> list[dict[str, str]]:
-    ended = strandline(home, "verify", "--json")
-    found = json.loads(ended.stdout)["differences"]
-    assert ended.returncode == (1 if found else 0), ended.stderr
-    return found
+from tests.support.command import differences, drop, environment, once, order, strandline
+from tests.support.daemon_process import place, running, until
+from tests.support.harness import DAY, apply_batch, engine, tree
 
 
 def make_output(home: Path) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness import dates, rows, tree
-from tests.system.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
-from tests.system.test_once import REPO, environment, once, order
+from tests.support import REPO
+from tests.support.command import environment, once, order
+from tests.support.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
+from tests.support.harness import dates, rows, tree
 
 FOREVER = "3600"  # a rescan that never comes: what is seen was announced by an event
 
@@ -547,22 +548,24 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     """The kernel's out-of-memory killer takes a reader now and then: its work is done again, and the daemon goes on."""
     lines = [json.dumps(order(number)).encode() for number in range(300_000)]
     with running(tmp_path) as daemon:
-        killed = threading.Event()
+        over = threading.Event()
+        killed: list[int] = []
 
         def kill_one() -> None:
-            while not killed.is_set():
+            while not over.is_set():
                 for pid in _descendants(daemon.process.pid):
                     if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text() and _parent(pid) != daemon.process.pid:
                         os.kill(pid, signal.SIGKILL)
-                        killed.set()
+                        killed.append(pid)
                         return
 
         thread = threading.Thread(target=kill_one)
         thread.start()
         place(daemon.inbox / "big.ndjson", b"\n".join(lines) + b"\n")
         receipt = daemon.applied("big.ndjson")
-        killed.set()
+        over.set()
         thread.join()
+        assert killed, "no worker was there to be killed"
         assert receipt["outcome"] == "applied" and receipt["records"]["new"] == 300_000
 
 

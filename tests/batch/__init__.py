@@ -1,0 +1,1 @@
+"""Tests of daemon/batch: the steps from a settled drop to published partitions."""

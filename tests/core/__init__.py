@@ -1,0 +1,1 @@
+"""Tests of daemon/core: the rules, without a folder or a process."""

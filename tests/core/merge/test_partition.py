@@ -1,0 +1,83 @@
+"""One partition merged, held against a dict of orders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.core.errors import Corruption
+from daemon.core.merge.facts import files_of, lines_of
+from daemon.core.merge.partition import begun, merge, sorted_places
+from daemon.core.model import FACT, ORDERS
+from daemon.storage.store import table_of
+from tests.support.tables import ORDER
+
+SLOW = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+
+IDS = st.sampled_from([f"o_{n}" for n in range(12)])
+CONTENTS = ORDER.map(lambda order: {name: value for name, value in order.items() if name != "order_id"})
+DAYS = st.dictionaries(IDS, CONTENTS, max_size=10)
+
+
+def table_of_orders(orders: dict[str, dict[str, Any]]) -> pa.Table:
+    """The FACT table of some orders, as a batch makes it."""
+    rows = [
+        order | {"order_id": name, "key": bytes(16), "content": bytes(16), "drop": 1, "position": 1}
+        for name, order in orders.items()
+    ]
+    table = pa.table([pa.array([row[f.name] for row in rows], f.type) for f in ORDERS], schema=ORDERS).combine_chunks()
+    return lines_of(table, sorted_places(table, np.arange(len(rows)))).table()
+
+
+def ids_of(fact: pa.Table) -> list[str]:
+    """The order of each first line."""
+    return [row["order_id"] for row in fact.select(["order_id", "line_number"]).to_pylist() if row["line_number"] <= 1]
+
+
+@SLOW
+@given(DAYS, DAYS, st.sets(IDS))
+def test_the_next_state_is_what_a_dict_gives(
+    published: dict[str, Any], incoming: dict[str, Any], leaving: set[str]
+) -> None:
+    """New versions replace old ones, leavers are gone, the rest stays; counts and sums before and after are those of the rows."""
+    leaving = leaving & published.keys() - incoming.keys()
+    before, new = table_of_orders(published), table_of_orders(incoming)
+    replaces = np.array([name in published for name in ids_of(new)], np.bool_)
+    stored = table_of(files_of(before)[0], FACT)
+    merged = merge(stored, new, replaces, pa.array(sorted(leaving), pa.large_string()))
+
+    expected = {name: order for name, order in (published | incoming).items() if name not in leaving}
+    for totals, orders in ((merged.before, published), (merged.after, expected)):
+        assert totals.orders == len(orders)
+        assert totals.items == sum(len(order["items"]) for order in orders.values())
+        assert totals.lines == sum(max(len(order["items"]), 1) for order in orders.values())
+        assert totals.amount == sum(order["amount"] or 0 for order in orders.values())
+    assert merged.fact.equals(table_of_orders(expected))
+    assert files_of(merged.fact) == files_of(table_of_orders(expected))
+
+
+@SLOW
+@given(DAYS)
+def test_a_new_partition_counts_its_rows(orders: dict[str, Any]) -> None:
+    """Nothing was there before."""
+    made = begun(table_of_orders(orders))
+    assert (made.before.orders, made.after.orders) == (0, len(orders))
+    assert made.after.amount == sum(order["amount"] or 0 for order in orders.values())
+
+
+def test_an_index_that_names_a_partition_without_the_order_is_corrupt() -> None:
+    """It is said which order, where, and what to do."""
+    one = {"o_1": {"user_id": None, "amount": 1, "currency": None, "created_at": 0, "updated_at": None, "metadata": None,
+                   "items": []}}  # fmt: skip
+    with pytest.raises(Corruption, match="'o_2' on 1970-01-01, but that partition does not hold it"):
+        merge(
+            table_of_orders(one),
+            table_of_orders({"o_2": one["o_1"]}),
+            np.array([True]),
+            pa.array([], pa.large_string()),
+        )

@@ -1,0 +1,113 @@
+"""The fast lane by itself: that it is there, what it takes and what it leaves to the strict lane."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.core.native import bindings
+from daemon.core.parse.documents import split
+from daemon.core.parse.parse import Piece, parse
+from daemon.core.parse.values import order_key
+from tests.strategies import drops
+from tests.support.as_model import CONTEXT
+
+SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+RECORD = {
+    "order_id": "o_1", "user_id": "u_1", "amount": 118.4, "currency": "USD", "created_at": "2026-03-02T18:04:11Z",
+    "items": [{"sku": "p_8", "qty": 2, "price": 54.2}], "metadata": {"source": "api", "promo": None},
+}  # fmt: skip
+
+
+def is_odd(record: bytes) -> bool:
+    """Whether the fast lane leaves a record to the strict one."""
+    return bool(bindings.scanned(record, np.array([0]), np.array([len(record)])).odd[0])
+
+
+def test_the_library_is_the_one_of_this_source() -> None:
+    """The tests run what the C sources say, not what they said when the package was installed."""
+    source = b"".join(path.read_bytes() for path in sorted(bindings.LIBRARY.parent.glob("*.[ch]")))
+    library = ctypes.CDLL(str(bindings.LIBRARY))
+    compiled = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "strandline_source")))
+    assert compiled.decode() == hashlib.sha256(source).hexdigest(), "run `python hatch_build.py`"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {}, {"amount": "118.40"}, {"amount": 1234567890123.45678}, {"amount": None}, {"amount": -3}, {"order_id": 17},
+        {"order_id": " o_1 "}, {"order_id": 'a"\\\u00e9\U0001f600/'}, {"created_at": 1772474651}, {"created_at": "2026-03-02"},
+        {"created_at": "2026-03-02 18:04"}, {"created_at": "2026-03-02T18:04:11.1234567-05:30"}, {"user_id": None},
+        {"items": None}, {"items": []}, {"items": [{}]}, {"unknown": {"deep": [1, [2, {"x": "\ud800"}]]}}, {"currency": ""},
+        {"metadata": [1.10, "a b", {"c": " "}]}, {"updated_at": "2026-03-02T18:04:11+0000"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_usual_spellings_take_the_fast_lane(change: dict, ascii_only: bool) -> None:
+    """What APIs write is not sent to the slow lane; that both read it alike, test_parse holds."""
+    text = json.dumps(RECORD | change, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    assert is_odd(text) == (b"\xed\xa0\x80" in text)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"order_id":"a","created_at":"2026-03-02","order_id":"b"}', b'{"order\\u005fid":"a","created_at":"2026-03-02"}',
+        b'{"order_id":"a","created_at":"2026-03-02","amount":true}', b'{"order_id":"a","created_at":"2026-03-02","qty":01}',
+        b'{"order_id":"a","created_at":"2026-03-02","items":[1]}', b'{"order_id":"a","created_at":"2026-02-29"}',
+        b'{"order_id":"a","created_at":"2026-03-02","x":[1,]}', b'{"order_id":"a","created_at":"2026-03-02"}}',
+        b'{"order_id":"a","created_at":"2026-03-02","x":"\xff"}', b'{"order_id":"a","created_at":"2026-03-02",}',
+        b'{"order_id":"","created_at":"2026-03-02"}', b'{"order_id":"\\ud800","created_at":"2026-03-02"}', b"[1]", b"{", b"",
+    ],
+)  # fmt: skip
+def test_what_is_odd_is_left_to_the_strict_lane(record: bytes) -> None:
+    """Nothing is guessed here."""
+    assert is_odd(record)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256))
+def test_keys_are_those_of_the_index(order_id: str) -> None:
+    """BLAKE2b as Python's hashlib has it, for ids of one block and of two."""
+    record = json.dumps({"order_id": order_id, "created_at": 1_772_409_600}).encode()
+    stripped = order_id.strip(" \t\n\r\x0b\x0c").encode()
+    keys = parse([Piece(1, record, CONTEXT)]).orders["key"].to_pylist()
+    assert keys == ([order_key(stripped)] if 0 < len(stripped) <= 256 else [])
+
+
+@SLOW
+@given(drops(), st.booleans())
+def test_an_array_is_read_in_one_go_as_in_two(data: bytes, inside: bool) -> None:
+    """What is found and read on the way is what `parts` finds, and `scanned` reads of it."""
+    text = data.strip(b" \t\n\r")
+    if text.startswith(b"{") and not inside:
+        return
+    spans, found = bindings.parts(text, inside=inside), bindings.scanned_array(text, inside=inside)
+    assert (found is None) == (spans is None)
+    if found is None or spans is None:
+        return
+    starts, stops, read = found
+    assert (starts.tolist(), stops.tolist()) == (spans[0].tolist(), spans[1].tolist())
+    again = bindings.scanned(text, starts, stops)
+    assert read.odd.tolist() == again.odd.tolist()
+    assert read.items.tolist() == again.items.tolist()
+    for name, column in read.numbers.items():
+        assert column.values.tolist() == again.numbers[name].values.tolist()
+    for name, texts in read.texts.items():
+        assert texts.data.tobytes() == again.texts[name].data.tobytes()
+        assert texts.offsets.tolist() == again.texts[name].offsets.tolist()
+
+
+@SLOW
+@given(drops())
+def test_records_are_found_where_they_are(data: bytes) -> None:
+    """Each record that a drop is split into is text of that drop."""
+    if parse([Piece(1, data, CONTEXT)]).unreadable:
+        return
+    records = split(data)
+    assert all(records[i] in data and records[i].strip(b" \t\r\n") == records[i] for i in range(len(records)))

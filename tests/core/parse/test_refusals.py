@@ -1,0 +1,82 @@
+"""Drops without an order: refused whole, by their keys; and what keeps a drop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.batch.reading import _joined
+from daemon.core.model import ParseContext, Parsed
+from daemon.core.parse.documents import Form, WrongCut, cut
+from daemon.core.parse.parse import Piece, parse
+from daemon.core.parse.refusals import refused
+from tests import model
+from tests.strategies import RECEIVED_AT_US, clean_records
+
+ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
+CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
+
+
+SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def drops_of_no_orders(draw: st.DrawFn) -> tuple[bytes, str]:
+    """Records of another kind, in any form; and a key that all of them have."""
+    key = draw(st.sampled_from(["id", "increment_id", "total_price"]))
+    values = ["5", '"x"', "null", '[{"sku":"p_1"}]', '{"a":1}']
+    more = draw(st.lists(st.sampled_from(["created_at", "amount", "name"]), max_size=2, unique=True))
+    record = "{" + ",".join(f'"{name}":{draw(st.sampled_from(values))}' for name in [key, *more]) + "}"
+    records = [record] * draw(st.integers(1, 4))
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    form = draw(st.sampled_from(["array", "lines", "envelope", "pages"]))
+    if form == "lines":
+        return end.join([*records, record]).encode() + end.encode(), key
+    if form == "array":
+        return f"[{end}{f',{end}'.join(records)}{end}]".encode(), key
+    page = f'{{"{draw(st.sampled_from(model.ENVELOPE_KEYS))}":[{",".join(records)}],"next":null}}'
+    return (page if form == "envelope" else page + end + page).encode(), key
+
+
+@SLOW
+@given(drops_of_no_orders(), st.booleans(), st.integers(20, 200))
+def test_a_drop_without_an_order_is_refused_by_its_keys(
+    drop: tuple[bytes, str], reference_only: bool, target: int
+) -> None:
+    """Not one discard: the reason names the keys. Also where it is divided, and no piece can tell for the others."""
+    data, key = drop
+    with pytest.raises(model.Unreadable):
+        model.read_drop(data, received_at_us=RECEIVED_AT_US)
+    parts = []
+    try:
+        for start, stop, form in cut(data, target):
+            parts.append(parse([Piece(1, data[start:stop], CONTEXT, form)], reference_only=reference_only))
+    except WrongCut:
+        parts = []
+    for parsed in [
+        parse([Piece(1, data, CONTEXT)], reference_only=reference_only),
+        *([_joined(parts, {})] if parts else []),
+    ]:
+        assert key in parsed.unreadable[1] and not parsed.discards.num_rows and not parsed.tallies
+
+
+@SLOW
+@given(st.lists(clean_records(), min_size=1, max_size=3), st.lists(clean_records(), max_size=3), st.booleans())
+def test_one_order_among_others_keeps_the_drop(
+    orders: Sequence[str], more: Sequence[str], reference_only: bool
+) -> None:
+    """The others are discards then, each with its reason."""
+    records = [*orders, '{"id":1}', *more]
+    parsed = parse([Piece(1, f"[{','.join(records)}]".encode(), CONTEXT)], reference_only=reference_only)
+    assert not parsed.unreadable and parsed.discards["reason"].to_pylist() == ["missing_order_id"]
+
+
+def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
+    """Lines without an order in one piece, with orders in the next: all of it is applied."""
+    parts = [parse([Piece(1, data, CONTEXT, Form.LINES)]) for data in (b'{"id":1}\n', ONE)]
+    joined: Parsed = _joined(parts, {})
+    assert not joined.unreadable and joined.orders.num_rows == 1 and joined.discards.num_rows == 1
+    assert refused(joined, {1}) is joined

@@ -1,0 +1,196 @@
+"""The reference model of users and products, and drops of them: a plain model of cells and rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests import model
+from tests.strategies import RECEIVED_AT_US
+
+LATEST_US = RECEIVED_AT_US + 86_400_000_000
+
+
+COLUMNS = {"user": ["user_id", "email", "created_at", "country"], "product": ["sku", "name", "category", "price"]}
+
+
+Rows = dict[str, tuple[object, ...]]
+
+
+TEXTS = [
+    "",
+    " ",
+    "a",
+    "b",
+    " a ",
+    "NA",
+    "null",
+    "é",
+    "x\ny",
+    'say "hi"',
+    "1",
+    "01",
+    "-0",
+    "1.50",
+    "k" * 256,
+    "k" * 257,
+    "a,b",
+    '="00123"',
+    '="say ""hi"""',
+    "1.23457E+12",
+    "1E+05",
+    "1,5E+10",
+    "1.5E+123",
+]
+
+
+INSTANTS = ["", "2026-01-01", "2026-01-01T10:00:00+01:00", " 2026-01-01 10:00 ", "1700000000", "1700000000123", "2999-01-01",
+            "20250820", "45889.64", "0",
+            "2026-02-30", "x", "1e9", "-5", "2026-01-01T10:00:00.1234567Z"]  # fmt: skip
+
+
+NUMBERS = [
+    "",
+    "1",
+    "1.005",
+    "1.00005",
+    "-2.5",
+    "1e3",
+    "1_000",
+    "0x1",
+    "1,5",
+    "NaN",
+    "99999999999999.9999",
+    "1e14",
+    " 3 ",
+    ".5",
+]
+
+
+CELLS = {"created_at": INSTANTS, "price": NUMBERS}
+
+
+@st.composite
+def csv_drops(draw: st.DrawFn, name: str) -> bytes:
+    """A CSV drop of a dimension: columns in any order, extra ones, some missing; rows of any length."""
+    key, *others = COLUMNS[name]
+    header = draw(st.permutations([key, *draw(st.lists(st.sampled_from(others), unique=True)), *draw(
+        st.lists(st.sampled_from(["extra", "note"]), unique=True))]))  # fmt: skip
+    keys = ["a", "b", "c", *TEXTS] if draw(st.booleans()) else ["a", "b", "c"]
+    cells = [st.sampled_from(keys if column == key else CELLS.get(column, TEXTS)) for column in header]
+    rows = draw(st.lists(st.tuples(*cells).map(list), max_size=6))
+    ends = [draw(st.sampled_from(["", "", "", "longer", "shorter", "empty cells"])) for _ in rows]
+    rows = [
+        row[: len(row) - (end == "shorter")] + ["more"] * (end == "longer") + ["", " "] * (end == "empty cells")
+        for row, end in zip(rows, ends, strict=True)
+    ]
+    text = io.StringIO()
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerow([draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in header])
+    for row in rows:
+        if draw(st.sampled_from([False, False, True])):  # quoted, with blanks before the quotes
+            blanks = draw(st.sampled_from([" ", "  "]))
+            text.write(",".join(blanks + '"' + cell.replace('"', '""') + '"' for cell in row) + end)
+            continue
+        writer.writerow(row)
+        text.write(draw(st.sampled_from(["", "", end])))
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.getvalue().encode()
+
+
+def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
+    """What each row of a drop says, by the plain reading of the contract: (key, row), or the reason why not."""
+    lines = [row for row in cells_of(data.decode("utf-8-sig")) if any(cell.strip(model.TEXT_SPACE) for cell in row)]
+    header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
+    for line in lines[1:]:
+        cells = dict(zip(header, line + [""] * (len(header) - len(line)), strict=False))
+        key = cells[COLUMNS[name][0]].strip(model.TEXT_SPACE)
+        if any(cell.strip(model.TEXT_SPACE) for cell in line[len(header) :]):
+            found.append("malformed_record")
+        elif not key:
+            found.append("missing_key")
+        elif len(key.encode()) > 256:
+            found.append("invalid_key")
+        elif re.fullmatch(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9][0-9]", key):
+            found.append("shortened_key")
+        else:
+            values = [key]
+            for column in COLUMNS[name][1:]:
+                value = expected_value(column, cells.get(column, "").strip(model.TEXT_SPACE))
+                faults[column] += value is model._Fault
+                values.append(None if value is model._Fault else value)
+            found.append((key, tuple(values)))
+    return found, +faults
+
+
+def cells_of(text: str) -> list[list[str]]:
+    """A CSV text, character by character: white space before a quote and an Excel formula around a text say nothing."""
+    rows: list[list[str]] = [[]]
+    for row in re.finditer(r'((?:[^"\n]|"(?:[^"]|"")*")*)(?:\n|\Z)', text):
+        cells = re.findall(r'(?:^|,)((?:[ \t\x0b\x0c]*"(?:[^"]|"")*"[^,]*)|[^,]*)', row[1].removesuffix("\r"))
+        rows.append([cell_of(cell) for cell in cells] if row[1] else [])
+    return rows
+
+
+def cell_of(cell: str) -> str:
+    if formula := re.fullmatch(r'=\s*"((?:[^"]|"")*)"', cell.strip(model.TEXT_SPACE)):
+        return formula[1].replace('""', '"')
+    if quoted := re.fullmatch(r'[ \t\x0b\x0c]*"((?:[^"]|"")*)"[ \t\x0b\x0c]*', cell):
+        inner = quoted[1].replace('""', '"')
+        formula = re.fullmatch(r'=\s*"((?:[^"]|"")*)"', inner.strip(model.TEXT_SPACE))
+        return formula[1].replace('""', '"') if formula else inner
+    return cell
+
+
+def expected_value(column: str, text: str) -> Any:
+    try:
+        if not text:
+            return None
+        if column == "created_at":
+            number = model._NUMBER.fullmatch(text)
+            return model._instant_until(text if number else json.dumps(text), LATEST_US)
+        if column == "price":
+            return model._decimal(json.dumps(text))
+        return model._text(json.dumps(text, ensure_ascii=False))
+    except model._Fault:
+        return model._Fault
+
+
+class DimensionModel:
+    """The published rows by key, and what became of each row that came."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.published, self.last, self.seq = name, Rows(), b"", 0
+
+    def apply(self, batch: Sequence[bytes]) -> list[Counter[str] | None]:
+        """None: a duplicate."""
+        results: list[Counter[str] | None] = []
+        came: list[tuple[str, tuple[object, ...], Counter[str]]] = []
+        for data in batch:
+            if data == self.last:
+                results.append(None)
+                continue
+            self.last = data
+            counts: Counter[str] = Counter()
+            for one in expected_rows(self.name, data)[0]:
+                if isinstance(one, str):
+                    counts[one] += 1
+                else:
+                    came.append((*one, counts))
+            results.append(counts)
+        latest = {key: place for place, (key, _, _) in enumerate(came)}
+        for place, (key, row, counts) in enumerate(came):
+            if latest[key] != place:
+                counts["superseded"] += 1
+                continue
+            known = self.published.get(key)
+            counts["new" if known is None else "unchanged" if known == row else "corrected"] += 1
+            self.published[key] = row
+        return results

@@ -1,0 +1,1 @@
+"""Tests of daemon/observe: what is told of the daemon."""

@@ -1,0 +1,32 @@
+"""The log: what is written for a person's terminal."""
+
+from __future__ import annotations
+
+import io
+import logging
+import unicodedata
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.observe import log
+
+SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+
+
+@SLOW
+@given(
+    st.text(max_size=40), st.sampled_from(["drop quarantined", "drop could not be taken yet, it stays in the inbox"])
+)
+def test_nothing_in_a_console_log_line_moves_a_terminal(name: str, event: str) -> None:
+    """No control character, and none that turns the direction: they are escaped, in names and reasons alike."""
+    stream = io.StringIO()
+    name += "\x1b[2J\x9b31m\x7f\u202e\u2066\u200f"
+    log.set_up("info", "console", stream)
+    log.log.warning(event, extra={"file": name, "reason": name, "faults": {name: 1}})
+    line = stream.getvalue()
+    assert line.endswith("\n") and not [
+        c for c in line[:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs")
+    ]
+    assert "\\u001b" in line and "\\u009b" in line and "\\u202e" in line
+    logging.getLogger("strandline").handlers.clear()

@@ -1,0 +1,1 @@
+"""Tests of daemon/operate: what an operator asks and mends."""

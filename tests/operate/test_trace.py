@@ -1,0 +1,116 @@
+"""`trace`: every record of an order that ever came, in the order of its versions, the winner among them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from daemon.operate import trace
+from tests.support.command import order, strandline
+from tests.support.crash import drop, run
+from tests.support.harness import DAY, apply_batch, engine, rows
+
+NOW = 1_780_000_000_000_000
+
+
+def lives(root: Path, order_id: str) -> trace.Trace:
+    with engine(root) as rooms:
+        return trace.trace(rooms, order_id)
+
+
+def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
+    """An update, a late older version, ties in a drop and between drops, a repeated drop, discards, what --since passed over."""
+    with engine(tmp_path) as rooms:
+
+        def applied(name: str, *records: Any, since: int | None = None) -> None:
+            data = b"\n".join(json.dumps(record).encode() for record in records)
+            apply_batch(rooms, tmp_path, [(name, data)], NOW, DAY, since)
+
+        first = order(7, amount=1)
+        applied("a.ndjson", first, order(8))
+        applied("b.ndjson", order(7, amount=2), order(7, amount=3))
+        applied("late.ndjson", order(7, amount=4, updated_at="2026-01-01T00:00:00Z"), order(7, created_at="soon"))
+        applied("a-again.ndjson", first, order(8))
+        applied(
+            "c.ndjson", order(7, amount=5, created_at="2025-01-01T00:00:00Z"), order(9), since=1_767_225_600_000_000
+        )
+    found = lives(tmp_path, order(7)["order_id"])
+    assert [(one.drop, one.position, one.content["amount"]) for one in found.versions] == [
+        (5, 1, "5.0000"),
+        (3, 1, "4.0000"),
+        (1, 1, "1.0000"),
+        (2, 1, "2.0000"),
+        (2, 2, "3.0000"),
+    ]
+    assert [one.why.partition("(")[2].rstrip(")") or one.why for one in found.versions] == [
+        "not applied: it lies before the --since that its drop was read under",
+        f"its instant is {found.versions[2].instant}",
+        "the same instant, and it arrived later",
+        "the same instant, and it comes later in the drop",
+        "published: no other is later",
+    ]
+    assert found.agrees and found.published == ("2026-03-02", 2, 2)
+    assert found.repeats[1] == ["drop 4 (a-again.ndjson)"]
+    assert [(one.drop, one.position, one.reason) for one in found.discards] == [(3, 2, "invalid_created_at")]
+
+
+def test_a_version_that_changes_nothing_is_the_one_that_is_published(tmp_path: Path) -> None:
+    """The index names the latest version, also where an earlier one says the same."""
+    with engine(tmp_path) as rooms:
+        for number, amount in enumerate((1, 1, 2), 1):
+            data = json.dumps([order(7, amount=amount)], indent=number).encode()
+            apply_batch(rooms, tmp_path, [(f"{number}.json", data)], NOW)
+            found = trace.trace(rooms, order(7)["order_id"])
+            assert found.agrees and found.winner is found.versions[-1]
+            assert found.published == ("2026-03-02", number, 1)
+
+
+def test_the_winner_is_what_is_published(tmp_path: Path) -> None:
+    """Random drops: of each order all records are shown, and the last of them is the row in the partition."""
+    chosen = random.Random(5)
+    sent: dict[str, list[tuple[int, int]]] = {}
+    with engine(tmp_path) as rooms:
+        for number in range(1, 9):
+            records = [
+                order(chosen.randrange(6), chosen.randint(1, 5), amount=chosen.randrange(10_000))
+                | ({"updated_at": f"2026-03-0{chosen.randint(1, 9)}T00:00:00Z"} if chosen.random() < 0.7 else {})
+                for _ in range(chosen.randint(1, 12))
+            ]
+            for position, record in enumerate(records, 1):
+                sent.setdefault(record["order_id"], []).append((number, position))
+            apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(records).encode())], NOW)
+    for order_id, places in sent.items():
+        found = lives(tmp_path, order_id)
+        assert sorted((one.drop, one.position) for one in found.versions) == places
+        assert found.agrees and found.winner is not None and found.winner is found.versions[-1]
+        date = found.winner.content["created_at"][:10]
+        published = [row for row in rows(tmp_path / "output", date) if row["order_id"] == order_id]
+        assert f"{sum(row['amount'] for row in published):.4f}" == found.winner.content["amount"]
+
+
+def test_an_index_that_names_another_version_is_told(tmp_path: Path) -> None:
+    """The answer of raw is shown, and the disagreement is said."""
+    with engine(tmp_path) as rooms:
+        apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1), order(1, amount=9)]).encode())], NOW)
+        with rooms.ledger.transaction():
+            entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()
+            entries["position"] = 1
+            rooms.ledger.index.adopt(rooms.ledger.index.write_ahead(entries))
+    found = lives(tmp_path, order(1)["order_id"])
+    assert not found.agrees and "THIS IS NOT WHAT RAW SAYS" in trace.table(found)
+    assert found.versions[1].why == "the latest, and not what the index names"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """Text for people with what changed, JSON for programs; 1 where there is no such order; nothing obeyed by a terminal."""
+    drop(tmp_path, "a.json", json.dumps([order(1, metadata="\x1b[2J")]).encode(), 3000)
+    drop(tmp_path, "b.json", json.dumps([order(1, amount=9, updated_at="2026-03-05T00:00:00Z")]).encode(), 100)
+    run(tmp_path)
+    shown = strandline(tmp_path, "trace", f" {order(1)['order_id']} ")
+    assert shown.returncode == 0 and "amount      9.0000   (was " in shown.stdout and "\x1b" not in shown.stdout
+    found = json.loads(strandline(tmp_path, "trace", order(1)["order_id"], "--json").stdout)
+    assert found["agrees_with_raw"] and [one["drop"] for one in found["versions"]] == [1, 2]
+    none = strandline(tmp_path, "trace", "nobody")
+    assert none.returncode == 1 and "no drop that was applied holds a record of it" in none.stdout

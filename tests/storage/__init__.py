@@ -1,0 +1,1 @@
+"""Tests of daemon/storage: what is on disk."""

@@ -1,0 +1,88 @@
+"""Real containers without Docker: the image is built by buildah over a base that mmdebstrap makes and that is given the name
+which the Dockerfile asks for, and run by podman and runc. For tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import REPO
+
+IMAGE = "localhost/strandline:test"
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_TOOLS = ("mmdebstrap", "buildah", "podman", "runc")
+
+
+class Containers:
+    """A container storage of its own under a folder, with the image in it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+        )
+        self._environment = os.environ | {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
+        self.build()
+
+    def build(self) -> None:
+        """Makes the base and the image."""
+        base = re.search(r"^FROM (\S+) AS build", (REPO / "Dockerfile").read_text(), re.MULTILINE)
+        assert base is not None
+        archive = self._folder / "base.tar"
+        packages = "python3,python3-venv,ca-certificates"
+        self._run("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(archive))
+        empty = self._run("buildah", "from", "scratch").stdout.strip()
+        self._run("buildah", "add", "--quiet", empty, str(archive), "/")
+        self._run("buildah", "commit", "--quiet", empty, base[1])
+        archive.unlink()
+        settings = self._folder / "pip.conf"
+        settings.write_text(f"[global]\ncert = {_CERTIFICATES}\n")
+        self._run(
+            "buildah", "bud", "--format", "docker", "--isolation", "chroot", "--network", "host", "--pull-never", "--tag", IMAGE,
+            "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--volume", f"{settings}:/etc/pip.conf:ro", str(REPO),
+        )  # fmt: skip
+
+    def _run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=600, check=False)
+        assert not check or ended.returncode == 0, f"{command}: {ended.stdout[-2000:]} {ended.stderr[-3000:]}"
+        return ended
+
+    def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """One command of podman."""
+        return self._run("podman", "--runtime", "runc", "--cgroup-manager=cgroupfs", *arguments, check=check)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What podman knows of an image or a container."""
+        return json.loads(self.podman("inspect", name).stdout)[0]
+
+    def remove(self) -> None:
+        """Everything, the containers that still run as well."""
+        self.podman("rm", "--all", "--force", "--time", "2", check=False)
+        self.podman("rmi", "--all", "--force", check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def containers(folder: Path) -> Iterator[Containers]:
+    """Builds the image; skips where a tool is missing, or where there are no rights for it."""
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        reason = f"needs root, and {', '.join(missing or _TOOLS)} (Debian: apt-get install {' '.join(_TOOLS)})"
+        if os.environ.get("REQUIRE_TEST_TOOLS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    one = Containers(folder)
+    try:
+        yield one
+    finally:
+        one.remove()

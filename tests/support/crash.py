@@ -1,0 +1,108 @@
+"""A world that ends in the middle: after so many changes to files and the ledger, nothing can be changed any more.
+
+Runs in this process: the n-th durable operation raises, and so does every later one, so that no clean-up of ours can
+help. What is left on disk is what a killed process leaves; then the world comes back, and a new run begins.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
+from unittest import mock
+
+from daemon.batch.recovery import recover
+from daemon.core.retry import Backoff
+from daemon.observe.observer import Observer
+from daemon.service import Service, Summary, Terms
+from daemon.sources.inbox import Inbox
+from daemon.storage.ledger import Ledger
+from tests.support.harness import DAY, engine
+
+_OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
+TERMS = Terms(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+
+
+class Crash(BaseException):
+    """The world has ended."""
+
+
+class World:
+    """Counts operations, and ends with the `last`-th: before it is done, or right after."""
+
+    def __init__(self, last: int, *, after: bool) -> None:
+        self.done = 0
+        self._last, self._after = last, after
+
+    def _step(self, work: Callable[[], Any]) -> Any:
+        self.done += 1
+        if self.done < self._last:
+            return work()
+        if self.done == self._last and self._after:
+            work()
+        raise Crash
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Within the block, changes to files and to the ledger count."""
+        with mock.patch.multiple(os, **{name: self._counted(getattr(os, name)) for name in _OPERATIONS}):
+            transaction = Ledger.transaction
+
+            @contextmanager
+            def counted(ledger: Ledger) -> Iterator[None]:
+                work = transaction(ledger)
+                try:
+                    self._step(work.__enter__)
+                except Crash as crash:
+                    with suppress(BaseException):
+                        work.__exit__(type(crash), crash, None)
+                    raise
+                try:
+                    yield
+                except BaseException as error:
+                    if not work.__exit__(type(error), error, error.__traceback__):
+                        raise
+                else:
+                    try:
+                        self._step(lambda: work.__exit__(None, None, None))
+                    except Crash as crash:
+                        work.__exit__(type(crash), crash, None)  # nothing, if it was committed before
+                        raise
+
+            with mock.patch.object(Ledger, "transaction", counted):
+                yield
+
+    def _counted(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **options: self._step(lambda: operation(*arguments, **options))
+
+
+def run(root: Path, *observers: Observer) -> Summary:
+    """`--once` over root/inbox and root/output, in this thread."""
+    with engine(root) as rooms:
+        inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
+        service = Service(rooms, inbox, TERMS, observers, lambda: recover(rooms, root / "inbox", DAY, ""))
+        return service.once(Event())
+
+
+def crash_at(root: Path, last: int, *, after: bool) -> bool:
+    """One run that ends early. False: it came to its end before."""
+    world = World(last, after=after)
+    try:
+        with world.running():
+            run(root)
+    except Crash:
+        return True
+    return False
+
+
+def drop(root: Path, name: str, content: bytes, age_seconds: float = 3600) -> None:
+    """Puts a drop into root/inbox."""
+    (root / "inbox").mkdir(parents=True, exist_ok=True)
+    path = root / "inbox" / name
+    path.write_bytes(content)
+    then = time.time() - age_seconds
+    os.utime(path, (then, then))

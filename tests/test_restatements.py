@@ -1,0 +1,63 @@
+"""Restatements: dates that are gone and come back, in the log and in the counts, and what a rebuild makes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.batch.engine import Engine
+from daemon.batch.pipeline import publish_committed
+from daemon.operate.rebuild import make_anew, take_over
+from tests.strategies import RECEIVED_AT_US
+from tests.support.command import as_drop, order
+from tests.support.harness import apply_batch, engine
+
+
+def come_and_go(rooms: Engine, root: Path, names: str) -> list[list[str]]:
+    """An order of 2 March that moves to the third, and another of 2 March: the dates that each drop restated."""
+    moves = {"a": order(1), "b": order(1, 3, updated_at="2026-03-05T00:00:00Z"), "c": order(2)}
+    return [
+        apply_batch(rooms, root, [(f"{name}.json", as_drop([moves[name]]))], RECEIVED_AT_US).restated for name in names
+    ]
+
+
+def restatements(root: Path) -> list[tuple[str, int, int]]:
+    lines = map(json.loads, (root / "output" / "restatements.jsonl").read_text().splitlines())
+    return [(line["date"], line["orders_before"], line["orders_after"]) for line in lines]
+
+
+GONE, BACK = ("2026-03-02", 1, 0), ("2026-03-02", 0, 1)
+
+
+DATES = {day: int(np.datetime64(f"2026-03-0{day}", "D").astype(int)) for day in (2, 3)}
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["ledger", "receipts"])
+@pytest.mark.parametrize("before", ["abc", "ab"], ids=["back", "gone"])
+def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: str, lost: bool) -> None:
+    """Whether history comes from the ledger, or from receipts and the log; also of a date that is gone, and comes back then."""
+    with engine(tmp_path) as rooms:
+        come_and_go(rooms, tmp_path, before)
+        counts = rooms.ledger.restatements()
+    if lost:
+        shutil.rmtree(tmp_path / "output" / "state")
+    with engine(tmp_path) as rooms:
+        take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
+    with engine(tmp_path) as rooms:
+        publish_committed(rooms, recovering=True)
+        assert rooms.ledger.restatements() == counts
+        come_and_go(rooms, tmp_path, "c" if before == "ab" else "")
+        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+    assert restatements(tmp_path) == [GONE, BACK]
+
+
+def test_a_date_that_comes_back_is_restated(tmp_path: Path) -> None:
+    """It had been published before: the log, the outcome and the count say so, the count going on from what it was."""
+    with engine(tmp_path) as rooms:
+        assert come_and_go(rooms, tmp_path, "abc") == [[], ["2026-03-02"], ["2026-03-02"]]
+        assert restatements(tmp_path) == [GONE, BACK]
+        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
