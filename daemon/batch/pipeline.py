@@ -48,7 +48,7 @@ from . import dimensions, reread
 from .commit import Before, Decided, commit_of, counted, is_restated, tallied, to_read
 from .phases import Phases
 from .publish import publish
-from .reading import Ahead, Reader, too_large
+from .reading import Reader, too_large
 from .repair import partitions_from_raw, read_all
 from .rewriting import Rewriter, changes_of
 from .taking import Copy, NotTaken, Taking
@@ -137,15 +137,14 @@ def take(
     engine.guard.check()
     phase = Phases()
     copies: list[Copy] = []
-    ahead = Ahead(engine.reader)
     try:
         with phase("archive"):
-            refused = _copy(engine, arrivals, context, copies, ahead)
+            refused = _copy(engine, arrivals, context, copies)
             again = reread.asked_for(engine.output)
             drops = with_duplicates(engine.ledger, [_drop(copy.stored, context) for copy in copies], again)
             drops = [replace(drop, raw=None) if drop.duplicate_of else drop for drop in drops]  # no second copy is kept
         places = {copy.stored.seq: engine.raw.temporary(copy.stored.seq) for copy in copies}
-        with engine.reader.begin(to_read(drops), places, ahead) as reading:
+        with engine.reader.begin(to_read(drops), places) as reading:
             with phase("archive"):
                 files.sync_many(places.values())
             with phase("parse"):
@@ -252,9 +251,7 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
 # ----------------------------------------------------------------------------------------------------------- 1 archive
 
 
-def _copy(
-    engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy], ahead: Ahead
-) -> list[Refused]:
+def _copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy]) -> list[Refused]:
     """Adds the copies to `copies`, so that the caller can give them back whatever happens."""
     refused = []
     first = engine.ledger.last_seq + 1
@@ -265,12 +262,12 @@ def _copy(
             refused.append(Refused(arrival.name, f"{why}. Raise that, or take the file away"))
             continue
         seq = first + len(copies)
-        grown = ahead.of(seq, arrival.name, engine.raw.temporary(seq), context)
+        grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
         try:
             copies.append(engine.taking.copy(arrival, seq, context.received_at, grown))
             copies[-1] = engine.taking.hide(copies[-1])
         except NotTaken as error:
-            ahead.forget(seq)
+            engine.reader.forget(seq)
             if copies and copies[-1].stored.seq == seq:
                 engine.taking.give_back([copies.pop()])
             if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
