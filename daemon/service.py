@@ -98,9 +98,9 @@ class Service:
 
         return self._until_stopped(stop, work)
 
-    def watch(self, watcher: Watcher, bell: Event, stop: Event) -> Summary:
-        """The same, and again whenever `bell` rings or time has come, until `stop`, which must ring the bell too."""
-        return self._until_stopped(stop, lambda: self._go_on(watcher, bell, stop))
+    def watch(self, watcher: Watcher, wake: Event, stop: Event) -> Summary:
+        """The same, and again whenever `wake` rings or time has come, until `stop`, which must ring the wake too."""
+        return self._until_stopped(stop, lambda: self._go_on(watcher, wake, stop))
 
     def resume(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, and no more."""
@@ -120,12 +120,12 @@ class Service:
             raise
         return self.summary
 
-    def _go_on(self, watcher: Watcher, bell: Event, stop: Event) -> None:
-        self._listen(watcher)  # before the first look: what comes between them rings the bell
+    def _go_on(self, watcher: Watcher, wake: Event, stop: Event) -> None:
+        self._listen(watcher)  # before the first look: what comes between them rings the wake
         try:
             while True:
                 self._drained(stop, 0.0, give_up=False, watcher=watcher)
-                self._idle(watcher, bell, stop)
+                self._idle(watcher, wake, stop)
         finally:
             watcher.stop()
 
@@ -162,18 +162,18 @@ class Service:
             self._catch_up(stop)
             self._is_recovered = True
 
-    def _idle(self, watcher: Watcher, bell: Event, stop: Event) -> None:
-        """Tidies the order index, then waits for the bell or for the next look that is due, and gathers what comes with it."""
-        if not bell.is_set():
-            self._tidy(bell.is_set)
+    def _idle(self, watcher: Watcher, wake: Event, stop: Event) -> None:
+        """Tidies the order index, then waits for the wake or for the next look that is due, and gathers what comes with it."""
+        if not wake.is_set():
+            self._tidy(wake.is_set)
         due = watcher.interval_seconds
         if (kept := self._engine.taking.due_seconds) is not None:
             due = min(due, kept + _LOOK_SECONDS)
-        rang = bell.wait(min(due, _LOOK_SECONDS * 2) if self._pending else due)
-        bell.clear()
+        rang = wake.wait(min(due, _LOOK_SECONDS * 2) if self._pending else due)
+        wake.clear()
         _end_if(stop)
         if rang:
-            gather(bell, stop, self._terms.linger_seconds)
+            gather(wake, stop, self._terms.linger_seconds)
         elif not self._pending:
             give_back_memory()
 
@@ -313,12 +313,12 @@ def _end_if(stop: Event) -> None:
         raise Stopped("stopped between two batches")
 
 
-def gather(bell: Event, stop: Event, linger_seconds: float) -> None:
-    """Waits while the bell keeps ringing, so that drops that come together are taken together; `linger_seconds` at most, and
+def gather(wake: Event, stop: Event, linger_seconds: float) -> None:
+    """Waits while the wake keeps ringing, so that drops that come together are taken together; `linger_seconds` at most, and
     a drop that comes alone is hardly kept waiting: a tenth of that without a ring is the end."""
     end = time.monotonic() + linger_seconds
-    while (rest := end - time.monotonic()) > 0 and not stop.is_set() and bell.wait(min(rest, linger_seconds / 10)):
-        bell.clear()
+    while (rest := end - time.monotonic()) > 0 and not stop.is_set() and wake.wait(min(rest, linger_seconds / 10)):
+        wake.clear()
 
 
 def batches(things: Sequence[_T], terms: Terms, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:

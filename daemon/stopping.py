@@ -31,7 +31,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
-        self.bell = threading.Event()
+        self.wake = threading.Event()
         self._exit_code = 0
 
     def on_signals(self, exit_code: int) -> None:
@@ -50,7 +50,7 @@ class Stop:
             for other in _SIGNALS:
                 signal.signal(other, signal.SIG_DFL)
         self.asked.set()
-        self.bell.set()
+        self.wake.set()
         threading.Thread(target=self._keep_deadline, name="deadline", daemon=True).start()
 
     def _keep_deadline(self) -> None:

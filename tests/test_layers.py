@@ -115,8 +115,8 @@ def test_pandas_and_duckdb_are_not_needed_to_run() -> None:
 
 
 def test_only_the_top_level_knows_the_configuration() -> None:
-    """Only cli and wiring see the configuration; the others take plain values."""
-    assert {name for name, path in MODULES.items() if "config" in ours(path)} == {"cli", "wiring"}
+    """Only cli, commands and wiring see the configuration; the others take plain values."""
+    assert {name for name, path in MODULES.items() if "config" in ours(path)} == {"cli", "commands", "wiring"}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -124,7 +124,7 @@ def test_a_module_says_what_it_is_and_stays_short(name: str) -> None:
     """Each that holds code opens with a sentence at least, and is no longer than a sitting."""
     text = MODULES[name].read_text(encoding="utf-8")
     assert re.search(r"\w\W*\s\w.*[.:]", ast.get_docstring(ast.parse(text)) or "")
-    assert text.count("\n") <= 450
+    assert text.count("\n") <= (450 if package_of(name) in ("batch", "operate") else 400)
 
 
 def test_what_is_said_to_have_some_lines_has_about_as_many() -> None:

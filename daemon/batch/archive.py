@@ -14,13 +14,11 @@ from . import reread
 from .duplicates import with_duplicates
 from .engine import Engine
 from .outcome import Refused
-from .reading import Ahead, too_large
+from .reading import too_large
 from .taking import Copy, NotTaken
 
 
-def copy(
-    engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy], ahead: Ahead
-) -> list[Refused]:
+def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy]) -> list[Refused]:
     """Copies files under temporary names, which are not durable yet, and hides them in the inbox. Adds to `copies`, so that
     the caller can give them back whatever happens. Returns the files that cannot be taken."""
     refused = []
@@ -32,12 +30,11 @@ def copy(
             refused.append(Refused(arrival.name, f"{why}. Raise that, or take the file away"))
             continue
         seq = first + len(copies)
-        grown = ahead.of(seq, arrival.name, engine.raw.temporary(seq), context)
+        grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
         try:
             copies.append(engine.taking.copy(arrival, seq, context.received_at, grown))
             copies[-1] = engine.taking.hide(copies[-1])
         except NotTaken as error:
-            ahead.forget(seq)
             if copies and copies[-1].stored.seq == seq:
                 engine.taking.give_back([copies.pop()])
             if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal

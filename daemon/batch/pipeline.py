@@ -31,7 +31,6 @@ from .outcome import BatchOutcome, Refused
 from .phases import Phases
 from .prepare import Prepared, prepare
 from .publish import publish
-from .reading import Ahead
 from .repair import Damaged, repair
 from .taking import Copy
 
@@ -46,13 +45,12 @@ def take(
     engine.guard.check()
     phase = Phases()
     copies: list[Copy] = []
-    ahead = Ahead(engine.reader)
     try:
         with phase("archive"):
-            refused = archive.copy(engine, arrivals, context, copies, ahead)
+            refused = archive.copy(engine, arrivals, context, copies)
             drops = archive.drops_of(engine, copies, context)
         places = {copy.stored.seq: engine.raw.temporary(copy.stored.seq) for copy in copies}
-        with engine.reader.begin(to_read(drops), places, ahead) as reading:
+        with engine.reader.begin(to_read(drops), places) as reading:
             with phase("archive"):
                 files.sync_many(places.values())
             with phase("parse"):

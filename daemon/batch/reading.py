@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from ..core.parse.documents import Form
 from ..core.parse.refusals import refused
 from ..core.progress import Progress, silent
 from ..execution import tasks
-from ..execution.workers import Inline, Workers
+from ..execution.early import EarlyReads
+from ..execution.workers import Inline
 from ..storage import raw
 
 
@@ -48,6 +49,7 @@ class Reader:
     staging: Path
     limits: Limits
     executor: Executor
+    _early: EarlyReads = field(default_factory=EarlyReads, init=False, repr=False, compare=False)
 
     def without_limits(self) -> Reader:
         """The same, for drops that were accepted before."""
@@ -59,9 +61,8 @@ class Reader:
             return reading.result(stopped=stopped)
 
     @contextmanager
-    def begin(self, drops: Sequence[Drop], places: Mapping[int, Path], ahead: Ahead | None = None) -> Iterator[Reading]:
-        """Starts reading drops whose bytes lie at `places` (by sequence number); they must stay until the result. `ahead`:
-        what was begun while they were copied."""
+    def begin(self, drops: Sequence[Drop], places: Mapping[int, Path]) -> Iterator[Reading]:
+        """Starts reading drops whose bytes lie at `places` (by sequence number); they must stay until the result."""
         unreadable: dict[int, str] = {}
         with ExitStack() as stack:
             spans: list[tasks.Span] = []
@@ -75,49 +76,19 @@ class Reader:
             groups = tasks.parcels(spans)
             little = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
             executor = Inline() if little else self.executor
-            yield Reading(executor, self.staging, groups, self._submitted(executor, groups, ahead), unreadable)
+            yield Reading(
+                executor, self.staging, groups, self._early.submit(executor, groups, self.staging), unreadable
+            )
 
-    def _submitted(
-        self, executor: Executor, groups: Sequence[Sequence[tasks.Span]], ahead: Ahead | None
-    ) -> list[Future[tasks.Answer | None]]:
-        begun = ahead.begun if ahead else {}
-        return [begun.get(group[0]) or executor.submit(tasks.read, group, self.staging) for group in groups]
+    def copying(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
+        """Returns what to call with the number of bytes of a drop that are copied to `path` so far."""
+        if raw.kind_of(name) != raw.ORDERS or raw.is_compressed(name):
+            return lambda size_bytes: None
+        return self._early.follow(self.executor, drop, path, context, self.staging)
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
         return raw.plain(path, drop.name, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
-
-
-class Ahead:
-    """Reads drops while they are still being copied, as far as that is worth it: large ones, whose pieces can be told from
-    their beginning, by worker processes of this machine. (Others might see a file that grows too late.)"""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.begun: dict[tasks.Span, Future[tasks.Answer | None]] = {}  # by a span that is a task on its own
-
-    def of(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
-        """What is to be told how much of a drop has been copied to `path`."""
-        executor, next_look = self._reader.executor, 2.0 * tasks.PIECE_BYTES
-        if not isinstance(executor, Workers) or raw.kind_of(name) != raw.ORDERS or raw.is_compressed(name):
-            return lambda size_bytes: None
-
-        def grown(size_bytes: int) -> None:
-            nonlocal next_look
-            if size_bytes < next_look or not executor.started:
-                return
-            spans = tasks.spans_begun(drop, path, context)
-            # Its first piece tells whether a drop can be divided: where it cannot, looking again would be in vain.
-            next_look = size_bytes + 2 * tasks.PIECE_BYTES if spans else float("inf")
-            for span in spans:
-                if span not in self.begun:
-                    self.begun[span] = executor.submit(tasks.read, [span], self._reader.staging)
-
-        return grown
-
-    def forget(self, drop: int) -> None:
-        """A drop that was not taken after all; its number will be another's."""
-        self.begun = {span: future for span, future in self.begun.items() if span.drop != drop}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..core.merge.partition import EMPTY, Totals, begun, merge, places_within_in
 from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, ParseContext, Parsed
 from ..core.parse import csv
 from ..core.parse.damage import refuse_foreign
-from ..core.parse.documents import Form, WrongCut, cut, cut_begun
+from ..core.parse.documents import Form, WrongCut, cut, first_pieces
 from ..core.parse.parse import Piece, parse
 from ..storage.store import Stage, StagedPartition, Store
 from . import spill
@@ -60,10 +60,10 @@ def spans_of(drop: int, path: Path, context: ParseContext, dimension: str | None
     return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
 
 
-def spans_begun(drop: int, path: Path, context: ParseContext) -> list[Span]:
+def first_spans_of(drop: int, path: Path, context: ParseContext) -> list[Span]:
     """The first of the spans that `spans_of` will give for orders of which the file holds the beginning."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pieces = cut_begun(data, PIECE_BYTES)  # type: ignore[arg-type]
+        pieces = first_pieces(data, PIECE_BYTES)  # type: ignore[arg-type]
     return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
 
 

@@ -173,7 +173,7 @@ def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
     return [(0, len(data), Form.WHOLE)]
 
 
-def cut_begun(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+def first_pieces(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
     """The first of the pieces that `cut` will give for a drop of which `data` is the beginning."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)

@@ -62,7 +62,7 @@ def _spread(read: Parsed, drop: int) -> int | None:
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
     reason = of_drop["reason"].cast(pa.large_string())
     rows = of_drop.filter(pc.equal(reason, str(Reason.MALFORMED_RECORD))).slice(0, _MALFORMED_LOOKED_AT)
-    position, text = rows["position"].to_pylist(), [_bare(json.loads(one)) for one in rows["record"].to_pylist()]
+    position, text = rows["position"].to_pylist(), [_bare(_text(one)) for one in rows["record"].to_pylist()]
     openings = [index for index, one in enumerate(text) if one.startswith(("{", "["))]
     for first in openings[:_OPENINGS_LOOKED_AT]:
         stop = first + 1
@@ -76,6 +76,11 @@ def _spread(read: Parsed, drop: int) -> int | None:
         if "\n" in joined[:end] and not joined[end:].partition("\n")[0].strip(_AROUND):
             return int(position[first])
     return None
+
+
+def _text(record: str) -> str:
+    """The line of a malformed record. One that is JSON but for its encoding is kept as JSON, any other as a JSON string."""
+    return str(json.loads(record)) if record.startswith('"') else record
 
 
 def _bare(line: str) -> str:

@@ -175,6 +175,13 @@ def test_an_order_over_several_lines_is_not_lost_as_discards(
     assert 1 in _joined(parts, {}).unreadable
 
 
+def test_a_line_that_is_json_but_for_its_encoding_is_a_discard_like_others() -> None:
+    """It is kept as JSON, not as the text of a line, and is looked at beside the other malformed lines all the same."""
+    data = order(1).encode() + b'\n{"order_id":"\xff","created_at":"2026-11-19"}\n{\n'
+    read = parse([Piece(1, data, CONTEXT)])
+    assert not read.unreadable and read.tallies[1].discarded == {"malformed_record": 2}
+
+
 def test_one_cut_line_among_others_is_one_discard() -> None:
     """It is no document with what follows: the other orders are applied."""
     lines = [order(1), order(2)[:20], order(3), order(4)[:-3], order(5)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
 from daemon.core.parse.discards import each
-from daemon.core.parse.documents import Form, WrongCut, cut, cut_begun, split
+from daemon.core.parse.documents import Form, WrongCut, cut, first_pieces, split
 from daemon.core.parse.parse import Piece, parse
 from tests.strategies import drops
 from tests.support.as_model import CONTEXT, assert_as_model, orders_of
@@ -44,7 +44,7 @@ def test_an_array_of_values_too_small_to_be_orders_is_read_as_lines_of_them() ->
 @given(drops(), st.integers(1, 400), st.data())
 def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: int, choice: st.DataObject) -> None:
     """What is read while a drop is still being copied are pieces of the whole one, the first of them; none is made up."""
-    begun = cut_begun(data[: choice.draw(st.integers(0, len(data)))], target_bytes)
+    begun = first_pieces(data[: choice.draw(st.integers(0, len(data)))], target_bytes)
     pieces = cut(data, target_bytes)
     if pieces[0][2] is not Form.WHOLE:  # a drop may turn out at its end to be no array after all
         assert begun == pieces[: len(begun)]

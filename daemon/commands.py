@@ -1,0 +1,308 @@
+"""What each command does: from the configuration and its options to an exit code. Heavy imports wait until a command needs
+them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .core.errors import UsageError
+from .stopping import Stop
+
+if TYPE_CHECKING:
+    from .batch.engine import Engine
+    from .config import Config
+    from .observe.health import Health
+    from .observe.http import Answer
+    from .observe.metrics import Metrics
+    from .service import Summary
+
+DONE, ATTENTION, USAGE, ENVIRONMENT = 0, 1, 2, 3  # exit codes: see cli
+
+
+def serve(config: Config, options: argparse.Namespace) -> int:
+    """Watches the inbox; with --once, applies what is there and returns."""
+    stop = _stop_on_signals(ATTENTION if options.once else DONE)
+    from .arguments import instant
+
+    instant(options.since, None)  # refuse a wrong --since before anything is touched
+    with _engine(config, stop) as engine:
+        from .batch.recovery import refuse_lost_ledger
+        from .observe.log import log
+
+        refuse_lost_ledger(engine)
+        log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
+                                       "once": options.once})  # fmt: skip
+        since = instant(options.since, engine.ledger.hwm)
+        return _run_once(config, engine, stop, since) if options.once else _watch(config, engine, stop, since)
+
+
+def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None) -> int:
+    from .wiring import service
+
+    textfile = config.metrics.textfile
+    if not textfile:
+        return _ended(service(config, engine, [], since).once(stop.asked), once=True)
+    _refuse_missing_folder(Path(textfile))
+    from .observe.log import log
+    from .observe.metrics import Metrics, write_textfile
+
+    metrics = _restored(Metrics(engine.output, version()), engine)
+    try:
+        return _ended(service(config, engine, [metrics], since).once(stop.asked), once=True)
+    finally:
+        if trouble := write_textfile(metrics.registry, Path(textfile)):
+            log.warning("the textfile could not be read; its counters start again from zero",
+                        extra={"file": textfile, "cause": trouble})  # fmt: skip
+
+
+def _refuse_missing_folder(textfile: Path) -> None:
+    """The textfile is written when everything is applied. An error about its folder must come before that."""
+    if not textfile.parent.is_dir():
+        raise UsageError(f"[metrics] textfile {textfile}: the folder {textfile.parent} does not exist; create it first")
+
+
+def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int:
+    from prometheus_client import ProcessCollector
+
+    from .observe.health import Health
+    from .observe.log import log
+    from .observe.metrics import Metrics
+    from .observe.systemd import notify
+    from .sources.watcher import Watcher
+    from .wiring import service
+
+    watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.wake.set)
+
+    def watching() -> bool:
+        return watcher.up
+
+    rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
+    health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
+    metrics = _restored(Metrics(engine.output, version(), watching), engine)
+    ProcessCollector(registry=metrics.registry)
+
+    def stopped() -> bool:
+        health.turn()
+        return stop.asked.is_set()
+
+    loop = service(config, replace(engine, stopped=stopped), [metrics, health], since)
+    with ExitStack() as stack:
+        if config.http.enabled:
+            from .observe.http import serving
+
+            answer = _http_application(config, metrics, health)
+            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
+            log.info("listening", extra={"address": address})
+        summary = loop.watch(watcher, stop.wake, stop.asked)
+        notify("STOPPING=1")
+    return _ended(summary, once=False)
+
+
+def _restored(metrics: Metrics, engine: Engine) -> Metrics:
+    """Metrics with the values that the ledger keeps between runs."""
+    ledger = engine.ledger
+    metrics.restore(ledger.hwm, ledger.last_commit(with_new_data=True), ledger.last_commit())
+    return metrics
+
+
+def _http_application(config: Config, metrics: Metrics, health: Health) -> Answer:
+    from .observe.http import application, document
+    from .observe.page import Page
+
+    page = Page(lambda: _gathered(config), health.why_not_ready, version())
+    documents = {
+        "/": document("text/html", page.html, {"Content-Security-Policy": page.policy}),
+        "/api/status": document("application/json", page.json),
+    }
+    return application(metrics.registry, health.why_unhealthy, health.why_not_ready, documents)
+
+
+def status(config: Config, options: argparse.Namespace) -> int:
+    from .operate.status import table
+
+    found = _gathered(config)
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return DONE
+
+
+def plan(config: Config, options: argparse.Namespace) -> int:
+    from .core.model import ParseContext
+    from .wiring import tolerance
+
+    stop = _stop_on_signals(ATTENTION)
+    with _scratch("plan") as scratch, _engine(config, stop, dry=scratch) as engine:
+        from .operate import plan
+        from .storage.ledger import Ledger
+
+        context = ParseContext(time.time_ns() // 1000, tolerance(config), config.input.records_path)
+        path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
+        found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
+        print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
+        return ATTENTION if found.result.outcome == "quarantined" else DONE
+
+
+def rebuild(config: Config, options: argparse.Namespace) -> int:
+    stop = _stop_on_signals(ATTENTION)
+    from .arguments import day
+
+    days = [day(text) for text in options.dates]
+    with _engine(config, stop, anew=not days) as engine:
+        from .batch.recovery import is_lost, refuse_lost_ledger
+        from .batch.repair import partitions_from_raw, refuse_unknown
+        from .observe.log import log
+        from .operate.rebuild import make_anew, take_over
+        from .storage import receipts
+        from .wiring import recovered, service, tolerance
+
+        if days:
+            refuse_lost_ledger(engine)
+            recovered(config, engine)
+            refuse_unknown(engine.ledger, days)
+            partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
+            log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
+            return DONE
+        if not is_lost(engine):
+            recovered(config, engine)
+        take_over(engine, make_anew(engine, time.time_ns() // 1000, tolerance(config), config.input.records_path))
+    with _engine(config, stop) as engine:
+        summary = service(config, engine, []).resume(stop.asked)
+        receipts.restore(engine.output, engine.ledger.all_results())
+        log.info("ledger and all partitions rebuilt from raw", extra={"partitions": len(engine.ledger.partitions())})
+        return _ended(summary, once=True)
+
+
+def verify(config: Config, options: argparse.Namespace) -> int:
+    stop = _stop_on_signals(ATTENTION)
+    with _scratch("verify") as scratch, _engine(config, stop, dry=scratch) as engine:
+        from .batch.recovery import refuse_lost_ledger
+        from .operate.verify import copy_at_rest, verify
+        from .storage.ledger import Ledger
+
+        refuse_lost_ledger(engine)
+        path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
+        copy_at_rest(engine.ledger, scratch / "copy.sqlite")
+        found = []
+        with closing(Ledger(scratch / "copy.sqlite")) as copy:
+            of_copy, now = replace(engine, ledger=copy), time.time_ns() // 1000
+            for one in verify(of_copy, lambda: Ledger(path, read_only=True), scratch / "rebuilt", now):
+                found.append(one)
+                if not options.json:
+                    print(one, flush=True)
+            drops, partitions = copy.drop_count(), len(copy.partitions())
+        if options.json:
+            differences = [{"check": one.check, "what": one.what, "found": one.found} for one in found]
+            print(json.dumps({"drops": drops, "partitions": partitions, "differences": differences}, indent=2))
+        else:
+            verdict = f"{len(found):,} differences" if found else "all of it is there and right"
+            print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
+        return ATTENTION if found else DONE
+
+
+def trace(config: Config, options: argparse.Namespace) -> int:
+    stop = _stop_on_signals(ATTENTION)
+    with _scratch("trace") as scratch, _engine(config, stop, dry=scratch) as engine:
+        from .batch.recovery import refuse_lost_ledger
+        from .operate import trace
+
+        refuse_lost_ledger(engine)
+        found = trace.trace(engine, options.order.strip())
+        print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
+        return DONE if found.versions and found.agrees else ATTENTION
+
+
+def retry(config: Config, options: argparse.Namespace) -> int:
+    from .batch.reread import applied, put_again
+    from .operate.quarantine import called, retry
+
+    output, inbox = config.paths.output.resolve(), config.paths.inbox
+    again = applied(output, [name for name in options.names if not called(output / "quarantine", name)])
+    if not options.names or len(again) < len(options.names):
+        for file in retry(output / "quarantine", inbox, [name for name in options.names if name not in again]):
+            print(f"{file} is back in {inbox}")
+    put_again(output, inbox, list(again.values()))
+    for drop in again.values():
+        print(f"drop {drop.seq} ({drop.name}) was applied, and is in {inbox} once more, to be read anew")
+    return DONE
+
+
+def schema(_: Config, options: argparse.Namespace) -> int:
+    from .operate.ddl import ddl
+
+    print(ddl(options.dialect), end="")
+    return DONE
+
+
+def manifest(config: Config, options: argparse.Namespace) -> int:
+    from .operate.warehouse import manifest
+
+    print(manifest(config.paths.output, options.table, options.dates or None, options.prefix), end="")
+    return DONE
+
+
+HANDLE_SIGNALS = (serve, plan, rebuild, verify, trace)  # these stop at a safe point; the others end at once
+
+
+# --------------------------------------------------------------------------------------------------------- shared steps
+
+
+def version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("strandline")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _stop_on_signals(exit_code: int) -> Stop:
+    stop = Stop()
+    stop.on_signals(exit_code)
+    return stop
+
+
+def _engine(
+    config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False
+) -> AbstractContextManager[Engine]:
+    from .execution.process import prepare
+
+    prepare()  # before anything heavy is imported
+    from .wiring import engine
+
+    return engine(config, stop, dry, anew=anew)
+
+
+@contextmanager
+def _scratch(command: str) -> Iterator[Path]:
+    """A temporary folder for one command."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix=f"strandline-{command}-") as folder:
+        yield Path(folder)
+
+
+def _gathered(config: Config) -> dict[str, Any]:
+    """The status, for the command and for the page."""
+    from .operate.status import gather
+    from .storage.ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        return gather(ledger, config.paths.inbox, output, time.time_ns() // 1000, config.watch.ignore)
+
+
+def _ended(summary: Summary, *, once: bool) -> int:
+    from .observe.log import log
+
+    log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
+                                 "quarantined": summary.quarantined, "left": summary.left,
+                                 "stopped": summary.stopped})  # fmt: skip
+    return ATTENTION if once and (summary.quarantined or summary.left or summary.stopped) else DONE
