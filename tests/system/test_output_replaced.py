@@ -41,7 +41,8 @@ def strandline(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _remove(output: Path, backup: Path) -> None:
-    shutil.rmtree(output)
+    while output.exists():  # as `rm -r` does when it is asked again: the daemon may add a file while the folder is emptied
+        shutil.rmtree(output, ignore_errors=True)
 
 
 def _remove_state(output: Path, backup: Path) -> None:
