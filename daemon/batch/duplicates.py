@@ -54,7 +54,8 @@ def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
         if drop.duplicate_of is not None:
             continue
         context, kind = drop.context, raw.kind_of(drop.name)
-        content = (raw.read_as(drop.name), drop.sha256, context.tolerance, context.records_path, context.since)
+        settings = (context.tolerance, context.records_path, context.since, context.mapping)
+        content = (raw.read_as(drop.name), drop.sha256, *settings)
         if content not in seen and kind in DIMENSIONS:
             seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
         firsts[drop.seq] = seen.setdefault(content, drop)

@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .mapping import DIRECT, FieldMapping
+
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -100,12 +102,16 @@ class ParseContext:
     records_path: str = ""
     since: int | None = None
     until: int | None = None  # for reading once more, under a wider `since`: what was applied before is passed over
+    source: str = "default"
+    mapping: FieldMapping = DIRECT
 
     def reads_alike(self, earlier: ParseContext, refused_as_future: bool) -> bool:
         """Whether the same bytes say no more under this than they said earlier. `refused_as_future`: some orders lay in the
         future then."""
         as_far_back = earlier.since is None or (self.since is not None and earlier.since <= self.since)
-        same = (earlier.tolerance, earlier.records_path) == (self.tolerance, self.records_path)
+        same = (earlier.tolerance, earlier.records_path, earlier.mapping) == (
+            self.tolerance, self.records_path, self.mapping,
+        )  # fmt: skip
         return as_far_back and same and not (refused_as_future and self.latest_instant > earlier.latest_instant)
 
     @property

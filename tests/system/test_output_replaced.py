@@ -41,7 +41,9 @@ def strandline(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _remove(output: Path, backup: Path) -> None:
-    while output.exists():  # as `rm -r` does when it is asked again: the daemon may add a file while the folder is emptied
+    while (
+        output.exists()
+    ):  # as `rm -r` does when it is asked again: the daemon may add a file while the folder is emptied
         shutil.rmtree(output, ignore_errors=True)
 
 

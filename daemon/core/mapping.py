@@ -1,0 +1,50 @@
+"""How a source spells its orders: for each field, the paths where its value may be. Pure values; core/parse applies them.
+
+A path is keys divided by dots, from a record; a whole number is the index of an array (`line_items.0.sku`). Of several paths, the
+first one whose value is neither missing, null nor blank counts. A field without a path of its own is at its own name; a field
+whose paths are empty is never read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+Paths = tuple[tuple[str, tuple[str, ...]], ...]  # (field, its paths, the preferred one first), by field
+
+ORDER_FIELDS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+ITEM_FIELDS = ("sku", "qty", "price")  # their paths begin at an element of `items`
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMapping:
+    """How one source spells its records. The default is the format of docs/INPUT.md."""
+
+    record: str = ""  # the path of the order inside a record; "": the record is the order
+    fields: Paths = ()  # of ORDER_FIELDS and ITEM_FIELDS
+    time_zone: str = "UTC"  # an IANA name: of instants that name no zone
+    minor_units: bool = False  # amounts and prices are in the currency's smallest unit
+    id_prefix: str = ""  # comes before each order_id and user_id
+    deleted_path: str = ""  # where a record says that its order is gone
+    deleted_values: tuple[str, ...] = ()  # as JSON texts: at these values it does
+    users: Paths = ()  # the columns of users.csv
+    products: Paths = ()  # the columns of products.csv
+    encoding: str = "utf-8"  # of CSV files: "utf-8" (and UTF-16 with a byte order mark) or "cp1252"
+
+    def to_json(self) -> str:
+        """The mapping as text: the same text for the same mapping, and "" for the default."""
+        return "" if self == FieldMapping() else json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> FieldMapping:
+        """The reverse of to_json. ValueError, KeyError or TypeError where the text is no mapping."""
+        if not text:
+            return cls()
+        values = json.loads(text)
+        for name in ("fields", "users", "products"):
+            values[name] = tuple((field, tuple(paths)) for field, paths in values[name])
+        values["deleted_values"] = tuple(values["deleted_values"])
+        return cls(**values)
+
+
+DIRECT = FieldMapping()
