@@ -43,7 +43,7 @@ def test_a_writer_that_comes_while_it_is_looked_whether_one_is_there_ends_nobody
         "import sys, time\nfrom pathlib import Path\nfrom daemon.sources.inbox import Inbox\n"
         "from daemon.core.retry import Backoff\n"
         "inbox = Inbox(Path(sys.argv[1]), 0.0, Backoff(1, 0.1, 0.1))\n"
-        "for _ in range(20000): inbox.look(time.time())\n"
+        "for _ in range(20000): inbox.scan(time.time())\n"
     )
     path = tmp_path / "inbox" / "a.json"
     beside = subprocess.Popen([sys.executable, "-c", writer, path], stdout=subprocess.PIPE)
@@ -230,7 +230,7 @@ def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path:
     """What was seen is not there any more: nothing is taken, and nothing is lost."""
     drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
     with engine(tmp_path) as rooms:
-        look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(10**10)
+        look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(10**10)
         os.unlink(tmp_path / "inbox" / "a.json")
         outcome, refused = take(rooms, look.settled, ParseContext(NOW, DAY), NOW)
         assert outcome is None and refused == []

@@ -41,7 +41,7 @@ class Bench:
 
     def arrival(self, name: str = "a.json") -> Arrival:
         (found,) = [
-            one for one in Inbox(self.inbox, 0.0, Backoff(1, 0.1, 0.1)).look(10**10).settled if one.name == name
+            one for one in Inbox(self.inbox, 0.0, Backoff(1, 0.1, 0.1)).scan(10**10).settled if one.name == name
         ]
         return found
 

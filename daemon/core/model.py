@@ -173,7 +173,7 @@ ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price"
 VERSIONS = pa.schema(  # in the order of keyed.c
     [
         pa.field("key", pa.binary(16), nullable=False),  # order_key(order_id)
-        pa.field("content", pa.binary(16), nullable=False),  # the hash of all but the key: see keyed.identified
+        pa.field("content", pa.binary(16), nullable=False),  # the hash of all but the key: see keys.with_hashes
         pa.field("drop", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),  # from 1, in its drop
         pa.field("created_at", pa.int64(), nullable=False),

@@ -78,7 +78,7 @@ def compared(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
 
 def is_later(one: np.ndarray, other: np.ndarray) -> Bools:
     """Whether each version is the later of both."""
-    place, other_place = (places_of(entries["drop"], entries["position"]) for entries in (one, other))
+    place, other_place = (drop_positions(entries["drop"], entries["position"]) for entries in (one, other))
     same_instant = one["instant"] == other["instant"]
     return np.asarray((one["instant"] > other["instant"]) | (same_instant & (place > other_place)), np.bool_)
 
@@ -86,7 +86,7 @@ def is_later(one: np.ndarray, other: np.ndarray) -> Bools:
 # ------------------------------------------------------------------------------------------------------- the index, looked at
 
 
-def places_of(drop: np.ndarray, position: np.ndarray) -> Ints:
+def drop_positions(drop: np.ndarray, position: np.ndarray) -> Ints:
     """Drop and position (32 bits each, in the index) as one comparable value."""
     return drop.astype(np.int64) << 32 | position.astype(np.int64)
 

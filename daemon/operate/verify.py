@@ -40,7 +40,7 @@ from ..core.entries import REASON, Drop, Effect, Partition
 from ..core.errors import Corruption
 from ..core.merge.keys import latest, take_entries
 from ..core.model import DropOutcome
-from ..core.versions import equal, keys_of, places_of
+from ..core.versions import drop_positions, equal, keys_of
 from ..storage import files, raw, receipts
 from ..storage.adoption import drop_without_copy, kept_as
 from ..storage.ledger import Ledger
@@ -407,8 +407,8 @@ def _named(index: OrderIndex, versions: pa.Table) -> Counter[int]:
         same = equal(entries, take_entries(winners, where))
         found.update(entries["date"][same].tolist())
         counted[rows[where[same]]] = True  # once: the wrong entry of another order may name this record, too
-        named.append(places_of(entries["drop"][~same], entries["position"][~same]))
-    theirs = places_of(versions["drop"].to_numpy(), versions["position"].to_numpy())
+        named.append(drop_positions(entries["drop"][~same], entries["position"][~same]))
+    theirs = drop_positions(versions["drop"].to_numpy(), versions["position"].to_numpy())
     others = np.flatnonzero(np.isin(theirs, np.concatenate(named)) & ~counted)
     records, _ = latest(versions.take(pa.array(others)))
     entries, _ = index.find(records)

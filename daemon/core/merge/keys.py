@@ -19,12 +19,12 @@ _ITEM = ("sku", "qty", "price")  # this and the one above: in the order of keyed
 _IN_A_BUCKET = 8  # entries, about
 
 
-def identified(columns: Mapping[str, pa.Array]) -> pa.Table:
+def with_hashes(columns: Mapping[str, pa.Array]) -> pa.Table:
     """The ORDERS table of these columns; `key` and `content` are added here, from what the others say in the end. Equal
     contents are equal in all that decides the FACT rows of an order; NULL is equal to NULL alone."""
     items = columns["items"]
     flat = [items.values.field(name) for name in _ITEM]
-    places = _places([columns[name] for name in _HASHED] + flat)
+    places = _addresses([columns[name] for name in _HASHED] + flat)
     count = len(items)
     hashes = {name: np.empty(16 * count, np.uint8) for name in ("key", "content")}
     if library.strandline_hashes(places.ctypes.data, count, *(made.ctypes.data for made in hashes.values())):
@@ -35,7 +35,7 @@ def identified(columns: Mapping[str, pa.Array]) -> pa.Table:
     return pa.table([{**columns, **added}[name] for name in ORDERS.names], schema=ORDERS)
 
 
-def _places(arrays: list[pa.Array]) -> np.ndarray:
+def _addresses(arrays: list[pa.Array]) -> np.ndarray:
     """Where each column lies in memory, as keyed.c takes it: validity, values, bytes, offset. Good as long as they are."""
     places = np.zeros((len(arrays), 4), np.int64)
     for place, array in zip(places, arrays, strict=True):
@@ -48,7 +48,7 @@ def _places(arrays: list[pa.Array]) -> np.ndarray:
 def latest(orders: pa.Table) -> tuple[np.ndarray, Ints]:
     """The latest record of each order in an ORDERS or VERSIONS table, as sorted entries, and which row each of them is."""
     batches = [batch for batch in orders.select(VERSIONS.names).to_batches() if len(batch)]
-    located = [(_places(batch.columns), len(batch)) for batch in batches]
+    located = [(_addresses(batch.columns), len(batch)) for batch in batches]
     bits = max(orders.num_rows // _IN_A_BUCKET, 1).bit_length() - 1
     counts = np.zeros((1 << bits) + 1, np.int64)
     for places, count in located:
@@ -67,7 +67,7 @@ def latest(orders: pa.Table) -> tuple[np.ndarray, Ints]:
 
 def ascending(entries: np.ndarray) -> bool:
     """Whether entries are sorted."""
-    return bool(library.strandline_ascend(*_lies(entries)))
+    return bool(library.strandline_ascend(*_address(entries)))
 
 
 def matches(wanted: np.ndarray, part: np.ndarray, found: Bools) -> tuple[Ints, Ints]:
@@ -76,27 +76,27 @@ def matches(wanted: np.ndarray, part: np.ndarray, found: Bools) -> tuple[Ints, I
     room = min(len(wanted), len(part))
     where, places = np.empty(room, np.int64), np.empty(room, np.int64)
     into = (found.ctypes.data, where.ctypes.data, places.ctypes.data)
-    count = library.strandline_match(*_lies(wanted), *_lies(part), *into)
+    count = library.strandline_match(*_address(wanted), *_address(part), *into)
     return where[:count], places[:count]
 
 
 def merged(older: np.ndarray, newer: np.ndarray) -> np.ndarray:
     """One sorted array out of two: of a key in both, the newer entry."""
     out = np.empty(len(older) + len(newer), INDEX_ENTRY)
-    return out[: library.strandline_merge(*_lies(older), *_lies(newer), out.ctypes.data)]
+    return out[: library.strandline_merge(*_address(older), *_address(newer), out.ctypes.data)]
 
 
 def take_entries(entries: np.ndarray, order: Ints) -> np.ndarray:
     """`entries[order]`, some times faster. `order`: int64, within the array."""
     order, out = np.ascontiguousarray(order, np.int64), np.empty(len(order), INDEX_ENTRY)
-    library.strandline_take_entries(_lies(entries)[0], order.ctypes.data, len(order), out.ctypes.data)
+    library.strandline_take_entries(_address(entries)[0], order.ctypes.data, len(order), out.ctypes.data)
     return out
 
 
 def put_entries(entries: np.ndarray, source: Ints, target: Ints, into: np.ndarray) -> None:
     """`into[target] = entries[source]`, some times faster. The indexes: int64, within the arrays."""
     source, target = np.ascontiguousarray(source, np.int64), np.ascontiguousarray(target, np.int64)
-    places = (_lies(entries)[0], source.ctypes.data, target.ctypes.data, len(source), _lies(into)[0])
+    places = (_address(entries)[0], source.ctypes.data, target.ctypes.data, len(source), _address(into)[0])
     library.strandline_put_entries(*places)
 
 
@@ -105,7 +105,7 @@ def sort(entries: np.ndarray) -> np.ndarray:
     return take_entries(entries, np.lexsort([entries["lo"], entries["hi"]]))
 
 
-def _lies(entries: np.ndarray) -> tuple[int, int]:
+def _address(entries: np.ndarray) -> tuple[int, int]:
     """Where entries lie, and how many there are."""
     assert entries.dtype == INDEX_ENTRY and entries.flags.c_contiguous
     return entries.ctypes.data, len(entries)

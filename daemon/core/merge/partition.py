@@ -50,18 +50,18 @@ def amount_text(units: int) -> str:
 EMPTY = Totals(0, 0, 0, 0)
 
 
-def sorted_places(orders: pa.Table, rows: Ints) -> Ints:
+def sort_order(orders: pa.Table, rows: Ints) -> Ints:
     """The order in which these rows of an ORDERS table are sorted by (created_at, order_id), which is by date as well."""
-    places = places_by_time(orders, rows)
-    return places[places_within_instants(orders, rows[places])]
+    places = order_by_time(orders, rows)
+    return places[order_within_instants(orders, rows[places])]
 
 
-def places_by_time(orders: pa.Table, rows: Ints) -> Ints:
+def order_by_time(orders: pa.Table, rows: Ints) -> Ints:
     """The order in which these rows are sorted by created_at alone; those of one instant come in any order."""
     return np.argsort(orders["created_at"].to_numpy()[rows])
 
 
-def places_within_instants(orders: pa.Table, rows: Ints) -> Ints:
+def order_within_instants(orders: pa.Table, rows: Ints) -> Ints:
     """The order in which rows that are sorted by created_at are sorted by order_id, too. It never crosses an instant."""
     instants = orders["created_at"].to_numpy()[rows]
     places = np.arange(len(rows))
@@ -86,7 +86,7 @@ def merge(published: pa.Table, incoming: pa.Table, replaces: Bools, leaving: pa.
     return Merged(fact, totals(published), totals(fact))
 
 
-def begun(incoming: pa.Table) -> Merged:
+def new_partition(incoming: pa.Table) -> Merged:
     """A new partition."""
     return Merged(incoming, EMPTY, totals(incoming))
 
