@@ -206,7 +206,7 @@ def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: 
         ("error message", b'{"error": "rate limit", "code": 429}'),
         ("nested", b'[{"a": ' + b"[" * 600 + b"]" * 600 + b"}]"),
         ("nested", b"[" * 1_000_000),
-        ("no JSON", b"hello\nworld"),
+        ("not JSON", b"hello\nworld"),
     ],
 )
 def test_a_drop_that_cannot_be_read_says_why(cause: str, data: bytes) -> None:

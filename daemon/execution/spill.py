@@ -17,9 +17,8 @@ from pyarrow import ipc
 
 LEAST_BYTES = 1 << 20  # smaller tables are pickled
 _BATCH_ROWS = 2_048  # small record batches: some rows are on few pages
-_BUFFER_BYTES = (
-    64 << 10
-)  # fewer writes; not more, since the kernel maps about as much around a page as was written at once
+# Fewer writes, but not larger: the kernel maps about as much around a page as was written at once.
+_BUFFER_BYTES = 64 << 10
 _RESIDENT_BYTES = 512 << 20  # of all mapped files together; below this, pages are not released
 _mapped: WeakSet[mmap.mmap] = WeakSet()
 

@@ -128,9 +128,7 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
         yield ", ".join(f"http://{_bracketed(found)}:{number}" for found, number in _listening(server))
     finally:
         for one in list(sockets.values()):
-            if isinstance(
-                one, BaseWSGIServer
-            ):  # closed by its own thread: while that waits for it, the port is not free
+            if isinstance(one, BaseWSGIServer):  # closed in its own thread, which would keep the port in use
                 one.trigger.pull_trigger(one.close)
         thread.join(_CLOSING_SECONDS)
         server.task_dispatcher.shutdown(cancel_pending=True, timeout=_CLOSING_SECONDS)

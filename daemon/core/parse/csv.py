@@ -23,9 +23,7 @@ from .damage import refuse_foreign, refuse_markup
 from .discards import Discards
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
 
-csv.field_size_limit(
-    (1 << 31) - 1
-)  # a long cell is a fault of its field, not of the file; drops have a limit of their own
+csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
 
 # The messages of Python's csv module, and what they mean for a person.
 _WHY = {

@@ -332,8 +332,6 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError as error:
         before = text[: error.start].decode()
-        if (
-            error.reason == "unexpected end of data"
-        ):  # cut inside a character: is the text before it a truncated document?
+        if error.reason == "unexpected end of data":  # cut inside a character: maybe a truncated document
             reference.whole(before)
         raise reference.NotJson(f"not UTF-8 (a byte {text[error.start]:#04x})", len(before)) from None
