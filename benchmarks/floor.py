@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
 from daemon.core.merge.facts import files_of, gathered, lines_of  # noqa: E402
-from daemon.core.merge.partition import places_by_time  # noqa: E402
+from daemon.core.merge.partition import order_by_time  # noqa: E402
 from daemon.core.model import ParseContext, dates_of  # noqa: E402
 from daemon.core.parse.documents import cut  # noqa: E402
 from daemon.core.parse.parse import Piece, parse  # noqa: E402
@@ -75,7 +75,7 @@ def main() -> None:
 
         tables = step("parse", read)
         orders = pa.concat_tables(tables)  # type: ignore[arg-type]
-        rows = places_by_time(orders, np.arange(orders.num_rows))
+        rows = order_by_time(orders, np.arange(orders.num_rows))
         dates = dates_of(orders["created_at"].to_numpy()[rows])
         edges = np.append(np.flatnonzero(np.diff(dates, prepend=-1)), len(rows))
         spans = [rows[a:b] for a, b in pairwise(edges)]

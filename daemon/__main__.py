@@ -7,8 +7,7 @@ from .stopping import hold
 
 
 def run() -> None:
-    """Runs this process's command line, and ends the process. Signals wait from here on, until the command has said what they
-    mean."""
+    """Runs the command line of this process, then exits. Signals stay pending until the command handles them."""
     hold()
     _open_streams()
 
@@ -18,12 +17,12 @@ def run() -> None:
 
 
 def _open_streams() -> None:
-    """Where standard streams are closed (some supervisors do that), what is said goes nowhere. Their numbers must not become free
-    for other files, into which a library might write a message then."""
+    """Opens closed standard streams (some supervisors close them) on /dev/null. Otherwise another file gets their descriptor,
+    and a library may write a message into it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (for as long as the process is)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (open until the process exits)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 

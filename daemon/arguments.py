@@ -1,4 +1,4 @@
-"""Arguments of commands as values: `--since` as an instant, a DATE as days since 1970. UsageError says what is allowed."""
+"""Command-line arguments as values: `--since` as an instant, a DATE as days since 1970."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def instant(text: str | None, hwm: int | None) -> int | None:
     found = read_instant(Number(text.strip()) if is_number(text.strip()) else text)
     if not isinstance(found, int):
         raise UsageError(
-            f"--since {text!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, epoch seconds, or hwm for the "
+            f"--since {text!r} is not an instant; write 2026-03-02, 2026-03-02T18:04:11Z, epoch seconds, or hwm for the "
             "high-water mark"
         )
     if found > LAST_INSTANT:
         raise UsageError(
-            f"--since {text!r} lies after the year 9999; epoch numbers are seconds, or milliseconds from 1e11 on"
+            f"--since {text!r} is after the year 9999; epoch numbers are seconds, or milliseconds from 1e11 on"
         )
     return found
 
@@ -31,4 +31,4 @@ def day(text: str) -> int:
     try:
         return (date.fromisoformat(text) - date(1970, 1, 1)).days
     except ValueError:
-        raise UsageError(f"{text!r} is no date; write YYYY-MM-DD") from None
+        raise UsageError(f"{text!r} is not a date; write YYYY-MM-DD") from None

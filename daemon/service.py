@@ -1,8 +1,8 @@
-"""The loop: drain the inbox, wait, drain again. `--once` is the same code: drain, and do not wait.
+"""The loop: drain the inbox, wait, drain again. `--once` is the same code without the wait.
 
-Draining means: look, take what is settled in batches, apply, look again, until nothing settled is left. Scanning decides
-what there is; anything else (an event, the time) only decides when to look. Where the environment fails, what an earlier try
-left is finished first, as at start-up, and then draining goes on.
+To drain is to scan, to apply what is settled in batches, and to scan again until nothing settled is left. Only a scan decides
+what there is; an event or the time only decides when to scan. After a failure of the environment, the loop first finishes what
+the failed try left, as at start-up, and then goes on.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, ParseContext
 from .core.retry import Backoff
-from .execution.process import give_back_memory
+from .execution.process import release_memory
 from .execution.workers import warm
 from .observe.observer import Observer
-from .sources.inbox import Arrival, Inbox, Look
+from .sources.inbox import Arrival, Inbox, InboxScan
 from .sources.watcher import Watcher
 from .storage.order_index import MANY_RUNS
 
 _T = TypeVar("_T")
-_LOOK_SECONDS = 0.1  # how often a drop that is not settled yet is looked at
+_CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What the service is told: how drops are judged, how large a batch may be, how long to wait."""
+class ServiceSettings:
+    """How drops are parsed, how large a batch may be, how long to wait."""
 
     tolerance: int  # microseconds
     records_path: str
@@ -44,14 +44,14 @@ class Terms:
     max_bytes: int
     linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
-    foreign_patience_seconds: float  # the same, where nobody can tell whether a program has them open
-    backoff: Backoff  # for what the environment breaks
-    since: int | None = None  # only orders from here on are applied
+    foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
+    backoff: Backoff  # for failures of the environment
+    since: int | None = None  # apply only orders from this instant on
 
 
 @dataclass
 class Summary:
-    """What a run did, for the exit code and the last line."""
+    """What a run did, for the exit code and the last log line."""
 
     applied: int = 0
     duplicates: int = 0
@@ -73,37 +73,37 @@ class Service:
         self,
         engine: Engine,
         inbox: Inbox,
-        terms: Terms,
+        settings: ServiceSettings,
         observers: Sequence[Observer],
         recover: Callable[[], Sequence[Drop]],
     ) -> None:
-        self._engine, self._inbox, self._terms, self._observers = engine, inbox, terms, observers
+        self._engine, self._inbox, self._settings, self._observers = engine, inbox, settings, observers
         self._recover = recover
         self._began = time.time()
         self._is_recovered = False
         self.summary = Summary()
         self._refused: dict[str, str] = {}
-        self._pending: set[str] = set()  # what waits in the inbox, and may be taken later
-        self._heard: set[str] = set()
-        self._closed: set[str] = set()  # heard of as closed or moved in, and not looked at since
-        self._untidy = ""  # why the order index could not be tidied when it was last tried
-        self._never_awaited: set[str] = set()  # was there before the watch was set
+        self._pending: set[str] = set()  # names in the inbox that may be taken later
+        self._announced: set[str] = set()  # names that an event named
+        self._closed: set[str] = set()  # of these, closed or moved in since the last scan
+        self._compaction_error = ""  # of the last try to compact the order index
+        self._present_before_watch: set[str] = set()  # names that no event can announce
 
     def once(self, stop: Event) -> Summary:
-        """Finishes what an earlier run left, applies all that is in the inbox, and returns."""
+        """Finishes what an earlier run left, applies everything in the inbox, and returns."""
 
         def work() -> None:
-            self._drained(stop, self._terms.patience_seconds, give_up=True)
-            self._tidy(stop.is_set, MANY_RUNS)
+            self._drained(stop, self._settings.patience_seconds, give_up=True)
+            self._compact_index(stop.is_set, MANY_RUNS)
 
         return self._until_stopped(stop, work)
 
     def watch(self, watcher: Watcher, wake: Event, stop: Event) -> Summary:
-        """The same, and again whenever `wake` rings or time has come, until `stop`, which must ring the wake too."""
-        return self._until_stopped(stop, lambda: self._go_on(watcher, wake, stop))
+        """The same, and again whenever `wake` is set or a scan is due, until `stop`. Whoever sets `stop` sets `wake` too."""
+        return self._until_stopped(stop, lambda: self._watch(watcher, wake, stop))
 
     def resume(self, stop: Event) -> Summary:
-        """Finishes what an earlier run left, and no more."""
+        """Finishes what an earlier run left, and leaves the inbox alone."""
         return self._until_stopped(stop, lambda: self._begin(stop))
 
     def _until_stopped(self, stop: Event, work: Callable[[], None]) -> Summary:
@@ -114,14 +114,14 @@ class Service:
         except (BrokenExecutor, EOFError, ConnectionError):
             if not stop.is_set():
                 raise
-            self.summary.stopped = True  # the signal reached a worker that was just starting, too
+            self.summary.stopped = True  # the signal also reached a worker that was just starting
         except OutputReplaced:
             self._engine.taking.give_back_kept()
             raise
         return self.summary
 
-    def _go_on(self, watcher: Watcher, wake: Event, stop: Event) -> None:
-        self._listen(watcher)  # before the first look: what comes between them rings the wake
+    def _watch(self, watcher: Watcher, wake: Event, stop: Event) -> None:
+        self._ensure_watching(watcher)  # before the first scan, so that nothing between the two is missed
         try:
             while True:
                 self._drained(stop, 0.0, give_up=False, watcher=watcher)
@@ -130,32 +130,32 @@ class Service:
             watcher.stop()
 
     def _drained(self, stop: Event, patience_seconds: float, *, give_up: bool, watcher: Watcher | None = None) -> None:
-        """Drains the inbox, however often the environment fails meanwhile."""
+        """Drains the inbox, and tries again when the environment fails."""
 
         def work() -> None:
             if watcher is not None:
-                self._listen(watcher)
+                self._ensure_watching(watcher)
             self._begin(stop)
             self._drain(stop, patience_seconds, watcher)
 
         def failed(retry: Retry) -> None:
             self._is_recovered = False
-            self._tell(lambda one: one.failed(retry))
+            self._notify(lambda one: one.failed(retry))
 
-        persist(work, self._terms.backoff, stop, give_up=give_up, failed=failed)
-        self._tell(lambda one: one.recovered())
+        persist(work, self._settings.backoff, stop, give_up=give_up, failed=failed)
+        self._notify(lambda one: one.recovered())
 
-    def _listen(self, watcher: Watcher) -> None:
-        """Makes sure that events can come. What is there when the watch is set was never to be announced by one."""
+    def _ensure_watching(self, watcher: Watcher) -> None:
+        """Sets the watch if it is not set. Names that are there before have no event."""
         watch = watcher.watch
         for note in watcher.check():
-            self._note(note)
+            self._notify_note(note)
         if watcher.watch != watch:
-            self._never_awaited = self._inbox.names()
+            self._present_before_watch = self._inbox.names()
 
     def _begin(self, stop: Event) -> None:
-        """What a run begins with, and what follows after anything failed in the middle. Each look at the inbox comes through
-        here, so that an idle or paused daemon notices, too, when its output was replaced."""
+        """The start of a run, and what follows a failure. Every drain passes here, so that an idle or paused daemon also
+        notices when its output was replaced."""
         self._engine.guard.check()
         if not self._is_recovered:
             self._resume(self._recover(), stop)
@@ -163,127 +163,128 @@ class Service:
             self._is_recovered = True
 
     def _idle(self, watcher: Watcher, wake: Event, stop: Event) -> None:
-        """Tidies the order index, then waits for the wake or for the next look that is due, and gathers what comes with it."""
+        """Compacts the order index, then waits for `wake` or for the next scan that is due."""
         if not wake.is_set():
-            self._tidy(wake.is_set)
+            self._compact_index(wake.is_set)
         due = watcher.interval_seconds
         if (kept := self._engine.taking.due_seconds) is not None:
-            due = min(due, kept + _LOOK_SECONDS)
-        rang = wake.wait(min(due, _LOOK_SECONDS * 2) if self._pending else due)
+            due = min(due, kept + _CHECK_SECONDS)
+        woken = wake.wait(min(due, _CHECK_SECONDS * 2) if self._pending else due)
         wake.clear()
         _end_if(stop)
-        if rang:
-            gather(wake, stop, self._terms.linger_seconds)
+        if woken:
+            linger(wake, stop, self._settings.linger_seconds)
         elif not self._pending:
-            give_back_memory()
+            release_memory()
 
-    def _tidy(self, enough: Callable[[], bool], allowed_runs: int = 1) -> None:
-        """Merges runs of the order index, step by step. Where that fails, nothing is lost, and no drop has to wait for it: it is
-        tried again when there is time again."""
+    def _compact_index(self, enough: Callable[[], bool], allowed_runs: int = 1) -> None:
+        """Merges runs of the order index, step by step. A failure loses nothing and delays no drop: the next idle time tries
+        again."""
         try:
             while self._engine.ledger.compact(allowed_runs) and not enough():
                 pass
-            self._untidy = ""
+            self._compaction_error = ""
         except sqlite3.OperationalError as error:
-            if self._untidy != str(error):
-                self._untidy = str(error)
-                self._note(f"the order index could not be tidied ({error}); tried again later")
+            if self._compaction_error != str(error):
+                self._compaction_error = str(error)
+                self._notify_note(f"the order index could not be compacted: {error}. It is tried again later")
 
-    def _tell(self, what: Callable[[Observer], None]) -> None:
+    def _notify(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             what(observer)
 
-    def _note(self, note: str) -> None:
-        self._tell(lambda one: one.noted(note))
+    def _notify_note(self, note: str) -> None:
+        self._notify(lambda one: one.noted(note))
 
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
-        for drops in batches(uncommitted, self._terms, lambda drop: drop.size_bytes):
+        for drops in batches(uncommitted, self._settings, lambda drop: drop.size_bytes):
             _end_if(stop)
             self._report(resume(self._engine, drops, time.time_ns() // 1000))
 
     def _catch_up(self, stop: Event) -> None:
-        """Reads archived drops once more that hold more since `--since` than was applied of them."""
-        if (since := self._terms.since) is None:
+        """Reads archived drops again that hold orders since `--since` which were not applied."""
+        if (since := self._settings.since) is None:
             return
         found = self._engine.ledger.read_since(since)
-        for results in batches(found, self._terms, lambda result: result.drop.size_bytes):
+        for results in batches(found, self._settings, lambda result: result.drop.size_bytes):
             _end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
 
     def _drain(self, stop: Event, patience_seconds: float, watcher: Watcher | None) -> None:
-        """Applies all that is settled. Waits for what is not, as long as patience goes, counted from the last that was."""
+        """Applies all settled drops. Waits up to `patience_seconds`, counted from the last applied drop, for the others."""
         began = time.monotonic()
         while True:
             _end_if(stop)
-            look = self._look(watcher)
+            scan = self._scan(watcher)
             taken = 0
-            for arrivals in batches(look.settled, self._terms, lambda arrival: arrival.size_bytes):
+            for arrivals in batches(scan.settled, self._settings, lambda arrival: arrival.size_bytes):
                 _end_if(stop)
                 taken += self._take(arrivals)
-                self._tidy(lambda: True, MANY_RUNS)  # one step: under a stream of drops there is no other time for it
+                self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
                 if watcher is not None:
-                    self._count_unheard(arrivals, watcher)
-            self._engine.guard.check()  # files go that were kept since an earlier batch
+                    self._count_unannounced(arrivals, watcher)
+            self._engine.guard.check()  # look_again removes hidden files
             self._engine.taking.look_again()
-            self._pending = {*look.waiting, *self._refused}
+            self._pending = {*scan.waiting, *self._refused}
             kept = self._engine.taking.left
             self.summary.left = sorted(
-                {*self._pending, *kept, *(one.name for one in look.strange if not one.is_folder)}
+                {*self._pending, *kept, *(one.name for one in scan.unusable if not one.is_folder)}
             )
             if taken:
                 began = time.monotonic()
                 continue
-            unsure = patience_seconds > 0 and (bool(look.foreign) or self._engine.taking.is_unsure)
-            patience = max(patience_seconds, self._terms.foreign_patience_seconds if unsure else 0.0)
+            unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.is_unsure)
+            patience = max(patience_seconds, self._settings.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
-                return self._tell_looked(len(self._pending), look)
-            stop.wait(_LOOK_SECONDS)
+                return self._notify_scanned(len(self._pending), scan)
+            stop.wait(_CHECK_SECONDS)
 
-    def _look(self, watcher: Watcher | None) -> Look:
-        self._hear(watcher)
-        look = self._inbox.look(time.time(), self._closed)
+    def _scan(self, watcher: Watcher | None) -> InboxScan:
+        self._collect_events(watcher)
+        scan = self._inbox.scan(time.time(), self._closed)
         self._closed.clear()
-        present = {*look.waiting, *(arrival.name for arrival in look.settled)}
-        self._heard &= present
+        present = {*scan.waiting, *(arrival.name for arrival in scan.settled)}
+        self._announced &= present
         self._refused = {name: cause for name, cause in self._refused.items() if name in present}
-        self._tell_looked(len(present), look)
+        self._notify_scanned(len(present), scan)
         for observer in self._observers:
-            for one in look.first_seen:
-                observer.strange(one.name, one.why)
-            for name in look.overdue:
+            for one in scan.newly_unusable:
+                observer.unusable(one.name, one.why)
+            for name in scan.overdue:
                 observer.overdue(name)
-            for name, attempt, delay_seconds, why in look.retried:
+            for name, attempt, delay_seconds, why in scan.retried:
                 observer.waiting(name, attempt, delay_seconds, why)
-            for name in look.given_up:
+            for name in scan.given_up:
                 observer.gave_up(name)
-        return look
+        return scan
 
-    def _hear(self, watcher: Watcher | None) -> None:
-        """Keeps what was heard until a look has used it, whoever asked first: a closing that is heard and forgotten costs its
-        drop settle_seconds."""
+    def _collect_events(self, watcher: Watcher | None) -> None:
+        """Keeps the names that events named until a scan uses them: a drop whose closing is forgotten waits settle_seconds."""
         if watcher is not None:
-            heard = watcher.take()
-            self._heard |= heard.names
-            self._closed |= heard.closed
+            events = watcher.take()
+            self._announced |= events.names
+            self._closed |= events.closed
 
-    def _tell_looked(self, pending: int, look: Look) -> None:
-        self._tell(lambda one: one.looked(pending, look.oldest if pending else None, look.unfinished))
+    def _notify_scanned(self, pending: int, scan: InboxScan) -> None:
+        self._notify(lambda one: one.scanned(pending, scan.oldest if pending else None, scan.unfinished))
 
-    def _count_unheard(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
-        """Counts drops that no event had named: only a rescan found them."""
-        self._hear(watcher)  # an event may come a moment after the look that it was not needed for
-        unheard = [a.name for a in arrivals if a.name not in self._heard and a.name not in self._never_awaited]
-        self._never_awaited -= {arrival.name for arrival in arrivals}
-        if unheard:
-            self._tell(lambda one: one.found_by_rescan(len(unheard)))
-            for note in watcher.missed(len(unheard)):
-                self._note(note)
+    def _count_unannounced(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
+        """Counts drops that no event named: only a rescan found them."""
+        self._collect_events(watcher)  # an event may arrive just after the scan that found its drop
+        unannounced = [
+            a.name for a in arrivals if a.name not in self._announced and a.name not in self._present_before_watch
+        ]
+        self._present_before_watch -= {arrival.name for arrival in arrivals}
+        if unannounced:
+            self._notify(lambda one: one.found_by_rescan(len(unannounced)))
+            for note in watcher.missed(len(unannounced)):
+                self._notify_note(note)
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
-        """One batch. Returns how many drops it took; what could not be taken stays for a while."""
+        """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
         warm(self._engine.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        context = ParseContext(now, self._terms.tolerance, self._terms.records_path, self._terms.since)
+        context = ParseContext(now, self._settings.tolerance, self._settings.records_path, self._settings.since)
         outcome, refused = take(self._engine, arrivals, context, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
@@ -294,18 +295,18 @@ class Service:
         return len(outcome.results) if outcome else 0
 
     def _remember(self, arrival: Arrival, cause: str | None) -> None:
-        """Remembers why a drop could not be taken; each cause is reported once."""
+        """Remembers why a drop could not be taken, and reports each cause once."""
         if cause is None:
             self._refused.pop(arrival.name, None)
             return
         self._inbox.put_off(arrival)
         if self._refused.get(arrival.name) != cause:
             self._refused[arrival.name] = cause
-            self._tell(lambda one: one.refused(arrival.name, cause))
+            self._notify(lambda one: one.refused(arrival.name, cause))
 
     def _report(self, outcome: BatchOutcome, latencies: Sequence[float] = ()) -> None:
         self.summary.add(outcome)
-        self._tell(lambda one: one.applied(outcome, latencies))
+        self._notify(lambda one: one.applied(outcome, latencies))
 
 
 def _end_if(stop: Event) -> None:
@@ -313,22 +314,22 @@ def _end_if(stop: Event) -> None:
         raise Stopped("stopped between two batches")
 
 
-def gather(wake: Event, stop: Event, linger_seconds: float) -> None:
-    """Waits while the wake keeps ringing, so that drops that come together are taken together; `linger_seconds` at most, and
-    a drop that comes alone is hardly kept waiting: a tenth of that without a ring is the end."""
+def linger(wake: Event, stop: Event, linger_seconds: float) -> None:
+    """Waits for drops that arrive together, so that one batch takes them: until no event comes for a tenth of
+    `linger_seconds`, and no longer than `linger_seconds`."""
     end = time.monotonic() + linger_seconds
     while (rest := end - time.monotonic()) > 0 and not stop.is_set() and wake.wait(min(rest, linger_seconds / 10)):
         wake.clear()
 
 
-def batches(things: Sequence[_T], terms: Terms, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
-    """Divides what is to be applied, in order, into batches of at most so many drops and bytes."""
+def batches(things: Sequence[_T], settings: ServiceSettings, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
+    """Divides things, in order, into batches within the limits of drops and bytes."""
     batch: list[_T] = []
-    room = terms.max_bytes
+    room = settings.max_bytes
     for thing in things:
-        if batch and (len(batch) >= terms.max_drops or size_bytes(thing) > room):
+        if batch and (len(batch) >= settings.max_drops or size_bytes(thing) > room):
             yield batch
-            batch, room = [], terms.max_bytes
+            batch, room = [], settings.max_bytes
         batch.append(thing)
         room -= size_bytes(thing)
     if batch:

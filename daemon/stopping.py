@@ -1,7 +1,7 @@
-"""How a run is asked to end: SIGTERM or SIGINT. The work ends at the next good place; after eight seconds wherever it is.
+"""How a run is asked to stop: by SIGTERM or SIGINT. Work stops at the next safe point, and after eight seconds anywhere.
 
-Wherever is good enough: what was archived or committed is finished at the next start, as after a crash. A handler only sets
-events, since it may run between any two instructions; and a long call in C holds it up, so a thread keeps the deadline.
+Stopping anywhere is safe: the next start finishes what was archived or committed, as after a crash. A signal handler only sets
+events, since it may run between any two instructions. A thread keeps the deadline, since a long call in C delays handlers.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def hold() -> None:
-    """Keeps signals pending until somebody has said what they mean: `Stop.on_signals`, or `release` for what they always do."""
+    """Keeps signals pending until `Stop.on_signals` handles them, or `release` restores what they do by default."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def release() -> None:
-    """Lets pending signals through, and those to come."""
+    """Delivers pending and later signals."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 class Stop:
-    """`asked` is set by the first signal, and `bell` with it: whoever waits for either wakes. A second signal ends the process
-    at once."""
+    """The first signal sets `asked` and `wake`, so that whoever waits for either goes on. A second signal ends the process."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -35,7 +34,7 @@ class Stop:
         self._exit_code = 0
 
     def on_signals(self, exit_code: int) -> None:
-        """From now on. `exit_code`: of a run that must be ended at the deadline."""
+        """Handles signals from now on. `exit_code`: what the process exits with at the deadline."""
         self._exit_code = exit_code
         for number in _SIGNALS:
             signal.signal(number, self._handle)
@@ -44,9 +43,7 @@ class Stop:
     def _handle(self, number: int, _frame: object) -> None:
         if self.asked.is_set():
             os._exit(128 + number)
-        if (
-            os.getpid() != 1
-        ):  # which signals without a handler do not reach; elsewhere they are heard during long calls, too
+        if os.getpid() != 1:  # a second signal then acts during a long C call too; PID 1 gets none without a handler
             for other in _SIGNALS:
                 signal.signal(other, signal.SIG_DFL)
         self.asked.set()

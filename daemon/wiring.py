@@ -1,4 +1,4 @@
-"""Builds the rooms from the settings, and connects them. Beside cli, the only room that knows the configuration."""
+"""Builds the engine and the service from the configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
 from .observe.observer import Observer
-from .service import Service, Terms
+from .service import Service, ServiceSettings
 from .sources.inbox import Inbox
 from .sources.inbox_folder import refuse_nested
 from .stopping import Stop
@@ -34,8 +34,8 @@ from .storage.store import Store
 
 @contextmanager
 def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[Engine]:
-    """The rooms that a batch passes through, over a locked output. `dry`: a scratch folder; then nothing is locked, the
-    ledger is only looked at, and nothing else is changed. `anew`: a ledger of another version is set aside."""
+    """What a batch passes through, over a locked output. `dry`: a scratch folder; nothing is locked then, the ledger is opened
+    read-only, and nothing outside the scratch folder changes. `anew`: a ledger of another version is set aside."""
     set_up(config.log.level, config.log.format)
     output = config.paths.output.resolve()
     store = Store(output, dry)
@@ -49,7 +49,7 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
             files.make_folder(store.curated)
             if anew and (aside := set_aside_other_version(path)):
                 log.warning("set aside a ledger of another version", extra={"ledger": str(aside)})
-        elif not path.exists():  # nothing was ever applied: as a new ledger has it
+        elif not path.exists():  # before the first run: an empty ledger in the scratch folder
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
@@ -79,14 +79,14 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
 
 
 def recovered(config: Config, engine: Engine) -> list[Drop]:
-    """Finishes what an earlier run began; the drops that are archived and not yet applied."""
+    """Finishes what an earlier run began. Returns the drops that are archived and not yet applied."""
     return recover(engine, config.paths.inbox, tolerance(config), config.input.records_path)
 
 
 def service(config: Config, engine: Engine, observers: Sequence[Observer], since: int | None = None) -> Service:
-    """The loop over the rooms; the log is the first of its observers. `since`: an instant in microseconds."""
+    """The loop over an engine; the log is the first of its observers. `since`: an instant in microseconds."""
     backoff = config.retry.backoff
-    terms = Terms(
+    settings = ServiceSettings(
         tolerance(config),
         config.input.records_path,
         config.batch.max_drops,
@@ -105,7 +105,7 @@ def service(config: Config, engine: Engine, observers: Sequence[Observer], since
         ignored=config.watch.ignore,
         accept=lambda folder: refuse_nested(folder, engine.output),
     )
-    return Service(engine, inbox, terms, [Reporter(), *observers], lambda: recovered(config, engine))
+    return Service(engine, inbox, settings, [Reporter(), *observers], lambda: recovered(config, engine))
 
 
 def tolerance(config: Config) -> int:

@@ -53,7 +53,7 @@ FOLDERS = {
     "csv-blank-before-quote": expect("u_1", "u_2", "p_1"),
     "csv-excel": expect("00123", "u_1", discarded={"shortened_key": 1}),
     "csv-semicolon": expect(
-        quarantined={"products.csv": "not divided by commas", "users.csv": "not divided by commas"}
+        quarantined={"products.csv": "not separated by commas", "users.csv": "not separated by commas"}
     ),
     "csv-sep-line": expect("u_1", quarantined={"products.csv": "instruction to Excel"}),
     "csv-trailing-comma": expect("u_1", "u_2", "u_3", "u_4"),

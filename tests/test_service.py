@@ -20,7 +20,7 @@ from daemon.batch.outcome import BatchOutcome
 from daemon.batch.recovery import recover
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
-from daemon.service import Service, Summary, gather
+from daemon.service import Service, Summary, linger
 from daemon.sources.inbox import Inbox
 from daemon.sources.watcher import Watcher
 from tests.support.command import order
@@ -43,7 +43,7 @@ class StopAfter(Observer):
         if self._drops <= 0:
             self._ring()
 
-    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
+    def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         if time.monotonic() > self._end:
             self._ring()
 
@@ -123,8 +123,8 @@ def test_a_closing_that_comes_after_the_look_that_saw_the_whole_file_counts_at_t
     inbox = Inbox(tmp_path, NEVER_SECONDS, Backoff(1, 0.1, 0.1))
     (tmp_path / "a.json").write_text("[]")
     now = time.time()
-    assert inbox.look(now).waiting == ["a.json"]
-    assert [arrival.name for arrival in inbox.look(now, {"a.json"}).settled] == ["a.json"]
+    assert inbox.scan(now).waiting == ["a.json"]
+    assert [arrival.name for arrival in inbox.scan(now, {"a.json"}).settled] == ["a.json"]
 
 
 def test_a_closing_is_remembered_while_another_writer_holds_the_file(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_a_closing_is_remembered_while_another_writer_holds_the_file(tmp_path: P
     path, now = tmp_path / "a.json", time.time()
     path.write_text("[]")
     with open(path, "r+b"):
-        if not inbox.look(now, {"a.json"}).waiting:
+        if not inbox.scan(now, {"a.json"}).waiting:
             pytest.skip("no leases here")
-    assert [arrival.name for arrival in inbox.look(now).settled] == ["a.json"]
+    assert [arrival.name for arrival in inbox.scan(now).settled] == ["a.json"]
 
 
 # -------------------------------------------------------------------------------------------------------------- the linger
@@ -158,19 +158,19 @@ class Rings(Event):
 
 @pytest.mark.parametrize(("rings", "waited"), [(0, 0.1), (3, 0.25), (1000, 1.0)])
 def test_drops_gather_while_more_keep_coming(monkeypatch: pytest.MonkeyPatch, rings: int, waited: float) -> None:
-    """One that comes alone waits for a tenth of linger_seconds; a stream is gathered until it pauses, or for all of it."""
+    """One that comes alone waits for a tenth of linger_seconds; a stream is lingered until it pauses, or for all of it."""
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    gather(Rings(rings, clock), Event(), 1.0)
+    linger(Rings(rings, clock), Event(), 1.0)
     assert clock[0] == pytest.approx(waited, abs=0.001)
 
 
 def test_without_a_linger_nothing_waits_and_a_stop_ends_it() -> None:
     """0 is no wait at all; after a stop, the bell that it rang keeps nobody."""
     bell, stop = Rings(1000, [0.0]), Event()
-    gather(bell, stop, 0.0)
+    linger(bell, stop, 0.0)
     stop.set()
-    gather(bell, stop, NEVER_SECONDS)
+    linger(bell, stop, NEVER_SECONDS)
     assert bell.waits == []
 
 

@@ -20,11 +20,11 @@ from ..core.entries import Drop, Effect, Partition
 from ..core.errors import Corruption, UsageError
 from ..core.merge.facts import files_of, gathered, lines_of
 from ..core.merge.keys import latest
-from ..core.merge.partition import Totals, sorted_places, totals
+from ..core.merge.partition import Totals, sort_order, totals
 from ..core.model import DIMENSIONS, Dimension, Parsed, concat_orders, dates_of
 from ..core.parquet import WRITER, encode
 from ..core.parse.csv import upsert
-from ..core.versions import equal, places_of
+from ..core.versions import drop_positions, equal
 from ..storage import files, raw
 from ..storage.ledger import Ledger
 from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
@@ -157,7 +157,7 @@ def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[
             f"raw does not hold the orders that the index names on {iso_date(days[0])} to {iso_date(days[-1])}; nothing was "
             "touched. Make everything anew with `strandline rebuild`"
         )
-    rows = sorted_places(orders, np.arange(orders.num_rows))
+    rows = sort_order(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
     spans = {day: rows[slice(*np.searchsorted(dates, [day, day + 1]))] for day in days}
     return {day: lines_of(*gathered(orders, span)).table() for day, span in spans.items()}
@@ -179,8 +179,8 @@ def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
 
 def _winners(reader: Reader, drops: Sequence[Drop], wanted: np.ndarray) -> pa.Table:
     orders = read_all(reader, drops).orders
-    places = places_of(orders["drop"].to_numpy(), orders["position"].to_numpy())
-    rows = np.flatnonzero(np.isin(places, places_of(wanted["drop"], wanted["position"])))
+    places = drop_positions(orders["drop"].to_numpy(), orders["position"].to_numpy())
+    rows = np.flatnonzero(np.isin(places, drop_positions(wanted["drop"], wanted["position"])))
     return orders.take(pa.array(rows))
 
 

@@ -1,7 +1,7 @@
 """What the ledger remembers, as values. Pure.
 
-A Drop is archived; a DropResult is what became of it, in Counts; a Partition and a DimensionFile are what is published; an
-Effect is one committed step that makes a batch visible; a Commit is all that one batch changes.
+A Drop is archived. A DropResult is what became of it, in Counts. A Partition and a DimensionFile are published files. An Effect
+is one committed step that makes a batch visible. A Commit is everything that one batch changes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from .model import DropOutcome, ParseContext
 
-REASON = ".reason.json"  # what the name of a quarantined drop's reason has more than the drop's own
+REASON = ".reason.json"  # appended to the name of a quarantined drop: the file with its reason
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of the order index that is written and not adopted yet."""
+    """A run of the order index that is written, but not adopted yet."""
 
     number: int
     entries: int
@@ -28,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A drop that is archived: its number, its raw copy, and what judges it."""
+    """An archived drop: its number, its raw copy, and what it is parsed under."""
 
     seq: int
     name: str
@@ -52,17 +52,17 @@ class Counts:
     corrected: int = 0
     late: int = 0
     faults: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)  # orders of which a dimension does not know the key
+    unknown: Counter[str] = field(default_factory=Counter)  # orders with a key that the dimension does not know
     bare: int = 0  # orders with neither amount nor items, whose records have other keys
-    bare_keys: list[str] = field(default_factory=list)  # those of the first of them
+    bare_keys: list[str] = field(default_factory=list)  # of the first of them
 
     def plus(self, more: Counts) -> Counts:
-        """With what reading more of the same drop gave."""
+        """These counts plus those of more records of the same drop."""
         summed = {name: getattr(self, name) + getattr(more, name) for name in self._summed()}
         return Counts(**summed, bare_keys=self.bare_keys or more.bare_keys)
 
     def less(self, before: Counts) -> Counts:
-        """What came on top of `before`."""
+        """These counts minus those `before`."""
         summed = {name: getattr(self, name) - getattr(before, name) for name in self._summed()}
         return Counts(**summed, bare_keys=self.bare_keys)
 
@@ -85,7 +85,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class DropResult:
-    """The outcome of one drop, as it is committed. `before`: what its counts were, where it is read once more."""
+    """The outcome of one drop, as it is committed. `before`: its earlier counts, where it is read again."""
 
     drop: Drop
     outcome: DropOutcome
@@ -97,13 +97,13 @@ class DropResult:
 
     @property
     def gained(self) -> Counts:
-        """What this batch added to the drop's counts. `before_since` falls where a drop is read once more."""
+        """What this batch adds to the counts of the drop. `before_since` falls where a drop is read again."""
         return self.counts if self.before is None else self.counts.less(self.before)
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """What the ledger knows of a published date (days since 1970)."""
+    """A published date (days since 1970)."""
 
     date: int
     orders: int
@@ -118,7 +118,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class DimensionFile:
-    """What the ledger knows of a published dimension."""
+    """A published dimension."""
 
     name: str
     rows: int
@@ -147,7 +147,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """All that one batch changes."""
+    """Everything that one batch changes."""
 
     committed_at: int
     results: Sequence[DropResult]
@@ -155,7 +155,7 @@ class Commit:
     partitions: Sequence[Partition]
     removed: Sequence[int]
     dimensions: Sequence[DimensionFile]
-    totals: Mapping[str, int]  # what to add to each sum
+    totals: Mapping[str, int]  # added to each sum
     hwm: int | None
     effects: Sequence[Effect]
     restatements_bytes: int

@@ -1,25 +1,25 @@
 """Errors, named by what the operator should do about them.
 
-Data faults (`Unreadable`) put one drop into quarantine and never stop the daemon. Environment faults
-(`EnvironmentFault`) never touch a drop: the work waits until their cause is gone. Usage faults (`UsageError`) are the
-caller's to mend. Expected waiting ("not settled yet") is a value, not an exception.
+Data faults (`Unreadable`) put one drop into quarantine and never stop the daemon. Environment faults (`EnvironmentFault`) never
+affect a drop: work waits until the cause is gone. Usage faults (`UsageError`) are for the caller to correct. Expected waiting
+("not settled yet") is a value, not an exception.
 """
 
 from __future__ import annotations
 
 MAX_REASON = 500
-MOVE_AWAY = "move it away and run `strandline rebuild`"  # what mends a ledger that cannot be read
+MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
 
 
 class StrandlineError(Exception):
-    """Base of all errors that this program raises on purpose; its text is one clear line for a person."""
+    """The base of all errors that this program raises on purpose. The text is one clear line for a person."""
 
 
 class Unreadable(StrandlineError):
     """This drop cannot be read as a whole; the text says why. It goes to quarantine and may be retried.
 
-    However odd the file, the reason is one printable line of at most MAX_REASON characters. It may end with the text around a
-    damage, which may be somebody's data: it is kept in the ledger, in receipts and in quarantine, and logs leave it out
+    The reason is one printable line of at most MAX_REASON characters, whatever the file holds. It may end with the text around
+    the damage, which may be personal data: the ledger, receipts and quarantine keep it, logs leave it out
     (core/parse/damage.without_text).
     """
 
@@ -37,28 +37,27 @@ class UsageError(StrandlineError):
 
 
 class EnvironmentFault(StrandlineError):
-    """The machine failed (disk full, no permission, lock held); nothing of the data is to blame. Exit code 3."""
+    """The machine failed (disk full, no permission, lock held); no data is at fault. Exit code 3."""
 
     def __init__(self, attempted: str, path: object, cause: object, hint: str) -> None:
         super().__init__(f"could not {attempted} {path}: {cause}. {hint}")
 
 
 class OutputReplaced(EnvironmentFault):
-    """The output folder, its lock or its ledger is not the one that this process opened. Going on would take drops into a folder
-    that nobody looks at, or change files that belong to another process. It is not tried again: exit code 3."""
+    """The output folder, its lock or its ledger is not the one that this process opened. To go on would take drops into a folder
+    that nobody reads, or change files of another process. It is not tried again: exit code 3."""
 
     def __init__(self, output: object, cause: object) -> None:
         super().__init__(
             "go on with", output, cause,
             "It was removed, moved or restored while strandline was running. Drops that it does not have are in the inbox. "
-            "Put the folder that you want in its place, and start again.",
+            "Put the right folder in its place, and start again.",
         )  # fmt: skip
 
 
 class Stopped(StrandlineError):
-    """Somebody asked the program to end while a batch was under way. What the batch had begun is taken up again at the
-    next start; nothing of it is visible."""
+    """The program was asked to stop in the middle of a batch. Nothing of the batch is visible; the next start finishes it."""
 
 
 class Corruption(StrandlineError):
-    """A stored file is not what the ledger says it is; the text names the file and the command that mends it."""
+    """A stored file is not the one that the ledger names. The text has the file and the command that repairs it."""

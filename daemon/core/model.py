@@ -1,10 +1,10 @@
-"""The vocabulary: what a drop is judged by, what a record can become, and the columns that flow between the rooms.
+"""The vocabulary: what a drop is parsed under, what a record can become, and the columns that flow between packages.
 
 Everything here is a value. Instants are int64 microseconds since 1970 UTC, dates are int32 days since 1970, amounts are
-int64 units of 1/10,000 (`DECIMAL(18,4)` without its point), so that nothing on the way ever passes through a float.
+int64 units of 1/10,000 (`DECIMAL(18,4)` without its point): nothing passes through a float.
 
-The one table that flows from `parse` to `merge` is ORDERS: a row per accepted record, items attached as a list. DISCARDS has
-a row per rejected one, and goes past all of it.
+ORDERS is the table that flows from `parse` to `merge`: a row per accepted record, with its items as a list. DISCARDS has a row
+per rejected record, and goes straight to the stage.
 
     parse ── ORDERS (any order, an order_id may repeat) ──> versions ── winners ──> merge ── FACT, ITEMS (sorted) ──> store
       └───── DISCARDS (of a drop together, by position) ───────────────────────────────────── lines of JSON ────────> stage
@@ -33,11 +33,11 @@ MAX_METADATA_BYTES = 65_535  # VARCHAR(65535), the longest text Redshift holds
 MAX_DEPTH = 512  # levels of nesting in one record; deeper is "nested beyond reason"
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
-LAST_INSTANT = 2_932_897 * MICROSECONDS_PER_DAY - 1  # the end of the year 9999: no calendar goes on from there
-FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, as far back
+LAST_INSTANT = 2_932_897 * MICROSECONDS_PER_DAY - 1  # the end of the year 9999, the last of Python's calendar
+FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, the first
 
 
-# The members of a record that mean something here; docs/INPUT.md has a rule for each.
+# The keys of a record that have a meaning; docs/INPUT.md has a rule for each.
 FIELDS = frozenset({"order_id", "created_at", "updated_at", "user_id", "amount", "currency", "items", "metadata"})
 
 
@@ -53,10 +53,10 @@ class Reason(StrEnum):
     NOT_AN_OBJECT = "not_an_object"
     MISSING_KEY = "missing_key"  # this and the next: rows of a dimension
     INVALID_KEY = "invalid_key"
-    SHORTENED_KEY = "shortened_key"  # 1.23E+12: a spreadsheet has dropped its last digits
+    SHORTENED_KEY = "shortened_key"  # 1.23E+12: a spreadsheet has removed its last digits
 
 
-# What is discarded for these is no order at all: a drop that holds nothing else is refused as a whole.
+# A record that is discarded for one of these is not an order. A drop of such records alone is refused as a whole.
 NO_ORDER = frozenset(
     {
         Reason.MISSING_ORDER_ID, Reason.INVALID_ORDER_ID, Reason.MISSING_CREATED_AT, Reason.MALFORMED_RECORD,
@@ -66,7 +66,7 @@ NO_ORDER = frozenset(
 
 
 class Field(StrEnum):
-    """A field that can be at fault while its order is kept."""
+    """A field that can be a fault while its order is kept."""
 
     USER_ID = "user_id"
     AMOUNT = "amount"
@@ -95,19 +95,19 @@ class DropOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParseContext:
-    """What a drop is judged by. The ledger keeps it, so that a rebuild judges alike years later."""
+    """What a drop is parsed under. The ledger keeps it, so that a rebuild years later parses it in the same way."""
 
     received_at: int
     tolerance: int
     records_path: str = ""
     since: int | None = None
-    until: int | None = None  # for reading once more, under a wider `since`: what was applied before is passed over
+    until: int | None = None  # to read again under an earlier `since`: records from here on were applied before
     source: str = "default"
     mapping: FieldMapping = DIRECT
 
     def reads_alike(self, earlier: ParseContext, refused_as_future: bool) -> bool:
-        """Whether the same bytes say no more under this than they said earlier. `refused_as_future`: some orders lay in the
-        future then."""
+        """Whether the same bytes give no more orders under this context than under the earlier one. `refused_as_future`: some
+        orders were in the future then."""
         as_far_back = earlier.since is None or (self.since is not None and earlier.since <= self.since)
         same = (earlier.tolerance, earlier.records_path, earlier.mapping) == (
             self.tolerance, self.records_path, self.mapping,
@@ -122,7 +122,7 @@ class ParseContext:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """One record that was rejected, a row of DISCARDS, as people see it."""
+    """One rejected record: a row of DISCARDS as a value."""
 
     drop: int
     position: int
@@ -132,43 +132,43 @@ class Discard:
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted while one drop was read: extracted = accepted + discarded + before_since (+ passed over)."""
+    """The counts of one drop: extracted = accepted + discarded + before_since (+ records after `until`)."""
 
     extracted: int = 0
     before_since: int = 0
     discarded: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     bare: int = 0  # orders with neither amount nor items, whose records have other keys
-    bare_keys: tuple[str, ...] = ()  # those of the first such record
+    bare_keys: tuple[str, ...] = ()  # of the first such record
     bare_at: int = 0  # its position
     pages: int = 0  # records that were arrays or envelopes with orders in them
-    strays: int = 0  # records that were neither these nor orders
+    strays: int = 0  # records that were neither pages nor orders
 
     @property
     def no_orders(self) -> int:
-        """How many records are no orders at all."""
+        """How many records are not orders."""
         return sum(self.discarded[reason] for reason in NO_ORDER)
 
     def note_bare(self, position: int, keys: Iterable[str]) -> None:
-        """Remembers the keys of an order with neither amount nor items, if it is the first."""
+        """Remembers the keys of an order with neither amount nor items, if it is the first one."""
         if not self.bare_at or position < self.bare_at:
             self.bare_at, self.bare_keys = position, tuple(sorted(keys))
 
     def add(self, other: Tally) -> None:
-        """Take in what the next piece of the same drop counted."""
+        """Adds the counts of the next piece of the same drop."""
         self.extracted += other.extracted
         self.before_since += other.before_since
         self.discarded += other.discarded
         self.faults += other.faults
         self.bare += other.bare
-        self.bare_keys = self.bare_keys or other.bare_keys  # whose positions count from the beginning of its piece
+        self.bare_keys = self.bare_keys or other.bare_keys
         self.pages += other.pages
         self.strays += other.strays
 
 
 @dataclass(frozen=True, slots=True)
 class DimensionRows:
-    """What one drop says of a dimension: `table` has the dimension's columns and position, in the order of the file."""
+    """The rows of a dimension in one drop. `table` has the columns of the dimension, in the order of the file."""
 
     dimension: str
     table: pa.Table
@@ -176,10 +176,10 @@ class DimensionRows:
 
 ITEM_TYPE = pa.struct([("sku", pa.large_string()), ("qty", pa.int64()), ("price", pa.int64())])
 
-VERSIONS = pa.schema(  # in the order of keyed.c
+VERSIONS = pa.schema(  # in the order of native/keyed.c
     [
         pa.field("key", pa.binary(16), nullable=False),  # order_key(order_id)
-        pa.field("content", pa.binary(16), nullable=False),  # the hash of all but the key: see keyed.identified
+        pa.field("content", pa.binary(16), nullable=False),  # the hash of all other fields: see keys.with_hashes
         pa.field("drop", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),  # from 1, in its drop
         pa.field("created_at", pa.int64(), nullable=False),
@@ -187,7 +187,7 @@ VERSIONS = pa.schema(  # in the order of keyed.c
     ]
 )
 
-# The columns of a version come first, so that they are together in a file: the decision looks at no others.
+# The columns of a version come first, so that they are together in a file: `versions` reads no others.
 ORDERS = pa.schema(
     [
         *VERSIONS,
@@ -200,20 +200,20 @@ ORDERS = pa.schema(
     ]
 )
 
-# Positions and drops have as many bits as in the index. The rows of a drop lie together, by position.
+# Positions and drops have as many bits as in the index. The rows of a drop are together, sorted by position.
 DISCARDS = pa.schema(
     [
         pa.field("drop", pa.uint32(), nullable=False),
         pa.field("position", pa.uint32(), nullable=False),  # from 1, in its drop
         pa.field("reason", pa.dictionary(pa.int8(), pa.large_string()), nullable=False),
-        pa.field("record", pa.large_string(), nullable=False),  # JSON on one line, as it is kept
+        pa.field("record", pa.large_string(), nullable=False),  # JSON on one line
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What reading some drops gave. `tallies` and `unreadable` are by drop; a drop is in one of them, never both."""
+    """What parsing some drops gives. `tallies` and `unreadable` are by drop; a drop is in one of them, never in both."""
 
     orders: pa.Table  # ORDERS
     discards: pa.Table  # DISCARDS
@@ -223,7 +223,7 @@ class Parsed:
 
     @property
     def versions(self) -> pa.Table:
-        """VERSIONS of all accepted records."""
+        """The VERSIONS table of all accepted records."""
         return self.orders.select(VERSIONS.names)
 
 
@@ -240,7 +240,7 @@ FACT = pa.schema(
         pa.field("price", _DECIMAL),
         pa.field("created_at", _TIMESTAMP, nullable=False),
         pa.field("date", pa.date32(), nullable=False),
-        pa.field("line_number", pa.int32(), nullable=False),  # from 1; 0 is the one row of an order without items
+        pa.field("line_number", pa.int32(), nullable=False),  # from 1; 0: the one row of an order without items
         pa.field("currency", pa.large_string()),
         pa.field("updated_at", _TIMESTAMP),
         pa.field("metadata", pa.large_string()),
@@ -271,7 +271,7 @@ class Dimension:
     """A table that orders refer to by its first column."""
 
     name: str  # in metrics, receipts and the ledger
-    drops: str  # what the names of its drops begin with
+    drops: str  # the beginning of the names of its drops
     schema: pa.Schema
 
     @property
@@ -289,7 +289,7 @@ DIMENSIONS = {
 
 ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
 
-# One entry of the order index: which date an order lives in, the version that put it there, and the hash of its content.
+# One entry of the order index: the date of an order, its latest version, and the hash of its content.
 INDEX_ENTRY = np.dtype(
     [
         ("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<u4"), ("position", "<u4"),
@@ -299,15 +299,15 @@ INDEX_ENTRY = np.dtype(
 
 
 def on_the_calendar(instant: int) -> int:
-    """The nearest instant that can be written as a date: a file's time may be any number."""
+    """The nearest instant that Python's calendar has: the time of a file may be any number."""
     return min(max(instant, FIRST_INSTANT), LAST_INSTANT)
 
 
 def dates_of(instants: Ints) -> NDArray[np.int32]:
-    """The UTC calendar date of each instant, in days since 1970."""
+    """The UTC date of each instant, in days since 1970."""
     return (instants // MICROSECONDS_PER_DAY).astype(np.int32)
 
 
 def concat_orders(tables: Iterable[pa.Table]) -> pa.Table:
-    """One ORDERS table out of many, without copying: a chunk for each that has rows."""
+    """One ORDERS table out of many, without copying: a chunk for each table that has rows."""
     return pa.concat_tables([ORDERS.empty_table(), *(table for table in tables if table.num_rows)])

@@ -1,4 +1,4 @@
-"""A progress bar for work that takes longer than a second, on a terminal only. Elsewhere the log's lines must do."""
+"""A progress bar for work that takes longer than a second, on a terminal only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import IO, Any, Protocol
 
 
 class Progress(Protocol):
-    """Told how far a phase has come: `done` of `total` units. A new phase begins with a smaller `done`."""
+    """Called with how far a phase is: `done` of `total` units. A new phase begins with a smaller `done`."""
 
     def __call__(self, phase: str, done: int, total: int) -> None: ...
 
@@ -16,7 +16,7 @@ def silent(phase: str, done: int, total: int) -> None:
 
 
 class Bars:
-    """One bar at a time, for the phase that is under way; it goes when the phase is done."""
+    """One bar at a time, for the current phase; it disappears when the phase is done."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -44,5 +44,5 @@ class Bars:
 
 
 def to(stream: IO[str]) -> Progress:
-    """Bars where somebody sees them, and nothing elsewhere."""
+    """Bars on a terminal, and nothing elsewhere."""
     return Bars(stream) if stream.isatty() else silent

@@ -1,10 +1,10 @@
-"""How often and how long to wait before something is given up. Pure arithmetic; the sleeping is done elsewhere."""
+"""How often to try again, and how long to wait in between. Pure arithmetic: it never sleeps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MOST_DOUBLINGS = 1023  # a float holds no larger power of two; every delay has reached its limit long before
+_MOST_DOUBLINGS = 1023  # a float holds no larger power of two; every delay reaches its limit long before
 
 
 @dataclass(frozen=True, slots=True)

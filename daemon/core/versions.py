@@ -1,12 +1,12 @@
-"""Which record of an order is the latest, and what that changes. Pure.
+"""Which version of an order is the latest, and what that changes. Pure.
 
-Version = (`updated_at` or else `created_at`; the drop's sequence number; the position in the drop). The larger wins, items
-and all. Everything here works on arrays with one element per winner; an order is its 128-bit key.
+A version is (`updated_at` or else `created_at`; the number of the drop; the position in the drop). The larger wins, with its
+items. Everything here works on arrays with one element per winner; an order is its 128-bit key.
 
-    keyed.latest   all records of a batch  -> one winner per order; the others are superseded
-    decide         winners + what the index knows of them -> an Outcome each
+    keys.latest    all records of a batch  -> one winner per order; the others are superseded
+    decide         winners + their entries in the index -> an Outcome each
 
-The index entry always becomes the winner, unless that is superseded. So it names the latest version of each order.
+The winner becomes the entry in the index, unless it is superseded. So the index names the latest version of each order.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def keys_of(order_ids: pa.ChunkedArray) -> list[bytes]:
 
 
 class Outcome(IntEnum):
-    """What a winner is, compared with what is published of its order."""
+    """What a winner is, compared with the published version of its order."""
 
     NEW = 0
     SUPERSEDED = 1
     UNCHANGED = 2
     CORRECTED = 3
-    MOVED = 4  # corrected, and its date is another
+    MOVED = 4  # corrected, and on another date
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,18 @@ class Decision:
 
 
 def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]]) -> Decision:
-    """`published`: what the index knows of the winners (sorted entries), in parts: entries[places] are those of winners[where].
+    """`published`: what the index has of the winners (sorted entries), in parts: entries[found] are those of winners[of_winner].
     Winners without an entry are new."""
     outcome, old_date = np.full(len(winners), Outcome.NEW, np.int8), np.zeros(len(winners), np.int32)
-    for where, places, entries in published:
-        theirs = take_entries(entries, places)
-        outcome[where] = compared(take_entries(winners, where), theirs)
-        old_date[where] = theirs["date"]
+    for of_winner, found, entries in published:
+        theirs = take_entries(entries, found)
+        outcome[of_winner] = compared(take_entries(winners, of_winner), theirs)
+        old_date[of_winner] = theirs["date"]
     return Decision(outcome, old_date)
 
 
 def compared(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
-    """What each winner is, beside the published entry of the same order. The first case that holds counts."""
+    """What each winner is, compared with the published entry of the same order. The first case that holds counts."""
     cases = [
         (~is_later(winner, published), Outcome.SUPERSEDED),
         (winner["date"] != published["date"], Outcome.MOVED),
@@ -77,20 +77,17 @@ def compared(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
 
 
 def is_later(one: np.ndarray, other: np.ndarray) -> Bools:
-    """Whether each version is the later of both."""
-    place, other_place = (places_of(entries["drop"], entries["position"]) for entries in (one, other))
+    """Whether each version of `one` is later than that of `other`."""
+    arrival, other_arrival = (drop_positions(entries["drop"], entries["position"]) for entries in (one, other))
     same_instant = one["instant"] == other["instant"]
-    return np.asarray((one["instant"] > other["instant"]) | (same_instant & (place > other_place)), np.bool_)
+    return np.asarray((one["instant"] > other["instant"]) | (same_instant & (arrival > other_arrival)), np.bool_)
 
 
-# ------------------------------------------------------------------------------------------------------- the index, looked at
-
-
-def places_of(drop: np.ndarray, position: np.ndarray) -> Ints:
-    """Drop and position (32 bits each, in the index) as one comparable value."""
+def drop_positions(drop: np.ndarray, position: np.ndarray) -> Ints:
+    """Drop and position (32 bits each) as one comparable number."""
     return drop.astype(np.int64) << 32 | position.astype(np.int64)
 
 
 def equal(ours: np.ndarray, theirs: np.ndarray) -> Bools:
-    """Which entries equal those beside them."""
+    """Which entries of two arrays are equal, index by index."""
     return np.logical_and.reduce([ours[name] == theirs[name] for name in INDEX_ENTRY.names or ()])

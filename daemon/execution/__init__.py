@@ -1,5 +1,5 @@
-"""Where work runs: in this process, in worker processes, or on a Dask cluster. Two tasks, read and rewrite (tasks).
+"""Where work runs: in this process, in worker processes, or on a Dask cluster. There are two tasks, read and rewrite (tasks).
 
-Owns processes, their memory, and how tables travel to them. Never decides, never changes what is published. Imports core and
-storage; batch and what is above it may import it.
+Owns processes, their memory, and how tables travel between them. Never decides, never changes published files. Imports core and
+storage; batch and the packages above it may import it.
 """

@@ -1,9 +1,9 @@
 """A Dask cluster as an Executor: the same calls as on this machine, over an output folder that all machines share.
 
-Dask runs a call again where its worker died, so the calls must be idempotent, and they are (tasks.py). What is added here: a
-call that kills every worker it is given looks as it does locally (BrokenExecutor); a scheduler that cannot be reached is a
-fault of the environment, at the start and later, and is connected with again once it is back; and a worker that cannot do
-the work (another version, another folder) is refused: those that are there at once, those that join later at their first call.
+Dask runs a call again when its worker dies; the calls are idempotent (tasks.py). This module adds: a call that kills each worker
+it is given raises BrokenExecutor, as on this machine; a scheduler that cannot be reached is a fault of the environment, and is
+connected to again once it is back; a worker with another version or another folder is refused, at the start or, if it joins
+later, at its first call.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from uuid import uuid4
 from ..core.errors import EnvironmentFault, UsageError
 
 _WAIT_SECONDS = 15
-_WAIT_AGAIN_SECONDS = 3  # while a daemon runs, which tries again anyway, and may be asked to stop
-_RETRIES = 2  # of a call that fails by itself, say by a file that a network file system does not show yet
-_OTHER_VERSION = errno.ENODEV  # may pass: somebody installs the right one
+_RECONNECT_SECONDS = 3  # short, since a running daemon tries again, and may be asked to stop
+_RETRIES = 2  # of a failed call: a network file system may not show a new file yet
+_OTHER_VERSION = errno.ENODEV  # retried: somebody may install the right version
 
 
 @contextmanager
 def connected(address: str, staging: Path) -> Iterator[Cluster]:
-    """The cluster with this scheduler. EnvironmentFault where it is not there, or its workers cannot do the work;
-    UsageError where Dask is not installed."""
+    """The cluster of this scheduler. EnvironmentFault where it cannot be reached or its workers cannot do the work; UsageError
+    where Dask is not installed."""
     cluster = Cluster(address, staging)
     try:
         yield cluster
@@ -40,7 +40,7 @@ def connected(address: str, staging: Path) -> Iterator[Cluster]:
 
 
 def _client(address: str, staging: Path, wait_seconds: float, loop: Any) -> Any:
-    """A connection to this scheduler, whose workers can do the work."""
+    """A connection to this scheduler. Its workers are checked."""
     try:
         from distributed import Client
     except ModuleNotFoundError:
@@ -55,14 +55,14 @@ def _client(address: str, staging: Path, wait_seconds: float, loop: Any) -> Any:
             'Start it, or set [engine] scheduler to "" to work on this machine alone.',
         ) from None  # fmt: skip
     try:
-        _look_at_workers(client, address, staging, wait_seconds)
+        _check_workers(client, address, staging, wait_seconds)
     except BaseException:
         client.close()
         raise
     return client
 
 
-def _look_at_workers(client: Any, address: str, staging: Path, wait_seconds: float) -> None:
+def _check_workers(client: Any, address: str, staging: Path, wait_seconds: float) -> None:
     try:
         client.wait_for_workers(1, timeout=wait_seconds)
     except TimeoutError:
@@ -73,10 +73,10 @@ def _look_at_workers(client: Any, address: str, staging: Path, wait_seconds: flo
     token = staging / f"seen-{uuid4().hex}"
     token.touch()
     try:
-        answers = client.run(_what_a_worker_has, token)
+        answers = client.run(_version_and_view, token)
     except Exception as error:
         raise EnvironmentFault(
-            "look at the Dask workers of",
+            "check the Dask workers of",
             address,
             str(error) or type(error).__name__,
             "Install strandline on all of them.",
@@ -87,7 +87,7 @@ def _look_at_workers(client: Any, address: str, staging: Path, wait_seconds: flo
         if its_version != version:
             raise EnvironmentFault(
                 "use the Dask worker", worker, f"it has version {its_version or 'none'} of strandline, and this is {version}",
-                "Install the same on all.",
+                "Install the same version on all.",
             )  # fmt: skip
         if not sees_output:
             raise EnvironmentFault(
@@ -96,7 +96,8 @@ def _look_at_workers(client: Any, address: str, staging: Path, wait_seconds: flo
             )  # fmt: skip
 
 
-def _what_a_worker_has(token: Path) -> tuple[str, bool]:
+def _version_and_view(token: Path) -> tuple[str, bool]:
+    """Runs on a worker: its version, and whether it sees a file of the output folder."""
     return _version(), token.exists()
 
 
@@ -111,8 +112,8 @@ def _version() -> str:
 
 
 def _on_a_worker(version: str, function: Any, arguments: Any, options: Any) -> Any:
-    """A call, on a worker that nobody may have looked at: it may have joined a moment ago. Another version might make other
-    bytes. Where the folder is not the same, a call misses what it is to read, before it writes anything."""
+    """Runs a call on a worker that may have joined just now, unchecked. Another version might write other bytes. With another
+    folder, a call fails to find its input before it writes anything."""
     if _version() != version:
         raise OSError(_OTHER_VERSION, f"the Dask worker on {socket.gethostname()} (pid {os.getpid()}) has version "
                       f"{_version() or 'none'} of strandline, and this is {version}; install the same on all")  # fmt: skip
@@ -126,36 +127,36 @@ def _on_a_worker(version: str, function: Any, arguments: Any, options: Any) -> A
 
 
 class Cluster(Executor):
-    """Calls that run on the workers of a Dask cluster. Where its scheduler is away, a call is OSError (ENOTCONN)."""
+    """Runs calls on the workers of a Dask cluster. While the scheduler cannot be reached, a call raises OSError (ENOTCONN)."""
 
     def __init__(self, address: str, staging: Path) -> None:
         self._address, self._staging = address, staging
-        self._lock = Lock()  # calls come from many threads, and one of them connects again
+        self._lock = Lock()  # calls come from many threads; one of them reconnects
         self._connect(_WAIT_SECONDS, None)
 
     def _connect(self, wait_seconds: float, loop: Any) -> None:
         self._client = _client(self._address, self._staging, wait_seconds, loop)
-        # Never pure: a call is made for what it writes, too, and must not be answered from what an equal one gave before.
+        # Not pure: a call writes files, so an earlier result of an equal call is no substitute.
         self._executor = self._client.get_executor(pure=False, retries=_RETRIES)
 
     @property
     def cores(self) -> int:
-        """Threads of all workers."""
+        """The number of threads of all workers."""
         return max(1, sum(self._client.ncores().values()))
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
         answer: Future[Any] = Future()
-        client, executor = self._present()
+        client, executor = self._connected()
         try:
             call = executor.submit(_on_a_worker, _version(), function, arguments, options)
         except Exception as error:
             if client.status == "running":
                 raise
-            raise self._away(error) from error  # it was closed just now
+            raise self._unreachable(error) from error  # the client was closed just now
 
         def pass_on(done: Future[Any]) -> None:
             error = CancelledError() if done.cancelled() else done.exception()
-            with suppress(InvalidStateError):  # nobody waits for it any more
+            with suppress(InvalidStateError):  # cancelled by the caller
                 if error is None:
                     answer.set_result(done.result())
                 else:
@@ -165,37 +166,37 @@ class Cluster(Executor):
         answer.add_done_callback(lambda one: one.cancelled() and call.cancel())
         return answer
 
-    def _present(self) -> tuple[Any, Any]:
-        """The client and its executor, connected. Dask itself tries for _WAIT_SECONDS to come back, and closes its client then,
-        for good; so a new one is made, on the thread of the first (each would leave one behind)."""
+    def _connected(self) -> tuple[Any, Any]:
+        """The client and its executor, connected. Dask tries to reconnect for _WAIT_SECONDS and then closes its client
+        permanently. So a new client is made, on the event loop of the first, since each loop leaves a thread behind."""
         with self._lock:
             if self._client.status in ("connecting", "closing"):
-                raise self._away("the connection is lost")
+                raise self._unreachable("the connection is lost")
             if self._client.status != "running":
                 try:
-                    self._connect(_WAIT_AGAIN_SECONDS, self._client.loop)
+                    self._connect(_RECONNECT_SECONDS, self._client.loop)
                 except (EnvironmentFault, OSError) as error:
-                    raise self._away(error) from error
+                    raise self._unreachable(error) from error
             return self._client, self._executor
 
-    def _away(self, cause: object) -> OSError:
-        return OSError(errno.ENOTCONN, f"the Dask cluster at {self._address} cannot be used now: {cause}")
+    def _unreachable(self, cause: object) -> OSError:
+        return OSError(errno.ENOTCONN, f"cannot use the Dask cluster at {self._address}: {cause}")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._executor.shutdown(wait=wait and not cancel_futures)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._client.close()
 
 
 def _as_local(error: BaseException) -> BaseException:
-    """An error of the cluster as the one that work on this machine would raise."""
+    """An error of the cluster as the error that the same failure has on this machine."""
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
     if isinstance(error, KilledWorker):
-        return BrokenExecutor("a call ended each worker that it was given")
+        return BrokenExecutor("the call killed each worker that it was given")
     if isinstance(error, CancelledError | CommClosedError):
         return OSError(errno.ENOTCONN, "the Dask cluster lost the call")
     if isinstance(error, ImportError):

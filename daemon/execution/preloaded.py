@@ -1,7 +1,7 @@
-"""What the process imports that workers are forked from: all that a call needs, once, and prepared as entry points are."""
+"""Imported by the process that workers are forked from, so that a worker starts with everything that a call needs."""
 
 from .process import prepare
 
-prepare()  # before anything heavy is imported; what is forked has it, too
+prepare()  # before anything heavy is imported; forked workers inherit it
 
 from . import tasks  # noqa: E402, F401

@@ -1,12 +1,12 @@
-"""What entry points set up before heavy work: cli, and what workers are forked from (preloaded.py).
+"""The set-up of a process before heavy work: of the command line, and of the process that workers are forked from.
 
-Memory: the arrays of a parse are large and short-lived. By default glibc gives each back to the kernel when it is freed,
-and the next one is paid for page by page again; a third of the time of a parse went there.
+Memory: the arrays of a parse are large and short-lived. By default glibc returns each to the kernel when it is freed, and the
+next one causes page faults again. That took a third of a parse.
 
-Threads: numpy brings OpenBLAS, whose threads wait busily for matrices that never come.
+Threads: numpy brings OpenBLAS, whose threads spin while they wait for matrices. This program has none.
 
-pandas: pyarrow imports pandas, where it is installed, at its first conversion, only to ask whether an object is a DataFrame.
-That costs a third of a second in each process. Here it is told that there is none to ask about.
+pandas: at its first conversion pyarrow imports pandas, if it is installed, to check whether an object is a DataFrame. That takes
+a third of a second per process, so pyarrow is made to find no pandas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from importlib.abc import MetaPathFinder
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEPT_BYTES = 64 << 20  # blocks up to this size are reused within the process; larger ones go back to the kernel
+_KEPT_BYTES = 64 << 20  # freed blocks up to this size stay in the process
 
 
 def prepare() -> None:
@@ -28,12 +28,12 @@ def prepare() -> None:
 
 
 def without_idle_threads() -> None:
-    """Lets numpy, when it is imported here or in a process that is started from here, make no threads of its own."""
+    """Stops numpy from creating threads, in this process and in those that it starts. Call it before numpy is imported."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc reuse freed blocks of up to 64 MiB, and keep some free memory. Elsewhere than on glibc, does nothing."""
+    """Lets glibc keep and reuse freed blocks of up to 64 MiB. Does nothing with another C library."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -42,8 +42,8 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 4 * _KEPT_BYTES)
 
 
-def give_back_memory() -> None:
-    """Returns to the system what was kept for the next batch: for a daemon that has had nothing to do for a while."""
+def release_memory() -> None:
+    """Returns freed memory to the system. For an idle daemon; the next batch has to allocate it again."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
@@ -60,7 +60,7 @@ class _NoPandas(MetaPathFinder):
 
 
 def without_pandas() -> None:
-    """Lets pyarrow find no pandas in this process, unless it is loaded already."""
+    """Makes pyarrow find no pandas in this process, unless pandas is loaded already."""
     if "pandas" in sys.modules:
         return
     finder = _NoPandas()
@@ -68,6 +68,6 @@ def without_pandas() -> None:
     try:
         import pyarrow as pa
 
-        pa.array([])  # pyarrow asks once, and remembers the answer
+        pa.array([])  # pyarrow looks for pandas once, here
     finally:
         sys.meta_path.remove(finder)

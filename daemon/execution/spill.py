@@ -1,7 +1,7 @@
-"""Tables on disk on their way from one process to another: the bytes of a file, instead of more memory.
+"""Large tables as files, on their way from one process to another. The reader maps the file, so it needs no memory of its own.
 
-A file is written whole or not at all, and mapped where it is read. Nothing here is durable: what a crash leaves is in the
-staging folder, and is cleaned away with it.
+A file is written completely or not at all. It is not durable: what a crash leaves is in the staging folder, which start-up
+empties.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from weakref import WeakSet
 import pyarrow as pa
 from pyarrow import ipc
 
-LEAST_BYTES = 1 << 20  # what is smaller travels as it is
-_ROWS_TOGETHER = 2_048  # whose columns lie side by side: who wants some rows looks at few places
-_WRITTEN_BYTES = (
-    1 << 16
-)  # at once: the system takes few writes sooner than many, but shows as much around a place as was written
-_KEPT_BYTES = 512 << 20  # of all files together; up to this much it is not worth to find pages again
+LEAST_BYTES = 1 << 20  # smaller tables are pickled
+_BATCH_ROWS = 2_048  # small record batches: some rows are on few pages
+# Fewer writes, but not larger: the kernel maps about as much around a page as was written at once.
+_BUFFER_BYTES = 64 << 10
+_RESIDENT_BYTES = 512 << 20  # of all mapped files together; below this, pages are not released
 _mapped: WeakSet[mmap.mmap] = WeakSet()
 
 
 def write(path: Path, table: pa.Table) -> None:
-    """Writes a table. Another process that does the same at the same time does no harm."""
+    """Writes a table. Another process may write the same file at the same time."""
     temporary = path.with_name(f"{path.name}.{uuid4().hex}")
     try:
         with (
             pa.OSFile(str(temporary), "wb") as file,
-            pa.BufferedOutputStream(file, _WRITTEN_BYTES) as buffered,
+            pa.BufferedOutputStream(file, _BUFFER_BYTES) as buffered,
             ipc.new_file(buffered, table.schema) as writer,
         ):
-            writer.write_table(table, max_chunksize=_ROWS_TOGETHER)
+            writer.write_table(table, max_chunksize=_BATCH_ROWS)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -41,7 +40,7 @@ def write(path: Path, table: pa.Table) -> None:
 
 
 def read(path: Path) -> pa.Table:
-    """The table of a file."""
+    """Maps the table of a file."""
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     _mapped.add(mapped)
@@ -49,16 +48,16 @@ def read(path: Path) -> pa.Table:
 
 
 def take(path: Path) -> pa.Table:
-    """The table of a file whose name is gone from now on."""
+    """Maps the table of a file, and removes its name. The system frees the file with the last mapping."""
     table = read(path)
     path.unlink(missing_ok=True)
     return table
 
 
 def release_pages() -> None:
-    """Gives the pages of mapped files back that were looked at, where these files are large. They are read again from the
-    system's cache when they are needed. Without this a drop of 2 GB would need as much memory as it has bytes."""
+    """Releases the resident pages of mapped files, if these are large. The next access reads them from the page cache again.
+    Without this, a drop of 2 GB would take 2 GB of memory."""
     mapped = list(_mapped)
-    if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _KEPT_BYTES:
+    if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _RESIDENT_BYTES:
         for one in mapped:
             one.madvise(mmap.MADV_DONTNEED)

@@ -1,7 +1,7 @@
-"""The functions that may run elsewhere: read(spans of drops), rewrite(partitions). The seam for parallel work.
+"""The functions that may run in another process or on another machine: read(spans of drops) and rewrite(partitions).
 
-They are called through `concurrent.futures.Executor`, with plain values in and out, and are idempotent: read looks at raw
-copies that never change, rewrite writes only into the staging folder.
+They are called through `concurrent.futures.Executor`, with plain values in and out. They are idempotent: read only reads raw
+copies, which never change, and rewrite only writes into the staging folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from ..core.errors import Stopped, Unreadable
 from ..core.merge.facts import lines_of
-from ..core.merge.partition import EMPTY, Totals, begun, merge, places_within_instants
+from ..core.merge.partition import EMPTY, Totals, merge, new_partition, order_within_instants
 from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, ParseContext, Parsed
 from ..core.parse import csv
 from ..core.parse.damage import refuse_foreign
@@ -29,9 +29,9 @@ from ..core.parse.parse import Piece, parse
 from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
-PIECE_BYTES = 8 << 20  # what one read task takes: small enough to balance, large enough to be worth its overhead
+PIECE_BYTES = 8 << 20  # of one read task: small enough to balance the load, large enough for its overhead
 _TASK_DROPS = 1_000
-_LOOK_SECONDS = 0.1  # how soon a stop is noticed while tasks run
+_POLL_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 Known = Mapping[str, pa.Array]  # the keys of each dimension
 _T = TypeVar("_T")
 
@@ -50,25 +50,25 @@ class Span:
 
 
 def spans_of(drop: int, path: Path, context: ParseContext, dimension: str | None = None) -> list[Span]:
-    """Divides a drop where it is large and it can be told cheaply how."""
+    """Divides a large drop into pieces, where its divisions are cheap to find."""
     size = path.stat().st_size
     if size <= PIECE_BYTES or dimension is not None:
         return [Span(drop, path, 0, size, context, Form.WHOLE, dimension)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         refuse_foreign(data[:4096])
-        pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # a map is as good as bytes here
+        pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # an mmap has what is used of bytes
     return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
 
 
 def first_spans_of(drop: int, path: Path, context: ParseContext) -> list[Span]:
-    """The first of the spans that `spans_of` will give for orders of which the file holds the beginning."""
+    """The first spans that `spans_of` will return for a drop of orders, of which the file has the beginning."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         pieces = first_pieces(data, PIECE_BYTES)  # type: ignore[arg-type]
     return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
 
 
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
-    """Groups spans into read tasks. A divided drop's pieces stay alone, since each counts its positions from 1."""
+    """Groups spans into read tasks. Each piece of a divided drop is a task, since it counts its positions from 1."""
     tasks: list[list[Span]] = []
     room = drops = 0
     for span in spans:
@@ -84,13 +84,13 @@ def parcels(spans: Sequence[Span]) -> list[list[Span]]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What reading some spans gave. `spilled`: the files that hold large tables of a part instead, by name."""
+    """The result of a read task. `spilled`: for each part, the files that hold its large tables, by name."""
 
     parts: list[Parsed]
     spilled: list[dict[str, Path]]
 
     def collected(self) -> list[Parsed]:
-        """The parts, all of them here."""
+        """The parts, with the tables of their files."""
         return [
             replace(part, **{name: spill.take(path) for name, path in files.items()})
             for part, files in zip(self.parts, self.spilled, strict=True)
@@ -98,13 +98,13 @@ class Answer:
 
 
 def read(spans: Sequence[Span], into: Path) -> Answer | None:
-    """Parses some spans; None where a piece of a drop cannot be read by itself (an expected answer: the cut was wrong).
-    Where there are many orders or discards, they go to a file in the folder `into`, for another process."""
+    """Parses some spans. None where a piece of a drop cannot be read alone, since the cut was wrong. Large tables go to files in
+    the folder `into`."""
     parts = _read(spans)
     if parts is None:
         return None
     left = [_spilled(part, into) for part in parts]
-    if any("discards" in files for _, files in left):  # junk: what it took is not needed again soon
+    if any("discards" in files for _, files in left):  # a drop of junk takes much memory, and is rare
         del parts
         pa.default_memory_pool().release_unused()
     return Answer([part for part, _ in left], [files for _, files in left])
@@ -114,18 +114,18 @@ _LARGE = {"orders": ORDERS, "discards": DISCARDS}
 
 
 def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
-    """A part without its large tables, and the files that these went to."""
+    """A part without its large tables, and the files that they were written to."""
     files = {}
     for name in _LARGE:
         table = getattr(part, name)
         if table.nbytes >= spill.LEAST_BYTES:
-            files[name] = into / f"read-{uuid4().hex}.arrow"  # no other call's, not even of one for the same drop
+            files[name] = into / f"read-{uuid4().hex}.arrow"  # unique: a cluster may run a call twice
             spill.write(files[name], table)
     return replace(part, **{name: _LARGE[name].empty_table() for name in files}), files
 
 
 def _read(spans: Sequence[Span]) -> list[Parsed] | None:
-    """What a drop brings down that no rule foresaw costs that drop alone: it becomes unreadable, and says so."""
+    """Parses some spans. An unexpected exception makes the drop that causes it unreadable, and no other."""
     try:
         orders = [_piece(span) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
@@ -133,11 +133,11 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
     except WrongCut:
         return None
     except OSError:
-        raise  # the machine's fault, not the drop's
+        raise  # a fault of the machine, not of the drop
     except Exception as error:
         if len(spans) > 1:
             return [part for span in spans for part in _read([span]) or []]
-        return None if spans[0].form is not Form.WHOLE else [_unforeseen(spans[0].drop, error)]
+        return None if spans[0].form is not Form.WHOLE else [_unexpected(spans[0].drop, error)]
 
 
 def _read_dimension(span: Span) -> Parsed:
@@ -150,18 +150,18 @@ def _read_dimension(span: Span) -> Parsed:
     return Parsed(ORDERS.empty_table(), found.discards, {span.drop: found.tally}, {}, rows)
 
 
-def _unforeseen(drop: int, error: Exception) -> Parsed:
+def _unexpected(drop: int, error: Exception) -> Parsed:
     if isinstance(error, MemoryError):
         reason = Unreadable(
             "reading it takes more memory than a worker has ([engine] memory_limit, shared by its workers), since it cannot be "
-            "divided: one record or one document of this size. Divide the file, or raise the limit and put it back with "
+            "divided: it is one record or one document. Divide the file, or raise the limit and put it back with "
             "`strandline retry`"
         )
         return _nothing_of(drop, reason)
     where = traceback.extract_tb(error.__traceback__)[-1]
     reason = Unreadable(
-        f"reading it failed in a way that nobody foresaw ({type(error).__name__} in {where.name}, line {where.lineno}); "
-        "please report it with the file"
+        f"reading it failed with an unexpected error ({type(error).__name__} in {where.name}, line {where.lineno}); "
+        "please report this with the file"
     )
     return _nothing_of(drop, reason)
 
@@ -178,8 +178,8 @@ def _piece(span: Span) -> Piece:
 
 @dataclass(frozen=True, slots=True)
 class PartitionChange:
-    """What happens to one date. Its new versions are the winners `first` to `stop` of the task; `replaces` says by winner whether
-    the order is published there."""
+    """What happens to one date. Its new versions are the winners `first` to `stop` of the task. `replaces`: by winner, whether
+    the order is published on this date."""
 
     day: int
     first: int
@@ -191,8 +191,8 @@ class PartitionChange:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """What `rewrite` did for one date. `staged` is None where nothing is left; `damaged`: the published file is not what the
-    ledger says, and nothing was done. `unknown`: by dimension, the new versions (by order) with a key that it does not know."""
+    """What `rewrite` did for one date. `staged` is None where no order is left. `damaged`: the published file is not the one that
+    the ledger names, and nothing was done. `unknown`: by dimension, which new versions have a key that it does not know."""
 
     day: int
     before: Totals
@@ -212,30 +212,30 @@ def rewrite(
     *,
     sync: bool,
 ) -> list[Rewritten]:
-    """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time; the lines of all dates
-    are worked out together, which is much faster than one by one. `known`: the column `key` of each dimension. Tables may be
-    given as the files that hold them (see rewriting.py)."""
-    orders = _here(orders)
-    keys = {name: _here(table)["key"].combine_chunks() for name, table in known.items()}
-    places = places_within_instants(orders, rows)
-    lines = lines_of(orders, rows[places])
+    """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time. The lines of all dates are
+    computed together, which is much faster than one date at a time. `known`: the column `key` of each dimension. A table may be
+    given as the path of its file (see spill)."""
+    orders = _loaded(orders)
+    keys = {name: _loaded(table)["key"].combine_chunks() for name, table in known.items()}
+    by_id = order_within_instants(orders, rows)
+    lines = lines_of(orders, rows[by_id])
     unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
     fact, stage = lines.table(), store.stage(batch, sync=sync)
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)
-        inner = places[here] - change.first
+        inner = by_id[here] - change.first
         start, stop = lines.starts[[change.first, change.stop]].tolist()
         by_line = replace(change, replaces=change.replaces[inner])
         one = _rewritten(store, stage, by_line, fact.slice(start, stop - start))
-        rewritten.append(replace(one, unknown={name: _back(mask[here], inner) for name, mask in unknown.items()}))
+        rewritten.append(replace(one, unknown={name: _unsorted(mask[here], inner) for name, mask in unknown.items()}))
     return rewritten
 
 
 def _rewritten(store: Store, stage: Stage, change: PartitionChange, incoming: pa.Table) -> Rewritten:
     """Merges and stages one date. `incoming`: the lines of its new versions, sorted, as `change.replaces` is."""
     if change.published_sha256 is None:
-        merged = begun(incoming)
+        merged = new_partition(incoming)
     else:
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
@@ -247,27 +247,27 @@ def _rewritten(store: Store, stage: Stage, change: PartitionChange, incoming: pa
     return Rewritten(change.day, merged.before, merged.after, staged)
 
 
-def _here(table: pa.Table | Path) -> pa.Table:
+def _loaded(table: pa.Table | Path) -> pa.Table:
     return spill.read(table).combine_chunks() if isinstance(table, Path) else table
 
 
-def _back(mask: Bools, places: Ints) -> Bools:
-    """Undoes `mask[places]`."""
+def _unsorted(mask: Bools, order: Ints) -> Bools:
+    """The reverse of `mask[order]`."""
     before = np.empty_like(mask)
-    before[places] = mask
+    before[order] = mask
     return before
 
 
 def never() -> bool:
-    """Nobody asked for an end."""
+    """Nobody asks to stop."""
     return False
 
 
 def results(futures: Sequence[Future[_T]], stopped: Callable[[], bool]) -> Iterator[_T]:
-    """The results of tasks, in order, as they come. Stopped where somebody asks for an end: what has not begun never does."""
+    """The results of tasks, in order. Raises Stopped when `stopped` says so; tasks that have not begun are cancelled."""
     try:
         for future in futures:
-            while not wait([future], _LOOK_SECONDS).done:
+            while not wait([future], _POLL_SECONDS).done:
                 if stopped():
                     raise Stopped("stopped while tasks were under way")
             yield future.result()

@@ -1,4 +1,4 @@
-"""What runs calls on this machine: worker processes, or the caller itself. Knows nothing of what the calls do."""
+"""Executors on this machine: worker processes, or the calling thread. They know nothing of what the calls do."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from multiprocessing import forkserver, get_context, parent_process, resource_tr
 from threading import Lock, Thread
 from typing import Any
 
-FEW_BYTES = 8 << 20  # up to so much (one piece) the caller reads itself
-_PRELOADED = f"{__package__}.preloaded"  # `daemon` in a checkout, `strandline` where it is installed
-_LEAST_WORKER_BYTES = 256 << 20  # a few times what the largest task needs that was divided
-_FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
+FEW_BYTES = 8 << 20  # one piece: the caller reads this much itself
+_PRELOADED = f"{__package__}.preloaded"  # the package is `daemon` in a checkout, `strandline` when installed
+_LEAST_WORKER_BYTES = 256 << 20  # a few times the need of the largest task on a divided drop
+_PARENT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Inline(Executor):
-    """Runs each call at once, in this thread: for work that is too small to be worth a process."""
+    """Runs each call at once in this thread, for work that is not worth a process."""
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -29,24 +29,24 @@ class Inline(Executor):
 
 
 class Workers(Executor):
-    """Worker processes that start when first used and end with this process, however it ends. Where one was killed, all are
-    replaced at the next call: what ran there raised BrokenExecutor. `memory_bytes`: what all of them together may need for
-    data; then a call raises MemoryError in its worker, and nothing else suffers."""
+    """Worker processes that start at the first call and end with this process, however it ends. Where one is killed, running
+    calls raise BrokenExecutor, and the next call starts new processes. `memory_bytes`: the data limit of all workers together;
+    a call beyond it raises MemoryError in its worker, and affects nothing else."""
 
     def __init__(self, number: int, memory_bytes: int) -> None:
         self._number, self._memory_bytes = number, memory_bytes
         self._pool: ProcessPoolExecutor | None = None
         self._one_at_a_time = Lock()
         self._ended = False
-        self.started = False  # whether a call would not have to wait for processes to start
+        self.started = False  # whether calls need not wait for processes to start
 
     def start(self) -> None:
-        """Lets processes start while the caller goes on."""
+        """Starts the processes in the background."""
         if not self.started:
             Thread(target=self._try_to_start, name="start-workers").start()
 
     def _try_to_start(self) -> None:
-        with suppress(Exception):  # the first call fails in the same way, where somebody hears it
+        with suppress(Exception):  # the first call fails in the same way, and reports it
             self.submit(int)
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
@@ -57,7 +57,7 @@ class Workers(Executor):
 
     def _submitted(self, function: Any, arguments: Any, options: Any) -> Future[Any]:
         if self._ended:
-            raise RuntimeError("there are no workers any more")
+            raise RuntimeError("the workers are shut down")
         if self._pool is not None:
             with suppress(BrokenExecutor):
                 return self._pool.submit(function, *arguments, **options)
@@ -78,11 +78,11 @@ class Workers(Executor):
 
 
 def _start_forkserver() -> None:
-    """Starts the process that workers are forked from, deaf to signals from its first moment on. Workers inherit that: a
-    signal to the whole group (Ctrl-C, some supervisors) is for the parent to decide about."""
+    """Starts the process that workers are forked from, with signals blocked from its first moment. Workers inherit that: the
+    parent alone handles a signal to the whole group (Ctrl-C, some supervisors)."""
     get_context("forkserver").set_forkserver_preload([_PRELOADED])
-    resource_tracker.ensure_running()  # sets the mask of signals itself
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    resource_tracker.ensure_running()  # before, since it sets the signal mask itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
@@ -90,7 +90,7 @@ def _start_forkserver() -> None:
 
 
 def warm(executor: Executor, bytes_expected: int) -> None:
-    """Lets worker processes start and import while drops are still being copied, if there will be work for them."""
+    """Starts worker processes while drops are still being copied, if there is enough to read."""
     if isinstance(executor, Workers) and bytes_expected > FEW_BYTES:
         executor.start()
 
@@ -99,7 +99,7 @@ def _begin_worker(memory_bytes: int) -> None:
     import gc
 
     _limit_memory(memory_bytes)
-    gc.disable()  # the objects of a parse hold no cycles, and looking for some costs a tenth of the time
+    gc.disable()  # a parse makes no cycles, and looking for them takes a tenth of its time
     parent = parent_process()
 
     def watch() -> None:
@@ -111,8 +111,8 @@ def _begin_worker(memory_bytes: int) -> None:
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """Lets this process take so much more memory for data than it has (Linux). Beyond, what asks for it gets MemoryError,
-    which costs one drop; without, the system would end some process, perhaps not this one."""
+    """Limits how much more memory for data this process may take (Linux). Beyond it, an allocation raises MemoryError, which
+    costs one drop. Without a limit, the system would kill some process, perhaps another one."""
     import resource
 
     try:

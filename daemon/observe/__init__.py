@@ -1,5 +1,5 @@
-"""What the outside sees while the daemon runs: the log, metrics, health, HTTP, the page, systemd.
+"""What others see while the daemon runs: the log, metrics, health, HTTP, the page, systemd.
 
-Observers hear frozen outcomes and never change one (observer). Imports batch, operate and what is below them; only the top
-level imports it.
+Observers are called with frozen outcomes (observer). Imports batch, operate and the packages below them; only the top level
+imports it.
 """

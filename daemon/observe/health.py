@@ -1,8 +1,7 @@
-"""Whether this instance is well: does its loop turn (healthy), and can drops become partitions now (ready). Says why not.
+"""Health: whether the loop runs (healthy), and whether drops can become partitions now (ready). Says why not.
 
-Healthy is a question for whoever restarts a process that hangs. Ready is one for an operator or an orchestrator: it is red
-while an earlier run's work is being finished, while events cannot be heard, and while the environment fails; restarting would
-not help.
+A supervisor restarts a process that is not healthy. An instance is not ready while it finishes the work of an earlier run, while
+the inbox cannot be watched, and while the environment fails; a restart would not help then.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from ..batch.retries import Retry
 from .observer import Observer
 
 _PROBE = ".ready"
-_GRACE_SECONDS = 120.0  # one step without a look around: a large file's copy, a large commit
+_GRACE_SECONDS = 120.0  # the longest single step: the copy of a large file, a large commit
 
 
 class Health(Observer):
-    """`rest_seconds`: how long the loop may wait for an event or after a failure. `watching`: whether new drops can be
-    noticed. `began`: called once, when the instance first is ready for drops."""
+    """`rest_seconds`: how long the loop may wait for an event or after a failure. `watching`: whether new drops are noticed.
+    `began`: called once, when the instance is first ready for drops."""
 
     def __init__(
         self, staging: Path, rest_seconds: float, watching: Callable[[], bool], began: Callable[[], None]
@@ -34,10 +33,10 @@ class Health(Observer):
         self._failing: Retry | None = None
 
     def turn(self) -> None:
-        """The loop is alive. Called wherever it looks whether it is to stop."""
+        """The loop runs. Called wherever it checks whether to stop."""
         self._turned = time.monotonic()
 
-    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
+    def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         self.turn()
         if not self._recovered:
             self._recovered = True
@@ -52,31 +51,31 @@ class Health(Observer):
         self._failing = None
 
     def why_unhealthy(self) -> list[str]:
-        """Empty where all is well. May be called from any thread."""
+        """Empty where the loop runs. May be called from any thread."""
         still = time.monotonic() - self._turned
         if still <= self._patience_seconds:
             return []
         return [
-            f"the loop has not turned for {still:.0f} s; it hangs, or one step takes very long. A restart loses nothing"
+            f"the loop has not run for {still:.0f} s: it hangs, or one step takes very long. A restart loses nothing"
         ]
 
     def why_not_ready(self) -> list[str]:
-        """The same, of being able to apply drops now."""
+        """Empty where drops can be applied now. May be called from any thread."""
         failing = self._failing
         found = self.why_unhealthy()
         if not self._recovered:
-            found.append("starting: what an earlier run left is being finished first")
+            found.append("starting: finishing what an earlier run left")
         elif not self._watching():
-            found.append("the inbox cannot be watched; the log says why. It is tried again at each rescan")
+            found.append("the inbox cannot be watched; the log says why. Each rescan tries again")
         if failing is not None:
-            found.append(f"paused: {failing.operation} failed ({failing.cause}). It goes on once the cause is gone")
+            found.append(f"paused: {failing.operation} failed ({failing.cause}). Work goes on once the cause is gone")
         if trouble := self._why_not_writable():
-            found.append(f"nothing can be written to {self._staging} ({trouble})")
+            found.append(f"cannot write to {self._staging} ({trouble})")
         return found
 
     def _why_not_writable(self) -> str:
-        """Tried with a small file: rights and free bytes say less. Several may ask at once, and the end of a batch cleans
-        staging: neither must take the file from under another's feet."""
+        """Tries with a small file, since permissions and free bytes say less. Its name is unique, and may vanish: threads ask at
+        the same time, and the end of a batch cleans the staging folder."""
         probe = self._staging / f"{_PROBE}-{os.getpid()}-{threading.get_ident()}"
         try:
             probe.write_bytes(b"." * 4096)

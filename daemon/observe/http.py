@@ -1,10 +1,7 @@
-"""The HTTP endpoint: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for whoever looks after the process, and what it is
-given beside: the page for people and its twin.
+"""The HTTP endpoint: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for a supervisor, and the documents that are added.
 
-It answers in threads of its own, from values in memory or from what was committed last: no request waits for a batch, and no
-batch for a request. Waitress
-reads each request to its end before a thread takes it up, and closes clients that are slow or idle, so that they keep no
-thread busy.
+It answers in its own threads, from memory or from the last commit: no request waits for a batch, and no batch for a request.
+Waitress reads a whole request before a thread handles it, and closes slow and idle clients, so that these block no thread.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from prometheus_client.exposition import make_wsgi_app
 from ..core.errors import EnvironmentFault
 
 Answer = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]  # a WSGI application
-Ask = Callable[[], Sequence[str]]  # what is wrong; nothing where all is well
+Ask = Callable[[], Sequence[str]]  # what is wrong; empty where nothing is
 _THREADS = 4
 _CONNECTIONS = 200
 _IDLE_SECONDS = 5
@@ -33,7 +30,7 @@ _LARGEST_REQUEST_BYTES = 16 << 10
 def application(
     registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: Ask, more: Mapping[str, Answer] | None = None
 ) -> Answer:
-    """What is answered on which path; `more`: by path."""
+    """The WSGI application. `more`: further answers by path."""
     answers: dict[str, Answer] = {
         "/metrics": make_wsgi_app(registry),
         "/-/healthy": _check("healthy", why_unhealthy),
@@ -44,9 +41,9 @@ def application(
     def answer(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         found = answers.get(environ.get("PATH_INFO", ""))
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _text(start_response, "405 Method Not Allowed", "only GET and HEAD are answered here\n")
+            return _text(start_response, "405 Method Not Allowed", "only GET and HEAD are allowed\n")
         if found is None:
-            return _text(start_response, "404 Not Found", "there are: " + ", ".join(answers) + "\n")
+            return _text(start_response, "404 Not Found", "the paths here are: " + ", ".join(answers) + "\n")
         body = found({**environ, "REQUEST_METHOD": "GET"}, start_response)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
@@ -54,13 +51,13 @@ def application(
 
 
 def document(kind: str, make: Callable[[], str], headers: Mapping[str, str] | None = None) -> Answer:
-    """Answers with what `make` gives, of one content type; 503 where it cannot."""
+    """Answers with the document that `make` returns; 503 where it fails."""
 
     def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
             body = make()
         except (OSError, EnvironmentFault, sqlite3.Error) as error:
-            return _text(start_response, "503 Service Unavailable", f"this cannot be told just now: {error}\n")
+            return _text(start_response, "503 Service Unavailable", f"not available now: {error}\n")
         return _text(start_response, "200 OK", body, kind, headers or {})
 
     return answer
@@ -96,7 +93,7 @@ def _text(
 
 
 def _listening(server: Any) -> list[tuple[str, int]]:
-    """One address, or several where a name has several."""
+    """The addresses: a name may have several."""
     return getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]
 
 
@@ -106,11 +103,11 @@ def _bracketed(host: str) -> str:
 
 @contextmanager
 def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
-    """Answers until the block ends; gives the address that it listens on. EnvironmentFault where the port is taken."""
+    """Serves until the block ends; yields the address. EnvironmentFault where the port is in use."""
     from waitress.server import BaseWSGIServer, create_server
 
     sockets: dict[int, Any] = {}
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that went away is no news
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # clients that disconnect are not worth a line
     try:
         server = create_server(
             answer, sockets, host=host, port=port, threads=_THREADS, connection_limit=_CONNECTIONS, channel_timeout=_IDLE_SECONDS,
@@ -123,7 +120,7 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
             "serve HTTP on",
             f"{host}:{port}",
             cause,
-            "Set [http] host and port to what is free here, or enabled = false.",
+            "Set [http] host and port to a free address, or enabled = false.",
         ) from error
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     thread.start()
@@ -131,9 +128,7 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
         yield ", ".join(f"http://{_bracketed(found)}:{number}" for found, number in _listening(server))
     finally:
         for one in list(sockets.values()):
-            if isinstance(
-                one, BaseWSGIServer
-            ):  # closed by its own thread: while that waits for it, the port is not free
+            if isinstance(one, BaseWSGIServer):  # closed in its own thread, which would keep the port in use
                 one.trigger.pull_trigger(one.close)
         thread.join(_CLOSING_SECONDS)
         server.task_dispatcher.shutdown(cancel_pending=True, timeout=_CLOSING_SECONDS)

@@ -1,6 +1,6 @@
-"""Logs: console lines for people, one JSON object a line for machines. Subscribes to what the service reports.
+"""The log: lines for people on a console, else one JSON object per line.
 
-Never in a log: the content of a record (it may hold personal data). File names are escaped, so that one drop is one line.
+A log never holds the content of a record, which may be personal data. File names are escaped, so that one drop is one line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("strandline")
 
 
 def set_up(level: str, form: str, stream: IO[str] | None = None) -> None:
-    """Sends the program's log to `stream` (standard error). `form`: console, json, or auto."""
+    """Sends the log to `stream` (default: standard error). `form`: console, json, or auto."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     console = form == "console" or (form == "auto" and stream.isatty())
@@ -65,7 +65,7 @@ def _short(value: object) -> str:
 
 
 def _visible(text: str) -> str:
-    """A text in which a terminal finds nothing to obey, and nothing that turns its direction: such characters are escaped."""
+    """A text without control characters and without changes of direction for a terminal: these are escaped."""
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
@@ -74,7 +74,7 @@ def _escaped(character: str) -> str:
 
 
 class Reporter(Observer):
-    """Writes what the service reports to the log."""
+    """Writes the events of the service to the log."""
 
     def __init__(self) -> None:
         self._failing = False
@@ -83,34 +83,34 @@ class Reporter(Observer):
         for result in outcome.results:
             _tell_of(result)
         for date in outcome.repaired:
-            log.error("published file was damaged, and was made anew from raw first", extra={"published": date})
+            log.error("published file was damaged, and was rebuilt from raw", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
 
     def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
-        log.warning("drop is unfinished, waiting", extra={"operation": "read_drop", "attempt": attempt,
+        log.warning("drop is unfinished; waiting", extra={"operation": "read_drop", "attempt": attempt,
                     "delay_seconds": delay_seconds, "file": name, "cause": why})  # fmt: skip
 
     def gave_up(self, name: str) -> None:
-        log.warning("drop is still unfinished, taken as it is", extra={"operation": "read_drop", "file": name})
+        log.warning("drop is still unfinished; taken as it is", extra={"operation": "read_drop", "file": name})
 
     def refused(self, name: str, cause: str) -> None:
-        log.warning("drop could not be taken yet, it stays in the inbox", extra={"file": name, "cause": cause})
+        log.warning("drop could not be taken; it stays in the inbox", extra={"file": name, "cause": cause})
 
-    def strange(self, name: str, why: str) -> None:
-        log.warning("something in the inbox is no drop, left alone", extra={"file": name, "cause": why})
+    def unusable(self, name: str, why: str) -> None:
+        log.warning("not a drop; left in the inbox", extra={"file": name, "cause": why})
 
     def overdue(self, name: str) -> None:
         log.warning(
-            "a file in the inbox has been unfinished for an hour, as its name says; rename it if it is whole",
+            "a file in the inbox has had the name of an unfinished one for an hour; rename it if it is complete",
             extra={"file": name},
         )
 
     def failed(self, retry: Retry) -> None:
         log.log(
             logging.ERROR if retry.exhausted else logging.WARNING,
-            "an operation still fails, and is given up" if retry.given_up
-            else "paused: it still fails; nothing is lost, and it goes on once the cause is gone" if retry.exhausted
-            else "an operation failed and is tried again",
+            "operation still fails; given up" if retry.given_up
+            else "paused: operation still fails; nothing is lost, and work goes on once the cause is gone" if retry.exhausted
+            else "operation failed; trying again",
             extra={"operation": retry.operation, "attempt": retry.attempt, "delay_seconds": retry.delay_seconds,
                    "cause": retry.cause},
         )  # fmt: skip
@@ -118,11 +118,11 @@ class Reporter(Observer):
 
     def recovered(self) -> None:
         if self._failing:
-            log.info("the cause is gone, going on")
+            log.info("the cause is gone; work goes on")
         self._failing = False
 
     def found_by_rescan(self, drops: int) -> None:
-        log.info("drops found by looking, without an event", extra={"drops": drops})
+        log.info("rescan found drops that no event named", extra={"drops": drops})
 
     def noted(self, note: str) -> None:
         log.warning(note)
@@ -138,10 +138,10 @@ def _tell_of(result: DropResult) -> None:
         log.warning("records discarded", extra=drop | {"reason": reason, "records": count})
     if counts.faults.total():
         log.warning(
-            "fields could not be read, and are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
+            "fields could not be read; they are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
         )
     if counts.bare:
-        told = "orders have neither amount nor items, and other keys in their place"
+        told = "orders have neither amount nor items, but other keys"
         log.warning(told, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
 
 

@@ -1,7 +1,7 @@
-"""What the service reports, as Prometheus metrics. Every series exists from the start; labels take known values only.
+"""Prometheus metrics of the service. Every series exists from the start; labels have known values only.
 
-The numbers are those that the ledger adds up (`BatchOutcome.totals`), so that `status`, the receipts and a query agree. The
-registry is our own; what belongs to the whole process is added where it is served.
+The numbers are those that the ledger adds up (`BatchOutcome.totals`), so that `status`, receipts and PromQL agree. The registry
+is our own; metrics of the whole process are added where it is served.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics(Observer):
-    """The metrics of one instance over one output folder. `watching`: whether new drops can be noticed, asked at each scrape."""
+    """The metrics of one instance over one output folder. `watching`: called at each scrape; whether new drops are noticed."""
 
     def __init__(self, output: Path, version: str, watching: Callable[[], bool] | None = None) -> None:
         self.registry = CollectorRegistry()
@@ -95,11 +95,11 @@ class Metrics(Observer):
         build.info({"version": version, "python": platform.python_version()})
 
     def restore(self, hwm: int | None, last_new_data: int | None, last_batch: int | None) -> None:
-        """What the ledger remembers of earlier runs, in microseconds since 1970."""
+        """Sets what the ledger knows of earlier runs, in microseconds since 1970."""
         for gauge, instant in ((self._hwm, hwm), (self._new_data, last_new_data), (self._last_batch, last_batch)):
             gauge.set((instant or 0) / 1e6)
 
-    # ------------------------------------------------------------------------------------------ what the service says
+    # ------------------------------------------------------------------------------------------- events of the service
 
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for name, value in outcome.totals.items():
@@ -136,7 +136,7 @@ class Metrics(Observer):
     def found_by_rescan(self, drops: int) -> None:
         self._by_rescan.inc(drops)
 
-    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
+    def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         self._pending.set(pending)
         self._unfinished.set(unfinished)
         self._oldest.set(oldest or 0)
@@ -163,10 +163,10 @@ class Metrics(Observer):
             self._unknown.labels(*rest).inc(value)
         elif count == "bare":
             self._bare.inc(value)
-        else:  # before_since falls where a drop is read once more, from further back; what has been counted stays counted
+        else:  # before_since falls where a drop is read again from an earlier instant; a counter cannot fall
             self._orders.labels(count).inc(max(0, value))
 
-    # ------------------------------------------------------------------------------------------------- how to make one
+    # ----------------------------------------------------------------------------------------------------- constructors
 
     def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
         made = Counter(_PREFIX + name, text, list(labels), registry=self.registry)
@@ -186,7 +186,7 @@ class Metrics(Observer):
 
 
 def _create(metric: Counter | Histogram, values: Sequence[Sequence[str]], chosen: tuple[str, ...] = ()) -> None:
-    """Makes every series of a metric with labels."""
+    """Creates every series of a metric with labels."""
     if len(chosen) < len(values):
         for value in values[len(chosen)]:
             _create(metric, values, (*chosen, value))
@@ -194,7 +194,7 @@ def _create(metric: Counter | Histogram, values: Sequence[Sequence[str]], chosen
         metric.labels(*chosen)
 
 
-# What is asked at a scrape must not raise: that would break all of the scrape.
+# These are called at each scrape. An exception would break the whole scrape.
 
 
 def _quarantined(folder: Path) -> float:
@@ -216,14 +216,14 @@ def _free(folder: Path) -> float:
 
 
 def write_textfile(registry: CollectorRegistry, path: Path) -> str:
-    """Writes the metrics for node_exporter's textfile collector, whole or not at all; counters and histograms go on from what
-    the file says. Returns why they could not, where it is there and cannot be read; OSError where it cannot be written."""
+    """Writes the metrics for node_exporter's textfile collector, atomically. Counters and histograms continue from the values in
+    the file. Returns why they could not, or an empty string; OSError where the file cannot be written."""
     before, trouble = _counted_before(path)
-    content = generate_latest(_Continued(registry, before))  # it asks for no more than collect()
+    content = generate_latest(_Continued(registry, before))  # it only calls collect()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(content)
-        temporary.chmod(0o644)  # node_exporter is another user
+        temporary.chmod(0o644)  # node_exporter runs as another user
         files.sync(temporary)
         os.replace(temporary, path)
     finally:
@@ -244,14 +244,14 @@ def _counted_before(path: Path) -> tuple[Mapping[_Key, float], str]:
         families = list(text_string_to_metric_families(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}, ""
-    except Exception as error:  # the parser raises whatever it stumbles over
+    except Exception as error:  # the parser raises any exception on wrong text
         return {}, f"{type(error).__name__}: {error}"
     found = {_key(s): s.value for one in families if one.type in ("counter", "histogram") for s in one.samples}
     return {key: value for key, value in found.items() if math.isfinite(value) and value >= 0}, ""
 
 
 class _Continued:
-    """A registry's metrics, with what was counted before added."""
+    """The metrics of a registry plus earlier counts."""
 
     def __init__(self, registry: CollectorRegistry, before: Mapping[_Key, float]) -> None:
         self._registry, self._before = registry, before

@@ -1,7 +1,6 @@
-"""What the service says while it works, for whoever wants to know: the log, the metrics, the health of it.
+"""The events of the service, as methods that the log, the metrics and the health check override.
 
-An observer overrides what interests it. It is called in the service's thread, between two steps, and must neither block nor
-raise.
+An observer is called in the thread of the service, between two steps. It must neither block nor raise.
 """
 
 from __future__ import annotations
@@ -13,38 +12,38 @@ from ..batch.retries import Retry
 
 
 class Observer:
-    """Hears everything and does nothing."""
+    """Does nothing at any event."""
 
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         """A batch is published. `latencies`: seconds from settled to published, by drop that came through the inbox."""
 
     def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
-        """A drop is unfinished: it was looked at for the `attempt`-th time, and is again after the delay."""
+        """A drop is unfinished: this was check number `attempt`, and the next one comes after the delay."""
 
     def gave_up(self, name: str) -> None:
-        """A drop that is still unfinished is taken as it is."""
+        """A drop is still unfinished, and is taken as it is."""
 
     def refused(self, name: str, cause: str) -> None:
-        """A drop could not be taken out of the inbox. Said once for each cause."""
+        """A drop could not be taken out of the inbox. Called once for each cause."""
 
-    def strange(self, name: str, why: str) -> None:
-        """Something in the inbox is no regular file. Said once for each name."""
+    def unusable(self, name: str, why: str) -> None:
+        """An entry of the inbox cannot be a drop. Called once for each name."""
 
     def overdue(self, name: str) -> None:
-        """A file has had the name of an unfinished one, unchanged, for an hour. Said once for each name."""
+        """A file with the name of an unfinished one has been unchanged for an hour. Called once for each name."""
 
     def failed(self, retry: Retry) -> None:
-        """The environment broke something; it is tried again unless it is given up."""
+        """An operation failed because of the environment. It is tried again unless it is given up."""
 
     def recovered(self) -> None:
-        """All is done that there was to do, and nothing fails any more."""
+        """Everything there was to do is done without a failure."""
 
     def found_by_rescan(self, drops: int) -> None:
-        """Drops that no event had named were found by looking."""
+        """A rescan found drops that no event named."""
 
     def noted(self, note: str) -> None:
-        """Something that an operator should read."""
+        """A message for the operator."""
 
-    def looked(self, pending: int, oldest: float | None, unfinished: int) -> None:
-        """What is in the inbox: how many drops, the modification time (seconds since 1970) of the oldest, and how many files
-        with names of unfinished ones."""
+    def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
+        """The inbox was scanned: the number of drops, the modification time (seconds since 1970) of the oldest, and the number
+        of files with the names of unfinished ones."""

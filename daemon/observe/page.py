@@ -1,7 +1,7 @@
-"""The page for people at `/`, and `/api/status`, its twin for programs: what `status` says, and whether the instance is well.
+"""The status page at `/`, and the same for programs at `/api/status`: what `status` says, and whether the instance is ready.
 
-Everything that came from a file is escaped by the template engine; the page loads nothing from elsewhere, and its policy
-forbids that it could. It is whole without JavaScript; with it, it renews itself without losing what was unfolded.
+The template engine escapes everything that came from a file. The page loads nothing from elsewhere, and its policy forbids it.
+It is complete without JavaScript; with it, the page refreshes and keeps unfolded sections open.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..core.errors import EnvironmentFault
 from ..operate.status import summed
 
 _HERE = Path(__file__).parent
-_FRESH_SECONDS = 0.5  # however many look at it, the ledger is asked twice a second at most
+_FRESH_SECONDS = 0.5  # however many clients there are, the ledger is queried twice a second at most
 _UNITS = ("s", "min", "h", "d")
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 
 
 class Page:
-    """`gather`: the status, as JSON has it. `why_not_ready`: what is wrong; nothing where all is well. Thread-safe."""
+    """`gather`: the status as JSON values. `why_not_ready`: what is wrong; empty where nothing is. Thread-safe."""
 
     def __init__(
         self, gather: Callable[[], dict[str, Any]], why_not_ready: Callable[[], Sequence[str]], version: str
@@ -50,7 +50,7 @@ class Page:
 
     @property
     def policy(self) -> str:
-        """The Content-Security-Policy: nothing but this page's own style, its one script, and itself."""
+        """The Content-Security-Policy: only this page's own style, its one script, and requests to this server."""
         digest = base64.b64encode(hashlib.sha256(self._script.encode()).digest()).decode()
         return (
             f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; img-src data:; "
@@ -58,7 +58,7 @@ class Page:
         )
 
     def status(self) -> dict[str, Any]:
-        """What is known, half a second old at most."""
+        """The status, at most half a second old."""
         with self._lock:
             if self._known is None or time.monotonic() - self._known[0] > _FRESH_SECONDS:
                 found = self._gather() | {"version": self._version, "not_ready": list(self._why_not_ready())}
@@ -73,7 +73,7 @@ class Page:
         """The status for people."""
         try:
             status = self.status()
-        except (OSError, EnvironmentFault) as error:  # the ledger cannot be read just now
+        except (OSError, EnvironmentFault) as error:  # the ledger cannot be read now
             return self._template.render(status=None, error=str(error), script=Markup(self._script))
         charts = {
             "discards": _ranked(status, "discarded"),
@@ -85,8 +85,7 @@ class Page:
 
 
 def _ranked(status: dict[str, Any], group: str) -> list[tuple[str, int, float]]:
-    """Of discards the reason, of faults the field; the number, and its share of the most frequent one in percent; the most
-    frequent first."""
+    """(reason or field, number, percent of the most frequent one), the most frequent first."""
     counts = summed(status, group)
     most = max(counts.values(), default=0)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -94,7 +93,7 @@ def _ranked(status: dict[str, Any], group: str) -> list[tuple[str, int, float]]:
 
 
 def _bars(hours: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The hours with the heights of their bars in percent."""
+    """The hours, each with the heights of its bars in percent."""
     most = max((hour["applied"] + hour["duplicate"] + hour["quarantined"] for hour in hours), default=0) or 1
     return [
         hour | {f"{kind}_height": 100 * hour[kind] / most for kind in ("applied", "duplicate", "quarantined")}
@@ -103,14 +102,14 @@ def _bars(hours: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _days(partitions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The newest partitions, the newest first, with the share of the largest in percent."""
+    """The newest partitions, the newest first, each with its percentage of the largest."""
     shown = list(partitions[-31:])[::-1]
     most = max((one["orders"] for one in shown), default=0) or 1
     return [one | {"width": 100 * one["orders"] / most} for one in shown]
 
 
 def span(seconds: float | None) -> str:
-    """A duration as people say it: 12 s, 3 min, 5.2 h, 12 d."""
+    """A duration for people: 12 s, 3 min, 5.2 h, 12 d."""
     if seconds is None:
         return "–"
     value, unit = float(seconds), 0
@@ -124,7 +123,7 @@ def span(seconds: float | None) -> str:
 
 
 def size(number: float) -> str:
-    """A number of bytes as people say it."""
+    """A number of bytes for people."""
     unit = 0
     while abs(number) >= 1000 and unit < len(_BYTES) - 1:
         number, unit = number / 1000, unit + 1
@@ -132,7 +131,7 @@ def size(number: float) -> str:
 
 
 def moment(text: str | None) -> str:
-    """An instant to the second; all are UTC."""
+    """An instant in UTC, to the second."""
     if text is None:
         return "–"
     return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Tells systemd how the service fares (sd_notify(3)), where it runs as one with `Type=notify`. Elsewhere does nothing."""
+"""Notifies systemd (sd_notify(3)) where the service has `Type=notify`. Elsewhere does nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Sends a state such as `READY=1` or `STOPPING=1`. Never raises: not being heard must not end the service."""
+    """Sends a state such as `READY=1` or `STOPPING=1`. Never raises: a failed notification must not end the service."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -14,7 +14,7 @@ from ..batch.published import is_same, written
 from ..batch.repair import groups_of
 from ..core.entries import Partition
 from ..core.merge.keys import latest, take_entries
-from ..core.versions import equal, keys_of, places_of
+from ..core.versions import drop_positions, equal, keys_of
 from ..storage.ledger import Ledger
 from ..storage.order_index import OrderIndex
 from ..storage.store import Store, iso_date
@@ -78,8 +78,8 @@ def named_by(index: OrderIndex, versions: pa.Table) -> Counter[int]:
         same = equal(entries, take_entries(winners, where))
         found.update(entries["date"][same].tolist())
         counted[rows[where[same]]] = True  # once: the wrong entry of another order may name this record, too
-        named.append(places_of(entries["drop"][~same], entries["position"][~same]))
-    theirs = places_of(versions["drop"].to_numpy(), versions["position"].to_numpy())
+        named.append(drop_positions(entries["drop"][~same], entries["position"][~same]))
+    theirs = drop_positions(versions["drop"].to_numpy(), versions["position"].to_numpy())
     others = np.flatnonzero(np.isin(theirs, np.concatenate(named)) & ~counted)
     records, _ = latest(versions.take(pa.array(others)))
     entries, _ = index.find(records)

@@ -1,11 +1,11 @@
-"""The inbox as a folder that others write to. Every operation on a name inside it is here, and nowhere else.
+"""The inbox as a folder that others write to. Every operation on a name inside it is here.
 
-Whoever may write to the inbox may be careless or hostile. So, for each operation (docs/SECURITY.md has the list):
+A writer of the inbox may be careless or hostile. So, for each operation (docs/SECURITY.md has the list):
 
-- a name is used relative to the folder's descriptor, never by a path of which somebody may swap a part meanwhile;
-- it is opened with O_NOFOLLOW and O_NONBLOCK, for reading only, and fstat of what was opened decides;
-- what is created gets a random name, with O_EXCL; nothing is opened for writing that was not created just now;
-- no file is replaced: a file gets a name by link, or by a rename that refuses a name in use.
+- a name is relative to the folder's descriptor; a path could be swapped in part between two calls;
+- a file is opened for reading only, with O_NOFOLLOW and O_NONBLOCK, and fstat of the open file decides;
+- a new file gets a random name, with O_EXCL; no other file is ever opened for writing;
+- no file is replaced: a file gets its name by link, or by a rename that refuses a name in use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK |
 _PUT = ".strandline-put-"
 _PUT_ABANDONED_SECONDS = 3600
 _HIDDEN = re.compile(r"\.strandline-([0-9]{1,18})-[0-9a-f]{16}-([^.].*)", re.DOTALL)
-_HIDDEN_NAME_BYTES = 200  # of the name before, so that the whole fits into 255
+_HIDDEN_NAME_BYTES = 200  # of the original name, so that the hidden name fits into 255
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network file systems
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 _COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -51,7 +51,7 @@ class Writer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A file and its content, as far as the file system can tell one from another without reading."""
+    """A file and its content, as far as stat can identify them."""
 
     device: int
     inode: int
@@ -68,7 +68,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class HiddenFile:
-    """A file that was taken out of sight: its name now, the number of its drop, and its name before."""
+    """A file that was renamed to a hidden name: that name, the number of its drop, and its name before."""
 
     hidden_name: str
     seq: int
@@ -82,7 +82,7 @@ class _Placed:
 
 
 class InboxFolder:
-    """One directory, held open. Whatever comes to stand at its path later is another InboxFolder."""
+    """One directory, held open. Another directory that comes to its path is another InboxFolder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -113,10 +113,10 @@ class InboxFolder:
         seen = (found for _, found in self.entries())
         return {(s.st_dev, s.st_ino) for s in seen if isinstance(s, os.stat_result) and stat.S_ISDIR(s.st_mode)}
 
-    # ------------------------------------------------------------------------------------------------------ looking
+    # ------------------------------------------------------------------------------------------------------ reading
 
     def entries(self) -> Iterator[tuple[str, os.stat_result | OSError]]:
-        """Every name with what lstat says of it, or why it says nothing."""
+        """Every name with its lstat, or with the error of that."""
         with os.scandir(self._descriptor) as entries:
             for entry in entries:
                 try:
@@ -131,7 +131,7 @@ class InboxFolder:
         return os.listdir(self._descriptor)
 
     def lstat(self, name: str) -> os.stat_result | None:
-        """What has this name now; None where nothing has."""
+        """The lstat of a name; None where it does not exist."""
         try:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -139,17 +139,17 @@ class InboxFolder:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[int]:
-        """A regular file, open for reading. OSError where it is none, or may not be read."""
+        """A regular file, open for reading. OSError where it is not a regular file, or may not be read."""
         descriptor = os.open(name, _READ, dir_fd=self._descriptor)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file any more", name)
+                raise OSError(errno.EINVAL, "it is no longer a regular file", name)
             yield descriptor
         finally:
             os.close(descriptor)
 
     def hidden(self) -> list[HiddenFile]:
-        """The regular files that an earlier run hid here and did not finish with."""
+        """The regular files that an earlier run hid here and left."""
         found = []
         for name, seen in self.entries():
             match = _HIDDEN.fullmatch(name)
@@ -158,7 +158,7 @@ class InboxFolder:
         return found
 
     def remove_abandoned_copies(self, now: float) -> None:
-        """Removes what `put` left half copied in a crash: its source was kept. `now`: seconds since 1970."""
+        """Removes incomplete copies that `put` left in a crash; their sources were kept. `now`: seconds since 1970."""
         for name, seen in list(self.entries()):
             if not name.startswith(_PUT) or isinstance(seen, OSError) or not stat.S_ISREG(seen.st_mode):
                 continue
@@ -168,21 +168,21 @@ class InboxFolder:
     # ----------------------------------------------------------------------------------------------- changing names
 
     def hide(self, name: str, seq: int) -> HiddenFile:
-        """Takes whatever has this name out of sight. The caller looks at what it has got."""
+        """Renames whatever has this name to a hidden name. The caller must check what it got."""
         hidden = f".strandline-{seq}-{secrets.token_hex(8)}-{both_ends(name, _HIDDEN_NAME_BYTES)}"
         if not self._rename_to_free_name(name, hidden):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), hidden)
         return HiddenFile(hidden, seq, name)
 
     def show(self, hidden_name: str, name: str) -> str:
-        """Gives what was hidden its name back, durably, or one like it where that is in use; returns that name.
-        FileNotFoundError where somebody took it away."""
+        """Gives a hidden file its name back, durably, or a similar one where that is in use; returns the name.
+        FileNotFoundError where somebody removed the file."""
         here = self._descriptor
         for candidate in _candidates(name):
             try:
                 os.link(hidden_name, candidate, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
             except FileExistsError:
-                if not self._is_same(hidden_name, candidate):  # it is, where an earlier try came as far as this
+                if not self._is_same(hidden_name, candidate):  # the same after an earlier try that stopped here
                     continue
             except OSError as error:
                 if error.errno not in _NO_HARD_LINKS:
@@ -191,20 +191,20 @@ class InboxFolder:
                     continue
                 self.sync()
                 return candidate
-            self.sync()  # or a power loss might keep the loss of the one name, and not the gain of the other
+            self.sync()  # else a power cut may keep the removal of the hidden name, and lose the new name
             if (shown := self.lstat(candidate)) is not None:
-                self.remove(hidden_name, Identity.of(shown))  # not what somebody put there meanwhile
+                self.remove(hidden_name, Identity.of(shown))  # not a file that somebody put there meanwhile
             return candidate
-        raise FileExistsError(errno.EEXIST, "every name like it is in use", name)
+        raise FileExistsError(errno.EEXIST, "all similar names are in use", name)
 
     def remove(self, hidden_name: str, expected: Identity) -> None:
-        """Removes a hidden file of which the caller has just made sure what it is."""
+        """Removes a hidden file, if it is still the one that the caller expects."""
         found = self.lstat(hidden_name)
         if found is not None and expected.is_same_file(found):
             self._unlink(hidden_name)
 
     def sync(self) -> None:
-        """Makes the names here durable, where the file system can."""
+        """Makes the names in this folder durable, if the file system can."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:
@@ -216,7 +216,7 @@ class InboxFolder:
         return first is not None and second is not None and os.path.samestat(first, second)
 
     def _rename_to_free_name(self, name: str, target: str) -> bool:
-        """Renames, replacing nothing; False where the target is in use. Where the system cannot refuse that, it is looked at
+        """Renames without replacing a file; False where the target is in use. A system that cannot refuse that is asked
         before."""
         if _renameat2 is not None:
             here = self._descriptor
@@ -233,14 +233,14 @@ class InboxFolder:
         return True
 
     def _unlink(self, name: str) -> None:
-        with suppress(FileNotFoundError, IsADirectoryError):  # somebody took it, or put a folder there, a moment ago
+        with suppress(FileNotFoundError, IsADirectoryError):  # somebody has just removed it, or put a folder there
             os.unlink(name, dir_fd=self._descriptor)
 
     # ----------------------------------------------------------------------------------------------------- creating
 
     @contextmanager
     def probe(self, name: str) -> Iterator[None]:
-        """An empty file that exists for the duration of the block. `name`: a `probe_name`."""
+        """An empty file that exists until the block ends. `name`: a `probe_name`."""
         descriptor = os.open(name, _CREATE, 0o600, dir_fd=self._descriptor)
         try:
             yield
@@ -250,9 +250,9 @@ class InboxFolder:
             self.remove(name, created)
 
     def put(self, source: Path, name: str, *, may_link: bool) -> str:
-        """Puts a file of ours here, durably, under this name or one like it, as if it arrived now; returns that name.
-        `may_link`: the source may become the same file, since the caller removes it next. OSError where it failed, or where
-        somebody replaced the file meanwhile; then the caller keeps the source."""
+        """Puts a file of ours here, durably, as if it arrived now; returns its name, which is similar where `name` is in use.
+        `may_link`: the new name may be a link to the source, since the caller removes the source next. OSError where this
+        fails, or where somebody replaced the file meanwhile; the caller keeps the source then."""
         with files.opened(source, _READ) as original:
             placed = (self._linked(source, original, name) if may_link else None) or self._copied(original, name)
             self.sync()
@@ -262,8 +262,8 @@ class InboxFolder:
         return placed.name
 
     def _linked(self, source: Path, original: int, name: str) -> _Placed | None:
-        """None where the source cannot be linked here, and must be copied."""
-        os.utime(original)  # it arrives now, and settles as any other
+        """None where the source cannot be linked here and must be copied."""
+        os.utime(original)  # it arrives now, and settles like any other file
         identity = Identity.of(os.fstat(original))
         for candidate in _candidates(name):
             try:
@@ -294,20 +294,19 @@ class InboxFolder:
 
 
 def refuse_nested(folder: InboxFolder, output: Path) -> None:
-    """OSError where the inbox is, by now, the output folder, a folder in it, or one that it is in: what we publish would be
-    taken for drops."""
+    """OSError where the inbox is the output folder, or either is inside the other: published files would be taken as drops."""
     above = set(folder.parents())
     of_output = InboxFolder(output)
-    ours = {of_output.identity, *of_output.folders()}  # a folder of ours may be mounted elsewhere
+    ours = {of_output.identity, *of_output.folders()}  # a folder of the output may be mounted elsewhere
     if above & ours or folder.identity in set(of_output.parents()):
         raise OSError(
-            errno.ENOTDIR, f"the inbox and the output {output} are in each other; nothing is taken", str(folder.path)
+            errno.ENOTDIR, f"the inbox and the output {output} contain each other; nothing is taken", str(folder.path)
         )
 
 
 def _candidates(name: str) -> Iterator[str]:
-    """The name, then names like it that are read in the same way: numbered, at last at random, so that a folder full of
-    numbered names ends in an error and not in an endless search."""
+    """The name, then similar names that are read in the same way: numbered, then with random numbers. The search ends, even in
+    a folder full of numbered names."""
     yield name
     for number in range(1, _NUMBERED_NAMES):
         yield numbered(name, number)
@@ -316,12 +315,12 @@ def _candidates(name: str) -> Iterator[str]:
 
 
 def probe_name() -> str:
-    """A name that nobody can have put a file of theirs under."""
+    """A name that nobody else can have used."""
     return f".strandline-probe-{secrets.token_hex(8)}"
 
 
 def writer_of(descriptor: int) -> Writer:
-    """Whether some process has this open file open for writing: a read lease is refused then. Linux only."""
+    """Whether some process has this file open for writing: a read lease is refused then. Linux only."""
     found = _lease(descriptor)
     if found is Writer.NONE:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -330,7 +329,7 @@ def writer_of(descriptor: int) -> Writer:
 
 @contextmanager
 def kept_from_writers(descriptor: int) -> Iterator[Writer]:
-    """The same, and where no process has it open for writing, none can open it so until the block ends."""
+    """The same. Where no process has the file open for writing, none can open it for writing until the block ends."""
     found = _lease(descriptor)
     try:
         yield found
@@ -343,7 +342,7 @@ def _lease(descriptor: int) -> Writer:
     if not hasattr(fcntl, "F_SETLEASE"):
         return Writer.UNKNOWN
     try:
-        # A writer who comes while we hold the lease has the kernel signal us; by default with SIGIO, which ends a process.
+        # A writer that comes while we hold the lease makes the kernel signal us: by default with SIGIO, which ends a process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
@@ -354,7 +353,7 @@ def _lease(descriptor: int) -> Writer:
 
 
 def first_hole(descriptor: int) -> int | None:
-    """Where an open file has its first hole: bytes that were never written. None where it has none, or nobody can tell."""
+    """The offset of the first hole of an open file: bytes that were never written. None where there is none, or it is unknown."""
     found = os.fstat(descriptor)
     if found.st_blocks * 512 >= found.st_size or not hasattr(os, "SEEK_HOLE"):
         return None

@@ -1,4 +1,4 @@
-"""What a name in the inbox says: a drop, a file that a transfer tool is still writing, or nothing of ours. Pure."""
+"""What a name in the inbox means: a drop, a file that a tool is still writing, or neither. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import lru_cache
 
 from ..storage.raw import kind_of
 
-HIDDEN_PREFIX = ".strandline-"  # of every name that this program makes in the inbox
-# What editors, browsers, and transfer tools append to a name until the file is whole. Lower case; names are compared so.
+HIDDEN_PREFIX = ".strandline-"  # of every name that this program creates in the inbox
+# What editors, browsers and transfer tools append to a name until the file is complete, in lower case.
 _UNFINISHED_ENDINGS = (
     "~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".inprogress", ".upload", ".swp",
     ".aria2", ".!sync", "._copying_", "_.gstmp",
 )  # fmt: skip
-# Formats of finished files. Any other ending after a name that is read here is that of a tool that has not finished yet.
+# Formats of finished files. Any other ending after the name of a drop belongs to a tool that has not finished yet.
 _FORMATS = frozenset((
     "json", "jsonl", "ndjson", "csv", "tsv", "txt", "xml", "html", "htm", "pdf", "xls", "xlsx", "ods", "parquet", "avro",
     "gz", "tgz", "zst", "zip", "bz2", "xz", "lz4", "br", "7z", "rar", "tar",
@@ -23,8 +23,8 @@ _FORMATS = frozenset((
 
 @lru_cache(maxsize=4096)
 def is_unfinished(name: str) -> bool:
-    """Whether a name says that its writer has not finished: `x~`, `x.part` …, or a name that is read here followed by an
-    ending of no known format (`orders.json.6eF5b5da`). A hidden name counts if what follows the dots is one of a drop."""
+    """Whether a name shows that its writer has not finished: `x~`, `x.part` …, or the name of a drop with an ending of no known
+    format (`orders.json.6eF5b5da`). A hidden name counts if it is the name of a drop after its dots."""
     lower = name.lower()
     if lower.startswith(HIDDEN_PREFIX):
         return False  # ours
@@ -36,12 +36,12 @@ def is_unfinished(name: str) -> bool:
 
 
 def is_no_drop(name: str, ignored: Sequence[str] = ()) -> bool:
-    """Whether a name is left alone: hidden, unfinished, or matched by one of the `[watch] ignore` patterns."""
+    """Whether a name is not a drop: hidden, unfinished, or matched by one of the `[watch] ignore` patterns."""
     return name.startswith(".") or is_unfinished(name) or is_ignored(name, ignored)
 
 
 def is_ignored(name: str, ignored: Sequence[str]) -> bool:
-    """Whether a name matches one of these patterns, whatever its case."""
+    """Whether a name matches one of these patterns. Case does not matter."""
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in ignored)
 
 

@@ -1,7 +1,7 @@
-"""Whether the content of a file says that its writer has not finished. Reads an open file, never a name; judges no record.
+"""Whether the content of a file shows that its writer has not finished. Reads an open file; ignores its name and its records.
 
-A text that begins as JSON ends as it began; a gzip or Zstandard stream is complete; a zip has its directory at its end. A
-writer that closes its file and appends to it later, and a copy that is cut and resumed, leave files that fail this.
+JSON text ends with the bracket that closes its first one; a gzip or Zstandard stream is complete; a zip ends with its directory.
+A file fails this while its writer closes it and appends later, or while an interrupted copy waits to be resumed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ENDS_BYTES = 4096
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _ZIP_DIRECTORY, _ZIP_TAIL_BYTES = b"PK\x05\x06", 22 + 65_535  # the end record, with the longest comment
 _BLOCK_BYTES = 1 << 20
-_MOST_BYTES = 256 << 20  # decompressed; what is larger is taken as it is, since looking takes the time of other drops
+_MOST_BYTES = 256 << 20  # decompressed; a larger file counts as finished, since the check delays other drops
 
 
 def why_unfinished(descriptor: int) -> str | None:
-    """Why this open file is not whole, in words; None where it may be. A file that cannot be read may be: whoever reads it
-    next says why."""
+    """Why this open file is not complete; None where it may be. A file that cannot be read counts as complete: reading the drop
+    reports the cause."""
     try:
         size = os.fstat(descriptor).st_size
         if not size:
@@ -35,7 +35,7 @@ def why_unfinished(descriptor: int) -> str | None:
     except OSError:
         return None
     if head.startswith(_ZIP):
-        return None if _ZIP_DIRECTORY in tail else "it is a zip without the directory at its end"
+        return None if _ZIP_DIRECTORY in tail else "it is a zip file without a directory at its end"
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip(_JSON_SPACE)[:1]
     if first in _CLOSERS and tail.rstrip(_JSON_SPACE)[-1:] != _CLOSERS[first]:
         return f"it begins with {first.decode()} and does not end with {_CLOSERS[first].decode()}"
@@ -47,7 +47,7 @@ def _from_end(size: int, head: bytes) -> int:
 
 
 def _is_cut(descriptor: int, head: bytes) -> bool:
-    """Whether a compressed file ends in the middle of a stream. Damage is no sign of that: reading the drop reports it."""
+    """Whether a compressed file ends in the middle of a stream. Damage does not count: reading the drop reports it."""
     zstd = zstd_module()
     with open(descriptor, "rb", closefd=False) as compressed:
         compressed.seek(0)

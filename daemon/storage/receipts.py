@@ -18,13 +18,8 @@ from . import files
 from .raw import date_of, shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BESIDE_RECORDS = (
-    "late",
-    "faults",
-    "unknown",
-    "bare",
-    "bare_keys",
-)  # what is counted of records, and not what became of them
+# Counts that say something about records, but not what became of them.
+_BESIDE_RECORDS = ("late", "faults", "unknown", "bare", "bare_keys")
 
 
 def write(output: Path, results: Sequence[DropResult]) -> None:

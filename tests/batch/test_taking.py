@@ -55,7 +55,7 @@ class Bench:
 
     def arrival(self, name: str = "a.json") -> Arrival:
         (found,) = [
-            one for one in Inbox(self.inbox, 0.0, Backoff(1, 0.1, 0.1)).look(10**10).settled if one.name == name
+            one for one in Inbox(self.inbox, 0.0, Backoff(1, 0.1, 0.1)).scan(10**10).settled if one.name == name
         ]
         return found
 
@@ -566,7 +566,7 @@ def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path:
     """What was seen is not there any more: nothing is taken, and nothing is lost."""
     drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
     with engine(tmp_path) as rooms:
-        look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(10**10)
+        look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(10**10)
         os.unlink(tmp_path / "inbox" / "a.json")
         outcome, refused = take(rooms, look.settled, ParseContext(NOW, DAY), NOW)
         assert outcome is None and refused == []

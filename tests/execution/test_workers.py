@@ -60,7 +60,7 @@ def test_none_start_after_the_end() -> None:
     workers = Workers(1, PLENTY)
     workers.shutdown()
     workers.start()
-    with pytest.raises(RuntimeError, match="no workers any more"):
+    with pytest.raises(RuntimeError, match="the workers are shut down"):
         workers.submit(os.getpid)
     assert not workers.started
 
@@ -70,7 +70,7 @@ def test_an_end_during_the_start_ends_them() -> None:
     workers = Workers(1, PLENTY)
     workers.start()
     workers.shutdown()
-    with pytest.raises(RuntimeError, match="no workers any more"):
+    with pytest.raises(RuntimeError, match="the workers are shut down"):
         workers.submit(os.getpid)
 
 

@@ -62,7 +62,7 @@ def test_other_paths_and_methods_are_refused_with_a_hint(server: Server) -> None
 def test_readiness_says_why_not(server: Server, tmp_path: Path) -> None:
     """Starting, deaf, paused, not writable: each is one line; when all is well again it is green."""
     assert server.ask("/-/ready")[0] == 503 and "starting" in server.ask("/-/ready")[1]
-    server.health.looked(0, None, 0)
+    server.health.scanned(0, None, 0)
     assert server.ask("/-/ready")[:2] == (200, "ready\n")
     server.up = False
     assert "cannot be watched" in server.ask("/-/ready")[1]
@@ -80,7 +80,7 @@ def test_readiness_says_why_not(server: Server, tmp_path: Path) -> None:
 
 def test_who_asks_at_once_does_not_find_the_others_guilty(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two scrapers have a file each to try with. (They shared one, and who came second could not remove it.)"""
-    server.health.looked(0, None, 0)
+    server.health.scanned(0, None, 0)
     both_wrote = threading.Barrier(2, timeout=60)
     write_bytes = Path.write_bytes
 
@@ -96,7 +96,7 @@ def test_who_asks_at_once_does_not_find_the_others_guilty(server: Server, monkey
 
 def test_a_batch_that_ends_meanwhile_does_not_make_it_red(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cleans the staging folder, this file included."""
-    server.health.looked(0, None, 0)
+    server.health.scanned(0, None, 0)
     write_bytes = Path.write_bytes
 
     def cleaned(path: Path, content: bytes) -> int:
@@ -116,7 +116,7 @@ def test_a_loop_that_stands_still_is_unhealthy(server: Server, monkeypatch: pyte
     assert server.ask("/-/healthy")[0] == 200
     monkeypatch.setattr("daemon.observe.health.time.monotonic", lambda: now + 1000)
     status, why, _ = server.ask("/-/healthy")
-    assert status == 503 and "has not turned for" in why
+    assert status == 503 and "has not run for" in why
     server.health.turn()
     assert server.ask("/-/healthy")[0] == 200
 

@@ -75,7 +75,7 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     with engine(tmp_path) as rooms:
         metrics.applied(apply_batch(rooms, tmp_path, [("a.ndjson", DIRTY), ("users.csv", USERS)], NOW), [0.5, 0.7])
         metrics.applied(apply_batch(rooms, tmp_path, [("b.ndjson", DIRTY), ("c.json", b"null")], NOW + 1), [0.1])
-        metrics.looked(3, 123.0, 2)
+        metrics.scanned(3, 123.0, 2)
     found = now_of(metrics)
     assert set(found) == before, "a label value that was not known beforehand"
     assert found["strandline_orders_extracted_total"] == 6
@@ -164,7 +164,7 @@ def test_the_textfile_goes_on_counting(tmp_path: Path) -> None:
     for run in (1, 2, 3):
         metrics = Metrics(tmp_path, "1")
         metrics.waiting("x", 1, 0.5, "it is empty")
-        metrics.looked(run, None, 0)
+        metrics.scanned(run, None, 0)
         metrics._latency.observe(0.3)
         assert write_textfile(metrics.registry, path) == ""
         found = samples(path.read_text())

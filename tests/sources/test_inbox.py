@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.core.retry import Backoff
-from daemon.sources.inbox import Inbox, Look
+from daemon.sources.inbox import Inbox, InboxScan
 from daemon.sources.inbox_folder import InboxFolder
 
 HOUR = 3600.0
@@ -19,21 +19,21 @@ NOW = 1_780_000_000.0
 
 
 class Clocks:
-    """A wall clock that is set by so much after the first look, and one that only goes on."""
+    """A wall clock that is set by so much after the first scan, and one that only goes on."""
 
     def __init__(self, path: Path, set_by: float, backoff: Backoff) -> None:
         self.passed = 5.0
         self._set_by = set_by
         self._inbox = Inbox(path, 1.0, backoff, lambda: self.passed)
-        self.first = self._inbox.look(NOW)
+        self.first = self._inbox.scan(NOW)
 
-    def after(self, seconds: float) -> Look:
+    def after(self, seconds: float) -> InboxScan:
         """A look so long after the last one."""
         self.passed += seconds
-        return self._inbox.look(NOW + self._set_by + self.passed - 5.0)
+        return self._inbox.scan(NOW + self._set_by + self.passed - 5.0)
 
-    def put_off(self, look: Look) -> None:
-        self._inbox.put_off(look.settled[0])
+    def put_off(self, scan: InboxScan) -> None:
+        self._inbox.put_off(scan.settled[0])
 
 
 def written(folder: Path, content: str, age_seconds: float = 0.0) -> None:
@@ -94,11 +94,11 @@ def test_an_unfinished_name_is_reported_once_after_an_hour(tmp_path: Path) -> No
 def test_looks_hold_one_descriptor_however_many_files_wait(tmp_path: Path) -> None:
     """Each look sees a new file that is not settled; what it remembers of them must not hold a descriptor each."""
     inbox = Inbox(tmp_path, HOUR, Backoff(1, 0.1, 0.1))
-    inbox.look(NOW)
+    inbox.scan(NOW)
     before = len(os.listdir("/proc/self/fd"))
     for number in range(50):
         (tmp_path / f"{number}.json").write_text("[]")
-        inbox.look(NOW)
+        inbox.scan(NOW)
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
@@ -111,7 +111,7 @@ def test_a_want_of_descriptors_does_not_settle_a_drop(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(InboxFolder, "opened", refuse)
     with pytest.raises(OSError, match="Too many"):
-        Inbox(tmp_path, 1.0, Backoff(1, 0.1, 0.1)).look(NOW)
+        Inbox(tmp_path, 1.0, Backoff(1, 0.1, 0.1)).scan(NOW)
 
 
 def test_compressed_files_do_not_stop_the_look(tmp_path: Path) -> None:
@@ -125,5 +125,5 @@ def test_compressed_files_do_not_stop_the_look(tmp_path: Path) -> None:
         return passed[0]
 
     inbox = Inbox(tmp_path, 0.0, Backoff(1, 100.0, 100.0), slow)
-    looks = [len(inbox.look(time.time()).settled) for _ in range(3)]
+    looks = [len(inbox.scan(time.time()).settled) for _ in range(3)]
     assert 0 < looks[0] < 3

@@ -131,7 +131,7 @@ def test_an_exception_in_the_callback_does_not_end_the_watch(tmp_path: Path) -> 
 def test_a_replaced_inbox_is_noticed_by_its_identity(listening: Listening) -> None:
     """The old folder's watch lives on, deaf."""
     os.rename(listening.inbox, listening.inbox.with_name("old"))
-    assert "cannot be looked at" in listening.watcher.check()[0]
+    assert "cannot be read" in listening.watcher.check()[0]
     assert not listening.watcher.up
     listening.inbox.mkdir()
     assert "is back" in listening.watcher.check()[0]
@@ -158,7 +158,7 @@ def test_auto_probes_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_auto_looks_every_second_where_the_probe_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on mounts that send no events."""
-    monkeypatch.setattr("daemon.sources.watcher._Ear.dispatch", lambda *_: None)
+    monkeypatch.setattr("daemon.sources.watcher._EventHandler.dispatch", lambda *_: None)
     one = Listening(tmp_path / "inbox", "auto")
     try:
         assert "probe gave no event" in one.first_notes[0] and one.watcher.interval_seconds == 1.0

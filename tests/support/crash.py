@@ -18,13 +18,13 @@ from unittest import mock
 from daemon.batch.recovery import recover
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
-from daemon.service import Service, Summary, Terms
+from daemon.service import Service, ServiceSettings, Summary
 from daemon.sources.inbox import Inbox
 from daemon.storage.ledger import Ledger
 from tests.support.harness import DAY, engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
-TERMS = Terms(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+TERMS = ServiceSettings(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
 
 
 class Crash(BaseException):

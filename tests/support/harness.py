@@ -63,7 +63,7 @@ def apply_batch(
         path = root / "inbox" / name
         path.write_bytes(data)
         os.utime(path, ns=(number * 10**9, number * 10**9))
-    look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).look(now=10**10)
+    look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
     outcome, refused = take(rooms, look.settled, ParseContext(received_at, tolerance, records_path, since), received_at)
     assert outcome is not None and not refused

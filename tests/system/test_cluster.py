@@ -195,7 +195,7 @@ def test_a_daemon_goes_on_when_the_scheduler_was_away_for_long(tmp_path: Path) -
         outer.lose_scheduler()
         until(lambda: "closing client" in daemon.log_path.read_text(), "Dask to give up")
         place(daemon.inbox / "b.json", json.dumps([order(2)]).encode())
-        until(lambda: [e for e in daemon.said("") if "cannot be used now" in str(e)], "a retry that says why")
+        until(lambda: [e for e in daemon.said("") if "cannot use the Dask cluster" in str(e)], "a retry that says why")
         outer.start_scheduler()
         outer.add_worker()
         daemon.applied("b.json")

@@ -155,8 +155,8 @@ def test_an_unfinished_drop_is_looked_at_again_before_it_is_given_up(tmp_path: P
         RETRY__MAX_DELAY_SECONDS="0.3",
     )
     assert ended.returncode == 1
-    assert ended.stderr.count("drop is unfinished, waiting") == 3
-    assert ended.stderr.count("drop is still unfinished, taken as it is") == 1
+    assert ended.stderr.count("drop is unfinished; waiting") == 3
+    assert ended.stderr.count("drop is still unfinished; taken as it is") == 1
     assert next(iter(receipts(tmp_path).values()))["outcome"] == "quarantined"
 
 

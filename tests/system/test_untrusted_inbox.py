@@ -315,7 +315,7 @@ def test_an_unfinished_drop_is_waited_for(tmp_path: Path, content: bytes, why: s
         until(daemon.ready, "ready")
         path = daemon.inbox / "a.json"
         path.write_bytes(content)
-        until(lambda: [e for e in daemon.said("unfinished, waiting") if why in e["cause"]], "it waits")
+        until(lambda: [e for e in daemon.said("unfinished; waiting") if why in e["cause"]], "it waits")
         assert not receipts(tmp_path)
         path.write_bytes(json.dumps([order(1)]).encode())
         assert daemon.applied("a.json")["outcome"] == "applied"

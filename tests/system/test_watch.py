@@ -272,7 +272,7 @@ def test_what_no_event_announces_is_found_counted_and_said(tmp_path: Path) -> No
         until(daemon.ready, "ready")
         place(daemon.inbox / "a.json", content(1))
         daemon.applied("a.json")
-        assert daemon.said("no events can be had")
+        assert daemon.said("cannot be watched")
         until(lambda: daemon.metrics()["strandline_drops_found_by_rescan_total"] == 1, "counted")
     finally:
         daemon.process.kill()

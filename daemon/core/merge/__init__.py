@@ -1,1 +1,1 @@
-"""Orders to order lines, and a partition's published rows with the versions that change it. Never reads or writes a file."""
+"""Orders to order lines, and the merge of a partition's published rows with new versions. Never reads or writes a file."""

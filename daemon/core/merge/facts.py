@@ -1,8 +1,8 @@
-"""Orders to order lines: the star-schema fact, with each order's amount allocated exactly. Pure.
+"""Orders to order lines: the fact table, with the amount of each order allocated exactly. Pure.
 
-The amount of an order is spread over its lines by weight |qty × price|, so that SUM(amount) is right by order, sku, user
-and date alike. With W_k the sum of the first k weights, line k gets R(A·W_k/W) − R(A·W_(k−1)/W), R rounding half away from
-zero to four decimals: the differences add up to A exactly.
+The amount of an order is allocated to its lines by weight |qty × price|, so that SUM(amount) is right by order, sku, user and
+date. With W_k the sum of the first k weights, line k gets R(A·W_k/W) − R(A·W_(k−1)/W), where R rounds half away from zero to
+four decimals: the differences add up to A exactly.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..parquet import encode
 
 
 def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
-    """A table in one chunk that has these rows, and where they are in it.
+    """A table in one chunk that has these rows, and their indexes in it.
 
-    The rows of some dates lie in a short stretch of each chunk, since each was sorted by time when it was parsed. Those
-    stretches are put together, which is much less to go through than all chunks.
+    Each chunk was sorted by time when it was parsed, so the rows of some dates are in a short range of it. Only these ranges are
+    copied, which is much less than all chunks.
     """
     if not len(rows):
         return orders.slice(0, 0).combine_chunks(), rows
@@ -33,25 +33,25 @@ def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
     chunks = np.flatnonzero(edges[1:] > edges[:-1])
     first = ordered[edges[chunks]]
     length = ordered[edges[chunks + 1] - 1] + 1 - first
-    stretches = [orders.slice(start, many) for start, many in zip(first.tolist(), length.tolist(), strict=True)]
+    ranges = [orders.slice(start, count) for start, count in zip(first.tolist(), length.tolist(), strict=True)]
     moved = np.zeros(len(bounds), np.int64)
     moved[chunks] = np.cumsum(length) - length - first
-    return pa.concat_tables(stretches).combine_chunks(), rows + moved[np.searchsorted(bounds, rows, "right") - 1]
+    return pa.concat_tables(ranges).combine_chunks(), rows + moved[np.searchsorted(bounds, rows, "right") - 1]
 
 
 @dataclass(frozen=True)
 class Lines:
-    """The order lines of some orders, in the order given: one for each item, or one for an order without items."""
+    """The order lines of some orders, in order: one for each item, or one for an order without items."""
 
     orders: pa.Table  # ORDERS, each column in one chunk
-    of_order: Ints  # where in `orders` the order of each line is
-    item: Ints  # where among all items of `orders` each line's is; -1: it has none
+    of_order: Ints  # for each line, the row of its order in `orders`
+    item: Ints  # for each line, the index of its item among all items of `orders`; -1: none
     line_number: NDArray[np.int32]  # from 1; 0: an order without items
-    amount: pa.Array  # int64, 1/10,000: its share of the order's amount
-    starts: Ints  # the first line of each order, and the number of lines
+    amount: pa.Array  # int64, 1/10,000: the share of the amount of the order
+    starts: Ints  # the first line of each order, then the number of lines
 
     def _column(self, name: str) -> tuple[pa.Array, Ints | None]:
-        """Where the values of a column of FACT are, and which of them each line has (-1: NULL; None: its own)."""
+        """The values of a column of FACT, and for each line the index of its value (-1: NULL; None: line i has value i)."""
         match name:
             case "sku" | "qty" | "price":
                 return _items(self.orders).field(name), self.item
@@ -69,17 +69,17 @@ class Lines:
         return pa.table([_taken(field, *self._column(field.name)) for field in FACT], schema=FACT)
 
     def amounts(self) -> Ints:
-        """The shares, 0 where unknown."""
+        """The amounts, 0 where unknown."""
         return self.amount.fill_null(0).to_numpy(zero_copy_only=False)
 
     def unknown(self, key: str, known: pa.Array) -> NDArray[np.bool_]:
-        """By order: whether any of its lines has a key (`user_id`, `sku`) that is not known. NULL is no key."""
-        array, places = self._column(key)
+        """By order: whether any of its lines has a key (`user_id`, `sku`) that is not known. NULL is not a key."""
+        array, indexes = self._column(key)
         unknown = pc.is_valid(array)
         if len(known):
             unknown = pc.and_not(unknown, pc.is_in(array, value_set=known))
-        flags = np.append(unknown.to_numpy(zero_copy_only=False), False)  # at place -1: no item, no key
-        lines = flags[places]
+        flags = np.append(unknown.to_numpy(zero_copy_only=False), False)  # index -1: no item, no key
+        lines = flags[indexes]
         return np.logical_or.reduceat(lines, self.starts[:-1]) if len(lines) else lines
 
 
@@ -89,8 +89,8 @@ def lines_of(orders: pa.Table, rows: Ints) -> Lines:
     first_item, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
     lines = np.maximum(counts, 1)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lines)])
-    place_in_order = np.arange(starts[-1]) - np.repeat(starts[:-1], lines)
-    item, line_number = np.repeat(first_item, lines) + place_in_order, place_in_order + 1
+    number = np.arange(starts[-1]) - np.repeat(starts[:-1], lines)
+    item, line_number = np.repeat(first_item, lines) + number, number + 1
     without = starts[:-1][counts == 0]
     item[without], line_number[without] = -1, 0
     amount = _amounts(orders["amount"].take(pa.array(rows)), _items(orders), item, starts[1:])
@@ -98,14 +98,14 @@ def lines_of(orders: pa.Table, rows: Ints) -> Lines:
 
 
 def files_of(fact: pa.Table) -> tuple[pa.Buffer, pa.Buffer]:
-    """The two files of a partition with these FACT rows: the fact, and the items as the API gave them."""
+    """The two files of a partition with these FACT rows: the order lines, and the items as the source has them."""
     items = fact.select(ITEMS.names)
     has_item = fact["line_number"].to_numpy() > 0
     return encode(fact), encode(items if has_item.all() else items.filter(pa.array(has_item)))
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array; copied only where it has several chunks."""
+    """A column as one array. Copied only if it has several chunks."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
@@ -113,14 +113,14 @@ def _items(orders: pa.Table) -> pa.StructArray:
     return one_chunk(orders["items"]).values
 
 
-def _taken(field: pa.Field, array: pa.Array, places: Ints | None) -> pa.Array:
-    if places is not None:
-        array = array.take(pa.array(places, mask=places < 0))
+def _taken(field: pa.Field, array: pa.Array, indexes: Ints | None) -> pa.Array:
+    if indexes is not None:
+        array = array.take(pa.array(indexes, mask=indexes < 0))
     return array if array.type == field.type else array.view(field.type)
 
 
 def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, item: Ints, stops: Ints) -> pa.Array:
-    """Each line's share of its order's amount (int64, 1/10,000); `stops[i]` is where the lines of order i end."""
+    """The share of each line (int64, 1/10,000) in the amount of its order. `stops[i]`: the end of the lines of order i."""
     values = amount.fill_null(0).to_numpy()
     null = amount.is_null().to_numpy()
     shares = allocate(values, _weights(items.field("qty"), item), _weights(items.field("price"), item), stops)
@@ -131,13 +131,13 @@ def _amounts(amount: pa.ChunkedArray, items: pa.StructArray, item: Ints, stops: 
 
 
 def _weights(numbers: pa.Array, item: Ints) -> Ints:
-    """How much each line's number weighs: its size, and nothing where it is unknown."""
-    sizes = np.append(np.abs(numbers.fill_null(0).to_numpy(zero_copy_only=False)), 0)  # at place -1: no item
+    """The absolute number of each line; 0 where it is unknown."""
+    sizes = np.append(np.abs(numbers.fill_null(0).to_numpy(zero_copy_only=False)), 0)  # index -1: no item
     return sizes[item]
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> Ints:
-    """Spreads `amount[i]` over the lines up to `stops[i]` by weight `qty × price` (both not negative; int64, 1/10,000)."""
+    """Allocates `amount[i]` to the lines up to `stops[i]` by weight `qty × price` (neither is negative; int64, 1/10,000)."""
     shares, huge = bindings.allocate(amount, qty, price, stops)
     starts = stops - np.diff(stops, prepend=0)
     for order in huge.tolist():

@@ -119,10 +119,10 @@ def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, I
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What the fast lane read, by record: NULLs, and no items, where it is odd. The items of record i are
+    """What the fast lane read, by record: NULLs, and no items, where it is refused. The items of record i are
     items[i]:items[i + 1] of the columns of items. `bare`: it has neither amount nor items, and other keys."""
 
-    odd: Bools
+    refused: Bools
     bare: Bools
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
@@ -192,10 +192,10 @@ def parts(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints] | None:
     return spans.read() if _found(library.strandline_parts(text, len(text), inside, byref(spans.spans))) else None
 
 
-def _found(odd: int) -> bool:
-    if odd < 0:
+def _found(refused: int) -> bool:
+    if refused < 0:
         raise MemoryError
-    return not odd
+    return not refused
 
 
 class _SpanMemory:

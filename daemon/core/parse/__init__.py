@@ -1,5 +1,5 @@
-"""Bytes of a drop to orders, discards, faults, or the reason why the drop cannot be read.
+"""Parses the bytes of a drop into orders, discards and faults, or into the reason why the drop cannot be read.
 
-Two parsers: the fast path (native/scan.c) takes what is spelled as usual and refuses the rest; the reference parser (reference,
-values) reads any record and is the authority. They agree on every byte of the outcome.
+There are two parsers. The fast path (native/scan.c) reads the usual spellings and refuses the rest. The reference parser
+(reference, values) reads any record and is the authority. They agree on every byte of the outcome.
 """

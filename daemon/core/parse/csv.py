@@ -1,8 +1,7 @@
 """The dimensions: the bytes of a CSV drop in, typed rows out; rows and a published table in, the next table out. Pure.
 
-A header names the columns, in any order; others are ignored. A row is taken as a whole: of one key the later row wins, and
-the later drop. There is no "missing" but the empty cell: `NA` is Namibia. Cells follow the rules of the orders' fields,
-read by the same two lanes: many at a time, and one by one what the many do not vouch for.
+A header names the columns, in any order; other columns are ignored. A row is taken as a whole: of equal keys the later row wins,
+and the later drop. Only an empty cell is missing: `NA` is Namibia. Cells follow the rules for the fields of orders.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from .damage import refuse_foreign, refuse_markup
 from .discards import Discards
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
 
-csv.field_size_limit((1 << 31) - 1)  # a drop's size is limited before; a long cell is at fault, its file is not
+csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
 
-# What Python says of a text that is no CSV, and what a person can do with.
+# The messages of Python's csv module, and what they mean for a person.
 _WHY = {
     "expected after": "there is text after a closing quote; a quote inside a quoted field is written twice",
     "unexpected end": "a quote is never closed",
@@ -34,15 +33,14 @@ _WHY = {
 }
 
 
-_FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123": how a text is kept from being a number in Excel
-_QUOTED_LATE = re.compile(
-    r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*'
-)  # white space before a quote hides it from the csv module
+_FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123" keeps a text from becoming a number in Excel
+# The csv module does not see a quote after such white space.
+_QUOTED_LATE = re.compile(r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*')
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one drop said."""
+    """The content of one drop."""
 
     rows: pa.Table  # dimension.schema, in the order of the file
     discards: pa.Table  # DISCARDS
@@ -50,32 +48,31 @@ class Read:
 
 
 def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) -> Read:
-    """Reads one CSV drop. `position` counts rows from 1, the header and empty rows not included. Raises Unreadable where
-    there is no key column, a quote is left open, or the text is not UTF-8."""
+    """Reads one CSV drop. `position` counts rows from 1, without the header and empty rows. Unreadable where there is no key
+    column, a quote is not closed, or the text is not UTF-8."""
     refuse_foreign(data)
     lines = _lines(data)
     names = _next_row(lines) or []
-    if names[:1] == ["sep="] and not any(names[1:]):  # `sep=,`: what Excel is told, and true
+    if names[:1] == ["sep="] and not any(names[1:]):  # the line `sep=,`, an instruction to Excel
         names = _next_row(lines) or []
     header = [_plain(name).strip(WHITE_SPACE).lower() for name in names]
     _check(header, dimension)
     rows = _rows(lines)
     key = header.index(dimension.key)
-    verdicts = [_judge_row(row, key, len(header)) for row in rows]
-    kept = [place for place, verdict in enumerate(verdicts) if verdict is None]
+    reasons = [_why_discarded(row, key, len(header)) for row in rows]
+    kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     discards = Discards()
-    for place, verdict in enumerate(verdicts):
-        if verdict is not None:
-            discards.add(drop, place + 1, verdict, json.dumps(rows[place], ensure_ascii=False, separators=(",", ":")))
+    for position, (row, reason) in enumerate(zip(rows, reasons, strict=True), 1):
+        if reason is not None:
+            discards.add(drop, position, reason, json.dumps(row, ensure_ascii=False, separators=(",", ":")))
     faults: Counter[str] = Counter()
     columns = [
-        _column(_cells([rows[place] for place in kept], header, field.name), field.name, field.type, context, faults)
-        for field in dimension.schema
+        _column(_cells(kept, header, field.name), field.name, field.type, context, faults) for field in dimension.schema
     ]
     return Read(
         pa.table(columns, schema=dimension.schema),
         discards.table(),
-        Tally(len(rows), 0, Counter(verdict for verdict in verdicts if verdict is not None), faults),
+        Tally(len(rows), 0, Counter(reason for reason in reasons if reason is not None), faults),
     )
 
 
@@ -94,11 +91,11 @@ def _next_row(lines: Iterator[list[str]]) -> list[str] | None:
         return next((row for row in lines if any(cell.strip(WHITE_SPACE) for cell in row)), None)
     except csv.Error as error:
         why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
-        raise Unreadable(f"line {lines.line_num:,} is no CSV: {why}") from None  # type: ignore[attr-defined]
+        raise Unreadable(f"line {lines.line_num:,} is not CSV: {why}") from None  # type: ignore[attr-defined]
 
 
 def _plain(cell: str) -> str:
-    """What a cell says that is written as a formula, or whose quotes come after a tab."""
+    """The text of a cell, also where it is written as a formula or quoted after a tab."""
     if cell[:1] not in ("=", "\t", "\v", "\f"):
         return cell
     if formula := _FORMULA.fullmatch(cell.strip(WHITE_SPACE)):
@@ -116,24 +113,24 @@ def _check(header: Sequence[str], dimension: Dimension) -> None:
         raise Unreadable("the file is empty; its first line must name the columns")
     if header[0].startswith("sep="):
         raise Unreadable(
-            f"its first line ({header[0]}) is an instruction to Excel, not the names of columns; take it away, and divide the "
+            f"its first line ({header[0]}) is an instruction to Excel, not the names of columns; remove it, and separate the "
             "columns by commas"
         )
     if dimension.key not in header and len(header) == 1 and dimension.key in re.split("[;\t|]", header[0]):
-        raise Unreadable("its columns are not divided by commas, which a CSV needs here; save it with commas")
+        raise Unreadable("its columns are not separated by commas; save it with commas")
     if dimension.key not in header:
         raise Unreadable(
-            f"no column of its first line is called {dimension.key}; a file of {dimension.drops} must name its columns, "
-            f"{', '.join(dimension.schema.names)}, divided by commas"
+            f"its first line has no column {dimension.key}; the first line of a file of {dimension.drops} must name its columns, "
+            f"{', '.join(dimension.schema.names)}, separated by commas"
         )
     twice = next((name for name in dimension.schema.names if header.count(name) > 1), None)
     if twice:
-        raise Unreadable(f"its first line names the column {twice} twice, so nobody can tell which one is meant")
+        raise Unreadable(f"its first line names the column {twice} twice, so it is unknown which one is meant")
 
 
-def _judge_row(row: Sequence[str], key: int, width: int) -> Reason | None:
-    """Why a row cannot be kept. One that has more cells than the header has shifted ones, and nobody can tell which, unless
-    those too many are empty."""
+def _why_discarded(row: Sequence[str], key: int, width: int) -> Reason | None:
+    """Why a row is discarded; None where it is kept. With more cells than the header, some cells are shifted, and it is unknown
+    which, unless the additional ones are empty."""
     if any(cell.strip(WHITE_SPACE) for cell in row[width:]):
         return Reason.MALFORMED_RECORD
     value = read_text(row[key]) if key < len(row) else None
@@ -148,14 +145,14 @@ def _cells(rows: Sequence[Sequence[str]], header: Sequence[str], name: str) -> l
     """The cells of the column of this name; None where they are empty, or a row or the header ends before."""
     if name not in header:
         return [None] * len(rows)
-    place = header.index(name)
-    return [(row[place] or None) if place < len(row) else None for row in rows]
+    column = header.index(name)
+    return [(row[column] or None) if column < len(row) else None for row in rows]
 
 
 def _column(
     cells: list[str | None], name: str, kind: pa.DataType, context: ParseContext, faults: Counter[str]
 ) -> pa.Array:
-    """Cells as a column of this type; those that cannot be read are NULL, and counted."""
+    """Cells as a column of this type; cells that cannot be read are NULL, and counted."""
     if pa.types.is_timestamp(kind):
         return _settled(cells, name, lambda cell: _instant(cell, context), pa.int64(), faults).view(kind)
     if pa.types.is_decimal(kind):
@@ -178,7 +175,7 @@ def _settled(
 
 
 def _instant(cell: str | None, context: ParseContext) -> int | Fault | None:
-    """A cell has no type: digits alone are an epoch number, as they would be in JSON without quotes."""
+    """A cell has no type: digits alone are an epoch number, as in JSON without quotes."""
     text = (cell or "").strip(WHITE_SPACE)
     value = read_instant(Number(text) if is_number(text) else text)
     return FAULT if isinstance(value, int) and value > context.latest_instant else value
@@ -189,7 +186,7 @@ def _instant(cell: str | None, context: ParseContext) -> int | Fault | None:
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """The next state of a dimension. `table` is None where no row changes. The masks say what became of each row in."""
+    """The next state of a dimension. `table` is None where no row changes. The masks say what became of each incoming row."""
 
     table: pa.Table | None
     superseded: Bools
@@ -199,7 +196,7 @@ class Upserted:
 
 
 def upsert(dimension: Dimension, published: pa.Table | None, rows: pa.Table) -> Upserted:
-    """`published` is sorted by key; `rows` are in order of arrival: of one key the last counts."""
+    """`published` is sorted by key; `rows` are in order of arrival: of equal keys the last counts."""
     published = dimension.schema.empty_table() if published is None else published
     winners = _last_of_each(rows[dimension.key])
     incoming = rows.take(pa.array(winners))
@@ -216,15 +213,15 @@ def upsert(dimension: Dimension, published: pa.Table | None, rows: pa.Table) -> 
 
 
 def _last_of_each(keys: pa.ChunkedArray) -> Ints:
-    """Where each key stands last, ascending."""
+    """The index of the last row of each key, ascending."""
     codes = keys.combine_chunks().dictionary_encode().indices.to_numpy()
     last = np.full(codes.max(initial=-1) + 1, -1, np.int64)
-    last[codes] = np.arange(len(codes))  # of one code the last assignment stays
+    last[codes] = np.arange(len(codes))  # the last assignment to a code stays
     return np.sort(last)
 
 
 def _equal(left: pa.Table, right: pa.Table) -> Bools:
-    """Where all columns are equal; NULL is the same as NULL. Both have a row for each other's."""
+    """Which rows of two tables of equal length are equal; NULL equals NULL."""
     equal = np.ones(left.num_rows, np.bool_)
     for name in left.column_names:
         one, other = left[name], right[name]

@@ -1,7 +1,7 @@
-"""What is wrong with a drop, in words for a person: where it is damaged, what it is instead, which keys it has.
+"""What is wrong with a drop, for a person: where it is damaged, which format it has instead, which keys.
 
-Nothing here decides whether a drop is read. A reason may end with the text around the damage; `without_text` takes that away
-for the log, which never holds the content of a record.
+A reason may end with the text around the damage. `without_text` removes that for the log, which never holds the content of a
+record.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from .reference import NotJson
 NEAR = "; near: "
 _AROUND = 30  # characters of the text, on either side of the damage
 _SHOWN_KEYS = 8
-_NAME_OF_A_KEY = re.compile(
-    r"[A-Za-z_$][A-Za-z0-9_.$-]{0,39}"
-)  # what names a field; anything else may be somebody's data
+_KEY_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,39}")  # the name of a field; any other key may be personal data
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEAD_BYTES = 4096
 
-# How files begin that people drop by mistake: what they are, and what to do instead.
+# The first bytes of files that people drop by mistake, what these are, and what to do instead.
 _SIGNATURES = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls) or another Office file; save it as CSV or JSON in UTF-8"),
     (b"%PDF-", "a PDF document; export the data itself as JSON or CSV"),
@@ -42,8 +40,7 @@ _OFFICE = "an Office document, not a spreadsheet; export the data as JSON or CSV
 
 
 def refuse_foreign(data: bytes) -> None:
-    """Unreadable where the first bytes say that a file is no text in UTF-8. Cheap, for a drop that is too large to be read for
-    that."""
+    """Unreadable where the first bytes show that a file is not UTF-8 text. Cheap, also for a large drop."""
     head = bytes(data[:_HEAD_BYTES])
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
         raise Unreadable(f"the file is {_zipped(head)}")
@@ -63,15 +60,13 @@ def _zipped(head: bytes) -> str:
 
 
 def refuse_markup(text: bytes) -> None:
-    """Unreadable where a text that is neither JSON nor CSV is a page of the web."""
+    """Unreadable where a text that is neither JSON nor CSV is a web page."""
     if text[:64].lstrip().startswith(b"<"):
-        raise Unreadable(
-            "the file is HTML or XML, a page of a website or an error of a server perhaps; drop the data itself"
-        )
+        raise Unreadable("the file is HTML or XML, perhaps a web page or an error of a server; drop the data itself")
 
 
 def described(error: NotJson, text: str, line: int = 1) -> str:
-    """What is wrong with a text, where, and what is written around that place. `line`: the number of the text's first line."""
+    """What is wrong with a text, where, and the text around it. `line`: the number of the first line of the text."""
     position = min(error.position, len(text))
     line_ends = [match.end() for match in _LINE_END.finditer(text, 0, position)]
     column = position - (line_ends[-1] if line_ends else 0) + 1
@@ -91,5 +86,5 @@ def named(keys: Iterable[str]) -> str:
 
 
 def named_list(keys: Iterable[str], most: int = _SHOWN_KEYS) -> list[str]:
-    """The first few keys; those that are no names may be somebody's data, and are left out."""
-    return list(filter(_NAME_OF_A_KEY.fullmatch, dict.fromkeys(keys)))[:most]
+    """The first few keys that are names; any other may be personal data."""
+    return list(filter(_KEY_NAME.fullmatch, dict.fromkeys(keys)))[:most]

@@ -1,7 +1,7 @@
-"""Records that are rejected, each kept whole: how they are collected while they are read, and the lines that are kept of them.
+"""Rejected records, each kept whole: how they are collected, and the lines that are written of them.
 
-A drop of junk has a record in every two bytes. So no record is an object of its own for longer than it takes to context it, and
-its text is finished where it was judged, by a worker: what gathers the discards of a batch only joins columns.
+A drop of junk has a record in every two bytes. So a record is a Python object only for a moment, and the worker that rejects it
+also prepares its text: whoever collects the discards of a batch only joins columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..model import DISCARDS, Discard, Reason
 from .reference import is_json
 from .values import compact_json
 
-_CHUNK_ROWS = 1 << 14  # so many records are Python's objects at once
+_CHUNK_ROWS = 1 << 14  # records that are Python objects at the same time
 _SLICE_ROWS = 1 << 14
 _SLICE_BYTES = 8 << 20  # of one slice, unless a single record has more
 _TEXT = pa.large_string()
@@ -33,31 +33,31 @@ class Discards:
 
     def add(self, drop: int, position: int, reason: Reason, record: str) -> None:
         """`record` is JSON on one line: see `kept`."""
-        self._rows.append((drop, position, _PLACES[reason], record))
+        self._rows.append((drop, position, _CODES[reason], record))
         if len(self._rows) == _CHUNK_ROWS:
             self._finish_chunk()
 
     def table(self) -> pa.Table:
-        """All that was added, in this order."""
+        """All added rows, in order."""
         if self._rows:
             self._finish_chunk()
         return concat_discards(self._chunks)
 
     def _finish_chunk(self) -> None:
-        drop, position, place, record = zip(*self._rows, strict=True)
-        reason = pa.DictionaryArray.from_arrays(pa.array(place, pa.int8()), _REASONS)
+        drop, position, code, record = zip(*self._rows, strict=True)
+        reason = pa.DictionaryArray.from_arrays(pa.array(code, pa.int8()), _REASONS)
         columns = [pa.array(drop, pa.uint32()), pa.array(position, pa.uint32()), reason, pa.array(record, _TEXT)]
         self._chunks.append(pa.table(columns, schema=DISCARDS))
         self._rows.clear()
 
 
 _REASONS = pa.array([str(reason) for reason in Reason], _TEXT)
-_PLACES = {reason: place for place, reason in enumerate(Reason)}
+_CODES = {reason: code for code, reason in enumerate(Reason)}
 
 
 def kept(record: bytes, reason: Reason) -> str:
-    """What is kept of a record: its own JSON, without the white space between its tokens, or else its text as a JSON string.
-    Only a malformed record can be no JSON, and may be JSON nevertheless (one that is nested too deep)."""
+    """What is kept of a record: its JSON without white space between tokens, or its text as a JSON string where it is not JSON.
+    Only a malformed record may not be JSON."""
     text = record.decode(errors="replace")
     if reason is Reason.MALFORMED_RECORD and not is_json(text.encode()):
         return json.dumps(text, ensure_ascii=False)
@@ -65,12 +65,12 @@ def kept(record: bytes, reason: Reason) -> str:
 
 
 def concat_discards(tables: Iterable[pa.Table]) -> pa.Table:
-    """One DISCARDS table out of many, without copying. (A file has room for one dictionary: an empty table brings another.)"""
+    """One DISCARDS table out of many, without copying. Empty tables are left out: a file holds one dictionary per column."""
     return pa.concat_tables([table for table in tables if table.num_rows] or [DISCARDS.empty_table()])
 
 
 def each(discards: pa.Table) -> Iterator[Discard]:
-    """The rows as values, for people: a few at a time."""
+    """The rows as values, a few at a time."""
     for batch in discards.to_batches(max_chunksize=_SLICE_ROWS):
         for row in batch.to_pylist():
             yield Discard(**(row | {"reason": Reason(row["reason"])}))

@@ -1,15 +1,14 @@
-"""What a drop is, and where its records begin and end. Decided by content alone, never by a name or a suffix.
+"""What a drop is, and where its records begin and end. The content decides, never the name.
 
-    one JSON document:  an array of records | one order | an envelope (records under a key, or at records_path, which says where
-                        an envelope has them and no more)
-    otherwise lines:    one record a line, if the first line that begins as an object or an array is complete by itself
+    one JSON document:  an array of records | one order | an envelope (records under a key, or at records_path)
+    otherwise lines:    one record a line, if the first line that begins with a bracket is a complete object
     otherwise:          several documents one after the other, if nothing else is between them
     otherwise:          Unreadable, with a reason for people
 
-A text that begins as a document and is damaged or runs out is never taken for lines, even where some of its lines happen to
-be objects. What a line or an element holds that is no order (a page of orders, several records) is for `nested.py`.
+A damaged or truncated document is never read as lines, even where some of its lines are objects. A line or an element that is
+not an order but holds some (a page, several records) is for `nested.py`.
 
-`split` works on a whole drop. `cut` divides a large one into pieces that can be split by themselves, in parallel.
+`split` finds the records of a whole drop. `cut` divides a large drop into pieces that can be split alone, in parallel.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:'
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of a text, in order: record i is blob[starts[i]:stops[i]]. `scanned`: what the fast lane says of them, where
-    it was asked already."""
+    """The records of a text, in order: record i is blob[starts[i]:stops[i]]. `scanned`: what the fast path read, if it did."""
 
     blob: bytes
     starts: Ints
@@ -59,15 +57,15 @@ class Records:
             return self
         return Records(self.blob, self.starts[first:stop], self.stops[first:stop])
 
-    def with_opened(self, opened: Mapping[int, nested.Inside]) -> Records:
-        """The same, where what some of them hold takes their places."""
+    def with_opened(self, opened: Mapping[int, nested.Contents]) -> Records:
+        """The records, with some of them replaced by their contents."""
         starts, stops = [], []
         for index, (start, stop) in enumerate(zip(self.starts.tolist(), self.stops.tolist(), strict=True)):
             if index not in opened:
                 starts.append(start)
                 stops.append(stop)
                 continue
-            for first, end in opened[index].places_in(self[index]):
+            for first, end in opened[index].spans_in(self[index]):
                 starts.append(start + first)
                 stops.append(start + end)
         return Records(self.blob, np.array(starts, np.int64), np.array(stops, np.int64))
@@ -93,21 +91,21 @@ class Records:
 
 
 class Form(Enum):
-    """How a piece of a drop is to be split."""
+    """How a piece of a drop is split."""
 
-    WHOLE = "whole"  # a complete drop; find out what it is
-    LINES = "lines"  # whole lines of a drop that is known to be lines
-    ELEMENTS = "elements"  # some elements of an array, without its brackets; a wrong cut does not parse
+    WHOLE = "whole"  # a complete drop of unknown form
+    LINES = "lines"  # whole lines of a drop of lines
+    ELEMENTS = "elements"  # some elements of an array, without its brackets; after a wrong cut they do not parse
 
 
 class WrongCut(Exception):
-    """A piece of an array did not hold whole elements. The drop must be split as a whole instead."""
+    """A piece of an array does not hold whole elements. The drop must be split as a whole."""
 
 
 def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bool = False) -> Records:
-    """The records of a drop or of a piece of one, in order. A record of a line drop may be no JSON; any other is one
-    complete JSON value. Unreadable or WrongCut where there are none to be had. `scan`: the fast lane, which finds the end of
-    each element of an array anyhow, reads them on the way."""
+    """The records of a drop or of a piece of one, in order. A record of a drop of lines may not be JSON; any other is one
+    complete JSON value. Unreadable or WrongCut where records cannot be found. `scan`: let the fast path also read the elements
+    of an array, since it finds their ends anyway."""
     if form is Form.LINES:
         return _lines(data)
     if form is Form.ELEMENTS:
@@ -129,8 +127,8 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bo
 
 
 def begins_with_line_of_object(text: bytes) -> bool:
-    """Whether the first line is a complete object and more follows: then the text is lines and nothing else, since
-    no JSON document goes on after its end."""
+    """Whether the first line is a complete object and more follows. Such a text is lines: no JSON document continues after its
+    end."""
     end = text.find(b"\n")
     return (
         end > 0
@@ -141,8 +139,8 @@ def begins_with_line_of_object(text: bytes) -> bool:
 
 
 def _is_lines_after_all(head: bytes) -> bool:
-    """Whether the beginning of a text tells that it is lines although its first is no object: no JSON document begins so,
-    and the first line with a bracket is an object. (`_lines_or_unreadable` says the same of a whole text.)"""
+    """Whether the beginning of a text shows lines, although its first line is not an object: no JSON document begins like this,
+    and the first line with a bracket is an object. (`_lines_or_unreadable` decides the same for a whole text.)"""
     head = head[: head.rfind(b"\n") + 1]
     if head.startswith(b"["):
         return False
@@ -156,14 +154,14 @@ def _is_lines_after_all(head: bytes) -> bool:
 
 
 def _first_bracket_line_is_object(text: bytes) -> bool:
-    """Of the lines that begin as an object or an array, marks aside, the first: whether it is a complete object."""
+    """Whether the first line that begins with a bracket, except for marks, is a complete object."""
     first = _FIRST_BRACKET.search(text)
     return first is not None and first[1].startswith(b"{") and reference.is_object(first[1].rstrip(_BLANK))
 
 
 def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
-    """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where it can't be told
-    cheaply how to divide it."""
+    """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where its divisions are not cheap
+    to find."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
     if len(data) > target_bytes and (begins_with_line_of_object(head) or _is_lines_after_all(head)):
@@ -174,7 +172,7 @@ def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
 
 
 def first_pieces(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
-    """The first of the pieces that `cut` will give for a drop of which `data` is the beginning."""
+    """The first pieces that `cut` will return for a drop, of which `data` is the beginning."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
     head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
     if len(data) <= start + target_bytes:
@@ -196,8 +194,8 @@ def _cut_lines(data: bytes, start: int, target_bytes: int) -> list[tuple[int, in
 
 
 def _cut_array(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
-    """Cuts after a comma between two objects of which the second opens like the array's first. Such a place may lie
-    inside a record that holds a list of its like; but then the piece before it does not balance, and `split` says so."""
+    """Cuts at a comma between two objects, of which the second has the first key of the array's first object. Such a comma may be
+    inside a record with a list of similar objects; the brackets of the piece do not balance then, and `split` raises WrongCut."""
     opening = _OPENING_KEY.search(data, 0, target_bytes)
     last = data.rfind(b"]")
     if opening is None or last < 0 or data[last + 1 :].strip(_JSON_SPACE):
@@ -239,24 +237,24 @@ def is_utf8(data: bytes) -> bool:
 
 def _elements(data: bytes, scan: bool) -> Records:
     records = _quickly(data, scan, inside=True) if is_utf8(data) else None
-    if records is None:  # too deep, too, may be why; a drop is read or not read as a whole, never a piece of it
+    if records is None:  # or nested too deep: a drop is read or refused as a whole, never a piece of it
         raise WrongCut
     return records
 
 
 def _quickly(text: bytes, scan: bool, *, inside: bool = False) -> Records | None:
-    """The values of an array, or of the inside of one; None where it is none, or nested very deep."""
+    """The values of an array, or of the text between its brackets; None where it is not an array, or nested too deep."""
     scanned = bindings.scanned_array(text, inside=inside) if scan else None
     found = scanned or bindings.parts(text, inside=inside)
     return None if found is None else Records(text, *found)
 
 
 def _document(text: bytes, records_path: str, scan: bool) -> Records:
-    """The records of a text that is one JSON document; reference.NotJson where it is none."""
+    """The records of one JSON document; reference.NotJson where the text is not one."""
     if not text.startswith((b"[", b"{")):
         reference.whole(_decoded(text))
         raise Unreadable(
-            f"the file is one JSON value of {len(text):,} bytes, neither array nor object, and holds no orders"
+            f"the file is one JSON value of {len(text):,} bytes, neither an array nor an object, and holds no orders"
         )
     if text.startswith(b"["):
         return _array_records(text, scan)
@@ -266,13 +264,13 @@ def _document(text: bytes, records_path: str, scan: bool) -> Records:
 def _array_records(text: bytes, scan: bool) -> Records:
     records = _quickly(text, scan)
     if records is None:
-        records = Records.of([one.encode() for one in _strict_elements(text)])
+        records = Records.of([one.encode() for one in _reference_elements(text)])
         _refuse_deep(records)
     return records
 
 
-def _strict_elements(text: bytes) -> list[str]:
-    """The fast splitter refuses some documents that are JSON (deep ones), so its refusal is asked about."""
+def _reference_elements(text: bytes) -> list[str]:
+    """The elements of an array that the fast path refused, which may be JSON nevertheless (a deep one)."""
     document = _decoded(text)
     reference.whole(document)
     return reference.elements(document)
@@ -299,7 +297,7 @@ def _one(text: bytes) -> Records:
 
 
 def _refuse_deep(records: Records) -> None:
-    """Each level takes two brackets, so that only long records are looked at more closely."""
+    """Unreadable where a record is nested too deep. Each level takes two brackets, so short records need no check."""
     for index in np.flatnonzero(records.stops - records.starts > 2 * MAX_DEPTH).tolist():
         try:
             reference.check_depth(records[index].decode())
@@ -308,7 +306,7 @@ def _refuse_deep(records: Records) -> None:
 
 
 def _lines_or_unreadable(text: bytes, error: reference.NotJson, line: int) -> Records:
-    """A text that is no JSON document is lines, or several documents, or Unreadable. `line`: the number of its first line."""
+    """A text that is not one JSON document: lines, several documents, or Unreadable. `line`: the number of its first line."""
     if _first_bracket_line_is_object(text):
         return _lines(text)
     document = text.decode(errors="replace")
@@ -323,12 +321,10 @@ def _lines_or_unreadable(text: bytes, error: reference.NotJson, line: int) -> Re
     refuse_markup(text)
     if not _FIRST_BRACKET.search(text):
         raise Unreadable(
-            f"the file is no JSON, neither as one document nor line by line: {described(error, document, line)}"
+            f"the file is not JSON, neither as one document nor line by line: {described(error, document, line)}"
         )
     kind = "array" if text.startswith(b"[") else "document"
-    raise Unreadable(
-        f"the file is no lines of records but a JSON {kind}, and is damaged: {described(error, document, line)}"
-    )
+    raise Unreadable(f"the file is a damaged JSON {kind}, not lines of records: {described(error, document, line)}")
 
 
 def _decoded(text: bytes) -> str:
@@ -336,8 +332,6 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError as error:
         before = text[: error.start].decode()
-        if (
-            error.reason == "unexpected end of data"
-        ):  # cut inside a character: is what precedes it a document cut short?
+        if error.reason == "unexpected end of data":  # cut inside a character: maybe a truncated document
             reference.whole(before)
         raise reference.NotJson(f"not UTF-8 (a byte {text[error.start]:#04x})", len(before)) from None

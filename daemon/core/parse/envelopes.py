@@ -1,7 +1,7 @@
-"""What an object holds that is no order itself: the records of an envelope, or else where its arrays are. Pure, on texts.
+"""The records of an object that is not an order: those of an envelope, or why there are none. Pure, on texts.
 
-An envelope has its records in an array under one of ENVELOPE_KEYS, or at `records_path`. `null` or `{}` in the place of the
-array is an empty page, if nothing but paging is beside it. An object may also hold one order, under ORDER_KEY.
+An envelope has its records in an array under one of ENVELOPE_KEYS, or at `records_path`. `null` or `{}` instead of the array is
+an empty page, if the other keys are only about paging. An object may also hold one order, under ORDER_KEY.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Members = Mapping[str, bytes]
 
 
 def members_of(text: bytes) -> dict[str, bytes]:
-    """The members of an object as texts; of a key given twice the last counts. NotJson where it is none."""
+    """The members of an object as texts; of a repeated key the last counts. NotJson where the text is not an object."""
     spans = bindings.parts(text)
     if spans is None:
         document = reference.whole(text.decode())
@@ -46,10 +46,10 @@ def members_of(text: bytes) -> dict[str, bytes]:
 
 
 def array_of(members: Members, records_path: str = "") -> bytes | None:
-    """The array of an envelope's records, as text; None where it has none, or nobody can tell which it is."""
-    places = [_at(members, records_path)] if records_path else [members.get(key, b"") for key in ENVELOPE_KEYS]
-    arrays = [text for text in places if text.startswith(b"[")]
-    if not arrays and any(map(_is_nothing, places)) and (records_path or is_paging(members)):
+    """The array of the records of an envelope, as text; None where there is none, or several may be it."""
+    values = [_at(members, records_path)] if records_path else [members.get(key, b"") for key in ENVELOPE_KEYS]
+    arrays = [text for text in values if text.startswith(b"[")]
+    if not arrays and any(map(_is_nothing, values)) and (records_path or is_paging(members)):
         return None if members.keys() & set(_ERROR_KEYS) else b"[]"
     if len(arrays) == 1 and (records_path or not _is_empty(arrays[0])):
         return arrays[0]
@@ -61,18 +61,18 @@ def array_of(members: Members, records_path: str = "") -> bytes | None:
         and all(map(_is_empty, arrays))
         and (_reports_error(members) or _has_objects(members, _SEARCHED_LEVELS))
     ):
-        return None  # the page is empty, and what came with it is not
+        return None  # the page is empty, but there are objects elsewhere
     return next((text for text in [*filled, *arrays] if not _is_empty(text)), arrays[0] if arrays else None)
 
 
 def order_of(members: Members) -> bytes | None:
-    """The one order that an object holds, as text."""
+    """The one order under ORDER_KEY, as text."""
     text = members.get(ORDER_KEY, b"")
     return text if text.startswith(b"{") and reference.is_order(members_of(text)) else None
 
 
 def is_paging(members: Members) -> bool:
-    """Whether an object has nothing but what pages of an API have: what is not in here may be somebody's order."""
+    """Whether all other keys of an object are about paging. Any other key may hold an order."""
     plain = (key.lower().replace("_", "").replace("-", "") for key in members if key not in ENVELOPE_KEYS)
     return all(key in _PAGING for key in plain)
 
@@ -83,18 +83,18 @@ def without_array(members: Members, records_path: str) -> str:
     filled = [key for key in here if _has_object(members[key])]
     if len(filled) > 1:
         return (
-            f"the file has records under {' and '.join(filled)}, and nobody can tell which are the orders; "
+            f"the file has records under {' and '.join(filled)}, and it is unknown which are the orders; "
             f'set [input] records_path = "{filled[0]}", or the other'
         )
     if reported := [key for key in _ERROR_KEYS if key in members]:
         return (
-            f"the file is the error message of an API, not orders (it has `{reported[0]}`; its keys: {named(members)}); "
-            "ask the API again"
+            f"the file is an error message of an API, not orders (it has `{reported[0]}`; its keys: {named(members)}); "
+            "request the data again"
         )
     if here:
         arrays = [path for path, text in _arrays(members, _SEARCHED_LEVELS) if _has_object(text)]
         return (
-            f"the file is a page without records ({here[0]} is empty), and there are others at: "
+            f"the file is a page without records ({here[0]} is empty), but it has records at: "
             f"{', '.join(arrays[:_SHOWN_ARRAYS]) or named(members)}. If these are the orders, set [input] records_path to that"
         )
     where = f"at records_path = {records_path!r}" if records_path else f"under {', '.join(ENVELOPE_KEYS)}"
@@ -109,14 +109,14 @@ def without_array(members: Members, records_path: str) -> str:
         )
     inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
     if inner is not None and reference.is_order(inner):
-        return f"{begin}. It holds orders under keys of their own ({named(inner)}); write them as an array"
+        return f"{begin}. Each order is under its own key ({named(inner)}); write them as an array"
     if inner is not None:
         return f"{begin}. Its keys: {named(members)}; the first object in it has the keys: {named(inner)}"
     return f"{begin}. Its keys: {named(members)}"
 
 
 def inner_order(members: Members, levels: int = _SEARCHED_LEVELS) -> str | None:
-    """The path to an order that lies inside this object, if there is one."""
+    """The path to an order inside this object, if there is one."""
     for key, text in members.items():
         if text.startswith(b"{") and named([key]) != "none":
             inside = members_of(text)
@@ -140,7 +140,7 @@ def _is_empty(array: bytes) -> bool:
 
 
 def _has_object(array: bytes) -> bool:
-    begins = _BEGINS_WITH_OBJECT.match(array) is not None  # as nearly all do, and nothing has to be read for that
+    begins = _BEGINS_WITH_OBJECT.match(array) is not None  # true for nearly all, and cheap
     return begins or any(one.startswith("{") for one in reference.elements(array.decode()))
 
 
@@ -154,7 +154,7 @@ def _has_objects(members: Members, levels: int) -> bool:
 
 
 def _reports_error(members: Members) -> bool:
-    """Whether an object says that something failed; APIs that are well may do so with an empty value."""
+    """Whether an object reports an error. An empty value is none: some APIs always send the key."""
     return any(members.get(key, b"null") not in _NO_ERROR for key in ("error", "errors", "fault", "exception"))
 
 
@@ -163,7 +163,7 @@ def _is_nothing(text: bytes) -> bool:
 
 
 def _arrays(members: Members, levels: int) -> Iterator[tuple[str, bytes]]:
-    """The arrays among an object's members, and among those of its objects: path and text."""
+    """The arrays among the members of an object and of the objects in it: path and text."""
     for key, text in members.items():
         if named([key]) == "none":
             continue

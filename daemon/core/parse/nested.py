@@ -1,8 +1,8 @@
-"""What a line or an element holds that is no order by itself: several records on one line, an array, a page of an API. Pure.
+"""The records inside a line or an element that is not an order: several records on one line, an array, a page of an API. Pure.
 
-Files are put together by appending: pages of an API one a line, arrays one after the other, records without a line end between
-them, a byte order mark in the middle, a comma behind each. Such a record is asked what it holds, and its place is taken by that.
-The fast path vouches for none of these, so sound drops never come here.
+Files are made by appending: pages of an API one a line, arrays one after the other, records without a line end between them, a
+byte order mark in the middle, a comma after each record. The contents of such a record take its place. The fast path refuses all
+of these, so usual drops never come here.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .envelopes import array_of, is_paging, members_of, order_of
 _BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
 _BLANKS_AND_MARKS = " \t\r\n\x1e\ufeff"
 _COMMA = re.compile(r"[ \t\r]*,(?=[ \t\r\x1e\ufeff]*(?:\n|\Z))")
-_LEVELS = 3  # an array of pages of arrays; deeper is nobody's export
+_LEVELS = 3  # an array of pages of arrays; no export is deeper
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """What a record holds. `is_page`: it is an array or an envelope with an order in it, whose damage would cost many."""
+class Contents:
+    """The records inside a record. `is_page`: it is an array or an envelope with an order in it; damage to one loses many."""
 
     texts: list[bytes]
     is_page: bool
 
-    def places_in(self, record: bytes) -> Iterator[tuple[int, int]]:
-        """Where each text is in the record that holds it: the same bytes, in order as far as they can be."""
+    def spans_in(self, record: bytes) -> Iterator[tuple[int, int]]:
+        """The start and end of each text in the record that holds it: the same bytes, in order where possible."""
         at = 0
         for text in self.texts:
             found = record.find(text, at)
@@ -39,8 +39,8 @@ class Inside:
 
 
 def documents(text: str) -> list[str]:
-    """The objects and arrays that make up a text: one after the other, with white space, marks or nothing between them, or a
-    comma and a line end after records. NotJson where anything else is there, or one is nested too deep."""
+    """The objects and arrays in a text: one after the other, with white space, marks or nothing between them, or a comma and a
+    line end after each record. NotJson where there is anything else, or one is nested too deep."""
     found, comma_at = [], None
     for start, end, comma in _values(text):
         found.append(text[start:end])
@@ -51,15 +51,15 @@ def documents(text: str) -> list[str]:
     return found
 
 
-def inside(record: bytes, records_path: str, levels: int = _LEVELS) -> Inside | None:
-    """What a record that is no order holds; None where it is what it is."""
+def contents_of(record: bytes, records_path: str, levels: int = _LEVELS) -> Contents | None:
+    """The records inside a record that is not an order; None where it holds none."""
     try:
         text = record.decode()
         reference.check_depth(text)
     except (UnicodeDecodeError, reference.NotJson):
         return None
-    if not text.strip(_BLANKS_AND_MARKS):  # an empty file with a mark was put among the others
-        return Inside([], False)
+    if not text.strip(_BLANKS_AND_MARKS):  # an empty file with a byte order mark was appended
+        return Contents([], False)
     values = _objects_of_line(text)
     is_page = not values or values == [text]
     parts = _page(record, records_path) if is_page else [value.encode() for value in values]
@@ -68,18 +68,18 @@ def inside(record: bytes, records_path: str, levels: int = _LEVELS) -> Inside | 
     texts, holds_orders = [], False
     for part in parts:
         is_order = _is_order(part)
-        deeper = None if is_order else inside(part, records_path, levels - 1)
+        deeper = None if is_order else contents_of(part, records_path, levels - 1)
         texts += deeper.texts if deeper else [part]
         holds_orders |= (is_page and is_order) or (deeper is not None and deeper.is_page)
-    return Inside(texts, holds_orders)
+    return Contents(texts, holds_orders)
 
 
 def _values(text: str) -> Iterator[tuple[int, int, bool]]:
-    """The objects and arrays of a text: where each begins and ends, and whether a comma follows."""
+    """The objects and arrays of a text: start, end, and whether a comma follows."""
     position = _after(_BETWEEN, text, 0)
     while position < len(text):
         if text[position] not in "[{":
-            raise reference.NotJson("text is written where a document should begin", position)
+            raise reference.NotJson("there is text where a document should begin", position)
         end = reference.value_end(text, position)
         comma = _COMMA.match(text, end)
         yield position, end, comma is not None
@@ -96,7 +96,7 @@ def _may_be_a_record(text: str) -> bool:
 
 
 def _objects_of_line(text: str) -> list[str]:
-    """The values on a line; where not all of it can be read, the objects that it begins with, and the rest."""
+    """The values on a line; where not all of it can be read, the objects at its beginning, and the rest as one text."""
     found, end = [], 0
     try:
         for start, end, _ in _values(text):
@@ -109,7 +109,7 @@ def _objects_of_line(text: str) -> list[str]:
 
 
 def _page(record: bytes, records_path: str) -> list[bytes] | None:
-    """What an array holds, or an envelope that has nothing of an order; an empty one must look like a page."""
+    """The elements of an array, or of an envelope without fields of an order; an empty one must look like a page."""
     try:
         if record.startswith(b"["):
             return _elements(record)

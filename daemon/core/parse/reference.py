@@ -1,8 +1,8 @@
-"""The strict lane: one record's text in, one exact order (or the reason of its discard) out.
+"""The reference parser: the text of one record in, one exact order or the reason of its discard out.
 
-It rests on the standard library's JSON scanner, with number tokens kept as text, and is the authority on what a record
-means. It is slow (some 25 µs a record), so `parse` sends here only what the fast lane does not vouch for. It also splits
-the documents that the fast splitter refuses, and tells a truncated document from a wrong one.
+It uses the JSON scanner of the standard library, keeps number tokens as text, and is the authority on what a record means. It is
+slow (some 25 µs per record), so `parse` only sends it the records that the fast path refuses. It also splits documents that the
+fast path refuses, and distinguishes a truncated document from a wrong one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CUT_TOKEN = re.compile(
     r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.[0-9]*|(?:\.[0-9]+)?[eE][+-]?|\\(?:u[0-9a-fA-F]{0,3})?"
     r"|Na?|-?I(?:n(?:f(?:i(?:n(?:it?)?)?)?)?)?)?$"
 )
-# What Python's scanner says of a text that is no JSON, and what a person can do with.
+# The messages of Python's scanner, and what they mean for a person.
 _WORDS = (
     ("Expecting value", "a value is missing"),
     ("Expecting ',' delimiter", "a comma or a closing bracket is missing"),
@@ -42,10 +42,10 @@ _WORDS = (
 
 
 def _in_words(message: str) -> str:
-    return next((words for begin, words in _WORDS if message.startswith(begin)), "it is no JSON")
+    return next((words for begin, words in _WORDS if message.startswith(begin)), "it is not JSON")
 
 
-# NaN and Infinity are no JSON, but programs write them where a number is missing: only their field is at fault.
+# NaN and Infinity are not JSON, but programs write them for a missing number: only their field is a fault.
 _decoder = JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=lambda name: FAULT)
 
 
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Item:
     """One item of an order; quantities and prices in units of 1/10,000."""
 
     sku: str | None
@@ -72,13 +72,13 @@ class Order:
     amount: int | None
     currency: str | None
     metadata: str | None
-    items: tuple[Line, ...]
+    items: tuple[Item, ...]
     faults: Counter[str]
-    other_keys: tuple[str, ...] = ()  # of a record that has neither amount nor items: the keys that it has instead
+    other_keys: tuple[str, ...] = ()  # of a record with neither amount nor items: its keys that are not fields
 
 
 class NotJson(Exception):
-    """A text is no JSON. `position`: the character where that shows. `truncated`: more text could still make it JSON."""
+    """A text is not JSON. `position`: the character where that shows. `truncated`: more text could make it JSON."""
 
     def __init__(self, why: str, position: int = 0, *, truncated: bool = False) -> None:
         super().__init__(why)
@@ -90,7 +90,7 @@ class TooDeep(NotJson):
 
 
 def read_record(raw: bytes, context: ParseContext) -> Order | Reason:
-    """One record, from its text. `order_id` is judged first, then `created_at`; no other field costs the order."""
+    """Parses one record. `order_id` is checked first, then `created_at`; no other field rejects the record."""
     try:
         text = raw.decode()
         check_depth(text)
@@ -111,7 +111,7 @@ def read_record(raw: bytes, context: ParseContext) -> Order | Reason:
 
 
 def order_id_of(raw: bytes) -> str | None:
-    """The id that a record has, whatever else is wrong with it; None where it has none that can be read."""
+    """The id of a record, whatever else is wrong with it; None where it has none that can be read."""
     try:
         text = raw.decode()
         check_depth(text)
@@ -126,7 +126,7 @@ class NotAnObject(Exception):
 
 
 def is_object(raw: bytes) -> bool:
-    """Whether a line, by itself, is one complete JSON object."""
+    """Whether a line is one complete JSON object."""
     try:
         text = raw.decode()
         check_depth(text)
@@ -138,8 +138,8 @@ def is_object(raw: bytes) -> bool:
 
 
 def is_order(members: Mapping[str, bytes]) -> bool:
-    """Whether an object with these members (as texts) is an order, a good one or not: it has an `order_id` that can be read,
-    and a `created_at` that is not missing."""
+    """Whether an object with these members (as texts) is an order, valid or not: its `order_id` can be read, and its
+    `created_at` is not missing."""
     texts = (members.get(key, b"null").decode() for key in ("order_id", "created_at"))
     order_id, created_at = (unwrapped(_scan(text, 0)[1]) for text in texts)
     found = read_text(order_id)
@@ -147,7 +147,7 @@ def is_order(members: Mapping[str, bytes]) -> bool:
 
 
 def is_json(raw: bytes) -> bool:
-    """Whether a text, by itself, is one complete JSON value (with NaN and Infinity among its numbers perhaps)."""
+    """Whether a text is one complete JSON value. NaN and Infinity count as numbers."""
     try:
         whole(raw.decode())
     except (NotJson, UnicodeDecodeError):
@@ -156,7 +156,7 @@ def is_json(raw: bytes) -> bool:
 
 
 def whole(text: str) -> str:
-    """The one JSON value that `text` holds, as its own text without surrounding white space. NotJson if it is none."""
+    """The one JSON value in `text`, as text without surrounding white space. NotJson where there is not exactly one."""
     start = _space(text, 0)
     end = value_end(text, start)
     rest = _space(text, end)
@@ -166,7 +166,7 @@ def whole(text: str) -> str:
 
 
 def value_end(text: str, position: int) -> int:
-    """Where the JSON value ends that begins at `position`. NotJson if there is none."""
+    """The end of the JSON value that begins at `position`. NotJson where there is none."""
     return _scan(text, position)[0]
 
 
@@ -184,12 +184,12 @@ def elements(text: str) -> list[str]:
 
 
 def members(text: str) -> dict[str, str]:
-    """The members of an object, each value as its own text; of a key given twice the last counts."""
+    """The members of an object, each value as text; of a repeated key the last counts."""
     return {key: raw for key, (_, raw) in _members(text)}
 
 
 def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, context: ParseContext) -> Order:
-    """The rest of an accepted record: what cannot be read is NULL and counted."""
+    """The order of an accepted record: a field that cannot be read is NULL, and counted as a fault."""
     faults: Counter[str] = Counter()
     updated_at = read_instant(_value(members, "updated_at"))
     if isinstance(updated_at, int) and updated_at > context.latest_instant:
@@ -202,14 +202,14 @@ def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, c
         _settle(faults, Field.AMOUNT, read_decimal(_value(members, "amount"))),
         _settle(faults, Field.CURRENCY, read_text(_value(members, "currency"))),
         _settle(faults, Field.METADATA, read_metadata(members["metadata"][1] if "metadata" in members else None)),
-        tuple(_lines(_settle(faults, Field.ITEMS, _read_items(_value(members, "items"))) or [], faults)),
+        tuple(_items(_settle(faults, Field.ITEMS, _read_items(_value(members, "items"))) or [], faults)),
         faults,
         () if "amount" in members or "items" in members else tuple(members.keys() - FIELDS),
     )
 
 
 def _settle(faults: Counter[str], field: Field, value: _T | Fault | None) -> _T | None:
-    """The value, or NULL and a counted fault."""
+    """The value, or None and a counted fault."""
     if isinstance(value, Fault):
         faults[field] += 1
         return None
@@ -226,21 +226,21 @@ def _read_items(value: object) -> list[Any] | Fault | None:
     return None if value is None or (type(value) is str and read_text(value) is None) else FAULT
 
 
-def _lines(items: list[Any], faults: Counter[str]) -> Iterator[Line]:
+def _items(items: list[Any], faults: Counter[str]) -> Iterator[Item]:
     for item in items:
         if isinstance(item, dict):
-            yield Line(
+            yield Item(
                 _settle(faults, Field.SKU, read_text(unwrapped(item.get("sku")))),
                 _settle(faults, Field.QTY, read_decimal(unwrapped(item.get("qty")))),
                 _settle(faults, Field.PRICE, read_decimal(unwrapped(item.get("price")))),
             )
         else:
             faults[Field.ITEM] += 1
-            yield Line(None, None, None)
+            yield Item(None, None, None)
 
 
 def _members(text: str) -> Iterator[tuple[str, tuple[Any, str]]]:
-    """Each member of the object that `text` is, in order: key, value, and the value's own text."""
+    """The members of the object `text`, in order: key, value, and the text of the value."""
     position = _space(text, 0)
     if not text.startswith("{", position):
         whole(text)
@@ -263,7 +263,7 @@ def _members(text: str) -> Iterator[tuple[str, tuple[Any, str]]]:
 
 
 def _key(text: str, position: int) -> tuple[str, int]:
-    """The key at `position`, and where its value begins."""
+    """The key at `position`, and the start of its value."""
     if not text.startswith('"', position):
         raise NotJson("a key in double quotes is missing", position, truncated=position == len(text))
     try:
@@ -287,18 +287,18 @@ def _scan(text: str, position: int) -> tuple[int, Any]:
 
 
 def _ran_out(error: JSONDecodeError, text: str) -> bool:
-    """Whether the scanner met the end of the text rather than a wrong character."""
+    """Whether the scanner reached the end of the text, rather than a wrong character."""
     if error.doc is not text:
         return False
     if error.msg.startswith("Unterminated string"):
         return True
-    if error.msg.startswith("Invalid \\u"):  # the position is that of the escape's u
+    if error.msg.startswith("Invalid \\u"):  # the position is that of the `u`
         return _CUT_ESCAPE.match(text, error.pos) is not None
     return _CUT_TOKEN.match(text.rstrip(" \t\n\r"), error.pos) is not None
 
 
 def _space(text: str, position: int) -> int:
-    """Where the white space at `position` ends; mostly there is none."""
+    """The end of the white space at `position`; mostly there is none."""
     if text[position : position + 1] > " ":
         return position
     match = _SPACE.match(text, position)
@@ -306,13 +306,13 @@ def _space(text: str, position: int) -> int:
 
 
 def check_depth(text: str) -> None:
-    """TooDeep where a record is nested beyond reason. The count of brackets spares nearly all records the closer look."""
+    """TooDeep where a text is nested more than MAX_DEPTH levels deep. Nearly all have too few brackets for that."""
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(text) > MAX_DEPTH:
         raise TooDeep(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def depth(text: str) -> int:
-    """How many brackets are open at once at most, strings aside. Never recursive, whatever the text."""
+    """The largest number of brackets that are open at once, outside of strings. Not recursive, so that any text is safe."""
     deepest = level = 0
     for match in re.finditer(r'[][{}]|"[^"\\]*(?:\\.[^"\\]*)*"', text, re.DOTALL):
         token = match.group()

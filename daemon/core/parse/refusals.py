@@ -1,8 +1,8 @@
-"""Drops that are refused for what their records turned out to be. Decided by what was counted, once all of a drop is read.
+"""Drops that are refused as a whole because of their records, once all of them are read.
 
-A drop none of whose records is an order was never meant for here, or needs a setting: as discards it would look applied. Where
-lines hold many orders each, a damaged line would cost them all. An order that is written over several lines, among lines of one
-each, would be as many discards.
+A drop without any order was not meant for this inbox, or needs a setting: discarding its records would make it look applied.
+Where each line holds many orders, a damaged line would lose them all. An order that is written over several lines, among orders
+of one line each, would become as many discards.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .damage import named
 from .envelopes import inner_order, members_of
 from .reference import NotJson, value_end
 
-_LOOKED_AT = 20  # records, to name their keys
-_MALFORMED_LOOKED_AT = 10_000  # lines that are no JSON, to find a document that is spread over some of them
-_OPENINGS_LOOKED_AT, _LINES_TOGETHER = 100, 200
+_SHOWN_RECORDS = 20  # whose keys a reason may name
+_SEARCHED_LINES = 10_000  # lines that are not JSON, to find a document that is spread over several of them
+_SEARCHED_OPENINGS, _LINES_TOGETHER = 100, 200
 _SPACE = " \t\r"
 _AROUND = _SPACE + ","
 _AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
 
 
 def refused(read: Parsed, whole: Collection[int]) -> Parsed:
-    """The same, without the drops among `whole` (by number) that are refused; a drop of which only a piece was read cannot be
-    judged yet."""
+    """The same, with the refused drops as unreadable. `whole`: the numbers of the drops of which all pieces are read; others are
+    not decided yet."""
     reasons = {
         drop: why for drop, tally in read.tallies.items()
         if drop in whole and (tally.no_orders or tally.pages) and (why := _why(read, drop))
@@ -45,26 +45,26 @@ def _why(read: Parsed, drop: int) -> str | None:
     if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):
         _, _, keys, _ = _first(read, drop)
         return (
-            "lines of it are pages of many orders each, and others are neither pages nor orders: a damaged page or an error "
-            f"message perhaps. Keys of what is no order: {keys}. Put the right pages in their places"
+            "some of its lines are pages of many orders, and others are neither pages nor orders: perhaps a damaged page or an "
+            f"error message. Keys of these: {keys}. Replace them with the right pages"
         )
     if tally.discarded[Reason.MALFORMED_RECORD] > 1 and (position := _spread(read, drop)) is not None:
         return (
-            f"from record {position:,} on, a document is written over several lines among lines of one record each; write each "
+            f"at record {position:,}, a document is written over several lines among lines of one record each; write each "
             "record on one line"
         )
     return None
 
 
 def _spread(read: Parsed, drop: int) -> int | None:
-    """Where lines that are no JSON follow each other and make up one JSON document together: the position of its first line.
-    As so many discards, the order in it would be lost."""
+    """The position of the first line of a JSON document that is spread over consecutive lines; None where there is none. As
+    discards, its order would be lost."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
     reason = of_drop["reason"].cast(pa.large_string())
-    rows = of_drop.filter(pc.equal(reason, str(Reason.MALFORMED_RECORD))).slice(0, _MALFORMED_LOOKED_AT)
+    rows = of_drop.filter(pc.equal(reason, str(Reason.MALFORMED_RECORD))).slice(0, _SEARCHED_LINES)
     position, text = rows["position"].to_pylist(), [_bare(_text(one)) for one in rows["record"].to_pylist()]
     openings = [index for index, one in enumerate(text) if one.startswith(("{", "["))]
-    for first in openings[:_OPENINGS_LOOKED_AT]:
+    for first in openings[:_SEARCHED_OPENINGS]:
         stop = first + 1
         while stop < min(len(text), first + _LINES_TOGETHER) and position[stop] == position[stop - 1] + 1:
             stop += 1
@@ -90,24 +90,24 @@ def _bare(line: str) -> str:
 def _no_order(read: Parsed, drop: int) -> str:
     count = read.tallies[drop].extracted
     _, reason, keys, path = _first(read, drop)
-    begin = f"none of its {count:,} records is an order" if count > 1 else "its one record is no order"
+    begin = f"none of its {count:,} records is an order" if count > 1 else "its one record is not an order"
     if reason is Reason.INVALID_ORDER_ID:
         return (
             f"{begin}: the `order_id` is neither a text of at most 256 bytes nor a whole number, or a spreadsheet has shortened "
             f"it. Keys of its records: {keys}"
         )
-    inner = f". There are orders inside, at `{path}`: write these without what is around them" if path else ""
+    inner = f". There are orders inside, at `{path}`: write them without what is around them" if path else ""
     return f"{begin}: {_AN_ORDER}. Keys of its records: {keys}{inner}"
 
 
 def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None]:
-    """Of the first records of a drop that are no orders: the position and the reason of the first, the keys of all, and where
-    one holds an order."""
+    """Of the first records of a drop that are not orders: position and reason of the first, the keys of all, and the path to an
+    order inside one."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
     no_order = pc.is_in(
         of_drop["reason"].cast(pa.large_string()), value_set=pa.array(sorted(map(str, NO_ORDER)), pa.large_string())
     )
-    rows = of_drop.filter(no_order).slice(0, _LOOKED_AT).to_pylist()
+    rows = of_drop.filter(no_order).slice(0, _SHOWN_RECORDS).to_pylist()
     objects = [_members(row["record"]) for row in rows]
     keys = named(key for members in objects for key in members)
     path = next((found for members in objects if (found := inner_order(members)) is not None), None)
@@ -126,7 +126,7 @@ def _not_of(table: pa.Table, drops: Collection[int]) -> pa.ChunkedArray:
 
 
 def _without(read: Parsed, reasons: Mapping[int, str]) -> Parsed:
-    """The same, where these drops are unreadable."""
+    """The same, with these drops as unreadable."""
     if not reasons:
         return read
     kept = [table.filter(_not_of(table, reasons)) for table in (read.orders, read.discards)]

@@ -1,7 +1,7 @@
-"""The strict lane's alphabet: one JSON value in, one exact value (or FAULT) out.
+"""The values of the reference parser: one JSON value in, one exact value (or FAULT) out.
 
-These functions are the authority on every rule of docs/INPUT.md about a single field. The fast lane (`scan.c`)
-reads the common spellings of the same fields many at a time, and sends everything else here.
+These functions are the authority on every rule of docs/INPUT.md about a single field. The fast path (native/scan.c) reads the
+usual spellings of the same fields, and leaves everything else to them.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ _INSTANT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?(?:(Z)|([+-])([0-9]{2}):?([0-9]{2}))?)?"
 )
-_SIGNIFICANT = re.compile(r'(?:[^ \t\n\r"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")++', re.DOTALL)  # as much at once as there is
+_SIGNIFICANT = re.compile(r'(?:[^ \t\n\r"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _SHORTENED = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2}")
 _TYPES = frozenset({"$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"})
 _UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_SECONDS_FROM = 10**8  # a smaller number is no instant of a shop: 20250820 is a date, 45889.64 a spreadsheet's day
-_MILLISECONDS_FROM = 10**11  # a number this large is epoch milliseconds: as seconds it would be the year 5138
-_FAR = 10**30  # stands for any instant beyond the calendar; larger than every tolerance
+_SECONDS_FROM = 10**8  # a smaller number is not an epoch: 20250820 is a date, 45889.64 a day of a spreadsheet
+_MILLISECONDS_FROM = 10**11  # from here on a number is epoch milliseconds: as seconds it would be the year 5138
+_FAR = 10**30  # any instant beyond the calendar: larger than every tolerance
 
 
 class Number(str):
-    """A JSON number as its own text. It is never turned into a float."""
+    """A JSON number as text. It never becomes a float."""
 
     __slots__ = ()
 
 
 class Fault:
-    """The type of FAULT: a value that is there and cannot be read."""
+    """The type of FAULT: a value that is present and cannot be read."""
 
 
 FAULT: Final = Fault()
 
 
 def order_key(order_id: bytes) -> bytes:
-    """The 128-bit key of an order in the index: BLAKE2b of its UTF-8 id, stable across versions and machines."""
+    """The 128-bit key of an order in the index: BLAKE2b of its UTF-8 id. The same in every version and on every machine."""
     return blake2b(order_id, digest_size=16).digest()
 
 
@@ -55,7 +55,7 @@ def read_text(value: object) -> str | Fault | None:
     if value is None:
         return None
     if isinstance(value, Number):
-        whole = _WHOLE.fullmatch(value)  # 17.0 is how pandas writes 17 where other rows have none
+        whole = _WHOLE.fullmatch(value)  # pandas writes 17 as 17.0 where other rows have no value
         return int_text(whole[1]) if whole and len(whole[1]) <= MAX_ID_BYTES else FAULT
     if not isinstance(value, str):
         return FAULT
@@ -69,7 +69,7 @@ def read_text(value: object) -> str | Fault | None:
 
 
 def unwrapped(value: object) -> object:
-    """A value without the type that MongoDB's extended JSON writes around it: `{"$date": "2026-11-20T10:00:00Z"}`."""
+    """A value without the type that MongoDB's extended JSON puts around it: `{"$date": "2026-11-20T10:00:00Z"}`."""
     while isinstance(value, dict) and len(value) == 1 and (kind := next(iter(value))) in _TYPES:
         value = value[kind]
         if kind.startswith("$number") and isinstance(value, str) and is_number(value):
@@ -88,13 +88,13 @@ def int_text(number: str) -> str:
 
 
 def is_shortened(text: str) -> bool:
-    """Whether a key is spelled as a spreadsheet shows a long number: 1.23457E+12. Its other digits are lost, and different
-    keys have become one."""
+    """Whether a key has the form in which a spreadsheet shows a long number: 1.23457E+12. Its other digits are lost, and
+    different keys have become the same."""
     return _SHORTENED.fullmatch(text) is not None
 
 
 def has_constant(raw: str) -> bool:
-    """Whether there is a NaN or an Infinity among the tokens of a text that is JSON but for those."""
+    """Whether a text that is otherwise JSON has a NaN or an Infinity among its tokens."""
     return ("NaN" in raw or "Infinity" in raw) and re.search("NaN|Infinity", _STRING.sub("", raw)) is not None
 
 
@@ -131,7 +131,7 @@ def read_instant(value: object) -> int | Fault | None:
 
 
 def read_metadata(raw: str | None) -> str | Fault | None:
-    """Metadata as compact JSON text: as written, minus the insignificant white space. `raw` is the value's own text."""
+    """Metadata as compact JSON text: as written, without the white space between tokens. `raw`: the text of the value."""
     if raw is None or raw == "null":
         return None
     if raw.startswith('"') and is_blank_string(raw):
@@ -141,7 +141,7 @@ def read_metadata(raw: str | None) -> str | Fault | None:
 
 
 def compact_json(raw: str) -> str:
-    """JSON text without the white space between its tokens; strings stay as they are written. For JSON only."""
+    """JSON text without the white space between its tokens. For valid JSON only."""
     if _SPACE.search(raw) is None:
         return raw
     return "".join(_SIGNIFICANT.findall(raw))
@@ -153,7 +153,7 @@ def is_blank_string(raw: str) -> bool:
 
 
 def _scaled_digits(match: re.Match[str], *, shift: int, half_up: bool) -> int | None:
-    """value × 10^shift as an integer, the rest rounded half away from zero or cut. None where it is out of any range."""
+    """value × 10^shift as an integer; the rest is rounded half away from zero, or cut. None where it is out of every range."""
     sign, whole, fraction, exponent_text = match.groups()
     fraction = fraction or ""
     digits = (whole + fraction).lstrip("0")
@@ -173,7 +173,7 @@ def _scaled_digits(match: re.Match[str], *, shift: int, half_up: bool) -> int | 
 
 
 def _small_int(text: str | None) -> int:
-    """An exponent, held to a size at which arithmetic is cheap and the outcome is the same."""
+    """An exponent, limited to a size at which arithmetic is cheap and the result is the same."""
     if not text:
         return 0
     digits = text.lstrip("+-").lstrip("0") or "0"

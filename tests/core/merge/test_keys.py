@@ -24,7 +24,7 @@ def identified(orders: list[dict[str, Any]]) -> pa.Table:
     """An ORDERS table; drop 1, positions from 1 on, unless said otherwise."""
     rows = [{"drop": 1, "position": i} | order for i, order in enumerate(orders, 1)]
     names = [name for name in ORDERS.names if name not in ("key", "content")]
-    return keys.identified({n: pa.array([row[n] for row in rows], ORDERS.field(n).type) for n in names})
+    return keys.with_hashes({n: pa.array([row[n] for row in rows], ORDERS.field(n).type) for n in names})
 
 
 # ----------------------------------------------------------------------------------------------------------- contents
@@ -109,7 +109,7 @@ def test_a_slice_of_arrays_has_its_own_hashes() -> None:
     orders = [order | {"created_at": i, "items": [{"sku": None, "qty": i, "price": None}] * (i % 3)} for i in range(20)]
     whole = identified(orders)
     names = [name for name in ORDERS.names if name not in ("key", "content")]
-    part = keys.identified({name: whole[name].chunk(0).slice(7, 9) for name in names})
+    part = keys.with_hashes({name: whole[name].chunk(0).slice(7, 9) for name in names})
     assert part.equals(whole.slice(7, 9))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.core.errors import Corruption
 from daemon.core.merge.facts import files_of, lines_of
-from daemon.core.merge.partition import begun, merge, sorted_places
+from daemon.core.merge.partition import merge, new_partition, sort_order
 from daemon.core.model import FACT, ORDERS
 from daemon.storage.store import table_of
 from tests.support.tables import ORDER
@@ -31,7 +31,7 @@ def table_of_orders(orders: dict[str, dict[str, Any]]) -> pa.Table:
         for name, order in orders.items()
     ]
     table = pa.table([pa.array([row[f.name] for row in rows], f.type) for f in ORDERS], schema=ORDERS).combine_chunks()
-    return lines_of(table, sorted_places(table, np.arange(len(rows)))).table()
+    return lines_of(table, sort_order(table, np.arange(len(rows)))).table()
 
 
 def ids_of(fact: pa.Table) -> list[str]:
@@ -65,7 +65,7 @@ def test_the_next_state_is_what_a_dict_gives(
 @given(DAYS)
 def test_a_new_partition_counts_its_rows(orders: dict[str, Any]) -> None:
     """Nothing was there before."""
-    made = begun(table_of_orders(orders))
+    made = new_partition(table_of_orders(orders))
     assert (made.before.orders, made.after.orders) == (0, len(orders))
     assert made.after.amount == sum(order["amount"] or 0 for order in orders.values())
 
@@ -74,7 +74,7 @@ def test_an_index_that_names_a_partition_without_the_order_is_corrupt() -> None:
     """It is said which order, where, and what to do."""
     one = {"o_1": {"user_id": None, "amount": 1, "currency": None, "created_at": 0, "updated_at": None, "metadata": None,
                    "items": []}}  # fmt: skip
-    with pytest.raises(Corruption, match="'o_2' on 1970-01-01, but that partition does not hold it"):
+    with pytest.raises(Corruption, match="'o_2' on 1970-01-01, but the partition does not"):
         merge(
             table_of_orders(one),
             table_of_orders({"o_2": one["o_1"]}),

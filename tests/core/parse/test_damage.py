@@ -24,7 +24,7 @@ CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 LINE_ENDS = ["\n", "\r\n", "\r", ""]
 DAMAGES = ["cut", "comma", "quote", "no comma", "no quote", "garbage", "bracket"]
-PYTHON = re.compile(r"codec|Expecting|Errno|Traceback|\bchar \d|Error\b|Exception|nobody foresaw")
+PYTHON = re.compile(r"codec|Expecting|Errno|Traceback|\bchar \d|Error\b|Exception|unexpected error")
 
 
 def order(number: int) -> str:

@@ -112,7 +112,7 @@ def test_records_are_read_alike_however_many_are_looked_at_together(many: list[b
         ("error message", b'{"error": "rate limit", "code": 429}'),
         ("nested", b'[{"a": ' + b"[" * 600 + b"]" * 600 + b"}]"),
         ("nested", b"[" * 1_000_000),
-        ("no JSON", b"hello\nworld"),
+        ("not JSON", b"hello\nworld"),
     ],
 )
 def test_a_drop_that_cannot_be_read_says_why(cause: str, data: bytes) -> None:
