@@ -1,5 +1,5 @@
-# The daemon in a container: slim, without root, on a read-only root file system. docker-compose.yml runs it with its monitoring.
-# Both stages must be of one image. Pin it by digest where you build for production: docker buildx imagetools inspect IMAGE
+# The daemon in a container: slim, not root, works with a read-only root file system. docker-compose.yml runs it with monitoring.
+# Both stages must use the same base image. Pin its digest where you build for production: docker buildx imagetools inspect IMAGE
 
 FROM docker.io/library/python:3.13.7-slim-bookworm AS build
 WORKDIR /src
@@ -25,11 +25,11 @@ ENV PATH=/opt/strandline/bin:$PATH \
     STRANDLINE_PATHS__INBOX=/data/inbox \
     STRANDLINE_PATHS__OUTPUT=/data/output \
     STRANDLINE_HTTP__HOST=0.0.0.0
-# ./config.toml is read from here, if one is mounted.
+# The daemon reads ./config.toml from here, if one is mounted.
 WORKDIR /etc/strandline
 USER 10464:10464
 EXPOSE 10464
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:10464/-/healthy', timeout=4)"]
-# Exec form: the daemon is PID 1, and hears SIGTERM itself.
+# Exec form: the daemon is PID 1 and receives SIGTERM directly.
 ENTRYPOINT ["strandline"]

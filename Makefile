@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself on a fresh machine.
+# `make demo` and `make test` do everything. Each sets up .venv automatically on a fresh machine.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,7 +23,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# dlt and PySpark get an environment of their own; PySpark needs Java.
+# dlt and PySpark have an environment of their own; PySpark needs Java.
 bench-all: bench .venv-peers/.ready
 	$(BIN)/python -m benchmarks --peers-python .venv-peers/bin/python
 
@@ -38,7 +38,7 @@ $(READY): requirements.lock pyproject.toml hatch_build.py $(wildcard daemon/core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
-# Hashes, and no addresses: whatever index is configured serves the same files. The image has its own: what runs, what builds.
+# Hashes without addresses: any configured index serves the same files. The image has two lock files of its own: runtime and build.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 

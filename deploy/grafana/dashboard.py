@@ -1,6 +1,6 @@
 """The Grafana dashboard as code. `python deploy/grafana/dashboard.py` writes dashboards/strandline.json, which is committed.
 
-Every panel answers one question of somebody on call; its description says how to read it.
+Each panel answers one question of an on-call operator; its description says how to read it.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ def in_an_hour(metric: str) -> str:
 def panels() -> list[dict[str, Any]]:
     """All panels, in reading order."""
     return _placed(
-        _row("Is it well?"),
+        _row("Health"),
         _stat("Ready to apply", f"min(strandline_watcher_up{{{SELECTED}}}) * (1 - max(strandline_paused{{{SELECTED}}}))",
-              "1 while new drops can be noticed and nothing of the environment fails.",
+              "1 while new drops can be noticed and the environment does not fail.",
               mappings={"0": ("no", _RED), "1": ("yes", _GREEN)}),
         _stat("High-water mark lag", f"time() - max(strandline_high_water_mark_timestamp_seconds{{{SELECTED}}})",
-              "How old the newest order is. It grows while a source is silent.", unit="s"),
+              "Age of the newest order. It grows while a source is silent.", unit="s"),
         _stat("Since the last new data", f"time() - max(strandline_last_new_data_timestamp_seconds{{{SELECTED}}})",
-              "How long ago any order came or changed.", unit="s"),
+              "Time since an order was last added or changed.", unit="s"),
         _stat("Waiting in the inbox", f"sum(strandline_inbox_pending_drops{{{SELECTED}}})", "Drops that are not taken yet."),
         _stat("In quarantine", f"sum(strandline_quarantined_drops{{{SELECTED}}})",
-              "Drops that cannot be read; each has its reason beside it.", steps=((None, _GREEN), (1, _ORANGE))),
+              "Drops that cannot be read; each has a reason file next to it.", steps=((None, _GREEN), (1, _ORANGE))),
         _stat("Free disk", f"min(strandline_disk_free_bytes{{{SELECTED}}})", "Under the output folder.", unit="bytes",
               steps=((None, _RED), (2e9, _ORANGE), (10e9, _GREEN))),
         _row("Freshness and throughput"),
-        _graph("Freshness", "How far behind the data is, and how long nothing new has come.", "s", [
+        _graph("Freshness", "How far behind the data is, and the time since the last new data.", "s", [
             (f"time() - strandline_high_water_mark_timestamp_seconds{{{SELECTED}}}", "high-water mark lag {{instance}}"),
             (f"time() - strandline_last_new_data_timestamp_seconds{{{SELECTED}}}", "since the last new data {{instance}}"),
             (f"time() - strandline_last_batch_timestamp_seconds{{{SELECTED}}}", "since the last batch {{instance}}"),
         ]),
-        _graph("Throughput", "Records that were found, by what became of them, and rows that were written.", "short", [
+        _graph("Throughput", "Records by outcome, and rows that were written.", "short", [
             (rate("strandline_orders_total", "outcome"), "orders {{outcome}} /s"),
             (rate("strandline_rows_written_total", "table"), "rows {{table}} /s"),
         ]),
-        _graph("Drops", "Drops by what became of them.", "short", [
+        _graph("Drops", "Drops by outcome.", "short", [
             (per_minute("strandline_drops_total", "outcome"), "{{outcome}} /min"),
         ], stacked=True),
         _graph("Backlog", "Drops in the inbox, the age of the oldest, and files that are still being written.", "short", [
@@ -66,37 +66,37 @@ def panels() -> list[dict[str, Any]]:
             (f"sum(strandline_inbox_unfinished_files{{{SELECTED}}})", "unfinished files"),
         ]),
         _row("Latency"),
-        _graph("From settled to published", "Quantiles of a drop's way through the daemon.", "s", [
+        _graph("From settled to published", "Quantiles of the time from settled to published.", "s", [
             (f"histogram_quantile({quantile}, {rate('strandline_drop_latency_seconds_bucket', 'le')})", f"p{quantile * 100:.0f}")
             for quantile in (0.5, 0.95, 0.99)
         ]),
-        _graph("Where batches spend their time", "Seconds of each phase per second.", "s", [
+        _graph("Batch time by phase", "Seconds spent in each phase per second.", "s", [
             (rate("strandline_batch_duration_seconds_sum", "phase"), "{{phase}}"),
         ], stacked=True),
-        _row("Quality of the data"),
-        _graph("Discards by reason", "Records that were rejected; each is kept whole.", "short", [
+        _row("Data quality"),
+        _graph("Discards by reason", "Rejected records; each is kept whole.", "short", [
             (per_minute("strandline_orders_discarded_total", "reason"), "{{reason}} /min"),
         ], stacked=True),
-        _graph("Share of discards", "Of all records that were found in the last hour.", "percentunit", [
+        _graph("Share of discards", "Discards as a share of all records of the last hour.", "percentunit", [
             (f"{in_an_hour('strandline_orders_discarded_total')} / clamp_min({in_an_hour('strandline_orders_extracted_total')} + "
              f"{in_an_hour('strandline_dimension_rows_total')}, 1)", "discarded"),
         ]),
-        _graph("Field faults, unknown keys, late orders", "What was kept, and is not as it should be.", "short", [
+        _graph("Field faults, unknown keys, late orders", "Records that were kept although something is wrong with them.", "short", [
             (per_minute("strandline_field_faults_total", "field"), "fault in {{field}} /min"),
             (per_minute("strandline_bare_orders_total"), "orders with neither amount nor items /min"),
             (per_minute("strandline_unknown_keys_total", "dimension"), "unknown {{dimension}} /min"),
             (per_minute("strandline_late_orders_total"), "late /min"),
         ]),
-        _graph("Partitions", "Dates that were written, and those of them that had been published before.", "short", [
+        _graph("Partitions", "Dates that were written, and those among them that had been published before.", "short", [
             (per_minute("strandline_partitions_written_total"), "written /min"),
             (per_minute("strandline_restatements_total"), "restated /min"),
         ]),
-        _row("The environment"),
-        _graph("Retries", "Operations that were tried again, and those whose tries all failed.", "short", [
+        _row("Environment"),
+        _graph("Retries", "Operations that were retried, and those whose attempts all failed.", "short", [
             (per_minute("strandline_retries_total", "operation"), "{{operation}} /min"),
             (per_minute("strandline_retries_exhausted_total", "operation"), "{{operation}} exhausted /min"),
         ]),
-        _graph("The process", "Memory and processor of the daemon itself; its workers are not in it.", "short", [
+        _graph("Process", "Memory and processor of the daemon itself, without its workers.", "short", [
             (f"process_resident_memory_bytes{{{SELECTED}}} / 1e6", "resident MB {{instance}}"),
             (f"rate(process_cpu_seconds_total{{{SELECTED}}}[$__rate_interval]) * 100", "processor % {{instance}}"),
             (f"process_open_fds{{{SELECTED}}}", "descriptors {{instance}}"),
@@ -104,7 +104,7 @@ def panels() -> list[dict[str, Any]]:
         _graph("Free disk", "Under the output folder.", "bytes", [
             (f"strandline_disk_free_bytes{{{SELECTED}}}", "{{instance}}"),
         ]),
-        _graph("Found by looking", "Drops that no event had named. Rising: set [watch] mode = polling.", "short", [
+        _graph("Found by scans", "Drops found without an event. If it rises, set [watch] mode = polling.", "short", [
             (per_minute("strandline_drops_found_by_rescan_total"), "/min"),
         ]),
     )  # fmt: skip
