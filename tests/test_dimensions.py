@@ -322,7 +322,7 @@ def test_orders_of_unknown_users_and_products_are_counted_and_kept(tmp_path: Pat
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
-        (b"email,country\na@b,DE\n", "called user_id"),
+        (b"email,country\na@b,DE\n", "no column user_id"),
         (b"user_id;country\na;DE\n", "separated by commas"),
         (b"user_id,country,user_id\na,DE,b\n", "user_id twice"),
         (b'user_id,country\na,"DE\nb,FR\n', "is not CSV"),
