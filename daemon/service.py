@@ -323,12 +323,12 @@ def linger(wake: Event, stop: Event, linger_seconds: float) -> None:
 def batches(things: Sequence[_T], settings: ServiceSettings, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
     """Divides things, in order, into batches within the limits of drops and bytes."""
     batch: list[_T] = []
-    room = settings.max_bytes
+    left = settings.max_bytes
     for thing in things:
-        if batch and (len(batch) >= settings.max_drops or size_bytes(thing) > room):
+        if batch and (len(batch) >= settings.max_drops or size_bytes(thing) > left):
             yield batch
-            batch, room = [], settings.max_bytes
+            batch, left = [], settings.max_bytes
         batch.append(thing)
-        room -= size_bytes(thing)
+        left -= size_bytes(thing)
     if batch:
         yield batch
