@@ -22,7 +22,6 @@ from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, ParseContext
 from .core.retry import Backoff
 from .execution.process import release_memory
-from .execution.workers import warm
 from .observe.observer import Observer
 from .sources.inbox import Arrival, Inbox, InboxScan
 from .sources.watcher import Watcher
@@ -280,7 +279,7 @@ class Service:
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
-        warm(self._engine.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
+        self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
         context = ParseContext(now, self._settings.tolerance, self._settings.records_path, self._settings.since)
         outcome, refused = take(self._engine, arrivals, context, now)
