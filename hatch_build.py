@@ -1,8 +1,7 @@
-"""Compiles what is written in C (daemon/core/native/*.c and what they include) when the package is installed, in place and into
-the wheel: one library.
+"""Compiles the C sources (daemon/core/native/*.[ch]) into one library when the package is installed, in place and in the wheel.
 
-The compiler is $CC, else the machine's own, else the one that the package `ziglang` brings. The library is plain C, loaded
-with ctypes: one build serves every Python version.
+The compiler is $CC, else that of the machine, else the one in the package `ziglang`. The library is plain C, loaded with ctypes:
+one build works with every Python version.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 SOURCES, LIBRARY = "daemon/core/native/*.[ch]", "daemon/core/native/_native.so"
-# In an editable installation the checkout is importable as `daemon`, and by this also under the name of the wheel.
+# In an editable installation the checkout is importable as `daemon`; this makes it importable under the name of the wheel, too.
 ALIAS = """\
-\"\"\"The package of a checkout, under the name that it is installed by.\"\"\"
+\"\"\"The package of a checkout, under its installed name.\"\"\"
 
 __path__ = [{folder!r}]
 """
@@ -32,7 +31,7 @@ OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fno-sanitize=undefined")
 
 
 def own_compiler() -> list[str] | None:
-    """The compiler that this machine has."""
+    """The compiler of this machine."""
     if os.environ.get("CC"):
         return shlex.split(os.environ["CC"])
     found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -40,18 +39,18 @@ def own_compiler() -> list[str] | None:
 
 
 def compiler() -> list[str]:
-    """What compiles here."""
-    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # by default it builds for this very processor
+    """The compiler to use."""
+    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # its default is the processor of this machine
     return own_compiler() or zig
 
 
 def source_hash(sources: Iterable[Path]) -> str:
-    """The SHA-256 of all sources together; the library says which it was made from."""
+    """The SHA-256 of all sources together. The library contains it."""
     return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()
 
 
 def compile_library(root: Path) -> None:
-    """Makes the library, whole or not at all: a running process keeps the one that it has loaded."""
+    """Makes the library and renames it into place: a running process keeps the one that it has loaded."""
     sources, library = sorted(root.glob(SOURCES)), root / LIBRARY
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
@@ -68,14 +67,14 @@ def compile_library(root: Path) -> None:
 
 
 class CustomBuildHook(BuildHookInterface):
-    """What hatchling calls."""
+    """The build hook of hatchling."""
 
     def dependencies(self) -> list[str]:
-        """What an isolated build needs beyond hatchling."""
+        """What an isolated build needs besides hatchling."""
         return [] if own_compiler() else ["ziglang>=0.13"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Before a wheel is put together, an editable one too."""
+        """Called before a wheel is built, an editable one too."""
         compile_library(Path(self.root))
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{next(iter(platform_tags()))}"

@@ -228,7 +228,7 @@ def retry(config: Config, options: argparse.Namespace) -> int:
             print(f"{file} is back in {inbox}")
     put_again(output, inbox, list(again.values()))
     for drop in again.values():
-        print(f"drop {drop.seq} ({drop.name}) was applied, and is in {inbox} once more, to be read anew")
+        print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {inbox} to be read again")
     return DONE
 
 

@@ -1,9 +1,8 @@
-"""config.toml and the environment in, one frozen, validated Config out. The only room that knows the names of settings.
+"""config.toml and the environment in, one frozen, validated Config out. The only module that knows the names of settings.
 
-Each setting says what it allows, and `allowed` is what an error and docs/CONFIGURATION.md say of it. Relative paths in the
-file are relative to the file (where it is a link, to the link); in environment variables, to the working directory. An unknown
-key or variable, and a value that is not allowed, is a UsageError that names it and what is allowed, also where something else
-would override it.
+Each setting has its allowed values in words (`allowed`), for errors and for docs/CONFIGURATION.md. A relative path in the file is
+relative to the folder of the file (of the link, if it is one); in an environment variable, to the working directory. An unknown
+key or variable and a wrong value are a UsageError that names what is allowed, even where something else overrides the value.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .core.retry import Backoff
 
 PREFIX = "STRANDLINE_"
 DAY_SECONDS = 86_400
-LARGEST_SIZE = (1 << 63) - 1  # what the ledger and the system's calls hold
+LARGEST_SIZE = (1 << 63) - 1  # the limit of SQLite and of system calls
 _SHOWN_CHARACTERS = 80
 _QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]+)")
 _SIZE_UNITS: dict[str, int | str] = {
@@ -47,7 +46,7 @@ class Duration(float):
     """A time span in seconds; written as a number, or as text with a unit ("1d")."""
 
 
-# What reads a value as TOML has it, or None where it is not allowed.
+# Converts a TOML value; None where it is not allowed.
 Read = Callable[[Any], Any]
 
 
@@ -131,12 +130,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _quantity(value: Any, units: Mapping[str, int | str]) -> Decimal | int | None:
-    """A number, or text with a unit, exactly; None where it is neither, or not finite."""
+    """The exact value of a number, or of a text with a unit; None where it is neither, or not finite."""
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value.strip())
         return Decimal(match[1]) * Decimal(units[match[2]]) if match and match[2] in units else None
     if isinstance(value, float):
-        return Decimal(repr(value)) if abs(value) < float("inf") else None  # NaN compares as false, too
+        return Decimal(repr(value)) if abs(value) < float("inf") else None  # false for NaN, too
     return value if _is_number(value) else None
 
 
@@ -213,7 +212,7 @@ class Engine:
 
     @property
     def worker_count(self) -> int:
-        """How many processes to use: as set, or as many as there are cores that this process may use."""
+        """The number of processes: as set, or the number of cores that this process may use."""
         if self.workers:
             return self.workers
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -248,7 +247,7 @@ def variable_of(section: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """One value that somebody gave: for which setting, and how an error is to name it."""
+    """One given value: of which setting, and how an error names it."""
 
     section: str
     key: str
@@ -258,7 +257,7 @@ class _Given:
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """The configuration. `path` None: ./config.toml, or the defaults if there is none. UsageError says what is wrong."""
+    """The configuration. `path` None: ./config.toml, or the defaults if it does not exist. UsageError where anything is wrong."""
     given = [*_from_file(path or Path("config.toml"), required=path is not None), *_from_environment(environment)]
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for one in given:
@@ -278,13 +277,13 @@ def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
         if not required:
             return
         raise UsageError(
-            f"cannot read the configuration {path}: there is no such file; name another with --config"
+            f"cannot read the configuration {path}: the file does not exist; name another one with --config"
         ) from None
     except OSError as error:
         raise UsageError(
-            f"cannot read the configuration {path}: {error.strerror}; name another with --config"
+            f"cannot read the configuration {path}: {error.strerror}; name another one with --config"
         ) from None
-    except (ValueError, RecursionError) as error:  # of tomllib, of a decoder, of an integer with too many digits
+    except (ValueError, RecursionError) as error:  # from tomllib, a decoder, or an integer with too many digits
         raise UsageError(f"the configuration {path} is not TOML: {error}") from None
     for section, settings in content.items():
         if section not in SECTIONS:
@@ -294,16 +293,16 @@ def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
         for key, value in settings.items():
             if (section, key) not in SETTINGS:
                 raise UsageError(f"unknown setting {_shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
-            placed = _placed(section, key, value, path.parent.resolve())
-            yield _Given(section, key, placed, f"[{section}] {key}", f" in {path}")
+            absolute = _absolute(section, key, value, path.parent.resolve())
+            yield _Given(section, key, absolute, f"[{section}] {key}", f" in {path}")
 
 
 def _allowed_keys(section: str) -> str:
     return f"allowed are {', '.join(setting.name for setting in fields(SECTIONS[section]))}"
 
 
-def _placed(section: str, key: str, value: Any, folder: Path) -> Any:
-    """A relative path as seen from the folder that it is relative to."""
+def _absolute(section: str, key: str, value: Any, folder: Path) -> Any:
+    """A value; a relative path is joined to the folder that it is relative to."""
     is_path = SETTINGS[section, key].metadata.get("is_path", False)
     return str(folder / value) if is_path and isinstance(value, str) and value else value
 
@@ -315,14 +314,14 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
     for variable, text in environment.items():
         if variable.startswith(PREFIX):
             section, key = _split_variable(variable)
-            yield _Given(section, key, _placed(section, key, _value(section, key, text), Path.cwd()), variable)
+            yield _Given(section, key, _absolute(section, key, _value(section, key, text), Path.cwd()), variable)
 
 
 def _split_variable(variable: str) -> tuple[str, str]:
     section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
     if not separator or section not in SECTIONS:
         raise UsageError(
-            f"unknown environment variable {variable}; it is {PREFIX}<SECTION>__<KEY>, with a section of "
+            f"unknown environment variable {variable}; write {PREFIX}<SECTION>__<KEY>, where the section is one of "
             f"{', '.join(SECTIONS).upper()}"
         )
     if (section, key) not in SETTINGS:
@@ -331,7 +330,7 @@ def _split_variable(variable: str) -> tuple[str, str]:
 
 
 def _value(section: str, key: str, text: str) -> Any:
-    """A variable's value: TOML, or else the text itself. Where the setting is a text, only quotes make it TOML."""
+    """The value of a variable: TOML, or else the text itself. For a setting that is a text, only quotes make it TOML."""
     is_text = get_type_hints(SECTIONS[section])[key] in (str, Path)
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
     if is_text and not quoted:
@@ -340,7 +339,7 @@ def _value(section: str, key: str, text: str) -> Any:
         content = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
-    return content["value"] if len(content) == 1 else text  # a line break would begin another key
+    return content["value"] if len(content) == 1 else text  # a line break in the text can begin another key
 
 
 # --------------------------------------------------------------------------------------------------------------- checks
@@ -357,10 +356,10 @@ def _read(given: _Given) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value in an error: one printable line of bounded length, whatever it is."""
+    """A value for an error: one printable line of limited length."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits has no text
+    except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
         return f"(a value of type {type(value).__name__})"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
@@ -368,4 +367,4 @@ def _shown(value: Any) -> str:
 def _check_paths(paths: Paths) -> None:
     inbox, output = (Path(os.path.realpath(path)) for path in (paths.inbox, paths.output))
     if inbox == output or inbox in output.parents or output in inbox.parents:
-        raise UsageError(f"[paths] inbox {inbox} and output {output} must not lie in each other")
+        raise UsageError(f"[paths] inbox {inbox} and output {output} must not contain each other")

@@ -1,8 +1,8 @@
-"""The pandas face, for notebooks: records of an API, and the curated layer, as data frames. pandas is imported here only.
+"""The pandas API, for notebooks: records of an API, and the curated layer, as data frames. Only this module imports pandas.
 
-What a record says is read by the parse room, so a notebook and the daemon never disagree: exact amounts, instants in UTC, NULL
-for what cannot be read. Every frame has the same columns and types, empty or not: texts are `string`, instants
-`datetime64[us, UTC]`, whole numbers `Int64`, dates and amounts Arrow's (`decimal128(18, 4)`, whose sums stay exact).
+Records are read by core/parse, so a notebook and the daemon never disagree: exact amounts, instants in UTC, NULL for what cannot
+be read. Every frame has the same columns and types, even if it is empty: texts are `string`, instants `datetime64[us, UTC]`,
+whole numbers `Int64`, dates and amounts Arrow types (`decimal128(18, 4)`, whose sums stay exact).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .storage.store import FACT_FILE, ITEMS_FILE, folder_name
 
 _DECIMAL = pa.decimal128(18, 4)
 _INSTANT = pa.timestamp("us", tz="UTC")
-_RECORD = pa.field("record", pa.int64())  # which record it comes from, from 1
+_RECORD = pa.field("record", pa.int64())  # the position of the record, from 1
 _ORDERS = pa.schema(
     [
         ("order_id", pa.string()), ("user_id", pa.string()), ("amount", _DECIMAL), ("currency", pa.string()),
@@ -50,13 +50,13 @@ Since = str | date | datetime | None
 
 
 def normalize(records: Records, *, records_path: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What records say: (one row per record that is kept, one row per item), in the order given.
+    """Parses records into two frames, in the order given: one row per accepted record, and one row per item.
 
-    `records`: the text of a drop (an array, an envelope, one order, lines); or decoded records, whose numbers may be Decimal and
-    whose instants datetime (NaN, NaT and NA are NULL). A record that the daemon would discard is left out, and stands in
-    `orders_df.attrs["discards"]` as {"position", "reason", "record"}; `attrs["field_faults"]` counts fields that are NULL for
-    want of sense. Nothing is taken for lying in the future. All versions of an order are kept (see `dedupe`); `record`, its
-    position, ties items to theirs. Unreadable where a text is no drop, TypeError where a value has no JSON.
+    `records`: the text of a drop (an array, an envelope, one order, lines); or decoded records, with Decimal and datetime allowed
+    (NaN, NaT and NA are NULL). A record that the daemon would discard is left out, and is in `orders_df.attrs["discards"]` as
+    {"position", "reason", "record"}; `attrs["field_faults"]` counts the fields that could not be read and are NULL. No instant
+    counts as being in the future. All versions of an order are kept (see `dedupe`); the column `record`, the position of the
+    record, connects items with their version. Unreadable where a text is not a drop, TypeError where a value has no JSON.
     """
     parsed = parse([Piece(1, _as_bytes(records), ParseContext(LAST_INSTANT, 0, records_path))], refusing=False)
     if parsed.unreadable:
@@ -97,7 +97,7 @@ def _items_of(lists: pa.Array, counts: np.ndarray, orders: Mapping[str, Any]) ->
 
 def dedupe(df: pd.DataFrame, key: str = "order_id") -> pd.DataFrame:
     """The latest version of each key: by `updated_at` or else `created_at`, then by the later row. Rows keep their order and
-    index; rows without a key are kept. TypeError where a time is text: as texts they would be compared letter by letter."""
+    index; rows without a key are kept. TypeError where a time is text, which would be compared letter by letter."""
     versions = pd.Series(pd.NaT, df.index, dtype="datetime64[us, UTC]")
     for name in ("created_at", "updated_at"):
         if name not in df:
@@ -105,19 +105,17 @@ def dedupe(df: pd.DataFrame, key: str = "order_id") -> pd.DataFrame:
         if not isinstance(df[name].dtype, pd.DatetimeTZDtype):
             raise TypeError(f"{name} is {df[name].dtype}; convert it with pd.to_datetime(df[{name!r}], utc=True)")
         versions = df[name].astype(versions.dtype).fillna(versions)
-    places = np.arange(len(df))
-    known = pd.DataFrame(
-        {"key": df[key].to_numpy(object), "version": versions.to_numpy("datetime64[us]"), "place": places}
-    )
-    ranked = known[df[key].notna().to_numpy()].sort_values(["version", "place"], na_position="first", kind="stable")
-    last = ranked.drop_duplicates("key", keep="last")["place"].to_numpy()
-    stays = np.isin(places, last) | df[key].isna().to_numpy()
+    rows = np.arange(len(df))
+    known = pd.DataFrame({"key": df[key].to_numpy(object), "version": versions.to_numpy("datetime64[us]"), "row": rows})
+    ranked = known[df[key].notna().to_numpy()].sort_values(["version", "row"], na_position="first", kind="stable")
+    last = ranked.drop_duplicates("key", keep="last")["row"].to_numpy()
+    stays = np.isin(rows, last) | df[key].isna().to_numpy()
     return df[stays]
 
 
 def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
-    """The published orders, one row each, by created_at and id. `amount` is the order's own. `since`: only those created at or
-    after it; no partition before it is opened."""
+    """The published orders, one row each, by created_at and id. `amount` is that of the whole order. `since`: only orders created
+    at or after it; earlier partitions are not opened."""
     fact = _published(output, FACT_FILE, FACT, since)
     line_number = fact["line_number"].to_numpy()
     starts = np.flatnonzero(line_number <= 1)
@@ -132,7 +130,7 @@ def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
 
 
 def items_df(output: str | Path, since: Since = None) -> pd.DataFrame:
-    """The published items, one row each, as the API gave them. `since`: of orders created at or after it."""
+    """The published items, one row each, as the source has them. `since`: only items of orders created at or after it."""
     if since is None:
         items = _published(output, ITEMS_FILE, ITEMS, None)
     else:  # order_items has no created_at: the same rows are in the fact
@@ -148,14 +146,14 @@ def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -
     start = 0 if since is None else _instant_of(since)
     curated = Path(output) / "curated"
     if not curated.is_dir():
-        raise FileNotFoundError(f"{curated} is no folder; name an output folder that `strandline` has filled")
+        raise FileNotFoundError(f"{curated} is not a folder; name an output folder of `strandline`")
     first = folder_name(start // MICROSECONDS_PER_DAY)
     tables = [schema.empty_table()]
     for folder in sorted(path for path in curated.glob("date=*") if path.name >= first):
         try:
-            # Opened once: read_table opens a path twice, and the file may have been replaced between.
+            # Not read_table: it opens the path twice, and the file may be replaced in between.
             tables.append(pq.ParquetFile(folder / file).read().cast(schema))
-        except FileNotFoundError:  # its last order has just left
+        except FileNotFoundError:  # its last order has just moved
             continue
     table = pa.concat_tables(tables).combine_chunks()
     return table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
@@ -165,7 +163,9 @@ def _instant_of(since: Since) -> int:
     text = since.isoformat() if isinstance(since, date) else since
     instant = read_instant(text)
     if not isinstance(instant, int):
-        raise ValueError(f"since {since!r} is no instant; write 2026-03-02, 2026-03-02T18:04:11Z, or give a datetime")
+        raise ValueError(
+            f"since {since!r} is not an instant; write 2026-03-02, 2026-03-02T18:04:11Z, or pass a datetime"
+        )
     return instant
 
 
@@ -173,7 +173,7 @@ def _instant_of(since: Since) -> int:
 
 
 def _as_decimals(units: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Units of 1/10,000 as decimals, bit for bit."""
+    """Units of 1/10,000 as decimals, exactly."""
     array = units.combine_chunks() if isinstance(units, pa.ChunkedArray) else units
     return array.view(pa.decimal64(18, 4)).cast(_DECIMAL)
 
@@ -199,18 +199,18 @@ def _as_bytes(records: Records) -> bytes:
     if isinstance(records, bytes):
         return records
     if isinstance(records, str):
-        return records.encode(errors="backslashreplace")  # a lone surrogate becomes the escape that it is in JSON
+        return records.encode(errors="backslashreplace")  # a lone surrogate becomes its JSON escape
     text = _json(records) if isinstance(records, Mapping) else "[" + ",".join(map(_json, records)) + "]"
     return text.encode()
 
 
 def _json(value: Any) -> str:
-    """A value as JSON; numbers keep all their digits."""
+    """A value as JSON; numbers keep all digits."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{json.dumps(str(key))}:{_json(one)}" for key, one in value.items()) + "}"
     if isinstance(value, np.ndarray | list | tuple):
         return "[" + ",".join(map(_json, value)) + "]"
-    if isinstance(value, np.datetime64):  # its item() is a number where it counts nanoseconds
+    if isinstance(value, np.datetime64):  # with nanoseconds, its item() is a number
         value = pd.Timestamp(value)
     if isinstance(value, np.generic):
         value = value.item()
@@ -222,10 +222,10 @@ def _json(value: Any) -> str:
         return json.dumps(value.isoformat())
     if isinstance(value, str | bool | int):
         return json.dumps(value)
-    raise TypeError(f"a {type(value).__name__} is no JSON value: {value!r}"[:200])
+    raise TypeError(f"a {type(value).__name__} has no JSON: {value!r}"[:200])
 
 
 def _number(value: float | Decimal) -> str:
     if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):
         return "null"
-    return str(value) if math.isfinite(value) else json.dumps(str(value))  # infinity is text, and a fault
+    return str(value) if math.isfinite(value) else json.dumps(str(value))  # infinity as text, which is a fault

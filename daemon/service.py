@@ -24,7 +24,6 @@ from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, ParseContext
 from .core.retry import Backoff
 from .execution.process import release_memory
-from .execution.workers import warm
 from .observe.observer import Observer
 from .sources.inbox import Arrival, Inbox, InboxScan
 from .sources.watcher import Watcher
@@ -282,7 +281,7 @@ class Service:
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
-        warm(self._engine.reader.executor, sum(arrival.size_bytes for arrival in arrivals))
+        self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
         context = ParseContext(now, self._settings.tolerance, self._settings.records_path, self._settings.since)
         outcome, refused = take(self._engine, arrivals, context, now)
@@ -325,12 +324,12 @@ def linger(wake: Event, stop: Event, linger_seconds: float) -> None:
 def batches(things: Sequence[_T], settings: ServiceSettings, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
     """Divides things, in order, into batches within the limits of drops and bytes."""
     batch: list[_T] = []
-    room = settings.max_bytes
+    left = settings.max_bytes
     for thing in things:
-        if batch and (len(batch) >= settings.max_drops or size_bytes(thing) > room):
+        if batch and (len(batch) >= settings.max_drops or size_bytes(thing) > left):
             yield batch
-            batch, room = [], settings.max_bytes
+            batch, left = [], settings.max_bytes
         batch.append(thing)
-        room -= size_bytes(thing)
+        left -= size_bytes(thing)
     if batch:
         yield batch

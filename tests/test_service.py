@@ -71,7 +71,7 @@ def written_and_heard(watcher: Watcher, path: Path) -> None:
     """Writes a drop, and waits until its closing was heard."""
     path.write_bytes(json.dumps([order(len(path.name))]).encode())
     end = time.monotonic() + LIMIT_SECONDS
-    while path.name not in watcher._ear._closed:
+    while path.name not in watcher._handler._closed:
         assert time.monotonic() < end, "its closing was never heard"
         time.sleep(0.001)
 
@@ -101,14 +101,14 @@ def test_a_closing_that_was_heard_before_a_look_that_failed_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder cannot be read for a moment: the look that follows knows what was heard for the first one."""
-    scan, failures = Inbox._scan, [OSError(errno.EIO, "Input/output error")]
+    scan, failures = Inbox._list, [OSError(errno.EIO, "Input/output error")]
 
     def scan_that_fails_once(inbox: Inbox, *arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return scan(inbox, *arguments)
 
-    monkeypatch.setattr(Inbox, "_scan", scan_that_fails_once)
+    monkeypatch.setattr(Inbox, "_list", scan_that_fails_once)
     assert watched(tmp_path, 1, lambda w: _once(w, tmp_path / "inbox" / "a.json")).applied == 1
 
 

@@ -24,7 +24,7 @@ from ..core.parse.refusals import refused
 from ..core.progress import Progress, silent
 from ..execution import tasks
 from ..execution.early import EarlyReads
-from ..execution.workers import Inline
+from ..execution.workers import Inline, warm
 from ..storage import raw
 
 
@@ -79,6 +79,10 @@ class Reader:
             yield Reading(
                 executor, self.staging, groups, self._early.submit(executor, groups, self.staging), unreadable
             )
+
+    def expect(self, size_bytes: int) -> None:
+        """Called with how much will be read soon, so that worker processes start in the meantime."""
+        warm(self.executor, size_bytes)
 
     def copying(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
         """Returns what to call with the number of bytes of a drop that are copied to `path` so far."""

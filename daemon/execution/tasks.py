@@ -70,15 +70,15 @@ def first_spans_of(drop: int, path: Path, context: ParseContext) -> list[Span]:
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
     """Groups spans into read tasks. Each piece of a divided drop is a task, since it counts its positions from 1."""
     tasks: list[list[Span]] = []
-    room = drops = 0
+    left = drops = 0
     for span in spans:
         size = span.stop - span.start
-        if span.form is Form.WHOLE and tasks and size <= room and drops < _TASK_DROPS:
+        if span.form is Form.WHOLE and tasks and size <= left and drops < _TASK_DROPS:
             tasks[-1].append(span)
-            room, drops = room - size, drops + 1
+            left, drops = left - size, drops + 1
         else:
             tasks.append([span])
-            room, drops = (PIECE_BYTES - size if span.form is Form.WHOLE else 0), 1
+            left, drops = (PIECE_BYTES - size if span.form is Form.WHOLE else 0), 1
     return tasks
 
 

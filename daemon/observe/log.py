@@ -141,8 +141,8 @@ def _tell_of(result: DropResult) -> None:
             "fields could not be read; they are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
         )
     if counts.bare:
-        told = "orders have neither amount nor items, but other keys"
-        log.warning(told, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
+        message = "orders have neither amount nor items, but other keys"
+        log.warning(message, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
 
 
 def _summary(outcome: BatchOutcome) -> dict[str, object]:

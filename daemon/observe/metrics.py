@@ -71,11 +71,11 @@ class Metrics(Observer):
         self._exhausted = self._counter(
             "retries_exhausted", "Operations that failed as often as [retry] attempts allows.", operation=OPERATIONS
         )
-        self._by_rescan = self._counter("drops_found_by_rescan", "Drops that no event had named.")
+        self._by_rescan = self._counter("drops_found_by_rescan", "Drops that no event named.")
         self._hwm = self._gauge("high_water_mark_timestamp_seconds", "The latest created_at of any accepted order.")
         self._new_data = self._gauge("last_new_data_timestamp_seconds", "When an order last came or changed.")
         self._last_batch = self._gauge("last_batch_timestamp_seconds", "When a batch was last committed.")
-        self._pending = self._gauge("inbox_pending_drops", "Drops in the inbox at the last look.")
+        self._pending = self._gauge("inbox_pending_drops", "Drops in the inbox at the last scan.")
         self._oldest = self._gauge("inbox_oldest_drop_timestamp_seconds", "When the oldest of them was written.")
         self._unfinished = self._gauge(
             "inbox_unfinished_files", "Files in the inbox whose names say that they are still being written."

@@ -1,12 +1,11 @@
-"""Raw copies that the ledger does not know become drops of it. A copy is known by its path and its bytes, not by its number
-alone: where history was restored from an older backup, numbers were given twice.
+"""Enters raw copies that the ledger does not know as drops. A copy is identified by its path and its bytes, not by its number
+alone: after a restore from an older backup, numbers may have been given twice.
 
-After a crash unknown copies are the newest: it came between their renaming and the ledger's row. Where history was taken from
-elsewhere (receipts, an older ledger), they may be anywhere. What has an older number is adopted by a rebuild only: just after
-one the index names the latest version of each order, so that a record which came between two others wins over the first alone.
-So is a copy whose number another drop has: it gets the next free number, and its file a name with that.
+After a crash, unknown copies are the newest: the crash came between their renaming and their row in the ledger. Where the history
+came from elsewhere (receipts, an older ledger), they may be anywhere. Only a rebuild adopts a copy with an older number, since it
+parses all drops in order; and a copy whose number another drop has, which gets the next free number and a name with that.
 
-No copy is removed here, and none is adopted that the ledger would then take for a repetition of bytes that are kept nowhere else.
+No copy is removed. A copy is not adopted where the ledger would then take it as a duplicate of bytes that no other file has.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ log = logging.getLogger("strandline")
 def adopt(
     ledger: Ledger, raw: RawLayer, output: Path, tolerance: int, records_path: str, *, everywhere: bool = False
 ) -> None:
-    """Enters them as archived and not committed. What is no drop of ours stays where it is, and its number is not given."""
+    """Enters unknown copies as archived and not committed. A file that is not adopted stays where it is, and keeps its number."""
     drops: dict[int, Drop] = {}
     colliding: list[tuple[Stored, bytes]] = []
     damaged, highest, newest = 0, ledger.last_seq, ledger.last_drop
@@ -42,8 +41,8 @@ def adopt(
             log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
             damaged = max(damaged, copy.seq)
         elif owner := drop_without_copy(ledger, output, sha256):
-            told = "raw copy has the bytes of a drop whose own copy is missing or damaged; move it there"
-            log.error(told, extra={"path": copy.path, "there": owner.raw})
+            message = "raw copy has the bytes of a drop whose own copy is missing or damaged; move it there"
+            log.error(message, extra={"path": copy.path, "there": owner.raw})
             damaged = max(damaged, copy.seq)
         elif copy.seq in drops or ledger.raw_of(copy.seq) is not None:
             colliding.append((copy, sha256))
@@ -53,21 +52,21 @@ def adopt(
     for copy, sha256 in colliding:
         kept = {drop.sha256: drop.raw for drop in drops.values()}.get(sha256)
         if kept := kept or kept_as(ledger, output, sha256, besides=copy.path):
-            told = "raw copy has the number of another drop, and its bytes are kept elsewhere; left alone"
-            log.warning(told, extra={"path": copy.path, "kept_as": kept})
+            message = "raw copy has the number of another drop, and its bytes are kept elsewhere; left alone"
+            log.warning(message, extra={"path": copy.path, "kept_as": kept})
             continue
         highest += 1
         renamed = _renumbered(output, copy, sha256, highest)
         drops[highest] = _drop(output, renamed, sha256, tolerance, records_path)
-        told = "adopted a raw copy under a free number, since another drop has its own"
-        log.warning(told, extra={"drop": highest, "path": renamed.path, "before": copy.path})
+        message = "adopted a raw copy under a free number, since another drop has its own"
+        log.warning(message, extra={"drop": highest, "path": renamed.path, "before": copy.path})
     if drops:
         ledger.enter([drops[seq] for seq in sorted(drops)])
     if damaged > ledger.last_seq:
         ledger.skip_to(damaged)
 
 
-_ONLY_BY_REBUILD = "raw copy has an older number, or that of another drop; only `strandline rebuild` takes it in"
+_ONLY_BY_REBUILD = "raw copy has an older number, or that of another drop; only `strandline rebuild` adopts it"
 
 
 def _drop(output: Path, copy: Stored, sha256: bytes, tolerance: int, records_path: str) -> Drop:
@@ -76,8 +75,8 @@ def _drop(output: Path, copy: Stored, sha256: bytes, tolerance: int, records_pat
 
 
 def _renumbered(output: Path, copy: Stored, sha256: bytes, seq: int) -> Stored:
-    """The copy under the name of another number, durable. A crash after that leaves a copy of an unknown number, which is newer
-    than any drop: the next start adopts it."""
+    """Renames a copy to one with another number, durably. A crash after that leaves an unknown copy with the newest number, which
+    the next start adopts."""
     path = f"{copy.path.rpartition('/')[0]}/{file_name(seq, sha256, copy.name)}"
     files.move(output / copy.path, output / path)
     files.sync((output / path).parent)
@@ -85,7 +84,7 @@ def _renumbered(output: Path, copy: Stored, sha256: bytes, seq: int) -> Stored:
 
 
 def kept_as(ledger: Ledger, output: Path, sha256: bytes, besides: str) -> str | None:
-    """Where else these bytes are kept for a drop that the ledger knows: a file that is really there, and whole."""
+    """The path of another complete file with these bytes, of a drop that the ledger knows; None where there is none."""
     for drop in ledger.of_content(sha256):
         for path in (drop.raw or "", in_quarantine(file_name(drop.seq, sha256, drop.name))):
             if path and path != besides and _holds(output / path, sha256):
@@ -94,7 +93,7 @@ def kept_as(ledger: Ledger, output: Path, sha256: bytes, besides: str) -> str | 
 
 
 def drop_without_copy(ledger: Ledger, output: Path, sha256: bytes) -> Drop | None:
-    """A drop of these bytes whose own raw copy is missing or damaged."""
+    """A drop with these bytes whose raw copy is missing or damaged."""
     found = (drop for drop in ledger.of_content(sha256) if drop.raw and not _holds(output / drop.raw, sha256))
     return next(found, None)
 
@@ -104,7 +103,7 @@ def _holds(path: Path, sha256: bytes) -> bool:
 
 
 def _received_at(path: Path) -> int:
-    """When a copy was made: its own time, held to the day that its folder names, since a restored backup may have another."""
+    """When a copy was made: its mtime, limited to the date of its folder, since a restored backup may have another mtime."""
     changed_at = path.stat().st_mtime_ns // 1000
     try:
         day = date.fromisoformat(path.parent.name.removeprefix("received=")) - date(1970, 1, 1)
@@ -115,8 +114,8 @@ def _received_at(path: Path) -> int:
 
 
 def unknown(ledger: Ledger, raw: RawLayer, *, everywhere: bool) -> list[Stored]:
-    """The raw copies that the ledger does not know, or not under this path, by number. Without `everywhere` only at the newest
-    end, give or take a clock that was set back: start-up does not get slower as history grows."""
+    """The raw copies that the ledger does not know, or not under this path, by number. Without `everywhere`, only the newest
+    folders are read, so that start-up does not get slower as history grows; two of them, since a clock may be set back."""
     found: list[Stored] = []
     for index, copies in raw.stored():
         known = {copy.path: ledger.raw_of(copy.seq) for copy in copies}

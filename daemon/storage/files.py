@@ -1,7 +1,7 @@
-"""Durable file operations, each done in full or not at all. The only room that writes, renames or unlinks files.
+"""Durable file operations, each done completely or not at all. The only module that writes, renames or unlinks files.
 
-The rules: write beside the target, fsync, rename, fsync the folder. A file that has its final name is whole. Above some
-200 files, one `syncfs` costs less than an fsync each. Nothing here knows what the files mean.
+The rules: write beside the target, fsync, rename, fsync the folder. A file with its final name is complete. Above some 200 files,
+one `syncfs` is faster than an fsync each. Nothing here knows what the files mean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-SYNC_ALL_ABOVE = 200  # files; below, one fsync a file is faster than flushing the whole file system
+SYNC_ALL_ABOVE = 200  # files; for fewer, an fsync each is faster than flushing the whole file system
 _BLOCK_BYTES = 4 << 20
 
 
@@ -32,7 +32,7 @@ _syncfs = _load_syncfs()
 
 @contextmanager
 def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """A file descriptor that is closed again."""
+    """A file descriptor that is closed at the end of the block."""
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -41,7 +41,7 @@ def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def identity(file: Path | int) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to, or of what is open; None where the path leads to nothing."""
+    """Device and inode of a path or of an open file; None where the path does not exist."""
     try:
         found = os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -50,13 +50,13 @@ def identity(file: Path | int) -> tuple[int, int] | None:
 
 
 def sync(path: Path | str) -> None:
-    """Makes one file's content, or one folder's list of names, durable."""
+    """Makes the content of a file, or the names in a folder, durable."""
     with opened(path) as descriptor:
         os.fsync(descriptor)
 
 
 def sync_many(paths: Iterable[Path]) -> None:
-    """Makes many files or folders durable, all on one file system."""
+    """Makes many files or folders on one file system durable."""
     paths = list(paths)
     if len(paths) <= SYNC_ALL_ABOVE or _syncfs is None:
         for path in paths:
@@ -69,7 +69,7 @@ def sync_many(paths: Iterable[Path]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents; each new name is durable."""
+    """Creates a folder and its parents; each new name is durable."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -78,7 +78,7 @@ def make_folder(path: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a whole file under a temporary name, durable, then renames it into place."""
+    """Writes a file under a temporary name, durably, then renames it."""
     temporary = path.with_name(f".{path.name[:200]}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)
@@ -89,14 +89,14 @@ def write(path: Path, content: bytes) -> None:
 
 
 def write_unsynced(path: Path, content: bytes | memoryview) -> None:
-    """Writes a whole file, whoever else does the same; the caller makes it durable with `sync_many`."""
+    """Writes a file atomically, also where another process writes the same. The caller makes it durable with `sync_many`."""
     temporary = path.with_name(f".{path.name[:200]}.{uuid4().hex[:8]}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
 def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
-    """Writes a file that nobody looks at before all of its parts are there; returns its SHA-256. Not durable either."""
+    """Writes a file in parts, neither atomically nor durably; returns its SHA-256."""
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         for part in parts:
@@ -106,7 +106,7 @@ def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
 
 
 def write_new(path: Path, content: bytes, *, sync: bool) -> None:
-    """Writes a file whose name nobody uses yet. Without `sync`, the caller makes it durable with `sync_many`."""
+    """Writes a file whose name does not exist yet. Without `sync`, the caller makes it durable with `sync_many`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         _write_all(descriptor, content)
@@ -117,8 +117,8 @@ def write_new(path: Path, content: bytes, *, sync: bool) -> None:
 
 
 def continue_at(path: Path, offset: int, content: bytes) -> None:
-    """Makes a file end with `content`, from `offset` on, whatever an earlier try left there; where somebody shortened the
-    file, at its end. Idempotent and durable."""
+    """Makes a file end with `content` from `offset` on, and replaces what an earlier try left there. Appends at the end where
+    somebody shortened the file. Idempotent and durable."""
     with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         size = os.fstat(descriptor).st_size
         if size < offset:
@@ -138,12 +138,12 @@ def move(source: Path, target: Path) -> None:
 
 
 def unlink(path: Path) -> None:
-    """Removes a file that may be gone already; the caller syncs the folder."""
+    """Removes a file if it exists; the caller syncs the folder."""
     path.unlink(missing_ok=True)
 
 
 def remove_folder_if_empty(path: Path) -> None:
-    """Removes a folder unless somebody keeps something in it; the removal is durable."""
+    """Removes a folder if it is empty, durably."""
     try:
         path.rmdir()
     except OSError:
@@ -152,7 +152,7 @@ def remove_folder_if_empty(path: Path) -> None:
 
 
 def link_to(path: Path, target: str) -> None:
-    """Makes `path` a symbolic link to `target`, replaced by rename, durable."""
+    """Makes `path` a symbolic link to `target`, atomically and durably."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     os.symlink(target, temporary)
@@ -177,15 +177,15 @@ def sha256_of_open(descriptor: int) -> bytes:
 
 
 class SourceFault(OSError):
-    """What was to be copied cannot be read; where it was to be copied to is not to blame."""
+    """The source of a copy cannot be read. Its target is not at fault."""
 
 
 def copy_unsynced(
     source: int, target: Path, grown: Callable[[int], None] = lambda size: None, most_bytes: int = 1 << 62
 ) -> tuple[bytes, int]:
-    """Copies an open file into a new file; returns the SHA-256 and the size of what was copied. The caller makes it
-    durable with `sync_many`. Each block is hashed while the next is being copied. `grown` hears how much is copied. Ends early
-    once more than `most_bytes` are: the file grew."""
+    """Copies an open file into a new file; returns the SHA-256 and the size of the copy. The caller makes it durable with
+    `sync_many`. Each block is hashed while the next one is copied. `grown` is called with the size so far. Stops once the copy
+    has more than `most_bytes`, since the file grew."""
     digest, size = hashlib.sha256(), 0
     with open(target, "wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
         hashed: Future[None] | None = None
@@ -194,7 +194,7 @@ def copy_unsynced(
                 hashed.result()
             if len(block) == _BLOCK_BYTES:
                 hashed = beside.submit(digest.update, block)
-            else:  # the end, or all of a small file: not worth a thread
+            else:  # the last block: not worth a thread
                 hashed = None
                 digest.update(block)
             _write_all(file.fileno(), block)
@@ -220,5 +220,5 @@ def _read_block(source: int) -> bytes:
 
 def _write_all(descriptor: int, content: bytes) -> None:
     rest = memoryview(content)
-    while rest:  # a write may take less than it was given, without an error
+    while rest:  # write() may write less than it is given
         rest = rest[os.write(descriptor, rest) :]

@@ -1,9 +1,9 @@
-"""Whether the output is still the one that this process opened: the folder, its lock, its ledger, by device and inode.
+"""Checks that the output is still the one that this process opened: the folder, its lock and its ledger, by device and inode.
 
-Whoever removes, moves or restores an output folder beside a running process lets a second one start in the new folder, over
-the same inbox. The first then has a lock that excludes nobody, a ledger that nobody else sees, and paths that lead into the
-folder of the second. It is asked before a batch leaves the inbox, before files are staged, before the commit, and before each
-kind of change to published files.
+If somebody removes, moves or restores the output folder of a running process, a second process can start in the new folder, over
+the same inbox. The first one then has a lock that excludes nobody, a ledger that nobody else reads, and paths into the folder of
+the second. So the check comes before a batch leaves the inbox, before files are staged, before the commit, and before each kind
+of change to published files.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .lock import Lock
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """One output folder as it was opened. Without a lock (a dry run, a scratch folder) only its ledger is compared."""
+    """One output folder as it was opened. Without a lock (a dry run, a scratch folder) only its ledger is checked."""
 
     output: Path
     lock: Lock | None
     ledger: Ledger
 
     def check(self, copies: Iterable[str] = ()) -> None:
-        """OutputReplaced where anything is not what was opened, or one of these raw copies is gone. Copies are looked at first:
-        a removal that has begun may not have come to the lock yet."""
+        """OutputReplaced where anything is not what was opened, or one of these raw copies is gone. Copies are checked first: a
+        removal in progress may not have reached the lock yet."""
         for copy in copies:
             if files.identity(self.output / copy) is None:
                 raise OutputReplaced(self.output, f"{copy} is gone")
@@ -39,8 +39,8 @@ class Guard:
 
     @contextmanager
     def undoing(self, undo: Callable[[], None]) -> Iterator[None]:
-        """Calls `undo` where the block fails and the output was replaced: what it began cannot be finished by the next start,
-        which is that of another output."""
+        """Calls `undo` if the block fails because the output was replaced: the next start works on another output, and cannot
+        finish what the block began."""
         try:
             yield
         except BaseException as error:

@@ -1,7 +1,7 @@
-"""The ledger: the only memory. Drops seen, where each order lives, the high-water mark, effects still to be made visible.
+"""The ledger: drops, batches, the order index, the high-water mark, and effects that are not visible yet.
 
-One SQLite file in WAL mode with synchronous=FULL: a commit that returned survives a power cut. Every change of one batch
-is one transaction. It never touches any file but its own.
+One SQLite file in WAL mode with synchronous=FULL: a commit that returned survives a power cut. All changes of a batch are one
+transaction. It never touches any file but its own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .order_index import OrderIndex
 
 
 class Ledger(LedgerQueries):
-    """One open ledger. Not thread-safe; the process that holds the output's lock owns it. `read_only`: a view of what was
-    committed when it was opened, for anybody, beside the owner."""
+    """One open ledger. Not thread-safe; only the process that holds the lock of the output may change it. `read_only`: a view of
+    what was committed when it was opened, for any process."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
@@ -41,8 +41,8 @@ class Ledger(LedgerQueries):
         self._sql.close()
 
     def refuse_replaced(self) -> None:
-        """OutputReplaced where the path does not lead to the open file: SQLite goes on writing to that without an error. (Looked
-        at by path, since closing a descriptor of ours would end the locks that SQLite has on the file.)"""
+        """OutputReplaced where the path is not the open file, which SQLite would go on writing to without an error. Compared by
+        path: to open and close a descriptor would release the locks that SQLite holds on the file."""
         if (found := files.identity(self.path)) != self._opened:
             what = "not what was opened at the start" if found else "gone"
             raise OutputReplaced(self.path.parent.parent, f"{self.path} is {what}")
@@ -55,18 +55,18 @@ class Ledger(LedgerQueries):
             yield
             self._sql.execute("COMMIT")
         except BaseException:
-            if self._sql.in_transaction:  # SQLite has rolled back by itself where its disk was full
+            if self._sql.in_transaction:  # on a full disk, SQLite has already rolled back
                 self._sql.execute("ROLLBACK")
-            self.index.forget_merge()  # of which a step may be undone now
+            self.index.forget_merge()  # a step of it may be undone now
             raise
 
     def write_ahead(self, entries: np.ndarray) -> Run | None:
-        """Writes index entries (sorted) that the next commit is to adopt, durable. May run in a thread beside readers of the
-        ledger, and has a connection of its own for that; no other change may be made meanwhile."""
+        """Writes sorted index entries, durably, for the next commit to adopt. May run in another thread than readers of the
+        ledger, on a connection of its own; no other change may be made meanwhile."""
         self.refuse_replaced()
         with closing(_connect(self.path, "rw")) as sql:
             sql.execute("BEGIN IMMEDIATE")
-            self.refuse_replaced()  # else this may be the ledger of another process
+            self.refuse_replaced()  # the new connection may have opened the ledger of another process
             index = OrderIndex(sql, self.index.merge)
             index.sweep(len(entries))
             run = index.write_ahead(entries)
@@ -74,7 +74,7 @@ class Ledger(LedgerQueries):
         return run
 
     def enter(self, drops: Sequence[Drop]) -> None:
-        """Remembers archived drops. From here on their inbox files may go."""
+        """Enters archived drops. After this their inbox files may be removed."""
         with self.transaction():
             self._sql.executemany(
                 f"INSERT INTO drops ({DROP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -85,7 +85,7 @@ class Ledger(LedgerQueries):
             )  # fmt: skip
 
     def commit(self, change: Commit) -> None:
-        """Makes a batch true, in one transaction. What is left is to make it visible."""
+        """Commits a batch in one transaction. Its effects are to be published next."""
         with self.transaction():
             batch = self.next_batch
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (batch, change.committed_at))
@@ -126,8 +126,8 @@ class Ledger(LedgerQueries):
     def replace_files(
         self, partitions: Sequence[Partition], dimensions: Sequence[DimensionFile], effects: Sequence[Effect]
     ) -> None:
-        """Knows published files by other hashes from now on: files with the same rows, by another writer, which `effects` put in
-        their place. They belong to the newest batch, which is not wholly published until they are."""
+        """Enters published files with the same rows by another writer, which `effects` put in their place. They belong to the
+        newest batch, which is not published until they are."""
         with self.transaction():
             self._sql.executemany(
                 "UPDATE partitions SET fact_sha256 = ?, items_sha256 = ?, bytes = ?, writer = ? WHERE date = ?",
@@ -141,13 +141,12 @@ class Ledger(LedgerQueries):
             self._sql.execute("UPDATE batches SET published = 0 WHERE batch = (SELECT max(batch) FROM batches)")
 
     def copy_to(self, path: Path) -> None:
-        """Writes what this ledger holds now to another file."""
+        """Copies this ledger to another file."""
         with closing(sqlite3.connect(path)) as copy:
             self._sql.backup(copy)
 
     def copy_history(self, other: Path) -> None:
-        """Takes over what another ledger remembers of drops and batches; not what is published, nor where orders live, nor the
-        high-water mark."""
+        """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
             for table in ("drops", "batches", "totals", "meta WHERE key <> 'hwm'"):
@@ -158,12 +157,12 @@ class Ledger(LedgerQueries):
     def end_replay(
         self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int], restatements_bytes: int
     ) -> None:
-        """Makes the batches from `first` on, which stood for history, one that is still to be made visible by `effects`."""
+        """Replaces the batches of a replay, from `first` on, by one batch, whose `effects` are to be published."""
         with self.transaction():
             self._sql.execute("DELETE FROM batches WHERE batch >= ?", (first,))
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (first, now))
             self._sql.execute("UPDATE partitions SET batch = ?, restatements = 0", (first,))
-            self._sql.execute("DELETE FROM gone")  # as the replay went, in other batches than history
+            self._sql.execute("DELETE FROM gone")  # of the replay, whose batches differ from those of history
             self._sql.executemany("INSERT INTO gone VALUES (?, ?)", restatements.items())
             self._sql.execute(
                 "UPDATE partitions SET restatements = (SELECT restatements FROM gone WHERE gone.date = partitions.date) "
@@ -174,29 +173,29 @@ class Ledger(LedgerQueries):
             self._add_effects(effects)
 
     def retire(self) -> None:
-        """Closes this ledger so that another file may take its place by a rename. Nothing may be left of the log beside the
-        old file: SQLite would take it for the new one's."""
-        self.refuse_replaced()  # what is removed below has the names of whatever ledger is there now
+        """Closes this ledger, so that another file can replace it by a rename. No WAL of the old file may be left: SQLite would
+        apply it to the new file."""
+        self.refuse_replaced()  # the files that are removed below are named after whatever ledger is there now
         busy, _, _ = self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.close()
         if busy:
-            raise EnvironmentFault("replace the ledger", self.path, "somebody reads it all the time", "Try again.")
+            raise EnvironmentFault("replace the ledger", self.path, "another process keeps reading it", "Try again.")
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def skip_to(self, seq: int) -> None:
-        """Lets the next drop have a number above `seq`, which something in raw/ bears that is no drop of ours."""
+        """Gives the next drop a number above `seq`, which a file in raw/ has that is not a drop."""
         with self.transaction():
             self._set_meta("skipped_to", seq)
 
     def compact(self, allowed_runs: int = 1) -> bool:
-        """One small step of tidying the order index, where it has more runs than so many; True if there may be more to do. Not
-        between `write_ahead` and `commit`, and not beside either."""
+        """Compacts the order index by one small step, where it has more runs than allowed; True if there may be more to do. Not
+        to be called between `write_ahead` and `commit`, nor during either."""
         with self.transaction():
             return self.index.compact(allowed_runs)
 
     def published(self, batch: int) -> None:
-        """Everything of this batch is visible and durable: its list of effects is done with."""
+        """Marks a batch as published: everything of it is visible and durable. Clears the list of effects."""
         with self.transaction():
             self._sql.execute("DELETE FROM effects")
             self._sql.execute("UPDATE batches SET published = 1 WHERE batch = ?", (batch,))
@@ -213,19 +212,19 @@ class Ledger(LedgerQueries):
 
 
 def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
-    """A connection without Python's implicit transactions. FULL: with WAL, a lesser level loses commits in a power cut. `mode`:
-    SQLite's; `rw` does not make a file that is not there."""
+    """A connection without Python's implicit transactions. synchronous=FULL: with WAL, NORMAL loses commits in a power cut.
+    `mode`: that of SQLite; `rw` does not create a file."""
     sql = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
-    sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # where the file is new
+    sql.execute(f"PRAGMA page_size = {order_index.PAGE_BYTES}")  # of a new file
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
-    sql.execute("PRAGMA cache_size = -8192")  # KiB: what is read or written in bulk only goes through
+    sql.execute("PRAGMA cache_size = -8192")  # 8 MiB: a larger cache does not help bulk reads and writes
     return sql
 
 
 def _view(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing and goes on seeing what is there now. Where the folder cannot be written to and
-    nobody has the ledger open, SQLite must be told that it will stay as it is."""
+    """A read-only connection with a fixed snapshot. Where the folder is not writable and no process has the ledger open, SQLite
+    needs `immutable=1`."""
     for option in ("mode=ro", "immutable=1"):
         sql = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, timeout=10.0)
         try:

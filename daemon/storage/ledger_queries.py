@@ -26,7 +26,7 @@ class LedgerQueries:
         return self._meta("hwm")
 
     def last_commit(self, *, with_new_data: bool = False) -> int | None:
-        """When a batch was last committed, in microseconds; `with_new_data`: one in which an order came or changed."""
+        """When the last batch was committed, in microseconds. `with_new_data`: the last one with a new or corrected order."""
         condition = (
             "WHERE EXISTS (SELECT 1 FROM drops WHERE drops.batch = batches.batch AND outcome = 'applied' "
             "AND json_extract(counts, '$.new') + json_extract(counts, '$.corrected') > 0)"
@@ -38,17 +38,17 @@ class LedgerQueries:
 
     @property
     def restatements_bytes(self) -> int:
-        """How long the committed restatement log is."""
+        """The length of the committed restatement log."""
         return self._meta("restatements_bytes") or 0
 
     @property
     def last_drop(self) -> int:
-        """The largest sequence number of a drop; 0 before the first."""
+        """The largest number of a drop; 0 before the first."""
         return int(self._sql.execute("SELECT coalesce(max(seq), 0) FROM drops").fetchone()[0])
 
     @property
     def last_seq(self) -> int:
-        """The largest sequence number that was given or skipped so far; 0 before the first drop."""
+        """The largest number that was given or skipped; 0 before the first drop."""
         return max(self.last_drop, self._meta("skipped_to") or 0)
 
     @property
@@ -56,28 +56,28 @@ class LedgerQueries:
         return int(self._sql.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
     def of_content(self, sha256: bytes) -> list[Drop]:
-        """The drops of this content, by number."""
+        """The drops with these bytes, by number."""
         query = f"SELECT {DROP_COLUMNS} FROM drops WHERE sha256 = ? ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied(self, sha256: bytes) -> list[DropResult]:
-        """What became of the drops of this content that were applied before."""
+        """The results of the applied drops with these bytes, by number."""
         query = f"SELECT {_RESULT_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
         return [_result(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
-        """All drops that were applied, with a number above `after`, by number."""
+        """The applied drops with numbers above `after`, by number."""
         return map(_drop, self._paged(DROP_COLUMNS, "outcome = 'applied'", after))
 
     def _paged(self, columns: str, condition: str, last: int = 0) -> Iterator[tuple]:
-        """Rows of drops by number, a page at a time: the ledger may change between two pages, and memory does not grow."""
+        """Rows of drops by number, a page at a time, so that memory stays small. The ledger may change between two pages."""
         query = f"SELECT {columns} FROM drops WHERE {condition} AND seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"
         while page := self._sql.execute(query, (last,)).fetchall():
             yield from page
             last = page[-1][0]
 
     def read_since(self, since: int) -> list[DropResult]:
-        """Applied drops that hold records at or after `since` perhaps, and were read under a later one; by number."""
+        """Applied drops that were read under a later `since` and may hold records from this one on; by number."""
         query = (
             f"SELECT {_RESULT_COLUMNS} FROM drops "
             "WHERE since > ? AND outcome = 'applied' AND json_extract(counts, '$.before_since') > 0 ORDER BY seq"
@@ -85,12 +85,12 @@ class LedgerQueries:
         return [_result(row) for row in self._sql.execute(query, (since,))]
 
     def raw_of(self, seq: int) -> str | None:
-        """The path of a drop's raw copy, empty where it has none; None where there is no drop of this number."""
+        """The path of the raw copy of a drop, empty where it has none; None where there is no drop of this number."""
         row = self._sql.execute("SELECT coalesce(raw, '') FROM drops WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
     def uncommitted(self) -> list[Drop]:
-        """Drops that were archived but never committed, in sequence order."""
+        """Drops that are archived and not committed, by number."""
         rows = self._sql.execute(f"SELECT {DROP_COLUMNS} FROM drops WHERE batch IS NULL ORDER BY seq")
         return [_drop(row) for row in rows]
 
@@ -100,7 +100,7 @@ class LedgerQueries:
         return _drop(row) if row else None
 
     def results(self, batch: int) -> list[DropResult]:
-        """What became of the drops of one batch."""
+        """The results of the drops of one batch, by number."""
         rows = self._sql.execute(
             f"SELECT {_RESULT_COLUMNS} FROM drops WHERE batch = ? ORDER BY seq",
             (batch,),
@@ -108,7 +108,7 @@ class LedgerQueries:
         return [_result(row) for row in rows]
 
     def last_results(self, limit: int) -> list[DropResult]:
-        """What became of the newest drops, the newest first."""
+        """The results of the newest drops, the newest first."""
         rows = self._sql.execute(
             f"SELECT {_RESULT_COLUMNS} FROM drops WHERE outcome IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (limit,),
@@ -116,8 +116,8 @@ class LedgerQueries:
         return [_result(row) for row in rows]
 
     def drops_by_hour(self, since: int) -> dict[int, dict[str, int]]:
-        """How many drops were committed in each hour (its beginning, in microseconds) from `since` on, by outcome; looks at
-        the newest batches only."""
+        """The number of drops committed in each hour (its start, in microseconds) from `since` on, by outcome. Reads only the
+        newest batches."""
         rows = self._sql.execute(
             "SELECT committed_at / 3600000000 * 3600000000 AS hour, outcome, count(*) FROM "
             f"(SELECT batch, committed_at FROM batches ORDER BY batch DESC LIMIT {_PAGE_ROWS}) JOIN drops USING (batch) "
@@ -130,16 +130,16 @@ class LedgerQueries:
         return found
 
     def all_results(self) -> Iterator[DropResult]:
-        """What became of every drop that was committed, by number."""
+        """The results of all committed drops, by number."""
         return map(_result, self._paged(_RESULT_COLUMNS, "outcome IS NOT NULL"))
 
     def duplicates_of(self, seq: int) -> list[Drop]:
-        """The drops that were duplicates of this one, by number."""
+        """The duplicates of a drop, by number."""
         query = f"SELECT {DROP_COLUMNS} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (seq,))]
 
     def drop_count(self, outcome: DropOutcome | None = None) -> int:
-        """How many drops ended like that, or ended at all."""
+        """The number of committed drops, or of those with this outcome."""
         condition = "outcome IS NOT NULL" if outcome is None else f"outcome = '{outcome}'"
         return int(self._sql.execute(f"SELECT count(*) FROM drops WHERE {condition}").fetchone()[0])
 
@@ -154,13 +154,13 @@ class LedgerQueries:
         return {date: Partition(date, orders, lines, int(amount), *rest) for date, orders, lines, amount, *rest in rows}
 
     def gone(self, dates: Iterable[int]) -> dict[int, int]:
-        """Those among `dates` that were published before and are not now, with how often each was restated."""
+        """Those of `dates` that were published and are not any more, with the number of their restatements."""
         query = "SELECT restatements FROM gone WHERE date = ?"
         found = ((date, self._sql.execute(query, (int(date),)).fetchone()) for date in dates)
         return {date: row[0] for date, row in found if row}
 
     def restatements(self) -> dict[int, int]:
-        """How often each date was restated that was ever published."""
+        """The number of restatements of each date that was ever published."""
         return dict(self._sql.execute("SELECT date, restatements FROM partitions UNION SELECT * FROM gone"))
 
     def dimensions(self) -> dict[str, DimensionFile]:
@@ -169,16 +169,16 @@ class LedgerQueries:
         return {row[0]: DimensionFile(*row) for row in rows}
 
     def totals(self) -> Counter[str]:
-        """Sums of all counts of all drops: `drops.<outcome>`, and `<kind>.<count>` as in Counts."""
+        """The sums of the counts of all drops: `drops.<outcome>`, and `<kind>.<count>` as in Counts."""
         return Counter(dict(self._sql.execute("SELECT name, value FROM totals")))
 
     def effects(self) -> list[Effect]:
-        """What is committed and may not be visible yet, in order."""
+        """The committed effects that may not be visible yet, in order."""
         rows = self._sql.execute("SELECT kind, target, source, sha256, position, text FROM effects ORDER BY id")
         return [Effect(*row) for row in rows]
 
     def unpublished_batch(self) -> int | None:
-        """The batch that is committed and not known to be wholly visible, with its receipts; only the newest can be that."""
+        """The committed batch that may not be completely visible, with its receipts. Only the newest batch can be that."""
         row = self._sql.execute("SELECT batch, published FROM batches ORDER BY batch DESC LIMIT 1").fetchone()
         return int(row[0]) if row and not row[1] else None
 

@@ -1,4 +1,4 @@
-"""The tables of the ledger. `PRAGMA user_version` says which schema a ledger has; there is one, and any other is refused."""
+"""The tables of the ledger. `PRAGMA user_version` is the version of the schema; a ledger with another version is refused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SCHEMA = (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE drops (
     seq INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,             -- as it was in the inbox, unprintable bytes escaped
+    name TEXT NOT NULL,             -- as in the inbox, unprintable bytes escaped
     raw TEXT,                       -- path under the output folder; NULL where there is no raw copy (a duplicate)
     sha256 BLOB NOT NULL,
     bytes INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,   -- this and the next three judged its records
+    received_at INTEGER NOT NULL,   -- this and the next three: ParseContext
     tolerance INTEGER NOT NULL,
     records_path TEXT NOT NULL,
     since INTEGER,
-    batch INTEGER,                  -- NULL: archived, not committed yet
+    batch INTEGER,                  -- NULL: archived, not committed
     outcome TEXT,
     reason TEXT,
     duplicate_of INTEGER,
@@ -50,7 +50,7 @@ CREATE TABLE dimensions (
 CREATE TABLE totals (               -- sums over all drops
     name TEXT PRIMARY KEY, value INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE effects (              -- committed, and still to be made visible; in this order
+CREATE TABLE effects (              -- committed, not visible yet; in this order
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT
 );
 """
@@ -59,12 +59,12 @@ CREATE TABLE effects (              -- committed, and still to be made visible; 
 
 
 def is_new(sql: sqlite3.Connection) -> bool:
-    """Whether a file has no tables yet."""
+    """Whether a file has no tables."""
     return sql.execute("SELECT 1 FROM sqlite_master").fetchone() is None
 
 
 def create(sql: sqlite3.Connection) -> None:
-    """Makes the tables. The transaction is the caller's."""
+    """Creates the tables. The caller has a transaction open."""
     for statement in SCHEMA.split(";\n"):
         if statement.strip():
             sql.execute(statement)
@@ -76,14 +76,14 @@ def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
     version = _version(sql)
     if version == VERSION:
         return
-    first = "Run the newer strandline that wrote it, or make" if version > VERSION else "Make"
-    hint = f"{first} the ledger anew from the raw layer with `strandline rebuild`; nothing was changed."
-    cause = f"its schema version is {version}, and this program knows {VERSION}"
+    first = "Run the newer strandline that wrote it, or rebuild" if version > VERSION else "Rebuild"
+    hint = f"{first} the ledger from the raw layer with `strandline rebuild`; nothing was changed."
+    cause = f"its schema version is {version}, and this program reads {VERSION}"
     raise EnvironmentFault("open the ledger", path, cause, hint)
 
 
 def set_aside_other_version(path: Path) -> Path | None:
-    """Renames a ledger that `Ledger` refuses for its version, so that a new one can be made; the new name. The caller holds the
+    """Renames a ledger with another version, so that a new one can be created; returns its new path. The caller holds the
     lock."""
     if not path.exists():
         return None

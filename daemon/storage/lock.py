@@ -1,10 +1,10 @@
-"""One writer for each output folder. It holds flocks on the folder and on state/lock in it; both end with the process,
-however it ends. The file is never unlinked.
+"""One writer per output folder. It holds flocks on the folder and on state/lock, which end with the process, however it ends.
+The file is never unlinked.
 
-A flock belongs to an inode, not to a path. Where the folder is removed, moved or restored beside a running process, that
-process keeps its locks, and a second one can lock the new folder. So the holder compares, before each step that others rely
-on, what it has open with what the paths name (`refuse_replaced`). The lock on the folder itself refuses a second process
-where only the content was removed or replaced.
+A flock belongs to an inode, not to a path. If the folder of a running process is removed, moved or restored, that process keeps
+its locks, and a second one can lock the new folder. So the holder checks, before each step that others rely on, that the paths
+are still what it has open (`refuse_replaced`). The lock on the folder itself refuses a second process where only the content of
+the folder was removed or replaced.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ..core.errors import EnvironmentFault, OutputReplaced
 from . import files
 
 _TRIES, _PAUSE_SECONDS = 6, 0.1
-_DOES_THIS_ALREADY = "It is doing this work already; stop it first if you mean to replace it."
+_ALREADY_RUNNING = "It does this work already; stop it first if you want to replace it."
 
 
 class Lock:
-    """Holds an output folder while it is open. Whoever looks who holds it (`holder_of`) has state/lock for a moment, so one
-    refusal says nothing: it is tried for half a second. `output` may be a link: where it leads now is compared, too."""
+    """Holds an output folder while it is open. `holder_of` locks state/lock for a moment, so locking is tried for half a second.
+    `output` may be a symbolic link; its target is checked, too."""
 
     def __init__(self, output: Path) -> None:
         self._output, self._path = output, output / "state" / "lock"
-        files.make_folder(output.resolve() / "state")  # a link may lead to a folder that is not there yet
+        files.make_folder(output.resolve() / "state")  # the target of a link may not exist yet
         self._folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._take_folder()
@@ -44,7 +44,7 @@ class Lock:
             self._description = _self_description()
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, self._description, 0)
-            self.refuse_replaced()  # between opening and locking
+            self.refuse_replaced()  # it may be replaced between opening and locking
         except BaseException:
             self.close()
             raise
@@ -54,11 +54,11 @@ class Lock:
         os.close(self._folder)
 
     def refuse_replaced(self) -> None:
-        """OutputReplaced where the folder or its lock file is gone, is another one, or was written over by a restore."""
+        """OutputReplaced where the folder or its lock file is gone, is another one, or was overwritten by a restore."""
         _refuse_other(self._folder, self._output, self._output)
         _refuse_other(self._descriptor, self._path, self._output)
         if os.pread(self._descriptor, len(self._description) + 1, 0) != self._description:
-            raise OutputReplaced(self._output, f"{self._path} was written over")
+            raise OutputReplaced(self._output, f"{self._path} was overwritten")
 
     def _take_folder(self) -> None:
         try:
@@ -68,14 +68,12 @@ class Lock:
             cause = (
                 f"another strandline holds it: {_described(holder)}"
                 if holder
-                else "a strandline holds it that started before its state/ was removed or replaced"
+                else "it is held by a strandline that started before state/ was removed or replaced"
             )
-            hint = (
-                _DOES_THIS_ALREADY if holder else f"Stop that one first; `fuser -v {self._output}` shows its process."
-            )
+            hint = _ALREADY_RUNNING if holder else f"Stop that one first; `fuser -v {self._output}` shows its process."
             raise EnvironmentFault("lock", self._output, cause, hint) from None
         except OSError:
-            pass  # some network file systems lock no folders; the file is locked there, too
+            pass  # some network file systems cannot lock folders; the file is locked anyway
 
     def _take_file(self) -> None:
         try:
@@ -83,7 +81,7 @@ class Lock:
         except BlockingIOError:
             holder = _described(_values(os.pread(self._descriptor, 4096, 0)))
             raise EnvironmentFault(
-                "lock", self._path, f"another strandline holds it: {holder}", _DOES_THIS_ALREADY
+                "lock", self._path, f"another strandline holds it: {holder}", _ALREADY_RUNNING
             ) from None
 
 
@@ -105,7 +103,7 @@ def _take(descriptor: int) -> None:
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock, as far as it has said: host, pid, since. None where nobody does."""
+    """The holder of the lock, as it describes itself: host, pid, since. None where nobody holds it."""
     try:
         with files.opened(path) as descriptor:
             try:
@@ -134,4 +132,4 @@ def _described(holder: dict[str, Any]) -> str:
     try:
         return f"host {holder['host']}, pid {holder['pid']}, since {holder['since']}"
     except KeyError:
-        return "it has not said who it is yet"
+        return "it has not written its description yet"

@@ -1,16 +1,15 @@
-"""Where each order lives: packed sorted runs in SQLite, made visible by the ledger's own transactions.
+"""The order index: the date and latest version of each order, as packed sorted runs in the SQLite file of the ledger.
 
-An entry is an INDEX_ENTRY: the order's 128-bit key, its date, its version, the hash of its content. A batch adds one run: its
-entries sorted by key, in blocks of some hundred packed into a row each. The newest run that has a key is right. Small runs at the
-new end are merged as they come, so that run sizes fall at least by half from old to new, and their number grows with
-the logarithm of the history. Merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle: it
-works in small steps, so that no drop waits for a merge of millions, and what it has made so far counts for nothing until the end.
+An entry is an INDEX_ENTRY: the 128-bit key of an order, its date, its version, the hash of its content. A batch adds one run: its
+entries sorted by key, in rows of some hundred entries each (blocks). The newest run that has a key is right. A batch merges the
+small newest runs into its own, so that each run is at most half as large as the one before, and their number grows with the
+logarithm of the history. Merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle. It works
+in small steps, so that no drop waits for a merge of millions; an unfinished merge has no effect.
 
-Blocks are written ahead, in a transaction of their own, while the batch's files are still being made; a run is real only
-when `order_runs` names it, and that row is part of the batch's commit. Blocks without a run are left-overs of a crash or
-of a merge, and `sweep` removes them.
+Blocks are written ahead, in a transaction of their own, while the files of the batch are still being made. A run exists only when
+`order_runs` names it, and that row is part of the commit. `sweep` removes blocks without a run, which a crash or a merge left.
 
-Looking up few keys reads one block a key and run. Looking up many reads each run once, in slices of bounded memory.
+A look-up of few keys reads one block per key and run. A look-up of many reads each run once, in slices of bounded memory.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ SCHEMA = """
 CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
 CREATE TABLE order_blocks (run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first));
 """
-PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time that pages of 4 KiB take
+PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time of pages of 4 KiB
 _BLOCK = 313  # entries: 16,276 bytes, so that a row fits a page
-_SLICE_BLOCKS = 200  # blocks in memory at once when a run is read through
-_INLINE_ENTRIES = 50_000  # the largest merge done within a batch
-_STEP_BLOCKS = 160  # what one step of `compact` goes through, about; some 20 ms
-MANY_RUNS = 12  # more of them make look-ups slow enough to be merged while there is other work, too
+_SLICE_BLOCKS = 200  # blocks in memory at once when a whole run is read
+_INLINE_ENTRIES = 50_000  # the largest merge within a batch
+_STEP_BLOCKS = 160  # of one step of `compact`, about 20 ms
+MANY_RUNS = 12  # with more runs, look-ups are so slow that merging does not wait for an idle time
 _SIGN = np.uint64(1 << 63)
-_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # a block's `first`
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # of a block's `first`
 _NEXT_RUN = "SELECT min(run) FROM order_blocks WHERE run > ?"
 _BLOCKS_BETWEEN = "SELECT entries FROM order_blocks WHERE run = ? AND first > ? AND first <= ? ORDER BY first"
 _BLOCK_OF = "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
@@ -45,48 +44,47 @@ _BLOCK_OF = "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER
 
 @dataclass
 class Merge:
-    """A merge under way: the runs that take part, oldest first, the run that is being made of them, and how far it is."""
+    """A merge in progress: its runs, oldest first, the run that it writes, and how far it is."""
 
     runs: Sequence[int]
     largest: int
-    stride: int  # blocks of the largest that one step goes through; of each other run that is about as large a part
+    stride: int  # blocks of the largest run per step; a step takes about the same share of each other run
     target: int
     entries: int = 0  # written so far
-    start: int = _LOWEST  # a block's `first`: all entries below are written
+    start: int = _LOWEST  # all entries below are written
 
 
 class OrderIndex:
-    """Look-ups and additions on an open connection. Transactions are the caller's. `merge`: one that another connection of
-    this process has under way."""
+    """Look-ups and additions on an open connection. The caller opens transactions. `merge`: one that another connection of this
+    process has in progress."""
 
     def __init__(self, connection: sqlite3.Connection, merge: Merge | None = None) -> None:
         self._sql = connection
         self.merge = merge
 
     def __len__(self) -> int:
-        """Entries over all runs; an order counts once for each run that has it."""
+        """The entries of all runs; an order counts once for each run that has it."""
         return int(self._sql.execute("SELECT coalesce(sum(entries), 0) FROM order_runs").fetchone()[0])
 
     def look_up(self, wanted: np.ndarray) -> Iterator[tuple[Ints, Ints, np.ndarray]]:
-        """What is known of wanted keys (those of sorted entries), in parts: entries[places] are those of wanted[where]. The
+        """The entries of the wanted keys (those of sorted entries), in parts: entries[found] are those of wanted[of_wanted]. The
         parts are of bounded size, and no wanted key is in two."""
         found = np.zeros(len(wanted), np.bool_)
         for run, size in self._runs():
             missing = wanted["hi"] if not found.any() else wanted["hi"][~found]
             for entries in self._relevant(run, size, missing):
-                where, places = matches(wanted, entries, found)
-                yield where, places, entries
+                yield *matches(wanted, entries, found), entries
 
     def find(self, wanted: np.ndarray) -> tuple[np.ndarray, NDArray[np.bool_]]:
-        """The entries of wanted keys (those of sorted entries), and which were found. For few; `look_up` needs less memory."""
-        found, entries = np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), INDEX_ENTRY)
-        for where, places, part in self.look_up(wanted):
-            put_entries(part, places, where, entries)
-            found[where] = True
-        return entries, found
+        """The entries of few wanted keys (those of sorted entries), and which were found. `look_up` takes less memory."""
+        is_found, entries = np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), INDEX_ENTRY)
+        for of_wanted, found, part in self.look_up(wanted):
+            put_entries(part, found, of_wanted, entries)
+            is_found[of_wanted] = True
+        return entries, is_found
 
     def write_ahead(self, entries: np.ndarray) -> Run | None:
-        """Writes the blocks of a new run with these sorted entries. It counts for nothing until `adopt`."""
+        """Writes the blocks of a new run with these sorted entries. The run does not exist until `adopt`."""
         assert ascending(entries)
         if not len(entries):
             return None
@@ -102,14 +100,14 @@ class OrderIndex:
         return Run(run, len(entries), tuple(replaced))
 
     def adopt(self, run: Run | None) -> None:
-        """Makes a run that was written ahead the newest one, in place of those that it was merged with."""
+        """Makes a run that was written ahead the newest one, and removes those that were merged into it."""
         if run is not None:
             self._sql.executemany("DELETE FROM order_runs WHERE run = ?", ((old,) for old in run.replaces))
             self._sql.execute("INSERT INTO order_runs VALUES (?, ?)", (run.number, run.entries))
 
     def sweep(self, entries: int = 0) -> bool:
-        """Removes blocks that belong to no run, not too many at once, or about as many as have room for so many entries. True if
-        there were any. From one number to the next: never through all blocks."""
+        """Removes some blocks that belong to no run, about as many as `entries` need. True if there were any. Goes from one run
+        number to the next, and never reads all blocks."""
         found = self._sweep_some()
         for _ in range(entries // (_BLOCK * _STEP_BLOCKS)):
             if not self._sweep_some():
@@ -117,22 +115,22 @@ class OrderIndex:
         return found
 
     def _sweep_some(self) -> bool:
-        spared = {run for run, _ in self._runs()} | ({self.merge.target} if self.merge else set())
-        there = 0
-        while (there := self._sql.execute(_NEXT_RUN, (there,)).fetchone()[0]) is not None:
-            if there not in spared:
-                stop = self._block_after(there, _LOWEST, _STEP_BLOCKS)
+        in_use = {run for run, _ in self._runs()} | ({self.merge.target} if self.merge else set())
+        run = 0
+        while (run := self._sql.execute(_NEXT_RUN, (run,)).fetchone()[0]) is not None:
+            if run not in in_use:
+                stop = self._block_after(run, _LOWEST, _STEP_BLOCKS)
                 below = "AND first < ?" if stop is not None else "AND ? IS NULL"
-                self._sql.execute(f"DELETE FROM order_blocks WHERE run = ? {below}", (there, stop))
+                self._sql.execute(f"DELETE FROM order_blocks WHERE run = ? {below}", (run, stop))
                 return True
         return False
 
     def of_dates(self, dates: Sequence[int]) -> np.ndarray:
-        """The entries of all orders that live on some dates (days since 1970), sorted. Reads the whole index."""
+        """The entries of all orders on these dates (days since 1970), sorted. Reads the whole index."""
         return self._where(lambda entries: np.isin(entries["date"], dates))
 
     def elsewhere(self, dates: Sequence[int]) -> np.ndarray:
-        """The entries of all orders that live on none of some dates, sorted. Reads the whole index."""
+        """The entries of all orders on other dates than these, sorted. Reads the whole index."""
         return self._where(lambda entries: ~np.isin(entries["date"], dates))
 
     def _where(self, chosen: Callable[[np.ndarray], NDArray[np.bool_]]) -> np.ndarray:
@@ -144,8 +142,8 @@ class OrderIndex:
         return current[chosen(current)]
 
     def compact(self, allowed_runs: int = 1) -> bool:
-        """One step of what there is to tidy: left-over blocks, the merge that is under way, or one that is due where there are
-        more than so many runs. True if there may be more to do. Where the transaction fails, `forget_merge` must follow."""
+        """One step: removes blocks without a run, or continues the merge in progress, or begins one if there are more runs than
+        allowed. True if there may be more to do. If the transaction fails, call `forget_merge`."""
         if self.sweep():
             return True
         if self.merge is None and not (due := self._due(allowed_runs)):
@@ -158,25 +156,25 @@ class OrderIndex:
         return True
 
     def forget_merge(self) -> None:
-        """Begins anew, next time. What was written of it belongs to no run."""
+        """Gives the merge in progress up. Its blocks belong to no run."""
         self.merge = None
 
     def _runs(self) -> list[tuple[int, int]]:
-        """Number and entries of each run, the newest first."""
+        """(number, entries) of each run, the newest first."""
         return self._sql.execute("SELECT run, entries FROM order_runs ORDER BY run DESC").fetchall()
 
     def _due(self, allowed_runs: int) -> list[tuple[int, int]]:
-        """The newest runs, down to the oldest that is no more than twice as large as all that came after it."""
+        """The newest runs, down to the oldest one that is at most twice as large as all newer ones together."""
         runs = self._runs()
         newer = chosen = 0
-        for place, (_, size) in enumerate(runs):
+        for index, (_, size) in enumerate(runs):
             if size <= 2 * newer:
-                chosen = place + 1
+                chosen = index + 1
             newer += size
         return runs[:chosen] if len(runs) > allowed_runs else []
 
     def _step(self, merge: Merge) -> None:
-        """Goes on with a merge, from where it is to a later block of its largest run; keys are hashes, and so spread evenly."""
+        """Continues a merge up to a later block of its largest run. Keys are hashes, so the other runs advance about as far."""
         stop = self._block_after(merge.largest, merge.start, merge.stride)
         entries = np.zeros(0, INDEX_ENTRY)
         for run in merge.runs:
@@ -190,13 +188,13 @@ class OrderIndex:
         self.merge = None
 
     def _block_after(self, run: int, first: int, blocks: int) -> int | None:
-        """The `first` of the block that comes so many blocks after; None where the run ends before."""
+        """The `first` of the block that is `blocks` blocks later; None where the run ends before."""
         query = "SELECT first FROM order_blocks WHERE run = ? AND first >= ? ORDER BY first LIMIT 1 OFFSET ?"
         row = self._sql.execute(query, (run, first, blocks)).fetchone()
         return int(row[0]) if row else None
 
     def _between(self, run: int, start: int, stop: int | None) -> np.ndarray:
-        """The entries of a run whose `hi`, as in `first`, lies from `start` up to before `stop`."""
+        """The entries of a run whose signed `hi` is at least `start` and below `stop`."""
         row = self._sql.execute(_BLOCK_OF, (run, start)).fetchone()
         last = _HIGHEST if stop is None else stop - 1
         rows = self._sql.execute(_BLOCKS_BETWEEN, (run, start, last)).fetchall()
@@ -205,7 +203,7 @@ class OrderIndex:
         return entries[np.searchsorted(hi, start) : np.searchsorted(hi, last, side="right")]
 
     def _relevant(self, run: int, size: int, hi: np.ndarray) -> Iterator[np.ndarray]:
-        """The parts of a run in which keys with these `hi` (ascending) can be."""
+        """The parts of a run that may have keys with these `hi` (ascending)."""
         if len(hi) * 8 > size / _BLOCK:
             yield from self._slices(run)
             return
@@ -232,18 +230,18 @@ class OrderIndex:
     def _write_blocks(self, run: int, entries: np.ndarray) -> None:
         starts = np.arange(0, len(entries), _BLOCK)
         hi = entries["hi"]
-        # A block never begins inside a group of equal `hi`, or a look-up by `hi` alone would miss the group's start.
+        # A block never begins inside a group of equal `hi`: a look-up by `hi` alone would miss the start of the group.
         while (inside := (starts > 0) & (hi[starts] == hi[starts - 1])).any():
             starts = np.unique(starts - inside)
         data, size = entries.view(np.uint8).data, INDEX_ENTRY.itemsize
         stops = [*(starts[1:] * size).tolist(), len(data)]
-        places = zip(_signed(hi[starts]).tolist(), (starts * size).tolist(), stops, strict=True)
+        blocks = zip(_signed(hi[starts]).tolist(), (starts * size).tolist(), stops, strict=True)
         self._sql.executemany(
             "INSERT INTO order_blocks VALUES (?, ?, ?)",
-            ((run, first, data[start:stop]) for first, start, stop in places),
+            ((run, first, data[start:stop]) for first, start, stop in blocks),
         )
 
 
 def _signed(hi: np.ndarray) -> np.ndarray:
-    """SQLite's integers are signed: flipping the top bit keeps the order."""
+    """As SQLite's signed integers: to flip the top bit keeps the order."""
     return (hi ^ _SIGN).view(np.int64)

@@ -1,9 +1,8 @@
-"""The raw layer: every drop, byte for byte, kept before anything of it is read. It only grows; what leaves it goes to
-quarantine.
+"""The raw layer: every drop, byte for byte, kept before it is read. It only grows; a copy leaves it for quarantine alone.
 
     raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>      raw/orders_raw.json -> the newest applied uncompressed orders drop
 
-`taking.py` copies drops from the inbox into it. This module gives copies their places, and knows what names mean.
+`batch/taking.py` copies drops from the inbox into it. This module has the paths of copies, and the meaning of names.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ ORDERS = "orders"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A drop as it lies in the raw layer."""
+    """A copy in the raw layer."""
 
     seq: int
     name: str
@@ -53,7 +52,7 @@ class Stored:
 
 
 class RawLayer:
-    """The folder raw/ under an output folder; `staging` lies on the same file system."""
+    """The folder raw/ of an output folder; `staging` is on the same file system."""
 
     def __init__(self, output: Path, staging: Path) -> None:
         self._output, self._staging = output, staging
@@ -61,18 +60,18 @@ class RawLayer:
         self._run = uuid4().int % 10**12
 
     def temporary(self, seq: int) -> Path:
-        """Where a drop is copied to at first. Under a name of this run: where the output was replaced beside another one, that
-        must not write into our copy before it notices."""
+        """The first path of a copy. Its name is unique to this process: after a replacement of the output, another process must
+        not write into our copy before it notices."""
         return self._staging / f"drop-{seq}-{self._run}.part"
 
     def stored_as(self, seq: int, name: str, received_at: int, sha256: bytes, size_bytes: int) -> Stored:
-        """What a copy of a drop will be, once it has its place. `name`: as it is in the inbox."""
+        """The copy of a drop as it will be in the raw layer. `name`: as in the inbox."""
         shown = printable(name)
         path = f"raw/received={date_of(received_at)}/{file_name(seq, sha256, shown)}"
         return Stored(seq, shown, path, sha256, size_bytes)
 
     def place(self, copies: Sequence[Stored]) -> None:
-        """Gives durable copies at their temporary places their final names, durable."""
+        """Gives durable temporary copies their final names, durably."""
         folders = {(self._output / copy.path).parent for copy in copies}
         for folder in folders:
             files.make_folder(folder)
@@ -81,8 +80,8 @@ class RawLayer:
         files.sync_many(folders)
 
     def stored(self) -> Iterator[tuple[int, list[Stored]]]:
-        """Folder by folder, the newest first, what lies in the raw layer: (the folder's index, its copies; their `sha256`
-        is the short one of the name)."""
+        """The copies in the raw layer by folder, the newest first: (index of the folder, its copies). Their `sha256` is the short
+        one of the name."""
         folders = sorted(self.folder.glob("received=*"), reverse=True)
         for index, folder in enumerate(folders):
             copies = []
@@ -92,31 +91,31 @@ class RawLayer:
                     path = f"raw/{folder.name}/{entry.name}"
                     try:
                         size = entry.stat(follow_symlinks=False).st_size
-                    except FileNotFoundError:  # beside a daemon: it went to quarantine
+                    except FileNotFoundError:  # a running daemon has just moved it to quarantine
                         continue
                     copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
             yield index, sorted(copies, key=lambda copy: copy.seq)
 
 
 def file_name(seq: int, sha256: bytes, name: str) -> str:
-    """The name of a raw copy's file. `name`: as Stored and Drop have it."""
+    """The file name of a raw copy. `name`: as in Stored and Drop."""
     return f"{seq:0{_SEQ_DIGITS}d}_{sha256.hex()[:12]}_{shortened(name)}"
 
 
 def link_text(raw: str) -> str:
-    """What the link to the newest orders drop holds: a path relative to the link's own folder."""
+    """The target of the link to the newest orders drop: a path relative to the folder of the link."""
     return os.path.relpath(raw, os.path.dirname(LINK))
 
 
 def numbered(name: str, number: int) -> str:
-    """A name that is read in the same way: `users.csv.gz` becomes `users-1.csv.gz`."""
+    """A numbered name that is read in the same way: `users.csv.gz` becomes `users-1.csv.gz`."""
     suffix = f"-{number}"
     head, dot, rest = both_ends(name, _LONGEST_NAME_BYTES - len(suffix)).partition(".")
     return f"{head}{suffix}{dot}{rest}"
 
 
 def both_ends(name: str, limit: int) -> str:
-    """A name of at most `limit` bytes: what it begins and ends with says how to read it, so the middle goes."""
+    """A name of at most `limit` bytes. Both ends stay, since they say how to read the drop."""
     encoded = os.fsencode(name)
     if len(encoded) <= limit:
         return name
@@ -126,7 +125,7 @@ def both_ends(name: str, limit: int) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name as text: bytes that are no UTF-8, what cannot be printed, and `%` are percent-encoded, byte by byte."""
+    """A file name as text: bytes that are not UTF-8, unprintable characters, and `%` are percent-encoded, byte by byte."""
     return "".join(c if c.isprintable() and c != "%" else _percent(os.fsencode(c)) for c in name)
 
 
@@ -135,7 +134,7 @@ def _percent(content: bytes) -> str:
 
 
 def original(name: str) -> str:
-    """Undoes `printable`: it has encoded each `%`, so this is exact."""
+    """The reverse of `printable`. It is exact, since each `%` is encoded."""
     return os.fsdecode(unquote_to_bytes(os.fsencode(name)))
 
 
@@ -147,8 +146,8 @@ def in_quarantine(path: str) -> str:
 
 
 def quarantined(folder: Path) -> list[str]:
-    """The files of the drops in quarantine, by number. Not what somebody else has put there, and not their reasons, which may
-    lie there alone: somebody has deleted the drop, or has put it back."""
+    """The files of the drops in quarantine, by number. Without other files there, and without reasons, whose drop somebody may
+    have deleted or put back."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -157,24 +156,24 @@ def quarantined(folder: Path) -> list[str]:
 
 
 def fitting(name: str) -> str:
-    """A name that a file can have, and begins and ends as this one does."""
+    """A name of at most 255 bytes with the same beginning and end."""
     return both_ends(name, _LONGEST_NAME_BYTES)
 
 
 def shortened(name: str) -> str:
-    """A name of at most 180 bytes that begins and ends as the name does."""
+    """A name of at most 180 bytes with the same beginning and end."""
     return both_ends(name, _NAME_BYTES)
 
 
 def date_of(instant: int) -> str:
-    """The UTC calendar date of an instant in microseconds."""
+    """The UTC date of an instant in microseconds."""
     return datetime.fromtimestamp(on_the_calendar(instant) // 1_000_000, UTC).date().isoformat()
 
 
 @lru_cache(maxsize=4096)
 def kind_of(name: str) -> str | None:
-    """What a drop of this name holds: `orders`, the name of a dimension, or nothing that is read here. What kind of
-    document it is, its content says."""
+    """What a drop of this name holds: `orders`, the name of a dimension, or None for a name that is not read. The content says
+    which form it has."""
     plain_name = name.lower().removesuffix(_packed(name))
     if plain_name.endswith(ORDERS_SUFFIXES):
         return ORDERS
@@ -184,8 +183,8 @@ def kind_of(name: str) -> str | None:
 
 
 def read_as(name: str) -> str:
-    """How a drop of this name is read: its kind, with `.gz` or `.zst` if compressed. Equal bytes read in the same way are
-    the same drop again."""
+    """How a drop of this name is read: its kind, with `.gz` or `.zst` if compressed. Equal bytes that are read in the same way
+    are duplicates."""
     return f"{kind_of(name) or ''}{_packed(name)}"
 
 
@@ -194,13 +193,14 @@ def _packed(name: str) -> str:
 
 
 def is_compressed(name: str) -> bool:
-    """Whether the suffix says that a drop is to be decompressed first."""
+    """Whether the suffix says that a drop is compressed."""
     return bool(_packed(name))
 
 
 @contextmanager
 def plain(path: Path, name: str, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
-    """The path of a drop's uncompressed bytes: itself, or a temporary file. Unreadable where it is damaged or a bomb."""
+    """The path of the uncompressed bytes of a drop: its own, or a temporary file. Unreadable where it is damaged or a
+    decompression bomb."""
     if not is_compressed(name):
         yield path
         return
@@ -219,8 +219,8 @@ def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
                 written += len(block)
                 if written > limit_bytes:
                     raise Unreadable(
-                        f"decompressed, the file is larger than {limit_bytes:,} bytes, which [input] max_expansion and "
-                        "max_drop_bytes allow; a decompression bomb?"
+                        f"decompressed, the file is larger than {limit_bytes:,} bytes, the limit by [input] max_expansion and "
+                        "max_drop_bytes; it may be a decompression bomb"
                     )
                 target.write(block)
     except Unreadable:
@@ -242,7 +242,7 @@ def _zlib_error() -> type[Exception]:
 
 
 def zstd_module() -> Any:
-    """Zstandard as the standard library has it from Python 3.14 on. Loaded only where a drop needs it."""
+    """The module for Zstandard: of the standard library from Python 3.14 on. Imported only when a drop needs it."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

@@ -1,4 +1,4 @@
-"""Receipts: what became of each drop, in one small JSON file. Written from the ledger, so that they can be made again.
+"""Receipts: what became of each drop, one small JSON file each. They are written from the ledger, and can be written again.
 
 receipts/received=YYYY-MM-DD/<seq>_<name>.json
 """
@@ -23,7 +23,7 @@ _BESIDE_RECORDS = ("late", "faults", "unknown", "bare", "bare_keys")
 
 
 def write(output: Path, results: Sequence[DropResult]) -> None:
-    """Writes the receipts of one batch, durable."""
+    """Writes the receipts of one batch, durably."""
     paths = [receipt_path(output, result) for result in results]
     folders = {path.parent for path in paths}
     for folder in folders:
@@ -35,7 +35,7 @@ def write(output: Path, results: Sequence[DropResult]) -> None:
 
 
 def restore(output: Path, results: Iterable[DropResult]) -> int:
-    """Writes the receipts that are missing or say something else, durable; how many."""
+    """Writes the receipts that are missing or differ, durably; returns their number."""
     restored = 0
     for result in results:
         path = receipt_path(output, result)
@@ -50,22 +50,22 @@ def receipt_path(output: Path, result: DropResult) -> Path:
 
 
 def receipt_name(drop: Drop) -> str:
-    """Where the receipt of a drop is kept, under the output folder."""
+    """The path of the receipt of a drop, relative to the output folder."""
     return f"receipts/received={date_of(drop.context.received_at)}/{drop.seq:08d}_{shortened(drop.name)}.json"
 
 
 def discards_path(drop: Drop) -> str:
-    """Where the discarded records of a drop are kept, under the output folder."""
+    """The path of the discarded records of a drop, relative to the output folder."""
     return f"discarded/received={date_of(drop.context.received_at)}/{drop.seq:08d}.jsonl"
 
 
 def receipt(result: DropResult) -> bytes:
-    """One drop's receipt as JSON: the same for the same ledger."""
+    """The receipt of a drop as JSON. The same ledger gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(as_dict(result)), indent=2) + b"\n"
 
 
 def as_dict(result: DropResult) -> dict[str, Any]:
-    """What a receipt says."""
+    """The receipt of a drop as values."""
     drop, counts = result.drop, result.counts.as_dict()
     return {
         "drop": drop.seq,
@@ -91,5 +91,5 @@ def as_dict(result: DropResult) -> dict[str, Any]:
 
 
 def instant_text(instant: int) -> str:
-    """ISO 8601 in UTC of an instant in microseconds, whatever it is: what is written after a commit must not fail."""
+    """An instant in microseconds as ISO 8601 in UTC. Any number works: a write after a commit must not fail."""
     return (_EPOCH + timedelta(microseconds=on_the_calendar(instant))).isoformat().replace("+00:00", "Z")

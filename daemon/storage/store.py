@@ -1,10 +1,10 @@
-"""The curated layer: the files of a partition read, staged and published. It knows paths, not what rows mean.
+"""The curated layer: reads and stages the files of partitions. It knows paths, not what rows mean.
 
-    curated/date=YYYY-MM-DD/{fact_order,order_items}.parquet    .staging/<batch>/YYYY-MM-DD.<call>.fact_order.parquet … before
+    .staging/<batch>/YYYY-MM-DD.<call>.fact_order.parquet  ── publish ──>  curated/date=YYYY-MM-DD/fact_order.parquet
 
-A staged file is whole and durable before anything refers to it. Staged files are in one
-folder, since file systems make thousands of files in one much faster than in as many; and the folder of a new date is made
-beside them, while there is other work, to be moved when it is published.
+A staged file is complete and durable before anything refers to it. The staged files of a batch are in one folder, since creating
+thousands of files in one is much faster than in as many folders. The folder of a new date is created beside them in advance, and
+moved when the date is published.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class StagedPartition:
-    """The two files of one partition in the staging folder, whose names begin with `name`."""
+    """The two staged files of a partition; their names begin with `name`."""
 
     name: str
     fact_sha256: bytes
@@ -41,16 +41,16 @@ class StagedPartition:
 
 
 class Stage:
-    """Where one call puts the files of some partitions, under names that no other call uses: a cluster may run a call twice,
-    and one of them must not spoil what the other made. Where there are few, each is synced as it comes (`sync`), so that the
-    disk works beside the processor; `Store.sync_staged` makes all of them durable."""
+    """Writes the files of one call, under names that no other call uses: a cluster may run a call twice, and neither may
+    overwrite the files of the other. `sync`: sync each file at once, for few files, so that the disk works while others are
+    made; `Store.sync_staged` makes all durable in any case."""
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
         folder.mkdir(exist_ok=True)
         self._folder, self._sync, self._call = folder, sync, uuid4().hex[:12]
 
     def put(self, day: int, rows: pa.Table, *, is_new: bool) -> StagedPartition:
-        """Writes both files of a partition with these FACT rows; of a new date, a folder to be moved as well."""
+        """Writes both files of a partition with these FACT rows; for a new date, also a folder to be moved."""
         fact, items = files_of(rows)
         name = f"{iso_date(day)}.{self._call}"
         if is_new:
@@ -61,7 +61,7 @@ class Stage:
 
 
 class Store:
-    """The folder curated/ of an output folder, and the staging folder: its own, or another for a dry run."""
+    """The folder curated/ of an output folder, and its staging folder; a dry run has another one."""
 
     def __init__(self, output: Path, staging: Path | None = None) -> None:
         self.curated = output / "curated"
@@ -69,26 +69,26 @@ class Store:
         self._keys: dict[str, tuple[bytes, pa.Array]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets the paths, and not the keys."""
+        """Pickles the paths, not the keys."""
         return Store, (self.curated.parent, self.staging)
 
     def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
-        """The published FACT table of a date; None where the file is not the one of this SHA-256."""
+        """The published FACT table of a date; None where the file has another SHA-256."""
         content = _content(self.curated / folder_name(day) / FACT_FILE, sha256)
         return None if content is None else table_of(content, FACT)
 
     def read_items(self, day: int, sha256: bytes) -> pa.Table | None:
-        """The published ITEMS table of a date, likewise."""
+        """The published ITEMS table of a date; None where the file has another SHA-256."""
         content = _content(self.curated / folder_name(day) / ITEMS_FILE, sha256)
         return None if content is None else table_of(content, ITEMS)
 
     def read_dimension(self, dimension: Dimension, sha256: bytes) -> pa.Table | None:
-        """The published table of a dimension; None where the file is not the one of this SHA-256."""
+        """The published table of a dimension; None where the file has another SHA-256."""
         content = _content(self.curated / dimension.file, sha256)
         return None if content is None else table_of(content, dimension.schema)
 
     def dimension_keys(self, dimension: Dimension, sha256: bytes) -> pa.Array | None:
-        """The keys of a published dimension, read once; None where the file is not the one of this SHA-256."""
+        """The keys of a published dimension, read once per version; None where the file has another SHA-256."""
         known = self._keys.get(dimension.name)
         if known is None or known[0] != sha256:
             table = self.read_dimension(dimension, sha256)
@@ -98,7 +98,7 @@ class Store:
         return known[1]
 
     def stage_dimension(self, batch: int, dimension: Dimension, table: pa.Table) -> tuple[bytes, int]:
-        """Writes a dimension's file; its SHA-256 and size. `sync_staged` makes it durable."""
+        """Writes the file of a dimension; returns its SHA-256 and size. `sync_staged` makes it durable."""
         content = encode(table)
         path = self.staging / str(batch) / dimension.file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +106,11 @@ class Store:
         return _sha256(content), len(content)
 
     def stage(self, batch: int, *, sync: bool) -> Stage:
-        """Where a call stages its part of a batch."""
+        """The stage for one call's part of a batch."""
         return Stage(self.staging / str(batch), sync=sync)
 
     def sync_staged(self, batch: int) -> None:
-        """Makes all that was staged for a batch durable: files first, then the folders that name them."""
+        """Makes all staged files of a batch durable: files first, then the folders with their names."""
         folder = self.staging / str(batch)
         if not folder.is_dir():
             return
@@ -119,7 +119,7 @@ class Store:
         files.sync_many([*(path for path in below if path.is_dir()), folder, self.staging])
 
     def clean_staging(self) -> None:
-        """Removes what an earlier run left; only called when no committed effect refers to it any more."""
+        """Empties the staging folder. Only to be called when no committed effect refers to it."""
         files.make_folder(self.staging)
         for path in sorted(self.staging.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
@@ -129,7 +129,7 @@ class Store:
 
 
 def _content(path: Path, sha256: bytes) -> bytes | None:
-    """A file's bytes; None where they are not those of this SHA-256."""
+    """The bytes of a file; None where they have another SHA-256."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -138,18 +138,18 @@ def _content(path: Path, sha256: bytes) -> bytes | None:
 
 
 def table_of(content: bytes | pa.Buffer, schema: pa.Schema) -> pa.Table:
-    """The table of a Parquet file that holds these columns."""
+    """The table of a Parquet file with these columns."""
     file = pq.ParquetFile(pa.BufferReader(content))
-    return file.read(use_threads=False).cast(schema)  # many are read side by side
+    return file.read(use_threads=False).cast(schema)  # many files are read in parallel already
 
 
 def staged_dimension(batch: int, dimension: Dimension) -> str:
-    """Where `Store.stage_dimension` puts a file, relative to the output folder."""
+    """The path of a file of `Store.stage_dimension`, relative to the output folder."""
     return f".staging/{batch}/{dimension.file}"
 
 
 def staged_path(batch: int, name: str, file: str) -> str:
-    """Where `Stage.put` puts a file, relative to the output folder."""
+    """The path of a file of `Stage.put`, relative to the output folder."""
     return f".staging/{batch}/{name}.{file}"
 
 

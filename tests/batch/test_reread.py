@@ -141,7 +141,7 @@ def test_retry_of_an_applied_drop_reads_it_anew(
         raw_copy = tmp_path / "output" / (rooms.ledger.results(1)[0].drop.raw or "")
     before = raw_copy.stat()
     assert run(tmp_path, monkeypatch, "retry", str(raw_copy) if name == "raw" else name) == 0
-    assert "read anew" in capsys.readouterr().out and os.listdir(tmp_path / "inbox") == ["a b%.json"]
+    assert "read again" in capsys.readouterr().out and os.listdir(tmp_path / "inbox") == ["a b%.json"]
     assert (raw_copy.stat().st_mtime_ns, raw_copy.stat().st_nlink) == (before.st_mtime_ns, before.st_nlink)
     with engine(tmp_path) as rooms:
         outcomes = [

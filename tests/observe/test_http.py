@@ -74,7 +74,7 @@ def test_readiness_says_why_not(server: Server, tmp_path: Path) -> None:
     server.health.recovered()
     assert server.ask("/-/ready")[0] == 200
     tmp_path.rename(tmp_path.with_name("gone"))
-    assert "nothing can be written" in server.ask("/-/ready")[1]
+    assert "cannot write to" in server.ask("/-/ready")[1]
     assert server.ask("/-/healthy")[0] == 200
 
 

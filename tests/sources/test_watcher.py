@@ -161,7 +161,7 @@ def test_auto_looks_every_second_where_the_probe_is_not_heard(tmp_path: Path, mo
     monkeypatch.setattr("daemon.sources.watcher._EventHandler.dispatch", lambda *_: None)
     one = Listening(tmp_path / "inbox", "auto")
     try:
-        assert "probe gave no event" in one.first_notes[0] and one.watcher.interval_seconds == 1.0
+        assert "probe file gave no event" in one.first_notes[0] and one.watcher.interval_seconds == 1.0
         assert one.watcher.up
     finally:
         one.watcher.stop()

@@ -131,7 +131,7 @@ def test_a_drop_into_the_mounted_inbox_becomes_partitions(
     assert os.stat(inbox).st_dev != os.stat(output).st_dev or not Path("/dev/shm").is_dir()
 
     second = built.podman("run", "--rm", *HARDENED, *volumes(mounts), IMAGE, "--once", check=False)
-    assert second.returncode == 3 and "It is doing this work already" in second.stderr
+    assert second.returncode == 3 and "It does this work already" in second.stderr
     told = built.podman("exec", "strandline", "strandline", "status", "--json")
     assert json.loads(told.stdout)["orders"]["new"] == 2
     health = [

@@ -1,4 +1,4 @@
-"""The C: the fast path of the parser (scan.c), keys and winners (keyed.c), hashes (blake2b.h). `bindings` calls it with ctypes.
+"""The C code: the fast path of the parser (scan.c), keys and index entries (keyed.c), hashes (blake2b.h). `bindings` calls it.
 
-It computes and does nothing else: no I/O, no state between calls. Only core imports it.
+It only computes: no I/O, no state between calls. Only core imports this package.
 """

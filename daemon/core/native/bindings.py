@@ -1,6 +1,6 @@
-"""What is written in C (`*.c` beside this file), as functions over bytes and arrays. The one place in core that loads a library.
+"""The functions in C (`*.c` beside this file), over bytes and arrays. The only module of core that loads a library.
 
-It is compiled when the package is installed. No call keeps Python's lock, so threads run side by side.
+The library is compiled when the package is installed. Calls release Python's lock, so threads run in parallel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMES = _RECORD_COLUMNS + _ITEM_COLUMNS  # in the order of scan.c
 class _Column(Structure):
     _fields_ = [
         ("values", POINTER(c_int64)), ("valid", POINTER(c_uint8)), ("bytes", POINTER(c_uint8)),
-        ("count", c_int64), ("room", c_int64), ("used", c_int64), ("bytes_room", c_int64),
+        ("count", c_int64), ("capacity", c_int64), ("used", c_int64), ("bytes_capacity", c_int64),
     ]  # fmt: skip
 
 
@@ -39,7 +39,7 @@ class _Scan(Structure):
 
 
 class _Spans(Structure):
-    _fields_ = [("starts", POINTER(c_int64)), ("stops", POINTER(c_int64)), ("count", c_int64), ("room", c_int64)]
+    _fields_ = [("starts", POINTER(c_int64)), ("stops", POINTER(c_int64)), ("count", c_int64), ("capacity", c_int64)]
 
 
 def _load() -> Any:
@@ -47,8 +47,8 @@ def _load() -> Any:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise ImportError(
-            f"{LIBRARY.name} is not there or does not fit this machine ({error}). It is made when Strandline is installed: "
-            "`pip install .`, or `python hatch_build.py` in a checkout"
+            f"cannot load {LIBRARY}: it is missing or does not fit this machine ({error}). Build it with `pip install .`, or "
+            "with `python hatch_build.py` in a checkout"
         ) from None
     pointer, number = c_void_p, c_int64
     library.strandline_scan.argtypes = [c_char_p, number, pointer, pointer, number, POINTER(_Scan)]
@@ -79,26 +79,26 @@ library = _load()
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A column of int64 values, of which some are NULL."""
+    """A column of int64 values; some are NULL."""
 
     values: Ints
     valid: Bools
 
     def array(self) -> pa.Array:
-        """The column as Arrow has it (int64), where it is."""
+        """The column as an Arrow array (int64), without copying."""
         return pa.Array.from_buffers(pa.int64(), len(self.values), [_bits(self.valid), pa.py_buffer(self.values)])
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A column of texts: text i is data[offsets[i]:offsets[i + 1]]. Some are NULL, and empty."""
+    """A column of texts: text i is data[offsets[i]:offsets[i + 1]]. Some are NULL; these are empty."""
 
     offsets: Ints
     data: NDArray[np.uint8]
     valid: Bools
 
     def array(self) -> pa.Array:
-        """The column as Arrow has it (large_string), where it is."""
+        """The column as an Arrow array (large_string), without copying."""
         buffers = [_bits(self.valid), pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
         return pa.Array.from_buffers(pa.large_string(), len(self.valid), buffers)
 
@@ -108,19 +108,19 @@ def _bits(valid: Bools) -> pa.Buffer | None:
 
 
 def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, Ints]:
-    """Each line's share of its order's amount, and the orders (their indexes) whose weights are too large for this: their
-    shares are for somebody else to work out. See facts.allocate."""
+    """The share of each line in the amount of its order, and the indexes of the orders whose weights are too large for this. See
+    facts.allocate."""
     amount, qty, price, stops = (np.ascontiguousarray(array, np.int64) for array in (amount, qty, price, stops))
     shares, huge = np.zeros(len(qty), np.int64), np.empty(len(amount), np.int64)
-    places = [array.ctypes.data for array in (amount, qty, price, stops)]
-    left = library.strandline_allocate(*places, len(amount), shares.ctypes.data, huge.ctypes.data)
+    addresses = [array.ctypes.data for array in (amount, qty, price, stops)]
+    left = library.strandline_allocate(*addresses, len(amount), shares.ctypes.data, huge.ctypes.data)
     return shares, huge[:left]
 
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What the fast lane read, by record: NULLs, and no items, where it is refused. The items of record i are
-    items[i]:items[i + 1] of the columns of items. `bare`: it has neither amount nor items, and other keys."""
+    """What the fast path read, by record: NULLs and no items where it is `refused`. The items of record i are
+    items[i]:items[i + 1] of the columns of items. `bare`: it has neither amount nor items, but other keys."""
 
     refused: Bools
     bare: Bools
@@ -129,8 +129,8 @@ class Scanned:
     items: Ints
 
 
-class _Memory:
-    """What the fast lane has written, until no array looks at it any more."""
+class _ScanMemory:
+    """The memory of a scan. Freed when no array uses it."""
 
     def __init__(self) -> None:
         self.scan = _Scan()
@@ -139,7 +139,7 @@ class _Memory:
         release(byref(self.scan))
 
     def read(self) -> Scanned:
-        """The arrays."""
+        """The results, as arrays over this memory."""
         columns = dict(zip(_NAMES, self.scan.columns, strict=True))
         count = columns["items"].count
         numbers = {name: self._numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")}
@@ -160,34 +160,34 @@ class _Memory:
 
 
 def scanned(blob: bytes, starts: Ints, stops: Ints) -> Scanned:
-    """Record i is blob[starts[i]:stops[i]]."""
-    memory = _Memory()
+    """Reads records: record i is blob[starts[i]:stops[i]]."""
+    memory = _ScanMemory()
     starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
-    places = (starts.ctypes.data, stops.ctypes.data, len(starts))
-    if library.strandline_scan(blob, len(blob), *places, byref(memory.scan)):
+    records = (starts.ctypes.data, stops.ctypes.data, len(starts))
+    if library.strandline_scan(blob, len(blob), *records, byref(memory.scan)):
         raise MemoryError
     return memory.read()
 
 
 def scanned_array(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints, Scanned] | None:
-    """The `parts` of an array, and what is `scanned` of them, in one go. None also where its values are too small to be
-    orders: what is read of each takes more memory than they do."""
-    memory, spans = _Memory(), _SpanMemory()
+    """The `parts` of an array, and the records `scanned` from them, in one pass. None also where the values are too small to be
+    orders: their columns would take more memory than the text."""
+    memory, spans = _ScanMemory(), _SpanMemory()
     if _found(library.strandline_scan_array(text, len(text), inside, byref(spans.spans), byref(memory.scan))):
         return (*spans.read(), memory.read())
     return None
 
 
 def lines(text: bytes) -> tuple[Ints, Ints]:
-    """Where the lines of a text begin and end that are not blank, without the blanks around them."""
+    """The starts and ends of the lines of a text that are not blank, without blanks around them."""
     spans = _SpanMemory()
     _found(library.strandline_lines(text, len(text), byref(spans.spans)))
     return spans.read()
 
 
 def parts(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints] | None:
-    """Where the values of an array begin and end, or the keys and values of an object in turn; `text` is one of these as a
-    whole, or (`inside`) what stands between the brackets of an array. None where it is none, or nested very deep."""
+    """The starts and ends of the values of an array, or of the keys and values of an object in turn. `text`: one array or object,
+    or (`inside`) the text between the brackets of an array. None where it is not, or nested too deep."""
     spans = _SpanMemory()
     return spans.read() if _found(library.strandline_parts(text, len(text), inside, byref(spans.spans))) else None
 
@@ -199,7 +199,7 @@ def _found(refused: int) -> bool:
 
 
 class _SpanMemory:
-    """Places that C has written, until no array looks at them any more."""
+    """The memory of spans. Freed when no array uses it."""
 
     def __init__(self) -> None:
         self.spans = _Spans()
@@ -208,13 +208,13 @@ class _SpanMemory:
         release(byref(self.spans))
 
     def read(self) -> tuple[Ints, Ints]:
-        """Where each begins, and where it ends."""
+        """The start and the end of each span."""
         spans = self.spans
         return tuple(_array(one, spans.count, np.int64, self) for one in (spans.starts, spans.stops))  # type: ignore[return-value]
 
 
 def _array(pointer: Any, length: int, kind: Any, owner: object = None) -> np.ndarray:
-    """Memory of C as an array, which keeps the owner of it alive."""
+    """C memory as an array, which keeps its owner alive."""
     if not length:
         return np.zeros(0, kind)
     size = length * np.dtype(kind).itemsize

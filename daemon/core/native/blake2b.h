@@ -1,11 +1,11 @@
-/* BLAKE2b (RFC 7693), unkeyed, 16 bytes, as in scalars.order_key; of LANES texts at once, since one after the other each step
- * waits for the one before. Portable: compilers make vectors of what registers a machine has. */
+/* BLAKE2b (RFC 7693), unkeyed, 16 bytes, as in values.order_key; of LANES texts at once, since each step of a single text waits
+ * for the one before. Portable: compilers map the vectors to the registers of a machine. */
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 2, SPARE = 8 }; /* texts that are hashed at once; bytes that are readable after each */
+enum { LANES = 2, SPARE = 8 }; /* texts that are hashed at once; readable bytes after each */
 
-typedef uint64_t Words __attribute__((vector_size(8 * LANES))); /* a word of each text, side by side */
+typedef uint64_t Words __attribute__((vector_size(8 * LANES))); /* one word of each text */
 
 static inline uint64_t eight_bytes(const uint8_t *p) {
     uint64_t word;
@@ -30,7 +30,7 @@ static void hash_texts(const uint8_t *const *texts, const int64_t *lengths, uint
     state[0] ^= 0x01010000 ^ 16;
     for (int lane = 0; lane < LANES; lane++) if (lengths[lane] > longest) longest = lengths[lane];
     for (int64_t begin = 0; begin == 0 || begin < longest; begin += 128) {
-        Words counted, last, open; /* of each text: how much is hashed; all ones where this ends it; where it goes on this far */
+        Words counted, last, open; /* by text: bytes hashed so far; all ones if this block is its last; if it has one */
         memset(message, 0, sizeof message);
         for (int lane = 0; lane < LANES; lane++) {
             int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;

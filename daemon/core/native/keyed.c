@@ -1,9 +1,9 @@
 /* Orders by their 128-bit keys: the hashes of ORDERS rows, and the entries of the order index, sorted by key.
  *
- * A row's key is the hash of its order_id, its content the hash of all else that decides its FACT rows. Both are computed
- * here from the finished columns, so that it cannot matter which lane has read a record.
+ * The key of a row is the hash of its order_id, its content the hash of everything else that decides its FACT rows. Both are
+ * computed from finished columns, so it cannot matter which parser read a record.
  *
- * Plain C11, no Python: loaded with ctypes, which releases Python's lock during a call. Nothing here keeps anything.
+ * Plain C11, no Python: loaded with ctypes, which releases Python's lock during a call. There is no state between calls.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,10 +13,10 @@
 #include "blake2b.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the keys of orders are computed for little-endian machines here"
+#error "the keys of orders are computed for little-endian machines only"
 #endif
 
-/* model.INDEX_ENTRY, as it lies in the ledger. */
+/* model.INDEX_ENTRY, as in the ledger. */
 typedef struct __attribute__((packed)) {
     uint64_t hi, lo;
     int32_t date;
@@ -27,7 +27,7 @@ typedef struct __attribute__((packed)) {
 
 _Static_assert(sizeof(Entry) == 52, "the ledger holds entries of this size");
 
-/* A column of an Arrow table: number i is values[offset + i]; text i, or list i, has the places from there to the next. */
+/* A column of an Arrow table: number i is values[offset + i]; text or list i begins there, and ends at the next value. */
 typedef struct {
     const uint8_t *valid; /* a bit a value; NULL: all are valid */
     const void *values;
@@ -44,132 +44,135 @@ static int64_t number_at(const Arrow *column, int64_t i) { return ((const int64_
 
 /* ---------------------------------------------------------------------------------------------- the hashes of orders */
 
-/* How an order is spelled to be hashed: its fields one after the other, each of which tells its own end. So two orders are
- * spelled alike only if they are alike. */
+/* The bytes of an order that are hashed: its fields one after the other, each with its own end. So equal bytes are equal
+ * orders. */
 
-/* Seven bits a byte, the lowest first; the last byte is below 128. */
-static uint8_t *spelled_size(uint8_t *out, uint64_t size) {
+/* Seven bits per byte, the lowest first; the last byte is below 128. */
+static uint8_t *put_size(uint8_t *out, uint64_t size) {
     for (; size >= 128; size >>= 7) *out++ = (uint8_t)(size | 128);
     *out++ = (uint8_t)size;
     return out;
 }
 
-/* 0 is NULL; numbers are smaller than 2^62, so that there is room for it. */
-static uint8_t *spelled_number(uint8_t *out, const Arrow *column, int64_t i) {
-    if (!is_valid(column, i)) return spelled_size(out, 0);
+/* 0 is NULL. Other numbers are shifted by one; they are below 2^62, so that cannot overflow. */
+static uint8_t *put_number(uint8_t *out, const Arrow *column, int64_t i) {
+    if (!is_valid(column, i)) return put_size(out, 0);
     int64_t value = number_at(column, i);
-    return spelled_size(out, ((uint64_t)value << 1 ^ (uint64_t)(value >> 63)) + 1); /* 0, -1, 1, -2, 2 … from 1 on */
+    return put_size(out, ((uint64_t)value << 1 ^ (uint64_t)(value >> 63)) + 1); /* 0, -1, 1, -2, 2 … from 1 on */
 }
 
-/* 0 is NULL; else its length and one, then its bytes. */
-static uint8_t *spelled_text(uint8_t *out, const Arrow *column, int64_t i) {
-    if (!is_valid(column, i)) return spelled_size(out, 0);
+/* 0 is NULL; else the length plus one, then the bytes. */
+static uint8_t *put_text(uint8_t *out, const Arrow *column, int64_t i) {
+    if (!is_valid(column, i)) return put_size(out, 0);
     int64_t from = number_at(column, i), length = number_at(column, i + 1) - from;
-    out = spelled_size(out, (uint64_t)length + 1);
+    out = put_size(out, (uint64_t)length + 1);
     if (length) memcpy(out, column->bytes + from, (size_t)length);
     return out + length;
 }
 
 enum { ORDER_ID, CREATED_AT, UPDATED_AT, USER_ID, AMOUNT, CURRENCY, METADATA, ITEMS, SKU, QTY, PRICE };
-enum { LONGEST_SIZE = 10 }; /* bytes of a spelled size or number */
+enum { LONGEST_SIZE = 10 }; /* bytes of a size or a number */
 
-static int64_t room_of(const Arrow *texts, int64_t first, int64_t last) {
-    if (first == last) return 0; /* an array of no texts need not have places at all */
+static int64_t texts_size(const Arrow *texts, int64_t first, int64_t last) {
+    if (first == last) return 0; /* an empty array may have no offsets */
     return number_at(texts, last) - number_at(texts, first) + (last - first) * LONGEST_SIZE;
 }
 
-static int64_t room_for(const Arrow *columns, int64_t i, int64_t first, int64_t last) {
-    return (4 + 2 * (last - first)) * LONGEST_SIZE + room_of(&columns[USER_ID], i, i + 1) + room_of(&columns[CURRENCY], i, i + 1)
-           + room_of(&columns[METADATA], i, i + 1) + room_of(&columns[SKU], first, last);
+static int64_t content_size(const Arrow *columns, int64_t i, int64_t first, int64_t last) {
+    return (4 + 2 * (last - first)) * LONGEST_SIZE + texts_size(&columns[USER_ID], i, i + 1) +
+           texts_size(&columns[CURRENCY], i, i + 1) + texts_size(&columns[METADATA], i, i + 1) +
+           texts_size(&columns[SKU], first, last);
 }
 
-/* All but the id of order i, whose items are `first` to `last`. */
-static uint8_t *spelled_content(uint8_t *end, const Arrow *columns, int64_t i, int64_t first, int64_t last) {
-    end = spelled_number(end, &columns[CREATED_AT], i);
-    end = spelled_number(end, &columns[UPDATED_AT], i);
-    end = spelled_text(end, &columns[USER_ID], i);
-    end = spelled_number(end, &columns[AMOUNT], i);
-    end = spelled_text(end, &columns[CURRENCY], i);
-    end = spelled_text(end, &columns[METADATA], i);
-    end = spelled_size(end, (uint64_t)(last - first));
+/* All fields except the id of order i, whose items are `first` to `last`. */
+static uint8_t *put_content(uint8_t *end, const Arrow *columns, int64_t i, int64_t first, int64_t last) {
+    end = put_number(end, &columns[CREATED_AT], i);
+    end = put_number(end, &columns[UPDATED_AT], i);
+    end = put_text(end, &columns[USER_ID], i);
+    end = put_number(end, &columns[AMOUNT], i);
+    end = put_text(end, &columns[CURRENCY], i);
+    end = put_text(end, &columns[METADATA], i);
+    end = put_size(end, (uint64_t)(last - first));
     for (int64_t item = first; item < last; item++) {
-        end = spelled_text(end, &columns[SKU], item);
-        end = spelled_number(end, &columns[QTY], item);
-        end = spelled_number(end, &columns[PRICE], item);
+        end = put_text(end, &columns[SKU], item);
+        end = put_number(end, &columns[QTY], item);
+        end = put_number(end, &columns[PRICE], item);
     }
     return end;
 }
 
-/* Some texts that are to be hashed together, one after the other, with SPARE bytes after each. */
+/* Texts that are hashed together, one per lane, with SPARE bytes after each. */
 typedef struct {
     uint8_t *bytes;
-    int64_t room, used, starts[LANES], lengths[LANES];
-} Pile;
+    int64_t capacity, used, starts[LANES], lengths[LANES];
+} Texts;
 
-static uint8_t *room_on(Pile *pile, int64_t wanted) {
-    if (pile->used + wanted + SPARE > pile->room) {
-        int64_t room = 2 * (pile->used + wanted + SPARE);
-        uint8_t *moved = realloc(pile->bytes, (size_t)room);
+static uint8_t *reserve(Texts *texts, int64_t wanted) {
+    if (texts->used + wanted + SPARE > texts->capacity) {
+        int64_t capacity = 2 * (texts->used + wanted + SPARE);
+        uint8_t *moved = realloc(texts->bytes, (size_t)capacity);
         if (!moved) return NULL;
-        pile->bytes = moved;
-        pile->room = room;
+        texts->bytes = moved;
+        texts->capacity = capacity;
     }
-    return pile->bytes + pile->used;
+    return texts->bytes + texts->used;
 }
 
-static void lay_on(Pile *pile, int lane, int64_t length) {
-    pile->starts[lane] = pile->used;
-    pile->lengths[lane] = length;
-    pile->used += length + SPARE;
+static void end_text(Texts *texts, int lane, int64_t length) {
+    texts->starts[lane] = texts->used;
+    texts->lengths[lane] = length;
+    texts->used += length + SPARE;
 }
 
-/* The hashes of as many texts as there are in `used` lanes go to `digests`, 16 bytes each; the pile is empty again. */
-static void hash_pile(Pile *pile, int used, uint8_t *digests) {
+/* Writes the hashes of the texts in the first `used` lanes to `digests`, 16 bytes each, and empties the texts. */
+static void hash_lanes(Texts *lanes, int used, uint8_t *digests) {
     const uint8_t *texts[LANES];
     uint8_t nowhere[16], *into[LANES];
     for (int lane = 0; lane < LANES; lane++) {
-        if (lane >= used) pile->starts[lane] = pile->lengths[lane] = 0;
-        texts[lane] = pile->bytes + pile->starts[lane];
+        if (lane >= used) lanes->starts[lane] = lanes->lengths[lane] = 0;
+        texts[lane] = lanes->bytes + lanes->starts[lane];
         into[lane] = lane < used ? digests + 16 * lane : nowhere;
     }
-    hash_texts(texts, pile->lengths, into);
-    pile->used = 0;
+    hash_texts(texts, lanes->lengths, into);
+    lanes->used = 0;
 }
 
-/* The key and the content of each of `count` orders, 16 bytes each. `columns`: as above. 0, or -1 where memory ran out. */
+/* The key and the content of each of `count` orders, 16 bytes each. `columns`: ORDER_ID to PRICE. Returns 0, or -1 where memory
+ * runs out. */
 int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_t *contents) {
     const Arrow *ids = &columns[ORDER_ID], *items = &columns[ITEMS];
-    Pile id_pile = {0}, content_pile = {0};
+    Texts ids_to_hash = {0}, contents_to_hash = {0};
     int failed = 0;
     for (int64_t begin = 0; begin < count && !failed; begin += LANES) {
         int used = count - begin < LANES ? (int)(count - begin) : LANES;
         for (int lane = 0; lane < used && !failed; lane++) {
             int64_t i = begin + lane, id = number_at(ids, i), length = number_at(ids, i + 1) - id;
             int64_t first = number_at(items, i), last = number_at(items, i + 1);
-            uint8_t *text = room_on(&id_pile, length), *content = room_on(&content_pile, room_for(columns, i, first, last));
+            uint8_t *text = reserve(&ids_to_hash, length);
+            uint8_t *content = reserve(&contents_to_hash, content_size(columns, i, first, last));
             failed = !text || !content;
             if (failed) break;
             if (length) memcpy(text, ids->bytes + id, (size_t)length);
-            lay_on(&id_pile, lane, length);
-            lay_on(&content_pile, lane, spelled_content(content, columns, i, first, last) - content);
+            end_text(&ids_to_hash, lane, length);
+            end_text(&contents_to_hash, lane, put_content(content, columns, i, first, last) - content);
         }
         if (failed) break;
-        hash_pile(&id_pile, used, keys + 16 * begin);
-        hash_pile(&content_pile, used, contents + 16 * begin);
+        hash_lanes(&ids_to_hash, used, keys + 16 * begin);
+        hash_lanes(&contents_to_hash, used, contents + 16 * begin);
     }
-    free(id_pile.bytes);
-    free(content_pile.bytes);
+    free(ids_to_hash.bytes);
+    free(contents_to_hash.bytes);
     return failed ? -1 : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------ orders into entries */
 
-/* Keys are hashes, so that their highest bits spread entries evenly over buckets. Rows are gone through twice: to count what
- * goes into each bucket, and to put each entry straight to its place there. What is left is to sort within buckets. */
+/* Keys are hashes, so their highest bits distribute entries evenly over buckets. The first pass counts the entries of each
+ * bucket, the second one writes each entry into its bucket. Then each bucket is sorted. */
 
 static int64_t bucket_of(uint64_t hi, int bits) { return bits ? (int64_t)(hi >> (64 - bits)) : 0; }
 
-/* Adds to counts[b + 1] how many of some keys (16 bytes each) belong into bucket b. */
+/* Adds to counts[b + 1] the number of keys (16 bytes each) in bucket b. */
 void strandline_count_keys(const uint8_t *keys, int64_t count, int bits, int64_t *counts) {
     for (int64_t i = 0; i < count; i++) {
         uint64_t hi;
@@ -181,7 +184,7 @@ void strandline_count_keys(const uint8_t *keys, int64_t count, int bits, int64_t
 enum { KEY, CONTENT, DROP, POSITION, CREATED, UPDATED };
 static const int64_t MICROSECONDS_PER_DAY = 86400000000;
 
-/* Puts the entries of `count` orders at next[their bucket], which moves on, and their rows (from `row` on) beside. */
+/* Writes the entry of each of `count` orders at next[its bucket]++, and its row (from `row` on) into `rows`. */
 void strandline_place_entries(const Arrow *columns, int64_t count, int64_t row, int bits, int64_t *next, Entry *entries,
                               int64_t *rows) {
     const uint8_t *keys = (const uint8_t *)columns[KEY].values + 16 * columns[KEY].offset;
@@ -196,9 +199,9 @@ void strandline_place_entries(const Arrow *columns, int64_t count, int64_t row, 
         };
         memcpy(&entry, keys + 16 * i, 16);
         memcpy(entry.content, contents + 16 * i, 16);
-        int64_t place = next[bucket_of(entry.hi, bits)]++;
-        entries[place] = entry;
-        rows[place] = row + i;
+        int64_t at = next[bucket_of(entry.hi, bits)]++;
+        entries[at] = entry;
+        rows[at] = row + i;
     }
 }
 
@@ -218,27 +221,27 @@ static bool before(const Entry *one, const Entry *other) {
     return order < 0 || (order == 0 && by_version(one, other) < 0);
 }
 
-/* By key, then by version. Shell's sort: no more than insertion where there are few, and no trouble where there are many
- * after all, because one order came again and again. */
+/* Sorts by key, then by version. Shellsort: insertion sort for the usual few entries, and still fast for the many versions of one
+ * order. */
 static void sort_bucket(Entry *entries, int64_t *rows, int64_t count) {
     int64_t gap = 1;
     while (gap < count / 3) gap = gap * 9 / 4 + 1;
     for (;; gap = gap > 2 ? gap * 4 / 9 : 1) {
         for (int64_t i = gap; i < count; i++) {
             Entry entry = entries[i];
-            int64_t row = rows[i], place = i;
-            for (; place >= gap && before(&entry, &entries[place - gap]); place -= gap) {
-                entries[place] = entries[place - gap];
-                rows[place] = rows[place - gap];
+            int64_t row = rows[i], at = i;
+            for (; at >= gap && before(&entry, &entries[at - gap]); at -= gap) {
+                entries[at] = entries[at - gap];
+                rows[at] = rows[at - gap];
             }
-            if (place != i) entries[place] = entry, rows[place] = row;
+            if (at != i) entries[at] = entry, rows[at] = row;
         }
         if (gap == 1) return;
     }
 }
 
-/* Sorts entries that lie in their buckets (bucket b ends at stops[b]), and keeps the latest version of each key: how many
- * there are then. */
+/* Sorts entries that are in their buckets (bucket b ends at stops[b]), and keeps the latest version of each key. Returns the
+ * number of entries that are kept. */
 int64_t strandline_sort_entries(Entry *entries, int64_t *rows, const int64_t *stops, int64_t buckets) {
     int64_t kept = 0, start = 0;
     for (int64_t b = 0; b < buckets; start = stops[b++]) {
@@ -255,14 +258,14 @@ int64_t strandline_sort_entries(Entry *entries, int64_t *rows, const int64_t *st
 
 /* ------------------------------------------------------------------------------------------------------ sorted entries */
 
-/* Whether keys ascend, each once. */
+/* Whether entries are sorted, each key once. */
 int strandline_ascend(const Entry *entries, int64_t count) {
     for (int64_t i = 1; i < count; i++) if (by_key(&entries[i - 1], &entries[i]) >= 0) return 0;
     return 1;
 }
 
-/* Where the first entry stands that is not below `wanted`. */
-static int64_t place_of(const Entry *wanted, const Entry *entries, int64_t from, int64_t to) {
+/* The index of the first entry that is not below `wanted`. */
+static int64_t lower_bound(const Entry *wanted, const Entry *entries, int64_t from, int64_t to) {
     while (from < to) {
         int64_t middle = from + (to - from) / 2;
         if (by_key(&entries[middle], wanted) < 0) from = middle + 1;
@@ -271,30 +274,31 @@ static int64_t place_of(const Entry *wanted, const Entry *entries, int64_t from,
     return from;
 }
 
-enum { SEARCHED_FROM = 16 }; /* entries to one that is wanted: from here on it is searched, below it is walked to */
+enum { SEARCHED_FROM = 16 }; /* entries per wanted key: from here on each is searched, with fewer they are read in order */
 
-/* What a part of a run (sorted) has of the keys of `wanted` (sorted) that are not `found` yet: wanted[where[i]] stands at
- * part[places[i]], and is found then. How many there are; no more than the smaller of both. */
-int64_t strandline_match(const Entry *wanted, int64_t count, const Entry *part, int64_t size, uint8_t *found, int64_t *where,
-                         int64_t *places) {
+/* The keys of `wanted` that a part of a run has and that are not `found` yet (both are sorted): wanted[in_wanted[i]] is
+ * part[in_part[i]], and is marked as found. Returns their number, at most the smaller of both sizes. */
+int64_t strandline_match(const Entry *wanted, int64_t count, const Entry *part, int64_t size, uint8_t *found, int64_t *in_wanted,
+                         int64_t *in_part) {
     if (!size) return 0;
-    int64_t hits = 0, place = 0, i = place_of(&part[0], wanted, 0, count), stop = place_of(&part[size - 1], wanted, i, count);
-    if (stop < count) stop++; /* the last one of the part itself */
+    int64_t hits = 0, at = 0, i = lower_bound(&part[0], wanted, 0, count), stop = lower_bound(&part[size - 1], wanted, i, count);
+    if (stop < count) stop++; /* it may equal the last entry of the part */
     bool sparse = (stop - i) * SEARCHED_FROM < size;
-    for (; i < stop && place < size; i++) {
+    for (; i < stop && at < size; i++) {
         if (found[i]) continue;
-        if (sparse) place = place_of(&wanted[i], part, place, size);
-        else while (place < size && by_key(&part[place], &wanted[i]) < 0) place++;
-        if (place < size && by_key(&part[place], &wanted[i]) == 0) {
+        if (sparse) at = lower_bound(&wanted[i], part, at, size);
+        else while (at < size && by_key(&part[at], &wanted[i]) < 0) at++;
+        if (at < size && by_key(&part[at], &wanted[i]) == 0) {
             found[i] = 1;
-            where[hits] = i;
-            places[hits++] = place++;
+            in_wanted[hits] = i;
+            in_part[hits++] = at++;
         }
     }
     return hits;
 }
 
-/* One sorted run out of two, with room for both: of a key in both, the newer counts. How many entries it has. */
+/* Merges two sorted runs into one; `out` has room for both. Of a key in both, the newer entry stays. Returns the number of
+ * entries. */
 int64_t strandline_merge(const Entry *older, int64_t olds, const Entry *newer, int64_t news, Entry *out) {
     int64_t i = 0, j = 0, count = 0;
     while (i < olds && j < news) {
@@ -316,7 +320,7 @@ void strandline_take_entries(const Entry *entries, const int64_t *order, int64_t
     for (int64_t i = 0; i < count; i++) out[i] = entries[order[i]];
 }
 
-/* Copies entry from[i] of some to entry to[i] of others. */
+/* Copies entry from[i] to out[to[i]]. */
 void strandline_put_entries(const Entry *entries, const int64_t *from, const int64_t *to, int64_t count, Entry *out) {
     for (int64_t i = 0; i < count; i++) out[to[i]] = entries[from[i]];
 }

@@ -1,12 +1,12 @@
-/* The fast lane: many JSON records in, exact columns out, and a mark on each record that it does not vouch for.
+/* The fast path: many JSON records in, exact columns out, and a mark on each record that it refuses.
  *
- * It takes the spellings that APIs use and refuses all others ("odd"): the strict lane, which is the authority, reads those.
- * So it may be as narrow as it likes, but what it takes it must read exactly as strict.py and scalars.py do; where a rule
- * stands there, this file only names it. A property test and a fuzzer hold both against each other.
+ * It reads the spellings that APIs use and refuses all others; the reference parser, which is the authority, reads those. So it
+ * may refuse anything, but what it accepts it must read exactly as reference.py and values.py do. A rule of theirs is only named
+ * here. A property test and a fuzzer compare both parsers.
  *
- * Text ends: the blob must be followed by a NUL byte (as a Python bytes object is). No loop here goes past a NUL, so nothing
- * is read beyond the blob, and a record that runs on past its own end is noticed there, and odd. What looks at many bytes at
- * once asks first whether so many are left (`has`), and leaves the last few of a blob to what goes byte by byte.
+ * The end of the text: the blob must be followed by a NUL byte, as a Python bytes object is. No loop goes past a NUL, so nothing
+ * beyond the blob is read, and a record that goes on past its end is refused. Code that reads many bytes at once first checks
+ * that they are there (`has`), and leaves the last bytes of a blob to code that reads byte by byte.
  *
  * Plain C11, no Python: loaded with ctypes, which releases Python's lock during a call.
  */
@@ -19,7 +19,7 @@
 #endif
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "what reads many bytes at once takes the first for the lowest"
+#error "code that reads many bytes at once needs the first byte to be the lowest"
 #endif
 
 enum { MAX_ID_BYTES = 256, MAX_METADATA_BYTES = 65535, MAX_DEPTH = 512, WHOLE_DIGITS = 14, EPOCH_DIGITS = 15, STEP = 16 };
@@ -34,48 +34,48 @@ typedef struct {
     int64_t *values; /* numbers: the values; texts: the offsets, one more than there are values */
     uint8_t *valid;
     uint8_t *bytes;
-    int64_t count, room, used, bytes_room;
+    int64_t count, capacity, used, bytes_capacity;
 } Column;
 
-/* The order of these columns is that of native.py. */
+/* In the order of bindings.py. */
 enum { ORDER_ID, CREATED_AT, UPDATED_AT, USER_ID, AMOUNT, CURRENCY, METADATA, ITEMS, RECORD_COLUMNS };
 enum { SKU = RECORD_COLUMNS, QTY, PRICE, COLUMNS };
-static const uint32_t OTHERS = 1u << COLUMNS; /* beside the columns that were seen in an object: members of other names */
+static const uint32_t OTHERS = 1u << COLUMNS; /* a bit after those of the columns: the object has members of other names */
 static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURRENCY] = true, [METADATA] = true, [SKU] = true};
 
 typedef struct {
     Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `members` */
     Text end;                /* of the blob: the NUL byte after it */
-    bool failed;             /* memory ran out */
+    bool failed;             /* out of memory */
 } Scan;
 
-static bool reserve(void **memory, int64_t *room, int64_t wanted, size_t size) {
-    if (wanted <= *room) return true;
-    int64_t larger = *room + *room / 2 + 256;
+static bool reserve(void **memory, int64_t *capacity, int64_t wanted, size_t size) {
+    if (wanted <= *capacity) return true;
+    int64_t larger = *capacity + *capacity / 2 + 256;
     if (larger < wanted) larger = wanted;
     void *moved = realloc(*memory, (size_t)larger * size);
     if (!moved) return false;
     *memory = moved;
-    *room = larger;
+    *capacity = larger;
     return true;
 }
 
-/* Makes room for so many values in all, and for so many bytes of text. */
+/* Reserves memory for `count` values and `bytes` bytes of text in all. */
 static bool enlarge(Scan *scan, Column *column, int64_t count, int64_t bytes) {
-    int64_t room = column->room;
-    if (!reserve((void **)&column->values, &room, count + 1, sizeof(int64_t))) return scan->failed = true, false;
-    uint8_t *valid = realloc(column->valid, (size_t)room);
+    int64_t capacity = column->capacity;
+    if (!reserve((void **)&column->values, &capacity, count + 1, sizeof(int64_t))) return scan->failed = true, false;
+    uint8_t *valid = realloc(column->valid, (size_t)capacity);
     if (!valid) return scan->failed = true, false;
     column->valid = valid;
-    column->room = room;
+    column->capacity = capacity;
     if (column->count == 0) column->values[0] = 0;
-    if (!reserve((void **)&column->bytes, &column->bytes_room, bytes, 1)) return scan->failed = true, false;
+    if (!reserve((void **)&column->bytes, &column->bytes_capacity, bytes, 1)) return scan->failed = true, false;
     return true;
 }
 
-/* Makes room for one more value, and for so many bytes of text. */
+/* Reserves memory for one more value and `bytes` more bytes of text. */
 static inline bool grow(Scan *scan, Column *column, int64_t bytes) {
-    if (column->count + 2 <= column->room && column->used + bytes <= column->bytes_room) return true;
+    if (column->count + 2 <= column->capacity && column->used + bytes <= column->bytes_capacity) return true;
     return enlarge(scan, column, column->count + 1, column->used + bytes);
 }
 
@@ -87,7 +87,7 @@ static inline bool put_number(Scan *scan, int column, int64_t value, bool valid)
     return true;
 }
 
-/* Ends a text whose bytes are in place up to `used`. */
+/* Ends a text whose bytes are written up to `used`. */
 static inline void end_text(Column *into, int64_t used, bool valid) {
     into->used = used;
     into->valid[into->count++] = valid;
@@ -104,9 +104,9 @@ static bool put_null(Scan *scan, int column) {
 
 /* ---------------------------------------------------------------------------------------------------- the JSON grammar */
 
-/* Every function here takes the place where a token begins and gives the place after it, or NULL where it is odd. */
+/* Each function takes a pointer to the start of a token and returns the pointer after it, or NULL to refuse the record. */
 
-/* Whether so many bytes can be read here. */
+/* Whether `bytes` bytes are left. */
 static inline bool has(Text p, Text end, int64_t bytes) { return end - p >= bytes; }
 
 static inline uint64_t eight_bytes(Text p) {
@@ -131,7 +131,7 @@ static int hex(uint8_t byte) {
     return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-/* The value of four hexadecimal digits; -1 where they are none. */
+/* The value of four hexadecimal digits; -1 where they are not. */
 static int32_t hex4(Text p) {
     int32_t value = 0;
     for (int i = 0; i < 4; i++) {
@@ -142,7 +142,7 @@ static int32_t hex4(Text p) {
     return value;
 }
 
-/* The next byte in a string that is not just part of its text: a quote, an escape or a control character. */
+/* The next byte of a string that is not plain text: a quote, an escape or a control character. */
 static inline Text special(Text p, Text end) {
 #ifdef __SSE2__
     for (; has(p, end, 16); p += 16) {
@@ -152,7 +152,7 @@ static inline Text special(Text p, Text end) {
         if (mask) return p + __builtin_ctz((unsigned)mask);
     }
 #else
-    for (; has(p, end, 8); p += 8) { /* a byte that borrows may mark the next ones wrongly, but never one before the first */
+    for (; has(p, end, 8); p += 8) { /* a borrow may mark bytes after the first match wrongly, never before */
         uint64_t bytes = eight_bytes(p), quote = bytes ^ EACH_BYTE('"'), escape = bytes ^ EACH_BYTE('\\');
         uint64_t found = ((quote - EACH_BYTE(1)) & ~quote) | ((escape - EACH_BYTE(1)) & ~escape);
         found = (found | ((bytes - EACH_BYTE(32)) & ~bytes)) & EACH_BYTE(0x80);
@@ -180,7 +180,7 @@ static inline Text string(Text p, Text end, bool *escaped) {
     }
 }
 
-/* A number: where its fraction begins (after the point) or NULL, and whether it has an exponent. */
+/* A number. `fraction`: the pointer after the decimal point, or NULL. */
 static Text number(Text p, Text *fraction, bool *exponent) {
     *fraction = NULL;
     *exponent = false;
@@ -227,7 +227,7 @@ static inline Text beyond_space(Text p, bool *any) {
     return after;
 }
 
-/* Any value, of which `depth` brackets are open around; and whether there is white space between its tokens. */
+/* Any value inside `depth` open brackets. `spaced`: whether there is white space between its tokens. */
 static Text value(Text p, Text end, int depth, bool *spaced) {
     bool object[MAX_DEPTH + 1];
     int open = 0;
@@ -263,7 +263,7 @@ static Text value(Text p, Text end, int depth, bool *spaced) {
     }
 }
 
-/* A value without the white space between its tokens. */
+/* Copies a value without the white space between its tokens. */
 static uint8_t *compact(Text p, Text stop, uint8_t *out) {
     while (p < stop) {
         if (*p == '"') {
@@ -305,7 +305,7 @@ static bool is_utf8(Text p, Text end) {
 
 /* ------------------------------------------------------------------------------------------------ the kinds of fields */
 
-static bool is_white(uint8_t byte) { return byte == ' ' || (uint8_t)(byte - 9) <= 4; } /* scalars.WHITE_SPACE */
+static bool is_white(uint8_t byte) { return byte == ' ' || (uint8_t)(byte - 9) <= 4; } /* values.WHITE_SPACE */
 
 static void strip(Text *from, Text *to) {
     while (*from < *to && is_white(**from)) ++*from;
@@ -331,7 +331,7 @@ static uint8_t *utf8_of(int32_t code, uint8_t *out) {
     return out;
 }
 
-/* What a string that has escapes says, written to `out` (never longer than it is spelled); NULL at a lone surrogate. */
+/* Writes the text of a string with escapes to `out`; it is never longer than the string. NULL at a lone surrogate. */
 static uint8_t *unescaped(Text p, Text end, uint8_t *out) {
     static const char letters[] = "bfnrt", meant[] = "\b\f\n\r\t";
     while (p < end) {
@@ -357,13 +357,13 @@ static uint8_t *unescaped(Text p, Text end, uint8_t *out) {
     return out;
 }
 
-/* Copies a text of the blob in steps of known length, which are no call, to where there is room for one STEP more. */
+/* Copies a text of the blob in steps of constant length, which compile to no call. `to` has room for one STEP more. */
 static inline void copy(uint8_t *to, Text from, int64_t length, Text end) {
     if (has(from, end, length + STEP)) for (int64_t done = 0; done < length; done += STEP) memcpy(to + done, from + done, STEP);
     else memcpy(to, from, (size_t)length);
 }
 
-/* scalars.read_text: a stripped string, or an integer as it is written. */
+/* values.read_text: a stripped string, or an integer as it is written. */
 static Text read_text(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
     if (*p != '"') {
@@ -381,7 +381,7 @@ static Text read_text(Scan *scan, Text p, int column) {
     Text end = string(p + 1, scan->end, &escaped);
     if (!end || !grow(scan, into, end - p + STEP)) return NULL;
     Text from = p + 1, to = end - 1;
-    if (escaped) { /* decoded in place of the text, and moved to the front of it where white space goes */
+    if (escaped) { /* decoded into the column, and moved there if white space is stripped */
         uint8_t *begin = into->bytes + into->used, *stop = unescaped(from, to, begin);
         if (!stop) return NULL;
         from = begin;
@@ -396,8 +396,8 @@ static Text read_text(Scan *scan, Text p, int column) {
     return end;
 }
 
-/* A decimal that has up to 14 digits before the point and no exponent: units of 1/10,000, rounded half away from zero.
- * A number with no more text after it at `end`. */
+/* A decimal with up to 14 digits before the point and no exponent, in units of 1/10,000, rounded half away from zero. The number
+ * must end at `end`. */
 static bool decimal(Text p, Text end, int64_t *units) {
     Text fraction;
     bool exponent;
@@ -415,27 +415,27 @@ static bool decimal(Text p, Text end, int64_t *units) {
     return true;
 }
 
-/* What eight bytes say that are digits up to the first other: how many these are. The bytes become the digits' values. */
+/* The number of leading digits in eight bytes. The bytes become the values of the digits. */
 static inline int leading_digits(uint64_t *bytes) {
     *bytes ^= EACH_BYTE('0');
     uint64_t others = ((*bytes + EACH_BYTE(0x7F - 9)) | *bytes) & EACH_BYTE(0x80);
     return others ? __builtin_ctzll(others) / 8 : 8;
 }
 
-/* Eight digits' values, the first in the lowest byte, as one number: pairs of digits, pairs of pairs, and both of these. */
+/* The number that eight digits make, the first one in the lowest byte: by pairs, then pairs of pairs, then both of these. */
 static inline int64_t eight_digits(uint64_t digits) {
     digits = digits * 10 + (digits >> 8);
     uint64_t odd = digits & 0x000000FF000000FF, even = digits >> 16 & 0x000000FF000000FF; /* the 1st and 3rd pair, the 2nd and 4th */
     return (int64_t)((odd * 0x000F424000000064 + even * 0x0000271000000001) >> 32);
 }
 
-/* As many as four of them, in the lowest bytes; what is not there counts as zero, as it does behind a point. */
+/* The number that four digits make. Missing ones count as zero, as they do after a decimal point. */
 static inline int64_t four_digits(uint64_t digits) {
     digits = digits * 10 + (digits >> 8);
     return (int64_t)((digits & 255) * 100 + (digits >> 16 & 255));
 }
 
-/* `decimal` of what has up to 7 digits before the point and 4 after it. The place after the number; NULL where it is another. */
+/* `decimal` for up to 7 digits before the point and 4 after it. Returns the pointer after it; NULL for any other number. */
 static inline Text short_decimal(Text p, Text end, int64_t *units) {
     if (!has(p, end, 24)) return NULL;
     bool negative = *p == '-';
@@ -457,7 +457,7 @@ static inline Text short_decimal(Text p, Text end, int64_t *units) {
     return p;
 }
 
-/* Not inline: what nearly all values need would have to save the registers that this uses. */
+/* Not inlined: else the common path would have to save the registers that this uses. */
 static __attribute__((noinline)) Text any_decimal(Scan *scan, Text p, int column) {
     Text fraction, end, from = p, to;
     bool flag = false;
@@ -477,19 +477,19 @@ static __attribute__((noinline)) Text any_decimal(Scan *scan, Text p, int column
     return decimal(from, to, &units) && put_number(scan, column, units, true) ? end : NULL;
 }
 
-/* scalars.read_decimal: a number, or a text that says one. */
+/* values.read_decimal: a number, or a text with one. */
 static Text read_decimal(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
     bool quoted = *p == '"';
     int64_t units;
     Text end = short_decimal(p + quoted, scan->end, &units);
-    if (!end || (quoted && *end != '"') || into->count + 2 > into->room) return any_decimal(scan, p, column);
+    if (!end || (quoted && *end != '"') || into->count + 2 > into->capacity) return any_decimal(scan, p, column);
     into->values[into->count] = units;
     into->valid[into->count++] = true;
     return end + quoted;
 }
 
-/* So many digits as a number; false where they are none. */
+/* `count` digits as a number; false where one is not a digit. */
 static bool digits(Text p, int count, int64_t *into) {
     int64_t total = 0;
     for (int i = 0; i < count; i++) {
@@ -518,8 +518,7 @@ typedef struct {
     int64_t year, month, day, hour, minute, second;
 } Clock;
 
-/* Whether eight bytes are spelled like `as`, whose zeros stand for any digits. In `pairs`, byte i is the number that the digits
- * i and i + 1 make. */
+/* Whether eight bytes match the pattern `as`, in which 0 is any digit. In `pairs`, byte i is the number of digits i and i + 1. */
 static inline bool is_spelled(Text p, const char *as, uint64_t *pairs) {
     uint64_t model, digits = 0;
     memcpy(&model, as, 8);
@@ -544,7 +543,7 @@ static inline bool full_clock(Text p, Clock *clock) {
     return true;
 }
 
-/* A date, maybe with hours and minutes, maybe with seconds: the place after them. */
+/* A date, optionally with hours and minutes, optionally with seconds. Returns the pointer after them. */
 static Text any_clock(Text p, Text end, Clock *clock) {
     *clock = (Clock){0};
     if (end - p < 10 || !digits(p, 4, &clock->year) || p[4] != '-' || !digits(p + 5, 2, &clock->month) || p[7] != '-' ||
@@ -560,7 +559,7 @@ static Text any_clock(Text p, Text end, Clock *clock) {
     return digits(p + 1, 2, &clock->second) ? p + 3 : NULL;
 }
 
-/* scalars._INSTANT: microseconds since 1970. Every byte that is looked at lies before the closing quote, or is it. */
+/* values._INSTANT: microseconds since 1970. Reads no byte after the closing quote. */
 static bool instant(Text p, Text end, int64_t *micros) {
     Clock at;
     int64_t fraction = 0, zone_hour = 0, zone_minute = 0;
@@ -590,7 +589,7 @@ static bool instant(Text p, Text end, int64_t *micros) {
     return *micros >= 0;
 }
 
-/* scalars.read_instant: an ISO text, or a whole epoch number of seconds or milliseconds. */
+/* values.read_instant: an ISO text, or a whole epoch number of seconds or milliseconds. */
 static Text read_instant(Scan *scan, Text p, int column) {
     Text end;
     bool flag = false;
@@ -612,7 +611,7 @@ static Text read_instant(Scan *scan, Text p, int column) {
     return put_number(scan, column, micros, true) ? end : NULL;
 }
 
-/* scalars.read_metadata: any value but a string, as compact text. */
+/* values.read_metadata: any value except a string, as compact text. */
 static Text read_metadata(Scan *scan, Text p, int column) {
     Column *into = &scan->columns[column];
     Text end;
@@ -633,8 +632,8 @@ static Text read_metadata(Scan *scan, Text p, int column) {
 
 typedef Text (*Read)(Scan *, Text, int);
 typedef struct {
-    char key[16]; /* as it is spelled in JSON, with its colon; of no field, empty */
-    uint64_t masks[2]; /* which bytes of the two words there are the key's */
+    char key[16]; /* in quotes, with its colon */
+    uint64_t masks[2]; /* the bytes of the two words that belong to the key */
     int length, column;
     Read read;
 } Field;
@@ -644,7 +643,7 @@ typedef struct {
 
 static Text read_items(Scan *scan, Text p, int column);
 
-/* Ends a record's items where they are now. */
+/* Ends the items of a record. */
 static bool put_items(Scan *scan, bool valid) {
     Column *into = &scan->columns[ITEMS];
     if (!grow(scan, into, 0)) return false;
@@ -669,14 +668,14 @@ static inline bool is_key(Text p, const Field *field) {
              ((eight_bytes(p + 8) ^ eight_bytes((Text)field->key + 8)) & field->masks[1]));
 }
 
-/* The field whose key and colon stand here, as nearly all are written, in whatever order. */
+/* The field whose key and colon begin here, in the usual spelling and any order. */
 static inline const Field *field_at(Text p, const Field *fields, const Field *expected) {
     for (const Field *field = expected; field->length; field++) if (is_key(p, field)) return field;
     for (const Field *field = fields; field < expected; field++) if (is_key(p, field)) return field;
     return NULL;
 }
 
-/* Any key and colon: the place after them, and its field, if it is one's. */
+/* Any key and colon. `found`: the field of the key, or NULL. */
 static Text any_key(Text p, Text end, const Field *fields, const Field **found) {
     if (*p != '"') return NULL;
     bool escaped = false;
@@ -689,11 +688,11 @@ static Text any_key(Text p, Text end, const Field *fields, const Field **found) 
     return *p == ':' ? p + 1 : NULL;
 }
 
-/* An object's members, each at most once: fields into their columns, those that it lacks as NULL; others are skipped. A record
- * that has others, and neither amount nor items, is bare. */
+/* The members of an object. Fields go into their columns, missing ones as NULL; others are skipped. A repeated field is refused.
+ * A record with other members, but neither amount nor items, is bare. */
 static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     uint32_t seen = 0;
-    const Field *field, *expected = fields; /* the next field in the usual order is tried first */
+    const Field *field, *expected = fields; /* try the next field of the usual order first */
     Text end = scan->end;
     bool spaced = false;
     p = space(p + 1);
@@ -733,7 +732,7 @@ static Text members(Scan *scan, Text p, const Field *fields, int depth) {
     return p;
 }
 
-/* A list of objects, or null. ITEMS has where each record's items end. */
+/* A list of objects, or null. ITEMS has the end of the items of each record. */
 static Text read_items(Scan *scan, Text p, int column) {
     if (*p == 'n') {
         if (!(p = literal(p, "null"))) return NULL;
@@ -759,8 +758,8 @@ static Text read_items(Scan *scan, Text p, int column) {
     return put_items(scan, true) ? p : NULL;
 }
 
-/* Takes back what an odd record has left in the columns, and gives it NULLs: it is known by its missing order_id. */
-static void give_up(Scan *scan, int64_t record, int64_t items) {
+/* Removes what a refused record left in the columns, and makes it NULL: a missing order_id marks it as refused. */
+static void refuse(Scan *scan, int64_t record, int64_t items) {
     for (int i = 0; i < COLUMNS; i++) {
         Column *column = &scan->columns[i];
         column->count = i < RECORD_COLUMNS ? record : items;
@@ -772,21 +771,21 @@ static void give_up(Scan *scan, int64_t record, int64_t items) {
     }
 }
 
-/* Whether the text that a column got last is spelled as a spreadsheet shows a long number: scalars.is_shortened, and some more. */
+/* Whether the last text of a column may be a number as a spreadsheet shortens it: values.is_shortened, and a few more. */
 static bool may_be_shortened(const Column *column) {
     int64_t start = column->values[column->count - 1], length = column->values[column->count] - start;
     Text end = column->bytes + start + length;
     return length >= 5 && (end[-4] | 32) == 'e' && end[-3] == '+';
 }
 
-/* A record, to be read up to `stop` where that is known: the place after it. NULL where it is odd. */
+/* Reads a record, up to `stop` where that is known. Returns the pointer after it; NULL where it is refused. */
 static Text read_record(Scan *scan, Text p, Text stop) {
     const Column *id = &scan->columns[ORDER_ID], *created_at = &scan->columns[CREATED_AT];
     int64_t record = id->count, items = scan->columns[SKU].count;
     Text end = *p == '{' ? members(scan, p, ORDER, 1) : NULL;
     if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && !may_be_shortened(id) && is_utf8(p, end))
         return end;
-    if (!scan->failed) give_up(scan, record, items);
+    if (!scan->failed) refuse(scan, record, items);
     return NULL;
 }
 
@@ -794,8 +793,8 @@ static Text read_record(Scan *scan, Text p, Text stop) {
 
 typedef unsigned __int128 Wide;
 
-/* Spreads amount[i] over the lines up to stops[i] by weight qty × price (none negative but the amount): facts.allocate. An
- * order whose weights sum up to 2^63 or more is left, and named in `huge`. The number of those. */
+/* Allocates amount[i] to the lines up to stops[i] by weight qty × price (only the amount may be negative): facts.allocate. An
+ * order whose weights add up to 2^63 or more is skipped, and its index goes to `huge`. Returns the number of these. */
 int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int64_t *price, const int64_t *stops, int64_t count,
                             int64_t *shares, int64_t *huge) {
     int64_t start = 0, left = 0;
@@ -813,7 +812,7 @@ int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int
         if (even) weight = (uint64_t)(stops[order] - start);
         for (int64_t line = start; line < stops[order]; line++) {
             running += even ? 1 : (uint64_t)qty[line] * (uint64_t)price[line];
-            /* size < 2^60 and running <= weight < 2^63: the product has room, and the quotient is at most `size`. */
+            /* size < 2^60 and running <= weight < 2^63: the product fits, and the quotient is at most `size`. */
             int64_t upto = running == weight ? (int64_t)size : (int64_t)((2 * (Wide)size * running + weight) / (2 * (Wide)weight));
             shares[line] = sign * (upto - given);
             given = upto;
@@ -822,19 +821,19 @@ int64_t strandline_allocate(const int64_t *amount, const int64_t *qty, const int
     return left;
 }
 
-/* ------------------------------------------------------------------------------------------------------ what is called */
+/* ---------------------------------------------------------------------------------------------------------- interface */
 
-const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources as they were compiled */
+const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources that were compiled */
 
-/* Makes a scan of a blob ready for so many records, if that is known. */
+/* Prepares the scan of a blob with `count` records; 0 if the number is unknown. */
 static bool begin(Scan *scan, Text blob, int64_t length, int64_t count) {
     scan->end = blob + length;
     for (int i = 0; i < COLUMNS; i++) if (!enlarge(scan, &scan->columns[i], i < RECORD_COLUMNS ? count : 0, 0)) return false;
     return true;
 }
 
-/* Reads `count` records of a blob of `length` bytes, record i from blob[starts[i]] to blob[stops[i]]. 0, or -1 where memory ran
- * out. Always followed by strandline_release. */
+/* Reads `count` records of a blob of `length` bytes, record i from blob[starts[i]] to blob[stops[i]]. Returns 0, or -1 where
+ * memory runs out. The caller must call strandline_release. */
 int strandline_scan(Text blob, int64_t length, const int64_t *starts, const int64_t *stops, int64_t count, Scan *scan) {
     if (!begin(scan, blob, length, count)) return -1;
     for (int64_t record = 0; record < count && !scan->failed; record++)
@@ -851,20 +850,20 @@ void strandline_release(Scan *scan) {
     memset(scan, 0, sizeof *scan);
 }
 
-/* Places in a text: part i is blob[starts[i]] to blob[stops[i]]. */
+/* Parts of a text: part i is blob[starts[i]] to blob[stops[i]]. */
 typedef struct {
     int64_t *starts, *stops;
-    int64_t count, room;
+    int64_t count, capacity;
 } Spans;
 
 static bool add_span(Spans *spans, int64_t start, int64_t stop) {
-    int64_t room = spans->room;
-    if (!reserve((void **)&spans->starts, &room, spans->count + 1, sizeof(int64_t))) return false;
-    if (room > spans->room) {
-        int64_t *stops = realloc(spans->stops, (size_t)room * sizeof(int64_t));
+    int64_t capacity = spans->capacity;
+    if (!reserve((void **)&spans->starts, &capacity, spans->count + 1, sizeof(int64_t))) return false;
+    if (capacity > spans->capacity) {
+        int64_t *stops = realloc(spans->stops, (size_t)capacity * sizeof(int64_t));
         if (!stops) return false;
         spans->stops = stops;
-        spans->room = room;
+        spans->capacity = capacity;
     }
     spans->starts[spans->count] = start;
     spans->stops[spans->count++] = stop;
@@ -873,7 +872,7 @@ static bool add_span(Spans *spans, int64_t start, int64_t stop) {
 
 static bool is_blank(uint8_t byte) { return byte == ' ' || byte == '\t' || byte == '\r'; }
 
-/* The lines of a text that are not blank, without the blanks around them. 0, or -1 where memory ran out. */
+/* The lines of a text that are not blank, without blanks around them. Returns 0, or -1 where memory runs out. */
 int strandline_lines(Text blob, int64_t length, Spans *spans) {
     for (int64_t start = 0; start < length;) {
         Text newline = memchr(blob + start, '\n', (size_t)(length - start));
@@ -886,10 +885,10 @@ int strandline_lines(Text blob, int64_t length, Spans *spans) {
     return 0;
 }
 
-/* Values smaller than SMALL_VALUE bytes on average, more than a few, are no orders, and what is read of each takes more. */
+/* Many values of less than SMALL_VALUE bytes on average are not orders, and their columns would take more memory than the text. */
 enum { FEW_VALUES = 1 << 16, SMALL_VALUE = 24 };
 
-/* See strandline_parts. With a `scan`, each value of an array is read as a record, too, unless they are very small. */
+/* See strandline_parts. With a `scan`, also reads each value of an array as a record, unless the values are very small. */
 static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
     Text p = space(blob), end, stop = blob + length;
     bool object = !open && *p == '{', spaced = false;
@@ -912,7 +911,7 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
         if (scan && spans->count > FEW_VALUES && (p - blob) / SMALL_VALUE < spans->count) return 1;
         end = scan ? read_record(scan, p, NULL) : NULL;
         if (scan && scan->failed) return -1;
-        if (!end) end = value(p, stop, 0, &spaced); /* an odd record may be JSON all the same */
+        if (!end) end = value(p, stop, 0, &spaced); /* a refused record may still be JSON */
         if (!end || end > stop) return 1;
         if (!add_span(spans, p - blob, end - blob)) return -1;
         p = space(end);
@@ -923,12 +922,12 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
     }
 }
 
-/* The values of an array, or the keys and values of an object in turn, of a text that is one such document, or (`open`) the
- * inside of an array. 0; 1 where it is odd: no JSON, or nested too deep; -1 where memory ran out. */
+/* The values of an array, or the keys and values of an object in turn. The text is one such document, or (`open`) the inside of
+ * an array. Returns 0; 1 where the text is not JSON or nested too deep; -1 where memory runs out. */
 int strandline_parts(Text blob, int64_t length, int open, Spans *spans) { return find_parts(blob, length, open, spans, NULL); }
 
-/* The values of an array, and what strandline_scan reads of them, in one go. As strandline_parts, and 1 also where they are very
- * small; always followed by strandline_release. */
+/* strandline_parts of an array and strandline_scan of its values, in one pass. Returns 1 also where the values are very small.
+ * The caller must call strandline_release. */
 int strandline_scan_array(Text blob, int64_t length, int open, Spans *spans, Scan *scan) {
     if (!begin(scan, blob, length, 0)) return -1;
     return find_parts(blob, length, open, spans, scan);

@@ -115,8 +115,8 @@ def read_decimal(value: object) -> int | Fault | None:
 
 
 def read_instant(value: object) -> int | Fault | None:
-    """An instant in microseconds since 1970 UTC. FAULT where it is none or before 1970; an instant past the calendar
-    is a number larger than any date, so that it is judged as future."""
+    """An instant in microseconds since 1970 UTC. FAULT where it is not an instant, or before 1970. An instant beyond the calendar
+    is a number larger than any date, and so counts as being in the future."""
     if value is None:
         return None
     if isinstance(value, Number):
