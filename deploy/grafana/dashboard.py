@@ -81,7 +81,7 @@ def panels() -> list[dict[str, Any]]:
             (f"{in_an_hour('strandline_orders_discarded_total')} / clamp_min({in_an_hour('strandline_orders_extracted_total')} + "
              f"{in_an_hour('strandline_dimension_rows_total')}, 1)", "discarded"),
         ]),
-        _graph("Field faults, unknown keys, late orders", "Records that were kept although something is wrong in them.", "short", [
+        _graph("Field faults, unknown keys, late orders", "Records that were kept although a part is wrong.", "short", [
             (per_minute("strandline_field_faults_total", "field"), "fault in {{field}} /min"),
             (per_minute("strandline_bare_orders_total"), "orders with neither amount nor items /min"),
             (per_minute("strandline_unknown_keys_total", "dimension"), "unknown {{dimension}} /min"),
