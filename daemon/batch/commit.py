@@ -70,7 +70,7 @@ def commit_of(
     results = _results(drops, parsed, counts, read_before or {})
     kept = [one for one in rewritten if one.staged]
     removed = [one.day for one in rewritten if not one.staged]
-    losing = set(decided.losing_date.tolist())
+    losing = set(decided.leaving.date.tolist())
     log = "".join(_restatement(one, before.batch, decided) for one in rewritten if is_restated(one, before.gone))
     effects = [
         *(effect for one in dimensions for effect in _dimension_effect(before.batch, one)),
@@ -136,11 +136,13 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
             setattr(counts[drop], name, number)
     for drop, number in decided.unchanged:
         counts[drop].unchanged = number
+    for drop, number in decided.deleted:
+        counts[drop].deleted = number
     for drop, number in decided.late:
         counts[drop].late = number
     for drop, number in decided.accepted:
         known = counts[drop]
-        known.superseded = number - known.new - known.unchanged - known.corrected
+        known.superseded = number - known.new - known.unchanged - known.corrected - known.deleted
     for name in DIMENSIONS:
         unknown = np.concatenate([np.zeros(0, np.bool_), *(one.unknown[name] for one in rewritten)])
         for drop, number in tallied(winners[unknown]):

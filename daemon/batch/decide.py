@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.merge.keys import latest, take_entries
-from ..core.model import Bools, Ints, Parsed
-from ..core.versions import Outcome, decide
+from ..core.model import DELETED_AT, DELETED_DATE, Bools, Ints, Parsed
+from ..core.versions import Decision, Outcome, decide
 from ..storage.ledger import Ledger
 
 Tallies = Sequence[tuple[int, int]]  # (drop, how many), by drop
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """The orders that leave a date, moved or deleted, by that date. Arrays by order."""
+
+    rows: Ints  # where the version is in `orders` that makes the order leave
+    drop: np.ndarray  # the drop that brought it
+    date: np.ndarray  # int32; the date that the order leaves
+
+
+@dataclass(frozen=True)
 class Decided:
-    """What the records of a batch mean. Arrays by change: the winners that change something, sorted by time, and so by date."""
+    """What the records of a batch mean. Arrays by change: the winners that give an order other content or another date, sorted by
+    time, and so by date."""
 
     orders: pa.Table  # ORDERS: all accepted records
     accepted: Tallies  # records
@@ -31,7 +40,8 @@ class Decided:
     new_date: np.ndarray  # int32; the date that its order has from now on
     drop: np.ndarray  # the drop that brought it
     outcome: np.ndarray  # NEW, CORRECTED or MOVED: see versions.Outcome
-    old_date: np.ndarray  # where an order that is not new is published
+    leaving: Leaving
+    deleted: Tallies  # orders
 
     @property
     def known(self) -> Bools:
@@ -43,22 +53,11 @@ class Decided:
         """The changes that give an order another date."""
         return self.outcome == Outcome.MOVED
 
-    @cached_property
-    def leavers(self) -> Ints:
-        """The changes by which an order leaves a date for another, by the date that it leaves."""
-        moved = np.flatnonzero(self.moved)
-        return moved[np.argsort(self.old_date[moved], kind="stable")]
-
-    @cached_property
-    def losing_date(self) -> Ints:
-        """The date that each leaver leaves."""
-        return self.old_date[self.leavers]
-
     def drops_changing(self, day: int) -> list[int]:
         """The drops that change a date: their orders come, are corrected, or leave."""
         here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
-        gone = self.leavers[slice(*np.searchsorted(self.losing_date, [day, day + 1]))]
-        return np.union1d(self.drop[here], self.drop[gone]).tolist()
+        gone = slice(*np.searchsorted(self.leaving.date, [day, day + 1]))
+        return np.union1d(self.drop[here], self.leaving.drop[gone]).tolist()
 
 
 def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
@@ -70,20 +69,29 @@ def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
     wins = decision.outcome != Outcome.SUPERSEDED
     entries = winners if wins.all() else take_entries(winners, np.flatnonzero(wins))
     created_at = versions["created_at"].to_numpy()
-    chosen, rows_by_time = _by_time(wins & (decision.outcome != Outcome.UNCHANGED), rows, created_at)
+    is_order, deletes = created_at != DELETED_AT, decision.outcome == Outcome.DELETED
+    chosen, rows_by_time = _by_time(wins & ~deletes & (decision.outcome != Outcome.UNCHANGED), rows, created_at)
     decided = Decided(
         parsed.orders,
         accepted=counted(versions["drop"]),
-        late=counted(versions["drop"].filter(pa.array(created_at < (ledger.hwm or 0)))),
-        newest=int(created_at.max()) if len(created_at) else None,
+        late=counted(versions["drop"].filter(pa.array(is_order & (created_at < (ledger.hwm or 0))))),
+        newest=int(created_at.max()) if is_order.any() else None,
         unchanged=tallied(winners["drop"][decision.outcome == Outcome.UNCHANGED]),
         rows=rows_by_time,
         new_date=winners["date"][chosen],
         drop=winners["drop"][chosen],
         outcome=decision.outcome[chosen],
-        old_date=decision.old_date[chosen],
+        leaving=_leaving(winners["drop"], rows, decision),
+        deleted=tallied(winners["drop"][deletes]),
     )
     return decided, entries
+
+
+def _leaving(drop: np.ndarray, rows: Ints, decision: Decision) -> Leaving:
+    leaves = (decision.outcome == Outcome.MOVED) | (decision.outcome == Outcome.DELETED)
+    found = np.flatnonzero(leaves & (decision.old_date != DELETED_DATE))
+    found = found[np.argsort(decision.old_date[found], kind="stable")]
+    return Leaving(rows[found], drop[found], decision.old_date[found])
 
 
 def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:

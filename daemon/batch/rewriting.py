@@ -32,11 +32,11 @@ _GROUP_ORDERS = 30_000  # orders that one task rewrites together, about
 
 def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
     """What is to be done to each date that gains, keeps or loses a winner, by date."""
-    gaining, losing = decided.new_date, decided.losing_date
+    gaining, losing = decided.new_date, decided.leaving.date
     days = np.union1d(gaining, losing)
     published = ledger.partitions(days.tolist())
     replaces = decided.known & ~decided.moved
-    leaving = _order_ids(decided.orders, decided.rows[decided.leavers])
+    leaving = _order_ids(decided.orders, decided.leaving.rows)
     changes = []
     for day, a, b, c, d in zip(days.tolist(), *_spans(gaining, days), *_spans(losing, days), strict=True):
         sha256 = published[day].fact_sha256 if day in published else None

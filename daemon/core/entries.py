@@ -41,7 +41,8 @@ class Drop:
 
 @dataclass(slots=True)
 class Counts:
-    """What became of a drop's records. extracted = discarded + before_since + superseded + unchanged + new + corrected."""
+    """What became of a drop's records. extracted = discarded + before_since + superseded + unchanged + new
+    + corrected + deleted."""
 
     extracted: int = 0
     discarded: Counter[str] = field(default_factory=Counter)
@@ -50,6 +51,7 @@ class Counts:
     unchanged: int = 0
     new: int = 0
     corrected: int = 0
+    deleted: int = 0
     late: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)  # orders with a key that the dimension does not know

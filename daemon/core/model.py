@@ -34,6 +34,9 @@ MAX_DEPTH = 512  # levels of nesting in one record; deeper is "nested beyond rea
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
 LAST_INSTANT = 2_932_897 * MICROSECONDS_PER_DAY - 1  # the end of the year 9999, the last of Python's calendar
+# A deletion is a version of an order whose `created_at` is DELETED_AT, which gives it a date that is on no calendar.
+DELETED_DATE = -100_000_000
+DELETED_AT = DELETED_DATE * MICROSECONDS_PER_DAY
 FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, the first
 
 

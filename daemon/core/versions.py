@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .merge.keys import take_entries
-from .model import INDEX_ENTRY, Bools, Ints
+from .model import DELETED_DATE, INDEX_ENTRY, Bools, Ints
 from .parse.values import order_key
 
 
@@ -44,6 +44,7 @@ class Outcome(IntEnum):
     UNCHANGED = 2
     CORRECTED = 3
     MOVED = 4  # corrected, and on another date
+    DELETED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,14 @@ class Decision:
     """Arrays by winner."""
 
     outcome: NDArray[np.int8]  # Outcome
-    old_date: NDArray[np.int32]  # where an order that is not new is published
+    old_date: NDArray[np.int32]  # where the order is published; DELETED_DATE: nowhere
 
 
 def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray]]) -> Decision:
-    """`published`: what the index has of the winners (sorted entries), in parts: entries[found] are those of winners[of_winner].
-    Winners without an entry are new."""
-    outcome, old_date = np.full(len(winners), Outcome.NEW, np.int8), np.zeros(len(winners), np.int32)
+    """What the winners are. `published`: what the index has of them (sorted entries), in parts: entries[found] are those of
+    winners[of_winner]. See the table in `compared`."""
+    outcome = np.where(_is_deletion(winners), np.int8(Outcome.DELETED), np.int8(Outcome.NEW))
+    old_date = np.full(len(winners), DELETED_DATE, np.int32)
     for of_winner, found, entries in published:
         theirs = take_entries(entries, found)
         outcome[of_winner] = compared(take_entries(winners, of_winner), theirs)
@@ -66,14 +68,32 @@ def decide(winners: np.ndarray, published: Iterable[tuple[Ints, Ints, np.ndarray
 
 
 def compared(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
-    """What each winner is, compared with the published entry of the same order. The first case that holds counts."""
+    """What each winner is, compared with the index's entry of the same order. The first case that holds counts.
+
+    the index has no entry             NEW, or DELETED (it may know the order later)
+    an entry that is later             SUPERSEDED
+    a deletion         a deletion      UNCHANGED
+    an order           a deletion      DELETED
+    a deletion         an order        NEW
+    another date       an order        MOVED
+    other content      an order        CORRECTED
+    the same content   an order        UNCHANGED
+    """
+    deletes, is_deleted = _is_deletion(winner), _is_deletion(published)
     cases = [
         (~is_later(winner, published), Outcome.SUPERSEDED),
+        (deletes & is_deleted, Outcome.UNCHANGED),
+        (deletes, Outcome.DELETED),
+        (is_deleted, Outcome.NEW),
         (winner["date"] != published["date"], Outcome.MOVED),
         (winner["content"] != published["content"], Outcome.CORRECTED),
     ]
     masks, outcomes = zip(*cases, strict=True)
     return np.select(masks, [np.int8(one) for one in outcomes], np.int8(Outcome.UNCHANGED))
+
+
+def _is_deletion(entries: np.ndarray) -> Bools:
+    return np.asarray(entries["date"] == DELETED_DATE, np.bool_)
 
 
 def is_later(one: np.ndarray, other: np.ndarray) -> Bools:

@@ -156,6 +156,7 @@ def _summary(outcome: BatchOutcome) -> dict[str, object]:
         "extracted": sum(c.extracted for c in counts),
         "new": sum(c.new for c in counts),
         "corrected": sum(c.corrected for c in counts),
+        "deleted": sum(c.deleted for c in counts),
         "unchanged": sum(c.unchanged for c in counts),
         "superseded": sum(c.superseded for c in counts),
         "discarded": dict(discarded),

@@ -27,7 +27,7 @@ from ..storage import files
 from ..storage.raw import quarantined
 from .observer import Observer
 
-ORDER_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "before_since")
+ORDER_OUTCOMES = ("new", "corrected", "deleted", "unchanged", "superseded", "before_since")
 ROW_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "discarded")
 TABLES = ("fact_order", "order_items", *(f"dim_{name}" for name in DIMENSIONS))
 _LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -110,7 +110,7 @@ class Metrics(Observer):
             self._rows.labels(table).inc(rows)
         self._hwm.set((outcome.hwm or 0) / 1e6)
         self._last_batch.set(outcome.committed_at / 1e6)
-        if outcome.totals.get("orders.new", 0) + outcome.totals.get("orders.corrected", 0):
+        if any(outcome.totals.get(f"orders.{name}") for name in ("new", "corrected", "deleted")):
             self._new_data.set(outcome.committed_at / 1e6)
         for seconds in latencies:
             self._latency.observe(seconds)

@@ -102,7 +102,7 @@ def table(plan: Plan) -> str:
     lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
     if result.duplicate_of is not None:
         lines.append(f"  its content is that of drop {result.duplicate_of}, so nothing would be done")
-    kinds = ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")
+    kinds = ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")
     lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]

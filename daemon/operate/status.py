@@ -167,7 +167,9 @@ def table(status: dict[str, Any]) -> str:
         "",
         "Drops             " + _numbers(status["drops"], ("applied", "duplicate", "quarantined")),
         "Orders            "
-        + _numbers(orders, ("extracted", "new", "corrected", "unchanged", "superseded", "before_since", "late")),
+        + _numbers(
+            orders, ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")
+        ),
     ]
     lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
     if orders.get("bare"):

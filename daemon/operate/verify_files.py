@@ -36,9 +36,8 @@ def check_counts(ledger: Ledger) -> Iterator[Difference]:
     totals: Counter[str] = Counter()
     for result in ledger.all_results():
         one = result.counts
-        ended = (
-            sum(one.discarded.values()) + one.before_since + one.superseded + one.unchanged + one.new + one.corrected
-        )
+        applied = one.superseded + one.unchanged + one.new + one.corrected + one.deleted
+        ended = sum(one.discarded.values()) + one.before_since + applied
         if one.extracted != ended:
             yield Difference(
                 "conservation", f"drop {result.drop.seq}", f"{one.extracted} records came, {ended} are counted"

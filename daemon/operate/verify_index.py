@@ -14,6 +14,7 @@ from ..batch.published import is_same, written
 from ..batch.repair import groups_of
 from ..core.entries import Partition
 from ..core.merge.keys import latest, take_entries
+from ..core.model import DELETED_DATE
 from ..core.versions import drop_positions, equal, keys_of
 from ..storage.ledger import Ledger
 from ..storage.order_index import OrderIndex
@@ -27,6 +28,8 @@ def check_index(
     """Each order of each partition is where the index says, and the index says nothing else. `again`: the ledger of the
     rebuild, whose index must be the same; `named`: how many entries of each date name a record of raw."""
     partitions = engine.ledger.partitions()
+    if again is not None and not _are_equal(*(one.index.of_dates([DELETED_DATE]) for one in (engine.ledger, again))):
+        yield Difference("rebuild", "deleted orders", "the index names other deletions than a rebuild")
     done = 0
     for days in groups_of(list(partitions.values())):
         entries = engine.ledger.index.of_dates(days)
@@ -41,7 +44,7 @@ def check_index(
                 )
         done += len(days)
         engine.progress("checking the index", done, len(partitions))
-    for day in np.unique(engine.ledger.index.elsewhere(list(partitions))["date"]).tolist():
+    for day in np.unique(engine.ledger.index.elsewhere([*partitions, DELETED_DATE])["date"]).tolist():
         yield Difference("index", iso_date(day), "it names orders of a date that is not published")
 
 

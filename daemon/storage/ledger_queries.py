@@ -29,7 +29,7 @@ class LedgerQueries:
         """When the last batch was committed, in microseconds. `with_new_data`: the last one with a new or corrected order."""
         condition = (
             "WHERE EXISTS (SELECT 1 FROM drops WHERE drops.batch = batches.batch AND outcome = 'applied' "
-            "AND json_extract(counts, '$.new') + json_extract(counts, '$.corrected') > 0)"
+            "AND json_extract(counts, '$.new') + json_extract(counts, '$.corrected') + json_extract(counts, '$.deleted') > 0)"
         )
         row = self._sql.execute(
             f"SELECT committed_at FROM batches {condition if with_new_data else ''} ORDER BY batch DESC LIMIT 1"

@@ -17,7 +17,12 @@ SLOW = settings(deadline=None, max_examples=200)
 KEYS = st.tuples(st.sampled_from([0, 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1), st.integers(0, 3))
 
 
-ENTRIES = st.dictionaries(KEYS, st.tuples(*[st.integers(0, 2)] * 4, st.sampled_from([0, 1, 2**120])), max_size=60)
+DELETED = -100_000_000  # the date of a deletion
+ENTRIES = st.dictionaries(
+    KEYS,
+    st.tuples(st.sampled_from([0, 1, 2, DELETED]), *[st.integers(0, 2)] * 3, st.sampled_from([0, 1, 2**120])),
+    max_size=60,
+)
 
 
 def entries_of(content: dict[tuple[int, int], tuple]) -> np.ndarray:
@@ -41,12 +46,16 @@ def test_winners_are_held_against_what_is_published(winners: dict, published: di
         there = published.get(key)
         later = there is not None and tuple(version) > there[1:4]
         if there is None:
-            expected = Outcome.NEW
+            expected = Outcome.DELETED if date == DELETED else Outcome.NEW
         elif not later:
             expected = Outcome.SUPERSEDED
+        elif date == DELETED:
+            expected = Outcome.UNCHANGED if there[0] == DELETED else Outcome.DELETED
+        elif there[0] == DELETED:
+            expected = Outcome.NEW
         elif date != there[0]:
             expected = Outcome.MOVED
         else:
             expected = Outcome.UNCHANGED if content == there[4] else Outcome.CORRECTED
         assert decision.outcome[i] == expected
-        assert there is None or decision.old_date[i] == there[0]
+        assert decision.old_date[i] == (DELETED if there is None else there[0])

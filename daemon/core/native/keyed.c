@@ -192,7 +192,7 @@ void strandline_place_entries(const Arrow *columns, int64_t count, int64_t row, 
     for (int64_t i = 0; i < count; i++) {
         int64_t created_at = number_at(&columns[CREATED], i);
         Entry entry = {
-            .date = (int32_t)(created_at / MICROSECONDS_PER_DAY), /* none is before 1970 */
+            .date = (int32_t)(created_at / MICROSECONDS_PER_DAY), /* exact: none is before 1970 but DELETED_AT, whole days */
             .instant = is_valid(&columns[UPDATED], i) ? number_at(&columns[UPDATED], i) : created_at,
             .drop = (uint32_t)number_at(&columns[DROP], i),
             .position = (uint32_t)number_at(&columns[POSITION], i),
