@@ -400,7 +400,7 @@ def test_an_error_of_the_system_names_its_file_where_it_has_one(
     def refused(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_status", refused)
+    monkeypatch.setattr(cli.commands, "status", refused)
     monkeypatch.setattr(cli, "release", lambda: None)
     assert cli.main(["status"]) == 3 and said in capsys.readouterr().err
 
