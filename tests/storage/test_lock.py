@@ -105,7 +105,7 @@ def test_a_folder_whose_state_was_replaced_is_still_held(
     monkeypatch.setattr(lock.time, "sleep", lambda _: None)
     held = Lock(tmp_path)
     replace(tmp_path)
-    with pytest.raises(EnvironmentFault, match=r"before its state/ was removed or replaced.*fuser"):
+    with pytest.raises(EnvironmentFault, match=r"before state/ was removed or replaced.*fuser"):
         Lock(tmp_path)
     held.close()
     Lock(tmp_path).close()

@@ -282,7 +282,7 @@ def test_an_order_id_of_any_bytes_can_be_asked_for(home: Path) -> None:
 def test_options_of_a_run_are_not_passed_over_before_a_command(tmp_path: Path, options: list[str]) -> None:
     """Who writes both means one of them; neither is done."""
     ended = strandline(tmp_path, *options, "status")
-    assert ended.returncode == 2 and "without a command" in ended.stderr and ended.stdout == ""
+    assert ended.returncode == 2 and "do not go with a command" in ended.stderr and ended.stdout == ""
 
 
 def test_a_textfile_without_a_folder_is_said_before_anything_is_done(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_an_error_of_the_system_names_its_file_where_it_has_one(
     def refused(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_status", refused)
+    monkeypatch.setattr(cli.commands, "status", refused)
     monkeypatch.setattr(cli, "release", lambda: None)
     assert cli.main(["status"]) == 3 and said in capsys.readouterr().err
 

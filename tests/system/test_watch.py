@@ -156,9 +156,9 @@ def test_subfolders_are_left_alone_and_named_once(tmp_path: Path) -> None:
         (daemon.inbox / "sub" / "a.json").write_bytes(content(1))
         place(daemon.inbox / "b.json", content(2))
         daemon.applied("b.json")
-        until(lambda: daemon.said("left alone"), "the folder's line")
+        until(lambda: daemon.said("left in the inbox"), "the folder's line")
         time.sleep(1.0)
-        assert len(daemon.said("left alone")) == 1 and (daemon.inbox / "sub" / "a.json").exists()
+        assert len(daemon.said("left in the inbox")) == 1 and (daemon.inbox / "sub" / "a.json").exists()
         assert ids(daemon) == {"o_2"}
 
 
@@ -336,7 +336,7 @@ def test_a_ledger_that_somebody_else_holds_is_waited_for(tmp_path: Path) -> None
             other.execute("BEGIN IMMEDIATE")
             place(daemon.inbox / "b.json", content(2))
             until(lambda: daemon.metrics()[series("strandline_retries_total", operation="archive")] >= 1, "a retry")
-            assert "locked" in daemon.said("an operation failed")[0]["cause"]
+            assert "locked" in daemon.said("operation failed")[0]["cause"]
             other.execute("ROLLBACK")
         assert daemon.applied("b.json")["outcome"] == "applied"
         until(daemon.ready, "ready")
