@@ -15,7 +15,7 @@ from daemon.batch import repair
 from daemon.operate.rebuild import make_anew, take_over
 from tests.support.command import order
 from tests.support.crash import crash_at, drop, run
-from tests.support.harness import DAY, apply_batch, engine, tree
+from tests.support.harness import DAY, apply_batch, open_engine, tree
 
 Deliver = Callable[[Path], None]
 
@@ -114,10 +114,10 @@ def test_the_run_that_finishes_may_end_early_too(tmp_path: Path) -> None:
 def lost_ledger(root: Path, damage: Callable[[Path], object]) -> dict[str, str]:
     """Drops of five days, one order each; then the ledger is lost, and the receipt of the oldest is damaged. What was
     published before."""
-    with engine(root) as rooms:
+    with open_engine(root) as engine:
         for day in range(1, 6):
             received_at = (20_520 + day) * DAY
-            apply_batch(rooms, root, [(f"{day}.json", json.dumps([order(day, day)]).encode())], received_at)
+            apply_batch(engine, root, [(f"{day}.json", json.dumps([order(day, day)]).encode())], received_at)
     (receipt,) = (root / "output" / "receipts").rglob("*_1.json.json")
     damage(receipt)
     shutil.rmtree(root / "output" / "state")
@@ -133,25 +133,25 @@ def test_a_drop_whose_receipt_is_lost_with_the_ledger_is_applied_wherever_its_co
     before = lost_ledger(tmp_path, damage)
     link = tmp_path / "output" / "raw" / "orders_raw.json"
     newest = link.readlink()
-    with engine(tmp_path) as rooms:
-        take_over(rooms, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    with open_engine(tmp_path) as engine:
+        take_over(engine, make_anew(engine, 20_600 * DAY, DAY, ""))
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == before
     assert len(list((tmp_path / "output" / "receipts").rglob("*.json"))) == 5, "a receipt lies where the lost one lay"
     assert link.readlink() == newest, "a drop that is applied late is not the newest"
-    with engine(tmp_path) as rooms:
-        assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
+    with open_engine(tmp_path) as engine:
+        assert [drop.name for drop in engine.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
 
 
 @pytest.mark.parametrize("copied", ["00000001_1.json (copy).json", "00000009_9.json.json", "../00000001_1.json.json"])
 def test_a_copy_of_a_receipt_is_no_history(tmp_path: Path, copied: str) -> None:
     """Under another name or in another folder; and it does not keep a rebuild from being made."""
     before = lost_ledger(tmp_path, lambda receipt: shutil.copy(receipt, beside(receipt, copied)))
-    with engine(tmp_path) as rooms:
-        take_over(rooms, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    with open_engine(tmp_path) as engine:
+        take_over(engine, make_anew(engine, 20_600 * DAY, DAY, ""))
     run(tmp_path)
-    with engine(tmp_path) as rooms:
-        assert [drop.name for drop in rooms.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
+    with open_engine(tmp_path) as engine:
+        assert [drop.name for drop in engine.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
     assert tree(tmp_path / "output" / "curated") == before
 
 
@@ -163,31 +163,31 @@ def beside(receipt: Path, copied: str) -> Path:
 
 def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path: Path) -> None:
     """The ledger is there, and older than what lies in raw, with days between of which it knows all."""
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         for day in range(1, 6):
             apply_batch(
-                rooms, tmp_path, [(f"{day}.json", json.dumps([order(day, day)]).encode())], (20_520 + day) * DAY
+                engine, tmp_path, [(f"{day}.json", json.dumps([order(day, day)]).encode())], (20_520 + day) * DAY
             )
         before = tree(tmp_path / "output" / "curated")
     with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite")) as sql:
         sql.execute("DELETE FROM drops WHERE seq = 2")
         sql.commit()
     run(tmp_path)
-    with engine(tmp_path) as rooms:
-        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 3, 4, 5]
-        take_over(rooms, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    with open_engine(tmp_path) as engine:
+        assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 3, 4, 5]
+        take_over(engine, make_anew(engine, 20_600 * DAY, DAY, ""))
     run(tmp_path)
-    with engine(tmp_path) as rooms:
-        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2, 3, 4, 5]
+    with open_engine(tmp_path) as engine:
+        assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 2, 3, 4, 5]
     assert tree(tmp_path / "output" / "curated") == before
 
 
 def told_three_times(root: Path) -> None:
     """One order, at one instant: what the first drop says, another amount, and the first again. Each drop is a batch."""
-    with engine(root) as rooms:
+    with open_engine(root) as engine:
         for number, amount in enumerate((1, 2, 1), 1):
             said = json.dumps([order(1, amount=amount)]).encode() + b" " * number
-            apply_batch(rooms, root, [(f"{number}.json", said)], 20_521 * DAY)
+            apply_batch(engine, root, [(f"{number}.json", said)], 20_521 * DAY)
 
 
 def test_a_copy_that_a_rebuild_takes_in_may_say_what_came_between(
@@ -201,8 +201,8 @@ def test_a_copy_that_a_rebuild_takes_in_may_say_what_came_between(
     (receipt,) = (tmp_path / "output" / "receipts").rglob("*_2.json.json")
     receipt.unlink()
     shutil.rmtree(tmp_path / "output" / "state")
-    with engine(tmp_path) as rooms:
-        take_over(rooms, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    with open_engine(tmp_path) as engine:
+        take_over(engine, make_anew(engine, 20_600 * DAY, DAY, ""))
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == before
     receipts = sorted((tmp_path / "output" / "receipts").rglob("*.json"))
@@ -223,23 +223,23 @@ def test_only_a_rebuild_takes_in_a_copy_that_is_older_than_what_was_applied(
         run(tmp_path)
         (told,) = [record for record in caplog.records if "rebuild" in record.message]
         assert told.levelname == "ERROR" and "/00000002_" in vars(told)["path"]
-    with engine(tmp_path) as rooms:
-        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 3]
-        take_over(rooms, make_anew(rooms, 20_600 * DAY, DAY, ""))
+    with open_engine(tmp_path) as engine:
+        assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 3]
+        take_over(engine, make_anew(engine, 20_600 * DAY, DAY, ""))
     run(tmp_path)
-    with engine(tmp_path) as rooms:
-        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2, 3]
+    with open_engine(tmp_path) as engine:
+        assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 2, 3]
     assert tree(tmp_path / "output" / "curated") == before
 
 
 def test_a_copy_whose_number_was_only_skipped_is_adopted_once_it_is_whole(tmp_path: Path) -> None:
     """A restored ledger does not know the second drop, whose copy is damaged at first: nothing newer was applied meanwhile."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("1.json", json.dumps([order(1)]).encode())], 20_521 * DAY)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("1.json", json.dumps([order(1)]).encode())], 20_521 * DAY)
     old = tmp_path / "old.sqlite"
     shutil.copy(tmp_path / "output" / "state" / "ledger.sqlite", old)
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("2.json", json.dumps([order(2)]).encode())], 20_521 * DAY)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("2.json", json.dumps([order(2)]).encode())], 20_521 * DAY)
     expected = tree(tmp_path / "output" / "curated")
     shutil.copy(old, tmp_path / "output" / "state" / "ledger.sqlite")
     (copy,) = (tmp_path / "output" / "raw").rglob("00000002_*")
@@ -249,8 +249,8 @@ def test_a_copy_whose_number_was_only_skipped_is_adopted_once_it_is_whole(tmp_pa
     copy.write_bytes(whole)
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == expected
-    with engine(tmp_path) as rooms:
-        assert [drop.seq for drop in rooms.ledger.applied_drops()] == [1, 2]
+    with open_engine(tmp_path) as engine:
+        assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 2]
 
 
 def test_two_raw_copies_of_one_unknown_number_do_not_keep_a_run_from_starting(tmp_path: Path) -> None:
@@ -263,8 +263,8 @@ def test_two_raw_copies_of_one_unknown_number_do_not_keep_a_run_from_starting(tm
     for folder in ("state", "receipts", "curated"):
         shutil.rmtree(tmp_path / "output" / folder)
     run(tmp_path)
-    with engine(tmp_path) as rooms:
-        assert [drop.name for drop in rooms.ledger.applied_drops()] == ["a.json", "users.csv"]
+    with open_engine(tmp_path) as engine:
+        assert [drop.name for drop in engine.ledger.applied_drops()] == ["a.json", "users.csv"]
     assert tree(tmp_path / "output" / "curated") == before
 
 

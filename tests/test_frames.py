@@ -26,7 +26,7 @@ from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
 from daemon.frames import dedupe, items_df, normalize, orders_df
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
-from tests.support.harness import apply_batch, engine
+from tests.support.harness import apply_batch, open_engine
 
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 DTYPES = {
@@ -195,8 +195,8 @@ def output(tmp_path: Path) -> Iterator[Path]:
         order("c", 17, 5, 0),
         order("d", 18, "99999999999999.9999", 7),
     ]
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", json.dumps(orders).encode())], RECEIVED_AT_US)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps(orders).encode())], RECEIVED_AT_US)
     yield tmp_path / "output"
 
 
@@ -240,10 +240,10 @@ def test_files_that_are_replaced_while_they_are_read_are_whole(tmp_path: Path) -
     """Beside a daemon: each frame is of one version of a partition or of the other."""
     path = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
     versions, sizes = [], (10, 13)
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         for number in sizes:
             orders = [{"order_id": f"o_{i}", "created_at": "2026-03-02", "amount": i} for i in range(number)]
-            apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
+            apply_batch(engine, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
             versions.append(tmp_path / f"{number}.parquet")
             versions[-1].write_bytes(path.read_bytes())
     done = Event()

@@ -22,7 +22,7 @@ from daemon.sources.inbox import Arrival, Inbox
 from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
 from tests.support import REPO
-from tests.support.harness import apply_batch, engine, tree
+from tests.support.harness import apply_batch, open_engine, tree
 
 DOCS = REPO / "docs" / "INPUT.md"
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
@@ -233,8 +233,8 @@ def test_bad_input_gets_what_the_table_says(row: str, data: bytes, reference_onl
 def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[str, bytes]) -> None:
     """A drop that its name, size or compression condemns lies whole in quarantine, with the documented reason."""
     kind, what = ROWS[row]
-    with engine(tmp_path) as rooms:
-        limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
+    with open_engine(tmp_path) as engine:
+        limited = replace(engine, reader=replace(engine.reader, limits=SMALL))
         (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US).results
     assert kind == "quarantine" and result.outcome is DropOutcome.QUARANTINED
     assert result.reason is not None and what in result.reason
@@ -259,8 +259,8 @@ def test_drops_that_are_left_get_what_the_table_says(
 
     monkeypatch.setattr(Taking, "copy", counted)
     inbox = tmp_path / "inbox"
-    with engine(tmp_path) as rooms:
-        limited = replace(rooms, reader=replace(rooms.reader, limits=SMALL))
+    with open_engine(tmp_path) as engine:
+        limited = replace(engine, reader=replace(engine.reader, limits=SMALL))
         for name, data in (drop, ("good.json", GOOD)):
             (inbox / name).write_bytes(data)
         look = Inbox(inbox, 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
@@ -274,8 +274,8 @@ def test_drops_that_are_left_get_what_the_table_says(
 def test_bad_rows_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[str, bytes]) -> None:
     """A row's discard or fault is the documented one, and the drop is applied."""
     kind, what = ROWS[row]
-    with engine(tmp_path) as rooms:
-        (result,) = apply_batch(rooms, tmp_path, [drop], RECEIVED_AT_US).results
+    with open_engine(tmp_path) as engine:
+        (result,) = apply_batch(engine, tmp_path, [drop], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
     counts = result.counts
     assert {"discard": dict(counts.discarded), "fault": dict(counts.faults)} == {"discard": {}, "fault": {}} | {
@@ -287,8 +287,8 @@ def test_bad_rows_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple[
 def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
     """Every form of name that the page allows is applied, in either case."""
     pack = {".gz": gzip.compress, "zst": zstandard}.get(name.lower()[-3:], bytes)
-    with engine(tmp_path) as rooms:
-        (result,) = apply_batch(rooms, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
+    with open_engine(tmp_path) as engine:
+        (result,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
 
 

@@ -1,6 +1,6 @@
 """The reference model itself: hand-computed truths first, then what must hold for any drops at all.
 
-It never looks at the daemon; the tests that hold the two against each other live with the rooms they test.
+It never looks at the daemon; the tests that hold the two against each other live with the engine they test.
 """
 
 from __future__ import annotations

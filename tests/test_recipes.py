@@ -15,7 +15,7 @@ import pytest
 
 from tests.strategies import RECEIVED_AT_US
 from tests.support import REPO
-from tests.support.harness import apply_batch, engine
+from tests.support.harness import apply_batch, open_engine
 
 # By date, with d on the 17th since the second batch, and in all.
 BY_DATE = [Decimal("12.34") + 5 + 7, Decimal("100.01")]
@@ -37,9 +37,9 @@ def home(tmp_path: Path) -> Path:
         [order("a", 17, 11.10, 3), order("b", 17, 5, 0), order("c", 18, 100.01, 1), order("d", 18, 7, 2)],
         [order("a", 17, 12.34, 3) | {"updated_at": "2026-11-19"}, order("d", 17, 7, 2) | {"updated_at": "2026-11-19"}],
     ]
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         for number, orders in enumerate(batches):
-            apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
+            apply_batch(engine, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
     return tmp_path
 
 
@@ -96,8 +96,8 @@ def test_the_joins_with_the_dimensions(home: Path, monkeypatch: pytest.MonkeyPat
         ("users.csv", b"user_id,country\nu1,NA\nu3,\n"),
         ("products.csv", b"sku\n"),
     ]
-    with engine(home) as rooms:
-        apply_batch(rooms, home, drops, RECEIVED_AT_US)
+    with open_engine(home) as engine:
+        apply_batch(engine, home, drops, RECEIVED_AT_US)
     monkeypatch.chdir(home)
     joined, unknown = READING_SQL
     found = duckdb.execute(joined).fetchall()

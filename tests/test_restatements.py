@@ -14,14 +14,14 @@ from daemon.batch.pipeline import publish_committed
 from daemon.operate.rebuild import make_anew, take_over
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import as_drop, order
-from tests.support.harness import apply_batch, engine
+from tests.support.harness import apply_batch, open_engine
 
 
-def come_and_go(rooms: Engine, root: Path, names: str) -> list[list[str]]:
+def come_and_go(engine: Engine, root: Path, names: str) -> list[list[str]]:
     """An order of 2 March that moves to the third, and another of 2 March: the dates that each drop restated."""
     moves = {"a": order(1), "b": order(1, 3, updated_at="2026-03-05T00:00:00Z"), "c": order(2)}
     return [
-        apply_batch(rooms, root, [(f"{name}.json", as_drop([moves[name]]))], RECEIVED_AT_US).restated for name in names
+        apply_batch(engine, root, [(f"{name}.json", as_drop([moves[name]]))], RECEIVED_AT_US).restated for name in names
     ]
 
 
@@ -40,24 +40,24 @@ DATES = {day: int(np.datetime64(f"2026-03-0{day}", "D").astype(int)) for day in 
 @pytest.mark.parametrize("before", ["abc", "ab"], ids=["back", "gone"])
 def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: str, lost: bool) -> None:
     """Whether history comes from the ledger, or from receipts and the log; also of a date that is gone, and comes back then."""
-    with engine(tmp_path) as rooms:
-        come_and_go(rooms, tmp_path, before)
-        counts = rooms.ledger.restatements()
+    with open_engine(tmp_path) as engine:
+        come_and_go(engine, tmp_path, before)
+        counts = engine.ledger.restatements()
     if lost:
         shutil.rmtree(tmp_path / "output" / "state")
-    with engine(tmp_path) as rooms:
-        take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
-    with engine(tmp_path) as rooms:
-        publish_committed(rooms, recovering=True)
-        assert rooms.ledger.restatements() == counts
-        come_and_go(rooms, tmp_path, "c" if before == "ab" else "")
-        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+    with open_engine(tmp_path) as engine:
+        take_over(engine, make_anew(engine, RECEIVED_AT_US, 0, ""))
+    with open_engine(tmp_path) as engine:
+        publish_committed(engine, recovering=True)
+        assert engine.ledger.restatements() == counts
+        come_and_go(engine, tmp_path, "c" if before == "ab" else "")
+        assert engine.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
     assert restatements(tmp_path) == [GONE, BACK]
 
 
 def test_a_date_that_comes_back_is_restated(tmp_path: Path) -> None:
     """It had been published before: the log, the outcome and the count say so, the count going on from what it was."""
-    with engine(tmp_path) as rooms:
-        assert come_and_go(rooms, tmp_path, "abc") == [[], ["2026-03-02"], ["2026-03-02"]]
+    with open_engine(tmp_path) as engine:
+        assert come_and_go(engine, tmp_path, "abc") == [[], ["2026-03-02"], ["2026-03-02"]]
         assert restatements(tmp_path) == [GONE, BACK]
-        assert rooms.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}
+        assert engine.ledger.restatements() == {DATES[2]: 2, DATES[3]: 0}

@@ -25,7 +25,7 @@ from daemon.sources.inbox import Inbox
 from daemon.sources.watcher import Watcher
 from tests.support.command import order
 from tests.support.crash import TERMS, drop
-from tests.support.harness import DAY, engine
+from tests.support.harness import DAY, open_engine
 
 NEVER_SECONDS = 3600.0  # what has to wait so long would hang the test: it has a limit
 LIMIT_SECONDS = 60.0
@@ -56,15 +56,15 @@ def watched(root: Path, drops: int, first: Callable[[Watcher], None]) -> Summary
     """Watches root/inbox, where nothing ever settles by time, until so many drops are applied. `first` is called in the loop,
     once, when the watch is set."""
     bell, stop = Event(), Event()
-    with engine(root) as rooms:
+    with open_engine(root) as engine:
         watcher = Watcher(root / "inbox", "native", NEVER_SECONDS, bell.set)
 
         def begin() -> list[Any]:
             first(watcher)
-            return list(recover(rooms, root / "inbox", DAY, ""))
+            return list(recover(engine, root / "inbox", DAY, ""))
 
         inbox = Inbox(root / "inbox", NEVER_SECONDS, TERMS.backoff)
-        return Service(rooms, inbox, TERMS, [StopAfter(drops, bell, stop)], begin).watch(watcher, bell, stop)
+        return Service(engine, inbox, TERMS, [StopAfter(drops, bell, stop)], begin).watch(watcher, bell, stop)
 
 
 def written_and_heard(watcher: Watcher, path: Path) -> None:
@@ -190,11 +190,11 @@ def test_a_merge_of_the_index_that_fails_is_said_once_and_holds_up_no_drop(
 ) -> None:
     """It needs room on the disk, and can wait."""
     notes = Notes()
-    with engine(tmp_path) as rooms:
-        monkeypatch.setattr(rooms.ledger, "compact", Mock(side_effect=OperationalError("database or disk is full")))
+    with open_engine(tmp_path) as engine:
+        monkeypatch.setattr(engine.ledger, "compact", Mock(side_effect=OperationalError("database or disk is full")))
         inbox = Inbox(tmp_path / "inbox", 0.0, TERMS.backoff)
         for number in range(3):
             drop(tmp_path, f"{number}.json", json.dumps([order(number)]).encode())
-        service = Service(rooms, inbox, replace(TERMS, max_drops=1), [notes], lambda: [])
+        service = Service(engine, inbox, replace(TERMS, max_drops=1), [notes], lambda: [])
         assert service.once(Event()).applied == 3
     assert len(notes.notes) == 1 and "disk is full" in notes.notes[0]

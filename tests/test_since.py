@@ -22,7 +22,7 @@ from daemon.storage.ledger import Ledger
 from daemon.storage.raw import date_of
 from daemon.storage.receipts import instant_text
 from tests.strategies import RECEIVED_AT_US, batches
-from tests.support.harness import apply_batch, engine, tree
+from tests.support.harness import apply_batch, open_engine, tree
 
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 DAY_US = 86_400_000_000
@@ -46,24 +46,24 @@ def test_a_wider_since_catches_up_to_the_same_bytes(many: Batches, days_back: li
     been none; each receipt adds up on the way; nothing before `since` is published before it is asked for."""
     steps = [RECEIVED_AT_US - days * DAY_US for days in sorted(days_back)]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        with engine(Path(one)) as rooms:
+        with open_engine(Path(one)) as engine:
             for batch in named(many):
-                apply_batch(rooms, Path(one), batch, RECEIVED_AT_US)
-            hwm, totals = rooms.ledger.hwm, rooms.ledger.totals()
-        with engine(Path(other)) as rooms:
+                apply_batch(engine, Path(one), batch, RECEIVED_AT_US)
+            hwm, totals = engine.ledger.hwm, engine.ledger.totals()
+        with open_engine(Path(other)) as engine:
             for batch in named(many):
-                apply_batch(rooms, Path(other), batch, RECEIVED_AT_US, since=steps[0])
+                apply_batch(engine, Path(other), batch, RECEIVED_AT_US, since=steps[0])
             narrowest = steps[0]
             for since in [*steps[1:], 0]:
-                assert all((day + 1) * DAY_US > narrowest for day in rooms.ledger.partitions())
-                found = rooms.ledger.read_since(since)
+                assert all((day + 1) * DAY_US > narrowest for day in engine.ledger.partitions())
+                found = engine.ledger.read_since(since)
                 if found:
-                    outcome = catch_up(rooms, found, since, RECEIVED_AT_US)
+                    outcome = catch_up(engine, found, since, RECEIVED_AT_US)
                     assert all(result.outcome is DropOutcome.APPLIED for result in outcome.results)
                 narrowest = since
-                assert all(conserved(result.counts) for result in rooms.ledger.last_results(100))
-            again = rooms.ledger.totals()
-            assert rooms.ledger.hwm == hwm
+                assert all(conserved(result.counts) for result in engine.ledger.last_results(100))
+            again = engine.ledger.totals()
+            assert engine.ledger.hwm == hwm
             assert again["orders.before_since"] == 0
             for name in ("orders.extracted", "drops.applied", "drops.quarantined"):
                 assert again[name] == totals[name]
@@ -101,16 +101,16 @@ def ties(draw: st.DrawFn) -> list[tuple[list[bytes], int | None]]:
     ]
 
 
-def looked_at(rooms: Engine, root: Path) -> list[str]:
+def looked_at(engine: Engine, root: Path) -> list[str]:
     """What `verify` finds."""
     with tempfile.TemporaryDirectory() as scratch:
-        copy_at_rest(rooms.ledger, Path(scratch) / "copy.sqlite")
+        copy_at_rest(engine.ledger, Path(scratch) / "copy.sqlite")
         with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
-            ledger = rooms.ledger.path
+            ledger = engine.ledger.path
             return [
                 str(one)
                 for one in verify(
-                    replace(rooms, ledger=copy), lambda: Ledger(ledger), Path(scratch) / "again", RECEIVED_AT_US
+                    replace(engine, ledger=copy), lambda: Ledger(ledger), Path(scratch) / "again", RECEIVED_AT_US
                 )
             ]
 
@@ -123,36 +123,36 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
     """Whatever is said again, and whichever drops are read once more at some time: in the end it is as if each had been read
     whole when it came; `verify` finds nothing on the way, and a rebuild gives the same."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        with engine(Path(one)) as rooms:
+        with open_engine(Path(one)) as engine:
             for number, (drops, _) in enumerate(batches):
                 named = [(f"{number}-{i}.json", data) for i, data in enumerate(drops)]
-                apply_batch(rooms, Path(one), named, RECEIVED_AT_US)
+                apply_batch(engine, Path(one), named, RECEIVED_AT_US)
             expected = tree(Path(one) / "output" / "curated")
-        with engine(Path(other)) as rooms:
+        with open_engine(Path(other)) as engine:
             for number, (drops, since) in enumerate(batches):
                 named = [(f"{number}-{i}.json", data) for i, data in enumerate(drops)]
-                apply_batch(rooms, Path(other), named, RECEIVED_AT_US, since=since)
-                if number in catching_up and (found := rooms.ledger.read_since(0)):
-                    catch_up(rooms, found, 0, RECEIVED_AT_US)
-            assert looked_at(rooms, Path(other)) == []
-            if found := rooms.ledger.read_since(0):
-                catch_up(rooms, found, 0, RECEIVED_AT_US)
+                apply_batch(engine, Path(other), named, RECEIVED_AT_US, since=since)
+                if number in catching_up and (found := engine.ledger.read_since(0)):
+                    catch_up(engine, found, 0, RECEIVED_AT_US)
+            assert looked_at(engine, Path(other)) == []
+            if found := engine.ledger.read_since(0):
+                catch_up(engine, found, 0, RECEIVED_AT_US)
             assert tree(Path(other) / "output" / "curated") == expected
-            assert looked_at(rooms, Path(other)) == []
-            take_over(rooms, make_anew(rooms, RECEIVED_AT_US, DAY_US, ""))
-        with engine(Path(other)) as rooms:
-            publish_committed(rooms, recovering=True)
+            assert looked_at(engine, Path(other)) == []
+            take_over(engine, make_anew(engine, RECEIVED_AT_US, DAY_US, ""))
+        with open_engine(Path(other)) as engine:
+            publish_committed(engine, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected
-            assert looked_at(rooms, Path(other)) == []
+            assert looked_at(engine, Path(other)) == []
 
 
 def test_a_resend_under_a_wider_since_is_no_duplicate(tmp_path: Path) -> None:
     """The same bytes again bring what was left out the first time; after that they are a duplicate."""
     data = b'[{"order_id":"a","created_at":"2026-11-10"},{"order_id":"b","created_at":"2026-11-18"}]'
-    with engine(tmp_path) as rooms:
-        narrow = apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US, since=RECEIVED_AT_US - 5 * DAY_US)
-        wide = apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US)
-        third = apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US)
+    with open_engine(tmp_path) as engine:
+        narrow = apply_batch(engine, tmp_path, [("a.json", data)], RECEIVED_AT_US, since=RECEIVED_AT_US - 5 * DAY_US)
+        wide = apply_batch(engine, tmp_path, [("a.json", data)], RECEIVED_AT_US)
+        third = apply_batch(engine, tmp_path, [("a.json", data)], RECEIVED_AT_US)
     assert (narrow.results[0].counts.new, narrow.results[0].counts.before_since) == (1, 1)
     assert (wide.results[0].counts.new, wide.results[0].counts.unchanged) == (1, 1)
     assert third.results[0].outcome is DropOutcome.DUPLICATE
@@ -162,13 +162,13 @@ def test_a_resend_under_a_wider_since_is_no_duplicate(tmp_path: Path) -> None:
 def test_whatever_instant_was_committed_is_published(tmp_path: Path, since: int) -> None:
     """Also one after the calendar, as an earlier version took it: all that follows the commit still happens, the next batch
     too, and the receipt can be read as history."""
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         outcome = apply_batch(
-            rooms, tmp_path, [("a.json", b'{"order_id":"a","created_at":"1970-01-01"}')], RECEIVED_AT_US, since=since
+            engine, tmp_path, [("a.json", b'{"order_id":"a","created_at":"1970-01-01"}')], RECEIVED_AT_US, since=since
         )
-        assert outcome.results[0].counts.before_since == 1 and rooms.ledger.unpublished_batch() is None
+        assert outcome.results[0].counts.before_since == 1 and engine.ledger.unpublished_batch() is None
         assert (
-            apply_batch(rooms, tmp_path, [("b.json", b"[]")], RECEIVED_AT_US).results[0].outcome is DropOutcome.APPLIED
+            apply_batch(engine, tmp_path, [("b.json", b"[]")], RECEIVED_AT_US).results[0].outcome is DropOutcome.APPLIED
         )
         first, second = history_from_receipts(tmp_path / "output")
     assert (first.drop.context.since, second.drop.context.since) == (LAST_INSTANT, None)
@@ -186,9 +186,9 @@ def test_every_instant_has_a_text_and_a_date(instant: int, text: str) -> None:
 def test_since_never_moves_the_high_water_mark_back(tmp_path: Path) -> None:
     """Catching up with old orders leaves the mark where it is, and counts them as late."""
     data = b'[{"order_id":"a","created_at":"2026-11-10"},{"order_id":"b","created_at":"2026-11-18"}]'
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", data)], RECEIVED_AT_US, since=RECEIVED_AT_US - 5 * DAY_US)
-        before = rooms.ledger.hwm
-        outcome = catch_up(rooms, rooms.ledger.read_since(0), 0, RECEIVED_AT_US)
-        assert rooms.ledger.hwm == before and outcome.results[0].counts.late == 1
-        assert rooms.ledger.read_since(0) == []
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", data)], RECEIVED_AT_US, since=RECEIVED_AT_US - 5 * DAY_US)
+        before = engine.ledger.hwm
+        outcome = catch_up(engine, engine.ledger.read_since(0), 0, RECEIVED_AT_US)
+        assert engine.ledger.hwm == before and outcome.results[0].counts.late == 1
+        assert engine.ledger.read_since(0) == []

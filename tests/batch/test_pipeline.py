@@ -15,7 +15,7 @@ from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
 from tests.support.as_model import assert_counts, assert_published, assert_restated, assert_restatements
 from tests.support.command import as_drop, order
-from tests.support.harness import apply_batch, engine, tree
+from tests.support.harness import apply_batch, open_engine, tree
 
 SLOW = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 Batches = list[list[bytes]]
@@ -24,19 +24,19 @@ Batches = list[list[bytes]]
 def run(root: Path, many: Batches, model: Model | None = None) -> None:
     """Applies batches, each checked against the model on the way."""
     number = 0
-    with engine(root) as rooms:
+    with open_engine(root) as engine:
         for batch in many:
             named = [(f"drop-{number + i}.json", data) for i, data in enumerate(batch)]
             number += len(batch)
-            outcome = apply_batch(rooms, root, named, RECEIVED_AT_US)
+            outcome = apply_batch(engine, root, named, RECEIVED_AT_US)
             if model is not None:
                 expected = model.apply([Drop(name, data, RECEIVED_AT_US) for name, data in named])
                 assert_counts(outcome, expected)
                 assert sorted(w.date for w in outcome.written) == model.affected
-                assert rooms.ledger.hwm == model.hwm_us
+                assert engine.ledger.hwm == model.hwm_us
                 assert_restatements(root / "output", model)
-                assert_restated(rooms, model)
-                assert_published(rooms, root / "output", model)
+                assert_restated(engine, model)
+                assert_published(engine, root / "output", model)
 
 
 @SLOW
@@ -68,12 +68,12 @@ def test_partitions_made_anew_from_raw_are_the_same_bytes(many: Batches) -> None
         root = Path(folder)
         run(root, many)
         before = tree(root / "output" / "curated")
-        with engine(root) as rooms:
-            for day in rooms.ledger.partitions():
-                for path in rooms.store.curated.glob("*/*.parquet"):
+        with open_engine(root) as engine:
+            for day in engine.ledger.partitions():
+                for path in engine.store.curated.glob("*/*.parquet"):
                     if str(np.datetime64(day, "D")) in str(path):
                         path.unlink()
-                partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [day])
+                partitions_from_raw(engine.ledger, engine.reader, engine.store, [day])
         assert tree(root / "output" / "curated") == before
 
 
@@ -90,8 +90,8 @@ def test_a_damaged_partition_is_made_anew_before_it_is_merged(many: Batches, dat
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 1
             path.write_bytes(content)
-        with engine(root) as rooms:
-            outcome = apply_batch(rooms, root, [("extra.json", extra)], RECEIVED_AT_US)
+        with open_engine(root) as engine:
+            outcome = apply_batch(engine, root, [("extra.json", extra)], RECEIVED_AT_US)
         whole = tree(Path(folder) / "output" / "curated")
         found = tree(root / "output" / "curated")
         touched = {w.date for w in outcome.written} | set(outcome.repaired)
@@ -110,10 +110,10 @@ def unreadable(output: Path) -> dict[str, str]:
     return tree(output / "curated")
 
 
-def unchanged_drop(rooms: Engine, root: Path, name: str, data: bytes) -> int:
+def unchanged_drop(engine: Engine, root: Path, name: str, data: bytes) -> int:
     """Applies a drop of which nothing must come but newer versions; how many."""
     before = tree(root / "output" / "curated")
-    outcome = apply_batch(rooms, root, [(name, data)], RECEIVED_AT_US)
+    outcome = apply_batch(engine, root, [(name, data)], RECEIVED_AT_US)
     (result,) = outcome.results
     assert (list(outcome.written), list(outcome.repaired)) == ([], []) and tree(root / "output" / "curated") == before
     assert result.counts.unchanged == result.counts.extracted
@@ -124,12 +124,12 @@ def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
     """What comes again in another spelling is known to be the same by the index alone: nobody notices that every published
     file is damaged. The index names the later versions from then on."""
     orders = [order(number, 2 + number % 2) for number in range(50)]
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
         unreadable(tmp_path / "output")
         for drop in (2, 3):
-            assert unchanged_drop(rooms, tmp_path, f"{drop}.json", as_drop(orders, indent=drop)) == 50
-            entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
+            assert unchanged_drop(engine, tmp_path, f"{drop}.json", as_drop(orders, indent=drop)) == 50
+            entries = engine.ledger.index.of_dates(list(engine.ledger.partitions()))
             assert set(entries["drop"].tolist()) == {drop}
             assert sorted(entries["position"].tolist()) == list(range(1, 51))
 
@@ -137,15 +137,15 @@ def test_a_resend_looks_at_no_partition(tmp_path: Path) -> None:
 def test_only_dates_that_change_are_looked_at(tmp_path: Path) -> None:
     """Among many that come again, one order is corrected and one moves: their dates are merged, and no other."""
     orders = [order(number, 2 + number % 4) for number in range(40)]
-    with engine(tmp_path) as rooms, engine(tmp_path / "plain") as plain:
-        apply_batch(rooms, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
+    with open_engine(tmp_path) as engine, open_engine(tmp_path / "plain") as plain:
+        apply_batch(engine, tmp_path, [("a.json", as_drop(orders))], RECEIVED_AT_US)
         apply_batch(plain, tmp_path / "plain", [("a.json", as_drop(orders))], RECEIVED_AT_US)
         damaged = tmp_path / "output" / "curated" / "date=2026-03-05" / "fact_order.parquet"
         whole = damaged.read_bytes()
         damaged.write_bytes(b"not to be read")
         orders[0] |= {"amount": 7}
         orders[1] |= {"created_at": "2026-03-04T00:00:00Z"}
-        outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop(orders))], RECEIVED_AT_US)
+        outcome = apply_batch(engine, tmp_path, [("b.json", as_drop(orders))], RECEIVED_AT_US)
         (result,) = outcome.results
         assert (result.counts.unchanged, result.counts.corrected) == (38, 2) and not outcome.repaired
         assert [one.date for one in outcome.written] == ["2026-03-02", "2026-03-03", "2026-03-04"]

@@ -28,7 +28,7 @@ from daemon.execution.workers import Inline, Workers
 from daemon.observe import log
 from daemon.storage import files
 from tests.support.command import order
-from tests.support.harness import DAY, apply_batch, dates, engine, rows, tree
+from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
 
 SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
 NOW = 1_780_000_000_000_000
@@ -52,8 +52,8 @@ def test_a_record_too_deep_makes_the_whole_array_unreadable_also_when_it_is_cut(
     for piece_bytes in (1 << 20, 2000):
         monkeypatch.setattr(tasks, "PIECE_BYTES", piece_bytes)
         root = tmp_path / str(piece_bytes)
-        with engine(root) as rooms:
-            outcome = apply_batch(rooms, root, [("deep.json", data), ("good.json", b"[%s]" % texts[0].encode())], NOW)
+        with open_engine(root) as engine:
+            outcome = apply_batch(engine, root, [("deep.json", data), ("good.json", b"[%s]" % texts[0].encode())], NOW)
         answers.append([(r.drop.name, r.outcome, r.reason) for r in outcome.results])
     assert answers[0] == answers[1]
     assert answers[0][0][1] is DropOutcome.QUARANTINED and "deep" in str(answers[0][0][2])
@@ -79,8 +79,8 @@ def test_a_wrong_cut_is_noticed_and_the_drop_is_read_as_a_whole(
         monkeypatch.setattr(tasks, "PIECE_BYTES", piece_bytes)
         monkeypatch.setattr(tasks, "read", counted)
         root = tmp_path / str(piece_bytes)
-        with engine(root) as rooms:
-            apply_batch(rooms, root, [("a.json", data)], NOW)
+        with open_engine(root) as engine:
+            apply_batch(engine, root, [("a.json", data)], NOW)
         results.append(tree(root / "output" / "curated"))
     assert results[0] == results[1] and wrong > 0
 
@@ -104,8 +104,8 @@ def test_no_log_holds_anything_of_a_record(tmp_path: Path, content: str) -> None
     """The text around a damage is where the drop is: in quarantine, receipts and on the page. In logs it has no place."""
     stream = io.StringIO()
     log.set_up("debug", "json", stream)
-    with engine(tmp_path) as rooms:
-        outcome = apply_batch(rooms, tmp_path, [("a.json", content.encode())], NOW)
+    with open_engine(tmp_path) as engine:
+        outcome = apply_batch(engine, tmp_path, [("a.json", content.encode())], NOW)
     log.Reporter().applied(outcome, [])
     assert outcome.results[0].outcome is DropOutcome.QUARANTINED
     assert "drop quarantined" in stream.getvalue() and "mustermann" not in stream.getvalue().lower()
@@ -123,8 +123,8 @@ def test_an_error_that_nobody_foresaw_costs_its_drop_alone(tmp_path: Path, monke
     monkeypatch.setattr("daemon.core.parse.parse.split", broken)
     drops = [(f"{number}.json", json.dumps([order(number)]).encode()) for number in range(5)]
     drops.insert(2, ("poison.json", json.dumps([order(9, note="poison")]).encode()))
-    with engine(tmp_path) as rooms:
-        outcome = apply_batch(rooms, tmp_path, drops, NOW)
+    with open_engine(tmp_path) as engine:
+        outcome = apply_batch(engine, tmp_path, drops, NOW)
     assert outcomes(outcome) == {name: "quarantined" if "poison" in name else "applied" for name, _ in drops}
     reason = next(result.reason for result in outcome.results if result.reason)
     assert "ZeroDivisionError" in reason and "a mistake" not in reason
@@ -138,32 +138,32 @@ def test_equal_bytes_that_are_read_differently_are_no_duplicates(tmp_path: Path,
     """In one batch and one after the other: what cannot be read under one name may be fine under another."""
     data = b"sku,user_id\np_1,u_1\n" if "csv" in one else json.dumps([order(1)]).encode()
     for root, batches in ((tmp_path / "together", [[one, other]]), (tmp_path / "apart", [[other], [one]])):
-        with engine(root) as rooms:
-            found = [outcomes(apply_batch(rooms, root, [(name, data) for name in batch], NOW)) for batch in batches]
+        with open_engine(root) as engine:
+            found = [outcomes(apply_batch(engine, root, [(name, data) for name in batch], NOW)) for batch in batches]
         assert "duplicate" not in {outcome for batch in found for outcome in batch.values()}
 
 
 def test_limits_that_were_lowered_do_not_judge_again(tmp_path: Path) -> None:
     """What was applied once is made anew from raw, whatever the settings say today."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(n) for n in range(50)]).encode())], NOW)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps([order(n) for n in range(50)]).encode())], NOW)
         before = tree(tmp_path / "output" / "curated")
         fact = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
         fact.unlink()
-        strict = Reader(rooms.output, rooms.store.staging, Limits(10, 1), Inline())
-        partitions_from_raw(rooms.ledger, strict, rooms.store, list(rooms.ledger.partitions()))
+        strict = Reader(engine.output, engine.store.staging, Limits(10, 1), Inline())
+        partitions_from_raw(engine.ledger, strict, engine.store, list(engine.ledger.partitions()))
     assert tree(tmp_path / "output" / "curated") == before
 
 
 def test_a_damaged_raw_copy_makes_nothing_anew(tmp_path: Path) -> None:
     """The error names the file and what to do; what is published stays as it is."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1)]).encode())], NOW)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps([order(1)]).encode())], NOW)
         before = tree(tmp_path / "output" / "curated")
         (copy,) = (tmp_path / "output" / "raw").glob("received=*/*_a.json")
         copy.write_bytes(json.dumps([order(2)]).encode())
         with pytest.raises(Corruption, match=r"00000001_.*_a\.json is missing or is not what was archived.*backup"):
-            partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, list(rooms.ledger.partitions()))
+            partitions_from_raw(engine.ledger, engine.reader, engine.store, list(engine.ledger.partitions()))
     assert tree(tmp_path / "output" / "curated") == before
 
 
@@ -182,9 +182,9 @@ def test_orders_move_across_many_dates_in_one_batch(tmp_path: Path) -> None:
         ]
         return json.dumps(orders).encode()
 
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", all_orders(0))], NOW)
-        apply_batch(rooms, tmp_path, [("b.json", all_orders(13))], NOW)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", all_orders(0))], NOW)
+        apply_batch(engine, tmp_path, [("b.json", all_orders(13))], NOW)
     found = {row["order_id"]: date for date in dates(tmp_path / "output") for row in rows(tmp_path / "output", date)}
     assert found == {f"o_{number}": days[(number + 13) % 40] for number in range(200)}
     assert sum(len(rows(tmp_path / "output", date)) for date in days) == 200
@@ -225,9 +225,9 @@ def both_ways(root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]) -> tup
     found = []
     for name, executor in (("near", Near()), ("plain", None)):
         home = root / name
-        with engine(home, executor) as rooms:
+        with open_engine(home, executor) as engine:
             for batch in batches:
-                outcome = apply_batch(rooms, home, batch, NOW)
+                outcome = apply_batch(engine, home, batch, NOW)
         counts = {f"counts {result.drop.seq}": result.counts.to_json() for result in outcome.results}
         found.append(tree(home / "output" / "curated") | tree(home / "output" / "discarded") | counts)
         assert not list((home / "output" / ".staging").rglob("read-*"))
@@ -298,8 +298,8 @@ def test_discards_are_the_same_bytes_however_they_are_divided(tmp_path: Path, mo
         for name in ("_CHUNK_ROWS", "_SLICE_ROWS", "_SLICE_BYTES"):
             monkeypatch.setattr(discards, name, together)
         root = tmp_path / str(piece_bytes)
-        with engine(root) as rooms:
-            apply_batch(rooms, root, drops, NOW)
+        with open_engine(root) as engine:
+            apply_batch(engine, root, drops, NOW)
         found.append(tree(root / "output" / "discarded"))
         assert not list((root / "output" / ".staging").rglob("read-*"))
     assert found[0] == found[1] and len(found[0]) == 13
@@ -322,6 +322,6 @@ def test_who_asks_for_an_end_does_not_wait_for_junk_to_be_written(
     lines = discards.lines
     monkeypatch.setattr("daemon.batch.prepare.lines", counted)
     monkeypatch.setattr(discards, "_SLICE_ROWS", 10)
-    with engine(tmp_path) as rooms, pytest.raises(Stopped):
-        apply_batch(replace(rooms, stopped=lambda: written == 3), tmp_path, [("a.jsonl", junk(100))], NOW)
+    with open_engine(tmp_path) as engine, pytest.raises(Stopped):
+        apply_batch(replace(engine, stopped=lambda: written == 3), tmp_path, [("a.jsonl", junk(100))], NOW)
     assert written == 3 and not (tmp_path / "output" / "discarded").exists()

@@ -18,7 +18,7 @@ from daemon.core.errors import Corruption
 from daemon.storage import files
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import as_drop, order, strandline
-from tests.support.harness import apply_batch, engine, rows, tree
+from tests.support.harness import apply_batch, open_engine, rows, tree
 
 DATES = {day: int(np.datetime64(f"2026-03-0{day}", "D").astype(int)) for day in (2, 3)}
 
@@ -30,27 +30,27 @@ def written_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         ("users.csv", b"user_id,email\nu_1,a@example.com\n"),
         ("a.json", as_drop([order(1, user_id="u_1"), order(2, 3, user_id="u_1"), order(4)])),
     ]
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         with monkeypatch.context() as earlier:
             earlier.setitem(parquet._OPTIONS, "compression", "zstd")
             for module in ("storage.store", "batch.dimensions"):
                 earlier.setattr(f"daemon.{module}.WRITER", "pyarrow 1.2.3, options 0")
-            apply_batch(rooms, tmp_path, drops, RECEIVED_AT_US)
-        yield rooms, tree(tmp_path / "output" / "curated")
+            apply_batch(engine, tmp_path, drops, RECEIVED_AT_US)
+        yield engine, tree(tmp_path / "output" / "curated")
 
 
 def test_rows_by_another_writer_are_no_difference(
     written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path
 ) -> None:
     """`verify` compares rows with a rebuild, since the bytes differ; other rows are found nevertheless."""
-    rooms, _ = written_by_another
+    engine, _ = written_by_another
     assert strandline(tmp_path, "verify").returncode == 0, strandline(tmp_path, "verify").stdout
     path = tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
     other = pq.read_table(path)
     other = other.set_column(other.schema.get_field_index("sku"), "sku", pa.array(["p_2"] * len(other)))
     pq.write_table(other.cast(pq.read_schema(path)), path)
-    with rooms.ledger.transaction():
-        rooms.ledger._sql.execute(
+    with engine.ledger.transaction():
+        engine.ledger._sql.execute(
             "UPDATE partitions SET fact_sha256 = ? WHERE date = ?", (files.sha256_of(path), DATES[2])
         )
     ended = strandline(tmp_path, "verify")
@@ -61,19 +61,19 @@ def test_a_damaged_file_by_another_writer_is_made_anew_under_its_new_hash(
     written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path
 ) -> None:
     """By a batch that needs it, a partition and a dimension; and by the command. The other files stay as they are."""
-    rooms, before = written_by_another
+    engine, before = written_by_another
     curated = tmp_path / "output" / "curated"
     for name in ("date=2026-03-02/fact_order.parquet", "date=2026-03-03/order_items.parquet", "dim_user.parquet"):
         (curated / name).write_bytes(b"damaged")
-    rooms.store._keys.clear()
-    outcome = apply_batch(rooms, tmp_path, [("b.json", as_drop([order(7)]))], RECEIVED_AT_US)
+    engine.store._keys.clear()
+    outcome = apply_batch(engine, tmp_path, [("b.json", as_drop([order(7)]))], RECEIVED_AT_US)
     assert outcome.repaired == ["dim_user.parquet", "2026-03-02"]
     assert len(rows(tmp_path / "output", "2026-03-02")) == 3
-    partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[3]])
-    assert {one.writer for one in rooms.ledger.partitions().values()} == {parquet.WRITER}
-    assert {one.writer for one in rooms.ledger.dimensions().values()} == {parquet.WRITER}
+    partitions_from_raw(engine.ledger, engine.reader, engine.store, [DATES[3]])
+    assert {one.writer for one in engine.ledger.partitions().values()} == {parquet.WRITER}
+    assert {one.writer for one in engine.ledger.dimensions().values()} == {parquet.WRITER}
     assert not set(tree(curated).values()) & set(before.values())
-    assert rooms.ledger.unpublished_batch() is None and not list(rooms.store.staging.iterdir())
+    assert engine.ledger.unpublished_batch() is None and not list(engine.store.staging.iterdir())
     assert strandline(tmp_path, "verify").returncode == 0
 
 
@@ -92,14 +92,14 @@ def test_a_crash_while_a_file_gets_a_new_hash_is_finished_at_start_up(
     def crash(*_: object, **__: object) -> None:
         raise Crash
 
-    rooms, _ = written_by_another
+    engine, _ = written_by_another
     (tmp_path / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet").write_bytes(b"damaged")
     with monkeypatch.context() as broken, pytest.raises(Crash):
         broken.setattr(where, crash)
-        partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[2]])
-    assert rooms.ledger.unpublished_batch() == 1
-    publish_committed(rooms, recovering=True)
-    assert rooms.ledger.unpublished_batch() is None and not list(rooms.store.staging.iterdir())
+        partitions_from_raw(engine.ledger, engine.reader, engine.store, [DATES[2]])
+    assert engine.ledger.unpublished_batch() == 1
+    publish_committed(engine, recovering=True)
+    assert engine.ledger.unpublished_batch() is None and not list(engine.store.staging.iterdir())
     assert strandline(tmp_path, "verify").returncode == 0
 
 
@@ -107,11 +107,11 @@ def test_an_order_that_is_another_in_raw_is_no_ground_to_write_a_file(
     written_by_another: tuple[Engine, dict[str, str]], tmp_path: Path
 ) -> None:
     """Where the bytes prove nothing, the hash of each order's content does."""
-    rooms, before = written_by_another
-    with rooms.ledger.transaction():
-        entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()
+    engine, before = written_by_another
+    with engine.ledger.transaction():
+        entries = engine.ledger.index.of_dates(list(engine.ledger.partitions())).copy()
         entries["content"] = b"x" * 16
-        rooms.ledger.index.adopt(rooms.ledger.index.write_ahead(entries))
+        engine.ledger.index.adopt(engine.ledger.index.write_ahead(entries))
     with pytest.raises(Corruption, match="raw does not hold the orders"):
-        partitions_from_raw(rooms.ledger, rooms.reader, rooms.store, [DATES[2]])
+        partitions_from_raw(engine.ledger, engine.reader, engine.store, [DATES[2]])
     assert tree(tmp_path / "output" / "curated") == before

@@ -21,7 +21,7 @@ from daemon.operate.rebuild import make_anew, take_over
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.as_model import assert_counts, assert_published
-from tests.support.harness import apply_batch, engine, tree
+from tests.support.harness import apply_batch, open_engine, tree
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -69,14 +69,14 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
     number = 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with engine(root) as rooms:
+        with open_engine(root) as engine:
             for one in batches:
                 named = [(f"drop-{number + i}.json", data) for i, data in enumerate(one["drops"])]
                 number += len(named)
                 for data in one["again"]:
                     mark(root / "output", data)
                 terms = {"tolerance": one["tolerance"], "records_path": one["records_path"]}
-                outcome = apply_batch(rooms, root, named, one["received_at"], **terms)
+                outcome = apply_batch(engine, root, named, one["received_at"], **terms)
                 expected = model.apply(
                     [Drop(name, data, one["received_at"]) for name, data in named],
                     tolerance_us=one["tolerance"], records_path=one["records_path"],
@@ -84,15 +84,15 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
                 )  # fmt: skip
                 reread.done(root / "output", [hash_of(data) for data in one["again"]])
                 assert_counts(outcome, expected)
-                assert_published(rooms, root / "output", model)
+                assert_published(engine, root / "output", model)
         published = tree(root / "output" / "curated")
         if lose_state:
             shutil.rmtree(root / "output" / "state")
-        with engine(root) as rooms:
-            take_over(rooms, make_anew(rooms, RECEIVED_AT_US, 0, ""))
-        with engine(root) as rooms:
-            publish_committed(rooms, recovering=True)
-            assert not rooms.ledger.uncommitted()
+        with open_engine(root) as engine:
+            take_over(engine, make_anew(engine, RECEIVED_AT_US, 0, ""))
+        with open_engine(root) as engine:
+            publish_committed(engine, recovering=True)
+            assert not engine.ledger.uncommitted()
         assert tree(root / "output" / "curated") == published
 
 
@@ -109,9 +109,9 @@ def hash_of(data: bytes) -> bytes:
 
 def test_a_mended_setting_and_the_same_file_read_it_anew(tmp_path: Path) -> None:
     """Under the wrong path it was applied with other orders; dropped again under the right one it is no duplicate."""
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         first, again, right, repeated = (
-            apply_batch(rooms, tmp_path, [("a.json", INSIDE)], RECEIVED_AT_US, records_path=path).results[0]
+            apply_batch(engine, tmp_path, [("a.json", INSIDE)], RECEIVED_AT_US, records_path=path).results[0]
             for path in ("", "", "page.orders", "page.orders")
         )
     assert [str(one.outcome) for one in (first, again, right, repeated)] == [
@@ -136,16 +136,16 @@ def test_retry_of_an_applied_drop_reads_it_anew(
 ) -> None:
     """By its number, its name or its raw copy; once. Its raw copy stays as it is, whoever writes to the file in the inbox."""
     data = json.dumps([order("a", "2026-11-18", amount=5)]).encode()
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a b%.json", data)], RECEIVED_AT_US)
-        raw_copy = tmp_path / "output" / (rooms.ledger.results(1)[0].drop.raw or "")
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a b%.json", data)], RECEIVED_AT_US)
+        raw_copy = tmp_path / "output" / (engine.ledger.results(1)[0].drop.raw or "")
     before = raw_copy.stat()
     assert run(tmp_path, monkeypatch, "retry", str(raw_copy) if name == "raw" else name) == 0
     assert "read again" in capsys.readouterr().out and os.listdir(tmp_path / "inbox") == ["a b%.json"]
     assert (raw_copy.stat().st_mtime_ns, raw_copy.stat().st_nlink) == (before.st_mtime_ns, before.st_nlink)
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         outcomes = [
-            apply_batch(rooms, tmp_path, [("a b%.json", data)], RECEIVED_AT_US + 1).results[0] for _ in range(2)
+            apply_batch(engine, tmp_path, [("a b%.json", data)], RECEIVED_AT_US + 1).results[0] for _ in range(2)
         ]
     assert [str(one.outcome) for one in outcomes] == ["applied", "duplicate"] and outcomes[0].counts.unchanged == 1
     assert os.listdir(tmp_path / "output" / "state" / "again") == []
@@ -155,17 +155,17 @@ def test_retry_names_what_it_does_not_find(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither in quarantine nor applied: nothing is put back, not even the others."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", CONTENTS[2])], RECEIVED_AT_US)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", CONTENTS[2])], RECEIVED_AT_US)
     assert run(tmp_path, monkeypatch, "retry", "a.json", "b.json") == 2
     assert "b.json" in capsys.readouterr().err and os.listdir(tmp_path / "inbox") == []
 
 
 def test_a_damaged_raw_copy_is_not_put_back(tmp_path: Path) -> None:
     """What it says now is not what was applied."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", CONTENTS[2])], RECEIVED_AT_US)
-        drop = rooms.ledger.results(1)[0].drop
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", CONTENTS[2])], RECEIVED_AT_US)
+        drop = engine.ledger.results(1)[0].drop
         (tmp_path / "output" / (drop.raw or "")).write_bytes(b"[]")
         with pytest.raises(Corruption):
             reread.put_again(tmp_path / "output", tmp_path / "inbox", [drop])

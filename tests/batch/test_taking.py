@@ -31,7 +31,7 @@ from daemon.storage import files
 from daemon.storage.raw import RawLayer
 from tests.support.command import order
 from tests.support.crash import TERMS, drop, run
-from tests.support.harness import DAY, engine
+from tests.support.harness import DAY, open_engine
 
 CONTENT = b'[{"order_id":1,"created_at":"2026-03-02"}]'
 FOREIGN_SECONDS = 60.0
@@ -510,9 +510,9 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     drop(tmp_path, "locked.json", json.dumps([order(1)]).encode())
     drop(tmp_path, "open.json", json.dumps([order(2)]).encode())
     heard = Heard()
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
-        service = Service(rooms, inbox, TERMS, [heard], lambda: recover(rooms, tmp_path / "inbox", DAY, ""))
+        service = Service(engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", DAY, ""))
         for _ in range(5):
             summary = service.once(Event())
         assert summary.applied == 1 and summary.left == ["locked.json"]
@@ -565,10 +565,10 @@ def test_a_copy_that_cannot_be_written_is_the_machines_fault(tmp_path: Path, mon
 def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path: Path) -> None:
     """What was seen is not there any more: nothing is taken, and nothing is lost."""
     drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(10**10)
         os.unlink(tmp_path / "inbox" / "a.json")
-        outcome, refused = take(rooms, look.settled, ParseContext(NOW, DAY), NOW)
+        outcome, refused = take(engine, look.settled, ParseContext(NOW, DAY), NOW)
         assert outcome is None and refused == []
     drop(tmp_path, "a.json", json.dumps([order(2)]).encode())
     assert run(tmp_path).applied == 1

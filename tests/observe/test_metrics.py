@@ -17,7 +17,7 @@ from daemon.core.model import DropOutcome, Field, Reason
 from daemon.observe.metrics import Metrics, write_textfile
 from tests.support import REPO
 from tests.support.daemon_process import series
-from tests.support.harness import apply_batch, engine
+from tests.support.harness import apply_batch, open_engine
 
 NOW = 1_780_000_000_000_000
 DIRTY = (
@@ -72,9 +72,9 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     """extracted = discarded + the outcomes, for orders and for rows of users apart."""
     metrics = Metrics(tmp_path / "output", "1")
     before = set(now_of(metrics))
-    with engine(tmp_path) as rooms:
-        metrics.applied(apply_batch(rooms, tmp_path, [("a.ndjson", DIRTY), ("users.csv", USERS)], NOW), [0.5, 0.7])
-        metrics.applied(apply_batch(rooms, tmp_path, [("b.ndjson", DIRTY), ("c.json", b"null")], NOW + 1), [0.1])
+    with open_engine(tmp_path) as engine:
+        metrics.applied(apply_batch(engine, tmp_path, [("a.ndjson", DIRTY), ("users.csv", USERS)], NOW), [0.5, 0.7])
+        metrics.applied(apply_batch(engine, tmp_path, [("b.ndjson", DIRTY), ("c.json", b"null")], NOW + 1), [0.1])
         metrics.scanned(3, 123.0, 2)
     found = now_of(metrics)
     assert set(found) == before, "a label value that was not known beforehand"
@@ -111,11 +111,11 @@ def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
     assert "where a wider `--since` applies what was counted as `before_since`, that count stays" in text
     metrics = Metrics(tmp_path / "output", "1")
     data = b'[{"order_id":"a","created_at":"2026-03-01"},{"order_id":"b","created_at":"2026-03-02"}]'
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         since = 20_514 * 86_400_000_000  # 2 March
-        metrics.applied(apply_batch(rooms, tmp_path, [("a.json", data)], NOW, since=since), [])
-        metrics.applied(catch_up(rooms, rooms.ledger.read_since(0), 0, NOW), [])
-        (result,) = rooms.ledger.last_results(1)
+        metrics.applied(apply_batch(engine, tmp_path, [("a.json", data)], NOW, since=since), [])
+        metrics.applied(catch_up(engine, engine.ledger.read_since(0), 0, NOW), [])
+        (result,) = engine.ledger.last_results(1)
     found = now_of(metrics)
     assert found["strandline_orders_extracted_total"] == 2
     assert found[series("strandline_orders_total", outcome="new")] == 2
@@ -125,11 +125,11 @@ def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
 
 def test_gauges_of_progress_come_back_from_the_ledger(tmp_path: Path) -> None:
     """A restart does not look like a source that never delivered."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.ndjson", DIRTY)], NOW)
-        apply_batch(rooms, tmp_path, [("b.json", b"[]")], NOW + 5_000_000)
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.ndjson", DIRTY)], NOW)
+        apply_batch(engine, tmp_path, [("b.json", b"[]")], NOW + 5_000_000)
         metrics = Metrics(tmp_path / "output", "1")
-        metrics.restore(rooms.ledger.hwm, rooms.ledger.last_commit(with_new_data=True), rooms.ledger.last_commit())
+        metrics.restore(engine.ledger.hwm, engine.ledger.last_commit(with_new_data=True), engine.ledger.last_commit())
     found = now_of(metrics)
     assert found["strandline_high_water_mark_timestamp_seconds"] == 1772445600
     assert found["strandline_last_new_data_timestamp_seconds"] == NOW / 1e6

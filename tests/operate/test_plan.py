@@ -19,7 +19,7 @@ from daemon.operate import plan as dry
 from daemon.storage.ledger import Ledger
 from daemon.storage.store import Store
 from tests.support.command import order
-from tests.support.harness import DAY, apply_batch, engine
+from tests.support.harness import DAY, apply_batch, open_engine
 
 NOW = 1_780_000_000_000_000
 CONTEXT = ParseContext(NOW, DAY)
@@ -41,39 +41,39 @@ class Views:
 @contextmanager
 def applied(root: Path) -> Iterator[Engine]:
     """An output of one order and one user, with its owner at work."""
-    with engine(root) as rooms:
+    with open_engine(root) as engine:
         drops = [("a.json", json.dumps([order(1, user_id="u_1")]).encode()), ("users.csv", USERS)]
-        apply_batch(rooms, root, drops, NOW)
-        yield rooms
+        apply_batch(engine, root, drops, NOW)
+        yield engine
 
 
-def view_of(rooms: Engine) -> Ledger:
-    return Ledger(rooms.ledger.path, read_only=True)
+def view_of(engine: Engine) -> Ledger:
+    return Ledger(engine.ledger.path, read_only=True)
 
 
-def planned(rooms: Engine, root: Path, views: Views, name: str = "b.json") -> dry.Plan:
+def planned(engine: Engine, root: Path, views: Views, name: str = "b.json") -> dry.Plan:
     """What would become of another order of the same date (or of another user)."""
     content = USERS + b"u_2,,,DE\n" if name == "users.csv" else json.dumps([order(2, user_id="u_1")]).encode()
     (root / name).write_bytes(content)
     (root / "scratch").mkdir(exist_ok=True)
-    with closing(view_of(rooms)) as ledger:
-        looking = replace(rooms, ledger=ledger, store=Store(rooms.output, root / "scratch"), dry=True)
+    with closing(view_of(engine)) as ledger:
+        looking = replace(engine, ledger=ledger, store=Store(engine.output, root / "scratch"), dry=True)
         return dry.plan(looking, views, root / name, CONTEXT)
 
 
-def another(rooms: Engine, root: Path) -> None:
+def another(engine: Engine, root: Path) -> None:
     """A batch that replaces both published files."""
     drops = [("c.json", json.dumps([order(3)]).encode()), ("users.csv", USERS + b"u_3,,,FR\n")]
-    apply_batch(rooms, root, drops, NOW)
+    apply_batch(engine, root, drops, NOW)
 
 
 @pytest.mark.parametrize("name", ["b.json", "users.csv"])
 def test_files_that_moved_on_since_the_ledger_was_looked_at_are_looked_at_again(tmp_path: Path, name: str) -> None:
     """A batch came in between: nothing is damaged."""
-    with applied(tmp_path) as rooms:
-        views = Views(rooms.ledger.path, view_of(rooms))
-        another(rooms, tmp_path)
-        found = planned(rooms, tmp_path, views, name)
+    with applied(tmp_path) as engine:
+        views = Views(engine.ledger.path, view_of(engine))
+        another(engine, tmp_path)
+        found = planned(engine, tmp_path, views, name)
         assert found.result.counts.new == 1
         assert [(one.orders_before, one.orders) for one in found.written] == ([(2, 3)] if name == "b.json" else [])
 
@@ -83,24 +83,24 @@ def test_files_that_are_committed_and_not_yet_published_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The ledger is ahead of the files for a moment."""
-    with applied(tmp_path) as rooms:
+    with applied(tmp_path) as engine:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(pipeline, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-            another(rooms, tmp_path)
-        views = Views(rooms.ledger.path)
-        monkeypatch.setattr(dry.time, "sleep", lambda _: publish_committed(rooms, recovering=True))
-        assert planned(rooms, tmp_path, views, name).result.counts.new == 1
+            another(engine, tmp_path)
+        views = Views(engine.ledger.path)
+        monkeypatch.setattr(dry.time, "sleep", lambda _: publish_committed(engine, recovering=True))
+        assert planned(engine, tmp_path, views, name).result.counts.new == 1
 
 
 def test_files_that_never_rest_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends, and says what it saw."""
     monkeypatch.setattr(dry.time, "sleep", lambda _: None)
-    with applied(tmp_path) as rooms:
-        views = Views(rooms.ledger.path, *(view_of(rooms) for _ in range(2 * dry._LOOKS)))
-        another(rooms, tmp_path)
+    with applied(tmp_path) as engine:
+        views = Views(engine.ledger.path, *(view_of(engine) for _ in range(2 * dry._LOOKS)))
+        another(engine, tmp_path)
         monkeypatch.setattr(dry, "_nobody_is_at_work", lambda *_: False)
         with pytest.raises(EnvironmentFault, match="being replaced"):
-            planned(rooms, tmp_path, views)
+            planned(engine, tmp_path, views)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_files_that_never_rest_are_no_damage(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_damaged_file_is_named_at_once(tmp_path: Path, damaged: str, name: str, lost: bool) -> None:
     """Where nobody is at work there is nothing to wait for; also a dimension is no empty one."""
-    with applied(tmp_path) as rooms:
-        path = rooms.store.curated / damaged
+    with applied(tmp_path) as engine:
+        path = engine.store.curated / damaged
         rest = b"" if lost else path.read_bytes() + b"x"
         path.unlink()
         if rest:
             path.write_bytes(rest)
-        views = Views(rooms.ledger.path)
+        views = Views(engine.ledger.path)
         with pytest.raises(Corruption, match="2026-03-02" if "date" in damaged else "dim_user"):
-            planned(rooms, tmp_path, views, name)
+            planned(engine, tmp_path, views, name)
         assert views.looks == 2

@@ -15,7 +15,7 @@ from daemon.core.errors import UsageError
 from daemon.observe.metrics import Metrics
 from daemon.operate import status
 from daemon.operate.quarantine import retry
-from tests.support.harness import apply_batch, engine
+from tests.support.harness import apply_batch, open_engine
 
 NOW = 1_780_000_000_000_000
 NAMES = [
@@ -25,8 +25,8 @@ NAMES = [
 
 
 def quarantined(root: Path, name: str) -> None:
-    with engine(root) as rooms:
-        apply_batch(rooms, root, [(name, b"null")], NOW)
+    with open_engine(root) as engine:
+        apply_batch(engine, root, [(name, b"null")], NOW)
 
 
 def counted(root: Path) -> list[float]:

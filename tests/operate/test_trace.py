@@ -10,23 +10,23 @@ from typing import Any
 from daemon.operate import trace
 from tests.support.command import order, strandline
 from tests.support.crash import drop, run
-from tests.support.harness import DAY, apply_batch, engine, rows
+from tests.support.harness import DAY, apply_batch, open_engine, rows
 
 NOW = 1_780_000_000_000_000
 
 
 def lives(root: Path, order_id: str) -> trace.Trace:
-    with engine(root) as rooms:
-        return trace.trace(rooms, order_id)
+    with open_engine(root) as engine:
+        return trace.trace(engine, order_id)
 
 
 def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
     """An update, a late older version, ties in a drop and between drops, a repeated drop, discards, what --since passed over."""
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
 
         def applied(name: str, *records: Any, since: int | None = None) -> None:
             data = b"\n".join(json.dumps(record).encode() for record in records)
-            apply_batch(rooms, tmp_path, [(name, data)], NOW, DAY, since)
+            apply_batch(engine, tmp_path, [(name, data)], NOW, DAY, since)
 
         first = order(7, amount=1)
         applied("a.ndjson", first, order(8))
@@ -58,11 +58,11 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
 
 def test_a_version_that_changes_nothing_is_the_one_that_is_published(tmp_path: Path) -> None:
     """The index names the latest version, also where an earlier one says the same."""
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         for number, amount in enumerate((1, 1, 2), 1):
             data = json.dumps([order(7, amount=amount)], indent=number).encode()
-            apply_batch(rooms, tmp_path, [(f"{number}.json", data)], NOW)
-            found = trace.trace(rooms, order(7)["order_id"])
+            apply_batch(engine, tmp_path, [(f"{number}.json", data)], NOW)
+            found = trace.trace(engine, order(7)["order_id"])
             assert found.agrees and found.winner is found.versions[-1]
             assert found.published == ("2026-03-02", number, 1)
 
@@ -71,7 +71,7 @@ def test_the_winner_is_what_is_published(tmp_path: Path) -> None:
     """Random drops: of each order all records are shown, and the last of them is the row in the partition."""
     chosen = random.Random(5)
     sent: dict[str, list[tuple[int, int]]] = {}
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         for number in range(1, 9):
             records = [
                 order(chosen.randrange(6), chosen.randint(1, 5), amount=chosen.randrange(10_000))
@@ -80,7 +80,7 @@ def test_the_winner_is_what_is_published(tmp_path: Path) -> None:
             ]
             for position, record in enumerate(records, 1):
                 sent.setdefault(record["order_id"], []).append((number, position))
-            apply_batch(rooms, tmp_path, [(f"{number}.json", json.dumps(records).encode())], NOW)
+            apply_batch(engine, tmp_path, [(f"{number}.json", json.dumps(records).encode())], NOW)
     for order_id, places in sent.items():
         found = lives(tmp_path, order_id)
         assert sorted((one.drop, one.position) for one in found.versions) == places
@@ -92,12 +92,12 @@ def test_the_winner_is_what_is_published(tmp_path: Path) -> None:
 
 def test_an_index_that_names_another_version_is_told(tmp_path: Path) -> None:
     """The answer of raw is shown, and the disagreement is said."""
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1), order(1, amount=9)]).encode())], NOW)
-        with rooms.ledger.transaction():
-            entries = rooms.ledger.index.of_dates(list(rooms.ledger.partitions())).copy()
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps([order(1), order(1, amount=9)]).encode())], NOW)
+        with engine.ledger.transaction():
+            entries = engine.ledger.index.of_dates(list(engine.ledger.partitions())).copy()
             entries["position"] = 1
-            rooms.ledger.index.adopt(rooms.ledger.index.write_ahead(entries))
+            engine.ledger.index.adopt(engine.ledger.index.write_ahead(entries))
     found = lives(tmp_path, order(1)["order_id"])
     assert not found.agrees and "THIS IS NOT WHAT RAW SAYS" in trace.table(found)
     assert found.versions[1].why == "the latest, and not what the index names"

@@ -17,7 +17,7 @@ from daemon.storage.adoption import kept_as
 from tests.model import Drop, Model
 from tests.support.command import differences, order, strandline
 from tests.support.crash import Crash, World, drop, run
-from tests.support.harness import DAY, dates, engine, rows, tree
+from tests.support.harness import DAY, dates, open_engine, rows, tree
 
 RECEIVED = 20_600 * DAY
 
@@ -59,14 +59,14 @@ def put_back(root: Path) -> None:
 def rebuilt(root: Path) -> None:
     """As the command does it: what an earlier run left, the rebuild, and what it found."""
     run(root)
-    with engine(root) as rooms:
-        take_over(rooms, make_anew(rooms, RECEIVED, DAY, ""))
+    with open_engine(root) as engine:
+        take_over(engine, make_anew(engine, RECEIVED, DAY, ""))
     run(root)
 
 
 def by_number(root: Path) -> list[str]:
-    with engine(root) as rooms:
-        return [one.name.removesuffix(".json") for one in rooms.ledger.applied_drops()]
+    with open_engine(root) as engine:
+        return [one.name.removesuffix(".json") for one in engine.ledger.applied_drops()]
 
 
 def is_as_the_model_says(root: Path, names: Sequence[str]) -> None:
@@ -181,9 +181,9 @@ def test_only_what_is_kept_elsewhere_may_be_removed(tmp_path: Path) -> None:
         return next(one["found"] for one in differences(tmp_path) if one["what"] == what)
 
     assert told() == f"the same bytes are kept as {kept}; this copy may be removed"
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         sha256 = files.sha256_of(first) or b""
-        assert kept_as(rooms.ledger, rooms.output, sha256, besides=what) == kept
+        assert kept_as(engine.ledger, engine.output, sha256, besides=what) == kept
     for damage in (lambda: first.write_bytes(b"[]"), first.unlink, lambda: first.symlink_to(second.name)):
         damage()
         assert told().endswith(f"is missing or damaged; move it to {kept}") and "remove" not in told()

@@ -85,15 +85,15 @@ def assert_restatements(output: Path, model: Model) -> None:
         assert (Decimal(line["amount_before"]), Decimal(line["amount_after"])) == (before or 0, after or 0)
 
 
-def assert_restated(rooms: Engine, model: Model) -> None:
+def assert_restated(engine: Engine, model: Model) -> None:
     """The ledger's counts are those of the log."""
     told = Counter(one.date for one in model.restatements)
-    counted = {iso_date(day): number for day, number in rooms.ledger.restatements().items()}
+    counted = {iso_date(day): number for day, number in engine.ledger.restatements().items()}
     assert counted == {date: told[date] for date in counted} and +told == +Counter(counted)
-    assert {iso_date(day) for day in rooms.ledger.partitions()} == set(model.dates())
+    assert {iso_date(day) for day in engine.ledger.partitions()} == set(model.dates())
 
 
-def assert_published(rooms: Engine, output: Path, model: Model) -> None:
+def assert_published(engine: Engine, output: Path, model: Model) -> None:
     assert dates(output) == model.dates()
     for date in model.dates():
         assert [r | {"date": str(r["date"])} for r in rows(output, date)] == [
@@ -108,7 +108,7 @@ def assert_published(rooms: Engine, output: Path, model: Model) -> None:
     wanted = np.zeros(len(homes), INDEX_ENTRY)
     for i, order_id in enumerate(homes):
         wanted[i]["hi"], wanted[i]["lo"] = np.frombuffer(order_key(order_id.encode()), "<u8")
-    entries, found = rooms.ledger.index.find(wanted)
+    entries, found = engine.ledger.index.find(wanted)
     assert found.all()
     for entry, (date, version) in zip(entries, homes.values(), strict=True):
         assert str(np.datetime64(int(entry["date"]), "D")) == date

@@ -21,7 +21,7 @@ from daemon.observe.observer import Observer
 from daemon.service import Service, ServiceSettings, Summary
 from daemon.sources.inbox import Inbox
 from daemon.storage.ledger import Ledger
-from tests.support.harness import DAY, engine
+from tests.support.harness import DAY, open_engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
 TERMS = ServiceSettings(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
@@ -82,9 +82,9 @@ class World:
 
 def run(root: Path, *observers: Observer) -> Summary:
     """`--once` over root/inbox and root/output, in this thread."""
-    with engine(root) as rooms:
+    with open_engine(root) as engine:
         inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
-        service = Service(rooms, inbox, TERMS, observers, lambda: recover(rooms, root / "inbox", DAY, ""))
+        service = Service(engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", DAY, ""))
         return service.once(Event())
 
 

@@ -30,8 +30,8 @@ DAY = 86_400_000_000
 
 
 @contextmanager
-def engine(root: Path, executor: Executor | None = None) -> Iterator[Engine]:
-    """A Engine over root/output, with everything done in this thread unless an executor is given."""
+def open_engine(root: Path, executor: Executor | None = None) -> Iterator[Engine]:
+    """An Engine over root/output, with everything done in this thread unless an executor is given."""
     output = root / "output"
     store = Store(output)
     for folder in (store.staging, store.curated, output / "state", root / "inbox"):
@@ -50,7 +50,7 @@ def engine(root: Path, executor: Executor | None = None) -> Iterator[Engine]:
 
 
 def apply_batch(
-    rooms: Engine,
+    engine: Engine,
     root: Path,
     drops: Sequence[tuple[str, bytes]],
     received_at: int,
@@ -65,7 +65,9 @@ def apply_batch(
         os.utime(path, ns=(number * 10**9, number * 10**9))
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
-    outcome, refused = take(rooms, look.settled, ParseContext(received_at, tolerance, records_path, since), received_at)
+    outcome, refused = take(
+        engine, look.settled, ParseContext(received_at, tolerance, records_path, since), received_at
+    )
     assert outcome is not None and not refused
     return outcome
 

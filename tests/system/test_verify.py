@@ -24,7 +24,7 @@ from daemon.storage.ledger import Ledger
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import differences, drop, environment, once, order, strandline
 from tests.support.daemon_process import place, running, until
-from tests.support.harness import DAY, apply_batch, engine, tree
+from tests.support.harness import DAY, apply_batch, open_engine, tree
 
 
 def make_output(home: Path) -> None:
@@ -273,11 +273,11 @@ def test_a_damaged_quarantined_copy_is_found_and_a_missing_one_is_none(home: Pat
 
 def test_an_index_that_names_an_earlier_version_is_found(tmp_path: Path) -> None:
     """Also where that says the same: of two versions the later one is published."""
-    with engine(tmp_path) as rooms:
+    with open_engine(tmp_path) as engine:
         for number in (1, 2):
             data = json.dumps([order(1)], indent=number).encode()
-            apply_batch(rooms, tmp_path, [(f"{number}.json", data)], RECEIVED_AT_US)
-        (entry,) = rooms.ledger.index.of_dates(list(rooms.ledger.partitions()))
+            apply_batch(engine, tmp_path, [(f"{number}.json", data)], RECEIVED_AT_US)
+        (entry,) = engine.ledger.index.of_dates(list(engine.ledger.partitions()))
         assert entry["drop"] == 2
     assert differences(tmp_path) == []
 
@@ -317,20 +317,20 @@ def test_a_raw_copy_that_is_on_its_way_is_waited_for(
     """A daemon has renamed it and has not entered it yet: whichever look it is that finds it entered, nothing was wrong. If
     none does, it is one that a crash left there."""
     monkeypatch.setattr("daemon.operate.verify_files._LOOK_SECONDS", 0.0)
-    with engine(tmp_path) as rooms:
-        apply_batch(rooms, tmp_path, [("a.json", json.dumps([order(1)]).encode())], RECEIVED_AT_US)
-        rooms.ledger.copy_to(tmp_path / "copy.sqlite")
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps([order(1)]).encode())], RECEIVED_AT_US)
+        engine.ledger.copy_to(tmp_path / "copy.sqlite")
         drop, looks = on_its_way(tmp_path), 0
 
         def fresh() -> Ledger:
             nonlocal looks
             looks += 1
             if looks == after:
-                rooms.ledger.enter([drop])
-            return Ledger(rooms.ledger.path, read_only=True)
+                engine.ledger.enter([drop])
+            return Ledger(engine.ledger.path, read_only=True)
 
         with closing(Ledger(tmp_path / "copy.sqlite")) as copy:
-            found = list(verify(replace(rooms, ledger=copy), fresh, tmp_path / "scratch", RECEIVED_AT_US))
+            found = list(verify(replace(engine, ledger=copy), fresh, tmp_path / "scratch", RECEIVED_AT_US))
     assert [one.what for one in found] == ([] if after else [drop.raw])
 
 

@@ -202,10 +202,10 @@ def test_no_reason_speaks_python(data: bytes) -> None:
 
 def test_compressed_or_not_a_damaged_document_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Through the pipeline: the drop lies whole in quarantine, its reason beside it."""
-    from tests.support.harness import apply_batch, engine
+    from tests.support.harness import apply_batch, open_engine
 
     data = f'{{"count": 2,\r\n"orders": [\r\n{order(1)},\r\n{damaged(order(2), "cut")}\r\n]}}\r\n'.encode()
-    with engine(tmp_path) as rooms:
-        outcome = apply_batch(rooms, tmp_path, [("a.json", data), ("b.json.gz", gzip.compress(data))], RECEIVED_AT_US)
+    with open_engine(tmp_path) as engine:
+        outcome = apply_batch(engine, tmp_path, [("a.json", data), ("b.json.gz", gzip.compress(data))], RECEIVED_AT_US)
     assert [str(result.outcome) for result in outcome.results] == ["quarantined"] * 2
     assert all("line 4, column" in (result.reason or "") for result in outcome.results)
