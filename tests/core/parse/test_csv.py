@@ -45,7 +45,7 @@ def test_each_row_is_read_as_the_contract_says(drop: tuple[str, bytes]) -> None:
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
-        (b"email,country\na@b,DE\n", "called user_id"),
+        (b"email,country\na@b,DE\n", "no column user_id"),
         (b"user_id;country\na;DE\n", "separated by commas"),
         (b"user_id,country,user_id\na,DE,b\n", "user_id twice"),
         (b'user_id,country\na,"DE\nb,FR\n', "is not CSV"),
