@@ -270,11 +270,11 @@ def test_files_that_are_replaced_while_they_are_read_are_whole(tmp_path: Path) -
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     """A folder that is no output, an instant that is none, a text that is no drop."""
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="not a folder"):
         orders_df(tmp_path)
     (tmp_path / "curated").mkdir()
     assert_typed(orders_df(tmp_path), ORDER_COLUMNS)
-    with pytest.raises(ValueError, match="no instant"):
+    with pytest.raises(ValueError, match="not an instant"):
         items_df(tmp_path, "last week")
     with pytest.raises(Unreadable, match="HTML"):
         normalize("<html></html>")
