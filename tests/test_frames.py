@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from daemon.core.errors import Unreadable
@@ -26,9 +26,10 @@ from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
 from daemon.frames import dedupe, items_df, normalize, orders_df
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
+from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 DTYPES = {
     "order_id": "string", "user_id": "string", "amount": "decimal128(18, 4)[pyarrow]", "currency": "string",
     "created_at": "datetime64[us, UTC]", "updated_at": "datetime64[us, UTC]", "date": "date32[day][pyarrow]", "items": "Int64",

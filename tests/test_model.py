@@ -11,15 +11,16 @@ from collections import Counter
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import strategies as given_drops
 from tests.model import Drop, Item, Model, Unreadable, allocate, read_drop, scan, split
 from tests.support import REPO
+from tests.support.examples import examples
 
 NOW = given_drops.RECEIVED_AT_US
-PATIENT = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+PATIENT = examples(40)
 
 
 def drop(*records: str) -> Drop:

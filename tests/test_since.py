@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.engine import Engine
@@ -22,9 +22,10 @@ from daemon.storage.ledger import Ledger
 from daemon.storage.raw import date_of
 from daemon.storage.receipts import instant_text
 from tests.strategies import RECEIVED_AT_US, batches
+from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 DAY_US = 86_400_000_000
 Batches = list[list[bytes]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.outcome import BatchOutcome
@@ -17,9 +17,10 @@ from daemon.batch.repair import dimension_from_raw
 from daemon.core.model import DIMENSIONS, DropOutcome
 from tests.csv_model import COLUMNS, DimensionModel, csv_drops
 from tests.strategies import RECEIVED_AT_US
+from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 
 
 def table_rows(table: Any) -> list[tuple[object, ...]]:

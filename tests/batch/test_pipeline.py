@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.engine import Engine
@@ -15,9 +15,10 @@ from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
 from tests.support.as_model import assert_counts, assert_published, assert_restated, assert_restatements
 from tests.support.command import as_drop, order
+from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
 
-SLOW = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+SLOW = examples(120)
 Batches = list[list[bytes]]
 
 

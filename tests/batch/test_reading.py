@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.outcome import BatchOutcome
@@ -28,9 +28,10 @@ from daemon.execution.workers import Inline, Workers
 from daemon.observe import log
 from daemon.storage import files
 from tests.support.command import order
+from tests.support.examples import examples
 from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
 
-SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+SLOW = examples(400)
 NOW = 1_780_000_000_000_000
 
 
@@ -234,7 +235,7 @@ def both_ways(root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]) -> tup
     return found[0], found[1]
 
 
-@settings(SLOW, max_examples=60)
+@examples(60)
 @given(st.data())
 def test_a_resend_is_applied_alike_whether_it_is_read_while_it_is_copied_or_after(choice: st.DataObject) -> None:
     """Batches of large drops, some of their orders changed in whatever way, known to most or not."""

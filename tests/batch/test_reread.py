@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon import cli
@@ -21,11 +21,12 @@ from daemon.operate.rebuild import make_anew, take_over
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.as_model import assert_counts, assert_published
+from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
-SLOW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+SLOW = examples(60)
 
 
 def order(order_id: str, created_at: str, **more: object) -> dict[str, object]:

@@ -13,15 +13,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.core.merge.facts import files_of, lines_of
 from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEM_TYPE, ITEMS, ORDERS
 from daemon.core.parquet import WRITER, encode
+from tests.support.examples import examples
 from tests.support.tables import ORDER
 
-SLOW = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+SLOW = examples(150)
 NUMBERS = st.integers(-(10**18) + 1, 10**18 - 1)
 VALUES = {
     pa.large_string(): st.text(st.characters(codec="utf-8"), max_size=40),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.merge import keys
 from daemon.core.model import INDEX_ENTRY
 from daemon.core.versions import Outcome, decide
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=200)
+SLOW = examples(200)
 
 
 # Keys that share their first half as they never do in practice, and some that do not.

@@ -6,12 +6,13 @@ import io
 import logging
 import unicodedata
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.observe import log
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 
 
 @SLOW

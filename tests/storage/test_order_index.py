@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.entries import Commit
@@ -21,6 +21,7 @@ from daemon.core.model import INDEX_ENTRY
 from daemon.storage import order_index
 from daemon.storage.ledger import Ledger
 from daemon.storage.order_index import OrderIndex
+from tests.support.examples import examples
 
 # Few values of `hi`, some equal at block borders, so that keys share their first half as they never do in practice.
 KEYS = st.tuples(st.sampled_from([0, 1, 2**63 - 1, 2**63, 2**64 - 1]), st.integers(0, 300))
@@ -57,7 +58,7 @@ def assert_same(index: OrderIndex, truth: dict[Key, int], asked: set[Key]) -> No
             assert entry.tobytes() == entries_of({key: truth[key]}).tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.dictionaries(KEYS, st.integers(1, 10**6), max_size=400), max_size=8), st.data())
 def test_the_newest_entry_of_a_key_is_found(batches: list[dict[Key, int]], data: st.DataObject) -> None:
     """Whatever runs there are, and however they were merged, a look-up gives what was added last, or nothing."""
@@ -129,7 +130,7 @@ def test_compaction_changes_nothing_that_is_found() -> None:
 SMALL = {"_BLOCK": 3, "_STEP_BLOCKS": 2, "_INLINE_ENTRIES": 30}  # so that a few entries make merges of many steps
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     st.lists(
         st.one_of(

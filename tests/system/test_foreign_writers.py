@@ -27,8 +27,8 @@ from tests.support.daemon_process import started, until
 from tests.support.harness import dates, rows
 from tests.support.users import SERVICE, WRITER, as_user, require_users
 
-PAUSES = (0.5, 3.0, 9.0, 20.0)
-SETTLE_SECONDS = 22.0  # of files of which nobody can tell: longer than any pause
+PAUSES = (0.5, 2.0, 4.0, 8.0)
+SETTLE_SECONDS = 11.0  # of files of which nobody can tell: longer than any pause
 LINES = 40
 
 # Writes lines into a file that it holds open, and pauses in the middle: NAME PAUSE FIRST LINES.

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import REPO
+from tests.support import REPO, elsewhere
 from tests.support.command import environment, once, order
 from tests.support.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
 from tests.support.harness import dates, rows, tree
@@ -136,10 +136,10 @@ def test_rsync_and_other_temporary_names_are_not_touched(tmp_path: Path) -> None
 
 def test_a_drop_moved_in_across_file_systems_is_taken_whole(tmp_path: Path) -> None:
     """mv copies then, and may take its time."""
-    if not Path("/dev/shm").is_dir() or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
-        pytest.skip("no second file system at /dev/shm")
+    if (other := elsewhere(tmp_path)) is None:
+        pytest.skip("no second file system at /dev/shm or /var/tmp")
     lines = b"".join(json.dumps(order(number)).encode() + b"\n" for number in range(50_000))
-    source = Path("/dev/shm") / f"strandline-test-{os.getpid()}.ndjson"
+    source = other / f"strandline-test-{os.getpid()}.ndjson"
     source.write_bytes(lines)
     try:
         with running(tmp_path) as daemon:

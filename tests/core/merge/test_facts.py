@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.merge.facts import allocate
 from tests import model
+from tests.support.examples import examples
 
 LIMIT = 10**18 - 1
 SIZES = st.sampled_from([10, 10**4, 10**7, 10**9, 10**13, LIMIT])
@@ -23,7 +24,7 @@ def orders(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
     return amount, draw(st.lists(st.tuples(value, value), min_size=1, max_size=6))
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.lists(orders(), min_size=1, max_size=5))
 def test_lines_get_what_exact_fractions_give(many: list[tuple[int, list[tuple[int, int]]]]) -> None:
     """Each line's share is the model's, computed with fractions, and the lines of an order add up to its amount."""

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.merge import keys
 from daemon.core.merge.facts import lines_of
 from daemon.core.model import DECIMAL_LIMIT, INDEX_ENTRY, LAST_INSTANT, MICROSECONDS_PER_DAY, ORDERS, concat_orders
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=200)
+SLOW = examples(200)
 DAY = MICROSECONDS_PER_DAY
 FIELDS = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata")
 

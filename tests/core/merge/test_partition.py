@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.errors import Corruption
@@ -15,9 +15,10 @@ from daemon.core.merge.facts import files_of, lines_of
 from daemon.core.merge.partition import merge, new_partition, sort_order
 from daemon.core.model import FACT, ORDERS
 from daemon.storage.store import table_of
+from tests.support.examples import examples
 from tests.support.tables import ORDER
 
-SLOW = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+SLOW = examples(150)
 
 IDS = st.sampled_from([f"o_{n}" for n in range(12)])
 CONTENTS = ORDER.map(lambda order: {name: value for name, value in order.items() if name != "order_id"})

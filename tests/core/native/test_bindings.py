@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.native import bindings
@@ -17,8 +17,9 @@ from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.values import order_key
 from tests.strategies import drops
 from tests.support.as_model import CONTEXT
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+SLOW = examples(400)
 RECORD = {
     "order_id": "o_1", "user_id": "u_1", "amount": 118.4, "currency": "USD", "created_at": "2026-03-02T18:04:11Z",
     "items": [{"sku": "p_8", "qty": 2, "price": 54.2}], "metadata": {"source": "api", "promo": None},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.errors import Unreadable
@@ -14,11 +14,12 @@ from daemon.core.parse.csv import read, upsert
 from daemon.core.parse.discards import each
 from tests.csv_model import csv_drops, expected_rows
 from tests.strategies import RECEIVED_AT_US
+from tests.support.examples import examples
 
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 
 
 def table_rows(table: Any) -> list[tuple[object, ...]]:

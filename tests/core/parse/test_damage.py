@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
@@ -19,9 +19,10 @@ from daemon.core.parse.documents import Form, WrongCut, cut
 from daemon.core.parse.parse import Piece, parse
 from tests import model
 from tests.strategies import RECEIVED_AT_US
+from tests.support.examples import examples
 
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 LINE_ENDS = ["\n", "\r\n", "\r", ""]
 DAMAGES = ["cut", "comma", "quote", "no comma", "no quote", "garbage", "bracket"]
 PYTHON = re.compile(r"codec|Expecting|Errno|Traceback|\bchar \d|Error\b|Exception|unexpected error")
@@ -121,7 +122,7 @@ def one_change(draw: st.DrawFn) -> tuple[int, str, str]:
     return count, text, changed
 
 
-@settings(SLOW, max_examples=300)
+@examples(300)
 @given(one_change())
 def test_one_changed_character_costs_one_order_or_is_refused(drop: tuple[int, str, str]) -> None:
     """Whatever the form: all orders are read before, and after, all but the one that was changed, which is a discard then; or the

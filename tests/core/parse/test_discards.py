@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from daemon.core.parse.discards import each, lines, slices
 from daemon.core.parse.parse import Piece, parse
@@ -15,8 +15,9 @@ from tests.model import Record
 from tests.model import split as records_of
 from tests.strategies import drops
 from tests.support.as_model import CONTEXT
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+SLOW = examples(400)
 
 
 def line_of(drop: int, position: int, reason: str, record: Record) -> str:

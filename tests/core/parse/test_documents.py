@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
@@ -12,8 +12,9 @@ from daemon.core.parse.documents import Form, WrongCut, cut, first_pieces, split
 from daemon.core.parse.parse import Piece, parse
 from tests.strategies import drops
 from tests.support.as_model import CONTEXT, assert_as_model, orders_of
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+SLOW = examples(400)
 
 
 @SLOW

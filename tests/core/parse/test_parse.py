@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.parse import discards as kept_records
@@ -15,8 +15,9 @@ from daemon.core.parse.discards import each, lines, slices
 from daemon.core.parse.parse import Piece, parse
 from tests.strategies import clean_drops, drops
 from tests.support.as_model import CONTEXT, assert_as_model, orders_of
+from tests.support.examples import examples
 
-SLOW = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+SLOW = examples(400)
 
 
 @SLOW

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
@@ -15,12 +15,13 @@ from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.refusals import refused
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_records
+from tests.support.examples import examples
 
 ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = examples(100)
 
 
 @st.composite
