@@ -1,5 +1,5 @@
-"""One batch, from settled files to published partitions. READ FIRST: pipeline.
+"""One batch, from settled files to published partitions. Read pipeline first.
 
-Owns the order of the steps, what a commit holds, and what start-up finishes. Never serves, shows or logs a result: it returns
+Owns the order of the steps, the content of a commit, and recovery at start-up. Never serves, shows or logs a result: it returns
 values. Imports core, storage, execution and sources; operate, observe and the top level may import it.
 """

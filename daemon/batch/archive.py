@@ -1,4 +1,4 @@
-"""Step 1: settled files leave the inbox, each as a byte-for-byte copy in raw/ that the ledger knows."""
+"""Step 1: moves settled files out of the inbox. Each becomes a byte-for-byte copy in raw/ with an entry in the ledger."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .taking import Copy, NotTaken
 
 
 def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy]) -> list[Refused]:
-    """Copies files under temporary names, which are not durable yet, and hides them in the inbox. Adds to `copies`, so that
-    the caller can give them back whatever happens. Returns the files that cannot be taken."""
+    """Copies files under temporary names and hides the originals in the inbox. The copies are not durable yet. Appends to
+    `copies`, so that the caller can undo them even after an exception. Returns the files that cannot be taken."""
     refused = []
     first = engine.ledger.last_seq + 1
     for arrival in arrivals:
         if engine.stopped():
             raise Stopped("stopped while drops were being copied")
-        if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy of it could fill the disk
-            refused.append(Refused(arrival.name, f"{why}. Raise that, or take the file away"))
+        if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy could fill the disk
+            refused.append(Refused(arrival.name, f"{why}. Raise the limit, or remove the file"))
             continue
         seq = first + len(copies)
         grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
@@ -37,13 +37,13 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, cop
         except NotTaken as error:
             if copies and copies[-1].stored.seq == seq:
                 engine.taking.give_back([copies.pop()])
-            if error.errno != errno.ENOENT:  # its writer took it back: that is no refusal
+            if error.errno != errno.ENOENT:  # the writer removed or renamed the file: not a refusal
                 refused.append(Refused(arrival.name, error.strerror or "unknown"))
     return refused
 
 
 def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> list[Drop]:
-    """The drops that these copies are. A duplicate keeps no raw copy: there is one already."""
+    """The drops of these copies. A duplicate keeps no raw copy, because one exists."""
     stored = [copy.stored for copy in copies]
     drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one in stored]
     marked = with_duplicates(engine.ledger, drops, reread.asked_for(engine.output))
@@ -51,8 +51,8 @@ def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> l
 
 
 def archive(engine: Engine, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
-    """Durable copies get their names, the ledger knows them, and only then do the inbox files go, or, where the output was
-    replaced meanwhile, get their names back."""
+    """Moves durable copies into raw/, enters them in the ledger, and only then removes the inbox files. If the output folder
+    was replaced meanwhile, the inbox files get their names back instead."""
     with engine.guard.undoing(lambda: engine.taking.give_back(copies)):
         engine.taking.sync_names(copies)
         engine.guard.check()

@@ -1,4 +1,4 @@
-"""`--since` moved back: applied drops are read once more, for the orders between the new limit and the earlier one."""
+"""`--since` moved back: reads applied drops again, for the orders between the new limit and the earlier one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .repair import read_all
 
 
 def read_again(reader: Reader, results: Sequence[DropResult], since: int | None) -> tuple[list[Drop], Parsed]:
-    """The drops of these results under the new limit, and what they hold between it and the one that they were read under."""
+    """The drops of these results under the new limit, and their records between the new limit and the earlier one."""
     contexts = [replace(one.drop.context, since=since, until=one.drop.context.since) for one in results]
     drops = [replace(one.drop, context=context) for one, context in zip(results, contexts, strict=True)]
-    return drops, _what_is_new(read_all(reader, drops), {result.drop.seq: result for result in results})
+    return drops, _only_new(read_all(reader, drops), {result.drop.seq: result for result in results})
 
 
-def _what_is_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
-    """Without what was counted and kept when these drops were read first."""
+def _only_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
+    """Removes what was counted and kept when these drops were first read."""
     tallies = {
         seq: replace(
             tally,

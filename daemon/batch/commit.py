@@ -1,7 +1,7 @@
-"""What a batch changes, worked out before anything is committed. Pure: values in, one Commit out.
+"""Computes what a batch changes, before anything is committed. Pure: values in, one Commit out.
 
-Outcomes and counts by drop, the partitions as they will be, and the list of effects in the order in which they become
-visible: gains before losses, so that an order that moves is never nowhere.
+A Commit has the outcome and counts of each drop, the new entries of partitions, and the list of effects in the order in which
+they become visible. Partitions that gain orders come before those that lose some, so that an order that moves is never missing.
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ RESTATEMENTS = "restatements.jsonl"
 
 @dataclass(frozen=True)
 class DimensionChange:
-    """What the batch's rows do to one dimension."""
+    """What the rows of a batch change in one dimension."""
 
     dimension: Dimension
     drop_of_row: Sequence[int]
     upserted: Upserted
-    file: DimensionFile  # as the ledger is to know it
-    staged: bool  # whether there is a new file
+    file: DimensionFile  # the new entry for the ledger
+    staged: bool  # whether a new file was written
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What the ledger says before the batch."""
+    """The state of the ledger before the batch."""
 
-    batch: int  # the number this batch gets
+    batch: int  # the number of this batch
     hwm: int | None
     restatements_bytes: int
     partitions: Mapping[int, Partition]  # the affected ones
-    gone: Mapping[int, int] = field(default_factory=dict)  # affected dates without one that had one: how often restated
-    overtaken: bool = False  # a drop of a higher number was applied that the link may point to
+    gone: Mapping[int, int] = field(
+        default_factory=dict
+    )  # affected dates that lost their partition: restatements so far
+    overtaken: bool = False  # an orders drop with a higher number is applied: the link must not move back
 
 
 def commit_of(
@@ -62,9 +64,9 @@ def commit_of(
     run: Run | None,
     read_before: Mapping[int, DropResult] | None = None,
 ) -> Commit:
-    """All that the ledger is to remember of a batch, and all that is to become visible after. `read_before`: what was
-    known of drops that are read once more, by number."""
-    assert not any(one.damaged for one in rewritten), "published files are mended before anything is committed"
+    """Everything that the ledger records of a batch, and the effects that publish it. `read_before`: the earlier results of
+    drops that are read again, by drop number."""
+    assert not any(one.damaged for one in rewritten), "damaged files are repaired before anything is committed"
     counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
     results = _results(drops, parsed, counts, read_before or {})
@@ -112,7 +114,7 @@ def _results(
             results.append(DropResult(drop, DropOutcome.APPLIED, before.plus(counts[drop.seq]), before=before))
         elif drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
-        elif reason is not None:  # what cannot be read makes no duplicates: each waits in quarantine to be retried
+        elif reason is not None:  # an unreadable drop has no duplicates: each copy can be retried
             results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
         elif drop is not first:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
@@ -122,7 +124,7 @@ def _results(
 
 
 def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) -> dict[int, Counts]:
-    """By drop: what became of its records. They add up to what was extracted."""
+    """By drop: what became of its records. The counts add up to `extracted`."""
     counts = {
         drop: Counts(
             tally.extracted, tally.discarded, tally.before_since, faults=tally.faults, bare=tally.bare,
@@ -167,7 +169,7 @@ def totals_of(results: Sequence[DropResult]) -> Counter[str]:
             totals[f"drops.{result.outcome}"] += 1
         kind = raw.kind_of(result.drop.name)
         for name, value in result.gained.as_dict().items():
-            if name == "bare_keys":  # whatever a file calls its fields: a sum for each would have no end
+            if name == "bare_keys":  # names from files: an unbounded set
                 continue
             for key, number in value.items() if isinstance(value, dict) else [("", value)]:
                 totals[f"{kind}.{name}.{key}".rstrip(".")] += number
@@ -196,7 +198,7 @@ def _place_effects(batch: int, one: Rewritten) -> list[Effect]:
 
 
 def _raw_effects(result: DropResult) -> list[Effect]:
-    """A quarantined drop's raw copy moves; a duplicate's that was found only now goes."""
+    """Moves the raw copy of a quarantined drop; removes that of a drop that turned out to be a duplicate."""
     drop = result.drop
     if drop.raw is None:
         return []
@@ -217,7 +219,7 @@ def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
 
 
 def is_restated(one: Rewritten, gone: Container[int]) -> bool:
-    """Whether a date that changes had been published before; also one that lost its last order since, and comes back."""
+    """Whether a changed date was published before, including a date that lost its last order since."""
     return one.before.orders > 0 or one.day in gone
 
 

@@ -1,4 +1,4 @@
-"""Step 3: which record of each order wins, what that changes, and so which dates are affected. Changes nothing."""
+"""Step 3: decides which record of each order wins, what that changes, and which dates are affected. Writes nothing."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Decided:
-    """What the records of a batch mean. Arrays by change: the winners that give an order other content or another date, sorted by
-    time, and so by date."""
+    """The decision on the records of a batch. The arrays have one entry per change, that is per winner that gives an order other
+    content or another date, sorted by time and therefore by date."""
 
     orders: pa.Table  # ORDERS: all accepted records
     accepted: Tallies  # records
     late: Tallies  # accepted records below the high-water mark before the batch
     newest: int | None  # the latest `created_at` of all
-    unchanged: Tallies  # winners that say what is published already
-    rows: Ints  # where each change is in `orders`
-    new_date: np.ndarray  # int32; the date that its order has from now on
-    drop: np.ndarray  # the drop that brought it
+    unchanged: Tallies  # winners with the content that is published
+    rows: Ints  # the row of each change in `orders`
+    new_date: np.ndarray  # int32; the new date of its order
+    drop: np.ndarray  # the drop that it came in
     outcome: np.ndarray  # NEW, CORRECTED or MOVED: see versions.Outcome
     leaving: Leaving
     deleted: Tallies  # orders
@@ -54,15 +54,15 @@ class Decided:
         return self.outcome == Outcome.MOVED
 
     def drops_changing(self, day: int) -> list[int]:
-        """The drops that change a date: their orders come, are corrected, or leave."""
+        """The drops that change a date: they add, correct or move away one of its orders."""
         here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
         gone = slice(*np.searchsorted(self.leaving.date, [day, day + 1]))
         return np.union1d(self.drop[here], self.leaving.drop[gone]).tolist()
 
 
 def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
-    """What these records mean, beside what the ledger's index and high-water mark say now; and the entries that the index is to
-    have from now on (INDEX_ENTRY, sorted by key). These are many: let them go soon."""
+    """Compares records with the index and the high-water mark of the ledger. Returns the decision and the new entries of the
+    index (INDEX_ENTRY, sorted by key). The entries take much memory: release them soon."""
     versions = parsed.versions
     winners, rows = latest(versions)
     decision = decide(winners, ledger.index.look_up(winners))
@@ -95,8 +95,8 @@ def _leaving(drop: np.ndarray, rows: Ints, decision: Decision) -> Leaving:
 
 
 def _by_time(chosen: Bools, rows: Ints, created_at: Ints) -> tuple[np.ndarray, Ints]:
-    """Some of the winners (which are these `rows`), sorted by time: which they are, and their rows. Rows that follow each other
-    are mostly sorted, which makes a stable sort fast."""
+    """The `chosen` winners sorted by time: their positions among the winners, and their rows. `rows` are the rows of all winners.
+    Neighbouring rows are mostly in order already, which makes a stable sort fast."""
     if not chosen.any():
         return rows[:0], rows[:0]
     winner_of = np.full(len(created_at), -1, np.int32)
@@ -114,6 +114,6 @@ def tallied(drops: Ints) -> list[tuple[int, int]]:
 
 
 def counted(drops: pa.ChunkedArray) -> list[tuple[int, int]]:
-    """The same, of a column of a table."""
+    """The same for a column of a table."""
     values, numbers = pc.value_counts(drops).flatten()
     return sorted(zip(values.to_pylist(), numbers.to_pylist(), strict=True))

@@ -1,9 +1,10 @@
-"""The dimensions' part in a batch: its rows put on top of the published tables, staged, and the keys that orders may refer to.
+"""The dimensions in a batch: upserts its rows into the published tables, stages the result, and gives the keys that orders may
+refer to.
 
     curated/dim_user.parquet      curated/dim_product.parquet
 
-Each file is a function of all applied drops of its kind, in order of arrival: the later row wins. Damaged where a published
-file that is needed is not what the ledger says.
+Each file is a function of all applied drops of its kind, in order of arrival: the later row wins. Raises Damaged if the SHA-256
+of a published file that is needed is not that of the ledger.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _T = TypeVar("_T")
 
 
 def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, DimensionRows]) -> list[DimensionChange]:
-    """What the batch's rows (by drop) change, staged."""
+    """Stages what the rows of a batch (by drop) change."""
     published = ledger.dimensions()
     found = {name: {seq: one for seq, one in sorted(rows.items()) if one.dimension == name} for name in DIMENSIONS}
     return [_stage(store, batch, DIMENSIONS[name], published.get(name), of) for name, of in found.items() if of]
@@ -42,7 +43,7 @@ def _stage(
     drop_of_row = [seq for seq, one in rows.items() for _ in range(one.table.num_rows)]
     if before is not None and upserted.table is None:
         return DimensionChange(dimension, drop_of_row, upserted, replace(before, last_drop=max(rows)), staged=False)
-    # The first file is written even without a row, so that there is one to join with.
+    # The first file is written even without rows, so that queries can join it.
     after = dimension.schema.empty_table() if upserted.table is None else upserted.table
     sha256, size = store.stage_dimension(batch, dimension, after)
     file = DimensionFile(dimension.name, after.num_rows, sha256, size, WRITER, max(rows))
@@ -50,7 +51,7 @@ def _stage(
 
 
 def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange]) -> Known:
-    """The keys that orders may refer to once the batch is applied, by dimension; none where no drop ever brought any."""
+    """The keys that orders may refer to once the batch is applied, by dimension. Empty for a dimension without any drop."""
     published = ledger.dimensions()
     changed = {change.dimension.name: change.upserted.table for change in changes}
     keys = {}
@@ -66,7 +67,7 @@ def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange])
 
 
 def _sound(dimension: Dimension, found: _T | None) -> _T:
-    """What was read of a published file; Damaged where that is None."""
+    """`found`, the content of a published file. Raises Damaged if it is None."""
     if found is None:
         raise Damaged(dimensions=[dimension.name])
     return found

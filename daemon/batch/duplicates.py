@@ -1,5 +1,5 @@
-"""Which drops say nothing new: they have the bytes of a drop that was applied before, or of an earlier one in the batch, and
-are read in the same way under the same settings."""
+"""Finds duplicates: drops with the bytes of an applied drop, or of an earlier drop of the batch, that are parsed in the same way
+under the same settings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..storage.ledger import Ledger
 def with_duplicates(
     ledger: Ledger, drops: Sequence[Drop], again: Callable[[bytes], bool] = lambda sha256: False
 ) -> list[Drop]:
-    """The drops of one batch, each with the applied drop that it repeats, if any. `again`: whether bytes of this hash are to be
-    read anew."""
+    """The drops of one batch, each with the applied drop that it repeats, if any. `again`: whether bytes with this hash must be
+    read again."""
     marked: list[Drop] = []
     changed: set[str | None] = set()  # dimensions that an earlier drop of this batch changes
     for drop in drops:
@@ -30,8 +30,8 @@ def with_duplicates(
 
 
 def applied_before(ledger: Ledger, drop: Drop) -> int | None:
-    """The applied drop that this one repeats. Of a dimension only the newest drop can be repeated: what came after it changed
-    things."""
+    """The number of the applied drop that this one repeats. For a dimension, only the newest drop counts: rows of an older one
+    may have been replaced since."""
     kind = raw.kind_of(drop.name)
     newest = ledger.dimensions().get(kind) if kind in DIMENSIONS else None
     for result in ledger.applied(drop.sha256):
@@ -45,9 +45,9 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
 
 
 def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
-    """For each drop that is no known duplicate: the one to read for it. Of equal contents in one batch, read in the same
-    way and under the same settings, that is the first. Of a dimension, where the later drop wins, only those that follow each
-    other are the same."""
+    """For each drop that is not yet a duplicate: the drop to read in its place. Of equal contents in one batch, parsed in the same
+    way under the same settings, that is the first. For a dimension, where the later row wins, this holds only for consecutive
+    drops."""
     firsts: dict[int, Drop] = {}
     seen: dict[tuple[object, ...], Drop] = {}
     for drop in drops:

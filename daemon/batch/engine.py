@@ -1,4 +1,4 @@
-"""What a batch works with: the ledger, the folders, and what reads, rewrites and takes drops. Built by wiring, never changed."""
+"""What a batch works with: the ledger, the folders, and the objects that take, read and rewrite. Built by wiring, immutable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .taking import Taking
 
 @dataclass(frozen=True)
 class Engine:
-    """`background` runs one call beside the batch. `dry`: nothing is committed, so nothing is written to the ledger."""
+    """`background` runs one call at a time in parallel to the batch. `dry`: nothing is committed or written to the ledger."""
 
     output: Path
     ledger: Ledger
@@ -41,12 +41,12 @@ class Engine:
 
     @property
     def guard(self) -> Guard:
-        """Whether the output is still the one that was opened."""
+        """Checks that the output folder is still the one that was opened."""
         return Guard(self.output, self.lock, self.ledger)
 
     def write_index(self, entries: np.ndarray) -> Future[Run | None]:
-        """Begins to write index entries (sorted by key), which count once a commit adopts them. Until the result is there,
-        the ledger may be read, and must not be changed."""
+        """Starts writing index entries (sorted by key). They take effect when a commit adopts them. Until the future is done, the
+        ledger may be read but must not be changed."""
         if self.dry:
             nothing: Future[Run | None] = Future()
             nothing.set_result(None)

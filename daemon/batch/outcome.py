@@ -1,4 +1,4 @@
-"""What one batch did, as values, for logs, metrics and people."""
+"""What one batch did, as values for logs, metrics and commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..core.entries import DimensionFile, DropResult
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that could not be taken out of the inbox, and why."""
+    """A file that could not be taken out of the inbox, and the cause."""
 
     name: str
     cause: str
@@ -18,26 +18,26 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One date that a batch rewrites (or removes: no orders after)."""
+    """One date that a batch rewrites, or removes if `orders` is 0."""
 
     date: str
     orders_before: int
     orders: int
     lines: int
     items: int
-    restated: bool  # it was published before
+    restated: bool  # the date was published before
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
-    """All that one batch did."""
+    """Everything that one batch did."""
 
     batch: int
     results: Sequence[DropResult]
     written: Sequence[Written]
-    dimensions: Sequence[DimensionFile]  # those that were written
-    repaired: Sequence[str]  # dates and dimension files that were damaged, and were made anew from raw first
-    totals: Mapping[str, int]  # what it added to the sums over all drops, as the ledger names them
+    dimensions: Sequence[DimensionFile]  # the files that were written
+    repaired: Sequence[str]  # damaged dates and dimension files that were first rebuilt from raw
+    totals: Mapping[str, int]  # what it added to the sums over all drops; keys as in the ledger
     hwm: int | None
     committed_at: int  # microseconds since 1970
     seconds: Mapping[str, float]  # by phase

@@ -1,4 +1,4 @@
-"""How long each phase of a batch took, and in which one it failed. The only clock that a batch reads."""
+"""Measures how long each phase of a batch takes, and records the phase in which it fails. The only clock that a batch reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PHASES = ("archive", "parse", "decide", "rewrite", "stage", "commit", "publish")
 
 
 class Phases:
-    """One batch's phases."""
+    """The phases of one batch."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
@@ -32,6 +32,6 @@ OPERATIONS = ("read_drop", *PHASES)  # the labels of retries
 
 
 def operation_of(error: BaseException) -> str:
-    """Which operation is tried again after an error: the phase in which it arose. What arose in no phase was a look at the inbox,
-    or at start-up the publishing of what is committed."""
+    """The operation to retry after an error: the phase that raised it. An error outside all phases comes from the scan of the inbox,
+    or from publishing at start-up, and counts as `archive`."""
     return str(getattr(error, "operation", "archive"))

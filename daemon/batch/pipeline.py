@@ -1,18 +1,18 @@
-"""READ FIRST. One batch, from settled files in the inbox to published partitions, top to bottom.
+"""One batch, from settled files in the inbox to published partitions. Read this module first.
 
-    1 archive   a byte-for-byte copy in raw/, known to the ledger; the inbox file goes         (archive.py, taking.py)
-    2 parse     records -> orders, discards, field faults                                      (reading.py)
-    3 decide    which version of each order wins, what it changes, and which dates             (decide.py)
-    4 rewrite   the published rows of each affected date + the new versions, as staged files   (rewriting.py, dimensions.py)
-    5 stage     all new files durable, where no reader looks                                   (prepare.py)
-    6 commit    one transaction: outcomes, index, high-water mark, and the list of effects     (commit.py)
-    7 publish   the effects, by renames; the receipts; the list is cleared                     (publish.py)
+    1 archive   a byte-for-byte copy in raw/ and an entry in the ledger; the inbox file is removed   (archive.py, taking.py)
+    2 parse     records -> orders, discards, field faults                                            (reading.py)
+    3 decide    which version of each order wins, what it changes, and which dates are affected      (decide.py)
+    4 rewrite   the published rows of each affected date + the new versions, as staged files         (rewriting.py, dimensions.py)
+    5 stage     all new files durable in the staging folder                                          (prepare.py)
+    6 commit    one transaction: outcomes, index, high-water mark, and the list of effects           (commit.py)
+    7 publish   carries out the effects, writes the receipts, clears the list                        (publish.py)
 
-Steps 3 to 5 are `prepare`: they change nothing that is published. A crash before 6 leaves drops that are archived and not
-committed: they are applied again, to the same result. A crash after 6 leaves effects: they are carried out again, each after
-a look at what is done already. Nothing else is ever half done.
+Steps 3 to 5 are `prepare`: they change nothing that is published. A crash before step 6 leaves drops that are archived and not
+committed; they are applied again, with the same result. A crash after step 6 leaves effects; they are carried out again, and
+each step first checks what is already done. No other state is left incomplete.
 
-Each step returns a value. Nothing here counts or logs: `BatchOutcome` says all that happened, and how long it took.
+Each step returns a value. Nothing here counts or logs: `BatchOutcome` has everything that happened, and how long it took.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from .taking import Copy
 def take(
     engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, now: int
 ) -> tuple[BatchOutcome | None, list[Refused]]:
-    """One batch of settled files, steps 1 to 7. Also names the files that could not be taken, with the cause: they stay.
+    """Steps 1 to 7 for settled files. Also returns the files that could not be taken, with the cause; they stay in the inbox.
 
-    The copies are read while they are written and become durable. Nothing is decided before they are.
+    The copies are parsed while they are written and synced. Nothing is decided before they are durable.
     """
     engine.guard.check()
     phase = Phases()
@@ -75,7 +75,7 @@ def resume(engine: Engine, drops: Sequence[Drop], now: int) -> BatchOutcome:
 
 
 def catch_up(engine: Engine, results: Sequence[DropResult], since: int | None, now: int) -> BatchOutcome:
-    """Steps 2 to 7, for applied drops that were read under a later `since`: what they hold from there back to this one."""
+    """Steps 2 to 7, for applied drops that were read under a later `since`: applies their orders between this one and that."""
     phase = Phases()
     with phase("parse"):
         drops, parsed = read_again(engine.reader, results, since)
@@ -113,8 +113,8 @@ def _prepared(
     now: int,
     read_before: Mapping[int, DropResult] | None,
 ) -> tuple[Prepared, list[str]]:
-    """The batch, prepared; and the published files that were damaged: they are made anew from raw, and the batch is prepared
-    again on top of them."""
+    """The prepared batch, and the names of the damaged files that it repaired. Damaged published files are rebuilt from raw, and
+    then the batch is prepared again."""
     repaired: list[str] = []
     while True:
         try:
@@ -128,7 +128,7 @@ def _prepared(
 
 
 def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
-    """Step 7, and the first thing at start-up: what is committed becomes visible, receipts included."""
+    """Step 7, and the first step of recovery: publishes what is committed, and writes its receipts."""
     batch = engine.ledger.unpublished_batch()
     if batch is None:
         return
@@ -137,6 +137,6 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     results = engine.ledger.results(batch)
     receipts.write(engine.output, results)
     engine.ledger.published(batch)
-    engine.guard.check()  # what is staged there now may be another process's
+    engine.guard.check()  # if the output was replaced, the staged files there are another process's
     reread.done(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
     engine.store.clean_staging()

@@ -1,10 +1,10 @@
-"""Steps 3 to 5: from what the records of some drops say to all that a batch changes, as values and staged files.
+"""Steps 3 to 5: turns the parsed records of some drops into all that a batch changes, as values and staged files.
 
     decide    which version of each order wins, what that changes, and which dates are affected     (decide.py)
-    rewrite   the published rows of each affected date and dimension + what is new, staged          (rewriting.py, dimensions.py)
-    stage     the discarded records, staged; all that was staged made durable
+    rewrite   stages the published rows of each affected date and dimension + what is new           (rewriting.py, dimensions.py)
+    stage     stages the discarded records; syncs everything that was staged
 
-Nothing that is published changes, and the ledger's content does not. So a dry run and a rebuild prepare in the same way.
+Neither the published files nor the content of the ledger changes. So a dry run and a rebuild can use the same code.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from .rewriting import changes_of
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch up to its commit. Its files are in the staging folder, durable."""
+    """A batch that is ready to commit. Its files are durable in the staging folder."""
 
     batch: int
     commit: Commit
-    written: Sequence[Written]  # the dates that it rewrites, by date
+    written: Sequence[Written]  # the dates that it rewrites or removes, by date
     dimensions: Sequence[DimensionFile]  # the dimension files that it writes
 
 
@@ -54,15 +54,15 @@ def prepare(
     phase: Phases,
     read_before: Mapping[int, DropResult] | None = None,
 ) -> Prepared:
-    """What committing these drops changes. `parsed`: what the records say of those that are no known duplicates. `now`: the time
-    of the commit, in microseconds. `read_before`: what was known of drops that are read once more, by number. Damaged where a
-    published file that must be merged is not what the ledger says."""
+    """What committing these drops changes. `parsed`: the records of the drops that are not known duplicates. `now`: the time of the
+    commit, in microseconds. `read_before`: the earlier results of drops that are read again, by drop number. Raises Damaged if
+    a published file that must be merged does not have the SHA-256 of the ledger."""
     ledger, store = engine.ledger, engine.store
     batch = ledger.next_batch
     with phase("decide"):
         decision, entries = decided(ledger, parsed)
         index = engine.write_index(entries)
-        del entries  # many bytes, which only the writer needs now
+        del entries  # they are large, and only the writer still needs them
     try:
         with phase("rewrite"):
             changes = dimensions.stage(ledger, store, batch, parsed.rows)
@@ -80,13 +80,13 @@ def prepare(
             run = index.result()
             commit = commit_of(now, before, drops, parsed, decision, rewritten, changes, discards, run, read_before)
     except BaseException:
-        wait([index])  # before anything else changes the ledger
+        wait([index])  # the ledger must not be changed while the index is written
         raise
     return Prepared(batch, commit, _written(rewritten, before.gone), [one.file for one in changes if one.staged])
 
 
 def _stage_discards(engine: Engine, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
-    """One file for each drop that has discards: every discarded record, whole."""
+    """Stages one file for each drop that has discards, with each discarded record in full."""
     targets = {drop.seq: receipts.discards_path(drop) for drop in drops}
     effects: dict[int, Effect] = {}
     for seq, found in groupby(slices(discards), itemgetter(0)):
@@ -99,7 +99,7 @@ def _stage_discards(engine: Engine, batch: int, drops: Sequence[Drop], discards:
 
 
 def _lines(engine: Engine, found: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[memoryview]:
-    """A slice at a time: discards may be many, and a stop may be requested meanwhile."""
+    """One slice at a time: there may be many discards, and a stop may be requested meanwhile."""
     for _, rows in found:
         if engine.stopped():
             raise Stopped("stopped while discards were being written")
@@ -109,7 +109,7 @@ def _lines(engine: Engine, found: Iterator[tuple[int, pa.RecordBatch]]) -> Itera
 
 def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], days: Sequence[int]) -> Before:
     later = ledger.applied_drops(after=max((drop.seq for drop in drops), default=0))
-    overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)  # where raw copies were adopted late
+    overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)  # possible when raw copies are adopted late
     return Before(
         batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken
     )  # fmt: skip
