@@ -36,9 +36,7 @@ class Limits:
     max_expansion: int
 
 
-NO_LIMITS = Limits(
-    1 << 62, 1 << 62
-)  # for what was applied once: settings that were lowered since do not context it again
+NO_LIMITS = Limits(1 << 62, 1 << 62)  # for applied drops: limits that were lowered since do not refuse them
 
 
 @dataclass(frozen=True)
