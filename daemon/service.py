@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TypeVar
 
@@ -37,15 +37,13 @@ _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 class ServiceSettings:
     """How drops are parsed, how large a batch may be, how long to wait."""
 
-    tolerance: int  # microseconds
-    records_path: str
+    context: ParseContext  # what drops are read under; its time of receipt is that of each batch
     max_drops: int
     max_bytes: int
     linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
-    since: int | None = None  # apply only orders from this instant on
 
 
 @dataclass
@@ -202,7 +200,7 @@ class Service:
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
-        if (since := self._settings.since) is None:
+        if (since := self._settings.context.since) is None:
             return
         found = self._engine.ledger.read_since(since)
         for results in batches(found, self._settings, lambda result: result.drop.size_bytes):
@@ -283,7 +281,7 @@ class Service:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
         self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        context = ParseContext(now, self._settings.tolerance, self._settings.records_path, self._settings.since)
+        context = replace(self._settings.context, received_at=now)
         outcome, refused = take(self._engine, arrivals, context, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from daemon.batch.engine import Engine
 from daemon.batch.pipeline import catch_up, publish_committed
 from daemon.core.entries import Counts
-from daemon.core.model import LAST_INSTANT, DropOutcome
+from daemon.core.model import LAST_INSTANT, DropOutcome, ParseContext
 from daemon.operate.rebuild import history_from_receipts, make_anew, take_over
 from daemon.operate.verify import copy_at_rest, verify
 from daemon.storage.ledger import Ledger
@@ -140,7 +140,7 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
                 catch_up(engine, found, 0, RECEIVED_AT_US)
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(engine, Path(other)) == []
-            take_over(engine, make_anew(engine, RECEIVED_AT_US, DAY_US, ""))
+            take_over(engine, make_anew(engine, RECEIVED_AT_US, ParseContext(0, DAY_US)))
         with open_engine(Path(other)) as engine:
             publish_committed(engine, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
+from ..core.model import ParseContext
 from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
 from .engine import Engine
@@ -32,11 +33,11 @@ def refuse_lost_ledger(engine: Engine) -> None:
         )  # fmt: skip
 
 
-def recover(engine: Engine, inbox: Path, tolerance: int, records_path: str) -> list[Drop]:
+def recover(engine: Engine, inbox: Path, settings: ParseContext) -> list[Drop]:
     """Finishes what can be finished; returns the drops that are archived and not committed."""
     publish_committed(engine, recovering=True)
     engine.store.clean_staging()
-    adopt(engine.ledger, engine.raw, engine.output, tolerance, records_path)
+    adopt(engine.ledger, engine.raw, engine.output, settings)
     folder = InboxFolder(inbox)
     refuse_nested(folder, engine.output)
     engine.taking.finish(folder)

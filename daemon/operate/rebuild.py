@@ -29,6 +29,7 @@ from ..batch.prepare import prepare
 from ..batch.publish import publish
 from ..batch.repair import few, read_all
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
+from ..core.mapping import FieldMapping
 from ..core.model import DIMENSIONS, DropOutcome, ParseContext
 from ..core.parse.values import read_instant
 from ..storage import files, raw
@@ -40,10 +41,10 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def make_anew(engine: Engine, now: int, tolerance: int, records_path: str) -> Path:
+def make_anew(engine: Engine, now: int, settings: ParseContext) -> Path:
     """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
     lies, ready to take the place of `engine.ledger`. Raw copies without a history are in it, to be applied by the next start,
-    judged by `tolerance` and `records_path`. Corruption where a raw copy that was applied is not what it was."""
+    parsed with `settings`. Corruption where a raw copy that was applied is not what it was."""
     scratch = engine.store.staging / SCRATCH
     mended: list[Effect] = []
 
@@ -51,7 +52,7 @@ def make_anew(engine: Engine, now: int, tolerance: int, records_path: str) -> Pa
         mended.extend(_kept(engine.output, scratch, discards))
 
     with _replaying(engine, scratch, now, keep) as (ledger, first, restatements):
-        adopt(ledger, engine.raw, engine.output, tolerance, records_path, everywhere=True)
+        adopt(ledger, engine.raw, engine.output, settings, everywhere=True)
         log = engine.output / RESTATEMENTS
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
         effects = [*differences(engine, ledger, scratch), *mended, *_link(ledger)]
@@ -218,10 +219,11 @@ def history_from_receipts(output: Path) -> Iterator[DropResult]:
 
 
 def _result(receipt: dict[str, Any]) -> DropResult:
-    judged = receipt.get("parsed_with") or receipt["judged_by"]  # as 0.1 called it
+    parsed_with = receipt.get("parsed_with") or receipt["judged_by"]  # the name in receipts of version 0.1
     context = ParseContext(
-        _instant(receipt["received_at"]), int(judged["future_tolerance_microseconds"]), str(judged["records_path"]),
-        None if judged["since"] is None else _instant(judged["since"]),
+        _instant(receipt["received_at"]), int(parsed_with["future_tolerance_microseconds"]), str(parsed_with["records_path"]),
+        None if parsed_with["since"] is None else _instant(parsed_with["since"]),
+        mapping=FieldMapping.from_dict(parsed_with.get("mapping")),
     )  # fmt: skip
     outcome = DropOutcome(receipt["outcome"])
     drop = Drop(

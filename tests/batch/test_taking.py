@@ -512,7 +512,9 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     heard = Heard()
     with open_engine(tmp_path) as engine:
         inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
-        service = Service(engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", DAY, ""))
+        service = Service(
+            engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", ParseContext(0, DAY))
+        )
         for _ in range(5):
             summary = service.once(Event())
         assert summary.applied == 1 and summary.left == ["locked.json"]

@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from daemon.batch.recovery import recover
+from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, ServiceSettings, Summary
@@ -24,7 +25,7 @@ from daemon.storage.ledger import Ledger
 from tests.support.harness import DAY, open_engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
-TERMS = ServiceSettings(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+TERMS = ServiceSettings(ParseContext(0, DAY), 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
 
 
 class Crash(BaseException):
@@ -84,7 +85,9 @@ def run(root: Path, *observers: Observer) -> Summary:
     """`--once` over root/inbox and root/output, in this thread."""
     with open_engine(root) as engine:
         inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
-        service = Service(engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", DAY, ""))
+        service = Service(
+            engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", ParseContext(0, DAY))
+        )
         return service.once(Event())
 
 

@@ -65,12 +65,6 @@ def array_of(members: Members, records_path: str = "") -> bytes | None:
     return next((text for text in [*filled, *arrays] if not _is_empty(text)), arrays[0] if arrays else None)
 
 
-def order_of(members: Members) -> bytes | None:
-    """The one order under ORDER_KEY, as text."""
-    text = members.get(ORDER_KEY, b"")
-    return text if text.startswith(b"{") and reference.is_order(members_of(text)) else None
-
-
 def is_paging(members: Members) -> bool:
     """Whether all other keys of an object are about paging. Any other key may hold an order."""
     plain = (key.lower().replace("_", "").replace("-", "") for key in members if key not in ENVELOPE_KEYS)
