@@ -17,6 +17,7 @@ from daemon.batch.pipeline import take
 from daemon.batch.reading import Limits, Reader
 from daemon.batch.rewriting import Rewriter
 from daemon.batch.taking import Taking
+from daemon.core.mapping import DIRECT, FieldMapping
 from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.execution.workers import Inline
@@ -57,6 +58,7 @@ def apply_batch(
     tolerance: int = DAY,
     since: int | None = None,
     records_path: str = "",
+    mapping: FieldMapping = DIRECT,
 ) -> BatchOutcome:
     """Drops named contents into the inbox, in this order of arrival, and applies them as one batch."""
     for number, (name, data) in enumerate(drops):
@@ -65,9 +67,8 @@ def apply_batch(
         os.utime(path, ns=(number * 10**9, number * 10**9))
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
-    outcome, refused = take(
-        engine, look.settled, ParseContext(received_at, tolerance, records_path, since), received_at
-    )
+    context = ParseContext(received_at, tolerance, records_path, since, mapping=mapping)
+    outcome, refused = take(engine, look.settled, context, received_at)
     assert outcome is not None and not refused
     return outcome
 
