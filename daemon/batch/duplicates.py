@@ -45,9 +45,9 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
 
 
 def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
-    """For each drop that is not yet a duplicate: the drop to read in its place. Of equal contents in one batch, parsed in the same
-    way under the same settings, that is the first. For a dimension, where the later row wins, this holds only for consecutive
-    drops."""
+    """For each drop that is not yet a duplicate: the drop to read in its place. Of equal contents in one batch, parsed in the
+    same way under the same settings, that is the first. For a dimension, where the later row wins, this holds only for
+    consecutive drops."""
     firsts: dict[int, Drop] = {}
     seen: dict[tuple[object, ...], Drop] = {}
     for drop in drops:

@@ -32,6 +32,6 @@ OPERATIONS = ("read_drop", *PHASES)  # the labels of retries
 
 
 def operation_of(error: BaseException) -> str:
-    """The operation to retry after an error: the phase that raised it. An error outside all phases comes from the scan of the inbox,
-    or from publishing at start-up, and counts as `archive`."""
+    """The operation to retry after an error: the phase that raised it. An error outside all phases comes from the scan of the
+    inbox or from publishing at start-up, and counts as `archive`."""
     return str(getattr(error, "operation", "archive"))

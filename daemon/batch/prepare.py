@@ -54,9 +54,9 @@ def prepare(
     phase: Phases,
     read_before: Mapping[int, DropResult] | None = None,
 ) -> Prepared:
-    """What committing these drops changes. `parsed`: the records of the drops that are not known duplicates. `now`: the time of the
-    commit, in microseconds. `read_before`: the earlier results of drops that are read again, by drop number. Raises Damaged if
-    a published file that must be merged does not have the SHA-256 of the ledger."""
+    """What committing these drops changes. `parsed`: the records of the drops that are not known duplicates. `now`: the time of
+    the commit, in microseconds. `read_before`: the earlier results of drops that are read again, by drop number. Raises Damaged
+    if a published file that must be merged does not have the SHA-256 of the ledger."""
     ledger, store = engine.ledger, engine.store
     batch = ledger.next_batch
     with phase("decide"):
