@@ -218,15 +218,15 @@ def trace(config: Config, options: argparse.Namespace) -> int:
 
 
 def retry(config: Config, options: argparse.Namespace) -> int:
-    from .batch.reread import applied, put_again
+    from .batch import reread
     from .operate.quarantine import called, retry
 
     output, inbox = config.paths.output.resolve(), config.paths.inbox
-    again = applied(output, [name for name in options.names if not called(output / "quarantine", name)])
+    again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
     if not options.names or len(again) < len(options.names):
         for file in retry(output / "quarantine", inbox, [name for name in options.names if name not in again]):
             print(f"{file} is back in {inbox}")
-    put_again(output, inbox, list(again.values()))
+    reread.request(output, inbox, list(again.values()))
     for drop in again.values():
         print(f"drop {drop.seq} ({drop.name}) was applied, and is in {inbox} once more, to be read anew")
     return DONE

@@ -46,7 +46,7 @@ def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> l
     """The drops of these copies. A duplicate keeps no raw copy, because one exists."""
     stored = [copy.stored for copy in copies]
     drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one in stored]
-    marked = with_duplicates(engine.ledger, drops, reread.asked_for(engine.output))
+    marked = with_duplicates(engine.ledger, drops, reread.requested(engine.output))
     return [replace(drop, raw=None) if drop.duplicate_of else drop for drop in marked]
 
 

@@ -27,7 +27,7 @@ from ..batch.engine import Engine
 from ..batch.phases import Phases
 from ..batch.prepare import prepare
 from ..batch.publish import publish
-from ..batch.repair import few, read_all
+from ..batch.repair import read_all, read_groups
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
 from ..core.model import DIMENSIONS, DropOutcome, ParseContext
 from ..core.parse.values import read_instant
@@ -91,7 +91,7 @@ def _replaying(
             engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits(), dry=False
         )
         total, done = ledger.drop_count(DropOutcome.APPLIED), 0
-        for group in few(ledger.applied_drops()):
+        for group in read_groups(ledger.applied_drops()):
             _apply(inner, group, discards, records)
             done += len(group)
             engine.progress("replaying drops", done, total)

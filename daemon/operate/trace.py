@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..batch.engine import Engine
-from ..batch.repair import few, read_all
+from ..batch.repair import read_all, read_groups
 from ..core.entries import Drop
 from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
 from ..core.parse.discards import each
@@ -81,7 +81,7 @@ def trace(engine: Engine, order_id: str) -> Trace:
     versions: list[Version] = []
     discards: list[Discard] = []
     total, done = ledger.drop_count(DropOutcome.APPLIED), 0
-    for drops in few(ledger.applied_drops()):
+    for drops in read_groups(ledger.applied_drops()):
         judged = {drop.seq: drop for drop in drops}
         parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
         versions += _versions(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..batch.commit import RESTATEMENTS, totals_of
 from ..batch.engine import Engine
-from ..batch.published import written
+from ..batch.published import published_files
 from ..core.entries import REASON, Drop
 from ..core.model import DropOutcome
 from ..storage import files, raw, receipts
@@ -128,7 +128,7 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 def _expected(ledger: Ledger) -> dict[str, bytes]:
     """The SHA-256 of every curated file."""
-    return {name: one.sha256 for name, one in written(ledger).items()}
+    return {name: one.sha256 for name, one in published_files(ledger).items()}
 
 
 def check_curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:

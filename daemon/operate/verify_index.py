@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..batch.engine import Engine
-from ..batch.published import is_same, written
+from ..batch.published import is_same, published_files
 from ..batch.repair import groups_of
 from ..core.entries import Partition
 from ..core.merge.keys import latest, take_entries
@@ -93,7 +93,7 @@ def _are_equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 def check_rebuild(engine: Engine, again: Ledger, rebuilt: Store) -> Iterator[Difference]:
     ledger = engine.ledger
-    ours, theirs = written(ledger), written(again)
+    ours, theirs = published_files(ledger), published_files(again)
     for name in sorted(ours.keys() | theirs.keys()):
         if not is_same(engine.store, ours.get(name), rebuilt, theirs.get(name)):
             yield Difference("rebuild", f"curated/{name}", "a rebuild from raw gives other rows")
