@@ -56,7 +56,7 @@ def take(
             with phase("parse"):
                 parsed = reading.result(engine.progress, engine.stopped)
     except BaseException:
-        engine.taking.give_back(copies)
+        engine.taking.undo(copies)
         raise
     if not drops:
         return None, refused

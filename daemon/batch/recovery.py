@@ -42,5 +42,5 @@ def recover(engine: Engine, inbox: Path, tolerance: int, records_path: str) -> l
     adopt(engine.ledger, engine.raw, engine.output, tolerance, records_path)
     folder = InboxFolder(inbox)
     refuse_nested(folder, engine.output)
-    engine.taking.finish(folder)
+    engine.taking.recover(folder)
     return engine.ledger.uncommitted()

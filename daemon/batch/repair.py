@@ -146,8 +146,8 @@ def _sha256(content: bytes | pa.Buffer) -> bytes:
 
 
 def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[int, pa.Table]:
-    """The FACT tables of some dates, rebuilt from the index and the raw copies. Drops are read in groups, and only winners stay in
-    memory. Raises Corruption if a record does not have the hash that the index has."""
+    """The FACT tables of some dates, rebuilt from the index and the raw copies. Drops are read in groups, and only winners stay
+    in memory. Raises Corruption if a record does not have the hash that the index has."""
     wanted = ledger.index.of_dates(days)
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
     orders = concat_orders(_winners(reader, group, wanted) for group in read_groups(drops))

@@ -54,7 +54,7 @@ def _source_removed_first() -> None:
     """The inbox file goes before the ledger knows its drop, or the copy has its name."""
 
     def removed_first(engine: Engine, copies: Any, drops: Any) -> None:
-        engine.taking.let_go(copies)
+        engine.taking.remove(copies)
         engine.ledger.enter(drops)
         engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
 
