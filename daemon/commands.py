@@ -157,7 +157,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .batch.recovery import is_lost, refuse_lost_ledger
         from .batch.repair import partitions_from_raw, refuse_unknown
         from .observe.log import log
-        from .operate.rebuild import make_anew, take_over
+        from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
         from .wiring import recovered, service, tolerance
 
@@ -170,7 +170,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(engine):
             recovered(config, engine)
-        take_over(engine, make_anew(engine, time.time_ns() // 1000, tolerance(config), config.input.records_path))
+        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, tolerance(config), config.input.records_path))
     with _engine(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())
@@ -182,12 +182,12 @@ def verify(config: Config, options: argparse.Namespace) -> int:
     stop = _stop_on_signals(ATTENTION)
     with _scratch("verify") as scratch, _engine(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
-        from .operate.verify import copy_at_rest, verify
+        from .operate.verify import copy_ledger, verify
         from .storage.ledger import Ledger
 
         refuse_lost_ledger(engine)
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
-        copy_at_rest(engine.ledger, scratch / "copy.sqlite")
+        copy_ledger(engine.ledger, scratch / "copy.sqlite")
         found = []
         with closing(Ledger(scratch / "copy.sqlite")) as copy:
             of_copy, now = replace(engine, ledger=copy), time.time_ns() // 1000

@@ -45,7 +45,7 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
         (2, 2, "3.0000"),
     ]
     assert [one.why.partition("(")[2].rstrip(")") or one.why for one in found.versions] == [
-        "not applied: it lies before the --since that its drop was read under",
+        "not applied: it is before the --since that its drop was read under",
         f"its instant is {found.versions[2].instant}",
         "the same instant, and it arrived later",
         "the same instant, and it comes later in the drop",
