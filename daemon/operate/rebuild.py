@@ -1,4 +1,4 @@
-"""Rebuilds the ledger, the index and every partition from raw. Readers see complete files throughout.
+"""Rebuilds the ledger, the index and every partition from raw. Nothing that is published is missing at any moment.
 
 All applied drops are read again in order of arrival, each under its original parse context, into a second ledger and a second
 curated layer in the staging folder. Then one rename replaces the ledger. The new ledger has, as committed effects, the files that
@@ -53,9 +53,8 @@ def prepare_rebuild(engine: Engine, now: int, tolerance: int, records_path: str)
     with _replaying(engine, scratch, now, keep) as (ledger, first, restatements):
         adopt(ledger, engine.raw, engine.output, tolerance, records_path, everywhere=True)
         log = engine.output / RESTATEMENTS
-        kept_bytes = min(
-            log.stat().st_size if log.exists() else 0, ledger.restatements_bytes
-        )  # lost bytes cannot be restored
+        # The log may be shorter than what was committed: lost bytes cannot be restored.
+        kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)
         effects = [*differences(engine, ledger, scratch), *replaced, *_link(ledger)]
         ledger.end_replay(first, now, effects, restatements, kept_bytes)
         return ledger.path

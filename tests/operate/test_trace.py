@@ -113,4 +113,4 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(strandline(tmp_path, "trace", order(1)["order_id"], "--json").stdout)
     assert found["agrees_with_raw"] and [one["drop"] for one in found["versions"]] == [1, 2]
     none = strandline(tmp_path, "trace", "nobody")
-    assert none.returncode == 1 and "no drop that was applied holds a record of it" in none.stdout
+    assert none.returncode == 1 and "no applied drop has a record of it" in none.stdout
