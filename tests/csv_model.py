@@ -1,4 +1,4 @@
-"""The reference model of users and products, and drops of them: a plain model of cells and rows."""
+"""The reference model of users and products, with strategies for their drops: a simple model of cells and rows."""
 
 from __future__ import annotations
 
