@@ -222,8 +222,8 @@ def history_from_receipts(output: Path) -> Iterator[DropResult]:
 def _result(receipt: dict[str, Any]) -> DropResult:
     settings = receipt.get("parsed_with") or receipt["judged_by"]  # its name in 0.1
     context = ParseContext(
-        _instant(receipt["received_at"]), int(settings["future_tolerance_microseconds"]), str(judged["records_path"]),
-        None if settings["since"] is None else _instant(judged["since"]),
+        _instant(receipt["received_at"]), int(settings["future_tolerance_microseconds"]), str(settings["records_path"]),
+        None if settings["since"] is None else _instant(settings["since"]),
     )  # fmt: skip
     outcome = DropOutcome(receipt["outcome"])
     drop = Drop(
