@@ -156,7 +156,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .batch.recovery import is_lost, refuse_lost_ledger
         from .batch.repair import partitions_from_raw, refuse_unknown
         from .observe.log import log
-        from .operate.rebuild import make_anew, take_over
+        from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
         from .wiring import parse_context, recovered, service
 
@@ -181,12 +181,12 @@ def verify(config: Config, options: argparse.Namespace) -> int:
     stop = _stop_on_signals(ATTENTION)
     with _scratch("verify") as scratch, _engine(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
-        from .operate.verify import copy_at_rest, verify
+        from .operate.verify import copy_ledger, verify
         from .storage.ledger import Ledger
 
         refuse_lost_ledger(engine)
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
-        copy_at_rest(engine.ledger, scratch / "copy.sqlite")
+        copy_ledger(engine.ledger, scratch / "copy.sqlite")
         found = []
         with closing(Ledger(scratch / "copy.sqlite")) as copy:
             of_copy, now = replace(engine, ledger=copy), time.time_ns() // 1000
@@ -217,15 +217,15 @@ def trace(config: Config, options: argparse.Namespace) -> int:
 
 
 def retry(config: Config, options: argparse.Namespace) -> int:
-    from .batch.reread import applied, put_again
+    from .batch import reread
     from .operate.quarantine import called, retry
 
     output, inbox = config.paths.output.resolve(), config.paths.inbox
-    again = applied(output, [name for name in options.names if not called(output / "quarantine", name)])
+    again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
     if not options.names or len(again) < len(options.names):
         for file in retry(output / "quarantine", inbox, [name for name in options.names if name not in again]):
             print(f"{file} is back in {inbox}")
-    put_again(output, inbox, list(again.values()))
+    reread.request(output, inbox, list(again.values()))
     for drop in again.values():
         print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {inbox} to be read again")
     return DONE

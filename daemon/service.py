@@ -18,7 +18,7 @@ from typing import TypeVar
 from .batch.engine import Engine
 from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
-from .batch.retries import Retry, persist
+from .batch.retries import Retry, retry
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, ParseContext
@@ -113,7 +113,7 @@ class Service:
                 raise
             self.summary.stopped = True  # the signal also reached a worker that was just starting
         except OutputReplaced:
-            self._engine.taking.give_back_kept()
+            self._engine.taking.restore_kept()
             raise
         return self.summary
 
@@ -139,7 +139,7 @@ class Service:
             self._is_recovered = False
             self._notify(lambda one: one.failed(retry))
 
-        persist(work, self._settings.backoff, stop, give_up=give_up, failed=failed)
+        retry(work, self._settings.backoff, stop, give_up=give_up, failed=failed)
         self._notify(lambda one: one.recovered())
 
     def _ensure_watching(self, watcher: Watcher) -> None:
@@ -220,17 +220,17 @@ class Service:
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
                 if watcher is not None:
                     self._count_unannounced(arrivals, watcher)
-            self._engine.guard.check()  # look_again removes hidden files
-            self._engine.taking.look_again()
+            self._engine.guard.check()  # check_kept removes hidden files
+            self._engine.taking.check_kept()
             self._pending = {*scan.waiting, *self._refused}
-            kept = self._engine.taking.left
+            kept = self._engine.taking.kept
             self.summary.left = sorted(
                 {*self._pending, *kept, *(one.name for one in scan.unusable if not one.is_folder)}
             )
             if taken:
                 began = time.monotonic()
                 continue
-            unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.is_unsure)
+            unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.has_unknown_writers)
             patience = max(patience_seconds, self._settings.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
                 return self._notify_scanned(len(self._pending), scan)

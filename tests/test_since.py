@@ -105,7 +105,7 @@ def ties(draw: st.DrawFn) -> list[tuple[list[bytes], int | None]]:
 def looked_at(engine: Engine, root: Path) -> list[str]:
     """What `verify` finds."""
     with tempfile.TemporaryDirectory() as scratch:
-        copy_at_rest(engine.ledger, Path(scratch) / "copy.sqlite")
+        copy_ledger(engine.ledger, Path(scratch) / "copy.sqlite")
         with closing(Ledger(Path(scratch) / "copy.sqlite")) as copy:
             ledger = engine.ledger.path
             return [

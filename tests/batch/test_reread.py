@@ -84,7 +84,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
                     tolerance_us=one["tolerance"], records_path=one["records_path"],
                     again=list(one["again"]),
                 )  # fmt: skip
-                reread.done(root / "output", [hash_of(data) for data in one["again"]])
+                reread.clear(root / "output", [hash_of(data) for data in one["again"]])
                 assert_counts(outcome, expected)
                 assert_published(engine, root / "output", model)
         published = tree(root / "output" / "curated")
@@ -170,5 +170,5 @@ def test_a_damaged_raw_copy_is_not_put_back(tmp_path: Path) -> None:
         drop = engine.ledger.results(1)[0].drop
         (tmp_path / "output" / (drop.raw or "")).write_bytes(b"[]")
         with pytest.raises(Corruption):
-            reread.put_again(tmp_path / "output", tmp_path / "inbox", [drop])
+            reread.request(tmp_path / "output", tmp_path / "inbox", [drop])
     assert os.listdir(tmp_path / "inbox") == []

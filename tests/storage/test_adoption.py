@@ -88,9 +88,9 @@ def test_a_rebuild_takes_in_both_copies_of_one_number(tmp_path: Path) -> None:
     finds nothing."""
     root = restored(tmp_path)
     told = {one["what"].rpartition("_")[2]: one["found"] for one in differences(root)}
-    assert "`strandline rebuild` takes it in under a free number" in told["c.json"] and "(d.json)" in told["c.json"]
+    assert "`strandline rebuild` adopts it under a free number" in told["c.json"] and "(d.json)" in told["c.json"]
     assert "under a free number" in told["cc.json"]
-    assert "`strandline rebuild` takes it in" in told["ccc.json"]
+    assert "`strandline rebuild` adopts it" in told["ccc.json"]
     ended = strandline(root, "rebuild")
     assert ended.returncode == 0, ended.stderr
     assert by_number(root) == ["a", "b", "d", "e", "ccc", "c", "cc"]

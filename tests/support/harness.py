@@ -1,4 +1,4 @@
-"""Runs the product in this process, in a folder of its own, and reads back what it published. For tests."""
+"""Runs the daemon's engine in this process, in its own folder, and reads what it published. For tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DAY = 86_400_000_000
 
 @contextmanager
 def open_engine(root: Path, executor: Executor | None = None) -> Iterator[Engine]:
-    """An Engine over root/output, with everything done in this thread unless an executor is given."""
+    """An Engine over root/output. Everything runs in this thread unless an executor is given."""
     output = root / "output"
     store = Store(output)
     for folder in (store.staging, store.curated, output / "state", root / "inbox"):
@@ -60,7 +60,7 @@ def apply_batch(
     records_path: str = "",
     mapping: FieldMapping = DIRECT,
 ) -> BatchOutcome:
-    """Drops named contents into the inbox, in this order of arrival, and applies them as one batch."""
+    """Writes drops (name, content) into the inbox, in this order of arrival, and applies them as one batch."""
     for number, (name, data) in enumerate(drops):
         path = root / "inbox" / name
         path.write_bytes(data)
@@ -75,7 +75,7 @@ def apply_batch(
 
 def rows(output: Path, date: str, table: str = "fact_order") -> list[dict[str, object]]:
     """The rows of a partition as plain values, instants in microseconds."""
-    # Opened once: read_table opens a path twice, and a daemon may put another file there between.
+    # Opened once: read_table opens a path twice, and a daemon may replace the file in between.
     found = pq.ParquetFile(output / "curated" / f"date={date}" / f"{table}.parquet").read()
     columns = {
         name: column.cast("int64").to_pylist() if str(column.type).startswith("timestamp") else column.to_pylist()

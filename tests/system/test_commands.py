@@ -276,7 +276,7 @@ def test_retry_after_the_cause_is_gone(home: Path) -> None:
 def test_an_order_id_of_any_bytes_can_be_asked_for(home: Path) -> None:
     """What is no UTF-8 is nobody's id, which is an answer."""
     ended = strandline(home, "trace", os.fsdecode(b"\xff"))
-    assert ended.returncode == 1 and "no drop that was applied holds a record of it" in ended.stdout
+    assert ended.returncode == 1 and "no applied drop has a record of it" in ended.stdout
 
 
 @pytest.mark.parametrize("options", [["--once"], ["--since", "2026-03-02"], ["--once", "--since", "hwm"]])
