@@ -133,14 +133,14 @@ def status(config: Config, options: argparse.Namespace) -> int:
 
 
 def plan(config: Config, options: argparse.Namespace) -> int:
-    from .wiring import parse_context
+    from .wiring import contexts
 
     stop = _stop_on_signals(ATTENTION)
     with _scratch("plan") as scratch, _engine(config, stop, dry=scratch) as engine:
         from .operate import plan
         from .storage.ledger import Ledger
 
-        context = parse_context(config, time.time_ns() // 1000)
+        context = contexts(config, time.time_ns() // 1000)["default"]
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
@@ -158,7 +158,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .observe.log import log
         from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
-        from .wiring import parse_context, recovered, service
+        from .wiring import contexts, recovered, service
 
         if days:
             refuse_lost_ledger(engine)
@@ -169,7 +169,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(engine):
             recovered(config, engine)
-        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, parse_context(config)))
+        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, contexts(config)))
     with _engine(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())

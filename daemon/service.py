@@ -21,7 +21,7 @@ from .batch.pipeline import catch_up, resume, take
 from .batch.retries import Retry, retry
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
-from .core.model import DropOutcome, ParseContext
+from .core.model import Contexts, DropOutcome
 from .core.retry import Backoff
 from .execution.process import release_memory
 from .observe.observer import Observer
@@ -37,13 +37,14 @@ _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 class ServiceSettings:
     """How drops are parsed, how large a batch may be, how long to wait."""
 
-    context: ParseContext  # what drops are read under; its time of receipt is that of each batch
+    contexts: Contexts  # what drops are parsed under; `received_at` is that of each batch, `since` that of the run
     max_drops: int
     max_bytes: int
     linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
+    since: int | None = None  # apply only orders from this instant on
 
 
 @dataclass
@@ -200,7 +201,7 @@ class Service:
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
-        if (since := self._settings.context.since) is None:
+        if (since := self._settings.since) is None:
             return
         found = self._engine.ledger.read_since(since)
         for results in batches(found, self._settings, lambda result: result.drop.size_bytes):
@@ -281,8 +282,11 @@ class Service:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
         self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        context = replace(self._settings.context, received_at=now)
-        outcome, refused = take(self._engine, arrivals, context, now)
+        contexts = {
+            source: replace(context, received_at=now, since=self._settings.since)
+            for source, context in self._settings.contexts.items()
+        }
+        outcome, refused = take(self._engine, arrivals, contexts, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
         if outcome is not None:

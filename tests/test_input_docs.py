@@ -264,7 +264,7 @@ def test_drops_that_are_left_get_what_the_table_says(
         for name, data in (drop, ("good.json", GOOD)):
             (inbox / name).write_bytes(data)
         look = Inbox(inbox, 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
-        outcome, refused = take(limited, look.settled, CONTEXT, RECEIVED_AT_US)
+        outcome, refused = take(limited, look.settled, {"default": CONTEXT}, RECEIVED_AT_US)
     assert kind == "left in the inbox" and [one.name for one in refused] == [drop[0]] and what in refused[0].cause
     assert [path.name for path in inbox.iterdir()] == [drop[0]] and copied == ["good.json"]
     assert outcome is not None and [result.outcome for result in outcome.results] == [DropOutcome.APPLIED]

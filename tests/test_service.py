@@ -62,7 +62,7 @@ def watched(root: Path, drops: int, first: Callable[[Watcher], None]) -> Summary
 
         def begin() -> list[Any]:
             first(watcher)
-            return list(recover(engine, root / "inbox", ParseContext(0, DAY)))
+            return list(recover(engine, root / "inbox", {"default": ParseContext(0, DAY)}))
 
         inbox = Inbox(root / "inbox", NEVER_SECONDS, TERMS.backoff)
         return Service(engine, inbox, TERMS, [StopAfter(drops, bell, stop)], begin).watch(watcher, bell, stop)

@@ -37,7 +37,7 @@ class BatchOutcome:
     written: Sequence[Written]
     dimensions: Sequence[DimensionFile]  # the files that were written
     repaired: Sequence[str]  # damaged dates and dimension files that were first rebuilt from raw
-    totals: Mapping[str, int]  # what it added to the sums over all drops; keys as in the ledger
+    totals: Mapping[tuple[str, str], int]  # what it added to the sums over all drops; keys as in the ledger
     hwm: int | None
     committed_at: int  # microseconds since 1970
     seconds: Mapping[str, float]  # by phase

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
-from ..core.model import ParseContext
+from ..core.model import Contexts
 from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
 from .engine import Engine
@@ -36,11 +36,11 @@ def refuse_lost_ledger(engine: Engine) -> None:
         )  # fmt: skip
 
 
-def recover(engine: Engine, inbox: Path, settings: ParseContext) -> list[Drop]:
+def recover(engine: Engine, inbox: Path, contexts: Contexts) -> list[Drop]:
     """Finishes what can be finished; returns the drops that are archived and not committed."""
     publish_committed(engine, recovering=True)
     engine.store.clean_staging()
-    adopt(engine.ledger, engine.raw, engine.output, settings)
+    adopt(engine.ledger, engine.raw, engine.output, contexts)
     folder = InboxFolder(inbox)
     refuse_nested(folder, engine.output)
     engine.taking.recover(folder)

@@ -30,6 +30,7 @@ SCALE = 10_000  # amounts, quantities and prices are exact multiples of 1/SCALE
 DECIMAL_LIMIT = 10**18  # DECIMAL(18,4): the first unscaled magnitude that does not fit
 MAX_ID_BYTES = 256
 MAX_METADATA_BYTES = 65_535  # VARCHAR(65535), the longest text Redshift holds
+DEFAULT_SOURCE = "default"  # of drops that lie directly in the inbox
 MAX_DEPTH = 512  # levels of nesting in one record; deeper is "nested beyond reason"
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
@@ -105,7 +106,7 @@ class ParseContext:
     records_path: str = ""
     since: int | None = None
     until: int | None = None  # to read again under an earlier `since`: records from here on were applied before
-    source: str = "default"
+    source: str = DEFAULT_SOURCE
     mapping: FieldMapping = DIRECT
 
     def reads_alike(self, earlier: ParseContext, refused_as_future: bool) -> bool:
@@ -121,6 +122,9 @@ class ParseContext:
     def latest_instant(self) -> int:
         """The last instant that is not in the future, in microseconds."""
         return min(self.received_at + self.tolerance, LAST_INSTANT)
+
+
+Contexts = Mapping[str, ParseContext]  # what the drops of each source are parsed under, by the name of the source
 
 
 @dataclass(frozen=True, slots=True)

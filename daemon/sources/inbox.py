@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..core.model import DEFAULT_SOURCE
 from ..core.retry import Backoff
 from .inbox_folder import Identity, InboxFolder, Writer, writer_of
 from .names import is_ignored, is_no_drop, is_unfinished
@@ -41,6 +42,7 @@ class Arrival:
     name: str
     identity: Identity
     ctime_ns: int  # changed by writing and by moving it in
+    source: str = DEFAULT_SOURCE
     settled_at: float = field(default=0.0, compare=False)  # seconds since 1970; 0: not settled
 
     @property

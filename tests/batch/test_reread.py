@@ -91,7 +91,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
         if lose_state:
             shutil.rmtree(root / "output" / "state")
         with open_engine(root) as engine:
-            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, 0)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, {"default": ParseContext(0, 0)}))
         with open_engine(root) as engine:
             publish_committed(engine, recovering=True)
             assert not engine.ledger.uncommitted()

@@ -513,7 +513,11 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     with open_engine(tmp_path) as engine:
         inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
         service = Service(
-            engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", ParseContext(0, DAY))
+            engine,
+            inbox,
+            TERMS,
+            [heard],
+            lambda: recover(engine, tmp_path / "inbox", {"default": ParseContext(0, DAY)}),
         )
         for _ in range(5):
             summary = service.once(Event())
@@ -570,7 +574,7 @@ def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path:
     with open_engine(tmp_path) as engine:
         look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(10**10)
         os.unlink(tmp_path / "inbox" / "a.json")
-        outcome, refused = take(engine, look.settled, ParseContext(NOW, DAY), NOW)
+        outcome, refused = take(engine, look.settled, {"default": ParseContext(NOW, DAY)}, NOW)
         assert outcome is None and refused == []
     drop(tmp_path, "a.json", json.dumps([order(2)]).encode())
     assert run(tmp_path).applied == 1

@@ -25,7 +25,7 @@ from daemon.storage.ledger import Ledger
 from tests.support.harness import DAY, open_engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
-TERMS = ServiceSettings(ParseContext(0, DAY), 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+TERMS = ServiceSettings({"default": ParseContext(0, DAY)}, 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
 
 
 class Crash(BaseException):
@@ -86,7 +86,7 @@ def run(root: Path, *observers: Observer) -> Summary:
     with open_engine(root) as engine:
         inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
         service = Service(
-            engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", ParseContext(0, DAY))
+            engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", {"default": ParseContext(0, DAY)})
         )
         return service.once(Event())
 

@@ -68,7 +68,7 @@ def apply_batch(
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
     context = ParseContext(received_at, tolerance, records_path, since, mapping=mapping)
-    outcome, refused = take(engine, look.settled, context, received_at)
+    outcome, refused = take(engine, look.settled, {"default": context}, received_at)
     assert outcome is not None and not refused
     return outcome
 
