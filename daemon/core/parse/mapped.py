@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
 from ..model import ParseContext
 from . import reference
 from .envelopes import members_of
-from .values import INSTANT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_instant, read_text, unwrapped
+from .values import WHITE_SPACE, Fault, Number, is_number, is_shortened, parts_of, read_instant, read_text, unwrapped
 
 _MINOR_DIGITS_OF = dict.fromkeys(  # of the currencies that do not have two: ISO 4217
     re.findall("...", "BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAFXOFXPF"), 0
@@ -154,16 +154,14 @@ class Translator:
 
     def _zoned(self, value: object) -> object:
         """A local time as an instant in UTC. Of a time that occurs twice, the first; of one that is skipped, the later."""
-        match = INSTANT.fullmatch(value.strip(WHITE_SPACE)) if type(value) is str else None
-        if match is None or match[8] or match[9]:
+        parts = parts_of(value.strip(WHITE_SPACE)) if type(value) is str else None
+        if parts is None or parts[2] is not None:
             return value
-        *clock, fraction = match.groups()[:7]
         try:
-            local = datetime(*(int(one or 0) for one in clock), tzinfo=self._zone)  # type: ignore[arg-type, misc]
-            instant = local.astimezone(UTC).replace(tzinfo=None)
-        except (ValueError, OverflowError):
+            instant = parts[0].replace(tzinfo=self._zone).astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:
             return value
-        return f"{instant.isoformat()}{f'.{fraction}' if fraction else ''}Z"
+        return f"{instant.isoformat()}{f'.{parts[1]}' if parts[1] else ''}Z"
 
 
 @lru_cache(maxsize=64)
