@@ -1,6 +1,6 @@
-"""All benchmarks, one after the other: python -m benchmarks [--quick] [--peers-python PYTHON] [--work FOLDER]
+"""Runs all benchmarks in sequence: python -m benchmarks [--quick] [--peers-python PYTHON] [--work FOLDER]
 
-Each part is a command of its own, too (README.md). With `--peers-python`, only dlt and PySpark, which that interpreter has.
+Each part is also a separate command (README.md). With `--peers-python`, only dlt and PySpark run, with that interpreter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.data import WORK, Input, make_input
 
 RECENT = Input()
-REST_SECONDS = 60  # after each part: ext4 without a journal is slow to make files where many were just removed
+REST_SECONDS = 60  # after each part: ext4 without a journal creates files slowly after many were removed
 
 
 def commands(options: argparse.Namespace) -> Iterator[list[str]]:
@@ -40,10 +40,10 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
 
 
 def main() -> int:
-    """Exit code 1 if any part failed; the others run nevertheless."""
+    """Exit code 1 if any part failed; the other parts still run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one run of each instead of three")
-    parser.add_argument("--peers-python", help="the interpreter that has dlt and PySpark: run these, and nothing else")
+    parser.add_argument("--quick", action="store_true", help="one run of each part instead of three")
+    parser.add_argument("--peers-python", help="an interpreter with dlt and PySpark: run only these two")
     parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
     failed = 0

@@ -1,8 +1,8 @@
-"""The cases beside one big drop: dirty data, a resend, one small drop into a large day, a long history, a huge drop, idleness.
+"""Cases other than one large drop: dirty data, a resend, one small drop into a large day, a long history, a huge drop, idling.
 
     python -m benchmarks.cases [dirty resend latency history memory idle] [--work FOLDER]
 
-Each prints its numbers and the ratio that counts. Whole processes; where two things are compared, they take turns.
+Each case prints its numbers and the ratio that counts. It measures whole processes; two things that are compared alternate.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def median(values: list[float]) -> float:
 
 
 def changed(source: Path, target: Path, line_of: Callable[[int, bytes], bytes]) -> Path:
-    """A folder with the one drop of another, line by line as `line_of` makes it; made once."""
+    """A folder with the single drop of `source`, each line changed by `line_of`. Created once and then reused."""
     if not target.exists():
         unfinished = fresh_folder(target.with_name(target.name + ".part"))
         (drop,) = source.iterdir()
@@ -59,7 +59,7 @@ def changed(source: Path, target: Path, line_of: Callable[[int, bytes], bytes]) 
 
 
 def dirty(work: Path, runs: int) -> None:
-    """1% of the records odd in five ways, against the same without. Who goes first alternates."""
+    """1% of the records are odd in five ways, compared with the same drop without them. The order alternates."""
     clean = make_input(Input(), work)
     spoiled = changed(clean, work / "inputs" / "dirty", lambda n, line: line if n % 100 else ODD[n // 100 % 5](line))
     ratios = []
@@ -73,12 +73,12 @@ def dirty(work: Path, runs: int) -> None:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file with its inode and time of modification: what was rewritten has others."""
+    """Every file with its inode and modification time, which change when it is rewritten."""
     return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
 def resend(work: Path, runs: int) -> None:
-    """All orders again in another spelling: nothing changes, and nothing is rewritten."""
+    """All orders again, spelled differently: no order changes and no file is rewritten."""
     first = make_input(Input(), work)
     again = changed(first, work / "inputs" / "respelled", lambda n, line: line.replace(b'","', b'" , "'))
     ratios = []
@@ -91,14 +91,14 @@ def resend(work: Path, runs: int) -> None:
         command = [sys.executable, "-m", "daemon", "--once", "--config", str(home / "config.toml")]
         other = measure(command, REPO, home / "log.txt").wall_seconds
         if tree(home / "output" / "curated") != before:
-            raise SystemExit("a resend rewrote something")
+            raise SystemExit("a resend rewrote a file")
         ratios.append(other / one)
         print(f"  first {one:.2f} s, again {other:.2f} s, ratio {ratios[-1]:.2f}, no file rewritten", flush=True)
     print(f"resend: median {median(ratios):.2f} × the first time (bar 0.9)")
 
 
 def memory(work: Path, runs: int) -> None:
-    """A drop of 2 GB with the default memory limit, against one without a bound to speak of."""
+    """A drop of 2 GB with the default memory limit, compared with a limit far above the need."""
     drops = make_input(Input(scale="4"), work)
     size = sum(drop.stat().st_size for drop in drops.iterdir())
     ratios = []
@@ -170,7 +170,7 @@ def day_home(folder: Path) -> Path:
 
 
 def published_after(home: Path, number: int) -> float:
-    """Milliseconds from the writer's close of a drop of 1,000 corrected orders, each time others, to the published file."""
+    """Milliseconds from the close of a drop with 1,000 corrected orders (other ones each time) to the published file."""
     target = home / "output" / "curated" / "date=2026-03-02" / "fact_order.parquet"
     chosen = [(n * 49 + number * 13) % DAY_ORDERS for n in range(DROP_ORDERS)]
     content = b"".join(order_line(n, "2026-03-02", (number + 1) * 1_000_003 + n) for n in chosen)
@@ -186,7 +186,7 @@ def published_after(home: Path, number: int) -> float:
 
 
 def by_hand(home: Path, number: int) -> float:
-    """Milliseconds of reading both files, putting 1,000 orders' lines in, sorting, writing and syncing, in one process."""
+    """Milliseconds to read both files, replace the lines of 1,000 orders, sort, write and sync, in one process."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -215,7 +215,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def latency(work: Path, runs: int) -> None:
-    """From the writer's close to the published file, and the same by hand, in turn."""
+    """From the close of a drop to the published file, alternating with the same work by hand."""
     home = day_home(work / "case-latency")
     by_hand(home, 0)
     with watching(home):
@@ -228,29 +228,30 @@ def latency(work: Path, runs: int) -> None:
             time.sleep(0.1)
     p50, p99, bare = percentile(ours, 0.5), percentile(ours, 0.99), percentile(hand, 0.5)
     print(f"latency: p50 {p50:.0f} ms, p99 {p99:.0f} ms ({p99 / p50:.1f} × p50, bar 2)")
-    slow = percentile(hand, 0.99)  # what a machine does that others use, too
+    slow = percentile(hand, 0.99)  # shows the noise of a shared machine
     print(
         f"         by hand {bare:.0f} ms: p50 is {p50 / bare:.2f} × of that (bar 1.3); its own p99 {slow / bare:.1f} × p50"
     )
 
 
 def history(work: Path, runs: int) -> None:
-    """The same drop with 3,006 more partitions, a million drops and ten million orders in the ledger, against without."""
+    """The same drop with 3,006 more partitions, a million drops and ten million orders in the ledger, compared with an empty
+    one."""
     empty, full = day_home(work / "case-empty"), history_home(work / "case-full", work)
     with watching(empty), watching(full):
-        time.sleep(25)  # two rescans, after which memory goes back
+        time.sleep(25)  # two rescans, after which memory is released
         taken: dict[Path, list[float]] = {empty: [], full: []}
         for number in range(DROPS):
             for home, found in taken.items():
                 found.append(published_after(home, number))
             time.sleep(0.1)
     p50, p99 = ({home: percentile(values[3:], share) for home, values in taken.items()} for share in (0.5, 0.99))
-    print(f"history: p50 {p50[full]:.0f} ms against {p50[empty]:.0f} ms: {p50[full] / p50[empty]:.2f} × (bar 1.2)")
-    print(f"         p99 {p99[full]:.0f} ms against {p99[empty]:.0f} ms")
+    print(f"history: p50 {p50[full]:.0f} ms, without {p50[empty]:.0f} ms: {p50[full] / p50[empty]:.2f} × (bar 1.2)")
+    print(f"         p99 {p99[full]:.0f} ms, without {p99[empty]:.0f} ms")
 
 
 def history_home(folder: Path, work: Path) -> Path:
-    """A day of 50,000 orders as in `day_home`, in an output with a long history."""
+    """An output with a day of 50,000 orders as in `day_home`, and a long history."""
     full = fresh_folder(folder)
     (full / "inbox").mkdir()
     (full / "config.toml").write_text(CONFIG)
@@ -265,7 +266,7 @@ def history_home(folder: Path, work: Path) -> Path:
 
 
 def fill(path: Path) -> None:
-    """A long history for a ledger: orders of other dates in the index, and drops that were duplicates of each other."""
+    """Adds a long history to a ledger: drops, and orders of other dates in the index."""
     import numpy as np
 
     from daemon.core.entries import Commit, Counts, Drop, DropResult
@@ -297,16 +298,16 @@ def fill(path: Path) -> None:
     ledger.close()
 
 
-# --------------------------------------------------------------------------------------------------------- idleness
+# ----------------------------------------------------------------------------------------------------------- idling
 
 
 def idle(work: Path, runs: int) -> None:
-    """A minute of nothing, after one drop."""
+    """A minute without work, after one drop."""
     home = day_home(work / "case-idle")
     with watching(home) as process:
         time.sleep(3)
         published_after(home, 0)
-        time.sleep(25)  # two rescans, after which memory goes back
+        time.sleep(25)  # two rescans, after which memory is released
         before, seconds = cpu_seconds(process.pid), 60
         sizes = []
         for _ in range(seconds):

@@ -1,9 +1,8 @@
-"""Strandline against an expert's script: whole processes, the same input, turn by turn, and the same totals at the end.
+"""Compares Strandline with an expert's script: whole processes, the same input, alternating runs, and the same totals at the end.
 
-Only the ratios of neighbouring runs mean something, since a machine's speed drifts by more than what is compared here.
-So the runs alternate, each has a fresh folder with its own copy of the input, and nothing is written back or cached
-by one that the other would pay for. A ratio between results that differ would be worthless: after every pair the
-totals by date are compared, exactly.
+Only ratios of neighbouring runs are meaningful, since the speed of a machine drifts by more than the differences measured here.
+So the runs alternate, each has a new folder with its own copy of the input, and neither pays for writeback or caching of the
+other. A ratio between different results would be worthless, so after every pair the totals by date are compared exactly.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ CONFIG = '[paths]\ninbox = "inbox"\noutput = "output"\n\n[http]\nenabled = false
 
 
 class DifferentResults(Exception):
-    """The two results do not hold the same orders, so their times must not be compared."""
+    """The two results do not have the same orders, so their times cannot be compared."""
 
 
 # --- the two contenders ----------------------------------------------------------------------------------------------
 
 
 def lay_out(drops: Path, folder: Path) -> Path:
-    """A fresh folder with an own copy of the input in its inbox: a daemon consumes what it is given.
+    """A new folder with its own copy of the input in its inbox, because the daemon consumes its drops.
 
-    Times of modification are kept, so a drop is as old as it is, and no settling is waited for.
+    Modification times are kept, so that the daemon does not wait for drops to settle.
     """
     inbox = fresh_folder(folder) / "inbox"
     shutil.copytree(drops, inbox)
@@ -53,14 +52,14 @@ def lay_out(drops: Path, folder: Path) -> Path:
 
 
 def run_peer(peer: str, python: str, drops: Path, folder: Path, suffix: str) -> Measured:
-    """Who is compared with, in a fresh folder."""
+    """Runs the peer in a new folder."""
     inbox = lay_out(drops, folder)
     script = REPO / "benchmarks" / "peers" / PEERS[peer][1]
     return measure([python, str(script), f"{inbox}/*{suffix}", f"{folder}/output"], REPO, folder / "log.txt")
 
 
 def run_strandline(drops: Path, folder: Path) -> Measured:
-    """The product with its default settings, in a fresh folder; only the HTTP page is off, so that no port is taken."""
+    """Runs Strandline with its default settings in a new folder. Only HTTP is off, so that it needs no port."""
     inbox = lay_out(drops, folder)
     config = folder / "config.toml"
     config.write_text(CONFIG)
@@ -104,8 +103,8 @@ FROM read_parquet('{out}/curated/date=*/order_items.parquet', hive_partitioning 
 
 
 def check_agreement(peer: str, script: Path, strandline: Path) -> str:
-    """The totals by date of both results must be equal to the last digit; says what was compared. Of dlt, which keeps the
-    records in a form of its own, the numbers of orders and lines."""
+    """Checks that the totals by date of both results are exactly equal; returns a summary. For dlt, which has its own table
+    layout, only the numbers of orders and lines are compared."""
     if peer == "dlt":
         ((lines, orders),) = same_rows("orders", rows(DLT_TOTALS, script), rows(STRANDLINE_COUNTS, strandline))
         return f"{orders:,} orders, {lines:,} lines"
@@ -116,15 +115,15 @@ def check_agreement(peer: str, script: Path, strandline: Path) -> str:
 
 
 def rows(query: str, folder: Path) -> list[tuple]:
-    """One total a date. Decimals stay decimals, so equal means equal."""
-    import duckdb  # only here: the memory of the measuring process should stay small
+    """One total per date. Decimals stay decimals, so the comparison is exact."""
+    import duckdb  # imported here to keep the memory of the measuring process small
 
     with duckdb.connect() as database:
         return database.execute(query.format(out=folder / "output")).fetchall()
 
 
 def same_rows(table: str, expected: list[tuple], found: list[tuple]) -> list[tuple]:
-    """Both lists, if they are one and the same; else the first difference."""
+    """The rows if both lists are equal. Otherwise raises DifferentResults with the first difference."""
     if not expected:
         raise DifferentResults(f"{table}: the script wrote nothing")
     for ours, theirs in zip(found, expected, strict=False):
@@ -136,7 +135,7 @@ def same_rows(table: str, expected: list[tuple], found: list[tuple]) -> list[tup
 
 
 def shown(row: tuple) -> str:
-    """A row for people."""
+    """A row as text."""
     return ", ".join(str(value) for value in row)
 
 
@@ -144,7 +143,7 @@ def shown(row: tuple) -> str:
 
 
 def machine() -> str:
-    """What a reader needs to place the numbers, and nothing that names the machine or its folders."""
+    """The hardware and the versions that the numbers depend on, without host or folder names."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("duckdb", "pyarrow")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     parts = [f"{usable_cores()} cores", processor(), f"{memory:.0f} GiB memory", platform.system()]
@@ -152,7 +151,7 @@ def machine() -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
+    """The cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -167,7 +166,7 @@ def processor() -> str:
 
 
 def print_run(name: str, measured: Measured) -> None:
-    """One line a run, as soon as it is over."""
+    """Prints one line for a run, as soon as it ends."""
     print(
         f"  {name:<14} {measured.wall_seconds:7.2f} s wall {measured.cpu_seconds:7.2f} s CPU "
         f"{measured.peak_megabytes:7,.0f} MB peak",
@@ -176,7 +175,7 @@ def print_run(name: str, measured: Measured) -> None:
 
 
 def print_medians(peer: str, pairs: list[tuple[Measured, Measured]]) -> float:
-    """The table of medians, and the ratio pair by pair: that is the number that counts."""
+    """Prints the medians and the ratio of each pair. Returns the median ratio, which is the number that counts."""
     print("\n| median of runs | wall s | CPU s | peak MB |\n|---|---|---|---|")
     for name, runs in zip((PEERS[peer][0], "strandline"), zip(*pairs, strict=True), strict=True):
         wall = statistics.median(run.wall_seconds for run in runs)
@@ -197,14 +196,14 @@ def print_medians(peer: str, pairs: list[tuple[Measured, Measured]]) -> float:
 def compare(
     wanted: Input, runs: int, work: Path, peer: str = "duckdb", python: str = sys.executable
 ) -> list[tuple[Measured, Measured]]:
-    """Peer, Strandline, Strandline, peer, peer …: every pair is measured and checked."""
+    """Measures and checks pairs of runs, in the order peer, Strandline, Strandline, peer, peer …"""
     drops = make_input(wanted, work)
     pairs = []
     for number in range(1, runs + 1):
         print(f"pair {number} of {runs}", flush=True)
         script, strandline = work / f"run-{number}-script", work / f"run-{number}-strandline"
         measured: dict[str, Measured] = {}
-        for who in ("peer", "strandline") if number % 2 else ("strandline", "peer"):  # nobody always follows the other
+        for who in ("peer", "strandline") if number % 2 else ("strandline", "peer"):  # neither always runs second
             if who == "peer":
                 measured[who] = run_peer(peer, python, drops, script, wanted.suffix)
             else:
@@ -213,38 +212,38 @@ def compare(
         first, second = measured["peer"], measured["strandline"]
         print(f"  totals agree:  {check_agreement(peer, script, strandline)}", flush=True)
         pairs.append((first, second))
-    for folder in work.glob("run-*"):  # not sooner: some file systems make files slowly where many were just removed
+    for folder in work.glob("run-*"):  # only now: some file systems create files slowly after many were removed
         shutil.rmtree(folder)
     return pairs
 
 
 def refuse_the_future(wanted: Input) -> None:
-    """Orders of tomorrow are discarded by the product, rightly, and the totals could not agree."""
+    """Raises SystemExit for orders in the future: Strandline discards them, so the totals would differ."""
     today = datetime.now(UTC).date()
     if wanted.latest > today:
         raise SystemExit(
-            f"orders up to {wanted.latest} would lie in the future; for recent ones give --last-date {today}"
+            f"the input has orders up to {wanted.latest}, which is in the future; for recent dates give --last-date {today}"
         )
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Strandline against an expert's DuckDB script.")
+    parser = argparse.ArgumentParser(description="Compares Strandline with an expert's script.")
     parser.add_argument(
         "--rows",
         choices=sorted(ROWS),
         default="recent",
         help="62 dates, all 2,406, or those as one array (default recent)",
     )
-    parser.add_argument("--peer", choices=sorted(PEERS), default="duckdb", help="who is compared with (default duckdb)")
-    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has the peer's packages")
-    parser.add_argument("--runs", type=int, default=3, help="how many pairs (default 3)")
+    parser.add_argument("--peer", choices=sorted(PEERS), default="duckdb", help="what to compare with (default duckdb)")
+    parser.add_argument("--peer-python", default=sys.executable, help="an interpreter with the peer's packages")
+    parser.add_argument("--runs", type=int, default=3, help="number of pairs (default 3)")
     add_size_options(parser)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare and report; exit code 1 when the results differ."""
+    """Compares and reports. Exit code 1 if the results differ."""
     asked = read_options(arguments)
     dates, form = ROWS[asked.rows]
     wanted = Input(dates, form, asked.scale, asked.drops, asked.orders, asked.last_date)

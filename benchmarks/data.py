@@ -1,8 +1,8 @@
-"""Makes the benchmark inputs: TPC-H orders with their lineitems, as the order JSON that docs/INPUT.md describes.
+"""Creates the benchmark inputs: TPC-H orders with their lineitems, as the order JSON that docs/INPUT.md describes.
 
-The numbers come from tpchgen-cli, so nobody chose them to please us. DuckDB joins and spells them out, since a Python
-loop over six million items would take longer than what it is made for. The same scale gives the same bytes every time:
-no clock and no random number is used, and no hash that may change with a DuckDB version.
+The numbers come from tpchgen-cli, so they are not chosen to favour Strandline. DuckDB joins and formats them, since a Python
+loop over six million items would take longer than the benchmarks. The same scale gives the same bytes every time: there is no
+clock, no random number, and no hash that may change with a DuckDB version.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FORMS = ("ndjson", "array")
 
 @dataclass(frozen=True)
 class Input:
-    """What to make. Equal inputs are equal bytes, so `name` can serve as the key of a cache."""
+    """The input to create. Equal values give equal bytes, so `name` can be the key of a cache."""
 
     dates: str = "recent"
     form: str = "ndjson"
@@ -43,19 +43,19 @@ class Input:
 
     @property
     def name(self) -> str:
-        """Everything that shapes the bytes, and nothing else."""
+        """Everything that determines the bytes, and nothing else."""
         until = f"-{self.last_date}" if self.dates == "recent" else ""
         limit = f"-{self.orders}orders" if self.orders else ""
         return f"{self.dates}{until}-{self.form}-sf{self.scale}{limit}-{self.drops}drops"
 
     @property
     def latest(self) -> date:
-        """The last date that the orders have."""
+        """The last date of the orders."""
         return {"recent": self.last_date, "wide": LAST_WIDE_DATE}.get(self.dates, LAST_TPCH_DATE)
 
     @property
     def suffix(self) -> str:
-        """The usual suffix of the form; the product decides by content anyway."""
+        """The usual suffix of the form. Strandline decides by content in any case."""
         return ".ndjson" if self.form == "ndjson" else ".json"
 
 
@@ -66,7 +66,7 @@ def find_tool(name: str) -> str | None:
 
 
 def make_tables(folder: Path, scale: str) -> Path:
-    """TPC-H orders and lineitem as Parquet; generated once, then reused."""
+    """TPC-H orders and lineitem as Parquet. Generated once, then reused."""
     if (folder / "lineitem.parquet").exists():
         return folder
     tool = find_tool("tpchgen-cli")
@@ -80,14 +80,14 @@ def make_tables(folder: Path, scale: str) -> Path:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """An empty folder, whatever an interrupted run left there."""
+    """An empty folder. Removes what an interrupted run left."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def mixed(salt: int) -> str:
-    """SQL: a number that looks random but follows from the order key `k`: Knuth's multiplicative hash, no overflow."""
+    """SQL: a pseudo-random number derived from the order key `k` with Knuth's multiplicative hash, without overflow."""
     return f"((((k + {salt}) % 2147483648) * 2654435761) // 65536)"
 
 
@@ -101,9 +101,9 @@ def date_sql(dates: str, last_date: date = LAST_DATE) -> str:
 
 
 def order_lines_sql(tables: Path, dates: str, last_date: date = LAST_DATE, orders: int = 0) -> str:
-    """SQL: one order a row, as JSON text, by order key. Text all the way: no number passes through a float.
+    """SQL: one order per row, as JSON text, sorted by order key. Numbers stay text, so none passes through a float.
 
-    TPC-H prices a line as quantity times the part's price in cents, so dividing gives the price back exactly.
+    TPC-H prices a line as quantity times the part's price in cents, so a division gives the exact price.
     """
     clock = "'T' || " + " || ':' || ".join(
         f"lpad(CAST({mixed(salt)} % {size} AS VARCHAR), 2, '0')" for salt, size in ((1, 24), (2, 60), (3, 60))
@@ -125,7 +125,7 @@ def order_lines_sql(tables: Path, dates: str, last_date: date = LAST_DATE, order
 
 
 def write_ndjson(query: str, target: Path) -> None:
-    """Let DuckDB write the rows of `query`, which have one text column, as lines without any quoting."""
+    """Lets DuckDB write the rows of `query`, which has one text column, as lines without quoting."""
     import duckdb
 
     with duckdb.connect() as database:
@@ -134,7 +134,7 @@ def write_ndjson(query: str, target: Path) -> None:
 
 
 def write_array(ndjson: Path, target: Path) -> None:
-    """The same records as one array on one line, as an API sends it: nothing that splits by lines can cheat."""
+    """Writes the same records as one array on one line, as an API sends it, so that splitting by lines does not help."""
     with ndjson.open("rb") as source, target.open("wb") as sink:
         sink.write(b"[")
         left = ndjson.stat().st_size - 1  # the last newline separates nothing
@@ -146,7 +146,7 @@ def write_array(ndjson: Path, target: Path) -> None:
 
 
 def pieces(ndjson: Path, count: int) -> Iterator[list[bytes]]:
-    """Cut the lines into `count` runs whose lengths differ by one at most."""
+    """Divides the lines into `count` parts whose lengths differ by at most one."""
     with ndjson.open("rb") as source:
         total = sum(1 for _ in source)
         source.seek(0)
@@ -155,7 +155,7 @@ def pieces(ndjson: Path, count: int) -> Iterator[list[bytes]]:
 
 
 def write_drops(ndjson: Path, target: Path, wanted: Input) -> None:
-    """Turn the one NDJSON file into the drops that are wanted, in `target`."""
+    """Turns the NDJSON file into the wanted drops, in `target`."""
     if wanted.drops == 1 and wanted.form == "array":
         write_array(ndjson, target / f"orders{wanted.suffix}")
     elif wanted.drops == 1:
@@ -172,7 +172,7 @@ def spelled(lines: list[bytes], form: str) -> bytes:
 
 
 def make_input(wanted: Input, work: Path = WORK) -> Path:
-    """The folder with the drops of `wanted`, made now or kept from an earlier call."""
+    """The folder with the drops of `wanted`, created now or by an earlier call."""
     folder = work / "inputs" / wanted.name
     if folder.exists():
         return folder
@@ -190,8 +190,10 @@ def make_input(wanted: Input, work: Path = WORK) -> Path:
 def add_size_options(parser: argparse.ArgumentParser) -> None:
     """The options that this command and compare.py share."""
     parser.add_argument("--scale", default="1", help="TPC-H scale factor; 1 is 1.5M orders, 510 MB (default 1)")
-    parser.add_argument("--drops", type=int, default=1, help="how many drops the orders are cut into (default 1)")
-    parser.add_argument("--orders", type=int, default=0, help="only the first so many orders (default: all)")
+    parser.add_argument(
+        "--drops", type=int, default=1, help="number of drops that the orders are divided into (default 1)"
+    )
+    parser.add_argument("--orders", type=int, default=0, help="only this many orders (default: all)")
     parser.add_argument(
         "--last-date",
         type=date.fromisoformat,
@@ -199,11 +201,11 @@ def add_size_options(parser: argparse.ArgumentParser) -> None:
         metavar="YYYY-MM-DD",
         help=f"the last of the {RECENT_DATES} recent dates (default {LAST_DATE})",
     )
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for all that is made (default build/bench)")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for all files (default build/bench)")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make one input and say where it is."""
+    """Creates one input and prints its path."""
     parser = argparse.ArgumentParser(description="TPC-H orders as order JSON drops.")
     parser.add_argument(
         "--dates", choices=DATES, default="recent", help="62 dates, all 2,406 (+28 years), or unshifted"

@@ -1,9 +1,10 @@
-"""Many tiny drops: what one costs in a batch with others, and what it costs alone, at the same durability.
+"""Many tiny drops: the cost of one in a batch with others and the cost of one alone, with the same durability.
 
     python -m benchmarks.flood [--drops 10000] [--alone 300] [--runs 3]
 
-Whole processes, `--once`: all drops with the default batch, then some of them with `[batch] max_drops = 1`, turn by turn. The
-start-up, measured on an empty inbox, is taken off both. Each run is checked: as many receipts as drops.
+Measures whole processes with `--once`, alternating: all drops with the default batch size, then some of them with
+`[batch] max_drops = 1`. The start-up time, measured on an empty inbox, is subtracted from both. Each run must leave as many
+receipts as drops.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 def lay_out(folder: Path, drops: int) -> None:
-    """A folder with drops of one order each, over 62 dates, an hour old."""
+    """Writes drops of one order each, over 62 dates, one hour old."""
     inbox = folder / "inbox"
     inbox.mkdir(parents=True)
     then = time.time() - 3600
@@ -39,7 +40,7 @@ def lay_out(folder: Path, drops: int) -> None:
 
 
 def seconds(folder: Path, drops: int, **settings: str) -> float:
-    """How long `--once` takes over so many drops."""
+    """The seconds that `--once` takes for so many drops."""
     lay_out(folder, drops)
     environment = (
         os.environ | {"PYTHONPATH": str(REPO)} | {f"STRANDLINE_{key}": value for key, value in settings.items()}
@@ -51,28 +52,27 @@ def seconds(folder: Path, drops: int, **settings: str) -> float:
     taken = time.perf_counter() - started
     receipts = sum(1 for _ in (folder / "output" / "receipts").glob("*/*.json")) if drops else 0
     if receipts != drops:
-        raise SystemExit(f"{drops} drops and {receipts} receipts")
+        raise SystemExit(f"{drops} drops, but {receipts} receipts")
     return taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drops", type=int, default=10_000)
-    parser.add_argument("--alone", type=int, default=300, help="how many of them one by one")
+    parser.add_argument("--alone", type=int, default=300, help="number of drops to apply one by one")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--work", type=Path, default=REPO / "build" / "bench" / "flood")
     options = parser.parse_args()
     shutil.rmtree(options.work, ignore_errors=True)
     ratios = []
-    for run in range(
-        1, options.runs + 1
-    ):  # each in a folder of its own: ext4 makes files slowly where many were just removed
+    for run in range(1, options.runs + 1):
+        # Each in its own folder: ext4 creates files slowly after many were removed.
         empty = seconds(options.work / f"{run}-empty", 0)
         together = (seconds(options.work / f"{run}-together", options.drops) - empty) / options.drops
         alone = (seconds(options.work / f"{run}-alone", options.alone, BATCH__MAX_DROPS="1") - empty) / options.alone
         ratios.append(alone / together)
         print(
-            f"run {run}: together {together * 1e3:.2f} ms a drop, one by one {alone * 1e3:.2f} ms, ratio {ratios[-1]:.1f}"
+            f"run {run}: in batches {together * 1e3:.2f} ms per drop, one by one {alone * 1e3:.2f} ms, ratio {ratios[-1]:.1f}"
         )
     print(f"median ratio {statistics.median(ratios):.1f}")
     shutil.rmtree(options.work, ignore_errors=True)

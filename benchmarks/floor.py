@@ -1,12 +1,12 @@
-"""The floor: what this input costs at the very least with the same parts, measured in the same run.
+"""The floor: the least that this input costs with the same building blocks, measured in the same run.
 
-    read + hash + copy   the raw copy, SHA-256 on the way, fsync
-    parse                every record through the fast lane, on all cores
-    encode               both tables as Parquet out of ready columns, on all cores
+    read + hash + copy   the raw copy with SHA-256 and fsync
+    parse                every record with the fast path, on all cores
+    encode               both tables as Parquet from finished columns, on all cores
     write + fsync        those files
 
-No decisions, no index, no merge, no ledger, no sorting by order. The steps are timed one after the other and added up; what
-the engine overlaps, it may gain.
+Without decisions, index, merge, ledger and sorting by order. The steps are timed one after the other and added up; the daemon may
+be faster where it overlaps them.
 
     python -m benchmarks.floor INPUT_FILE WORK_FOLDER
 """
@@ -81,9 +81,7 @@ def main() -> None:
         spans = [rows[a:b] for a, b in pairwise(edges)]
         encoding = writing = 0.0
         several = max(1, len(spans) // 25)
-        for first in range(
-            0, len(spans), several
-        ):  # ready columns of some dates at a time, or memory would not hold them
+        for first in range(0, len(spans), several):  # some dates at a time, to bound memory
             facts = [lines_of(*gathered(orders, span)).table() for span in spans[first : first + several]]
             started = time.perf_counter()
             made = list(pool.map(files_of, facts))

@@ -1,7 +1,7 @@
-"""Measures one whole process with everything that it starts: wall time, CPU time, and the peak of memory.
+"""Measures one process with all its descendants: wall time, CPU time, and peak memory.
 
-It knows nothing of what runs. Linux gives all three for the whole tree of processes; elsewhere the memory is that of
-the largest single process, and processes that outlive their parent are not counted.
+It is independent of what runs. On Linux all three cover the whole process tree. Elsewhere the memory is that of the largest
+single process, and processes that outlive their parent are not counted.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 
 SAMPLE_SECONDS = 0.05
 REAP_SECONDS = 5.0
-FETCHED_BYTES = 12 << 30  # far more than any of the contenders uses: the system takes pages from anywhere
+FETCHED_BYTES = 12 << 30  # far more than any contender uses, since the system may take pages from anywhere
 PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one whole process, with all its children, took."""
+    """The cost of one process with all its descendants."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -33,8 +33,8 @@ class Measured:
 
 
 def measure(command: list[str], folder: Path, log: Path) -> Measured:
-    """Run a command in `folder` to its end. Nothing that it started is missed: see `adopt_orphans`."""
-    os.sync()  # what the copying left dirty must not be written back on the time of the one that calls fsync
+    """Runs a command in `folder` and waits until it ends. Counts all processes that it started: see `adopt_orphans`."""
+    os.sync()  # otherwise a contender that calls fsync would pay for writing back the copied input
     environment = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }  # as installed
@@ -54,10 +54,10 @@ def measure(command: list[str], folder: Path, log: Path) -> Measured:
 
 
 def fetch_memory() -> None:
-    """Uses some gigabytes of free memory, and frees them again.
+    """Uses some gigabytes of free memory and frees them again.
 
-    Many virtual machines give free memory back to their host, and wait for it, up to some seconds a gigabyte, when it is used
-    again. How much of that a run had to do depended on what had been freed just before it: a folder of the run before, say.
+    Many virtual machines return free memory to their host and wait for it, up to some seconds per gigabyte, when they use it
+    again. Without this, that time would depend on what was freed just before the run, such as the folder of the previous run.
     """
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     block = bytes(1 << 20)
@@ -69,22 +69,22 @@ def fetch_memory() -> None:
 
 
 def tail(log: Path) -> str:
-    """The end of what a failed process said."""
+    """The end of the output of a failed process."""
     return log.read_text(errors="replace")[-2000:]
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of grandchildren that lose theirs, such as the workers of a fork server.
+    """Makes this process the parent of orphaned descendants, such as the workers of a fork server.
 
-    wait4 knows only children that were waited for; without this the CPU time of such workers would be lost, in favour
-    of whoever uses them.
+    wait4 reports only children of this process. Without this, the CPU time of such workers would be missed, which would favour
+    contenders that use them.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def orphans_cpu_seconds() -> float:
-    """The CPU time of adopted processes, which end by themselves right after the process that started them."""
+    """The CPU time of adopted processes, which exit right after the process that started them."""
     seconds, deadline = 0.0, time.monotonic() + REAP_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -95,13 +95,13 @@ def orphans_cpu_seconds() -> float:
             seconds += usage.ru_utime + usage.ru_stime
         else:
             time.sleep(0.01)
-    raise SystemExit("a measured process left children behind that do not end")
+    raise SystemExit("a measured process left children that do not exit")
 
 
 class MemorySampler(threading.Thread):
-    """The largest sum of resident memory over a process and its descendants, seen every 50 ms (Linux).
+    """The largest sum of the resident memory of a process and its descendants, sampled every 50 ms (Linux).
 
-    Pages that processes share count once in each, so the sum errs to the high side for who uses processes.
+    Shared pages count once in each process, so the sum is too high for programs with several processes.
     """
 
     def __init__(self, pid: int) -> None:
@@ -111,31 +111,31 @@ class MemorySampler(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
-        """Look until told to stop."""
+        """Samples until `stop` is called."""
         while not self.ended.wait(SAMPLE_SECONDS):
             self.peak_bytes = max(self.peak_bytes, sum(resident_bytes(pid) for pid in descendants(self.pid)))
 
     def stop(self) -> float:
-        """The peak in megabytes; 0 where there is no /proc, or when all was over before the first look."""
+        """The peak in megabytes; 0 without /proc, or if the process ended before the first sample."""
         self.ended.set()
         self.join()
         return self.peak_bytes / (1 << 20)
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """A process and all below it, as far as they can still be seen."""
+    """A process and its descendants, as far as they still exist."""
     yield pid
     try:
         tasks = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
         children = [int(child) for task in tasks for child in task.read_text().split()]
-    except OSError:  # it ended between two looks
+    except OSError:  # it ended meanwhile
         return
     for child in children:
         yield from descendants(child)
 
 
 def resident_bytes(pid: int) -> int:
-    """The resident memory of one process now; 0 once it has ended."""
+    """The current resident memory of one process; 0 after it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):

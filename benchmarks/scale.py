@@ -1,9 +1,9 @@
-"""How throughput grows with the workers of a Dask cluster on loopback: none (the local engine), 1, 2 and 4.
+"""Throughput by the number of workers of a Dask cluster on loopback: none (the local engine), 1, 2 and 4.
 
     python -m benchmarks.scale [--runs 3] [--work FOLDER]
 
-The same backfill each time, 100 drops of 1.5M orders in all, as one batch; whole processes; turn by turn. Workers are started
-before the clock, as they would be.
+Each run is the same backfill, 100 drops with 1.5M orders in all, as one batch. Measures whole processes; the numbers of workers
+alternate. Workers start before the clock, because a real cluster is already running.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORKERS = (0, 1, 2, 4)
 
 @contextmanager
 def cluster(workers: int) -> Iterator[str]:
-    """The address of a scheduler with so many workers of one thread."""
+    """Starts a scheduler with so many workers of one thread each; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -60,7 +60,7 @@ def cluster(workers: int) -> Iterator[str]:
 
 
 def seconds(drops: Path, home: Path, workers: int) -> float:
-    """One run."""
+    """The seconds of one run."""
     inbox = lay_out(drops, home)
     (home / "config.toml").write_text(CONFIG)
     os.sync()
@@ -86,7 +86,7 @@ def main() -> None:
         for workers, found in taken.items():
             found.append(seconds(drops, options.work.resolve() / "case-scale", workers))
             print(f"  run {run}: {workers or 'no'} workers {found[-1]:.2f} s", flush=True)
-    print("| workers | seconds | orders a second |\n|---|---|---|")
+    print("| workers | seconds | orders per second |\n|---|---|---|")
     for workers, found in taken.items():
         median = statistics.median(found)
         print(f"| {workers or 'none: the local engine'} | {median:.1f} | {1_500_000 / median:,.0f} |")

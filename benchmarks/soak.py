@@ -1,11 +1,11 @@
-"""A soak: the real daemon, watching for half an hour and longer under everything that happens to daemons.
+"""A soak test: the real daemon watches for half an hour or longer while faults are injected.
 
     python -m benchmarks.soak --minutes 30
 
-Random drops arrive all the time, some written slowly. For two thirds of the time, every 5 to 20 s one thing happens: it is
-killed, asked to stop, all its operations fail for a while, or the clock is put wrong by up to a day; in the last third it runs on
-without an end, with drops and failures only. Then everything is held against the model and `verify`, and the last process's
-descriptors, threads and memory must be flat. Needs a C compiler; see tests/faults/.
+Random drops arrive all the time, some written slowly. For two thirds of the time, there is an event every 5 to 20 s: the
+daemon is killed or asked to stop, all its operations fail for a while, or the clock is shifted by up to a day. In the last
+third it runs without a stop, with drops and failures only. Then everything is compared with the model and checked with
+`verify`. The descriptors, threads and memory of the last process must be flat. Needs a C compiler; see tests/faults/.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DAY = 86_400
 
 
 class Soak:
-    """One daemon, its inbox, and what happens to both. `sent`: every drop, by name."""
+    """One daemon, its inbox, and the events. `sent`: every drop, by name."""
 
     def __init__(self, home: Path, control: Control, seed: int) -> None:
         self.home, self.control, self.chosen = home, control, random.Random(seed)
@@ -42,7 +42,7 @@ class Soak:
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """A new daemon."""
+        """Starts a new daemon."""
         environment = preloading(self.control) | {"PYTHONPATH": str(REPO)}
         with open(self.home / "log", "ab") as log:
             return subprocess.Popen(
@@ -50,7 +50,7 @@ class Soak:
             )
 
     def drop(self) -> None:
-        """One more drop: moved in, or written in place, slowly at times."""
+        """Adds a drop: renamed into the inbox, or written in place, sometimes slowly."""
         number = len(self.sent)
         one = world(self.chosen.randrange(1 << 40))
         name, content = self.chosen.choice([*one.before, *one.now])
@@ -70,7 +70,7 @@ class Soak:
             file.write(content[half:])
 
     def happen(self, *, may_end: bool) -> None:
-        """One thing happens."""
+        """Causes one event. `may_end`: also events that end the process."""
         what = self.chosen.choice(["kill", "kill", "stop", "fail", "clock"] if may_end else ["fail"])
         self.happened[what] += 1
         if what == "kill":
@@ -88,26 +88,27 @@ class Soak:
             time.sleep(self.chosen.uniform(0.2, 2))
             self.control.heal()
         if self.process.poll() is not None:
-            self.happened["ended by itself"] += 1
+            self.happened["unexpected end"] += 1
             self.process = self.start()
 
     def run(self, seconds: float, *, may_end: bool) -> list[tuple[float, int, int, int]]:
-        """Lets time pass; once a second: seconds, descriptors, threads and bytes of memory of the daemon."""
-        end, next_event, next_look = time.monotonic() + seconds, time.monotonic() + 5, time.monotonic()
-        looks = []
+        """Sends drops and causes events for some time. Returns samples, one per second: time, descriptors, threads and bytes of
+        memory of the daemon."""
+        end, next_event, next_sample = time.monotonic() + seconds, time.monotonic() + 5, time.monotonic()
+        samples = []
         while (now := time.monotonic()) < end:
             self.drop()
             if now >= next_event:
                 self.happen(may_end=may_end)
                 next_event = time.monotonic() + self.chosen.uniform(5, 20)
-            if now >= next_look:
-                looks.append((now, *look(self.process.pid)))
-                next_look = now + 1
+            if now >= next_sample:
+                samples.append((now, *sample(self.process.pid)))
+                next_sample = now + 1
             time.sleep(self.chosen.uniform(0.05, 0.6))
-        return looks
+        return samples
 
     def settle(self) -> None:
-        """Waits until everything is applied; then the daemon ends."""
+        """Waits until everything is applied, then stops the daemon."""
         self.control.heal()
         self.control.set_clock(0)
         until = time.monotonic() + 120
@@ -125,8 +126,8 @@ class Soak:
         self.happened[f"stopped with exit code {self.process.wait(15)}"] += 1
 
 
-def look(pid: int) -> tuple[int, int, int]:
-    """Descriptors, threads and resident bytes of a process."""
+def sample(pid: int) -> tuple[int, int, int]:
+    """The number of descriptors and threads and the resident bytes of a process."""
     try:
         descriptors = len(os.listdir(f"/proc/{pid}/fd"))
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -151,7 +152,7 @@ def main() -> int:
     if soak.process.poll() is not None:
         soak.process = soak.start()
     soak.control.set_clock(0)
-    looks = soak.run(options.minutes * 20, may_end=False)
+    samples = soak.run(options.minutes * 20, may_end=False)
     soak.settle()
 
     found = violations(home, World(options.seed, [], list(soak.sent.items())))
@@ -159,14 +160,14 @@ def main() -> int:
         [sys.executable, "-m", "daemon", "verify"], cwd=home, env=os.environ | {"PYTHONPATH": str(REPO)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    looks = looks[len(looks) // 2 :]  # after the first minutes, in which caches fill
-    times, descriptors, threads, memory = zip(*looks, strict=True)
+    samples = samples[len(samples) // 2 :]  # after the first minutes, in which caches fill
+    times, descriptors, threads, memory = zip(*samples, strict=True)
     slope = statistics.linear_regression(times, memory).slope * 3600 / 1e6
     print(f"{len(soak.sent):,} drops in {(time.monotonic() - began) / 60:.1f} minutes")
     print(", ".join(f"{number} {what}" for what, number in sorted(soak.happened.items())))
     print(f"descriptors {min(descriptors)} to {max(descriptors)}, threads {min(threads)} to {max(threads)}, "
           f"memory {', '.join(f'{memory[len(memory) * part // 5] / 1e6:.1f}' for part in range(5))}, {memory[-1] / 1e6:.1f} MB, "
-          f"{slope:+.1f} MB an hour")  # fmt: skip
+          f"{slope:+.1f} MB per hour")  # fmt: skip
     print(f"differences from the model: {len(found)}", *found[:5], sep="\n  ")
     print(verified.stdout.strip())
     good = not found and verified.returncode == 0

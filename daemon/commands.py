@@ -133,15 +133,14 @@ def status(config: Config, options: argparse.Namespace) -> int:
 
 
 def plan(config: Config, options: argparse.Namespace) -> int:
-    from .core.model import ParseContext
-    from .wiring import tolerance
+    from .wiring import parse_context
 
     stop = _stop_on_signals(ATTENTION)
     with _scratch("plan") as scratch, _engine(config, stop, dry=scratch) as engine:
         from .operate import plan
         from .storage.ledger import Ledger
 
-        context = ParseContext(time.time_ns() // 1000, tolerance(config), config.input.records_path)
+        context = parse_context(config, time.time_ns() // 1000)
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
@@ -157,9 +156,9 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .batch.recovery import is_lost, refuse_lost_ledger
         from .batch.repair import partitions_from_raw, refuse_unknown
         from .observe.log import log
-        from .operate.rebuild import make_anew, take_over
+        from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
-        from .wiring import recovered, service, tolerance
+        from .wiring import parse_context, recovered, service
 
         if days:
             refuse_lost_ledger(engine)
@@ -170,7 +169,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(engine):
             recovered(config, engine)
-        take_over(engine, make_anew(engine, time.time_ns() // 1000, tolerance(config), config.input.records_path))
+        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, parse_context(config)))
     with _engine(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())
@@ -182,12 +181,12 @@ def verify(config: Config, options: argparse.Namespace) -> int:
     stop = _stop_on_signals(ATTENTION)
     with _scratch("verify") as scratch, _engine(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
-        from .operate.verify import copy_at_rest, verify
+        from .operate.verify import copy_ledger, verify
         from .storage.ledger import Ledger
 
         refuse_lost_ledger(engine)
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
-        copy_at_rest(engine.ledger, scratch / "copy.sqlite")
+        copy_ledger(engine.ledger, scratch / "copy.sqlite")
         found = []
         with closing(Ledger(scratch / "copy.sqlite")) as copy:
             of_copy, now = replace(engine, ledger=copy), time.time_ns() // 1000
@@ -218,15 +217,15 @@ def trace(config: Config, options: argparse.Namespace) -> int:
 
 
 def retry(config: Config, options: argparse.Namespace) -> int:
-    from .batch.reread import applied, put_again
+    from .batch import reread
     from .operate.quarantine import called, retry
 
     output, inbox = config.paths.output.resolve(), config.paths.inbox
-    again = applied(output, [name for name in options.names if not called(output / "quarantine", name)])
+    again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
     if not options.names or len(again) < len(options.names):
         for file in retry(output / "quarantine", inbox, [name for name in options.names if name not in again]):
             print(f"{file} is back in {inbox}")
-    put_again(output, inbox, list(again.values()))
+    reread.request(output, inbox, list(again.values()))
     for drop in again.values():
         print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {inbox} to be read again")
     return DONE

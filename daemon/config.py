@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .core.errors import UsageError
+from .core.mapping import FieldMapping
 from .core.retry import Backoff
+from .sources.mapping_settings import mapping_of
 
 PREFIX = "STRANDLINE_"
 DAY_SECONDS = 86_400
@@ -218,6 +220,10 @@ class Engine:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+Source = tuple[str, FieldMapping]  # the path of the records, and the mapping of their fields
+DEFAULT_SOURCE = "default"  # the inbox itself
+
+
 @dataclass(frozen=True)
 class Config:
     """Every setting, section by section, as in config.toml."""
@@ -232,9 +238,10 @@ class Config:
     metrics: Metrics = Metrics()
     log: Log = Log()
     engine: Engine = Engine()
+    sources: Mapping[str, Source] = field(default_factory=dict)  # by name
 
 
-SECTIONS: dict[str, Any] = {section.name: type(section.default) for section in fields(Config)}
+SECTIONS: dict[str, Any] = {one.name: type(one.default) for one in fields(Config) if one.name != "sources"}
 SETTINGS: dict[tuple[str, str], Field[Any]] = {
     (name, setting.name): setting for name, kind in SECTIONS.items() for setting in fields(kind)
 }
@@ -258,11 +265,14 @@ class _Given:
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration. `path` None: ./config.toml, or the defaults if it does not exist. UsageError where anything is wrong."""
-    given = [*_from_file(path or Path("config.toml"), required=path is not None), *_from_environment(environment)]
+    file = path or Path("config.toml")
+    content = _content(file, required=path is not None)
+    sources = _sources(content.pop("sources", {}), file)
+    given = [*_from_file(content, file), *_from_environment(environment)]
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for one in given:
         values[one.section][one.key] = _read(one)
-    config = Config(**{name: SECTIONS[name](**content) for name, content in values.items()})
+    config = Config(**{name: SECTIONS[name](**content) for name, content in values.items()}, sources=sources)
     _check_paths(config.paths)
     return config
 
@@ -270,12 +280,12 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
 # ------------------------------------------------------------------------------------------------------------- the file
 
 
-def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
+def _content(path: Path, *, required: bool) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if not required:
-            return
+            return {}
         raise UsageError(
             f"cannot read the configuration {path}: the file does not exist; name another one with --config"
         ) from None
@@ -285,6 +295,9 @@ def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
         ) from None
     except (ValueError, RecursionError) as error:  # from tomllib, a decoder, or an integer with too many digits
         raise UsageError(f"the configuration {path} is not TOML: {error}") from None
+
+
+def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:
     for section, settings in content.items():
         if section not in SECTIONS:
             raise UsageError(f"unknown section {_shown(section)} in {path}; allowed are {', '.join(SECTIONS)}")
@@ -295,6 +308,19 @@ def _from_file(path: Path, *, required: bool) -> Iterator[_Given]:
                 raise UsageError(f"unknown setting {_shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
             absolute = _absolute(section, key, value, path.parent.resolve())
             yield _Given(section, key, absolute, f"[{section}] {key}", f" in {path}")
+
+
+def _sources(content: Any, path: Path) -> dict[str, Source]:
+    """The sources of a file. There is one so far: `default`, the inbox itself."""
+    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+        raise UsageError(
+            f"sources = {_shown(content)} in {path} is not allowed; [sources.{DEFAULT_SOURCE}] is a section"
+        )
+    if unknown := next((name for name in content if name != DEFAULT_SOURCE), None):
+        raise UsageError(
+            f"unknown section {_shown(f'sources.{unknown}')} in {path}; allowed is sources.{DEFAULT_SOURCE}"
+        )
+    return {name: mapping_of(settings, f"[sources.{name}] in {path}:") for name, settings in content.items()}
 
 
 def _allowed_keys(section: str) -> str:

@@ -11,14 +11,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TypeVar
 
 from .batch.engine import Engine
 from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
-from .batch.retries import Retry, persist
+from .batch.retries import Retry, retry
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import DropOutcome, ParseContext
@@ -37,15 +37,13 @@ _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 class ServiceSettings:
     """How drops are parsed, how large a batch may be, how long to wait."""
 
-    tolerance: int  # microseconds
-    records_path: str
+    context: ParseContext  # what drops are read under; its time of receipt is that of each batch
     max_drops: int
     max_bytes: int
     linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
-    since: int | None = None  # apply only orders from this instant on
 
 
 @dataclass
@@ -115,7 +113,7 @@ class Service:
                 raise
             self.summary.stopped = True  # the signal also reached a worker that was just starting
         except OutputReplaced:
-            self._engine.taking.give_back_kept()
+            self._engine.taking.restore_kept()
             raise
         return self.summary
 
@@ -141,7 +139,7 @@ class Service:
             self._is_recovered = False
             self._notify(lambda one: one.failed(retry))
 
-        persist(work, self._settings.backoff, stop, give_up=give_up, failed=failed)
+        retry(work, self._settings.backoff, stop, give_up=give_up, failed=failed)
         self._notify(lambda one: one.recovered())
 
     def _ensure_watching(self, watcher: Watcher) -> None:
@@ -202,7 +200,7 @@ class Service:
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
-        if (since := self._settings.since) is None:
+        if (since := self._settings.context.since) is None:
             return
         found = self._engine.ledger.read_since(since)
         for results in batches(found, self._settings, lambda result: result.drop.size_bytes):
@@ -222,17 +220,17 @@ class Service:
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
                 if watcher is not None:
                     self._count_unannounced(arrivals, watcher)
-            self._engine.guard.check()  # look_again removes hidden files
-            self._engine.taking.look_again()
+            self._engine.guard.check()  # check_kept removes hidden files
+            self._engine.taking.check_kept()
             self._pending = {*scan.waiting, *self._refused}
-            kept = self._engine.taking.left
+            kept = self._engine.taking.kept
             self.summary.left = sorted(
                 {*self._pending, *kept, *(one.name for one in scan.unusable if not one.is_folder)}
             )
             if taken:
                 began = time.monotonic()
                 continue
-            unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.is_unsure)
+            unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.has_unknown_writers)
             patience = max(patience_seconds, self._settings.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
                 return self._notify_scanned(len(self._pending), scan)
@@ -283,7 +281,7 @@ class Service:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
         self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        context = ParseContext(now, self._settings.tolerance, self._settings.records_path, self._settings.since)
+        context = replace(self._settings.context, received_at=now)
         outcome, refused = take(self._engine, arrivals, context, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))

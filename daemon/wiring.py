@@ -13,9 +13,11 @@ from .batch.reading import Limits, Reader
 from .batch.recovery import recover
 from .batch.rewriting import Rewriter
 from .batch.taking import Taking
-from .config import Config
+from .config import DEFAULT_SOURCE, Config
 from .core import progress
 from .core.entries import Drop
+from .core.mapping import DIRECT
+from .core.model import ParseContext
 from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
@@ -80,22 +82,20 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
 
 def recovered(config: Config, engine: Engine) -> list[Drop]:
     """Finishes what an earlier run began. Returns the drops that are archived and not yet applied."""
-    return recover(engine, config.paths.inbox, tolerance(config), config.input.records_path)
+    return recover(engine, config.paths.inbox, parse_context(config))
 
 
 def service(config: Config, engine: Engine, observers: Sequence[Observer], since: int | None = None) -> Service:
     """The loop over an engine; the log is the first of its observers. `since`: an instant in microseconds."""
     backoff = config.retry.backoff
     settings = ServiceSettings(
-        tolerance(config),
-        config.input.records_path,
+        parse_context(config, since=since),
         config.batch.max_drops,
         config.batch.max_bytes,
         config.batch.linger_seconds,
         config.watch.settle_seconds + backoff.total_seconds + 1.0,
         config.watch.foreign_settle_seconds + 1.0,
         backoff,
-        since,
     )
     inbox = Inbox(
         config.paths.inbox,
@@ -108,6 +108,8 @@ def service(config: Config, engine: Engine, observers: Sequence[Observer], since
     return Service(engine, inbox, settings, [Reporter(), *observers], lambda: recovered(config, engine))
 
 
-def tolerance(config: Config) -> int:
-    """How far in the future an order may be created, in microseconds."""
-    return int(config.orders.future_tolerance * 1_000_000)
+def parse_context(config: Config, received_at: int = 0, since: int | None = None) -> ParseContext:
+    """What drops are read under. `since`: an instant in microseconds."""
+    records_path, mapping = config.sources.get(DEFAULT_SOURCE, (config.input.records_path, DIRECT))
+    tolerance = int(config.orders.future_tolerance * 1_000_000)
+    return ParseContext(received_at, tolerance, records_path or config.input.records_path, since, mapping=mapping)

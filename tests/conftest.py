@@ -1,5 +1,5 @@
-"""Hypothesis draws anew at each run on a developer's machine; in CI the same examples each time, so that a change is judged
-by what it changes. What a developer's run finds becomes an example test. A timing never decides: no deadlines."""
+"""Hypothesis draws new examples at each local run. In CI it draws the same examples each time, so that a failure comes from the
+change. A failure found locally becomes an example test. There are no deadlines: timing decides no test."""
 
 from __future__ import annotations
 

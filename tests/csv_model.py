@@ -1,4 +1,4 @@
-"""The reference model of users and products, and drops of them: a plain model of cells and rows."""
+"""The reference model of users and products, with strategies for their drops: a simple model of cells and rows."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
 
 
 def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
-    """What each row of a drop says, by the plain reading of the contract: (key, row), or the reason why not."""
+    """Each row of a drop by a literal reading of the input contract: (key, row), or the reason of a discard."""
     lines = [row for row in cells_of(data.decode("utf-8-sig")) if any(cell.strip(model.TEXT_SPACE) for cell in row)]
     header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
     for line in lines[1:]:
@@ -131,7 +131,7 @@ def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object,
 
 
 def cells_of(text: str) -> list[list[str]]:
-    """A CSV text, character by character: white space before a quote and an Excel formula around a text say nothing."""
+    """Parses CSV character by character. Ignores white space before a quote and an Excel formula around a text."""
     rows: list[list[str]] = [[]]
     for row in re.finditer(r'((?:[^"\n]|"(?:[^"]|"")*")*)(?:\n|\Z)', text):
         cells = re.findall(r'(?:^|,)((?:[ \t\x0b\x0c]*"(?:[^"]|"")*"[^,]*)|[^,]*)', row[1].removesuffix("\r"))
@@ -164,7 +164,7 @@ def expected_value(column: str, text: str) -> Any:
 
 
 class DimensionModel:
-    """The published rows by key, and what became of each row that came."""
+    """The published rows by key, and the outcome of each row that arrived."""
 
     def __init__(self, name: str) -> None:
         self.name, self.published, self.last, self.seq = name, Rows(), b"", 0

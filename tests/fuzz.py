@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing of the parse room: no input may bring it down or hold it up, and both lanes must agree on each.
+"""Coverage-guided fuzzing of the parser: no input may crash or block it, and the fast path must agree with the reference parser.
 
     pip install atheris
     python -m tests.fuzz --inputs 1000000 --processes 2
 
-The first inputs come from the Hypothesis strategies, so that mutation begins with what is nearly right. An input that fails is
-kept as crash-* (or timeout-*) in the folder that is printed; it is then read alone with `python -m tests.fuzz --input FILE`.
+The first inputs come from the Hypothesis strategies, so that mutation starts from nearly valid drops. A failing input is kept as
+crash-* (or timeout-*) in the folder that is printed. Read it alone with `python -m tests.fuzz --input FILE`.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ _seen = count()
 
 
 def check(data: bytes) -> None:
-    """Reads one input in every way; an AssertionError where two ways disagree. The first byte chooses what it is."""
+    """Reads one input in every way. Raises AssertionError if two ways disagree. The first byte chooses the kind of drop."""
     number = next(_seen)
-    if data[:1] in (b"u", b"s"):  # a header of users or of products begins so
+    if data[:1] in (b"u", b"s"):  # the header of users or products
         for dimension in DIMENSIONS.values():
             try:
                 csv.read(dimension, 1, data, CONTEXT)
             except Unreadable:
                 continue
         return
-    fast, strict = (parse([Piece(1, data, CONTEXT)], reference_only=only) for only in (False, True))
-    assert fast.unreadable == strict.unreadable
-    assert fast.discards == strict.discards
-    assert fast.tallies == strict.tallies
-    ours = [sorted(one.orders.to_pylist(), key=lambda row: int(row["position"])) for one in (fast, strict)]
+    fast, reference = (parse([Piece(1, data, CONTEXT)], reference_only=only) for only in (False, True))
+    assert fast.unreadable == reference.unreadable
+    assert fast.discards == reference.discards
+    assert fast.tallies == reference.tallies
+    ours = [sorted(one.orders.to_pylist(), key=lambda row: int(row["position"])) for one in (fast, reference)]
     assert ours[0] == ours[1]
     if number % MODEL_EVERY == 0:
         assert_as_model(data, reference_only=False)
@@ -84,12 +84,12 @@ def seeds(folder: Path, many: int) -> None:
 
 
 def fuzz(corpus: Path, inputs: int, seed: int) -> None:
-    """Runs the fuzzer in this process; it ends the process."""
+    """Runs the fuzzer in this process, which then exits."""
     words = corpus.parent / "words"
     words.write_text("".join('"' + "".join(f"\\x{byte:02X}" for byte in word.encode()) + '"\n' for word in WORDS))
-    told = {"runs": inputs, "seed": seed, "timeout": HANG_SECONDS, "max_len": 2048, "dict": words, "rss_limit_mb": 4096,
+    options = {"runs": inputs, "seed": seed, "timeout": HANG_SECONDS, "max_len": 2048, "dict": words, "rss_limit_mb": 4096,
             "artifact_prefix": f"{corpus.parent}/", "print_final_stats": 1}  # fmt: skip
-    atheris.Setup([sys.argv[0], str(corpus), *(f"-{name}={value}" for name, value in told.items())], check)
+    atheris.Setup([sys.argv[0], str(corpus), *(f"-{name}={value}" for name, value in options.items())], check)
     atheris.Fuzz()
 
 
@@ -117,8 +117,8 @@ def main() -> int:
 
 
 def in_slices(folder: Path, inputs: int, number: int) -> tuple[int, bool]:
-    """Fuzzes in one process after the other, over one corpus: how many inputs, and whether all was well. Instrumented code
-    takes some 20 KB of memory for each input (the same code without it takes none)."""
+    """Fuzzes in a series of processes over one corpus. Returns the number of inputs, and whether all succeeded. A series, because
+    instrumented code leaks some 20 KB of memory per input (the same code without instrumentation leaks none)."""
     corpus = folder / "corpus"
     corpus.mkdir(parents=True)
     seeds(corpus, 400)

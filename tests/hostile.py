@@ -1,8 +1,8 @@
-"""Everything that a file system, an API or a joker may put into an inbox, made by a script, each with what it must get.
+"""Hostile files that a file system, an API or a joker may put into an inbox, each with its expected result.
 
-    python -m tests.hostile FOLDER      makes all of it in FOLDER (some 3 GB, most of it sparse)
+    python -m tests.hostile FOLDER      creates all of them in FOLDER (some 3 GB, most of it sparse)
 
-`CASES` is what the tests go through, and what docs/INPUT.md says of each kind is held against it.
+The tests run all `CASES`, and compare the table in docs/INPUT.md with them.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ STRING_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Case:
-    """One thing in an inbox. `outcome`: applied, quarantined, or left (where it is). `reason` is part of what quarantine/
-    or the log says. `new`: how many orders it brings; `discarded` and `faults`: how many, by reason and by field."""
+    """One file in an inbox. `outcome`: applied, quarantined, or left (in the inbox). `reason`: part of the reason in
+    quarantine or in the log. `new`: the number of new orders. `discarded` and `faults`: numbers by reason and by field."""
 
     name: str
-    make: Callable[[Path], None]  # is told the path under this name
+    make: Callable[[Path], None]  # creates it at a path
     outcome: str
     reason: str = ""
     new: int = 0
     discarded: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
-    file: str | bytes = ""  # its name in the inbox, where that is not `name`
+    file: str | bytes = ""  # its name in the inbox, if that is not `name`
 
     @property
     def file_name(self) -> str:
@@ -58,7 +58,7 @@ def lines(*records: object) -> bytes:
 
 
 def one(record: str) -> bytes:
-    """A whole order with one odd field in it, as text, since json.dumps could not write it."""
+    """An order with one odd field as JSON text that json.dumps cannot write."""
     return f'{{"order_id": "h_odd", "created_at": "2026-03-02", {record}}}'.encode()
 
 
@@ -172,7 +172,7 @@ CASES = (
 )  # fmt: skip
 
 
-# What docs/INPUT.md calls each of them.
+# The names of the cases in docs/INPUT.md.
 WHAT = {
     "fifo.json": "a FIFO",
     "socket.json": "a socket",
@@ -213,7 +213,7 @@ WHAT = {
 
 
 def documented(case: Case) -> str:
-    """The row of docs/INPUT.md."""
+    """The row of the table in docs/INPUT.md."""
     if case.name == "folder.json":
         gets = f"left, exit code 0: {case.reason}"
     elif case.outcome == "left":
@@ -227,14 +227,14 @@ def documented(case: Case) -> str:
 
 
 def make(case: Case, folder: Path) -> Path:
-    """Puts a case into a folder. OSError where this is not permitted (a device)."""
+    """Creates a case in a folder. Raises OSError if that is not permitted (a device)."""
     path = folder / case.file_name
     case.make(path)
     return path
 
 
 def corpus(folder: Path) -> Iterator[Path]:
-    """Puts all cases into a folder."""
+    """Creates all cases in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         yield make(case, folder)

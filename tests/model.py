@@ -1,9 +1,9 @@
-"""The reference model: the input contract, the versions and the allocation, read from docs/INPUT.md a second time.
+"""The reference model: a second implementation of docs/INPUT.md (the input contract, the versions, the allocation).
 
-It owns the slow and obvious answer to "what should become of these drops?", and holds everything in memory.
-It shares no code with the daemon, only the contract, so that the two can disagree. It never opens a file, never asks
-the clock, and never tries to be fast: where a loop is plainer than an index, there is a loop.
-It sees drops as they are after decompression; dimensions, files and crashes are not its business.
+It owns the slow and obvious answer to "what should happen to these drops?", and keeps everything in memory. It shares no code
+with the daemon, only the contract, so that the two can disagree. It opens no file, reads no clock, and does not try to be
+fast: a simple loop is preferred to an index. It gets drops after decompression. Dimensions, files and crashes are out of
+scope.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WIDE = Context(prec=100)  # far more digits than any value that is still in rang
 
 @dataclass(frozen=True)
 class Item:
-    """One line of an order as the API gave it."""
+    """One item of an order as the API sent it."""
 
     sku: str | None
     qty: Decimal | None
@@ -78,7 +78,7 @@ class Discard:
 
 @dataclass(frozen=True)
 class Record:
-    """One record as it was cut from its drop; a line that is no JSON is one too."""
+    """One record of a drop. A line that is not JSON is a record, too."""
 
     position: int
     text: str
@@ -87,25 +87,25 @@ class Record:
 
 
 class Unreadable(Exception):
-    """The whole drop is to be quarantined; the text says why."""
+    """The whole drop is quarantined; the text is the reason."""
 
 
 class _Rejected(Exception):
-    """The record at hand is a discard; the text is its reason."""
+    """The current record is a discard; the text is the reason."""
 
 
 class _Fault(Exception):
-    """The field at hand cannot be read."""
+    """The current field cannot be read."""
 
 
-# --- JSON, token by token: the text of every value is needed as it was written ------------------------------------
+# --- JSON, token by token: the original text of every value is needed ---------------------------------------------
 
 _CHARS = r'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 _INT = r"-?(?:0|[1-9][0-9]*+)"
 _MANTISSA = rf"{_INT}(?:\.[0-9]++)?+"
 _NUMBER = re.compile(rf"({_MANTISSA})(?:[eE]([+-]?)([0-9]++))?+")
 _SPACE = r"[ \t\n\r]*+"
-_CONSTANTS = ("NaN", "Infinity", "-Infinity")  # no JSON, and read all the same: the field is at fault
+_CONSTANTS = ("NaN", "Infinity", "-Infinity")  # not JSON, but accepted: the field has a fault
 _TOKEN = re.compile(rf'{_SPACE}(?P<token>[\[\]{{}}:,]|true|false|null|NaN|-?Infinity|"{_CHARS}"|{_NUMBER.pattern})')
 _CUT_TOKEN = re.compile(
     rf'{_SPACE}(?P<token>"{_CHARS}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?|-|{_INT}\.|{_MANTISSA}[eE][+-]?'
@@ -117,7 +117,7 @@ COMPLETE, UNFINISHED, WRONG = "complete", "unfinished", "wrong"
 def scan(text: str) -> str:
     """Is this one JSON value (complete), the beginning of one (unfinished), or neither (wrong)?
 
-    A stack instead of recursion, so that depth is a number to look at and never a crash.
+    Uses a stack instead of recursion, so that deep nesting cannot crash it.
     """
     text = text.strip(JSON_SPACE)
     opened: list[str] = []
@@ -133,7 +133,7 @@ def scan(text: str) -> str:
 
 
 def value_end(text: str, at: int) -> int | None:
-    """Where the value ends that begins at `at`; None if it never does, or is none."""
+    """The end of the value that begins at `at`; None if there is no complete value."""
     opened: list[str] = []
     wanted = "value"
     while wanted != "nothing":
@@ -145,7 +145,7 @@ def value_end(text: str, at: int) -> int | None:
 
 
 def _wanted_after(first: str, wanted: str, opened: list[str]) -> str:
-    """What is wanted after a token that begins with `first`; nothing at all ("") if it may not stand here."""
+    """What must follow a token that begins with `first`; "" if the token is not allowed here."""
     if first in ",:":
         after_comma = "key" if opened[-1:] == ["{"] else "value"
         return {",comma": after_comma, ":colon": "value"}.get(first + wanted, "")
@@ -164,12 +164,12 @@ def _wanted_after(first: str, wanted: str, opened: list[str]) -> str:
 
 
 def tokens(text: str) -> list[tuple[str, int, int]]:
-    """The tokens of a complete JSON value with their spans; what lies between them is white space."""
+    """The tokens of a complete JSON value with their spans. Only white space is between them."""
     return [(match["token"], match.start("token"), match.end()) for match in _TOKEN.finditer(text)]
 
 
 def parts(text: str) -> list[str]:
-    """The raw texts inside a container, cut at its own commas and colons: elements, or keys and values in turn."""
+    """The raw texts inside a container, cut at its own commas and colons: its elements, or alternating keys and values."""
     cuts = []
     depth = 0
     for token, start, end in tokens(text):
@@ -193,7 +193,7 @@ def compact(text: str) -> str:
 
 
 def depth_of(text: str) -> int:
-    """How many brackets are open at the deepest place; the value's own count."""
+    """The maximal number of open brackets, including those of the value itself."""
     return max(accumulate((token in "[{") - (token in "]}") for token, _, _ in tokens(text)))
 
 
@@ -201,7 +201,7 @@ def depth_of(text: str) -> int:
 
 
 def split(data: bytes, records_path: str = "") -> list[Record]:
-    """Cut a drop into its records. The form is decided by content alone: a document, else lines, else unreadable."""
+    """Divides a drop into records. Only the content decides its form: a document, otherwise lines, otherwise unreadable."""
     # A byte order mark, or an ASCII character with a NUL before or after it; UTF-32 begins like UTF-16.
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(data) > 1 and b"\0" in data[:2]):
         raise Unreadable("not UTF-8: this looks like UTF-16 or UTF-32")
@@ -230,13 +230,13 @@ def _is_lines(data: bytes) -> bool:
 
 
 def _is_json(line: bytes) -> bool:
-    """What is nested too deep counts as no JSON."""
+    """Whether a line is JSON. A line that is nested too deep is not."""
     return _scan_bytes(line) == COMPLETE and depth_of(line.decode().strip(JSON_SPACE)) <= MAX_DEPTH
 
 
 def _several_documents(data: bytes) -> list[str]:
-    """Objects and arrays one after the other, with nothing but white space and marks between them, or a comma at the end of a
-    line, behind a record."""
+    """Consecutive objects and arrays, with only white space and marks between them. After a record, a comma at the end of the
+    line is allowed."""
     try:
         texts, rest, commas = _sequence(data.decode())
     except UnicodeDecodeError:
@@ -266,7 +266,8 @@ def _sequence(text: str) -> tuple[list[str], str, bool]:
 
 
 def _opened(records: list[Record], records_path: str) -> list[Record]:
-    """The records with what some hold in their place. Where one held orders, all others must be orders or hold something."""
+    """Replaces records that contain other records by those. If one is a page of orders, every other record must be an order or
+    contain records."""
     found: list[tuple[str, bool]] = []
     pages = strays = 0
     for record in records:
@@ -286,8 +287,8 @@ def _opened(records: list[Record], records_path: str) -> list[Record]:
 
 
 def _is_spread(lines: list[str | None]) -> bool:
-    """Whether lines that are no JSON (None stands for one that is) follow each other and are one document together, of 200 lines
-    at most; of the first 100 that begin as one, among the first 10,000."""
+    """Whether consecutive lines that are not JSON (None: a line that is) form one document of at most 200 lines. Checks the first
+    100 lines that begin like a document, among the first 10,000 that are not JSON."""
     bad = [number for number, line in enumerate(lines) if line is not None][:10_000]
     begin = [at for at in bad if str(lines[at]).strip(JSON_SPACE + MARKS)[:1] in ("{", "[")][:100]
     for at in begin:
@@ -304,7 +305,7 @@ def _is_spread(lines: list[str | None]) -> bool:
 
 
 def _is_order(text: str) -> bool:
-    """An object with an id that can be read, and any created_at that is not missing."""
+    """Whether it is an object with a valid id and a created_at, valid or not."""
     if not text.startswith("{"):
         return False
     raw = members(text)
@@ -317,7 +318,7 @@ def _is_order(text: str) -> bool:
 
 
 def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[str], bool] | None:
-    """What a record that is no order holds, and whether that is a page with an order."""
+    """The records inside a record that is not an order, and whether they are a page with an order. None if there are none."""
     if (
         not valid
         or not levels
@@ -354,14 +355,14 @@ def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[st
 
 
 def _marks_of(text: str) -> Iterator[str]:
-    """The brackets of a text, as far as its strings can be told."""
+    """The brackets of a text, outside strings as far as these can be recognized."""
     for match in re.finditer(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"', text, re.DOTALL):
         if len(match[0]) == 1:
             yield match[0]
 
 
 def _page(text: str, path: str) -> list[str] | None:
-    """What an array holds, or an envelope that has neither id nor date; an empty one has nothing but paging beside."""
+    """The elements of an array, or of an envelope without id and date. An empty envelope may only have paging fields beside."""
     if _scan_bytes(text.encode()) != COMPLETE:
         return None
     if text.startswith("["):
@@ -380,14 +381,14 @@ def _is_paging(raw: dict[str, str]) -> bool:
 
 
 def _scan_bytes(data: bytes) -> str:
-    """Scan bytes: a bad byte is a wrong byte, but a character that is cut off at the very end was cut, not wrong."""
+    """Like `scan`, for bytes. An invalid byte is wrong, but a character that is cut off at the very end is unfinished."""
     data = data.strip(JSON_SPACE.encode())
     try:
         return scan(data.decode())
     except UnicodeDecodeError as error:
         before = data[: error.start].decode()
         cut_off = error.reason == "unexpected end of data" and error.end == len(data)
-        # Any character may follow inside a string, and none outside: U+FFFD stands for the one that was cut.
+        # Inside a string any character may follow, outside none: U+FFFD represents the one that was cut off.
         return UNFINISHED if cut_off and scan(before + "\ufffd") == UNFINISHED else WRONG
 
 
@@ -412,7 +413,7 @@ def _document_records(text: str, records_path: str) -> list[Record]:
 
 
 def _array_in(text: str, records_path: str) -> str | None:
-    """The array of an envelope; null or {} in its place is an empty one, where only paging is beside it."""
+    """The array of an envelope. null or {} in its place counts as an empty array if only paging fields are beside it."""
     raw = members(text)
     places = [_at(text, records_path)] if records_path else [raw.get(key, "") for key in ENVELOPE_KEYS]
     arrays = [parts(place) for place in places if place.startswith("[")]
@@ -434,7 +435,7 @@ def _array_in(text: str, records_path: str) -> str | None:
 
 
 def _has_records(text: str, levels: int) -> bool:
-    """An array with an object in it, somewhere in an object."""
+    """Whether an object contains, somewhere, an array with an object in it."""
     for value in members(text).values():
         if value[0] == "[" and any(one[0] == "{" for one in parts(value)):
             return True
@@ -473,29 +474,29 @@ def _is_utf8(line: bytes) -> bool:
 def read_drop(
     data: bytes, *, received_at_us: int, tolerance_us: int = DAY_US, records_path: str = ""
 ) -> tuple[list[tuple[int, Order]], list[Discard], Counter[str]]:
-    """Everything a drop holds: the orders with their positions, the discards, and the faults of the kept records."""
-    judged = list(_judged(data, received_at_us, tolerance_us, records_path))
-    orders = [(position, verdict) for position, verdict, _ in judged if isinstance(verdict, Order)]
-    discards = [Discard(position, verdict) for position, verdict, _ in judged if isinstance(verdict, str)]
-    return orders, discards, sum((faults for _, _, faults in judged), Counter())
+    """Parses a drop: the orders with their positions, the discards, and the faults of the kept records."""
+    parsed = list(_parsed(data, received_at_us, tolerance_us, records_path))
+    orders = [(position, result) for position, result, _ in parsed if isinstance(result, Order)]
+    discards = [Discard(position, result) for position, result, _ in parsed if isinstance(result, str)]
+    return orders, discards, sum((faults for _, _, faults in parsed), Counter())
 
 
-def _judged(
+def _parsed(
     data: bytes, received_at_us: int, tolerance_us: int, records_path: str
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
-    """Each record as (position, order or reason, its field faults); a discard has none. Where none is an order, the drop is
-    refused."""
-    judged = list(_judged_alone(data, received_at_us, tolerance_us, records_path))
+    """Each record as (position, order or reason of the discard, field faults). A discard has no faults. Raises Unreadable if no
+    record is an order."""
+    parsed = list(_parsed_records(data, received_at_us, tolerance_us, records_path))
     if (
-        judged
-        and all(verdict in NO_ORDER for _, verdict, _ in judged if isinstance(verdict, str))
-        and not any(isinstance(verdict, Order) for _, verdict, _ in judged)
+        parsed
+        and all(result in NO_ORDER for _, result, _ in parsed if isinstance(result, str))
+        and not any(isinstance(result, Order) for _, result, _ in parsed)
     ):
         raise Unreadable("none of its records is an order")
-    yield from judged
+    yield from parsed
 
 
-def _judged_alone(
+def _parsed_records(
     data: bytes, received_at_us: int, tolerance_us: int, records_path: str
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
     for record in split(data, records_path):
@@ -509,7 +510,7 @@ def _judged_alone(
 
 
 def _read_record(record: Record, latest_us: int, faults: Counter[str]) -> Order:
-    """order_id is judged first, then created_at; nothing else can cost the order."""
+    """Reads order_id first, then created_at. No other field can make the record a discard."""
     if not record.is_json:
         raise _Rejected("malformed_record")
     if not record.text.startswith("{"):
@@ -554,7 +555,7 @@ TYPES = {"$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$number
 
 
 def _untyped(value: str) -> str:
-    """The value inside what MongoDB writes around it."""
+    """The value without the type wrappers of MongoDB's extended JSON."""
     while value.startswith("{") and len(raw := members(value)) == 1 and (kind := next(iter(raw))) in TYPES:
         value = raw[kind]
         if kind.startswith("$number") and value.startswith('"') and _NUMBER.fullmatch(str(json.loads(value))):
@@ -563,7 +564,7 @@ def _untyped(value: str) -> str:
 
 
 def _order_id(value: str) -> str | None:
-    """An id; one that a spreadsheet has shortened is none."""
+    """An id. One in a spreadsheet's scientific notation is a fault."""
     text = _text(value)
     if text is not None and re.fullmatch(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9][0-9]", text):
         raise _Fault
@@ -571,7 +572,7 @@ def _order_id(value: str) -> str | None:
 
 
 def _is_nothing(value: str) -> bool:
-    """null and blank text say nothing; an absent field is read as null."""
+    """Whether a value is null or blank text. An absent field is read as null."""
     return value == "null" or (value.startswith('"') and not json.loads(value).strip(TEXT_SPACE))
 
 
@@ -594,10 +595,10 @@ def _text(value: str) -> str | None:
 
 
 def _exact(value: str) -> Decimal:
-    """The number that a JSON number token writes, exactly.
+    """The exact value of a JSON number token.
 
-    An exponent of more than nine digits is cut to nine nines: Decimal refuses larger ones, and no drop is long enough
-    to bring such a number back into range.
+    An exponent of more than nine digits becomes 999,999,999: Decimal refuses larger ones, and no drop is long enough for digits
+    that bring such a number back into range.
     """
     match = _NUMBER.fullmatch(value)
     if match is None:
@@ -613,7 +614,7 @@ def _decimal(value: str) -> Decimal | None:
         return None
     exact = _exact(str(json.loads(value)).strip(TEXT_SPACE) if value.startswith('"') else value)
     if exact and exact.adjusted() > 20:
-        raise _Fault  # so large that rounding it would take all memory
+        raise _Fault  # rounding such a number would need too much memory
     rounded = exact.quantize(ONE_TICK, ROUND_HALF_UP, WIDE)
     if abs(rounded) >= 10**14:
         raise _Fault
@@ -628,7 +629,7 @@ _TIMESTAMP = re.compile(
 
 
 def _instant(value: str) -> int | None:
-    """Microseconds since 1970 in UTC. What cannot be a moment from 1970 on is a fault; a far future is not."""
+    """Microseconds since 1970 in UTC. A value before 1970 or without a valid instant is a fault; one far in the future is not."""
     if _is_nothing(value):
         return None
     if value.startswith('"'):
@@ -657,7 +658,7 @@ def _instant_of_text(text: str) -> int:
 
 
 def _instant_of_number(number: Decimal) -> int:
-    """Epoch seconds, or milliseconds from 1e11 on; below 1e8 it is something else."""
+    """Epoch seconds below 1e11, milliseconds from there on. A number below 1e8 is not an instant."""
     if number < 10**8:
         return -1
     if number and number.adjusted() > 20:
@@ -708,13 +709,13 @@ def _item(value: str, faults: Counter[str]) -> Item:
 
 
 def allocate(amount: Decimal | None, items: Sequence[Item]) -> list[Decimal | None]:
-    """The amount of each fact row of an order. An order without items is one row, and carries all of it."""
+    """The amount of each fact row of an order. An order without items is one row with the whole amount."""
     if amount is None or not items:
         return [amount] * max(1, len(items))
     weights = [_weight(item) for item in items]
     if not any(weights):
         weights = [Fraction(1)] * len(items)
-    # The cumulative share after k lines, rounded; each line gets the step, so that all steps add up to the amount.
+    # Cumulative shares after k lines, rounded. Each line gets the difference, so that the lines add up to the amount.
     steps = [_ticks(Fraction(amount) * sum(weights[:k]) / sum(weights)) for k in range(len(items) + 1)]
     return [Decimal(after - before).scaleb(-4, WIDE) for before, after in pairwise(steps)]
 
@@ -733,7 +734,7 @@ def _ticks(value: Fraction) -> int:
 
 
 class Version(NamedTuple):
-    """What orders two records of one order; the larger wins."""
+    """The sort key of the records of one order; the largest wins."""
 
     instant_us: int
     seq: int
@@ -741,8 +742,8 @@ class Version(NamedTuple):
 
 
 class Restatement(NamedTuple):
-    """A change to a date that had been published before, its return after it had lost its last order included. A total over no
-    amount at all is None, as SUM says."""
+    """A change to a date that was published before, including its return after it lost its last order. As with SQL's SUM, a total
+    without any amount is None."""
 
     date: str
     orders_before: int
@@ -753,7 +754,7 @@ class Restatement(NamedTuple):
 
 @dataclass(frozen=True)
 class Drop:
-    """One file that arrived; its name plays no part in the outcome."""
+    """One file that arrived. Its name does not affect the outcome."""
 
     name: str
     data: bytes
@@ -788,7 +789,7 @@ class DropOutcome:
 
 @dataclass(frozen=True)
 class _Settings:
-    """Under what a drop was read, and whether some of its orders lay in the future then."""
+    """The settings that a drop was read under, and whether some of its orders were discarded as future."""
 
     tolerance_us: int
     records_path: str
@@ -797,7 +798,7 @@ class _Settings:
     refused_future: bool = False
 
     def says_no_more_than(self, earlier: _Settings) -> bool:
-        """Reading the same bytes under these settings gives nothing that reading them earlier has not given."""
+        """Whether reading the same bytes under these settings gives nothing beyond the `earlier` reading."""
         if (self.tolerance_us, self.records_path) != (earlier.tolerance_us, earlier.records_path):
             return False
         if earlier.refused_future and self.received_at_us > earlier.received_at_us:
@@ -812,12 +813,12 @@ class _Candidate(NamedTuple):
 
 
 class Model:
-    """A whole Strandline in memory: what is published, how far it has come, and what it restated."""
+    """A complete Strandline in memory: what is published, the high-water mark, and the restatements."""
 
     def __init__(self, *, tolerance_us: int = DAY_US, records_path: str = "") -> None:
         self.hwm_us: int | None = None
         self.restatements: list[Restatement] = []
-        self._ever: set[str] = set()  # the dates that were ever published
+        self._ever: set[str] = set()  # all dates that have been published
         self.affected: list[str] = []  # the dates whose rows the last batch changed
         self._tolerance_us = tolerance_us
         self._records_path = records_path
@@ -834,8 +835,8 @@ class Model:
         records_path: str | None = None,
         again: Sequence[bytes] = (),
     ) -> list[DropOutcome]:
-        """Apply one batch: read every drop, let the latest version of each order win, and count what became of all. `again`:
-        contents that are to be read anew, though they were applied before."""
+        """Applies one batch: reads every drop, lets the latest version of each order win, and counts the outcomes. `again`:
+        contents to read again although they were applied before."""
         self._tolerance_us = self._tolerance_us if tolerance_us is None else tolerance_us
         self._records_path = self._records_path if records_path is None else records_path
         self._again = {hashlib.sha256(data).hexdigest() for data in again}
@@ -862,21 +863,21 @@ class Model:
             return DropOutcome(self._seq, "duplicate")
         outcome = DropOutcome(self._seq, "applied")
         try:
-            judged = list(_judged(drop.data, drop.received_at_us, self._tolerance_us, self._records_path))
+            parsed = list(_parsed(drop.data, drop.received_at_us, self._tolerance_us, self._records_path))
         except Unreadable as unreadable:
             return DropOutcome(self._seq, "quarantined", str(unreadable))
         self._of_batch.add(digest)
-        refused = any(verdict == "future_created_at" for _, verdict, _ in judged)
+        refused = any(result == "future_created_at" for _, result, _ in parsed)
         self._applied.setdefault(digest, []).append(replace(settings, refused_future=refused))
-        outcome.extracted = len(judged)
-        for position, verdict, faults in judged:
-            if isinstance(verdict, str):
-                outcome.discarded[verdict] += 1
-            elif since_us is not None and verdict.created_at < since_us:
+        outcome.extracted = len(parsed)
+        for position, result, faults in parsed:
+            if isinstance(result, str):
+                outcome.discarded[result] += 1
+            elif since_us is not None and result.created_at < since_us:
                 outcome.before_since += 1
             else:
                 outcome.field_faults += faults
-                candidates.append(_Candidate(_version(verdict, outcome.seq, position), verdict, outcome))
+                candidates.append(_Candidate(_version(result, outcome.seq, position), result, outcome))
         return outcome
 
     def _count_late(self, candidates: list[_Candidate]) -> None:
@@ -885,7 +886,7 @@ class Model:
                 candidate.outcome.late += 1
 
     def _publish(self, winner: _Candidate) -> None:
-        """Hold the winner of its batch against what is published."""
+        """Compares the winner of its batch with what is published."""
         version, order, outcome = winner
         published = self._published.get(order.order_id)
         if published and version < published[0]:
@@ -924,16 +925,16 @@ class Model:
         return [row for order in self._orders_by_date().get(date, []) for row in _fact_rows(order)]
 
     def item_rows(self, date: str) -> list[dict[str, Any]]:
-        """The rows of order_items for one date: the fact's lines without those of orders that have no items."""
+        """The rows of order_items for one date: the lines of the fact, except those of orders without items."""
         names = ("order_id", "line_number", "sku", "qty", "price", "date")
         return [{name: row[name] for name in names} for row in self.fact_rows(date) if row["line_number"]]
 
     def latest(self) -> dict[str, Version]:
-        """The version of each order that won."""
+        """The winning version of each order."""
         return {order_id: version for order_id, (version, _) in self._published.items()}
 
     def index(self) -> dict[str, tuple[str, Version]]:
-        """Where each order lives, and which record has it."""
+        """The date and the winning version of each order."""
         return {order_id: (_date(order), version) for order_id, (version, order) in self._published.items()}
 
 
@@ -942,7 +943,7 @@ def _version(order: Order, seq: int, position: int) -> Version:
 
 
 def _winners(candidates: list[_Candidate]) -> list[_Candidate]:
-    """The latest version of each order in a batch; the others are superseded there and then."""
+    """The latest version of each order in a batch. Counts the others as superseded."""
     latest: dict[str, _Candidate] = {}
     for candidate in sorted(candidates, key=lambda c: c.version):
         beaten = latest.get(candidate.order.order_id)

@@ -1,9 +1,9 @@
-"""Hypothesis strategies for drops, as bytes: every shape and every kind of dirt that docs/INPUT.md names.
+"""Hypothesis strategies for drops as bytes: every shape and every kind of dirty data that docs/INPUT.md names.
 
-Records are written as JSON text, member by member, so that the spelling of numbers, strings and keys varies; a drop
-made by `json.dumps` alone would never show what a parser rounds, merges or repairs. Order ids, instants and amounts
-come from small sets, so that corrections, ties, moves between dates and repeats are common. Most records are clean and
-most drops are readable: dirt that ends everything early would test nothing else.
+Records are written as JSON text, member by member, so that the spelling of numbers, strings and keys varies. With `json.dumps`
+alone, drops would not show what a parser rounds, merges or repairs. Order ids, instants and amounts come from small sets, so that
+corrections, ties, moves between dates and repeats are common. Most records are clean and most drops are readable: an early
+rejection would leave the rest untested.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ dirty_texts = st.one_of(
     spelled(AWKWARD_TEXTS), st.sampled_from(BAD_TEXTS), st.sampled_from(BLANK), st.text(max_size=6).map(_ascii)
 )
 
-# The spellings of one id collide on purpose: 7, "7" and " 7 " are one order; 18446744073709551616 and ...617 are two.
+# Several spellings of one id, on purpose: 7, "7" and " 7 " are one order; 18446744073709551616 and ...617 are two.
 CLEAN_IDS = (
     *("7", '"7"', '" 7 "', '"\\u0037"', '"o_1"', '"o_2"', '"o_3"', '"\\u006f_3"', '"o\\u005f1\\t"', '"Ö"', '"\\u00d6"'),
     *("18446744073709551616", "18446744073709551617", '"18446744073709551616"', '"o_10"', '"a\\"b\\\\c"', '"😀"'),
@@ -355,7 +355,7 @@ def items(draw: DrawFn, *, dirty: bool = False) -> str:
         if not _sometimes(draw, 8):
             members.append((name, draw(soiled if dirty and draw(st.booleans()) else clean)))
         if dirty and _sometimes(draw, 8):
-            members.append((name, draw(soiled)))  # given twice: the last counts
+            members.append((name, draw(soiled)))  # a repeated key: the last one counts
     if _sometimes(draw, 8):
         members.append(('"note"', draw(st.sampled_from(['"x"', '{"sku":"inner","qty":9}', "[[]]", "null"]))))
     return _object(draw(st.permutations(members)), draw(st.sampled_from(["", " "])))
@@ -499,7 +499,7 @@ def _members(draw: DrawFn) -> dict[str, str]:
 
 
 def _render(draw: DrawFn, members: list[Member]) -> str:
-    """The members in any order, most often the usual one, and with any white space that fits on one line."""
+    """The members as text on one line, mostly in the usual order, with any white space."""
     if _sometimes(draw, 5):
         members = draw(st.permutations(members))
     space = draw(st.sampled_from(["", "", "", " ", " ", "\t", "  "]))
@@ -526,7 +526,7 @@ BARE_OBJECTS = ("{}", "{ }", '{"order_id":null}', '{"order_id":""}', '{"order_id
 
 @st.composite
 def dirty_records(draw: DrawFn) -> str:
-    """A record, valid JSON on one line, in which something is odd: it may be discarded, have faults, or be fine."""
+    """An odd record, valid JSON on one line. It may be discarded, have faults, or be accepted."""
     kind = draw(st.sampled_from(["fields"] * 6 + ["twice", "unknown", "escaped key", "no object", "bare"]))
     if kind == "no object":
         return draw(st.sampled_from(NOT_OBJECTS))
@@ -558,7 +558,7 @@ def records(draw: DrawFn) -> str:
 
 @st.composite
 def malformed_lines(draw: DrawFn) -> bytes:
-    """A line that is no JSON at all, or a whole record that was cut short."""
+    """A line that is not JSON, or the beginning of a record."""
     if draw(st.booleans()):
         line = draw(clean_records()).encode()
         return line[: draw(st.integers(1, len(line) - 1))]
@@ -617,7 +617,7 @@ _STRING_OR_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]')
 
 
 def _respaced(text: str, space: str) -> str:
-    """The same JSON with this white space around every mark outside strings; big values are left as they are."""
+    """The same JSON with this white space around every punctuation mark outside strings. Large values are unchanged."""
     if len(text) > 20_000:
         return text
     return _STRING_OR_MARK.sub(lambda m: m[0] if m[0][0] == '"' else f"{space}{m[0]}{space}", text)
@@ -645,7 +645,7 @@ def _envelopes(draw: DrawFn, elements: SearchStrategy[str]) -> str:
     key = draw(st.sampled_from(['"orders"', '"data"', '"results"', '"records"', '"\\u0064ata"']))
     array = draw(_arrays(elements))
     members = [(key, array)]
-    if "{" not in array:  # an empty page; with anything else beside it, it would be something else
+    if "{" not in array:  # an empty page: other members could make it unreadable
         return _object(members, draw(st.sampled_from(["", " ", "\n"])))
     if draw(st.booleans()):
         members.insert(
@@ -662,7 +662,7 @@ def _envelopes(draw: DrawFn, elements: SearchStrategy[str]) -> str:
 
 @st.composite
 def _lines(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
-    """One record a line; at least one is clean, so that the drop is readable unless its first line was cut badly."""
+    """One record per line. At least one is clean, so that the drop is readable unless its first line is damaged."""
     lines = [text.encode() for text in draw(st.lists(elements, max_size=6))]
     lines.insert(draw(st.integers(0, len(lines))), draw(clean_records()).encode())
     if dirty:
@@ -685,7 +685,7 @@ PAGING = (
 
 @st.composite
 def _held(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> str:
-    """On one line: a record, or what holds some."""
+    """On one line: a record, or a container of records."""
     kind = draw(st.sampled_from(["record"] * 4 + ["array", "page", "page", "order", "glued", "array of pages"]))
     if kind == "record":
         return draw(elements)
@@ -707,7 +707,8 @@ def _held(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> str:
 
 @st.composite
 def _appended(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
-    """Documents one after the other, as tools append them: a line each, over several lines, glued, with marks or commas."""
+    """Consecutive documents, as tools append them: one per line, over several lines, without a separator, with marks or
+    commas."""
     texts = draw(st.lists(_held(elements, dirty=dirty), min_size=1, max_size=5))
     if _sometimes(draw, 3):
         texts = [_respaced(text, "\n ") for text in texts]
@@ -821,7 +822,7 @@ WHOLE_DROP_DIRT = (
 
 @st.composite
 def unreadable_drops(draw: DrawFn) -> bytes:
-    """A drop that is damaged as a whole. Most are quarantined; a few still hold a line that can be read."""
+    """A drop that is damaged as a whole. Most are quarantined; a few still have a readable line."""
     kind = draw(st.sampled_from(["known", "known", "cut", "garbage", "utf-16", "bad byte"]))
     if kind == "known":
         return draw(st.sampled_from(WHOLE_DROP_DIRT))
@@ -846,7 +847,7 @@ def clean_drops() -> SearchStrategy[bytes]:
 
 @st.composite
 def drops(draw: DrawFn) -> bytes:
-    """Any drop: most are readable and mostly clean, some are dirty through and through, about one in ten is broken."""
+    """Any drop. Most are readable and mostly clean, some have only odd records, about one in ten is broken."""
     kind = draw(st.sampled_from(["mixed"] * 6 + ["clean"] * 2 + ["dirty"] * 2 + ["broken"]))
     if kind == "broken":
         return draw(unreadable_drops())
@@ -857,7 +858,7 @@ def drops(draw: DrawFn) -> bytes:
 
 @st.composite
 def batches(draw: DrawFn) -> list[list[bytes]]:
-    """A few batches of a few drops; now and then one comes again, byte for byte or with nothing but a blank added."""
+    """A few batches of a few drops. Sometimes a drop is repeated, byte for byte or with a blank added."""
     seen: list[bytes] = []
     result: list[list[bytes]] = []
     for _ in range(draw(st.integers(1, 4))):

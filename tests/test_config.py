@@ -28,7 +28,7 @@ def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
     """config.toml equals the defaults, and names each setting of each section, with a comment."""
     shipped = load(REPO / "config.toml", {})
     text = (REPO / "config.toml").read_text(encoding="utf-8")
-    for section in fields(Config):
+    for section in (one for one in fields(Config) if one.name in SECTIONS):
         assert f"[{section.name}]" in text
         if section.name != "paths":
             assert getattr(shipped, section.name) == getattr(Config(), section.name)

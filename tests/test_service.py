@@ -18,6 +18,7 @@ import pytest
 from daemon import service as loop
 from daemon.batch.outcome import BatchOutcome
 from daemon.batch.recovery import recover
+from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, linger
@@ -61,7 +62,7 @@ def watched(root: Path, drops: int, first: Callable[[Watcher], None]) -> Summary
 
         def begin() -> list[Any]:
             first(watcher)
-            return list(recover(engine, root / "inbox", DAY, ""))
+            return list(recover(engine, root / "inbox", ParseContext(0, DAY)))
 
         inbox = Inbox(root / "inbox", NEVER_SECONDS, TERMS.backoff)
         return Service(engine, inbox, TERMS, [StopAfter(drops, bell, stop)], begin).watch(watcher, bell, stop)

@@ -1,6 +1,6 @@
 """The same load with dlt: a resource that yields the records, its filesystem destination, Parquet.
 
-dlt unnests the items into a table of their own, and merges by key only into databases; here it appends, which is its fastest.
+dlt unnests the items into a separate table. It merges by key only into databases, so here it appends, which is its fastest mode.
 
     python dlt_pipeline.py 'inbox/*.ndjson' out
 """
@@ -19,7 +19,7 @@ CHUNK = 10_000
 
 
 def records(source: str) -> Iterator[list[dict]]:
-    """The records, some thousands at a time, as dlt advises."""
+    """The records in chunks of some thousands, as dlt advises."""
     for path in sorted(Path(source).parent.glob(Path(source).name)):
         with open(path, encoding="utf-8") as lines:
             chunk: list[dict] = []

@@ -1,8 +1,7 @@
-"""The script an expert would write instead of a daemon: read the JSON, keep the latest orders, write two tables.
+"""The script that an expert would write instead of a daemon: read the JSON, keep the latest orders, write two tables.
 
-It is written to be beaten only honestly. Each step is the fastest of the usual ways that we measured (README.md lists
-them), and it may do less than the product: no raw copy, no fsync, no discards, no ledger, amounts not allocated to
-lines, and one bad record ends it.
+The comparison must be fair: each step is the fastest of the usual ways that were measured (README.md lists them). The script does
+less than Strandline: no raw copy, no fsync, no discards, no ledger, amounts not allocated to lines, and one bad record ends it.
 
     python duckdb_script.py 'inbox/*.ndjson' out
 """
@@ -23,7 +22,7 @@ FROM read_json('{source}', columns = {{
 }})
 """
 
-# Asking first is cheap. QUALIFY row_number() = 1 on the whole table costs four seconds: it sorts rows, items and all.
+# A check for repeated orders is cheap. QUALIFY row_number() = 1 on the whole table costs four seconds: it sorts rows with items.
 REPEATED = "SELECT count(*) > count(DISTINCT order_id) FROM orders"
 DEDUPE = """
 DELETE FROM orders WHERE rowid NOT IN (SELECT arg_max(rowid, created_at) FROM orders GROUP BY order_id)

@@ -1,7 +1,7 @@
 """The batch job that Strandline replaces, as such jobs are written: a Python loop over records and items, then pandas.
 
-Its faults are mended here where they would change the totals (all items of an order, instants compared as instants), so that
-the results can be compared; what it lacks, it lacks: one day at a time is overwritten with this run's rows.
+Its bugs are fixed where they would change the totals (all items of an order, instants compared as instants), so that the results
+can be compared. Its other limits stay: each day is overwritten with the rows of this run.
 
     python pandas_loop.py 'inbox/*.ndjson' out
 """
@@ -20,7 +20,7 @@ DECIMAL = pa.decimal128(18, 4)
 
 
 def run(source: str, out: Path) -> None:
-    """All of it."""
+    """Runs the whole job."""
     latest: dict[str, dict] = {}
     for path in sorted(Path(source).parent.glob(Path(source).name)):
         with open(path, encoding="utf-8") as lines:

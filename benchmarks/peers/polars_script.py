@@ -1,6 +1,6 @@
 """The same script with polars: read lines with a schema, keep the latest orders, write two partitioned tables.
 
-It may do less than the product, as duckdb_script.py says; numbers go through floats.
+It does less than Strandline, as described in duckdb_script.py; numbers pass through floats.
 
     python polars_script.py 'inbox/*.ndjson' out
 """
@@ -21,7 +21,7 @@ DECIMAL = pl.Decimal(18, 4)
 
 
 def run(source: str, out: Path) -> None:
-    """All of it, eagerly."""
+    """Runs the whole job, eagerly."""
     orders = pl.read_ndjson(source, schema=SCHEMA).with_columns(
         pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC"),
         pl.col("metadata").struct.json_encode(),

@@ -16,7 +16,7 @@ items ARRAY<STRUCT<sku: STRING, qty: DECIMAL(18,4), price: DECIMAL(18,4)>>, meta
 
 
 def run(source: str, out: Path) -> None:
-    """All of it, on two local cores."""
+    """Runs the whole job on two local cores."""
     spark = (
         SparkSession.builder.master("local[2]").appName("orders").config("spark.sql.session.timeZone", "UTC")
         .config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "2")

@@ -36,7 +36,7 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, cop
             copies[-1] = engine.taking.hide(copies[-1])
         except NotTaken as error:
             if copies and copies[-1].stored.seq == seq:
-                engine.taking.give_back([copies.pop()])
+                engine.taking.undo([copies.pop()])
             if error.errno != errno.ENOENT:  # the writer removed or renamed the file: not a refusal
                 refused.append(Refused(arrival.name, error.strerror or "unknown"))
     return refused
@@ -46,17 +46,17 @@ def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> l
     """The drops of these copies. A duplicate keeps no raw copy, because one exists."""
     stored = [copy.stored for copy in copies]
     drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one in stored]
-    marked = with_duplicates(engine.ledger, drops, reread.asked_for(engine.output))
+    marked = with_duplicates(engine.ledger, drops, reread.requested(engine.output))
     return [replace(drop, raw=None) if drop.duplicate_of else drop for drop in marked]
 
 
 def archive(engine: Engine, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
     """Moves durable copies into raw/, enters them in the ledger, and only then removes the inbox files. If the output folder
     was replaced meanwhile, the inbox files get their names back instead."""
-    with engine.guard.undoing(lambda: engine.taking.give_back(copies)):
+    with engine.guard.undoing(lambda: engine.taking.undo(copies)):
         engine.taking.sync_names(copies)
         engine.guard.check()
         engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
         engine.ledger.enter(drops)
         engine.guard.check([drop.raw for drop in drops if drop.raw is not None])
-    engine.taking.let_go(copies)
+    engine.taking.remove(copies)

@@ -56,7 +56,7 @@ def take(
             with phase("parse"):
                 parsed = reading.result(engine.progress, engine.stopped)
     except BaseException:
-        engine.taking.give_back(copies)
+        engine.taking.undo(copies)
         raise
     if not drops:
         return None, refused
@@ -68,7 +68,7 @@ def take(
 def resume(engine: Engine, drops: Sequence[Drop], now: int) -> BatchOutcome:
     """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
     phase = Phases()
-    drops = with_duplicates(engine.ledger, drops, reread.asked_for(engine.output))
+    drops = with_duplicates(engine.ledger, drops, reread.requested(engine.output))
     with phase("parse"):
         parsed = engine.reader.read(to_read(drops), engine.stopped)
     return _apply(engine, phase, drops, parsed, now)
@@ -138,5 +138,5 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     receipts.write(engine.output, results)
     engine.ledger.published(batch)
     engine.guard.check()  # if the output was replaced, the staged files there are another process's
-    reread.done(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
+    reread.clear(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
     engine.store.clean_staging()

@@ -1,7 +1,7 @@
-"""Makes a committed batch visible: carries out its list of effects, in order, each of which may have been done already.
+"""Publishes a committed batch: carries out its list of effects in order. Each of them may already be done.
 
-A crash may come at any point and twice in a row, so every step first looks at what is there. What is here is driven by
-the ledger's list alone; nothing is decided.
+A crash may come at any point, also during recovery. So each effect can be repeated: it checks what is already done. This module
+only follows the list in the ledger; it decides nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def publish(
     recovering: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Carries out effects, durable. `recovering`: look at checksums, since an earlier try may have come anywhere. `check`:
-    called before each kind of effect; raises where the folder is not ours to change any more."""
+    """Carries out effects durably. `recovering`: compare checksums first, since an earlier attempt may have stopped anywhere.
+    `check`: called before each kind of effect; raises if the output folder is no longer the one that was opened."""
     for kind, group in groupby(effects, key=lambda effect: effect.kind):
         check()
         same_kind = list(group)
@@ -41,7 +41,7 @@ def _place(output: Path, effects: Sequence[Effect], recovering: bool) -> None:
     folders = {(output / effect.target).parent: (output / (effect.source or "")).parent for effect in effects}
     new = [folder for folder in folders if not folder.is_dir()]
     for folder in new:
-        _make(folder, folders[folder] / folder.name)
+        _make_folder(folder, folders[folder] / folder.name)
     files.sync_many({parent for folder in new for parent in (folder.parent, folder.parent.parent)})
     for effect in effects:
         source, target = output / (effect.source or ""), output / effect.target
@@ -51,12 +51,12 @@ def _place(output: Path, effects: Sequence[Effect], recovering: bool) -> None:
     files.sync_many(folders)
 
 
-def _make(folder: Path, prepared: Path) -> None:
-    """A folder for a new date; if it was prepared, that only has to move."""
+def _make_folder(folder: Path, staged: Path) -> None:
+    """Creates the folder of a new date, by moving the staged folder if there is one."""
     try:
-        files.move(prepared, folder)
+        files.move(staged, folder)
     except FileNotFoundError:
-        folder.parent.mkdir(exist_ok=True)  # not the output folder: one that was removed is not begun anew
+        folder.parent.mkdir(exist_ok=True)  # without parents: an output folder that was removed is not recreated
         folder.mkdir(exist_ok=True)
 
 
@@ -67,7 +67,7 @@ def _is_done(source: Path, target: Path, effect: Effect) -> bool:
         return True
     raise Corruption(
         f"could not publish {target}: neither it nor {source} is the file that was committed. "
-        "Make it anew from raw with `strandline rebuild`"
+        "Rebuild it from raw with `strandline rebuild`"
     )
 
 
@@ -82,16 +82,14 @@ def _remove(output: Path, effects: Sequence[Effect]) -> None:
 
 
 def _quarantine(output: Path, effect: Effect) -> None:
-    """The raw copy moves, so that a drop is never in both places; then its reason is written beside it."""
+    """Moves the raw copy, so that a drop is never in both places; then writes its reason beside it."""
     source, target = output / (effect.source or ""), output / effect.target
     files.make_folder(target.parent)
     if source.exists():
         files.move(source, target)
-        files.unlink(source)  # does nothing, unless a power loss left the file both names: then a rename does nothing
+        files.unlink(source)  # after a power loss the file may have both names, and then the rename does nothing
         files.sync_many([target.parent, source.parent])
-    if (
-        target.exists()
-    ):  # else it was put back through the door before this was tried again, and its reason is gone for good
+    if target.exists():  # otherwise `retry` moved it back into the inbox before this second attempt
         files.write(target.with_name(target.name + REASON), (effect.text or "").encode())
 
 
@@ -107,6 +105,6 @@ _SINGLE = {"quarantine": _quarantine, "append": _append, "link": _link}
 
 
 def reason_json(seq: int, name: str, reason: str, received_at: str) -> str:
-    """What lies beside a quarantined drop."""
+    """The content of the file beside a quarantined drop."""
     content = {"drop": seq, "name": name, "reason": reason, "received_at": received_at}
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"

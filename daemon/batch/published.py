@@ -1,5 +1,5 @@
-"""The published files as a ledger knows them, and whether two ledgers know the same rows: by SHA-256 where one writer wrote both
-files, else by reading them.
+"""The published files that a ledger names, and whether two ledgers name the same rows: compared by SHA-256 if the same writer
+wrote both files, otherwise by reading them.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A published file: its hash and its writer, and how a store reads its rows where it has that hash."""
+class PublishedFile:
+    """A published file: its hash, its writer, and a function that reads its rows from a store (None if the hash differs)."""
 
     sha256: bytes
     writer: str
     read: Callable[[Store], pa.Table | None]
 
 
-def written(ledger: Ledger) -> dict[str, Written]:
+def published_files(ledger: Ledger) -> dict[str, PublishedFile]:
     """Every published file, by its path under curated/."""
     found = {}
     for name, file in ledger.dimensions().items():
         read = partial(Store.read_dimension, dimension=DIMENSIONS[name], sha256=file.sha256)
-        found[DIMENSIONS[name].file] = Written(file.sha256, file.writer, read)
+        found[DIMENSIONS[name].file] = PublishedFile(file.sha256, file.writer, read)
     for day, one in ledger.partitions().items():
         fact, items = (
             partial(Store.read_fact, day=day, sha256=one.fact_sha256),
             partial(Store.read_items, day=day, sha256=one.items_sha256),
         )
-        found[f"{folder_name(day)}/{FACT_FILE}"] = Written(one.fact_sha256, one.writer, fact)
-        found[f"{folder_name(day)}/{ITEMS_FILE}"] = Written(one.items_sha256, one.writer, items)
+        found[f"{folder_name(day)}/{FACT_FILE}"] = PublishedFile(one.fact_sha256, one.writer, fact)
+        found[f"{folder_name(day)}/{ITEMS_FILE}"] = PublishedFile(one.items_sha256, one.writer, items)
     return found
 
 
-def is_same(published: Store, ours: Written | None, rebuilt: Store, theirs: Written | None) -> bool:
-    """Whether a published file is the one that a rebuild gave: the same bytes, or by another writer the same rows."""
+def is_same(published: Store, ours: PublishedFile | None, rebuilt: Store, theirs: PublishedFile | None) -> bool:
+    """Whether a published file equals the one from a rebuild: the same bytes, or the same rows if another writer wrote it."""
     if ours is None or theirs is None:
         return False
     if ours.writer == theirs.writer or ours.sha256 == theirs.sha256:
         return ours.sha256 == theirs.sha256
     found, expected = ours.read(published), theirs.read(rebuilt)
-    return found is None or found.equals(expected)  # None: it has changed since, or was found to be damaged
+    return found is None or found.equals(expected)  # None: it changed meanwhile, or is reported as damaged

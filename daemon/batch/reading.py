@@ -1,7 +1,7 @@
-"""Archived drops in, what their records say out: finds each drop's bytes, divides them, and runs the read tasks.
+"""Reads archived drops: finds the bytes of each drop, divides them into pieces, runs the read tasks, and joins the answers.
 
-A drop that cannot be read is named with its reason, never raised. Positions count from 1 through a whole drop, however
-it was divided.
+A drop that cannot be read is returned with its reason, not raised. Positions count from 1 through the whole drop, however it
+was divided.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..storage import raw
 
 @dataclass(frozen=True)
 class Limits:
-    """What a drop may be."""
+    """How large a drop may be."""
 
     max_drop_bytes: int
     max_expansion: int
@@ -41,7 +41,7 @@ NO_LIMITS = Limits(1 << 62, 1 << 62)  # for applied drops: limits that were lowe
 
 @dataclass(frozen=True)
 class Reader:
-    """Where raw copies lie, where compressed ones are unpacked for a moment, and what reads them in parallel."""
+    """Reads raw copies under `output` in parallel with `executor`; unpacks compressed ones into `staging` meanwhile."""
 
     output: Path
     staging: Path
@@ -50,17 +50,17 @@ class Reader:
     _early: EarlyReads = field(default_factory=EarlyReads, init=False, repr=False, compare=False)
 
     def without_limits(self) -> Reader:
-        """The same, for drops that were accepted before."""
+        """The same reader without limits, for drops that were applied before."""
         return replace(self, limits=NO_LIMITS)
 
     def read(self, drops: Sequence[Drop], stopped: Callable[[], bool] = tasks.never) -> Parsed:
-        """What the records of these archived drops say."""
+        """The parsed records of these archived drops."""
         with self.begin(drops, {drop.seq: self.output / (drop.raw or "") for drop in drops}) as reading:
             return reading.result(stopped=stopped)
 
     @contextmanager
     def begin(self, drops: Sequence[Drop], places: Mapping[int, Path]) -> Iterator[Reading]:
-        """Starts reading drops whose bytes lie at `places` (by sequence number); they must stay until the result."""
+        """Starts reading drops from the files in `places` (by drop number). The files must exist until the result is there."""
         unreadable: dict[int, str] = {}
         with ExitStack() as stack:
             spans: list[tasks.Span] = []
@@ -72,8 +72,8 @@ class Reader:
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
-            little = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
-            executor = Inline() if little else self.executor
+            is_small = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
+            executor = Inline() if is_small else self.executor
             yield Reading(
                 executor, self.staging, groups, self._early.submit(executor, groups, self.staging), unreadable
             )
@@ -95,7 +95,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Reading:
-    """Read tasks under way."""
+    """Running read tasks."""
 
     executor: Executor
     staging: Path
@@ -104,7 +104,7 @@ class Reading:
     unreadable: dict[int, str]
 
     def result(self, progress: Progress = silent, stopped: Callable[[], bool] = tasks.never) -> Parsed:
-        """Waits, and puts the answers together. A drop with a wrong cut is read again as a whole."""
+        """Waits for the answers and joins them. A drop that was divided at a wrong place is read again as a whole."""
         answers: list[list[Parsed] | None] = []  # in the order of the groups
         try:
             sizes = [sum(span.stop - span.start for span in group) for group in self.groups]
@@ -124,8 +124,8 @@ class Reading:
         return _joined(good, dict(self.unreadable))
 
     def _alone(self, spans: Sequence[tasks.Span], stopped: Callable[[], bool]) -> list[Parsed] | None:
-        """The answer for some spans, with nothing else under way; where a worker was killed before, by one of them perhaps.
-        The drop that kills a worker when it is alone becomes unreadable, and no other."""
+        """The answer for some spans while no other task runs. Used after a worker was killed, perhaps because of one of them.
+        Only a drop that kills its worker when it is read alone becomes unreadable."""
         if stopped():
             raise Stopped("stopped while drops were being read")
         try:
@@ -140,8 +140,8 @@ class Reading:
 
 
 _DEADLY = (
-    "a process that read nothing else was ended by the system while it read this, most likely for want of memory; "
-    "give it more memory, or divide the file, and put it back with `strandline retry`"
+    "the system killed a process that read only this file, most likely because it ran out of memory; "
+    "give it more memory, or split the file, then run `strandline retry`"
 )
 
 
@@ -152,20 +152,20 @@ def _dimension(drop: Drop) -> str | None:
 
 def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
     if raw.kind_of(drop.name) is None:
-        raise Unreadable(f"a file of this name is not read here. {raw.NAMES_READ}")
-    if why := too_large(drop.size_bytes, limits):  # they were higher when it was archived
+        raise Unreadable(f"a file with this name is not read. {raw.NAMES_READ}")
+    if why := too_large(drop.size_bytes, limits):  # possible if the limits were lowered after it was archived
         raise Unreadable(why)
 
 
 def too_large(size_bytes: int, limits: Limits) -> str | None:
-    """Why a file of this size is not even copied; None where it is."""
+    """The reason not to copy a file of this size; None if it may be copied."""
     if size_bytes <= limits.max_drop_bytes:
         return None
     return f"the file has {size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}"
 
 
 def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
-    """One answer out of many; positions in the later pieces of a drop go on from the earlier ones."""
+    """Joins answers into one. Positions in the later pieces of a drop continue those of the earlier pieces."""
     tables: list[pa.Table] = []
     discards: list[pa.Table] = []
     tallies: dict[int, Tally] = {}
@@ -176,20 +176,22 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
             if drop not in tallies:
                 tallies[drop] = tally
                 continue
-            base = tallies[drop].extracted  # only a divided drop comes twice, and each of its pieces comes alone
-            orders, found = _moved_on(orders, base), _moved_on(found, base)
+            base = tallies[
+                drop
+            ].extracted  # only a divided drop has several parts, and each of its pieces is a part of its own
+            orders, found = _shifted(orders, base), _shifted(found, base)
             tallies[drop].add(tally)
         tables.append(orders)
         discards.append(found)
         unreadable |= part.unreadable
         rows |= part.rows
-    if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop could not be read, so none of it is
-        return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)  # a piece comes alone
+    if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop is unreadable, so the whole drop is
+        return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)
     read = Parsed(concat_orders(tables), concat_discards(discards), tallies, unreadable, rows)
-    return refused(read, tallies.keys() - rows.keys())  # those that were divided are known as a whole only now
+    return refused(read, tallies.keys() - rows.keys())  # only now are divided drops known as a whole
 
 
-def _moved_on(table: pa.Table, base: int) -> pa.Table:
+def _shifted(table: pa.Table, base: int) -> pa.Table:
     index = table.schema.get_field_index("position")
     field = table.schema.field(index)
     return table.set_column(index, field, pa.array(table["position"].to_numpy() + base, field.type))

@@ -1,8 +1,10 @@
-"""Start-up: what an earlier run left half done is finished, in this order.
+"""Recovery at start-up: finishes what an earlier run did not, in this order.
 
-committed but not visible  -> carried out        staging                   -> emptied
-raw copies newer than any  -> adopted            hidden files in the inbox -> removed if known, else given back
-archived, not committed    -> left to the caller, who applies them as the next batch
+1. Effects that are committed and not published: carried out.
+2. The staging folder: emptied.
+3. Raw copies with a higher number than any in the ledger: adopted.
+4. Hidden files in the inbox: removed if they are still what the ledger has as their drop, otherwise given their names back.
+5. Drops that are archived and not committed: returned; the caller applies them as the next batch.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
+from ..core.model import ParseContext
 from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
 from .engine import Engine
@@ -24,20 +27,21 @@ def is_lost(engine: Engine) -> bool:
 
 
 def refuse_lost_ledger(engine: Engine) -> None:
-    """EnvironmentFault where the ledger is lost: what is published would be taken for nothing, and written over."""
+    """Raises EnvironmentFault if the ledger is lost. With a new ledger, published partitions would count as absent and be
+    overwritten."""
     if is_lost(engine):
         raise EnvironmentFault(
             "find the ledger of", engine.output, f"{engine.ledger.path} is new, but there are receipts or partitions",
-            "Put the ledger back, or make it anew from the raw layer with `strandline rebuild`; nothing was changed.",
+            "Restore the ledger, or rebuild it from the raw layer with `strandline rebuild`; nothing was changed.",
         )  # fmt: skip
 
 
-def recover(engine: Engine, inbox: Path, tolerance: int, records_path: str) -> list[Drop]:
+def recover(engine: Engine, inbox: Path, settings: ParseContext) -> list[Drop]:
     """Finishes what can be finished; returns the drops that are archived and not committed."""
     publish_committed(engine, recovering=True)
     engine.store.clean_staging()
-    adopt(engine.ledger, engine.raw, engine.output, tolerance, records_path)
+    adopt(engine.ledger, engine.raw, engine.output, settings)
     folder = InboxFolder(inbox)
     refuse_nested(folder, engine.output)
-    engine.taking.finish(folder)
+    engine.taking.recover(folder)
     return engine.ledger.uncommitted()

@@ -1,8 +1,8 @@
-"""Partitions and dimensions made anew from the raw layer, where a published file is damaged or missing.
+"""Rebuilds single partitions and dimensions from the raw layer when a published file is damaged or missing.
 
-The index names for each order the drop that has its latest version, so only those drops are read again, each judged as it was
-judged then. The same rows by the same writer are the same bytes. By another writer they are other bytes: then the ledger takes
-the new hashes first, together with the effects that put the files in place, so that a crash in between is finished at start-up.
+The index names for each order the drop with its latest version, so only those drops are read again, each under its original
+parse context. The same rows from the same writer are the same bytes. Another writer gives other bytes: then the ledger first
+records the new hashes together with the effects that place the files, so that start-up can finish after a crash.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
 from .publish import publish
 from .reading import Reader
 
-_GROUP_LINES = 2_000_000  # lines of partitions made anew together, about
-_READ_BYTES = 256 << 20  # bytes of drops read together, about
+_GROUP_LINES = 2_000_000  # lines of partitions that are rebuilt together, about
+_READ_BYTES = 256 << 20  # bytes of drops that are read together, about
 
 
 class Damaged(Corruption):
-    """Published files are not what the ledger says, so nothing can be merged with them. `days` since 1970, names of
-    `dimensions`; `names` of both as people see them."""
+    """Published files are missing, or their SHA-256 is not that of the ledger, so nothing can be merged with them. `days` since
+    1970, names of `dimensions`; `names` has both in readable form."""
 
     def __init__(self, days: Sequence[int] = (), dimensions: Sequence[str] = ()) -> None:
         self.days, self.dimensions = days, dimensions
         self.names = [*(DIMENSIONS[name].file for name in dimensions), *map(iso_date, sorted(days))]
         super().__init__(
-            f"the published files of {', '.join(self.names)} are not what the ledger says, so nothing can be merged with them. "
-            "The next batch that needs them makes them anew; so does `strandline rebuild`"
+            f"could not merge with the published files of {', '.join(self.names)}: they are missing or damaged (their SHA-256 "
+            "is not that of the ledger). The next batch that needs them rebuilds them from raw; so does `strandline rebuild`"
         )
 
 
 def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged) -> None:
-    """Makes damaged files anew from raw. Corruption where raw cannot give them."""
+    """Rebuilds damaged files from raw. Raises Corruption if raw cannot reproduce them."""
     for name in damaged.dimensions:
         dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
     partitions_from_raw(ledger, reader, store, sorted(damaged.days))
 
 
 def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int]) -> None:
-    """Puts the files of published dates back as the ledger says they are. Corruption where raw cannot give them; that date
-    is not touched then."""
+    """Restores the files of published dates to what the ledger says. Raises Corruption if raw cannot reproduce a date; the files
+    of that date are not touched."""
     expected = ledger.partitions(days)
     for group in groups_of(list(expected.values())):
         for day, fact in facts_from_raw(ledger, reader, group).items():
-            _put_back(ledger, store, expected[day], fact)
+            _restore(ledger, store, expected[day], fact)
 
 
 def refuse_unknown(ledger: Ledger, days: Sequence[int]) -> None:
-    """UsageError where a date is not published."""
+    """Raises UsageError if a date is not published."""
     known = ledger.partitions()
     unknown = [iso_date(day) for day in days if day not in known]
     if unknown:
@@ -78,7 +78,7 @@ def refuse_unknown(ledger: Ledger, days: Sequence[int]) -> None:
 
 
 def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
-    """Days that are made anew together, since many need the same drops: as many as memory may hold."""
+    """Groups of days to rebuild together, since many need the same drops. A group is as large as memory may hold."""
     groups: list[list[int]] = []
     room = 0
     for one in partitions:
@@ -90,7 +90,7 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     return groups
 
 
-def _put_back(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
+def _restore(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
     folder = folder_name(expected.date)
     contents = dict(zip((f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"), files_of(fact), strict=True))
     fact_sha256, items_sha256 = map(_sha256, contents.values())
@@ -107,7 +107,7 @@ def _put_back(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table)
             files.write(store.curated / name, content)
         return
     if expected.writer == WRITER or _counts(totals(fact)) != (expected.orders, expected.lines, expected.amount):
-        raise _other_than_the_ledger(store.curated / folder)
+        raise _not_reproduced(store.curated / folder)
     _replace(store, contents, lambda effects: ledger.replace_files([made], [], effects), ledger)
 
 
@@ -118,8 +118,8 @@ def _counts(totals: Totals) -> tuple[int, int, int]:
 def _replace(
     store: Store, contents: Mapping[str, pa.Buffer], remember: Callable[[Sequence[Effect]], None], ledger: Ledger
 ) -> None:
-    """Puts files in place whose hashes the ledger does not know yet. `remember` lets it know them, and the effects."""
-    folder = store.staging / f"mended-{uuid4().hex}"
+    """Places files whose hashes are not in the ledger yet. `remember` records the hashes and the effects."""
+    folder = store.staging / f"repaired-{uuid4().hex}"
     effects = []
     for number, (name, content) in enumerate(contents.items()):
         source = folder / f"{number}.parquet"
@@ -134,10 +134,10 @@ def _replace(
     folder.rmdir()
 
 
-def _other_than_the_ledger(path: Path) -> Corruption:
+def _not_reproduced(path: Path) -> Corruption:
     return Corruption(
-        f"{path} was made anew from raw, and is not what the ledger says; nothing was touched. "
-        "Make everything anew with `strandline rebuild`"
+        f"could not repair {path}: the content rebuilt from raw is not what the ledger says; nothing was touched. "
+        "Rebuild everything with `strandline rebuild`"
     )
 
 
@@ -146,16 +146,16 @@ def _sha256(content: bytes | pa.Buffer) -> bytes:
 
 
 def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[int, pa.Table]:
-    """The FACT tables of some dates as the index and the raw copies give them. Only winners are held in memory: drops are
-    read a few at a time. Corruption where a record is not the one that the index has the hash of."""
+    """The FACT tables of some dates, rebuilt from the index and the raw copies. Drops are read in groups, and only winners stay
+    in memory. Raises Corruption if a record does not have the hash that the index has."""
     wanted = ledger.index.of_dates(days)
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
-    orders = concat_orders(_winners(reader, group, wanted) for group in few(drops))
+    orders = concat_orders(_winners(reader, group, wanted) for group in read_groups(drops))
     found, _ = latest(orders)
     if len(found) != len(wanted) or not equal(found, wanted).all():
         raise Corruption(
-            f"raw does not hold the orders that the index names on {iso_date(days[0])} to {iso_date(days[-1])}; nothing was "
-            "touched. Make everything anew with `strandline rebuild`"
+            f"could not rebuild {iso_date(days[0])} to {iso_date(days[-1])}: raw does not hold the orders that the index names; "
+            "nothing was touched. Rebuild everything with `strandline rebuild`"
         )
     rows = sort_order(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
@@ -163,8 +163,8 @@ def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[
     return {day: lines_of(*gathered(orders, span)).table() for day, span in spans.items()}
 
 
-def few(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
-    """Drops in groups that are read together: as many bytes as memory may hold."""
+def read_groups(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
+    """Drops in groups to read together, each with as many bytes as memory may hold."""
     group: list[Drop] = []
     room = _READ_BYTES
     for drop in drops:
@@ -185,17 +185,17 @@ def _winners(reader: Reader, drops: Sequence[Drop], wanted: np.ndarray) -> pa.Ta
 
 
 def read_all(reader: Reader, drops: Sequence[Drop]) -> Parsed:
-    """What drops that were applied once say; Corruption where a raw copy is not what was archived."""
+    """The parsed records of applied drops. Raises Corruption if a raw copy is not what was archived."""
     refuse_damaged(reader.output, drops)
     parsed = reader.without_limits().read(drops)
     if parsed.unreadable:
         seq, reason = next(iter(parsed.unreadable.items()))
-        raise Corruption(f"drop {seq} was applied, and cannot be read from raw any more: {reason}")
+        raise Corruption(f"drop {seq} was applied, but can no longer be read from raw: {reason}")
     return parsed
 
 
 def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
-    """Corruption where a raw copy is not what was archived: what it says now proves nothing."""
+    """Raises Corruption if a raw copy is not what was archived: its records cannot be trusted."""
     for drop in drops:
         path = output / (drop.raw or "")
         if files.sha256_of(path) != drop.sha256:
@@ -205,7 +205,7 @@ def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
 
 
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
-    """Puts the file of a dimension back as the ledger says it is: all its drops, one after the other."""
+    """Restores the file of a dimension to what the ledger says, by applying all its drops in order."""
     drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
     parsed = read_all(reader, drops)
     rows = pa.concat_tables([dimension.schema.empty_table(), *(parsed.rows[drop.seq].table for drop in drops)])
@@ -216,6 +216,6 @@ def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: 
     if made == expected:
         files.write(store.curated / dimension.file, content)
     elif expected.writer == WRITER or made.rows != expected.rows:
-        raise _other_than_the_ledger(store.curated / dimension.file)
+        raise _not_reproduced(store.curated / dimension.file)
     else:
         _replace(store, {dimension.file: content}, lambda effects: ledger.replace_files([], [made], effects), ledger)

@@ -1,8 +1,8 @@
-"""`retry` of a drop that was applied: its raw copy goes into the inbox once more, and is read anew although its bytes are known.
+"""`retry` of an applied drop: copies its raw copy into the inbox, where it is read again although its bytes are known.
 
-That it is to be read anew is remembered beside the ledger, by the hash of its bytes, before the copy is in the inbox, and until
-what it says is published. So a crash in between costs nothing, and no lock is needed. What is read anew is a drop of its own,
-which arrives now: it keeps a raw copy of its own, and a rebuild reads both, each under the settings of its time.
+A marker file in state/, named after the hash of the bytes, requests the reading. It exists before the copy is in the inbox and
+until the result is published. So a crash loses nothing, and no lock is needed. The copy arrives as a new drop: it keeps its own
+raw copy, and a rebuild reads both, each under its own parse context.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ _FOLDER = "state/again"
 
 
 def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
-    """By name, the applied drop of this number, or the newest that came under this name or has a raw copy of it."""
+    """For each name, an applied drop: by its number, by the name that it arrived with, or by that of its raw copy. Of several,
+    the newest."""
     path = output / "state" / "ledger.sqlite"
     if not names or not path.exists():
         return {}
     with closing(Ledger(path, read_only=True)) as ledger:
-        called = {called: drop for drop in ledger.applied_drops() for called in _called(drop)}
-    found = ((name, _asked(os.path.basename(name))) for name in names)
-    return {name: called[asked] for name, asked in found if asked in called}
+        drops = {key: drop for drop in ledger.applied_drops() for key in _keys(drop)}
+    found = ((name, _key(os.path.basename(name))) for name in names)
+    return {name: drops[key] for name, key in found if key in drops}
 
 
-def _called(drop: Drop) -> tuple[object, ...]:
+def _keys(drop: Drop) -> tuple[object, ...]:
     return drop.seq, original(drop.name), os.path.basename(drop.raw or "")
 
 
-def _asked(name: str) -> object:
+def _key(name: str) -> object:
     return int(name) if name.isascii() and name.isdigit() and len(name) < 19 else name
 
 
-def put_again(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
-    """Puts copies of these applied drops back into the inbox, to be read anew. Corruption where a raw copy is not what it was."""
+def request(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
+    """Copies these applied drops into the inbox to be read again. Raises Corruption if a raw copy is not what was archived."""
     files.make_folder(output / _FOLDER)
     files.make_folder(inbox)
     folder = InboxFolder(inbox)
@@ -51,18 +52,18 @@ def put_again(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
         if files.sha256_of(source) != drop.sha256:
             raise Corruption(f"{source} is not what was archived as drop {drop.seq}; restore it from a backup")
         files.write(output / _FOLDER / drop.sha256.hex(), b"")
-        # No link: whoever writes to the file in the inbox would write into the raw layer.
+        # No link: a program that writes to the file in the inbox would change the raw layer.
         folder.put(source, fitting(original(drop.name)), may_link=False)
 
 
-def asked_for(output: Path) -> Callable[[bytes], bool]:
-    """Whether a drop with bytes of this hash is to be read anew."""
+def requested(output: Path) -> Callable[[bytes], bool]:
+    """Returns whether bytes with a given hash must be read again."""
     names = _names(output)
     return lambda sha256: sha256.hex() in names
 
 
-def done(output: Path, hashes: Iterable[bytes]) -> None:
-    """Forgets those that were read."""
+def clear(output: Path, hashes: Iterable[bytes]) -> None:
+    """Removes the requests for bytes that have been read."""
     names = _names(output)
     for sha256 in hashes:
         if sha256.hex() in names:

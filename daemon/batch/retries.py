@@ -1,7 +1,8 @@
-"""What the environment breaks is tried again: which errors those are, and how long to wait. Data faults never come here.
+"""Retries work that fails because of the environment: which errors are transient, and how long to wait. Errors in the data are
+never retried.
 
-An instance that runs `--once` gives up after some attempts. One that watches never does: after as many it is paused, which
-`/-/ready` and the alerts say, and goes on by itself once the cause is gone. A stop ends every wait at once.
+With `--once`, a run gives up after [retry] attempts. A watching daemon never gives up: after as many attempts it is paused, which
+`/-/ready` and the alerts show, and it resumes automatically when the cause is gone. A stop request ends every wait.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ..core.retry import Backoff
 from .phases import operation_of
 
 _T = TypeVar("_T")
-# What may pass: a full or read-only disk, rights, a mount that is gone for a while, too many files, memory.
-_PASSING = {
+# Transient: a full or read-only disk, missing permissions, a mount that is temporarily gone, too many open files, no memory.
+_TRANSIENT_ERRNOS = {
     getattr(errno, name)
     for name in (
         "ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EPERM", "EAGAIN", "EBUSY", "EINTR", "ENFILE", "EMFILE", "ENOMEM",
@@ -36,28 +37,28 @@ _PASSING = {
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """One attempt that failed, and what follows."""
+    """One failed attempt, and what follows."""
 
-    operation: str  # archive, parse, merge, stage, commit, publish
+    operation: str  # one of phases.OPERATIONS
     attempt: int
     delay_seconds: float
     cause: str
-    exhausted: bool  # all attempts that [retry] allows have just failed
-    given_up: bool = False  # it is not tried again
+    exhausted: bool  # this was the last of the attempts that [retry] allows
+    given_up: bool = False  # there is no further attempt
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether trying again can help: the machine's faults, not the data's and not ours."""
+def is_transient(error: BaseException) -> bool:
+    """Whether a retry can help: the error comes from the machine, not from the data or from a bug."""
     if isinstance(error, OSError):
-        return error.errno in _PASSING
+        return error.errno in _TRANSIENT_ERRNOS
     return isinstance(error, sqlite3.OperationalError | MemoryError | BrokenExecutor | EOFError | Corruption)
 
 
-def persist(
+def retry(
     work: Callable[[], _T], backoff: Backoff, stop: Event, *, give_up: bool, failed: Callable[[Retry], None]
 ) -> _T:
-    """The result of `work`, tried again while the environment fails. `give_up`: raises the error after as many attempts as the
-    backoff has. Raises Stopped where a stop ended a wait."""
+    """Calls `work` until it succeeds, and returns its result. Retries transient errors. `give_up`: raises the error after
+    `backoff.attempts` attempts. Raises Stopped if a stop request ended a wait."""
 
     def report(state: RetryCallState) -> None:
         assert state.outcome and state.next_action
@@ -75,7 +76,7 @@ def persist(
         stop.wait(seconds)
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: may_pass(error) and not (give_up and isinstance(error, Corruption))),
+        retry=retry_if_exception(lambda error: is_transient(error) and not (give_up and isinstance(error, Corruption))),
         stop=stop_any(attempts, stop_when_event_set(stop)),
         wait=wait_exponential(multiplier=backoff.initial_delay_seconds, max=backoff.max_delay_seconds),
         sleep=sleep,
@@ -85,15 +86,15 @@ def persist(
     try:
         return retrying(work)
     except Exception as error:
-        if stop.is_set() and may_pass(error):
+        if stop.is_set() and is_transient(error):
             raise Stopped("stopped while the environment failed") from error
-        if may_pass(error):
+        if is_transient(error):
             give_up_on(error, retrying.statistics["attempt_number"])
         raise
 
 
 def cause_of(error: BaseException) -> str:
-    """What failed, in one line for people."""
+    """What failed, in one readable line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error) or type(error).__name__

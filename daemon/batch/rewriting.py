@@ -1,7 +1,7 @@
-"""Winning versions in, staged partitions out: finds the affected dates, divides them, and runs the rewrite tasks.
+"""Merges winning versions into staged partitions: finds the affected dates, groups them, and runs the rewrite tasks.
 
-The counterpart of reading.py. The orders of some dates are put together by a thread here, and go to where rewriting runs: to
-the same thread, or as files to other machines. Nothing that is published changes.
+The counterpart of reading.py. A thread gathers the orders of a group of dates and passes them to the executor: as tables in the
+same thread, or as files to other machines. Nothing that is published changes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
 
 @dataclass(frozen=True)
 class Rewriter:
-    """`threads` put groups of dates together side by side. `executor` is what runs the calls: the thread that asks, or (with a
-    `folder`) other machines, which find their tables as files there."""
+    """`threads` gather groups of dates in parallel. `executor` runs the calls: inline in those threads, or (with a `folder`) on
+    other machines, which read their tables from files in that folder."""
 
     threads: Executor
     executor: Executor = field(default_factory=Inline)
@@ -63,18 +63,18 @@ class Rewriter:
         progress: Progress = silent,
         stopped: Callable[[], bool] = tasks.never,
     ) -> list[Rewritten]:
-        """Merges and stages these dates; what was done for each, in the same order."""
-        spill.release_pages()  # the decision has looked at all orders
+        """Merges and stages these dates; returns the result of each, in the same order."""
+        spill.release_pages()  # the decision has read all orders
         sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
         with ExitStack() as stack:
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
 
-            def together(group: Sequence[PartitionChange]) -> list[Rewritten]:
+            def rewrite_group(group: Sequence[PartitionChange]) -> list[Rewritten]:
                 with self._gathered(decided, group) as (orders, rows, shifted):
                     call = self.executor.submit(tasks.rewrite, store, batch, orders, rows, shifted, keys, sync=sync)
                     return call.result()
 
-            futures = [self.threads.submit(together, group) for group in _grouped(changes)]
+            futures = [self.threads.submit(rewrite_group, group) for group in _grouped(changes)]
             rewritten: list[Rewritten] = []
             for group in tasks.results(futures, stopped):
                 rewritten += group
@@ -85,16 +85,16 @@ class Rewriter:
     def _gathered(
         self, decided: Decided, group: Sequence[PartitionChange]
     ) -> Iterator[tuple[pa.Table | Path, Ints, list[PartitionChange]]]:
-        """The winners of some dates that follow each other, as `tasks.rewrite` takes them."""
+        """The winners of some consecutive dates, as arguments of `tasks.rewrite`."""
         base, stop = group[0].first, group[-1].stop
         orders, rows = gathered(decided.orders, decided.rows[base:stop])
-        spill.release_pages()  # a copy is made, and each group looks at other rows
+        spill.release_pages()  # `gathered` copies, and each group reads other rows
         with self._sent(orders) as sent:
             yield sent, rows, [replace(one, first=one.first - base, stop=one.stop - base) for one in group]
 
     @contextmanager
     def _sent(self, table: pa.Table) -> Iterator[pa.Table | Path]:
-        """A table as a call is given it, as long as the call may need it."""
+        """A table as an argument of a call: the table itself, or a file that exists while the block runs."""
         if self.folder is None:
             yield table
             return
@@ -107,7 +107,7 @@ class Rewriter:
 
 
 def _order_ids(orders: pa.Table, rows: Ints) -> pa.Array:
-    """Mostly few, and often none: pyarrow puts all chunks of a column of texts together to take any of it."""
+    """The ids of some rows, mostly few and often none. Gathers first: pyarrow's `take` joins all chunks of a text column."""
     chosen, places = gathered(orders.select(["drop", "order_id"]), rows)
     return chosen["order_id"].combine_chunks().take(pa.array(places))
 
@@ -123,5 +123,5 @@ def _grouped(changes: Sequence[PartitionChange]) -> list[list[PartitionChange]]:
 
 
 def _spans(dates: Ints, days: Ints) -> tuple[list[int], list[int]]:
-    """Where in sorted `dates` each of these days begins and ends."""
+    """The first and last position (exclusive) of each of these days in sorted `dates`."""
     return np.searchsorted(dates, days, "left").tolist(), np.searchsorted(dates, days, "right").tolist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 Paths = tuple[tuple[str, tuple[str, ...]], ...]  # (field, its paths, the preferred one first), by field
 
@@ -27,9 +28,7 @@ class FieldMapping:
     id_prefix: str = ""  # comes before each order_id and user_id
     deleted_path: str = ""  # where a record says that its order is gone
     deleted_values: tuple[str, ...] = ()  # as JSON texts: at these values it does
-    users: Paths = ()  # the columns of users.csv
-    products: Paths = ()  # the columns of products.csv
-    encoding: str = "utf-8"  # of CSV files: "utf-8" (and UTF-16 with a byte order mark) or "cp1252"
+    skip_items_with: str = ""  # elements of `items` that have a value at this path are left out
 
     def to_json(self) -> str:
         """The mapping as text: the same text for the same mapping, and "" for the default."""
@@ -40,9 +39,15 @@ class FieldMapping:
         """The reverse of to_json. ValueError, KeyError or TypeError where the text is no mapping."""
         if not text:
             return cls()
-        values = json.loads(text)
-        for name in ("fields", "users", "products"):
-            values[name] = tuple((field, tuple(paths)) for field, paths in values[name])
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any] | None) -> FieldMapping:
+        """The mapping with these attributes, as JSON has them; the default for None."""
+        if found is None:
+            return cls()
+        values = dict(found)
+        values["fields"] = tuple((field, tuple(paths)) for field, paths in values["fields"])
         values["deleted_values"] = tuple(values["deleted_values"])
         return cls(**values)
 

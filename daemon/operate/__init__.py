@@ -1,5 +1,5 @@
-"""What an operator asks for: status, plan, verify, trace, rebuild, retry, warehouse manifests.
+"""The operator's commands: status, plan, verify, trace, rebuild, retry, warehouse manifests, DDL.
 
-Each command is one module that returns a value and turns it into text or JSON. Imports batch and what is below it; observe and
+Each command is one module that returns a value and formats it as text or JSON. Imports batch and what is below it; observe and
 the top level may import it.
 """

@@ -1,9 +1,9 @@
-"""The model as tables of a warehouse, in its SQL. Derived from the schemas in core/model, so that the two cannot differ: the
-columns stand in the order of the Parquet files, as Redshift's COPY demands. Pure: it makes text, and connects to nothing.
+"""The model as SQL tables for a warehouse. Derived from the schemas in core/model, so that the two cannot differ. The columns
+are in the order of the Parquet files, as Redshift's COPY requires. Pure: generates text and connects to nothing.
 
-There are keys, which hold by construction, and no foreign keys: an order whose user or product the dimensions don't know is
-kept and counted. An enforced one (PostgreSQL) would refuse to load it; a declared one (Redshift trusts, and enforces
-nothing) would let the planner drop it from a join.
+The tables have primary keys, which hold by construction, and no foreign keys: an order whose user or product is missing from
+the dimensions is kept and counted. PostgreSQL enforces a foreign key and would refuse to load such an order. Redshift does
+not enforce it but trusts it, so its planner could drop the order from a join.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NOTE_INDENT = 30  # beyond the longest name: room for a type and NOT NULL
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: its columns, its key, how Redshift lays it out, and what people should know of it and its columns."""
+    """One table: its columns, its key, its layout in Redshift, and comments on the table and its columns."""
 
     name: str
     schema: pa.Schema
@@ -32,11 +32,11 @@ class Table:
 
     @property
     def by_date(self) -> bool:
-        """Whether it lies in date=YYYY-MM-DD folders."""
+        """Whether its files are in date=YYYY-MM-DD folders."""
         return "date" in self.schema.names
 
 
-_SKU = "the product; dim_product may not know it"
+_SKU = "the product; may be missing from dim_product"
 _QTY = "number of units; the API may give fractions"
 _PRICE = "per unit, in the order's currency"
 _DATE = "UTC calendar date of the order's created_at; the partition"
@@ -51,14 +51,14 @@ TABLES = {
             "DISTSTYLE KEY DISTKEY (order_id) COMPOUND SORTKEY (date, created_at)",
             "One row per order line.",
             {
-                "user_id": "dim_user may not know it",
+                "user_id": "may be missing from dim_user",
                 "sku": _SKU,
                 "amount": "the order's amount, allocated to its lines: SUM(amount) is right by order, sku, user and date",
                 "qty": _QTY,
                 "price": _PRICE,
                 "created_at": "UTC, microseconds",
                 "date": _DATE,
-                "line_number": "place in the order's items, from 1; 0 is the one row of an order without items",
+                "line_number": "position in the order's items, from 1; 0 is the one row of an order without items",
                 "currency": "as the API gave it",
                 "updated_at": "UTC, microseconds; NULL where the API gave none",
                 "metadata": "JSON text",
@@ -71,7 +71,7 @@ TABLES = {
             "DISTSTYLE KEY DISTKEY (order_id) COMPOUND SORTKEY (date, order_id)",
             "The items as the API gave them. An order without items has no row here.",
             {
-                "line_number": "place in the order's items, from 1",
+                "line_number": "position in the order's items, from 1",
                 "sku": _SKU,
                 "qty": _QTY,
                 "price": _PRICE,
@@ -100,7 +100,8 @@ TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """What differs from one SQL to another: how a text of so many bytes is kept, an instant, and what follows the columns."""
+    """What differs between SQL dialects: the type for a text of at most so many bytes, the type for an instant, and the clauses
+    after the columns."""
 
     text: Callable[[int], str]
     instant: str
@@ -117,7 +118,7 @@ def _date_index(table: Table) -> str:
 
 
 _DIALECTS = {
-    # Lengths are bytes in Redshift, and a longer value fails the load: these are the contract's limits.
+    # In Redshift, lengths are bytes and a longer value fails the load. These are the limits of the input contract.
     "redshift": _Dialect("VARCHAR({})".format, "TIMESTAMP", lambda table: f"\n{table.redshift}", _nothing),
     "postgres": _Dialect(lambda _bytes: "TEXT", "TIMESTAMPTZ", _nothing, _date_index),
     "duckdb": _Dialect(lambda _bytes: "VARCHAR", "TIMESTAMPTZ", _nothing, _nothing),
@@ -126,7 +127,7 @@ DIALECTS = tuple(_DIALECTS)
 
 
 def ddl(dialect: str) -> str:
-    """The statements that make the tables, with a comment for each column that needs one."""
+    """The statements that create the tables, with a comment for each column that needs one."""
     if dialect not in _DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; allowed are {', '.join(DIALECTS)}")
     head = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as it must be."""
+    """One difference between the output folder, the ledger and raw."""
 
     check: str
     what: str  # a path under the output folder, a date, or a drop

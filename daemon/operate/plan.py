@@ -1,7 +1,7 @@
-"""A dry run: what one file would become if it were dropped now. The batch is prepared (batch/prepare.py), and shown.
+"""A dry run: shows what would happen to one file if it were dropped now. Prepares the batch (batch/prepare.py) and shows it.
 
-Files are staged in a scratch folder; nothing under the output folder changes. It may run beside a daemon: where a file is not
-what the ledger said a moment ago, both are read again before the file is called damaged.
+Files are staged in a scratch folder; nothing under the output folder changes. It may run beside a daemon: if a file does not
+match the ledger, both are read again before the file is reported as damaged.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ..storage.ledger import Ledger
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
-_LOOKS = 50  # at files that are being published just now
-_LOOK_SECONDS = 0.1
+_TRIES = 50  # while a daemon is publishing
+_RETRY_SECONDS = 0.1
 Fresh = Callable[[], Ledger]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would become of a drop."""
+    """What would happen to a drop."""
 
     result: DropResult
     discards: list[Discard]
@@ -43,33 +43,33 @@ class Plan:
 
 
 def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Plan:
-    """What would become of this file, if it came now. `fresh` opens the ledger as it is by then. UsageError where the file
-    cannot be read at all; Corruption where a published file that it would be merged with is damaged; EnvironmentFault where
-    these files do not stay the same for long enough to be read."""
+    """What would happen to this file if it were dropped now. `fresh` opens the ledger in its current state. Raises UsageError if
+    the file cannot be read at all, Corruption if a published file that it would be merged with is damaged, and EnvironmentFault
+    if the published files change faster than they can be read."""
     drop = _as_drop(path, engine.ledger.last_seq + 1, context)
     if why := too_large(drop.size_bytes, engine.reader.limits):
         raise UsageError(f"{path} would stay in the inbox: {why}")
     drops = with_duplicates(engine.ledger, [drop])
     with engine.reader.begin(to_read(drops), {drop.seq: path}) as reading:
         parsed = reading.result(engine.progress, engine.stopped)
-    for _ in range(_LOOKS):
+    for _ in range(_TRIES):
         with closing(fresh()) as ledger:
             try:
                 prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
                 return Plan(prepared.commit.results[0], list(each(parsed.discards)), prepared.written)
             except Corruption:
-                if _nobody_is_at_work(ledger, fresh):
+                if _is_unchanged(ledger, fresh):
                     raise
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_RETRY_SECONDS)
     raise EnvironmentFault(
-        "look at the published files under", engine.output, f"each of {_LOOKS} times they were being replaced",
-        "Try again when fewer drops come; where no strandline is running, start it: it finishes what one before it began.",
+        "read the published files under", engine.output, f"at each of {_TRIES} tries they were being replaced",
+        "Try again when fewer drops arrive. If no strandline is running, start it: it finishes what an earlier run left.",
     )  # fmt: skip
 
 
-def _nobody_is_at_work(before: Ledger, fresh: Fresh) -> bool:
-    """Whether a published file that is not what this view of the ledger says is damaged indeed: nothing was waiting to be
-    published when the view was taken, and no batch has been committed since."""
+def _is_unchanged(before: Ledger, fresh: Fresh) -> bool:
+    """Whether no batch was being published when this view of the ledger was opened, and none has been committed since. Then a
+    published file that does not match the view is damaged."""
     with closing(fresh()) as after:
         return before.unpublished_batch() is None and after.next_batch == before.next_batch
 
@@ -78,14 +78,14 @@ def _as_drop(path: Path, seq: int, context: ParseContext) -> Drop:
     try:
         sha256 = files.sha256_of(path) if path.is_file() else None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; name a file as it would be dropped") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}; give a file as it would be dropped") from None
     if sha256 is None:
-        raise UsageError(f"there is no file {path}; name one as it would be dropped")
+        raise UsageError(f"there is no file {path}; give a file as it would be dropped")
     return Drop(seq, raw.printable(path.name), str(path), sha256, path.stat().st_size, context)
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON has it."""
+    """The plan as JSON."""
     receipt = receipts.as_dict(replace(plan.result, keeps_raw=False))
     del receipt["drop"], receipt["raw"], receipt["received_at"]
     return receipt | {
@@ -128,6 +128,6 @@ def _shown(title: str, lines: list[str]) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """The beginning of a text on one line, with nothing in it that a terminal would obey."""
+    """The beginning of a text on one line, without characters that a terminal would interpret."""
     shown = "".join(c if c.isprintable() else " " for c in text[: _SHOWN_CHARACTERS + 1])
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

@@ -1,7 +1,7 @@
-"""`retry`: quarantined drops go back into the inbox, under the names that they came with.
+"""`retry`: moves quarantined drops back into the inbox, under the names that they arrived with.
 
-Works beside a running daemon, and needs neither its lock nor its ledger: the file is durable in the inbox before it leaves
-the quarantine, so a crash in between leaves it in both, and the one in quarantine can be retried again.
+Works beside a running daemon and needs neither its lock nor the ledger: the file is durable in the inbox before it is removed
+from quarantine. A crash in between leaves it in both places, and it can be retried again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..storage.raw import fitting, original, printable, quarantined
 
 
 def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
-    """Puts these back (all without names); returns their file names in quarantine. A name is that of the file in
-    quarantine (with its folder, if you like), the one that the drop came with, or its number. UsageError names what there is
-    no drop of."""
+    """Moves the named drops back (all, without names), and returns their file names in quarantine. A name is that of the file in
+    quarantine (with or without its folder), the name that the drop arrived with, or its number. Raises UsageError for a name
+    without a drop."""
     found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
     if unknown := [name for name in names if not _called(found, name)]:
         raise UsageError(
-            f"nothing in quarantine is called {unknown[0]}, and no applied drop is; in quarantine there is: "
+            f"cannot retry {unknown[0]}: no drop in quarantine and no applied drop has this name or number; quarantine holds "
             f"{', '.join(found) or 'nothing'}"
         )
     wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
@@ -39,19 +39,19 @@ def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
 
 
 def called(quarantine: Path, name: str) -> bool:
-    """Whether a drop in quarantine is called so."""
+    """Whether a drop in quarantine has this name or number."""
     return bool(_called({file: _name(quarantine / file) for file in quarantined(quarantine)}, name))
 
 
 def _name(path: Path) -> str:
-    """The name that the drop came with: as its reason has it, else as its file has it after number and hash."""
+    """The name that the drop arrived with: from its reason file, otherwise the part of its file name after number and hash."""
     own = original(path.name.split("_", 2)[-1])
     try:
         name = original(str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"]))
     except (OSError, ValueError, KeyError, TypeError):
         return own
     name = fitting(name.replace("/", "_").replace("\0", "_"))
-    return own if not name or is_no_drop(name) else name  # somebody changed it: no drop has such a name
+    return own if not name or is_no_drop(name) else name  # the reason file was changed: no drop has such a name
 
 
 def _called(found: dict[str, str], name: str) -> list[str]:
@@ -67,7 +67,7 @@ def _number(file: str) -> str:
 
 
 def _put_back(path: Path, inbox: InboxFolder, name: str) -> None:
-    """The copy in quarantine goes last: whatever fails before, or whoever takes the file from the inbox, it is still there."""
+    """Removes the copy in quarantine last, so that it still exists if an earlier step fails."""
     inbox.put(path, name, may_link=True)
     files.unlink(path.with_name(path.name + REASON))
     files.unlink(path)

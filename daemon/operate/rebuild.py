@@ -1,12 +1,12 @@
-"""Everything made anew from raw: the ledger, the index and every partition, without a moment in which anything is missing.
+"""Rebuilds the ledger, the index and every partition from raw. Nothing that is published is missing at any moment.
 
-All applied drops are read again, in order of arrival, each judged as it was judged then, into a second ledger and a second
-curated layer in the staging folder. Then one rename makes that ledger the true one; it holds, as committed effects, the
-files that differ from what is published, and they become visible as those of any batch do. A crash before the rename has
-changed nothing; after it, the next start finishes.
+All applied drops are read again in order of arrival, each under its original parse context, into a second ledger and a second
+curated layer in the staging folder. Then one rename replaces the ledger. The new ledger has, as committed effects, the files that
+differ from what is published, and they are published like those of any batch. A crash before the rename changes nothing; after
+it, the next start finishes.
 
-Where the ledger is lost or damaged, its history comes from the receipts. Raw copies that neither ledger nor receipt knows are
-applied after, wherever they lie: the new ledger has them from its first moment on, so no crash lets them be forgotten.
+If the ledger is lost or damaged, the history comes from the receipts. Raw copies that are in neither the ledger nor a receipt are
+entered in the new ledger before the rename and applied afterwards, so that no crash loses them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from ..batch.engine import Engine
 from ..batch.phases import Phases
 from ..batch.prepare import prepare
 from ..batch.publish import publish
-from ..batch.repair import few, read_all
+from ..batch.repair import read_all, read_groups
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
+from ..core.mapping import FieldMapping
 from ..core.model import DIMENSIONS, DropOutcome, ParseContext
 from ..core.parse.values import read_instant
 from ..storage import files, raw
@@ -40,34 +41,35 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def make_anew(engine: Engine, now: int, tolerance: int, records_path: str) -> Path:
+def prepare_rebuild(engine: Engine, now: int, settings: ParseContext) -> Path:
     """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
     lies, ready to take the place of `engine.ledger`. Raw copies without a history are in it, to be applied by the next start,
-    judged by `tolerance` and `records_path`. Corruption where a raw copy that was applied is not what it was."""
+    parsed with `settings`. Corruption where a raw copy that was applied is not what it was."""
     scratch = engine.store.staging / SCRATCH
-    mended: list[Effect] = []
+    replaced: list[Effect] = []
 
     def keep(discards: Sequence[Effect]) -> None:
-        mended.extend(_kept(engine.output, scratch, discards))
+        replaced.extend(_replace_discards(engine.output, scratch, discards))
 
     with _replaying(engine, scratch, now, keep) as (ledger, first, restatements):
-        adopt(ledger, engine.raw, engine.output, tolerance, records_path, everywhere=True)
+        adopt(ledger, engine.raw, engine.output, settings, everywhere=True)
         log = engine.output / RESTATEMENTS
-        kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)  # what is lost is lost
-        effects = [*differences(engine, ledger, scratch), *mended, *_link(ledger)]
+        # The log may be shorter than what was committed: lost bytes cannot be restored.
+        kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)
+        effects = [*differences(engine, ledger, scratch), *replaced, *_link(ledger)]
         ledger.end_replay(first, now, effects, restatements, kept_bytes)
         return ledger.path
 
 
-def replayed(
+def replay(
     engine: Engine,
     scratch: Path,
     now: int,
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None],
 ) -> Path:
-    """All drops of the history applied anew under `scratch`, to be compared: the path of the ledger that this gave. `discards`
-    hears, a few drops at a time, of each file of discards that this gave; `records` of the VERSIONS that were read."""
+    """Applies all drops of the history again under `scratch`, for a comparison. Returns the path of the resulting ledger.
+    After each group of drops, `discards` is called with its staged files of discards, and `records` with its VERSIONS."""
     with _replaying(engine, scratch, now, discards, records) as (ledger, _, _):
         return ledger.path
 
@@ -80,18 +82,18 @@ def _replaying(
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None] = lambda versions: None,
 ) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
-    """The ledger of a replay, its first batch that is none of the history, and how often each date was restated."""
+    """The ledger of a replay, the number of its first batch after the history, and how often each date was restated."""
     store = Store(scratch)
     for folder in (store.curated, store.staging):
         files.make_folder(folder)
     with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
-        restatements = _bring_history(engine, ledger, now)
+        restatements = _copy_history(engine, ledger, now)
         first = ledger.next_batch
         inner = replace(
             engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits(), dry=False
         )
         total, done = ledger.drop_count(DropOutcome.APPLIED), 0
-        for group in few(ledger.applied_drops()):
+        for group in read_groups(ledger.applied_drops()):
             _apply(inner, group, discards, records)
             done += len(group)
             engine.progress("replaying drops", done, total)
@@ -99,15 +101,15 @@ def _replaying(
 
 
 def take_over(engine: Engine, path: Path) -> None:
-    """Lets the ledger that make_anew prepared take the place of the engine's, which is closed by that."""
+    """Replaces the engine's ledger, which it closes, with the one from `prepare_rebuild`."""
     engine.guard.check()
     engine.ledger.retire()
     files.move(path, engine.ledger.path)
     files.sync(engine.ledger.path.parent)
 
 
-def _bring_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]:
-    """Lets a new ledger remember what the old one did, or the receipts; returns how often each date was restated."""
+def _copy_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]:
+    """Copies the history into a new ledger, from the old one or from the receipts. Returns how often each date was restated."""
     if engine.ledger.last_seq:
         engine.guard.check()  # the history is read by path
         ledger.copy_history(engine.ledger.path)
@@ -115,9 +117,8 @@ def _bring_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int
     by_number: dict[int, DropResult] = {}
     for result in history_from_receipts(engine.output):
         known = by_number.get(result.drop.seq)
-        if known is None or not _has_copy(
-            engine.output, known
-        ):  # a number that was given twice, before and after a restore
+        # A number may have been given twice, before and after a restore.
+        if known is None or not _has_copy(engine.output, known):
             by_number[result.drop.seq] = result
     results = list(by_number.values())
     ledger.enter([result.drop for result in results])
@@ -138,7 +139,8 @@ def _apply(
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None],
 ) -> None:
-    """A batch of pipeline.py, published in the scratch folder, without its drops' outcomes: they are history."""
+    """Applies a batch as pipeline.py does, and publishes it in the scratch folder. The outcomes of its drops are left out: the
+    history has them."""
     parsed = read_all(scratch.reader, drops)
     records(parsed.versions)
     ledger = scratch.ledger
@@ -152,11 +154,11 @@ def _apply(
     scratch.store.clean_staging()
 
 
-# ------------------------------------------------------------------------------------------------------- taking over
+# --------------------------------------------------------------------------------------------- effects of the rebuild
 
 
 def differences(engine: Engine, ledger: Ledger, scratch: Path) -> list[Effect]:
-    """What must become visible so that the published layer is the one under `scratch`: gains before losses."""
+    """The effects that turn the published layer into the one under `scratch`. Files are placed before others are removed."""
     source = str((scratch / "curated").relative_to(engine.output))
     targets: dict[str, bytes] = {DIMENSIONS[name].file: file.sha256 for name, file in ledger.dimensions().items()}
     for day, one in ledger.partitions().items():
@@ -175,8 +177,9 @@ def differences(engine: Engine, ledger: Ledger, scratch: Path) -> list[Effect]:
     ]  # fmt: skip
 
 
-def _kept(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effect]:
-    """What puts files of discards back that are not what is published; taken out of the way of the next drops."""
+def _replace_discards(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effect]:
+    """The effects that replace published files of discards that differ from these. Moves the new files out of staging, which is
+    emptied after each group of drops."""
     effects = []
     for one in discards:
         if files.sha256_of(output / one.target) != one.sha256:
@@ -189,13 +192,13 @@ def _kept(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effec
 
 
 def _link(ledger: Ledger) -> list[Effect]:
-    """The link to the newest drop of orders, as the history has it."""
+    """The effect that links to the newest orders drop of the history."""
     newest = newest_orders(ledger)
     return [] if newest is None else [Effect("link", raw.LINK, text=raw.link_text(newest.raw or ""))]
 
 
 def newest_orders(ledger: Ledger) -> Drop | None:
-    """The applied drop that raw/orders_raw.json is to point to."""
+    """The applied drop that raw/orders_raw.json must point to."""
     newest = None
     for drop in ledger.applied_drops():
         newest = drop if raw.read_as(drop.name) == raw.ORDERS else newest
@@ -206,8 +209,8 @@ def newest_orders(ledger: Ledger) -> Drop | None:
 
 
 def history_from_receipts(output: Path) -> Iterator[DropResult]:
-    """What became of each drop, from the receipts. One that cannot be read is left out: its raw copy is applied anew. So is
-    one that does not lie where its drop's receipt does, somebody's copy perhaps."""
+    """The result of each drop, from the receipts. Skips a receipt that cannot be read: its raw copy is then applied as a new
+    drop. Also skips one that is not at the path of its drop's receipt: it may be a copy that somebody made."""
     for path in sorted(output.glob("receipts/received=*/*.json")):
         try:
             result = _result(json.loads(path.read_bytes()))
@@ -218,10 +221,11 @@ def history_from_receipts(output: Path) -> Iterator[DropResult]:
 
 
 def _result(receipt: dict[str, Any]) -> DropResult:
-    judged = receipt.get("parsed_with") or receipt["judged_by"]  # as 0.1 called it
+    parsed_with = receipt.get("parsed_with") or receipt["judged_by"]  # the name in receipts of version 0.1
     context = ParseContext(
-        _instant(receipt["received_at"]), int(judged["future_tolerance_microseconds"]), str(judged["records_path"]),
-        None if judged["since"] is None else _instant(judged["since"]),
+        _instant(receipt["received_at"]), int(parsed_with["future_tolerance_microseconds"]), str(parsed_with["records_path"]),
+        None if parsed_with["since"] is None else _instant(parsed_with["since"]),
+        mapping=FieldMapping.from_dict(parsed_with.get("mapping")),
     )  # fmt: skip
     outcome = DropOutcome(receipt["outcome"])
     drop = Drop(
@@ -245,7 +249,7 @@ def _instant(text: str) -> int:
 
 
 def _restatements(log: Path) -> dict[int, int]:
-    """How often each date was restated, from the log of that."""
+    """How often each date was restated, from restatements.jsonl."""
     counts: Counter[int] = Counter()
     for line in log.read_bytes().splitlines() if log.exists() else []:
         try:

@@ -1,6 +1,6 @@
-"""What is known of a running or resting output folder, as one value: for `status`, and for the page and its JSON twin.
+"""The state of an output folder as one value, whether a daemon runs or not: for `status`, the status page and its JSON.
 
-Reads the ledger's committed state, the inbox's names and the quarantine's; never changes anything, and needs no lock.
+Reads the committed state of the ledger and lists the inbox and the quarantine. Changes nothing and needs no lock.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _DAY = 24 * _HOUR
 
 
 def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything, as JSON has it. `ledger` None: nothing was ever applied. `now` in microseconds. `ignored`: patterns of
-    names in the inbox that are no drops."""
+    """The whole state as JSON. `ledger` is None before the first run. `now` in microseconds. `ignored`: patterns of names in the
+    inbox that are not drops."""
     hwm = ledger.hwm if ledger else None
     totals = ledger.totals() if ledger else Counter()
     partitions = list(ledger.partitions().values()) if ledger else []
@@ -65,10 +65,12 @@ def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int, ignored: 
 
 
 def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
-    """A receipt, and the first of what was discarded, each on one line."""
+    """A receipt with its first discards, one line each."""
     receipt = as_dict(result)
     lines: list[str] = []
-    if result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS:  # those have e-mails
+    if (
+        result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS
+    ):  # discarded users have e-mail addresses
         path = output / discards_path(result.drop)
         try:
             with open(path, encoding="utf-8", errors="replace") as kept:
@@ -80,7 +82,7 @@ def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
 
 
 def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]]:
-    """The last 24 hours, the present one last."""
+    """The last 24 hours, the current one last."""
     last = now // _HOUR * _HOUR
     hours = range(last - 23 * _HOUR, last + 1, _HOUR)
     return [
@@ -90,7 +92,7 @@ def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]
 
 
 def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:
-    """The sums under one prefix: `orders.new` is `new`, `orders.discarded.missing_key` is in `discarded`."""
+    """The sums under one prefix: `orders.new` becomes `new`, and `orders.discarded.missing_key` becomes a key of `discarded`."""
     found: dict[str, Any] = {}
     for name, value in sorted(totals.items()):
         kind, _, rest = name.partition(".")
@@ -103,7 +105,7 @@ def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:
 
 
 def _inbox(inbox: Path, ignored: Sequence[str]) -> dict[str, Any]:
-    """The drops that are in the inbox, and how many files are still being written, as their names say."""
+    """The drops in the inbox, and the number of files whose names say that they are still being written."""
     found, unfinished = [], 0
     try:
         with os.scandir(inbox) as entries:
@@ -118,7 +120,7 @@ def _inbox(inbox: Path, ignored: Sequence[str]) -> dict[str, Any]:
     except OSError as error:
         return {"path": str(inbox), "error": f"{error.strerror}: {inbox}"}
     found.sort()
-    oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be in any year
+    oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be any year
     size_bytes = sum(size for _, size in found)
     return {
         "path": str(inbox),
@@ -130,20 +132,20 @@ def _inbox(inbox: Path, ignored: Sequence[str]) -> dict[str, Any]:
 
 
 def _quarantine(folder: Path) -> dict[str, Any]:
-    """How many drops lie in quarantine, and why the newest do."""
+    """The number of drops in quarantine, and the reasons of the newest."""
     found = quarantined(folder)
     newest = [_reason(folder, file) | {"file": file} for file in found[: -_SHOWN_QUARANTINED - 1 : -1]]
     return {"drops": len(found), "newest": newest}
 
 
 def _reason(folder: Path, file: str) -> dict[str, Any]:
-    """What lies beside a drop in quarantine: anybody may have changed it, and it comes a moment after the drop."""
+    """The reason file of a drop in quarantine. It appears shortly after the drop, and somebody may have changed it."""
     try:
         content = json.loads((folder / (file + REASON)).read_bytes())
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
-        return {"name": file, "reason": "(there is no reason beside it)"}
+        return {"name": file, "reason": "(no readable reason file)"}
     return content | {"name": _text(content.get("name", file)), "reason": _text(content.get("reason", ""))}
 
 
@@ -151,11 +153,11 @@ def _text(value: object) -> str:
     return str(value).encode(errors="replace").decode()
 
 
-# ------------------------------------------------------------------------------------------------------------ for people
+# -------------------------------------------------------------------------------------------------------------- as text
 
 
 def table(status: dict[str, Any]) -> str:
-    """The same for a terminal."""
+    """The state for a terminal."""
     running, inbox, quarantine = status["running"], status["inbox"], status["quarantine"]
     orders = status["orders"]
     lines = [
@@ -237,7 +239,7 @@ def _partitions(partitions: list[dict[str, Any]]) -> list[str]:
 
 
 def _section(title: str, rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
-    """A title and aligned rows; nothing at all without rows. `right`: all but the first column."""
+    """A title and aligned rows; empty without rows. `right`: aligns all columns but the first to the right."""
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

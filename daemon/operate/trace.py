@@ -1,7 +1,7 @@
-"""The life of one order, from raw: every version that any drop brought, which one won, and why.
+"""The history of one order, from raw: every version in any drop, which one won, and why.
 
-All applied drops are read again, each judged as it was judged then; what `--since` passed over is shown, too. Changes nothing,
-and may run beside a daemon; what a drop brings that is applied meanwhile is not shown.
+Reads all applied drops again, each under its original parse context. Versions that `--since` excluded are shown, too. Changes
+nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..batch.engine import Engine
-from ..batch.repair import few, read_all
+from ..batch.repair import read_all, read_groups
 from ..core.entries import Drop
 from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
 from ..core.parse.discards import each
@@ -38,24 +38,24 @@ class Version:
     received_at: str
     position: int
     instant: str  # updated_at, or else created_at
-    before_since: bool  # passed over, and not part of what is published
+    before_since: bool  # excluded by --since, so not part of what is published
     content: dict[str, Any]
     why: str = ""
 
     @property
     def rank(self) -> tuple[str, int, int]:
-        """Of two records the one with the larger rank is the later. All instants are written alike."""
+        """The order of versions: the larger rank is later. All instants have the same format, so they compare as text."""
         return (self.instant, self.drop, self.position)
 
     @property
-    def place(self) -> tuple[str, int, int]:
-        """As the index names it: the date, the drop, the position."""
+    def location(self) -> tuple[str, int, int]:
+        """The date, drop and position, as in the index."""
         return (self.content["created_at"][:10], self.drop, self.position)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything that came under one order_id. `versions` from the earliest to the latest."""
+    """All records with one order_id. `versions` are sorted from the earliest to the latest."""
 
     order_id: str
     versions: list[Version]
@@ -70,22 +70,22 @@ class Trace:
 
     @property
     def agrees(self) -> bool:
-        """Whether what is published is what raw says."""
-        return self.published == (self.winner.place if self.winner else None)
+        """Whether the index names the version that wins by raw."""
+        return self.published == (self.winner.location if self.winner else None)
 
 
 def trace(engine: Engine, order_id: str) -> Trace:
-    """The life of one order. Corruption where a raw copy is not what was archived."""
-    key = order_key(order_id.encode(errors="replace"))  # what is no UTF-8 is no order's id
+    """The history of one order. Raises Corruption if a raw copy is not what was archived."""
+    key = order_key(order_id.encode(errors="replace"))  # an id that is not UTF-8 matches no order
     ledger = engine.ledger
     versions: list[Version] = []
     discards: list[Discard] = []
     total, done = ledger.drop_count(DropOutcome.APPLIED), 0
-    for drops in few(ledger.applied_drops()):
-        judged = {drop.seq: drop for drop in drops}
+    for drops in read_groups(ledger.applied_drops()):
+        by_number = {drop.seq: drop for drop in drops}
         parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
         versions += _versions(
-            parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16)))), judged
+            parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16)))), by_number
         )
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
         done += len(drops)
@@ -120,7 +120,7 @@ def _content(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(instant: int) -> str:
-    """An instant with all its digits, so that texts compare as instants do."""
+    """An instant with all its digits, so that texts sort as instants do."""
     text = instant_text(instant)
     return text if "." in text else text.replace("Z", ".000000Z")
 
@@ -133,16 +133,16 @@ def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool
     for version in versions:
         later = next((one for one in versions if one.rank > version.rank and not one.before_since), None)
         if version.before_since:
-            why = "not applied: it lies before the --since that its drop was read under"
+            why = "not applied: it is before the --since that its drop was read under"
         elif version is winner:
             why = "published: no other is later" if agrees else "the latest, and not what the index names"
         else:
             assert later is not None, "only the winner has none later"
-            why = f"superseded: {_place(later)} is later ({_reason(version, later)})"
+            why = f"superseded: {_record(later)} is later ({_reason(version, later)})"
         yield replace(version, why=why)
 
 
-def _place(version: Version) -> str:
+def _record(version: Version) -> str:
     return f"record {version.position} of drop {version.drop}"
 
 
@@ -164,7 +164,7 @@ def _published(engine: Engine, key: bytes) -> tuple[str, int, int] | None:
 
 
 def as_dict(found: Trace) -> dict[str, Any]:
-    """The trace as JSON has it."""
+    """The trace as JSON."""
     published = (
         None if found.published is None else dict(zip(("date", "drop", "position"), found.published, strict=True))
     )
@@ -183,18 +183,18 @@ def table(found: Trace) -> str:
         lines = [f"order {one_line(found.order_id)} is not published"]
     else:
         date, drop, position = found.published
-        lines = [f"order {one_line(found.order_id)} lives in date={date}, as record {position} of drop {drop} has it"]
+        lines = [f"order {one_line(found.order_id)} is published in date={date}, from record {position} of drop {drop}"]
     if not found.agrees:
         lines.append(
-            "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows what is wrong, `strandline rebuild` mends it"
+            "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows the difference, `strandline rebuild` repairs it"
         )
     if not found.versions and not found.discards:
-        lines.append("  no drop that was applied holds a record of it")
+        lines.append("  no applied drop has a record of it")
     before: dict[str, Any] = {}
     for version in found.versions:
         lines += ["", f"record {version.position} of drop {version.drop} ({version.name}), "
                       f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
-        lines += [f"  also came as {again}, not applied again" for again in found.repeats[version.drop]]
+        lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
         before = version.content
     for discard in found.discards:
@@ -204,7 +204,7 @@ def table(found: Trace) -> str:
 
 
 def _was(before: dict[str, Any], name: str, value: Any) -> str:
-    """What it was in the version before, where that is something else."""
+    """The value in the previous version, if it differs."""
     return f"   (was {_shown(before[name])})" if before and before[name] != value else ""
 
 

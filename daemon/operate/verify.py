@@ -1,19 +1,20 @@
-"""Is all of it there, and is it right? Everything under the output folder held against the ledger, and the ledger against raw.
+"""Compares everything under the output folder with the ledger, and the ledger with raw.
 
-    conservation  every record extracted ended as exactly one thing, and the sums over all drops are the drops' sums
-    raw           every copy is the bytes that arrived, the ledger knows each, and the link points to the newest drop of orders
-    quarantine    every copy that is still there is the bytes that arrived
-    discards      every discarded record is kept as a replay discards it, and of no other drop
-    receipts      every drop has its receipt, which says what the ledger says, and nothing else has one
-    restatements  their log is as long as what was committed of it
+    conservation  every extracted record has exactly one outcome, and the totals are the sums over all drops
+    raw           every copy has the bytes that arrived, the ledger knows each, and the link points to the newest orders drop
+    quarantine    every copy that still exists has the bytes that arrived
+    discards      every file of discards has the records that a replay discards, and belongs to a known drop
+    receipts      every drop has its receipt, the receipt says what the ledger says, and there are no others
+    restatements  the log has the length that was committed
     curated       every published file is the one that was committed, and there are no others
-    index         every order lives in exactly one partition, the one that the index names
-    rebuild       all drops, applied anew in a scratch folder, give the same rows, high-water mark and index; and the same bytes,
-                  where this program's Parquet writer is the one that wrote the published file
+    index         every order is in exactly one partition, the one that the index names
+    rebuild       all drops, applied again in a scratch folder, give the same rows, high-water mark and index; and the same bytes,
+                  if this program's Parquet writer wrote the published file
 
-Changes nothing, and needs no lock. It works on a copy of the ledger as it is at the start; where a daemon is at work meanwhile,
-what is not as the copy says is compared with what the ledger says then. Memory does not grow with the history. Where raw copies
-are damaged there is no replay: then the last two are not looked at, and of discards only how many there are.
+Changes nothing and needs no lock. It works on a copy of the ledger from the start of the run. A difference from the copy is
+checked again with the current ledger, since a daemon may be running. Memory does not grow with the history. If raw copies are
+damaged, there is no replay: the rebuild check is skipped, the index is compared with the published rows only, and of discards
+only the numbers are checked.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.store import Store
 from .difference import Difference
-from .rebuild import replayed
+from .rebuild import replay
 from .verify_files import (
     REBUILD,
     Fresh,
@@ -49,9 +50,9 @@ from .verify_index import check_index, check_rebuild, named_by
 _PUBLISHING_SECONDS = 10.0
 
 
-def copy_at_rest(ledger: Ledger, target: Path) -> None:
-    """A copy of the ledger at a moment when nothing is being published, for whose files one would only have to wait. Where
-    something is for long, nobody is at work, and it is missing indeed."""
+def copy_ledger(ledger: Ledger, target: Path) -> None:
+    """Copies the ledger at a moment when no batch is being published. If one stays unpublished for 10 s, no daemon is at work on
+    it: then the copy is made anyway, and what is not published is reported as missing."""
     end = time.monotonic() + _PUBLISHING_SECONDS
     while True:
         target.unlink(missing_ok=True)
@@ -63,7 +64,8 @@ def copy_at_rest(ledger: Ledger, target: Path) -> None:
 
 
 def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Difference]:
-    """Every difference, as it is found. `engine.ledger` is a copy of the ledger; `fresh` opens the ledger as it is by then."""
+    """Every difference, as it is found. `engine.ledger` is a copy of the ledger; `fresh` opens the ledger in its current
+    state."""
     yield from check_counts(engine.ledger)
     damaged = list(check_raw(engine))
     yield from damaged
@@ -73,27 +75,27 @@ def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Di
     yield from check_records(engine, fresh)
     yield from check_curated(engine, fresh)
     if damaged:
-        yield Difference("rebuild", "all", "not tried, since raw copies are damaged or missing")
+        yield Difference("rebuild", "all", "not checked, because raw copies are damaged or missing")
         yield from check_index(engine)
         return
     altered: list[str] = []
 
-    def look_at(discards: Sequence[Effect]) -> None:
+    def compare_discards(discards: Sequence[Effect]) -> None:
         altered.extend(one.target for one in discards if files.sha256_of(engine.output / one.target) != one.sha256)
 
     named: Counter[int] = Counter()  # by date
 
-    def look_up(versions: pa.Table) -> None:
+    def count_named(versions: pa.Table) -> None:
         named.update(named_by(engine.ledger.index, versions))
 
     try:
-        path = replayed(engine, scratch, now, look_at, look_up)
+        path = replay(engine, scratch, now, compare_discards, count_named)
     except Corruption as error:
         yield Difference("rebuild", "all", str(error))
         yield from check_index(engine)
         return
     for target in sorted(set(altered) - {one.what for one in uncounted}):
-        yield Difference("discards", target, f"not what was discarded; {REBUILD}")
+        yield Difference("discards", target, f"not the records that were discarded; {REBUILD}")
     with closing(Ledger(path)) as ledger:
         yield from check_rebuild(engine, ledger, Store(scratch))
         yield from check_index(engine, ledger, named)

@@ -1,5 +1,5 @@
 """The part of `verify` that compares the files of the output folder with the ledger: raw copies, quarantine, discards, receipts,
-published files, the log of restatements, the link; and the ledger with itself."""
+published files, the log of restatements, the link. Also checks that the counts in the ledger are consistent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..batch.commit import RESTATEMENTS, totals_of
 from ..batch.engine import Engine
-from ..batch.published import written
+from ..batch.published import published_files
 from ..core.entries import REASON, Drop
 from ..core.model import DropOutcome
 from ..storage import files, raw, receipts
@@ -24,9 +24,9 @@ from ..storage.raw import Stored
 from .difference import Difference
 from .rebuild import newest_orders
 
-_MORE_LOOKS = 20  # at files that are being published just now
-_LOOK_SECONDS = 0.5
-REBUILD = "`strandline rebuild` writes it anew"
+_RECHECKS = 20  # while a daemon is publishing
+_RECHECK_SECONDS = 0.5
+REBUILD = "`strandline rebuild` writes it again"
 _QUARANTINED = re.compile("([0-9]{1,18})_([0-9a-f]{12})_.*", re.DOTALL)
 
 Fresh = Callable[[], Ledger]
@@ -40,13 +40,13 @@ def check_counts(ledger: Ledger) -> Iterator[Difference]:
         ended = sum(one.discarded.values()) + one.before_since + applied
         if one.extracted != ended:
             yield Difference(
-                "conservation", f"drop {result.drop.seq}", f"{one.extracted} records came, {ended} are counted"
+                "conservation", f"drop {result.drop.seq}", f"{one.extracted} records extracted, but {ended} counted"
             )
         totals += totals_of([result])
     for name in sorted(totals.keys() | ledger.totals().keys()):
         if totals[name] != ledger.totals()[name]:
             yield Difference(
-                "conservation", f"the sum {name}", f"{ledger.totals()[name]}, and the drops give {totals[name]}"
+                "conservation", f"the total {name}", f"{ledger.totals()[name]}, but the drops add up to {totals[name]}"
             )
 
 
@@ -61,7 +61,8 @@ def check_raw(engine: Engine) -> Iterator[Difference]:
 
 
 def check_quarantine(engine: Engine) -> Iterator[Difference]:
-    """What was taken away or put back is not asked for. The name of a copy has the beginning of its hash; the ledger, all."""
+    """Copies that were removed or retried are not missed. The name of a copy has the beginning of its hash, the ledger all of
+    it."""
     for copy in sorted(engine.output.glob("quarantine/[0-9]*")):
         name = _QUARANTINED.fullmatch(copy.name)
         if name is None or copy.name.endswith(REASON) or not copy.is_file():
@@ -78,20 +79,22 @@ def check_quarantine(engine: Engine) -> Iterator[Difference]:
 
 
 def check_discards(engine: Engine) -> Iterator[Difference]:
-    """How many there are for each reason. What they say is compared by the replay."""
+    """Compares the number of discards for each reason. The replay compares their content."""
     for result in engine.ledger.all_results():
         path = receipts.discards_path(result.drop)
         expected = {reason: number for reason, number in result.counts.discarded.items() if number}
         found = _reasons(engine.output / path)
         if found != expected:
-            mend = REBUILD if expected else "remove it"
-            yield Difference("discards", path, f"holds {_shown(found)}, and {_shown(expected)} were discarded; {mend}")
+            advice = REBUILD if expected else "remove it"
+            yield Difference(
+                "discards", path, f"holds {_shown(found)}, but {_shown(expected)} were discarded; {advice}"
+            )
 
 
 def check_records(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
     """Receipts, files of no known drop, the log of restatements, the link."""
     for wrong in (_wrong_receipts, _unknown_copies, _unknown_records, _log, _link):
-        yield from _looked_again(engine, fresh, partial(wrong, engine))
+        yield from _confirmed(engine, fresh, partial(wrong, engine))
 
 
 def _wrong_receipts(engine: Engine, ledger: Ledger) -> list[Difference]:
@@ -127,7 +130,7 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 def _expected(ledger: Ledger) -> dict[str, bytes]:
     """The SHA-256 of every curated file."""
-    return {name: one.sha256 for name, one in written(ledger).items()}
+    return {name: one.sha256 for name, one in published_files(ledger).items()}
 
 
 def check_curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
@@ -149,21 +152,21 @@ def check_curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
             for name in doubtful
         ]
 
-    yield from _looked_again(engine, fresh, wrong)
+    yield from _confirmed(engine, fresh, wrong)
 
 
-def _looked_again(engine: Engine, fresh: Fresh, wrong: Callable[[Ledger], list[Difference]]) -> list[Difference]:
-    """What is wrong by the copy of the ledger, and still is by the ledger as it is then, beside a daemon that may be at work:
-    asked again until nothing is, or nobody was at work meanwhile."""
+def _confirmed(engine: Engine, fresh: Fresh, wrong: Callable[[Ledger], list[Difference]]) -> list[Difference]:
+    """The differences from the copy of the ledger that are also differences from the current ledger. A daemon may be running, so
+    the check is repeated until no difference is left or the ledger did not change meanwhile."""
     found = wrong(engine.ledger)
-    for _ in range(_MORE_LOOKS if found else 0):
+    for _ in range(_RECHECKS if found else 0):
         with closing(fresh()) as ledger:
             before, still = _progress(ledger), {one.what: one for one in wrong(ledger)}
         found = [still[one.what] for one in found if one.what in still]
         with closing(fresh()) as ledger:
-            if not found or (_progress(ledger) == before and _is_at_rest(engine, ledger)):
+            if not found or (_progress(ledger) == before and _is_idle(engine, ledger)):
                 break
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_RECHECK_SECONDS)
     return found
 
 
@@ -171,22 +174,22 @@ def _progress(ledger: Ledger) -> tuple[int, int]:
     return ledger.next_batch, ledger.last_seq
 
 
-def _is_at_rest(engine: Engine, ledger: Ledger) -> bool:
-    """Whether nothing is on its way: no batch that is being published, no raw copy that is about to be entered."""
+def _is_idle(engine: Engine, ledger: Ledger) -> bool:
+    """Whether no batch is being published, and no raw copy is about to be entered in the ledger."""
     newest = max((copy.seq for _, copies in engine.raw.stored() for copy in copies), default=0)
     return ledger.unpublished_batch() is None and newest <= ledger.last_seq
 
 
 def _what_is_wrong(path: Path, expected: bytes | None) -> str:
     if expected is None:
-        return "nobody committed it"
+        return "it was never committed"
     day = path.parent.name.removeprefix("date=")
     command = f"`strandline rebuild {day}`" if day != path.parent.name else "`strandline rebuild`"
-    return f"{'not what was committed' if path.exists() else 'missing'}; {command} makes it anew"
+    return f"{'not what was committed' if path.exists() else 'missing'}; {command} rebuilds it"
 
 
 def _unknown_copies(engine: Engine, ledger: Ledger) -> list[Difference]:
-    """Raw copies that the ledger does not know, or not under this path."""
+    """Raw copies that the ledger does not have under this path."""
     found = []
     for _, copies in engine.raw.stored():
         for copy in copies:
@@ -197,19 +200,20 @@ def _unknown_copies(engine: Engine, ledger: Ledger) -> list[Difference]:
 
 
 def _what_is_unknown(output: Path, ledger: Ledger, copy: Stored, drop: Drop | None) -> str:
-    """What is wrong, and what mends it. Removing is advised only for bytes that are kept elsewhere."""
+    """What is wrong, and what to do. Advises to remove a copy only if its bytes are kept elsewhere."""
     sha256 = files.sha256_of(output / copy.path)
     if sha256 is None or not sha256.startswith(copy.sha256):
         return (
-            "it is not what its name says, and is not taken in; put the whole file in its place, or move it out of raw/"
+            "its content does not match the hash in its name, so it is not adopted; put the whole file in its place, "
+            "or move it out of raw/"
         )
     if kept := kept_as(ledger, output, sha256, besides=copy.path):
         return f"the same bytes are kept as {kept}; this copy may be removed"
     if owner := drop_without_copy(ledger, output, sha256):
         return f"it has the bytes of drop {owner.seq}, whose own copy is missing or damaged; move it to {owner.raw}"
     if drop is None:
-        return "the ledger does not know it, and it was never applied; `strandline rebuild` takes it in"
-    return f"its number is that of another drop ({drop.name}); `strandline rebuild` takes it in under a free number"
+        return "the ledger does not know it, and it was never applied; `strandline rebuild` adopts it"
+    return f"its number is that of another drop ({drop.name}); `strandline rebuild` adopts it under a free number"
 
 
 def _unknown_records(engine: Engine, ledger: Ledger) -> list[Difference]:
@@ -221,8 +225,8 @@ def _unknown_records(engine: Engine, ledger: Ledger) -> list[Difference]:
             number = re.match("[0-9]{1,18}", path.name)
             drop = ledger.drop(int(number[0])) if number else None
             if drop is None or what not in (receipts.discards_path(drop), receipts.receipt_name(drop)):
-                mend = f"of no drop that is known; move it out of {folder}/"
-                found.append(Difference(folder.replace("discarded", "discards"), what, mend))
+                advice = f"it belongs to no known drop; move it out of {folder}/"
+                found.append(Difference(folder.replace("discarded", "discards"), what, advice))
     return found
 
 
@@ -231,12 +235,12 @@ def _log(engine: Engine, ledger: Ledger) -> list[Difference]:
     found, expected = path.stat().st_size if path.exists() else 0, ledger.restatements_bytes
     if found == expected:
         return []
-    mend = (
-        "restore it from a backup, or `strandline rebuild` goes on with what is left"
+    advice = (
+        "restore it from a backup, or run `strandline rebuild` to continue with what is left"
         if found < expected
-        else "what is after that nobody committed, and the next restatement replaces it; cut it off"
+        else "the rest was never committed, and the next restatement overwrites it; cut it off"
     )
-    return [Difference("restatements", RESTATEMENTS, f"{found:,} bytes, and {expected:,} were committed; {mend}")]
+    return [Difference("restatements", RESTATEMENTS, f"{found:,} bytes, but {expected:,} were committed; {advice}")]
 
 
 def _link(engine: Engine, ledger: Ledger) -> list[Difference]:
@@ -244,7 +248,7 @@ def _link(engine: Engine, ledger: Ledger) -> list[Difference]:
     expected = None if newest is None else raw.link_text(newest.raw or "")
     try:
         found = str((engine.output / raw.LINK).readlink())
-    except OSError:  # there is none, or something else
+    except OSError:  # missing, or not a link
         found = None
     if found == expected:
         return []

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..batch.engine import Engine
-from ..batch.published import is_same, written
+from ..batch.published import is_same, published_files
 from ..batch.repair import groups_of
 from ..core.entries import Partition
 from ..core.merge.keys import latest, take_entries
@@ -25,8 +25,8 @@ from .difference import Difference
 def check_index(
     engine: Engine, again: Ledger | None = None, named: Mapping[int, int] | None = None
 ) -> Iterator[Difference]:
-    """Each order of each partition is where the index says, and the index says nothing else. `again`: the ledger of the
-    rebuild, whose index must be the same; `named`: how many entries of each date name a record of raw."""
+    """Checks that the index names exactly the orders of each partition. `again`: the ledger of the replay, whose index must
+    be the same. `named`: the number of entries of each date that name a record in raw."""
     partitions = engine.ledger.partitions()
     if again is not None and not _are_equal(*(one.index.of_dates([DELETED_DATE]) for one in (engine.ledger, again))):
         yield Difference("rebuild", "deleted orders", "the index names other deletions than a rebuild")
@@ -40,7 +40,7 @@ def check_index(
             yield from _homes(engine, partitions[day], there)
             if named is not None and (nowhere := len(there) - named.get(day, 0)):
                 yield Difference(
-                    "rebuild", iso_date(day), f"of {nowhere} orders the index names what raw does not have"
+                    "rebuild", iso_date(day), f"for {nowhere} orders, the index names records that raw does not have"
                 )
         done += len(days)
         engine.progress("checking the index", done, len(partitions))
@@ -52,17 +52,15 @@ def _homes(engine: Engine, partition: Partition, entries: np.ndarray) -> Iterato
     day = iso_date(partition.date)
     fact = engine.store.read_fact(partition.date, partition.fact_sha256)
     if fact is None:
-        return  # it has changed since, or was found to be damaged
+        return  # it changed meanwhile, or is reported as damaged
     first = fact.filter(pc.less_equal(fact["line_number"], 1))
     held, named = sorted(keys_of(first["order_id"].cast(pa.large_string()))), _keys(entries)
     if len(held) != partition.orders:
         yield Difference(
-            "index", day, f"the ledger counts {partition.orders} orders, and the partition holds {len(held)}"
+            "index", day, f"the ledger counts {partition.orders} orders, but the partition holds {len(held)}"
         )
     if held != named:
-        yield Difference(
-            "index", day, f"it names {len(named)} orders, and they are not the {len(held)} of the partition"
-        )
+        yield Difference("index", day, f"its {len(named)} orders are not the {len(held)} orders of the partition")
 
 
 def _keys(entries: np.ndarray) -> list[bytes]:
@@ -72,15 +70,15 @@ def _keys(entries: np.ndarray) -> list[bytes]:
 
 
 def named_by(index: OrderIndex, versions: pa.Table) -> Counter[int]:
-    """How many entries of the index name one of these records and say what it says, by date. Mostly it is the latest; only
-    the others are looked for, since a drop may be large."""
+    """The number of index entries, by date, that name one of these records and have its content. An entry mostly names the latest
+    version in the drop; the other records are searched only for the rest, since a drop may be large."""
     winners, rows = latest(versions)
     found, named, counted = Counter[int](), [np.zeros(0, np.int64)], np.zeros(len(versions), np.bool_)
     for where, places, part in index.look_up(winners):
         entries = take_entries(part, places)
         same = equal(entries, take_entries(winners, where))
         found.update(entries["date"][same].tolist())
-        counted[rows[where[same]]] = True  # once: the wrong entry of another order may name this record, too
+        counted[rows[where[same]]] = True  # only once: a wrong entry of another order may name this record, too
         named.append(drop_positions(entries["drop"][~same], entries["position"][~same]))
     theirs = drop_positions(versions["drop"].to_numpy(), versions["position"].to_numpy())
     others = np.flatnonzero(np.isin(theirs, np.concatenate(named)) & ~counted)
@@ -96,12 +94,12 @@ def _are_equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 def check_rebuild(engine: Engine, again: Ledger, rebuilt: Store) -> Iterator[Difference]:
     ledger = engine.ledger
-    ours, theirs = written(ledger), written(again)
+    ours, theirs = published_files(ledger), published_files(again)
     for name in sorted(ours.keys() | theirs.keys()):
         if not is_same(engine.store, ours.get(name), rebuilt, theirs.get(name)):
             yield Difference("rebuild", f"curated/{name}", "a rebuild from raw gives other rows")
     if ledger.hwm != again.hwm:
-        yield Difference("rebuild", "the high-water mark", f"{ledger.hwm}, and a rebuild gives {again.hwm}")
+        yield Difference("rebuild", "the high-water mark", f"{ledger.hwm}, but a rebuild gives {again.hwm}")
     before, after = ledger.partitions(), again.partitions()
     for day in sorted(before.keys() & after.keys()):
         if _counts(before[day]) != _counts(after[day]):

@@ -1,5 +1,5 @@
-"""What a warehouse is to load: a manifest that names the published files of a table, in the form that Amazon Redshift reads
-(COPY … MANIFEST, and Spectrum's external tables). It looks at names and sizes only; docs/WAREHOUSE.md says how to use it.
+"""Manifests for a warehouse: the published files of a table, in the format that Amazon Redshift reads (COPY … MANIFEST, and
+Spectrum's external tables). Reads only the names and sizes of files. docs/WAREHOUSE.md describes how to use them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _NAMED_AT_MOST = 10
 
 
 def manifest(output: Path, table: str, dates: Sequence[str] | None, prefix: str) -> str:
-    """The manifest of a table's files as they lie below `output` now, and below `prefix` (s3://bucket/path) once they are
-    copied there: those of these dates, or None for all. The dimensions have no dates. UsageError says what is wrong."""
+    """The manifest of a table's files that are now under `output`, with their URLs under `prefix` (s3://bucket/path), where you
+    copy them. `dates`: None for all; a dimension has no dates. Raises UsageError for wrong arguments."""
     if not _PREFIX.fullmatch(prefix.rstrip("/")):
-        raise UsageError(f"{prefix!r} is no place to load from; it must be like s3://bucket/path")
+        raise UsageError(f"{prefix!r} is not an S3 prefix; it must be like s3://bucket/path")
     entries = [_entry(output, path, prefix.rstrip("/")) for path in _files(output / "curated", table, dates)]
     return json.dumps({"entries": entries}, indent=1) + "\n"
 
 
 def _entry(output: Path, path: Path, prefix: str) -> dict[str, object]:
-    # Spectrum, which reads Parquet for COPY too, is told the length beforehand; another one fails the load.
+    # Spectrum, which also reads the Parquet of COPY, needs the length beforehand; a wrong one fails the load.
     url = f"{prefix}/{path.relative_to(output).as_posix()}"
     return {"url": url, "mandatory": True, "meta": {"content_length": path.stat().st_size}}
 
 
 def _files(curated: Path, table: str, dates: Sequence[str] | None) -> list[Path]:
     if table not in TABLES:
-        raise UsageError(f"unknown table {table!r}; there are {', '.join(TABLES)}")
+        raise UsageError(f"unknown table {table!r}; allowed are {', '.join(TABLES)}")
     if TABLES[table].by_date:
         return _by_date(curated, table, dates)
     if dates is not None:
@@ -53,13 +53,13 @@ def _by_date(curated: Path, table: str, dates: Sequence[str] | None) -> list[Pat
     if missing:
         raise UsageError(
             f"no {table} of {_some(missing)} in {curated}; there are {_some(sorted(published))}. "
-            "A date whose last order left has no file: delete its rows, and leave it out here"
+            "A date that lost its last order has no file: delete its rows in the warehouse, and leave it out here"
         )
     return [published[date] for date in wanted]
 
 
 def _some(dates: Sequence[str]) -> str:
-    """A list of dates for a person, its middle left out where it is long."""
+    """A readable list of dates; a long one is shortened in the middle."""
     if len(dates) <= _NAMED_AT_MOST:
         return ", ".join(dates)
     half = _NAMED_AT_MOST // 2

@@ -24,9 +24,7 @@ from .raw import RawLayer, Stored, file_name, in_quarantine
 log = logging.getLogger("strandline")
 
 
-def adopt(
-    ledger: Ledger, raw: RawLayer, output: Path, tolerance: int, records_path: str, *, everywhere: bool = False
-) -> None:
+def adopt(ledger: Ledger, raw: RawLayer, output: Path, settings: ParseContext, *, everywhere: bool = False) -> None:
     """Enters unknown copies as archived and not committed. A file that is not adopted stays where it is, and keeps its number."""
     drops: dict[int, Drop] = {}
     colliding: list[tuple[Stored, bytes]] = []
@@ -47,7 +45,7 @@ def adopt(
         elif copy.seq in drops or ledger.raw_of(copy.seq) is not None:
             colliding.append((copy, sha256))
         else:
-            drops[copy.seq] = _drop(output, copy, sha256, tolerance, records_path)
+            drops[copy.seq] = _drop(output, copy, sha256, settings)
             log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
     for copy, sha256 in colliding:
         kept = {drop.sha256: drop.raw for drop in drops.values()}.get(sha256)
@@ -57,7 +55,7 @@ def adopt(
             continue
         highest += 1
         renamed = _renumbered(output, copy, sha256, highest)
-        drops[highest] = _drop(output, renamed, sha256, tolerance, records_path)
+        drops[highest] = _drop(output, renamed, sha256, settings)
         message = "adopted a raw copy under a free number, since another drop has its own"
         log.warning(message, extra={"drop": highest, "path": renamed.path, "before": copy.path})
     if drops:
@@ -69,8 +67,8 @@ def adopt(
 _ONLY_BY_REBUILD = "raw copy has an older number, or that of another drop; only `strandline rebuild` adopts it"
 
 
-def _drop(output: Path, copy: Stored, sha256: bytes, tolerance: int, records_path: str) -> Drop:
-    context = ParseContext(_received_at(output / copy.path), tolerance, records_path)
+def _drop(output: Path, copy: Stored, sha256: bytes, settings: ParseContext) -> Drop:
+    context = replace(settings, received_at=_received_at(output / copy.path))
     return Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, context)
 
 

@@ -77,10 +77,10 @@ class Ledger(LedgerQueries):
         """Enters archived drops. After this their inbox files may be removed."""
         with self.transaction():
             self._sql.executemany(
-                f"INSERT INTO drops ({DROP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO drops ({DROP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (d.seq, d.name, d.raw, d.sha256, d.size_bytes, d.context.received_at, d.context.tolerance,
-                     d.context.records_path, d.context.since, d.duplicate_of) for d in drops
+                     d.context.records_path, d.context.mapping.to_json(), d.context.since, d.duplicate_of) for d in drops
                 ),
             )  # fmt: skip
 

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
+from ..core.mapping import FieldMapping
 from ..core.model import DropOutcome, ParseContext
 
-DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, since, duplicate_of"
+DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, mapping, since, duplicate_of"
 _RESULT_COLUMNS = f"{DROP_COLUMNS}, outcome, reason, counts"
 _PAGE_ROWS = 10_000
 
@@ -188,11 +189,12 @@ class LedgerQueries:
 
 
 def _drop(row: tuple) -> Drop:
-    seq, name, raw, sha256, size, received_at, tolerance, records_path, since, duplicate_of = row[:10]
-    return Drop(seq, name, raw, sha256, size, ParseContext(received_at, tolerance, records_path, since), duplicate_of)
+    seq, name, raw, sha256, size, received_at, tolerance, records_path, mapping, since, duplicate_of = row[:11]
+    context = ParseContext(received_at, tolerance, records_path, since, mapping=FieldMapping.from_json(mapping))
+    return Drop(seq, name, raw, sha256, size, context, duplicate_of)
 
 
 def _result(row: tuple) -> DropResult:
     """Of a row of the drop columns, outcome, reason, counts."""
-    drop, outcome, reason, counts = _drop(row), *row[10:13]
+    drop, outcome, reason, counts = _drop(row), *row[11:14]
     return DropResult(drop, DropOutcome(outcome), Counts.from_dict(json.loads(counts)), reason, drop.duplicate_of)

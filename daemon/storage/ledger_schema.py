@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.errors import EnvironmentFault
 from . import order_index
 
-VERSION = 6
+VERSION = 7
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -22,6 +22,7 @@ CREATE TABLE drops (
     received_at INTEGER NOT NULL,   -- this and the next three: ParseContext
     tolerance INTEGER NOT NULL,
     records_path TEXT NOT NULL,
+    mapping TEXT NOT NULL,          -- JSON of the FieldMapping; '': the default
     since INTEGER,
     batch INTEGER,                  -- NULL: archived, not committed
     outcome TEXT,

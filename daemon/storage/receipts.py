@@ -6,6 +6,7 @@ receipts/received=YYYY-MM-DD/<seq>_<name>.json
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..core.entries import Drop, DropResult
+from ..core.mapping import DIRECT
 from ..core.model import on_the_calendar
 from . import files
 from .raw import date_of, shortened
@@ -77,6 +79,7 @@ def as_dict(result: DropResult) -> dict[str, Any]:
         "parsed_with": {
             "future_tolerance_microseconds": drop.context.tolerance,
             "records_path": drop.context.records_path,
+            "mapping": None if drop.context.mapping == DIRECT else asdict(drop.context.mapping),
             "since": None if drop.context.since is None else instant_text(drop.context.since),
         },
         "sha256": drop.sha256.hex(),

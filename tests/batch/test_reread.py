@@ -17,7 +17,8 @@ from daemon import cli
 from daemon.batch import reread
 from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.core.model import ParseContext
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.as_model import assert_counts, assert_published
@@ -83,14 +84,14 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
                     tolerance_us=one["tolerance"], records_path=one["records_path"],
                     again=list(one["again"]),
                 )  # fmt: skip
-                reread.done(root / "output", [hash_of(data) for data in one["again"]])
+                reread.clear(root / "output", [hash_of(data) for data in one["again"]])
                 assert_counts(outcome, expected)
                 assert_published(engine, root / "output", model)
         published = tree(root / "output" / "curated")
         if lose_state:
             shutil.rmtree(root / "output" / "state")
         with open_engine(root) as engine:
-            take_over(engine, make_anew(engine, RECEIVED_AT_US, 0, ""))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, 0)))
         with open_engine(root) as engine:
             publish_committed(engine, recovering=True)
             assert not engine.ledger.uncommitted()
@@ -169,5 +170,5 @@ def test_a_damaged_raw_copy_is_not_put_back(tmp_path: Path) -> None:
         drop = engine.ledger.results(1)[0].drop
         (tmp_path / "output" / (drop.raw or "")).write_bytes(b"[]")
         with pytest.raises(Corruption):
-            reread.put_again(tmp_path / "output", tmp_path / "inbox", [drop])
+            reread.request(tmp_path / "output", tmp_path / "inbox", [drop])
     assert os.listdir(tmp_path / "inbox") == []

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor
 
 import pytest
 
-from daemon.batch.retries import Retry, may_pass, persist
+from daemon.batch.retries import Retry, is_transient, retry
 from daemon.core.errors import Corruption, Stopped, Unreadable
 from daemon.core.retry import Backoff
 
@@ -39,7 +39,7 @@ def test_one_that_gives_up_tries_as_often_as_it_may() -> None:
     told: list[Retry] = []
     work = Failing(99, full())
     with pytest.raises(OSError, match="No space left"):
-        persist(work, QUICK, threading.Event(), give_up=True, failed=told.append)
+        retry(work, QUICK, threading.Event(), give_up=True, failed=told.append)
     assert work.calls == 3
     assert [(one.attempt, one.exhausted, one.given_up) for one in told] == [
         (1, False, False),
@@ -52,7 +52,7 @@ def test_one_that_gives_up_tries_as_often_as_it_may() -> None:
 def test_one_that_never_gives_up_goes_on_after_the_pause() -> None:
     """It is exhausted once, and heals whenever the cause is gone."""
     told: list[Retry] = []
-    assert persist(Failing(7, full()), QUICK, threading.Event(), give_up=False, failed=told.append) == "done"
+    assert retry(Failing(7, full()), QUICK, threading.Event(), give_up=False, failed=told.append) == "done"
     assert [one.exhausted for one in told] == [False, False, True, False, False, False, False]
     assert [one.delay_seconds for one in told] == [0.001, *[0.002] * 6]
 
@@ -63,7 +63,7 @@ def test_a_stop_ends_a_wait_at_once() -> None:
     threading.Timer(0.05, stop.set).start()
     begun = time.monotonic()
     with pytest.raises(Stopped):
-        persist(Failing(99, full()), Backoff(5, 3600.0, 3600.0), stop, give_up=False, failed=lambda _: None)
+        retry(Failing(99, full()), Backoff(5, 3600.0, 3600.0), stop, give_up=False, failed=lambda _: None)
     assert time.monotonic() - begun < 60
 
 
@@ -74,8 +74,8 @@ def test_a_stop_ends_a_wait_at_once() -> None:
 )  # fmt: skip
 def test_what_the_environment_breaks_may_pass(error: Exception) -> None:
     """Each of these is tried again."""
-    assert may_pass(error)
-    assert persist(Failing(1, error), QUICK, threading.Event(), give_up=True, failed=lambda _: None) == "done"
+    assert is_transient(error)
+    assert retry(Failing(1, error), QUICK, threading.Event(), give_up=True, failed=lambda _: None) == "done"
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,12 @@ def test_mistakes_and_data_are_not_tried_again(error: Exception) -> None:
     """Trying again would not help, and would hide them."""
     work = Failing(1, error)
     with pytest.raises(type(error)):
-        persist(work, QUICK, threading.Event(), give_up=False, failed=lambda _: None)
+        retry(work, QUICK, threading.Event(), give_up=False, failed=lambda _: None)
     assert work.calls == 1
 
 
 def test_a_damaged_store_ends_a_catch_up_and_pauses_a_daemon() -> None:
     """Somebody may put the file back; a one-shot has nobody to wait for."""
     with pytest.raises(Corruption):
-        persist(Failing(1, Corruption("x")), QUICK, threading.Event(), give_up=True, failed=lambda _: None)
-    assert (
-        persist(Failing(1, Corruption("x")), QUICK, threading.Event(), give_up=False, failed=lambda _: None) == "done"
-    )
+        retry(Failing(1, Corruption("x")), QUICK, threading.Event(), give_up=True, failed=lambda _: None)
+    assert retry(Failing(1, Corruption("x")), QUICK, threading.Event(), give_up=False, failed=lambda _: None) == "done"

@@ -95,8 +95,8 @@ def test_a_drop_leaves_once_the_ledger_knows_it(bench: Bench) -> None:
     copy = bench.hidden()
     assert bench.shown() == {}
     bench.enter(copy)
-    bench.taking.let_go([copy])
-    assert os.listdir(bench.inbox) == [] and bench.taking.left == []
+    bench.taking.remove([copy])
+    assert os.listdir(bench.inbox) == [] and bench.taking.kept == []
 
 
 def test_a_writer_that_opened_it_before_the_rename_gets_it_back(bench: Bench) -> None:
@@ -123,7 +123,7 @@ def test_a_writer_that_comes_by_another_link_makes_a_new_drop(bench: Bench, tmp_
             writer.flush()
             if closes:
                 writer.close()
-            bench.taking.let_go([copy])
+            bench.taking.remove([copy])
         assert bench.shown() == {"a.json": CONTENT + b" "}
         path.unlink()
         link.unlink()
@@ -136,7 +136,7 @@ def test_a_new_drop_under_the_name_is_not_replaced(bench: Bench) -> None:
     (bench.inbox / copy.hidden.hidden_name).write_bytes(CONTENT + b"\n")
     bench.written(content=b"[2]")
     bench.enter(copy)
-    bench.taking.let_go([copy])
+    bench.taking.remove([copy])
     assert bench.shown() == {"a.json": b"[2]", "a-1.json": CONTENT + b"\n"}
 
 
@@ -146,20 +146,20 @@ def test_a_file_of_which_nobody_can_tell_is_kept_and_looked_at_again(bench: Benc
     for grows in (False, True):
         copy = bench.hidden()
         bench.enter(copy)
-        bench.taking.let_go([copy])
+        bench.taking.remove([copy])
         assert copy.hidden is not None
         hidden = bench.inbox / copy.hidden.hidden_name
-        assert hidden.exists() and bench.taking.left == ["a.json"] and bench.taking.due_seconds == FOREIGN_SECONDS
+        assert hidden.exists() and bench.taking.kept == ["a.json"] and bench.taking.due_seconds == FOREIGN_SECONDS
         bench.now += FOREIGN_SECONDS - 1
-        bench.taking.look_again()
+        bench.taking.check_kept()
         assert hidden.exists()
         if grows:
             with open(hidden, "ab") as writer:
                 writer.write(b" ")
         bench.now += 1
-        bench.taking.look_again()
+        bench.taking.check_kept()
         assert bench.shown() == ({"a.json": CONTENT + b" "} if grows else {})
-        assert bench.taking.left == [] and not hidden.exists()
+        assert bench.taking.kept == [] and not hidden.exists()
 
 
 @pytest.mark.usefixtures("foreign")
@@ -168,16 +168,16 @@ def test_a_start_goes_on_with_what_a_crash_left_kept(bench: Bench, grows: bool) 
     """The same wait, the same answer."""
     copy = bench.hidden()
     bench.enter(copy)
-    bench.taking.let_go([copy])
+    bench.taking.remove([copy])
     after = bench.new()
-    after.finish(InboxFolder(bench.inbox))
-    assert after.left == ["a.json"]
+    after.recover(InboxFolder(bench.inbox))
+    assert after.kept == ["a.json"]
     if grows:
         assert copy.hidden is not None
         (bench.inbox / copy.hidden.hidden_name).write_bytes(CONTENT + b" ")
     bench.now += FOREIGN_SECONDS
-    after.look_again()
-    assert bench.shown() == ({"a.json": CONTENT + b" "} if grows else {}) and after.left == []
+    after.check_kept()
+    assert bench.shown() == ({"a.json": CONTENT + b" "} if grows else {}) and after.kept == []
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -189,7 +189,7 @@ def test_a_start_finishes_hidden_files(bench: Bench, known: bool, is_open: bool)
     if known:
         bench.enter(copy)
     with open(bench.inbox / copy.hidden.hidden_name, "r+b" if is_open else "rb"):
-        bench.new().finish(InboxFolder(bench.inbox))
+        bench.new().recover(InboxFolder(bench.inbox))
     assert bench.shown() == ({} if known and not is_open else {"a.json": CONTENT})
 
 
@@ -199,7 +199,7 @@ def test_a_hidden_file_of_another_drop_gets_its_name_back(bench: Bench) -> None:
     bench.enter(copy)
     assert copy.hidden is not None
     (bench.inbox / copy.hidden.hidden_name).write_bytes(CONTENT.replace(b"1,", b"2,"))
-    bench.new().finish(InboxFolder(bench.inbox))
+    bench.new().recover(InboxFolder(bench.inbox))
     assert bench.shown() == {"a.json": CONTENT.replace(b"1,", b"2,")}
 
 
@@ -210,7 +210,7 @@ def test_sizes_are_compared_before_anything_is_read(bench: Bench, monkeypatch: p
     assert copy.hidden is not None
     os.truncate(bench.inbox / copy.hidden.hidden_name, 30 << 30)
     monkeypatch.setattr(module.files, "sha256_of_open", lambda descriptor: pytest.fail("it was read"))
-    bench.new().finish(InboxFolder(bench.inbox))
+    bench.new().recover(InboxFolder(bench.inbox))
     assert [name for name in os.listdir(bench.inbox) if not name.startswith(".")] == ["a.json"]
 
 
@@ -228,7 +228,7 @@ def test_sizes_are_compared_before_anything_is_read(bench: Bench, monkeypatch: p
 def test_a_hidden_name_that_is_not_ours_is_left_alone(bench: Bench, name: str) -> None:
     """Impossible names are nobody's drop."""
     (bench.inbox / name).write_bytes(CONTENT)
-    bench.taking.finish(InboxFolder(bench.inbox))
+    bench.taking.recover(InboxFolder(bench.inbox))
     assert os.listdir(bench.inbox) == [name]
 
 
@@ -237,7 +237,7 @@ def test_what_a_crash_left_half_copied_is_removed_when_it_is_old(bench: Bench) -
     path = bench.inbox / ".strandline-put-0123456789abcdef"
     path.write_bytes(b"half")
     os.utime(path, (1e9, 1e9))
-    bench.taking.finish(InboxFolder(bench.inbox))
+    bench.taking.recover(InboxFolder(bench.inbox))
     assert os.listdir(bench.inbox) == []
 
 
@@ -335,9 +335,9 @@ def test_what_is_swapped_in_under_the_hidden_name_is_not_removed(
     hidden.unlink()
     thing(hidden, victim)
     before = list(_contents(bench.inbox).values())
-    bench.taking.let_go([copy])
+    bench.taking.remove([copy])
     bench.now += 10
-    bench.taking.look_again()
+    bench.taking.check_kept()
     assert list(_contents(bench.inbox).values()) == before and victim.read_bytes() == b"of the operator"
 
 
@@ -376,8 +376,8 @@ def test_a_hidden_file_that_vanishes_is_nobodys_error(
     copy = bench.hidden()
     assert copy.hidden is not None
     (bench.inbox / copy.hidden.hidden_name).unlink()
-    bench.taking.give_back([copy])
-    assert bench.taking.left == [] and os.listdir(bench.inbox) == []
+    bench.taking.undo([copy])
+    assert bench.taking.kept == [] and os.listdir(bench.inbox) == []
 
 
 def test_a_file_that_cannot_get_its_name_back_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,11 +389,11 @@ def test_a_file_that_cannot_get_its_name_back_is_tried_again(bench: Bench, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "link", broken)
-        bench.taking.give_back([copy])
-        assert bench.taking.left == ["a.json"]
+        bench.taking.undo([copy])
+        assert bench.taking.kept == ["a.json"]
     bench.now += 2
-    bench.taking.look_again()
-    assert bench.shown() == {"a.json": CONTENT} and bench.taking.left == []
+    bench.taking.check_kept()
+    assert bench.shown() == {"a.json": CONTENT} and bench.taking.kept == []
 
 
 def test_a_rewrite_of_equal_size_whose_mtime_was_restored_is_a_new_drop(bench: Bench, tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ def test_a_rewrite_of_equal_size_whose_mtime_was_restored_is_a_new_drop(bench: B
         times = os.stat(tmp_path / "elsewhere")
         (tmp_path / "elsewhere").write_bytes(content)
         os.utime(tmp_path / "elsewhere", ns=(times.st_atime_ns, times.st_mtime_ns))
-        bench.taking.let_go([copy])
+        bench.taking.remove([copy])
         assert bench.shown() == ({} if content == CONTENT else {"a.json": content})
         (tmp_path / "elsewhere").unlink()
 
@@ -447,7 +447,7 @@ def test_where_no_hard_links_can_be_made_a_name_in_use_is_not_replaced_either(
     for number in range(2):
         copy = bench.hidden()
         bench.written(content=b"[2]")
-        bench.taking.give_back([copy])
+        bench.taking.undo([copy])
         assert bench.shown() == {"a.json": b"[2]", "a-1.json": CONTENT}
         for path in bench.inbox.iterdir():
             path.unlink()
@@ -512,7 +512,9 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     heard = Heard()
     with open_engine(tmp_path) as engine:
         inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
-        service = Service(engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", DAY, ""))
+        service = Service(
+            engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", ParseContext(0, DAY))
+        )
         for _ in range(5):
             summary = service.once(Event())
         assert summary.applied == 1 and summary.left == ["locked.json"]

@@ -1,7 +1,8 @@
-"""Faults of the world, caused from outside: the real command runs under a preloaded library (faults.c), which counts every
-durable operation below one folder and, at a chosen one, kills, fails, or cuts a write in two. It can also write them down.
+"""Fault injection from outside: the real command runs under a preloaded library (faults.c) that counts every durable operation
+under one folder. At a chosen operation it kills the process, makes the operation fail, or cuts a write short. It can also record
+the operations.
 
-Many thousand runs are possible since each is forked from a process that has imported everything already (server.py).
+Each run is forked from a process that has already imported everything (server.py), so that many thousand runs are possible.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ KILLED = -9
 
 
 class Action(IntEnum):
-    """What happens at the chosen operations; as in faults.c."""
+    """What happens at the chosen operations. The values are those of faults.c."""
 
     NOTHING = 0
     KILL_BEFORE = 1
     KILL_AFTER = 2
-    KILL_WITHIN = 3  # half of a write is done; elsewhere as KILL_BEFORE
+    KILL_WITHIN = 3  # after half of a write; like KILL_BEFORE for other operations
     FAIL = 4
-    SHORT = 5  # a write takes half of what it was given
-    STOP = 6  # the process stops before it (SIGSTOP), until somebody lets it go on
+    SHORT = 5  # a write takes half of its bytes
+    STOP = 6  # the process stops before it (SIGSTOP) until the test continues it
 
 
 KILLS = (Action.KILL_BEFORE, Action.KILL_AFTER, Action.KILL_WITHIN)
@@ -50,7 +51,7 @@ class _Layout(ctypes.Structure):
 
 
 class Control:
-    """The page that the library and the harness share, in a file of its own. What is set counts at once."""
+    """The memory page that the library and the harness share, mapped from a file. Changes take effect at once."""
 
     def __init__(self, path: Path, root: Path, record: Path | None = None) -> None:
         self.path = path
@@ -61,55 +62,55 @@ class Control:
         self._page.root = os.fsencode(root)
 
     def act(self, action: Action, first: int, last: int | None = None, error: int = 0) -> None:
-        """At the operations from `first` on to `last` (only that one, if none is given), counted from 1."""
+        """Sets the action for the operations from `first` to `last` (default: only `first`), counted from 1."""
         self._page.first, self._page.last, self._page.error = first, first if last is None else last, error
         self._page.action = action
 
     def set_clock(self, wrong_by_seconds: float) -> None:
-        """Puts the wall clock of the run's processes wrong."""
+        """Shifts the wall clock of the processes."""
         self._page.clock_offset = int(wrong_by_seconds * 1e9)
 
     def heal(self) -> None:
-        """Nothing happens any more."""
+        """Ends the faults."""
         self._page.action = Action.NOTHING
 
     @property
     def count(self) -> int:
-        """Operations so far."""
+        """The number of operations so far."""
         return int(self._page.count)
 
     @property
     def acted(self) -> int:
-        """How often something happened."""
+        """The number of operations with a fault."""
         return int(self._page.acted)
 
     @property
     def stopped(self) -> int:
-        """The process that was stopped; 0 before."""
+        """The pid of the stopped process; 0 if there is none."""
         return int(self._page.stopped)
 
     @property
     def what(self) -> str:
-        """The first operation to which something happened, with its path below the root."""
+        """The first operation with a fault, with its path relative to the root."""
         return os.fsdecode(self._page.what)
 
 
 def library() -> Path | None:
-    """The compiled library; None where there is no C compiler, or not Linux."""
+    """The compiled library; None without a C compiler or outside Linux."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
         return None
     source = HERE / "faults.c"
     built = Path(tempfile.gettempdir()) / f"strandline-faults-{os.getuid()}-{source.stat().st_mtime_ns}.so"
     if not built.exists():
-        fresh = built.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # two seeds may begin at once
+        fresh = built.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # two processes may compile at once
         subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", fresh, source, "-ldl", "-lpthread"], check=True)
         fresh.rename(built)
     return built
 
 
 def preloading(control: Control | None = None) -> dict[str, str]:
-    """The environment in which a process starts with the library."""
+    """The environment that loads the library into a process."""
     built = library()
     assert built is not None
     return os.environ | {"LD_PRELOAD": str(built), "FAULTS_CONTROL": str(control.path) if control else ""}
@@ -117,7 +118,7 @@ def preloading(control: Control | None = None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code, or minus the signal; and what it wrote to stderr."""
+    """How a run ended: its exit code or the negative signal number, and its stderr."""
 
     status: int
     stderr: str
@@ -140,7 +141,7 @@ class Server:
         mutant: str = "",
         timeout: float = 60,
     ) -> Ended:
-        """Runs `strandline ARGUMENTS` in `home`, and waits for its end. TimeoutError where it does not come."""
+        """Runs `strandline ARGUMENTS` in `home` and waits until it ends. Raises TimeoutError if it does not."""
         request = {
             "home": str(home), "control": str(control.path) if control else "", "arguments": list(arguments),
             "mutant": mutant, "timeout": timeout,

@@ -1,8 +1,9 @@
-"""Operations that fail: the disk is full, broken, read-only, closed to us, or interrupts; once, or until it is mended. Published
-files stay as they are or become what was committed, no drop is blamed, and all of it is applied once the cause is gone.
+"""Operations fail because the disk is full, broken, read-only or not permitted, or because of a signal; once, or until the fault
+ends. Published files stay as they are or become what was committed, no drop is quarantined because of it, and every drop is
+applied when the cause is gone.
 
     python -m tests.faults.errors --seeds 10            all points of 10 worlds, each errno, once and lasting
-    python -m tests.faults.errors --seed 7 --point 43 --error ENOSPC --lasting      one run again; its folder is kept
+    python -m tests.faults.errors --seed 7 --point 43 --error ENOSPC --lasting      repeats one run and keeps its folder
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from tests.faults.kills import kind_of, scratch
 from tests.faults.world import copied, violations, whole, world
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EINTR)
-CUT = 0  # no error: a write takes half of what it was given
+CUT = 0  # no error: a write takes half of its bytes
 
 
 @dataclass(frozen=True)
 class Failed:
-    """One run in which an operation failed, and all after it where it lasted."""
+    """One run in which an operation failed, and if `lasting` all operations after it."""
 
     seed: int
     point: int
     error: int
     lasting: bool
     what: str
-    healed: bool  # by itself, within the run
+    recovered: bool  # within the run, without a second one
     violations: list[str]
 
     @property
@@ -48,22 +49,22 @@ class Failed:
         )
 
 
-class Breakage:
-    """One world, in which operations will fail."""
+class FailureBench:
+    """One world in which operations fail."""
 
     def __init__(self, server: Server, folder: Path, seed: int) -> None:
         self._server, self._folder = server, folder
         self.world = world(seed)
         self.base = folder / "base"
         self.world.prepare(self.base, lambda home: server.run(home, None))
-        peaceful = copied(self.base, folder / "peace")
-        control = Control(folder / "control", peaceful)
-        self._status = server.run(peaceful, control).status
+        undisturbed = copied(self.base, folder / "undisturbed")
+        control = Control(folder / "control", undisturbed)
+        self._status = server.run(undisturbed, control).status
         self.points = control.count
-        self._allowed = _published(self.base) | _published(peaceful)
+        self._allowed = _published(self.base) | _published(undisturbed)
 
     def fail(self, point: int, error: int, *, lasting: bool, keep: bool = False) -> Failed:
-        """A run in which the operation fails; where it did not heal by itself, another in peace."""
+        """A run in which the operation fails; if it does not recover within the run, a second one without faults."""
         home = self._folder / "run"
         shutil.rmtree(home, ignore_errors=True)
         copied(self.base, home)
@@ -74,20 +75,20 @@ class Breakage:
         if ended.status not in (0, 1, 3):
             found.append(f"exit code {ended.status}: {ended.stderr[-2000:]}")
         if ended.status == 3 and len(ended.stderr.strip().splitlines()[-1:]) != 1:
-            found.append(f"no line says why: {ended.stderr!r}")
+            found.append(f"no line gives the cause: {ended.stderr!r}")
         found += whole(home)
         found += [
             f"{path} is neither what it was nor what was committed" for path, _ in _published(home) - self._allowed
         ]
-        healed = ended.status == self._status and not violations(home, self.world)
-        if not healed:
+        recovered = ended.status == self._status and not violations(home, self.world)
+        if not recovered:
             ended = self._server.run(home, None)
             if ended.status not in (0, 1):
-                found.append(f"exit code {ended.status} once it was mended: {ended.stderr[-2000:]}")
+                found.append(f"exit code {ended.status} after the fault: {ended.stderr[-2000:]}")
             found += violations(home, self.world)
         if not keep:
             shutil.rmtree(home)
-        return Failed(self.world.seed, point, error, lasting, control.what, healed, found)
+        return Failed(self.world.seed, point, error, lasting, control.what, recovered, found)
 
 
 def _published(home: Path) -> set[tuple[str, str]]:
@@ -98,20 +99,20 @@ def _published(home: Path) -> set[tuple[str, str]]:
     }
 
 
-def every_failure(breakage: Breakage, *, step: int = 1) -> Iterator[Failed]:
-    """Every `step`-th operation fails with each errno, once and lasting, and is cut short. Interruptions do not last: the
-    interpreter itself tries again for ever."""
-    chosen = random.Random(breakage.world.seed)
+def every_failure(bench: FailureBench, *, step: int = 1) -> Iterator[Failed]:
+    """Every `step`-th operation fails with each errno, once and lasting, and is cut short. EINTR does not last, because the
+    interpreter would retry it for ever."""
+    chosen = random.Random(bench.world.seed)
     for error in (*ERRORS, CUT):
         for lasting in (False, True) if error != errno.EINTR else (False,):
-            for point in range(1 + chosen.randrange(step), breakage.points + 1, step):
-                yield breakage.fail(point, error, lasting=lasting)
+            for point in range(1 + chosen.randrange(step), bench.points + 1, step):
+                yield bench.fail(point, error, lasting=lasting)
 
 
 def run_seed(seed: int, folder: Path, *, step: int = 1) -> Iterator[Failed]:
     """All failures of one seed's world."""
     with Server() as server:
-        yield from every_failure(Breakage(server, folder, seed), step=step)
+        yield from every_failure(FailureBench(server, folder, seed), step=step)
 
 
 def main() -> int:
@@ -128,11 +129,12 @@ def main() -> int:
     if options.point:
         error = getattr(errno, options.error, CUT)
         with Server() as server:
-            one = Breakage(server, folder, options.seed).fail(options.point, error, lasting=options.lasting, keep=True)
+            bench = FailureBench(server, folder, options.seed)
+            one = bench.fail(options.point, error, lasting=options.lasting, keep=True)
         print(one, f"kept in {folder}", sep="\n")
         return 1 if one.violations else 0
     seeds = [options.seed] if options.seed is not None else list(range(1, options.seeds + 1))
-    began, runs, healed, bad = time.monotonic(), 0, 0, 0
+    began, runs, recovered, bad = time.monotonic(), 0, 0, 0
 
     def all_of(seed: int) -> list[Failed]:
         place = folder / str(seed)
@@ -144,14 +146,15 @@ def main() -> int:
     with ThreadPoolExecutor(options.processes) as pool:
         for seed, found in zip(seeds, pool.map(all_of, seeds), strict=True):
             runs += len(found)
-            healed += sum(one.healed for one in found)
+            recovered += sum(one.recovered for one in found)
             for one in found:
                 if one.violations:
                     bad += 1
                     print(f"VIOLATION at {kind_of(one.what)}: {one.violations[0]}\n  {one.replay}", flush=True)
             print(f"seed {seed}: {len(found)} runs", file=sys.stderr, flush=True)
     shutil.rmtree(folder)
-    print(f"{runs:,} runs, {healed:,} healed by themselves, {bad} violations, {time.monotonic() - began:.0f} s")
+    seconds = time.monotonic() - began
+    print(f"{runs:,} runs, {recovered:,} recovered without a second run, {bad} violations, {seconds:.0f} s")
     return 1 if bad else 0
 
 

@@ -1,9 +1,9 @@
-"""The real command, killed at every durable operation of a run, and again while it recovers; then a run in peace. Whatever
-happened, nothing may be lost or doubled: everything is held against the model.
+"""Kills the real command at every durable operation of a run, and again while it recovers; then runs it undisturbed. Nothing may
+be lost or applied twice: everything is compared with the model.
 
     python -m tests.faults.kills --seeds 50             all points of 50 worlds, 2 processes
-    python -m tests.faults.kills --seed 17              all points of one
-    python -m tests.faults.kills --seed 17 --point 43 --action KILL_AFTER --second 5    one run again; its folder is kept
+    python -m tests.faults.kills --seed 17              all points of one world
+    python -m tests.faults.kills --seed 17 --point 43 --action KILL_AFTER --second 5    repeats one run and keeps its folder
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.faults.world import World, copied, violations, whole, world
 
 @dataclass(frozen=True)
 class Killed:
-    """One run that was killed, perhaps again at its recovery. `second`: the point there; 0: none."""
+    """One killed run. `second`: the point at which its recovery was killed, too; 0: none."""
 
     seed: int
     point: int
@@ -47,7 +47,7 @@ class Killed:
 
 @dataclass
 class Bench:
-    """One world, ready to be killed: `base` holds what lies there before the run."""
+    """One world whose run is killed. `base` has the files before the run."""
 
     server: Server
     folder: Path
@@ -57,16 +57,16 @@ class Bench:
     def __post_init__(self) -> None:
         self.base = self.folder / f"base-{self.world.seed}"
         self.world.prepare(self.base, lambda home: self.server.run(home, None))
-        peaceful = copied(self.base, self.folder / f"peace-{self.world.seed}")
-        control = Control(self.folder / f"control-{self.world.seed}", peaceful)
-        ended = self.server.run(peaceful, control)
+        undisturbed = copied(self.base, self.folder / f"undisturbed-{self.world.seed}")
+        control = Control(self.folder / f"control-{self.world.seed}", undisturbed)
+        ended = self.server.run(undisturbed, control)
         assert ended.status in (0, 1), ended.stderr
-        self.peaceful = violations(peaceful, self.world)
+        self.undisturbed = violations(undisturbed, self.world)
         self.points = control.count
-        shutil.rmtree(peaceful)
+        shutil.rmtree(undisturbed)
 
     def kill(self, point: int, action: Action, second: int, *, keep: bool = False) -> Killed:
-        """One run killed at a point, one at a point of the recovery (where that comes), one in peace."""
+        """A run that is killed at a point, one that is killed at a point of the recovery (if it gets there), one undisturbed."""
         home = copied(self.base, self.folder / f"run-{self.world.seed}")
         found: list[str] = []
         what = ["", ""]
@@ -83,7 +83,7 @@ class Bench:
                 found += whole(home)
             ended = self.server.run(home, None, mutant=self.mutant)
             if ended.status not in (0, 1):
-                found.append(f"exit code {ended.status} in peace: {ended.stderr[-2000:]}")
+                found.append(f"exit code {ended.status} of the undisturbed run: {ended.stderr[-2000:]}")
             else:
                 found += violations(home, self.world)
         finally:
@@ -93,7 +93,7 @@ class Bench:
 
 
 def kind_of(what: str) -> str:
-    """A point's name without what differs from run to run: 'rename .staging/N/date=D/… > curated/…'."""
+    """The name of a point without the parts that differ between runs: 'rename .staging/N/date=D/… > curated/…'."""
     what = re.sub(r"\d{4}-\d{2}-\d{2}", "D", what)
     what = re.sub(r"[0-9a-f]{12}_", "", what)
     what = re.sub(r"\.strandline-\d+-[^ ]*", "HIDDEN", what)
@@ -103,7 +103,7 @@ def kind_of(what: str) -> str:
 
 
 def every_point(bench: Bench, seed: int, *, actions: tuple[Action, ...] = KILLS, step: int = 1) -> Iterator[Killed]:
-    """Every `step`-th point of the run in each way, each followed by a kill at one point of the recovery, in turn."""
+    """Kills every `step`-th point of the run with each action, and then one point of the recovery, in turn."""
     chosen = random.Random(seed)
     second = 0
     for action in actions:
@@ -116,13 +116,13 @@ def run_seed(seed: int, folder: Path, *, mutant: str = "", step: int = 1) -> Ite
     """All points of one seed's world."""
     with Server() as server:
         bench = Bench(server, folder, world(seed), mutant)
-        if bench.peaceful:
-            yield Killed(seed, 0, Action.NOTHING, 0, "", "", bench.peaceful)
+        if bench.undisturbed:
+            yield Killed(seed, 0, Action.NOTHING, 0, "", "", bench.undisturbed)
         yield from every_point(bench, seed, step=step)
 
 
 def scratch() -> Path:
-    """A folder in memory, where there is one: a killed process loses nothing that it wrote, so a disk would only be slower."""
+    """A folder in memory, if possible. A killed process loses no written data, so a disk would only be slower."""
     shm = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix="strandline-faults-", dir=shm if shm.is_dir() else None))
 

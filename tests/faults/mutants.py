@@ -1,4 +1,4 @@
-"""Deliberately broken versions of the product, which the harness must catch. Each is patched in after a fork."""
+"""Deliberately broken versions of the daemon, which the harness must detect. Each is patched in after a fork."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def _commit_before_stage() -> None:
 
 
 def _no_roll_forward() -> None:
-    """Start-up does not finish what was committed."""
+    """Start-up does not publish what was committed."""
     recovery.publish_committed = lambda *_, **__: None  # type: ignore[attr-defined]
 
 
 def _source_removed_first() -> None:
-    """The inbox file goes before the ledger knows its drop, or the copy has its name."""
+    """The inbox file is removed before its drop is in the ledger and its copy has its name."""
 
     def removed_first(engine: Engine, copies: Any, drops: Any) -> None:
-        engine.taking.let_go(copies)
+        engine.taking.remove(copies)
         engine.ledger.enter(drops)
         engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
 
@@ -62,12 +62,12 @@ def _source_removed_first() -> None:
 
 
 def _blind_roll_forward() -> None:
-    """Start-up carries out the whole list again, and does not look at what is done."""
+    """Start-up carries out the whole list again without a check of what is done."""
     carry_out = publish.publish
     pipeline.publish = lambda output, effects, recovering=False: carry_out(output, effects)  # type: ignore[attr-defined, assignment]
 
 
-# By name. The first show when a process is killed, the others only when the power goes.
+# By name. MUTANTS fail when a process is killed, POWER_MUTANTS only after a power loss.
 MUTANTS: dict[str, Callable[[], None]] = {
     "commit before stage": _commit_before_stage,
     "no roll-forward at start": _no_roll_forward,
@@ -78,5 +78,5 @@ POWER_MUTANTS: dict[str, Callable[[], None]] = {"no file fsync": _no_file_fsync,
 
 
 def apply(name: str) -> None:
-    """Breaks the product in this process."""
+    """Breaks the daemon in this process."""
     (MUTANTS | POWER_MUTANTS)[name]()

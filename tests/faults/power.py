@@ -1,10 +1,10 @@
-"""The power goes. The real command runs under the library, which writes down every change to the disk; from that record come
-states of the disk in which anything that was not synced may be missing, torn or reordered; and from each state the command
-must recover. The model is harsher than any file system: names and data go separate ways, and a file's fsync saves no name.
+"""Power loss. The real command runs under the library, which records every change to the disk. From the record come states of the
+disk in which anything that was not synced may be missing, torn or reordered. From each state the command must recover. The model
+is harsher than any file system: names and data are lost independently, and the fsync of a file does not make its name durable.
 
     python -m tests.faults.power --seeds 20             20 worlds, three states at every operation of each
-    python -m tests.faults.power --seed 7               one
-    python -m tests.faults.power --seed 7 --cut 96 --state RANDOM      one state again; its folder is kept
+    python -m tests.faults.power --seed 7               one world
+    python -m tests.faults.power --seed 7 --cut 96 --state RANDOM      repeats one state and keeps its folder
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OPEN, WRITE, TRUNCATE, SYNC, SYNC_ALL, RENAME, LINK, UNLINK, SYMLINK, MKDIR, RMD
 
 @dataclass(frozen=True)
 class Operation:
-    """One line of the record. `offset`: of a write; the size of a truncation; 1 of an opening that truncates."""
+    """One operation of the record. `offset`: the offset of a write, the size of a truncation, or 1 for an open that truncates."""
 
     kind: int
     path: str
@@ -43,7 +43,7 @@ class Operation:
 
 
 def read_record(path: Path) -> list[Operation]:
-    """All operations, in the order in which they were done."""
+    """All operations, in order."""
     content, found, at = path.read_bytes(), [], 0
     while at < len(content):
         kind, _, offset, size, path_bytes, other_bytes = _HEAD.unpack_from(content, at)
@@ -56,11 +56,11 @@ def read_record(path: Path) -> list[Operation]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------- a disk that forgets
+# ------------------------------------------------------------------------------------------- a disk that loses writes
 
 
 class Losing(Enum):
-    """What becomes of whatever was not synced when the power goes."""
+    """What happens to unsynced changes at a power loss."""
 
     EVERYTHING = "all of it is lost"
     DATA = "names are kept, data is lost"
@@ -91,7 +91,7 @@ class Link:
 
 @dataclass
 class Folder:
-    """`names` is what a program sees, `synced` what is surely on the disk."""
+    """`names`: what a program sees. `synced`: what is on the disk for certain."""
 
     names: dict[str, Node] = field(default_factory=dict)
     synced: dict[str, Node] = field(default_factory=dict)
@@ -102,8 +102,8 @@ Node = File | Link | Folder
 
 @dataclass
 class Naming:
-    """A change of names that is not synced yet: in each step, a name of a folder comes to mean a node, or nothing. A later
-    step is on the disk only if the earlier are, as a file system never loses a file that is renamed."""
+    """An unsynced change of names. Each step sets a name in a folder to a node, or removes it. A later step reaches the disk only
+    after the earlier ones, because a file system does not lose a file that is renamed."""
 
     steps: list[tuple[Folder, str, Node | None]]
 
@@ -118,7 +118,7 @@ def _change(content: bytearray, offset: int, data: bytes | None) -> None:
 
 
 class Disk:
-    """A folder as it is before a run, all of it synced; then the run's operations, one by one."""
+    """A folder before a run, all of it synced, to which the operations of the run are applied one by one."""
 
     def __init__(self, root: Path, base: Path) -> None:
         self._prefix = str(root)
@@ -126,7 +126,7 @@ class Disk:
         self._pending: list[Naming] = []
 
     def do(self, one: Operation) -> None:
-        """Carries out one operation, as the program saw it."""
+        """Applies one operation, as the program saw it."""
         folder, name = self._parent(one.path)
         if one.kind == OPEN:
             self._open(folder, name, truncates=bool(one.offset))
@@ -204,7 +204,7 @@ class Disk:
         return here, name
 
     def lost(self, losing: Losing, chosen: random.Random, target: Path) -> None:
-        """Writes what is on the disk if the power goes now. The disk itself stays as it is."""
+        """Writes the state after a power loss at this point to `target`. Does not change this disk."""
         names: dict[int, dict[str, Node]] = {}
 
         def of(folder: Folder) -> dict[str, Node]:
@@ -248,7 +248,7 @@ def _keep(steps: Sequence[tuple[Folder, str, Node | None]]) -> None:
 
 
 def _left(file: File, losing: Losing, chosen: random.Random) -> bytes:
-    """A file's content if the power goes: what was synced, and some of the rest, some of that torn at a sector."""
+    """The content of a file after a power loss: what was synced, and some of the rest, partly torn at sectors."""
     content = bytearray(file.content)
     for offset, data in file.pending:
         if losing is Losing.NAMES:
@@ -265,7 +265,7 @@ def _left(file: File, losing: Losing, chosen: random.Random) -> bytes:
 
 
 def _loaded(path: Path, known: dict[int, File] | None = None) -> Folder:
-    """A folder of the real disk, all of it synced. `known`: files by inode."""
+    """A folder of the real disk, all of it synced. `known`: the files so far, by inode."""
     folder, known = Folder(), {} if known is None else known
     for entry in sorted(path.iterdir()):
         if entry.is_symlink():
@@ -285,7 +285,7 @@ def _loaded(path: Path, known: dict[int, File] | None = None) -> Folder:
 
 @dataclass(frozen=True)
 class Lost:
-    """One state of the disk that a run was continued from. `again`: the power went a second time, so many operations later."""
+    """One state of the disk from which a run recovered. `again`: the number of operations before a second power loss; 0: none."""
 
     seed: int
     cut: int
@@ -299,7 +299,7 @@ class Lost:
 
 
 class Outage:
-    """The record of one world's run, and what becomes of it when the power goes."""
+    """The recorded run of one world, and its recovery after a power loss."""
 
     def __init__(self, server: Server, folder: Path, seed: int, mutant: str = "") -> None:
         self._server, self._folder, self._mutant = server, folder, mutant
@@ -309,7 +309,7 @@ class Outage:
         self.record = self._recorded(copied(self._base, folder / "recorded"))
 
     def _recorded(self, home: Path) -> list[Operation]:
-        """Lets a run go to its end in `home`, and returns what it did there."""
+        """Completes a run in `home` and returns its operations."""
         record = self._folder / "record"
         record.unlink(missing_ok=True)
         control = Control(self._folder / "control", home, record)
@@ -318,7 +318,7 @@ class Outage:
         return read_record(record)
 
     def lose(self, cut: int, losing: Losing, *, keep: bool = False) -> Lost:
-        """The power goes after so many operations; every third time again, while the next run recovers."""
+        """A power loss after `cut` operations, and every third time a second one while the next run recovers."""
         chosen = random.Random(f"{self.world.seed} {cut} {losing.name}")
         home, again = self._folder / "run", 0
         shutil.rmtree(home, ignore_errors=True)
@@ -334,7 +334,7 @@ class Outage:
                 self._state(home, self._folder / "state-before", second[:again], Losing.RANDOM, chosen, home)
                 found += whole(home)
             except AssertionError as error:
-                found.append(f"the run that recovers fails: {error}")
+                found.append(f"the recovering run failed: {error}")
             finally:
                 shutil.rmtree(self._folder / "state-before", ignore_errors=True)
                 shutil.rmtree(state, ignore_errors=True)
@@ -359,7 +359,7 @@ class Outage:
 
 
 def every_state(outage: Outage, *, step: int = 1) -> Iterator[Lost]:
-    """After every `step`-th operation: everything unsynced is lost; only its data, or only its names; and a random part."""
+    """After every `step`-th operation: all unsynced changes are lost; only data or only names are lost; a random part is lost."""
     for cut in range(0, len(outage.record) + 1, step):
         yield outage.lose(cut, Losing.EVERYTHING)
         yield outage.lose(cut, Losing.DATA if cut // step % 2 else Losing.NAMES)
@@ -411,7 +411,8 @@ def main() -> int:
                     )
             print(f"seed {seed}: {len(found)} states", file=sys.stderr, flush=True)
     shutil.rmtree(folder)
-    print(f"{states:,} states, in {twice:,} the power went twice, {bad} violations, {time.monotonic() - began:.0f} s")
+    seconds = time.monotonic() - began
+    print(f"{states:,} states, {twice:,} with a second power loss, {bad} violations, {seconds:.0f} s")
     return 1 if bad else 0
 
 

@@ -22,7 +22,7 @@ from tests.faults import mutants  # noqa: E402
 
 
 def _run(request: dict[str, Any], stderr: int) -> int:
-    os.setsid()  # what kills, kills the group
+    os.setsid()  # a kill ends the whole process group
     os.chdir(request["home"])
     os.dup2(stderr, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,4 +1,4 @@
-"""A small world made from a seed: what was applied before, what lies in the inbox, and how to tell that nothing is lost.
+"""A small world from a seed: drops that were applied before, drops in the inbox, and the check that nothing is lost.
 
 Every kind of effect occurs in most worlds: new, corrected, moved and late orders, ties, dates that become empty, discards,
 faults, quarantine, duplicates, dimensions, compressed drops, an empty drop.
@@ -55,15 +55,15 @@ _UNREADABLE = (b"<html>", b"", b'[{"order_id":', b"\xff\xfe[\0", b'{"error":"no"
 
 @dataclass(frozen=True)
 class World:
-    """`before` was applied by an undisturbed run (none was, if it is empty); `now` lies in the inbox. Names are unique. In
-    order of arrival."""
+    """`before`: drops that an undisturbed run applied (if empty, there was no such run). `now`: drops in the inbox. Both in order
+    of arrival. Names are unique."""
 
     seed: int
     before: list[tuple[str, bytes]]
     now: list[tuple[str, bytes]]
 
     def prepare(self, home: Path, run: Callable[[Path], Ended]) -> None:
-        """Makes what lies there before the run that is disturbed."""
+        """Creates the files before the disturbed run."""
         if self.before:
             self.put(home, self.before)
             ended = run(home)
@@ -71,7 +71,7 @@ class World:
         self.put(home, self.now)
 
     def put(self, home: Path, drops: list[tuple[str, bytes]]) -> None:
-        """Puts drops into the inbox of a home, old enough to be settled."""
+        """Writes drops into the inbox of `home`, old enough to be settled."""
         (home / "inbox").mkdir(parents=True, exist_ok=True)
         (home / "config.toml").write_text(CONFIG)
         then = time.time() - 3600
@@ -103,7 +103,7 @@ def world(seed: int) -> World:
     if chosen.random() < 0.3:
         now.append(("products-b.csv", b"sku,name,price\np_1,One,1.5\np_2,Two,many\n"))
     chosen.shuffle(now)
-    if seed % 4 == 0:  # everything from the first start on
+    if seed % 4 == 0:  # everything arrives before the first start
         return World(seed, [], before + now)
     return World(seed, before, now)
 
@@ -152,7 +152,7 @@ def _is_json(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """What the ledger says of one drop."""
+    """One drop in the ledger."""
 
     seq: int
     batch: int
@@ -166,7 +166,7 @@ class Row:
 
 
 def ledger_rows(home: Path) -> list[Row]:
-    """All drops that the ledger knows, by number."""
+    """All drops in the ledger, by number."""
     with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
         found = sql.execute(
             "SELECT seq, batch, name, sha256, raw, received_at, outcome, reason, counts FROM drops ORDER BY seq"
@@ -175,8 +175,8 @@ def ledger_rows(home: Path) -> list[Row]:
 
 
 def violations(home: Path, world: World) -> list[str]:
-    """Whatever is not as it must be once every drop of a world was applied: nothing lost, nothing doubled, all as the model
-    says. Empty where all is well."""
+    """Every violation after all drops of a world were applied: a drop is lost or applied twice, or a result is not that of the
+    model. Empty if there is none."""
     found: list[str] = []
     sent = dict([*world.before, *world.now])
     known = ledger_rows(home)
@@ -254,7 +254,7 @@ def _published(output: Path, model: Model) -> Iterator[str]:
 
 
 def _files(home: Path, known: list[Row], sent: dict[str, bytes]) -> Iterator[str]:
-    """Raw copies, quarantine, receipts, discards, dimensions: all there, whole, and nothing else."""
+    """Checks that raw copies, quarantine, receipts, discards and dimensions are complete and that there is nothing else."""
     output = home / "output"
     yield from _raw(output, known, sent)
     yield from _quarantine(output, {row.seq: row for row in known if row.outcome == "quarantined"}, sent)
@@ -301,7 +301,7 @@ def _quarantine(output: Path, refused: dict[int, Row], sent: dict[str, bytes]) -
         row = refused.get(int(name.partition("_")[0]))
         content = (output / "quarantine" / name).read_bytes()
         if row is None:
-            yield f"{name} is in quarantine, and the ledger does not know why"
+            yield f"{name} is in quarantine, but not in the ledger"
         elif name.endswith(".reason.json"):
             if json.loads(content)["reason"] != row.reason:
                 yield f"{name} gives another reason than the ledger"
@@ -314,8 +314,8 @@ def _keys(path: Path, key: str) -> list[str]:
 
 
 def _plain(name: str, content: bytes) -> bytes:
-    """What the model is given of a drop. It tells repeated drops by what they say; so a compressed one says it with a space
-    more, as it is no repetition of one that is not compressed."""
+    """The content of a drop for the model, which finds duplicates by content. A compressed drop is no duplicate of an
+    uncompressed one, so it gets a space at the end."""
     return gzip.decompress(content) + b" " if name.endswith(".gz") else content
 
 
@@ -324,17 +324,17 @@ def _plain_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def whole(home: Path) -> list[str]:
-    """Whatever is published must be whole at any time, even right after a crash: each file is one that can be read."""
+    """The published files that cannot be read. Every published file must be complete at any time, even right after a crash."""
     found = []
     for path in (home / "output" / "curated").rglob("*.parquet"):
         try:
             pq.read_table(path, partitioning=None)
         except Exception as error:
-            found.append(f"{path.relative_to(home)} is not whole: {error}")
+            found.append(f"{path.relative_to(home)} cannot be read: {error}")
     return found
 
 
 def copied(base: Path, home: Path) -> Path:
-    """A copy of a home, with the times of its files and with files of two names."""
+    """A copy of a home that keeps modification times and hard links."""
     subprocess.run(["cp", "-a", base, home], check=True)
     return home

@@ -96,7 +96,7 @@ def test_files_that_never_rest_are_no_damage(tmp_path: Path, monkeypatch: pytest
     """It ends, and says what it saw."""
     monkeypatch.setattr(dry.time, "sleep", lambda _: None)
     with applied(tmp_path) as engine:
-        views = Views(engine.ledger.path, *(view_of(engine) for _ in range(2 * dry._LOOKS)))
+        views = Views(engine.ledger.path, *(view_of(engine) for _ in range(2 * dry._TRIES)))
         another(engine, tmp_path)
         monkeypatch.setattr(dry, "_nobody_is_at_work", lambda *_: False)
         with pytest.raises(EnvironmentFault, match="being replaced"):

@@ -78,7 +78,7 @@ def test_a_drop_is_named_by_its_number_its_file_or_its_path(tmp_path: Path) -> N
     home.mkdir()
     quarantined(home, "b.json")
     for word in ("²", "9" * 9999, "١", "", "0"):
-        with pytest.raises(UsageError, match="nothing in quarantine is called"):
+        with pytest.raises(UsageError, match="no drop in quarantine and no applied drop has this name"):
             retry(home / "output" / "quarantine", home / "inbox", [word])
 
 

@@ -45,7 +45,7 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
         (2, 2, "3.0000"),
     ]
     assert [one.why.partition("(")[2].rstrip(")") or one.why for one in found.versions] == [
-        "not applied: it lies before the --since that its drop was read under",
+        "not applied: it is before the --since that its drop was read under",
         f"its instant is {found.versions[2].instant}",
         "the same instant, and it arrived later",
         "the same instant, and it comes later in the drop",
@@ -113,4 +113,4 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(strandline(tmp_path, "trace", order(1)["order_id"], "--json").stdout)
     assert found["agrees_with_raw"] and [one["drop"] for one in found["versions"]] == [1, 2]
     none = strandline(tmp_path, "trace", "nobody")
-    assert none.returncode == 1 and "no drop that was applied holds a record of it" in none.stdout
+    assert none.returncode == 1 and "no applied drop has a record of it" in none.stdout

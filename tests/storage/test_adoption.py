@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.core.model import ParseContext
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from daemon.storage import files
 from daemon.storage.adoption import kept_as
 from tests.model import Drop, Model
@@ -60,7 +61,7 @@ def rebuilt(root: Path) -> None:
     """As the command does it: what an earlier run left, the rebuild, and what it found."""
     run(root)
     with open_engine(root) as engine:
-        take_over(engine, make_anew(engine, RECEIVED, DAY, ""))
+        take_over(engine, prepare_rebuild(engine, RECEIVED, ParseContext(0, DAY)))
     run(root)
 
 
@@ -87,9 +88,9 @@ def test_a_rebuild_takes_in_both_copies_of_one_number(tmp_path: Path) -> None:
     finds nothing."""
     root = restored(tmp_path)
     told = {one["what"].rpartition("_")[2]: one["found"] for one in differences(root)}
-    assert "`strandline rebuild` takes it in under a free number" in told["c.json"] and "(d.json)" in told["c.json"]
+    assert "`strandline rebuild` adopts it under a free number" in told["c.json"] and "(d.json)" in told["c.json"]
     assert "under a free number" in told["cc.json"]
-    assert "`strandline rebuild` takes it in" in told["ccc.json"]
+    assert "`strandline rebuild` adopts it" in told["ccc.json"]
     ended = strandline(root, "rebuild")
     assert ended.returncode == 0, ended.stderr
     assert by_number(root) == ["a", "b", "d", "e", "ccc", "c", "cc"]

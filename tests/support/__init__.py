@@ -1,4 +1,4 @@
-"""What tests share: real servers and processes, the engine in a folder of its own, and what they are told and asked."""
+"""Helpers that tests share: real servers and processes, and an engine in its own folder."""
 
 from __future__ import annotations
 

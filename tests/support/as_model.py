@@ -1,4 +1,4 @@
-"""What the daemon makes of drops, held against what the model makes of them."""
+"""Compares the daemon's results for drops with those of the model."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def assert_restatements(output: Path, model: Model) -> None:
 
 
 def assert_restated(engine: Engine, model: Model) -> None:
-    """The ledger's counts are those of the log."""
+    """The ledger counts the same restatements as the model."""
     told = Counter(one.date for one in model.restatements)
     counted = {iso_date(day): number for day, number in engine.ledger.restatements().items()}
     assert counted == {date: told[date] for date in counted} and +told == +Counter(counted)

@@ -1,4 +1,4 @@
-"""A real headless Chromium, spoken to over a pipe in its DevTools protocol. For tests."""
+"""A real headless Chromium, controlled over a pipe with the DevTools protocol. For tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
-# Chromium reads commands from descriptor 3, and answers on 4. Both ends are first moved out of the way.
+# Chromium reads commands from descriptor 3 and answers on 4. First both ends are moved to free descriptors.
 _LAUNCH = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
@@ -31,7 +31,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def _chromium() -> str:
-    """The program. Missing, it skips the test; in CI it fails."""
+    """The path of the program. Without it, the test is skipped; in CI it fails."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         reason = "chromium is not installed: apt-get install chromium"
@@ -53,7 +53,7 @@ class Tab:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command, and its answer; what happens meanwhile is kept in `events`."""
+        """Sends one command and returns its answer. Events that arrive meanwhile are kept in `events`."""
         self._id += 1
         message = {"id": self._id, "method": method, "params": parameters}
         if self._session:
@@ -75,20 +75,20 @@ class Tab:
         return json.loads(message)
 
     def open(self, address: str) -> None:
-        """Goes to an address and waits until it is shown."""
+        """Opens an address and waits until the page is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
     def ask(self, expression: str) -> Any:
-        """What a JavaScript expression gives."""
+        """The value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def screenshot(self, path: Path, width: int, height: int, *, dark: bool) -> None:
-        """What the window shows."""
+        """Saves a picture of the window."""
         self.call(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
@@ -101,7 +101,7 @@ class Tab:
 
 @contextmanager
 def tab() -> Iterator[Tab]:
-    """A browser of its own with one tab."""
+    """Starts a browser with one tab."""
     program, profile = _chromium(), tempfile.mkdtemp(prefix="chromium-")
     to_read, we_send = os.pipe()
     we_read, to_send = os.pipe()
@@ -115,7 +115,7 @@ def tab() -> Iterator[Tab]:
     try:
         yield Tab(we_send, we_read)
     finally:
-        os.close(we_send)  # it ends with its pipe
+        os.close(we_send)  # the browser exits when its pipe is closed
         os.close(we_read)
         try:
             process.wait(20)

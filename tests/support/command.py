@@ -1,4 +1,4 @@
-"""The real command in a folder of its own: what is put into its inbox, how it is called, and what it leaves."""
+"""Runs the real command in its own folder: writes drops, calls it, and reads its results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_drop(orders: list[dict[str, object]], indent: int | None = None) -> bytes
 
 
 def drop(home: Path, name: str | bytes, content: bytes | list, age_seconds: float = 3600) -> Path:
-    """Puts a file into the inbox, as old as told."""
+    """Writes a file into the inbox, with the given age."""
     inbox = home / "inbox"
     inbox.mkdir(exist_ok=True)
     path = inbox / os.fsdecode(name)
@@ -56,7 +56,7 @@ def receipts(home: Path) -> dict[str, dict]:
 
 
 def strandline(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Any of the commands."""
+    """Runs any of the commands."""
     return subprocess.run(
         [sys.executable, "-m", "daemon", *words], cwd=home, env=environment(**settings), capture_output=True, text=True,
         timeout=120, check=False,
@@ -64,7 +64,7 @@ def strandline(home: Path, *words: str, **settings: str) -> subprocess.Completed
 
 
 def differences(home: Path) -> list[dict[str, str]]:
-    """What `verify` finds."""
+    """The differences that `verify` finds."""
     ended = strandline(home, "verify", "--json")
     found = json.loads(ended.stdout)["differences"]
     assert ended.returncode == (1 if found else 0), ended.stderr

@@ -23,7 +23,7 @@ _TOOLS = ("mmdebstrap", "buildah", "podman", "runc")
 
 
 class Containers:
-    """A container storage of its own under a folder, with the image in it."""
+    """A separate container storage under a folder, with the image in it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -35,7 +35,7 @@ class Containers:
         self.build()
 
     def build(self) -> None:
-        """Makes the base and the image."""
+        """Builds the base and the image."""
         base = re.search(r"^FROM (\S+) AS build", (REPO / "Dockerfile").read_text(), re.MULTILINE)
         assert base is not None
         archive = self._folder / "base.tar"
@@ -58,15 +58,15 @@ class Containers:
         return ended
 
     def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """One command of podman."""
+        """Runs one podman command."""
         return self._run("podman", "--runtime", "runc", "--cgroup-manager=cgroupfs", *arguments, check=check)
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What podman knows of an image or a container."""
+        """The description of an image or a container."""
         return json.loads(self.podman("inspect", name).stdout)[0]
 
     def remove(self) -> None:
-        """Everything, the containers that still run as well."""
+        """Removes everything, including running containers."""
         self.podman("rm", "--all", "--force", "--time", "2", check=False)
         self.podman("rmi", "--all", "--force", check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -74,7 +74,7 @@ class Containers:
 
 @contextmanager
 def containers(folder: Path) -> Iterator[Containers]:
-    """Builds the image; skips where a tool is missing, or where there are no rights for it."""
+    """Builds the image. Skips the test if a tool is missing or the user is not root."""
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         reason = f"needs root, and {', '.join(missing or _TOOLS)} (Debian: apt-get install {' '.join(_TOOLS)})"

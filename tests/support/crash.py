@@ -1,7 +1,7 @@
-"""A world that ends in the middle: after so many changes to files and the ledger, nothing can be changed any more.
+"""Simulated crashes in this process: after a number of changes to files and the ledger, no further change is possible.
 
-Runs in this process: the n-th durable operation raises, and so does every later one, so that no clean-up of ours can
-help. What is left on disk is what a killed process leaves; then the world comes back, and a new run begins.
+The n-th durable operation raises, and so does every later one, so that no clean-up code has an effect. The disk is then as after
+a killed process. Outside `World.running`, operations work again, and a new run can start.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from daemon.batch.recovery import recover
+from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, ServiceSettings, Summary
@@ -24,15 +25,15 @@ from daemon.storage.ledger import Ledger
 from tests.support.harness import DAY, open_engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
-TERMS = ServiceSettings(DAY, "", 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+TERMS = ServiceSettings(ParseContext(0, DAY), 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
 
 
 class Crash(BaseException):
-    """The world has ended."""
+    """The simulated crash. A BaseException, so that no handler for errors catches it."""
 
 
 class World:
-    """Counts operations, and ends with the `last`-th: before it is done, or right after."""
+    """Counts operations and crashes at the `last`-th: before it, or right after it."""
 
     def __init__(self, last: int, *, after: bool) -> None:
         self.done = 0
@@ -48,7 +49,7 @@ class World:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Within the block, changes to files and to the ledger count."""
+        """Counts changes to files and to the ledger within the block."""
         with mock.patch.multiple(os, **{name: self._counted(getattr(os, name)) for name in _OPERATIONS}):
             transaction = Ledger.transaction
 
@@ -70,7 +71,7 @@ class World:
                     try:
                         self._step(lambda: work.__exit__(None, None, None))
                     except Crash as crash:
-                        work.__exit__(type(crash), crash, None)  # nothing, if it was committed before
+                        work.__exit__(type(crash), crash, None)  # does nothing if it was already committed
                         raise
 
             with mock.patch.object(Ledger, "transaction", counted):
@@ -84,12 +85,14 @@ def run(root: Path, *observers: Observer) -> Summary:
     """`--once` over root/inbox and root/output, in this thread."""
     with open_engine(root) as engine:
         inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
-        service = Service(engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", DAY, ""))
+        service = Service(
+            engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", ParseContext(0, DAY))
+        )
         return service.once(Event())
 
 
 def crash_at(root: Path, last: int, *, after: bool) -> bool:
-    """One run that ends early. False: it came to its end before."""
+    """One run that crashes. False: it completed before the crash."""
     world = World(last, after=after)
     try:
         with world.running():

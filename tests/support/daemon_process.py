@@ -1,6 +1,6 @@
-"""The real daemon as a process of its own, over a folder, with its HTTP endpoint on a free port. For tests.
+"""The real daemon as a separate process, over a folder, with its HTTP endpoint on a free port. For tests.
 
-Waiting is always for something to become true, with a limit so generous that only a fault reaches it.
+Tests wait for conditions, with a limit that only a bug reaches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def until(what: Callable[[], _T], why: str = "", seconds: float = LIMIT_SECONDS) -> _T:
-    """The first true answer."""
+    """Calls `what` until it returns something true, and returns that."""
     end = time.monotonic() + seconds
     while True:
         if answer := what():
@@ -64,7 +64,7 @@ class Daemon:
         return self.get("/-/ready")[0] == 200
 
     def metrics(self) -> dict[str, float]:
-        """Every sample by its name with its labels as in PromQL."""
+        """Every sample, by its name and labels as in PromQL."""
         families = text_string_to_metric_families(self.get("/metrics")[1])
         return {series(s.name, **s.labels): s.value for family in families for s in family.samples}
 
@@ -92,12 +92,12 @@ def series(name: str, **labels: str) -> str:
 
 
 def started(home: Path, wrapper: tuple[str, ...] = (), **settings: str) -> Daemon:
-    """A daemon that was just started; it may not even have opened its port."""
+    """A daemon that has just started; its port may not be open yet."""
     return _started(home, [*wrapper, sys.executable, "-m", "daemon"], {}, settings)
 
 
 def started_with(home: Path, variables: dict[str, str], **settings: str) -> Daemon:
-    """The same, with more in its environment."""
+    """The same, with additional environment variables."""
     return _started(home, [sys.executable, "-m", "daemon"], variables, settings)
 
 
@@ -112,7 +112,7 @@ if __name__ == '__main__': sys.exit(main([]))
 
 
 def started_deaf(home: Path, **settings: str) -> Daemon:
-    """A daemon without inotify instances, as where the limit is exhausted."""
+    """A daemon that cannot use inotify, as if the limit of instances is reached."""
     home.mkdir(exist_ok=True, parents=True)
     script = home / "deaf.py"
     script.write_text(_DEAF)
@@ -131,7 +131,7 @@ def _started(home: Path, command: list[str], variables: dict[str, str], settings
 
 @contextmanager
 def running(home: Path, **settings: str) -> Iterator[Daemon]:
-    """A daemon that is ready; whatever happens, it ends with the block, and well if nothing happened."""
+    """A daemon that is ready. It ends with the block; without an exception in the block, its exit code must be 0."""
     one = started(home, **settings)
     try:
         until(one.ready, "ready")
@@ -145,7 +145,7 @@ def running(home: Path, **settings: str) -> Iterator[Daemon]:
 
 
 def place(path: Path, content: bytes) -> None:
-    """As a careful writer does: under a hidden name, then moved."""
+    """Writes a file as a careful writer does: under a hidden name, then renamed."""
     temporary = path.with_name(f".{path.name}.writing")
     temporary.write_bytes(content)
     os.rename(temporary, path)

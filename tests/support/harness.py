@@ -1,4 +1,4 @@
-"""Runs the product in this process, in a folder of its own, and reads back what it published. For tests."""
+"""Runs the daemon's engine in this process, in its own folder, and reads what it published. For tests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from daemon.batch.pipeline import take
 from daemon.batch.reading import Limits, Reader
 from daemon.batch.rewriting import Rewriter
 from daemon.batch.taking import Taking
+from daemon.core.mapping import DIRECT, FieldMapping
 from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.execution.workers import Inline
@@ -31,7 +32,7 @@ DAY = 86_400_000_000
 
 @contextmanager
 def open_engine(root: Path, executor: Executor | None = None) -> Iterator[Engine]:
-    """An Engine over root/output, with everything done in this thread unless an executor is given."""
+    """An Engine over root/output. Everything runs in this thread unless an executor is given."""
     output = root / "output"
     store = Store(output)
     for folder in (store.staging, store.curated, output / "state", root / "inbox"):
@@ -57,24 +58,24 @@ def apply_batch(
     tolerance: int = DAY,
     since: int | None = None,
     records_path: str = "",
+    mapping: FieldMapping = DIRECT,
 ) -> BatchOutcome:
-    """Drops named contents into the inbox, in this order of arrival, and applies them as one batch."""
+    """Writes drops (name, content) into the inbox, in this order of arrival, and applies them as one batch."""
     for number, (name, data) in enumerate(drops):
         path = root / "inbox" / name
         path.write_bytes(data)
         os.utime(path, ns=(number * 10**9, number * 10**9))
     look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
-    outcome, refused = take(
-        engine, look.settled, ParseContext(received_at, tolerance, records_path, since), received_at
-    )
+    context = ParseContext(received_at, tolerance, records_path, since, mapping=mapping)
+    outcome, refused = take(engine, look.settled, context, received_at)
     assert outcome is not None and not refused
     return outcome
 
 
 def rows(output: Path, date: str, table: str = "fact_order") -> list[dict[str, object]]:
     """The rows of a partition as plain values, instants in microseconds."""
-    # Opened once: read_table opens a path twice, and a daemon may put another file there between.
+    # Opened once: read_table opens a path twice, and a daemon may replace the file in between.
     found = pq.ParquetFile(output / "curated" / f"date={date}" / f"{table}.parquet").read()
     columns = {
         name: column.cast("int64").to_pylist() if str(column.type).startswith("timestamp") else column.to_pylist()

@@ -1,4 +1,4 @@
-"""Starts a real PostgreSQL server for tests: a fresh cluster in a folder of its own, on a Unix socket, and gone afterwards."""
+"""Starts a real PostgreSQL server for tests: a new cluster in its own folder, on a Unix socket, removed afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATIENCE_SECONDS = 120
 
 
 def binary(name: str) -> str:
-    """A program of PostgreSQL, which Debian keeps off the PATH. Missing, it skips the test; in CI it fails."""
+    """The path of a PostgreSQL program, which Debian does not put on PATH. Without it, the test is skipped; in CI it fails."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     path = str(found[-1]) if found else shutil.which(name)
     if path:
@@ -32,9 +32,9 @@ def binary(name: str) -> str:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """A running server; gives the connection string. The server refuses to run as root: it then runs as another user."""
+    """A running server; yields the connection string. PostgreSQL refuses to run as root; then it runs as `nobody`."""
     programs = {name: binary(name) for name in ("initdb", "postgres")}
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not below pytest's folders, which other users may not enter
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not in pytest's folders, which other users cannot enter
     data = folder / "data"
     user = _user(folder)
     try:
@@ -78,7 +78,7 @@ def server() -> Iterator[str]:
 
 
 def _user(folder: Path) -> dict[str, object]:
-    """Whom the server runs as; the folder becomes theirs."""
+    """The user that the server runs as, who becomes the owner of the folder."""
     if os.geteuid() != 0:
         return {}
     who = pwd.getpwnam("nobody")

@@ -1,4 +1,4 @@
-"""A real Prometheus, started for a test, which scrapes what it is told and answers queries."""
+"""A real Prometheus for tests, which scrapes given targets and answers queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.daemon_process import free_port, until
 
 
 def tool(name: str) -> str:
-    """The path of a program of Prometheus'. Where it is not installed, the test skips, or fails if CI demands it."""
+    """The path of a Prometheus program. Without it, the test is skipped; in CI it fails."""
     found = shutil.which(name)
     if found is None:
         reason = f"{name} is not installed (Debian: apt-get install prometheus prometheus-alertmanager)"
@@ -53,7 +53,7 @@ class Prometheus:
         }
 
     def value(self, promql: str) -> float | None:
-        """The one value of a query; None where there is no series."""
+        """The single value of a query; None without a series."""
         found = self.query(promql)
         assert len(found) <= 1, found
         return next(iter(found.values()), None)
@@ -61,7 +61,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, *targets: str, rules: str = "", alertmanager_port: int = 0) -> Iterator[Prometheus]:
-    """Scrapes the targets four times a second; evaluates alert rules, if it is given any, and tells an Alertmanager."""
+    """Scrapes the targets four times a second. With `rules`, evaluates them and sends alerts to an Alertmanager."""
     program, port = tool("prometheus"), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, object] = {
@@ -84,7 +84,7 @@ def prometheus(folder: Path, *targets: str, rules: str = "", alertmanager_port: 
 
 @contextmanager
 def alertmanager(folder: Path, webhook: str) -> Iterator[int]:
-    """Tells a webhook of every alert at once; gives its port."""
+    """Sends every alert to a webhook at once; yields the port of the Alertmanager."""
     program, port = tool("prometheus-alertmanager"), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = {

@@ -1,4 +1,4 @@
-"""Orders as the columns that both parsers give."""
+"""Strategies for orders in the columns that both parsers return."""
 
 from __future__ import annotations
 

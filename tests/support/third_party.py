@@ -1,8 +1,8 @@
-"""Data that others generate, turned into drops, and the totals that it must come to.
+"""Data from third-party generators, converted into drops, and the totals that the daemon must publish.
 
-The orders come from jafgen (a simulated café chain, CSV) and tpchgen-cli (TPC-H, Parquet), so neither their shape nor
-their quirks were chosen by us. A converter moves values and never computes with them; the totals are asked by a direct
-DuckDB query of the generator's own files, which shares nothing with the drops.
+The orders come from jafgen (a simulated café chain, CSV) and tpchgen-cli (TPC-H, Parquet), so this project chose neither their
+shape nor their quirks. The converters move values and never compute with them. The totals come from a direct DuckDB query of the
+generator's files and share nothing with the drops.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Order = dict[str, object]
 
 
 def require_tool(name: str) -> str:
-    """The path of a generator's command. Missing, it skips the test; in CI it fails, so that no gap goes unnoticed."""
+    """The path of a generator's command. Without it, the test is skipped; in CI it fails, so that no gap goes unnoticed."""
     path = find_tool(name)
     if path is not None:
         return path
@@ -42,7 +42,7 @@ def require_tool(name: str) -> str:
 
 @dataclass(frozen=True)
 class Page:
-    """One drop to be: a page of an API, as it came over the wire."""
+    """A future drop: one page of an API response."""
 
     name: str
     content: bytes
@@ -57,14 +57,14 @@ class Page:
 
 
 def run_jafgen(folder: Path, years: int = 1) -> Path:
-    """Let jafgen simulate some years; it writes below the folder it runs in. Each run differs, and that is welcome."""
+    """Lets jafgen simulate some years. It writes below the current folder. Each run gives other data, on purpose."""
     tool = require_tool("jafgen")
     subprocess.run([tool, str(years)], cwd=folder, check=True, capture_output=True, timeout=600)
     return folder / "jaffle-data"
 
 
 def jafgen_pages(tables: Path, size: int = JAFGEN_PAGE_ORDERS) -> list[Page]:
-    """The orders as an API pages them: an envelope, amounts as decimal text, and where to go on."""
+    """The orders as pages of an API: an envelope, amounts as decimal text, and the next page."""
     orders = jafgen_orders(tables)
     cuts = range(0, len(orders), size)
     return [jafgen_page(orders[cut : cut + size], number, len(cuts)) for number, cut in enumerate(cuts, 1)]
@@ -87,7 +87,7 @@ def jafgen_orders(tables: Path) -> list[Order]:
 
 
 def jafgen_order(row: dict[str, str], items: list[Order]) -> Order:
-    """One order. jafgen's times have no zone, which means UTC by our contract."""
+    """One order. jafgen's times have no zone, which means UTC in the input contract."""
     return {
         "order_id": row["id"],
         "user_id": row["customer"],
@@ -100,7 +100,7 @@ def jafgen_order(row: dict[str, str], items: list[Order]) -> Order:
 
 
 def jafgen_dimensions(tables: Path) -> list[Page]:
-    """jafgen's own customers and products, under the contract's names for their columns; nothing but headers is changed."""
+    """The customers and products of jafgen, with column names of the input contract. Only the headers are changed."""
     customers = (tables / "raw_customers.csv").read_bytes().replace(b"id,name", b"user_id,full_name", 1)
     products = (tables / "raw_products.csv").read_bytes().replace(b"sku,name,type,", b"sku,name,category,", 1)
     return [Page("users-jafgen.csv", customers), Page("products-jafgen.csv", products)]
@@ -113,7 +113,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def decimal_text(cents: str) -> str:
-    """Whole cents as decimal text, by moving the point: "3921" is "39.21". No float has a part in it."""
+    """Whole cents as decimal text, without floats: "3921" is "39.21"."""
     sign, digits = ("-", cents[1:]) if cents.startswith("-") else ("", cents)
     padded = digits.zfill(3)
     return f"{sign}{padded[:-2]}.{padded[-2:]}"
@@ -129,7 +129,7 @@ def run_tpch(folder: Path, scale: str = "0.1") -> Path:
 
 
 def tpch_pages(tables: Path, scratch: Path, size: int = TPCH_PAGE_ORDERS) -> list[Page]:
-    """The orders in pages that are arrays and lines by turns, with amounts as JSON numbers, on their true dates."""
+    """The orders in pages that are alternately arrays and lines, with amounts as JSON numbers and their original dates."""
     ndjson = scratch / "tpch-lines.ndjson"
     write_ndjson(order_lines_sql(tables, "as_is"), ndjson)
     lines = ndjson.read_bytes().splitlines()
@@ -148,7 +148,7 @@ def tpch_page(lines: list[bytes], number: int) -> Page:
 
 
 def read_page(content: bytes) -> list[Order]:
-    """The orders of any page made here: an envelope, an array, or lines."""
+    """The orders of a page from this module: an envelope, an array, or lines."""
     if content.startswith(b"["):
         return json.loads(content)
     if content.startswith(b'{"data"'):
@@ -157,7 +157,7 @@ def read_page(content: bytes) -> list[Order]:
 
 
 def respelled(page: Page) -> Page:
-    """The same orders in other bytes: an API that was rewritten in another language. Nothing of it is a change."""
+    """The same orders in other bytes, as from an API that was rewritten in another language. No order changes."""
     orders = [respelled_order(order) for order in read_page(page.content)]
     if page.content.startswith(b"["):
         return Page(f"again-{page.name}", json.dumps({"orders": orders}, indent=1).encode())
@@ -168,7 +168,7 @@ def respelled(page: Page) -> Page:
 
 
 def respelled_order(order: Order) -> Order:
-    """Keys in reverse, blanks around the id, the instant in Indian time, numbers as text and text as numbers."""
+    """Reverses the keys, pads the id with blanks, writes the instant in Indian time, numbers as text and text as numbers."""
     items = [{**item, "price": respelled_number(item["price"])} for item in order["items"]]
     changed = {
         "order_id": f" {order['order_id']} ",
@@ -181,7 +181,7 @@ def respelled_order(order: Order) -> Order:
 
 
 def respelled_number(value: str | float) -> str | float:
-    """`"39.20"` to 39.2, and 39.2 to `"39.2000"`: up to 15 digits, the text of a float is the decimal that it was."""
+    """`"39.20"` to 39.2, and 39.2 to `"39.2000"`. Up to 15 digits, a float has the text of the original decimal."""
     return float(value) if isinstance(value, str) else f"{value:.4f}"
 
 
@@ -197,14 +197,14 @@ def respelled_instant(text: str) -> str:
 
 @dataclass(frozen=True)
 class Totals:
-    """What must be the same on both sides. Decimals all the way, so equal means equal."""
+    """The totals that must be equal on both sides. All are decimals, so the comparison is exact."""
 
     by_day: dict[object, tuple]  # orders, lines, qty, qty * price, amount
     by_product: dict[object, tuple]  # lines, qty, qty * price; None: orders without items
     items_by_product: dict[object, tuple]
 
 
-# Both sources as two tables: orders (id, day, amount) and items (id, sku, qty, value). Cents are moved by a decimal.
+# Both sources as two tables: orders (id, day, amount) and items (id, sku, qty, value). Cents are scaled with decimals.
 JAFGEN_TABLES = """
 orders AS (
   SELECT id, CAST(ordered_at AS DATE) AS day, CAST(order_total AS DECIMAL(15, 0)) * 0.01 AS amount
@@ -256,7 +256,7 @@ FOUND_USERS = "SELECT user_id, email, created_at, country FROM '{output}/curated
 
 
 def expected_totals(sources: str, tables: Path, left_out: Iterable[str] = ()) -> Totals:
-    """The totals of the generator's own files, without the orders that are not delivered yet."""
+    """The totals of the generator's files, without the orders that are not delivered yet."""
     head = f"WITH {sources.format(tables=tables)}, {WITHOUT} "
     given = {"left_out": list(left_out)}
     queries = (EXPECTED_BY_DAY, EXPECTED_BY_PRODUCT, EXPECTED_ITEMS)
@@ -264,7 +264,7 @@ def expected_totals(sources: str, tables: Path, left_out: Iterable[str] = ()) ->
 
 
 def curated_totals(output: Path) -> Totals:
-    """The same totals of what the daemon published."""
+    """The same totals of the published files."""
     fact = FOUND_BY_PRODUCT.format(output=output, table="fact_order")
     items = FOUND_BY_PRODUCT.format(output=output, table="order_items")
     return Totals(*(keyed_rows(query) for query in (FOUND_BY_DAY.format(output=output), fact, items)))

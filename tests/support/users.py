@@ -1,4 +1,4 @@
-"""Commands as other users, with chosen capabilities. For tests that need real uids: they run as root, or skip with the reason."""
+"""Runs commands as other users with chosen capabilities. For tests that need real uids; they need root, or are skipped."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import lru_cache
 
 import pytest
 
-SERVICE, WRITER = 40_100, 40_200  # uids that nobody has
+SERVICE, WRITER = 40_100, 40_200  # uids without an account
 
 
 def as_user(uid: int, *capabilities: str) -> tuple[str, ...]:
-    """What to put before a command. `capabilities`: kept as ambient ones (`lease`); all others are dropped."""
+    """The prefix for a command. `capabilities` are kept as ambient ones (`lease`); all others are dropped."""
     kept = sorted({*capabilities, *(() if _is_readable_for_others() else ("dac_read_search",))})
     return _prefix(uid, kept)
 
@@ -28,13 +28,13 @@ def _prefix(uid: int, capabilities: list[str]) -> tuple[str, ...]:
 
 @lru_cache
 def _is_readable_for_others() -> bool:
-    """Whether another user can start this interpreter; it may be in a home folder. Then that user may read everything."""
+    """Whether another user can start this interpreter. If not (it may be in a home folder), they get `dac_read_search`."""
     command = [*_prefix(WRITER, []), sys.executable, "-c", "import pyarrow, daemon"]
     return subprocess.run(command, check=False, capture_output=True, cwd="/").returncode == 0
 
 
 def require_users() -> None:
-    """Skips where other users' processes cannot be started."""
+    """Skips the test if processes of other users cannot be started."""
     if os.geteuid() != 0:
         missing = "needs root, to start processes of other users"
     elif subprocess.run([*_prefix(WRITER, []), "true"], check=False, capture_output=True).returncode:

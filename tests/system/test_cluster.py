@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.batch.retries import cause_of, may_pass
+from daemon.batch.retries import cause_of, is_transient
 from daemon.execution.cluster import _on_a_worker, _version
 from tests.support import REPO
 from tests.support.command import environment, order
@@ -226,4 +226,4 @@ def test_a_worker_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
     """What it is to read is missing there: the error may pass, and says whose it is and what is asked of it."""
     with pytest.raises(FileNotFoundError, match="a Dask worker, which must see the output folder") as caught:
         _on_a_worker(_version(), Path.read_bytes, (tmp_path / "sent-1.arrow",), {})
-    assert may_pass(caught.value) and cause_of(caught.value).endswith("sent-1.arrow")
+    assert is_transient(caught.value) and cause_of(caught.value).endswith("sent-1.arrow")

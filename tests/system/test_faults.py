@@ -45,15 +45,14 @@ def server() -> Iterator[Server]:
         yield one
 
 
-@pytest.mark.parametrize(
-    ("seed", "step"), [(1, 1), (4, 1 if LONG else 3)]
-)  # the world of seed 4 has three times the operations
+# The world of seed 4 has three times the operations.
+@pytest.mark.parametrize(("seed", "step"), [(1, 1), (4, 1 if LONG else 3)])
 def test_a_process_killed_at_any_operation_loses_and_doubles_nothing(
     server: Server, folder: Path, seed: int, step: int
 ) -> None:
     """Durable operations of a run, SQLite's among them, before, after and within each in turn; then one of the recovery."""
     bench = kills.Bench(server, folder, world(seed))
-    assert bench.peaceful == []
+    assert bench.undisturbed == []
     hit: Counter[str] = Counter()
     for point, action in zip(range(1, bench.points + 1, step), cycle(KILLS), strict=False):
         one = bench.kill(point, action, 1 + point % 60)
@@ -76,10 +75,10 @@ def test_a_power_loss_at_any_operation_loses_and_doubles_nothing(server: Server,
 
 def test_an_operation_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
     """No space, broken, read-only, not allowed, interrupted, cut short; once and lasting."""
-    found = list(errors.every_failure(errors.Breakage(server, folder, 3), step=4 if LONG else 11))
+    found = list(errors.every_failure(errors.FailureBench(server, folder, 3), step=4 if LONG else 11))
     assert [(one.replay, one.violations) for one in found if one.violations] == []
     assert {one.error for one in found} == {*errors.ERRORS, errors.CUT}
-    assert sum(one.healed for one in found) > 50 and any(not one.healed for one in found)
+    assert sum(one.recovered for one in found) > 50 and any(not one.recovered for one in found)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

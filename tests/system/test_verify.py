@@ -237,7 +237,7 @@ def test_a_raw_copy_that_was_never_applied_is_found_and_a_rebuild_applies_it(hom
     assert differences(home) == [] and tree(home / "output" / "curated") == clean
     _in_ledger(home, "UPDATE drops SET seq = 99 WHERE name = 'users.csv'")  # so that the copy of drop 2 is a stranger
     (found,) = [one for one in differences(home) if one["check"] == "raw"]
-    assert found["what"].endswith("_users.csv") and "`strandline rebuild` takes it in" in found["found"]
+    assert found["what"].endswith("_users.csv") and "`strandline rebuild` adopts it" in found["found"]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_raw_copy_that_is_on_its_way_is_waited_for(
 ) -> None:
     """A daemon has renamed it and has not entered it yet: whichever look it is that finds it entered, nothing was wrong. If
     none does, it is one that a crash left there."""
-    monkeypatch.setattr("daemon.operate.verify_files._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("daemon.operate.verify_files._RECHECK_SECONDS", 0.0)
     with open_engine(tmp_path) as engine:
         apply_batch(engine, tmp_path, [("a.json", json.dumps([order(1)]).encode())], RECEIVED_AT_US)
         engine.ledger.copy_to(tmp_path / "copy.sqlite")

@@ -21,11 +21,14 @@ from enum import Enum
 import numpy as np
 
 from ..errors import Unreadable
+from ..mapping import DIRECT, FieldMapping
 from ..model import MAX_DEPTH, Ints
 from ..native import bindings
 from . import nested, reference
 from .damage import described, refuse_foreign, refuse_markup
-from .envelopes import array_of, members_of, order_of, without_array
+from .envelopes import array_of, members_of, without_array
+from .mapped import fields_of, is_order
+from .nested import order_of
 
 BOM = b"\xef\xbb\xbf"
 _JSON_SPACE = b" \t\n\r"
@@ -102,7 +105,9 @@ class WrongCut(Exception):
     """A piece of an array does not hold whole elements. The drop must be split as a whole."""
 
 
-def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bool = False) -> Records:
+def split(
+    data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bool = False, mapping: FieldMapping = DIRECT
+) -> Records:
     """The records of a drop or of a piece of one, in order. A record of a drop of lines may not be JSON; any other is one
     complete JSON value. Unreadable or WrongCut where records cannot be found. `scan`: let the fast path also read the elements
     of an array, since it finds their ends anyway."""
@@ -120,7 +125,7 @@ def split(data: bytes, form: Form = Form.WHOLE, records_path: str = "", scan: bo
     try:
         if not is_utf8(text):
             _decoded(text)
-        return _document(text, records_path, scan)
+        return _document(text, records_path, scan, mapping)
     except reference.NotJson as error:
         blank = marked[: len(marked) - len(marked.lstrip(_JSON_SPACE))]
         return _lines_or_unreadable(text, error, 1 + len(_LINE_END.findall(blank)))
@@ -249,7 +254,7 @@ def _quickly(text: bytes, scan: bool, *, inside: bool = False) -> Records | None
     return None if found is None else Records(text, *found)
 
 
-def _document(text: bytes, records_path: str, scan: bool) -> Records:
+def _document(text: bytes, records_path: str, scan: bool, mapping: FieldMapping) -> Records:
     """The records of one JSON document; reference.NotJson where the text is not one."""
     if not text.startswith((b"[", b"{")):
         reference.whole(_decoded(text))
@@ -258,7 +263,7 @@ def _document(text: bytes, records_path: str, scan: bool) -> Records:
         )
     if text.startswith(b"["):
         return _array_records(text, scan)
-    return _object_records(text, records_path, scan)
+    return _object_records(text, records_path, scan, mapping)
 
 
 def _array_records(text: bytes, scan: bool) -> Records:
@@ -276,16 +281,16 @@ def _reference_elements(text: bytes) -> list[str]:
     return reference.elements(document)
 
 
-def _object_records(text: bytes, records_path: str, scan: bool) -> Records:
+def _object_records(text: bytes, records_path: str, scan: bool, mapping: FieldMapping) -> Records:
     members = members_of(text)
-    if reference.is_order(members):
+    if is_order(text, mapping):
         return _one(text)
     array = array_of(members, records_path)
     if array is not None:
         return _array_records(array, scan)
-    if "order_id" in members:
+    if "order_id" in fields_of(text, mapping):
         return _one(text)
-    if (order := order_of(members)) is not None:
+    if (order := order_of(members, mapping)) is not None:
         return _one(order)
     raise Unreadable(without_array(members, records_path))
 

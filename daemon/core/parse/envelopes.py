@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from ..model import Ints
 from ..native import bindings
@@ -30,6 +30,13 @@ _NO_ERROR = (b"null", b"false", b"0", b'""', b"[]", b"{}")
 _BEGINS_WITH_OBJECT = re.compile(rb"\[[ \t\n\r]*\{")
 _EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _SEARCHED_LEVELS = 3
+_SHOPS = {  # keys that the records of a shop have, and those of no other
+    "shopify": {"line_items", "total_price"},
+    "woocommerce": {"line_items", "date_created_gmt"},
+    "magento": {"increment_id", "grand_total"},
+    "square": {"line_items", "total_money"},
+    "stripe": {"amount_total", "payment_status"},
+}
 _SHOWN_ARRAYS = 3
 
 Members = Mapping[str, bytes]
@@ -65,12 +72,6 @@ def array_of(members: Members, records_path: str = "") -> bytes | None:
     return next((text for text in [*filled, *arrays] if not _is_empty(text)), arrays[0] if arrays else None)
 
 
-def order_of(members: Members) -> bytes | None:
-    """The one order under ORDER_KEY, as text."""
-    text = members.get(ORDER_KEY, b"")
-    return text if text.startswith(b"{") and reference.is_order(members_of(text)) else None
-
-
 def is_paging(members: Members) -> bool:
     """Whether all other keys of an object are about paging. Any other key may hold an order."""
     plain = (key.lower().replace("_", "").replace("-", "") for key in members if key not in ENVELOPE_KEYS)
@@ -92,20 +93,24 @@ def without_array(members: Members, records_path: str) -> str:
             "request the data again"
         )
     if here:
-        arrays = [path for path, text in _arrays(members, _SEARCHED_LEVELS) if _has_object(text)]
+        others = [path for path, text in _arrays(members, _SEARCHED_LEVELS) if _has_object(text)]
         return (
             f"the file is a page without records ({here[0]} is empty), but it has records at: "
-            f"{', '.join(arrays[:_SHOWN_ARRAYS]) or named(members)}. If these are the orders, set [input] records_path to that"
+            f"{', '.join(others[:_SHOWN_ARRAYS]) or named(members)}. If these are the orders, set [input] records_path to that"
         )
     where = f"at records_path = {records_path!r}" if records_path else f"under {', '.join(ENVELOPE_KEYS)}"
     begin = f"the file is one object without `order_id`, and there is no array {where}"
+    arrays = list(_arrays(members, _SEARCHED_LEVELS))
+    first_of_each = [reference.members(one) for _, text in arrays if (one := _first_object(text)) is not None]
+    for keys in [members, *first_of_each]:
+        if shop := preset_for(keys):
+            return f"{begin}{shop}. Keys of its records: {named(keys)}"
     if (path := inner_order(members)) is not None:
-        return f"{begin}. There is an order inside, at `{path}`: write it without what is around it. Keys: {named(members)}"
-    inside = list(_arrays(members, _SEARCHED_LEVELS))
-    if inside:
-        found = "; ".join(f"{path} ({_content(text)})" for path, text in inside[:_SHOWN_ARRAYS])
+        return f"{begin}. There is an order inside, at `{path}`: {record_setting(path)}. Keys: {named(members)}"
+    if arrays:
+        found = "; ".join(f"{path} ({_content(text)})" for path, text in arrays[:_SHOWN_ARRAYS])
         return (
-            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{inside[0][0]}"'
+            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
         )
     inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
     if inner is not None and reference.is_order(inner):
@@ -113,6 +118,17 @@ def without_array(members: Members, records_path: str) -> str:
     if inner is not None:
         return f"{begin}. Its keys: {named(members)}; the first object in it has the keys: {named(inner)}"
     return f"{begin}. Its keys: {named(members)}"
+
+
+def record_setting(path: str) -> str:
+    """The setting that reads orders inside records."""
+    return f'set record = "{path}" in [sources.default]'
+
+
+def preset_for(keys: Collection[str]) -> str:
+    """The setting that reads records with these keys, as a sentence; "" where they are of no shop that is known."""
+    shop = next((shop for shop, its in _SHOPS.items() if its <= set(keys)), None)
+    return f'. This is the form of {shop.capitalize()}: set preset = "{shop}" in [sources.default]' if shop else ""
 
 
 def inner_order(members: Members, levels: int = _SEARCHED_LEVELS) -> str | None:
@@ -173,8 +189,12 @@ def _arrays(members: Members, levels: int) -> Iterator[tuple[str, bytes]]:
             yield from ((f"{key}.{path}", found) for path, found in _arrays(members_of(text), levels - 1))
 
 
+def _first_object(array: bytes) -> str | None:
+    return next((one for one in reference.elements(array.decode()) if one.startswith("{")), None)
+
+
 def _content(array: bytes) -> str:
     elements = reference.elements(array.decode())
-    first = next((one for one in elements if one.startswith("{")), None)
+    first = _first_object(array)
     keys = f", with the keys {named(reference.members(first))}" if first else ""
     return f"{len(elements):,} value{'' if len(elements) == 1 else 's'}{keys}"

@@ -8,12 +8,14 @@ of these, so usual drops never come here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..mapping import DIRECT, FieldMapping
 from ..native import bindings
 from . import reference
-from .envelopes import array_of, is_paging, members_of, order_of
+from .envelopes import ORDER_KEY, array_of, is_paging, members_of
+from .mapped import fields_of, is_order
 
 _BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
 _BLANKS_AND_MARKS = " \t\r\n\x1e\ufeff"
@@ -51,7 +53,9 @@ def documents(text: str) -> list[str]:
     return found
 
 
-def contents_of(record: bytes, records_path: str, levels: int = _LEVELS) -> Contents | None:
+def contents_of(
+    record: bytes, records_path: str, mapping: FieldMapping = DIRECT, levels: int = _LEVELS
+) -> Contents | None:
     """The records inside a record that is not an order; None where it holds none."""
     try:
         text = record.decode()
@@ -62,15 +66,15 @@ def contents_of(record: bytes, records_path: str, levels: int = _LEVELS) -> Cont
         return Contents([], False)
     values = _objects_of_line(text)
     is_page = not values or values == [text]
-    parts = _page(record, records_path) if is_page else [value.encode() for value in values]
+    parts = _page(record, records_path, mapping) if is_page else [value.encode() for value in values]
     if parts is None or not levels:
         return None
     texts, holds_orders = [], False
     for part in parts:
-        is_order = _is_order(part)
-        deeper = None if is_order else contents_of(part, records_path, levels - 1)
+        part_is_order = _is_order(part, mapping)
+        deeper = None if part_is_order else contents_of(part, records_path, mapping, levels - 1)
         texts += deeper.texts if deeper else [part]
-        holds_orders |= (is_page and is_order) or (deeper is not None and deeper.is_page)
+        holds_orders |= (is_page and part_is_order) or (deeper is not None and deeper.is_page)
     return Contents(texts, holds_orders)
 
 
@@ -108,7 +112,7 @@ def _objects_of_line(text: str) -> list[str]:
     return found
 
 
-def _page(record: bytes, records_path: str) -> list[bytes] | None:
+def _page(record: bytes, records_path: str, mapping: FieldMapping) -> list[bytes] | None:
     """The elements of an array, or of an envelope without fields of an order; an empty one must look like a page."""
     try:
         if record.startswith(b"["):
@@ -116,11 +120,11 @@ def _page(record: bytes, records_path: str) -> list[bytes] | None:
         members = members_of(record) if record.startswith(b"{") else {}
     except reference.NotJson:
         return None
-    if not members or "order_id" in members or "created_at" in members:
+    if not members or fields_of(record, mapping).keys() & {"order_id", "created_at"}:
         return None
     array = array_of(members, records_path)
     if array is None:
-        order = order_of(members)
+        order = order_of(members, mapping)
         return None if order is None else [order]
     return _elements(array) or ([] if is_paging(members) else None)
 
@@ -133,8 +137,14 @@ def _elements(array: bytes) -> list[bytes]:
     return [array[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
 
 
-def _is_order(text: bytes) -> bool:
+def order_of(members: Mapping[str, bytes], mapping: FieldMapping) -> bytes | None:
+    """The one order that an object holds under ORDER_KEY, as text."""
+    text = members.get(ORDER_KEY, b"")
+    return text if text.startswith(b"{") and is_order(text, mapping) else None
+
+
+def _is_order(text: bytes, mapping: FieldMapping) -> bool:
     try:
-        return text.startswith(b"{") and reference.is_order(members_of(text))
+        return text.startswith(b"{") and is_order(text, mapping)
     except reference.NotJson:
         return False

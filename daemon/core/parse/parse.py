@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Unreadable
+from ..mapping import DIRECT
 from ..merge.keys import with_hashes
 from ..model import (  # fmt: skip
     ITEM_TYPE,
@@ -33,6 +34,7 @@ from ..native.bindings import Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
+from .mapped import direct, translator
 from .nested import Contents, contents_of
 from .refusals import refused
 
@@ -60,7 +62,9 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
     alone = len(pieces) == 1 and not reference_only  # many pieces are joined first, and scanned at once
     for piece in pieces:
         try:
-            found.append(split(piece.data, piece.form, piece.context.records_path, alone))
+            context = piece.context
+            scan = alone and context.mapping == DIRECT
+            found.append(split(piece.data, piece.form, context.records_path, scan, context.mapping))
             readable.append(piece)
         except Unreadable as error:
             unreadable[piece.drop] = str(error)
@@ -70,14 +74,16 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Some records that are read together, with the piece that each is from and its position there."""
+    """Some records that are read together, with the piece that each is from and its position there. `written`: the records as
+    the drops have them, before they were translated."""
 
     records: Records
+    written: Records
     piece_of: Ints
     position: Ints
 
 
-def _blocks(records: Records, sizes: Ints) -> Iterator[_Block]:
+def _blocks(records: Records, sizes: Ints, pieces: Sequence[Piece]) -> Iterator[_Block]:
     """All records, a bounded number at a time, unless the fast path has read them already."""
     ends = np.cumsum(sizes)
     together = _BLOCK_RECORDS if records.scanned is None else len(records)
@@ -86,7 +92,16 @@ def _blocks(records: Records, sizes: Ints) -> Iterator[_Block]:
         indexes = np.arange(first, stop)
         piece_of = np.searchsorted(ends, indexes, side="right")
         position = indexes - (ends - sizes)[piece_of] + 1
-        yield _Block(records.between(first, stop), piece_of, position)
+        written = records.between(first, stop)
+        yield _Block(_translated(written, piece_of, pieces), written, piece_of, position)
+
+
+def _translated(records: Records, piece_of: Ints, pieces: Sequence[Piece]) -> Records:
+    """Records in the format that the parsers read."""
+    if all(piece.context.mapping == DIRECT for piece in pieces):
+        return records
+    mappings = [piece.context.mapping for piece in pieces]
+    return Records.of([direct(records[i], mappings[of_piece]) for i, of_piece in enumerate(piece_of.tolist())])
 
 
 @dataclass
@@ -129,7 +144,7 @@ def _read(
     tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
-    for block in _blocks(Records.chained(found), sizes):
+    for block in _blocks(Records.chained(found), sizes, pieces):
         orders += _orders_of(block, pieces, into, reference_only)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
@@ -227,18 +242,20 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     piece_of, positions = block.piece_of[refused].tolist(), block.position[refused].tolist()
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
-        tally = into.tallies[piece.drop]
-        read = reference.read_record(record, piece.context)
+        tally, context, written = into.tallies[piece.drop], piece.context, block.written[index]
+        deletion = None if context.mapping == DIRECT else translator(context.mapping).deletion(written, context)
+        read = deletion or reference.read_record(record, context)
         if isinstance(read, Reason):
-            if (
-                into.opened is not None
-                and read in NO_ORDER
-                and (held := contents_of(record, piece.context.records_path))
-            ):
+            may_hold = into.opened is not None and read in NO_ORDER
+            if may_hold and (held := contents_of(written, context.records_path, context.mapping)):
+                assert into.opened is not None
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            into.discards.add(piece.drop, position, read, kept(record, read))
+            into.discards.add(piece.drop, position, read, kept(written, read))
+        elif deletion:
+            if context.until is None:  # else it was applied before
+                rows.append((piece.drop, position, read))
         elif piece.context.since is not None and read.created_at < piece.context.since:
             tally.before_since += 1
         elif read.created_at < _until(piece.context):

@@ -15,7 +15,7 @@ from json import JSONDecodeError, JSONDecoder
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, TypeVar
 
-from ..model import FIELDS, MAX_DEPTH, Field, ParseContext, Reason
+from ..model import DELETED_AT, FIELDS, MAX_DEPTH, Field, ParseContext, Reason
 from .values import FAULT, Fault, Number, is_shortened, read_decimal, read_instant, read_metadata, read_text, unwrapped
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -121,6 +121,11 @@ def order_id_of(raw: bytes) -> str | None:
     return order_id if isinstance(order_id, str) else None
 
 
+def deletion(order_id: str, instant: int) -> Order:
+    """The version of an order that says that it is gone since `instant`, in microseconds."""
+    return Order(order_id, DELETED_AT, instant, None, None, None, None, (), Counter())
+
+
 class NotAnObject(Exception):
     """The text is JSON, but not an object."""
 
@@ -163,6 +168,11 @@ def whole(text: str) -> str:
     if rest != len(text):
         raise NotJson("the document is complete before this, and text follows", rest)
     return text[start:end]
+
+
+def value_of(text: str) -> Any:
+    """The JSON value at the beginning of a text, numbers as their own text. NotJson where there is none."""
+    return _scan(text, 0)[1]
 
 
 def value_end(text: str, position: int) -> int:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ..errors import Unreadable
 from ..model import NO_ORDER, Parsed, Reason
 from .damage import named
-from .envelopes import inner_order, members_of
+from .envelopes import inner_order, members_of, preset_for, record_setting
 from .reference import NotJson, value_end
 
 _SHOWN_RECORDS = 20  # whose keys a reason may name
@@ -43,7 +43,7 @@ def _why(read: Parsed, drop: int) -> str | None:
     if 0 < tally.extracted == tally.no_orders:
         return _no_order(read, drop)
     if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):
-        _, _, keys, _ = _first(read, drop)
+        _, _, keys, _, _ = _first(read, drop)
         return (
             "some of its lines are pages of many orders, and others are neither pages nor orders: perhaps a damaged page or an "
             f"error message. Keys of these: {keys}. Replace them with the right pages"
@@ -89,18 +89,18 @@ def _bare(line: str) -> str:
 
 def _no_order(read: Parsed, drop: int) -> str:
     count = read.tallies[drop].extracted
-    _, reason, keys, path = _first(read, drop)
+    _, reason, keys, path, shop = _first(read, drop)
     begin = f"none of its {count:,} records is an order" if count > 1 else "its one record is not an order"
     if reason is Reason.INVALID_ORDER_ID:
         return (
             f"{begin}: the `order_id` is neither a text of at most 256 bytes nor a whole number, or a spreadsheet has shortened "
             f"it. Keys of its records: {keys}"
         )
-    inner = f". There are orders inside, at `{path}`: write them without what is around them" if path else ""
-    return f"{begin}: {_AN_ORDER}. Keys of its records: {keys}{inner}"
+    inner = f". There are orders inside, at `{path}`: {record_setting(path)}" if path else ""
+    return f"{begin}: {_AN_ORDER}. Keys of its records: {keys}{inner}{shop}"
 
 
-def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None]:
+def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None, str]:
     """Of the first records of a drop that are not orders: position and reason of the first, the keys of all, and the path to an
     order inside one."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
@@ -111,7 +111,8 @@ def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None]:
     objects = [_members(row["record"]) for row in rows]
     keys = named(key for members in objects for key in members)
     path = next((found for members in objects if (found := inner_order(members)) is not None), None)
-    return rows[0]["position"], Reason(rows[0]["reason"]), keys, path
+    shop = preset_for({key for members in objects for key in members})
+    return rows[0]["position"], Reason(rows[0]["reason"]), keys, path, shop
 
 
 def _members(record: str) -> dict[str, bytes]:

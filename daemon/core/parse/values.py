@@ -16,7 +16,7 @@ from ..model import DECIMAL_LIMIT, MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECOND
 
 WHITE_SPACE: Final = " \t\n\r\x0b\x0c"
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
-_INSTANT = re.compile(
+INSTANT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?(?:(Z)|([+-])([0-9]{2}):?([0-9]{2}))?)?"
 )
@@ -126,7 +126,7 @@ def read_instant(value: object) -> int | Fault | None:
     text = value.strip(WHITE_SPACE)
     if not text:
         return None
-    match = _INSTANT.fullmatch(text)
+    match = INSTANT.fullmatch(text)
     return FAULT if match is None else _instant_of(match)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -13,8 +14,10 @@ from daemon.core.model import ParseContext, Parsed
 from daemon.core.parse.documents import Form, WrongCut, cut
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.refusals import refused
+from daemon.sources.mapping_settings import presets
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_records
+from tests.support import REPO
 from tests.support.examples import examples
 
 ONE = b'{"order_id":"a","created_at":"2026-11-18"}'
@@ -81,3 +84,16 @@ def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
     joined: Parsed = _joined(parts, {})
     assert not joined.unreadable and joined.orders.num_rows == 1 and joined.discards.num_rows == 1
     assert refused(joined, {1}) is joined
+
+
+@pytest.mark.parametrize("shop", presets())
+@pytest.mark.parametrize("form", ["file", "one"])
+def test_the_reason_names_the_preset_that_reads_a_shop(shop: str, form: str) -> None:
+    """Of an export, and of one order as a webhook sends it."""
+    data = (REPO / "tests" / "data" / "shops" / f"{shop}.json").read_bytes()
+    document = json.loads(data)
+    keys = [] if isinstance(document, list) else [key for key in ("orders", "items", "data") if key in document]
+    one = (document[keys[0]] if keys else document)[0]
+    written = data if form == "file" else json.dumps(one).encode()
+    reason = parse([Piece(1, written, CONTEXT)]).unreadable[1]
+    assert f'preset = "{shop}"' in reason and "[sources.default]" in reason, reason

@@ -1,0 +1,114 @@
+"""The settings of a source in, where its records are and the mapping of their fields out. Presets are files of the same form."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+from zoneinfo import available_timezones
+
+from ..core.errors import UsageError
+from ..core.mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
+
+_KEY = r"[^.\x00-\x1f\ud800-\udfff]+"
+_PATH = re.compile(rf"(?:{_KEY}(?:\.{_KEY})*)?")
+_A_PATH = 'keys divided by dots, such as "customer.id", or ""'
+_PRESETS = files(__package__) / "presets"
+_MAX_PREFIX = 64
+
+
+def presets() -> list[str]:
+    """The names of the presets."""
+    return sorted(one.name.removesuffix(".toml") for one in _PRESETS.iterdir() if one.name.endswith(".toml"))
+
+
+def mapping_of(settings: Mapping[str, Any], where: str) -> tuple[str, FieldMapping]:
+    """The path of the records, and the mapping. `where` names the section in errors. UsageError says which setting is not
+    allowed, and what is."""
+    given = {key: value for key, value in settings.items() if key != "preset"}
+    values = _preset(settings["preset"], where) if "preset" in settings else {}
+    for key, value in given.items():
+        if key not in _SETTINGS:
+            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(_SETTINGS)}")
+        merges = key == "fields" and isinstance(value, dict)
+        values[key] = {**values.get(key, {}), **value} if merges else value
+    read = {key: _SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
+    records = read.pop("records", "")
+    if "deleted" in read:
+        read["deleted_path"], read["deleted_values"] = read.pop("deleted")
+    return records, FieldMapping(**read)
+
+
+def _preset(name: Any, where: str) -> dict[str, Any]:
+    if name not in presets():
+        raise UsageError(f"{where} preset = {name!r} is not allowed; it must be one of {', '.join(presets())}")
+    return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _refuse(value: Any, where: str, allowed: str) -> UsageError:
+    return UsageError(f"{where} = {json.dumps(value, default=str)[:80]} is not allowed; it must be {allowed}")
+
+
+def _path(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _PATH.fullmatch(value):
+        raise _refuse(value, where, _A_PATH)
+    return value
+
+
+def _paths(value: Any, where: str) -> tuple[str, ...]:
+    many = value if isinstance(value, list) else [value]
+    return tuple(path for path in (_path(one, where) for one in many) if path)
+
+
+def _fields(allowed: tuple[str, ...]) -> Callable[[Any, str], Paths]:
+    def read(value: Any, where: str) -> Paths:
+        if not isinstance(value, dict):
+            raise _refuse(value, where, f"a table of fields: {', '.join(allowed)}")
+        for name in value:
+            if name not in allowed:
+                raise UsageError(f"unknown field {name!r} in {where}; allowed are {', '.join(allowed)}")
+        return tuple(sorted((name, _paths(paths, f"{where}.{name}")) for name, paths in value.items()))
+
+    return read
+
+
+def _time_zone(value: Any, where: str) -> str:
+    if not isinstance(value, str) or (value != "UTC" and value not in available_timezones()):
+        raise _refuse(value, where, 'the name of a time zone, such as "Europe/Berlin"')
+    return value
+
+
+def _switch(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise _refuse(value, where, "true or false")
+    return value
+
+
+def _prefix(value: Any, where: str) -> str:
+    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > _MAX_PREFIX or not value.isprintable():
+        raise _refuse(value, where, f"a printable text of at most {_MAX_PREFIX} bytes")
+    return value
+
+
+def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
+    allowed = 'a table with a path and its values, such as {path = "status", values = ["trash"]}'
+    if not isinstance(value, dict) or value.keys() != {"path", "values"} or not isinstance(value["values"], list):
+        raise _refuse(value, where, allowed)
+    if not value["path"] or not all(isinstance(one, str | bool | int) for one in value["values"]):
+        raise _refuse(value, where, allowed)
+    return _path(value["path"], f"{where}.path"), tuple(json.dumps(one, ensure_ascii=False) for one in value["values"])
+
+
+_SETTINGS: dict[str, Callable[[Any, str], Any]] = {
+    "records": _path,
+    "record": _path,
+    "fields": _fields((*ORDER_FIELDS, *ITEM_FIELDS)),
+    "time_zone": _time_zone,
+    "minor_units": _switch,
+    "id_prefix": _prefix,
+    "skip_items_with": _path,
+    "deleted": _deleted,
+}

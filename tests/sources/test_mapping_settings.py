@@ -1,0 +1,57 @@
+"""The settings of a source: what is allowed, and what an error says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daemon.core.errors import UsageError
+from daemon.core.mapping import FieldMapping
+from daemon.sources.mapping_settings import mapping_of, presets
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"preset": "etsy"}, ["preset", "etsy", "shopify", "woocommerce"]),
+        ({"preset": ["shopify"]}, ["preset", "shopify"]),
+        ({"field": {}}, ["unknown setting 'field'", "fields", "time_zone"]),
+        ({"records": "a..b"}, ["records", "a..b", "dots"]),
+        ({"record": 7}, ["record = 7", "dots"]),
+        ({"fields": {"id": "x"}}, ["unknown field 'id'", "order_id", "qty"]),
+        ({"fields": {"order_id": ["id", "a..b"]}}, ["fields.order_id", "a..b", "dots"]),
+        ({"fields": "id"}, ["fields", "table"]),
+        ({"time_zone": "Europe/Atlantis"}, ["time_zone", "Europe/Atlantis", "Europe/Berlin"]),
+        ({"minor_units": "yes"}, ["minor_units", "true or false"]),
+        ({"id_prefix": "x" * 65}, ["id_prefix", "64 bytes"]),
+        ({"id_prefix": "\n"}, ["id_prefix", "printable"]),
+        ({"deleted": {"path": "status"}}, ["deleted", "values"]),
+        ({"deleted": {"path": "", "values": ["x"]}}, ["deleted", "path"]),
+        ({"deleted": {"path": "status", "values": [{}]}}, ["deleted", "values"]),
+    ],
+)
+def test_what_is_not_allowed_is_named_with_what_is(settings: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UsageError) as raised:
+        mapping_of(settings, "[sources.shop] in config.toml:")
+    for word in ["[sources.shop]", *words]:
+        assert word in str(raised.value)
+
+
+def test_settings_override_those_of_the_preset() -> None:
+    """Field by field; a field with an empty path is not read."""
+    records, mapping = mapping_of(
+        {"preset": "shopify", "records": "data.orders", "fields": {"user_id": "email", "sku": ["sku", "variant_id"]}},
+        "here",
+    )
+    fields = dict(mapping.fields)
+    assert records == "data.orders" and fields["order_id"] == ("id",)
+    assert fields["user_id"] == ("email",) and fields["sku"] == ("sku", "variant_id") and fields["metadata"] == ()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_mapping_survives_the_ledger(name: str) -> None:
+    """As text, and as a receipt has it."""
+    mapping = mapping_of({"preset": name, "id_prefix": "é", "time_zone": "Asia/Tokyo"}, "here")[1]
+    assert FieldMapping.from_json(mapping.to_json()) == mapping != FieldMapping()
+    assert FieldMapping.from_json(FieldMapping().to_json()) == FieldMapping()
