@@ -17,7 +17,7 @@ from daemon.batch.pipeline import catch_up, publish_committed
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome, ParseContext
 from daemon.operate.rebuild import history_from_receipts, prepare_rebuild, take_over
-from daemon.operate.verify import verify
+from daemon.operate.verify import copy_ledger, verify
 from daemon.storage.ledger import Ledger
 from daemon.storage.raw import date_of
 from daemon.storage.receipts import instant_text

@@ -40,7 +40,8 @@ def take(
 ) -> tuple[BatchOutcome | None, list[Refused]]:
     """Steps 1 to 7 for settled files. Also returns the files that could not be taken, with the cause; they stay in the inbox.
 
-    Each file is parsed under the context of its source. The copies are parsed while they are written and synced. Nothing is decided before they are durable.
+    Each file is parsed under the context of its source. The copies are parsed while they are written and synced. Nothing is
+    decided before they are durable.
     """
     engine.guard.check()
     phase = Phases()

@@ -31,11 +31,11 @@ def mapping_of(settings: Mapping[str, Any], where: str) -> tuple[str, FieldMappi
     given = {key: value for key, value in settings.items() if key != "preset"}
     values = _preset(settings["preset"], where) if "preset" in settings else {}
     for key, value in given.items():
-        if key not in _SETTINGS:
-            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(_SETTINGS)}")
+        if key not in SETTINGS:
+            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(SETTINGS)}")
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
-    read = {key: _SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
+    read = {key: SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
     records = read.pop("records", "")
     if "deleted" in read:
         read["deleted_path"], read["deleted_values"] = read.pop("deleted")
@@ -99,10 +99,10 @@ def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
         raise _refuse(value, where, allowed)
     if not value["path"] or not all(isinstance(one, str | bool | int) for one in value["values"]):
         raise _refuse(value, where, allowed)
-    return _path(value["path"], f"{where}.path"), tuple(json.dumps(one, ensure_ascii=False) for one in value["values"])
+    return _path(value["path"], f"{where}.path"), tuple(json.dumps(one) for one in value["values"])
 
 
-_SETTINGS: dict[str, Callable[[Any, str], Any]] = {
+SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "records": _path,
     "record": _path,
     "fields": _fields((*ORDER_FIELDS, *ITEM_FIELDS)),

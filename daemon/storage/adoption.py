@@ -121,7 +121,7 @@ def _received_at(path: Path) -> int:
 
 def unknown(ledger: Ledger, raw: RawLayer, *, everywhere: bool) -> list[Stored]:
     """The raw copies that the ledger does not know, or not under this path, by number. Without `everywhere`, only the newest
-    folders of each source are read, so that start-up does not get slower as history grows; two of them, since a clock may be set back."""
+    folders of each source are read, so that start-up does not get slower as history grows; two, since a clock may be set back."""
     found: list[Stored] = []
     for source in raw.sources():
         for index, copies in raw.stored_of(source):

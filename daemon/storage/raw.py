@@ -95,8 +95,8 @@ class RawLayer:
         return [DEFAULT_SOURCE, *(source for source in found if source != DEFAULT_SOURCE)]
 
     def stored_of(self, source: str) -> Iterator[tuple[int, list[Stored]]]:
-        """The copies of one source by folder, the newest first: (index of the folder, its copies). Their `sha256` is the short one
-        of the name."""
+        """The copies of one source by folder, the newest first: (index of the folder, its copies). Their `sha256` is the short
+        one of the name."""
         parent = _folder_of(source)
         folders = sorted((self._output / parent).glob("received=*"), reverse=True)
         for index, folder in enumerate(folders):

@@ -65,7 +65,7 @@ class Bench:
         return path
 
     def copied(self, seq: int = 1) -> Copy:
-        return self.taking.copy(self.arrival(), seq, 0)
+        return self.taking.copy(self.arrival(), seq, ParseContext(0, 0))
 
     def hidden(self, seq: int = 1) -> Copy:
         self.written()
@@ -299,7 +299,7 @@ def test_what_is_swapped_in_between_look_and_copy_is_not_taken(
     thing(path, victim)
     before = _contents(bench.inbox)
     with pytest.raises(NotTaken):
-        bench.taking.copy(arrival, 1, 0)
+        bench.taking.copy(arrival, 1, ParseContext(0, 0))
     assert _contents(bench.inbox) == before and victim.read_bytes() == b"of the operator"
     assert list((bench.output / ".staging").iterdir()) == []
 
@@ -480,7 +480,7 @@ def test_a_file_that_grows_without_end_is_not_copied_without_end(bench: Bench, m
 
     monkeypatch.setattr(module.files, "_read_block", endless)
     with pytest.raises(NotTaken, match="changed"):
-        bench.taking.copy(arrival, 1, 0)
+        bench.taking.copy(arrival, 1, ParseContext(0, 0))
 
 
 NOW = 1_780_000_000_000_000
