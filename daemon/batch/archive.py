@@ -27,7 +27,7 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
         if engine.stopped():
             raise Stopped("stopped while drops were being copied")
         if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy could fill the disk
-            refused.append(Refused(arrival.name, f"{why}. Raise the limit, or remove the file"))
+            refused.append(Refused(arrival.label, f"{why}. Raise the limit, or remove the file"))
             continue
         seq, context = first + len(copies), contexts[arrival.source]
         grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
@@ -38,7 +38,7 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
             if copies and copies[-1].stored.seq == seq:
                 engine.taking.undo([copies.pop()])
             if error.errno != errno.ENOENT:  # the writer removed or renamed the file: not a refusal
-                refused.append(Refused(arrival.name, error.strerror or "unknown"))
+                refused.append(Refused(arrival.label, error.strerror or "unknown"))
     return refused
 
 

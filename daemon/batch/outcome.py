@@ -10,9 +10,9 @@ from ..core.entries import DimensionFile, DropResult
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that could not be taken out of the inbox, and the cause."""
+    """A file that could not be taken out of the inbox, and the cause. `label`: as Arrival has it."""
 
-    name: str
+    label: str
     cause: str
 
 

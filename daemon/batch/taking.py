@@ -181,7 +181,7 @@ class Taking:
     @property
     def kept(self) -> list[str]:
         """The inbox names of the files that are kept hidden."""
-        return [printable(one.hidden.name) for one in self._kept]
+        return [printable(one.folder.label(one.hidden.name)) for one in self._kept]
 
     @property
     def has_unknown_writers(self) -> bool:
@@ -221,7 +221,7 @@ class Taking:
                 one.cause = cause
                 log.warning(
                     "hidden inbox file could not be removed or given its name back, tried again later",
-                    extra={"file": printable(one.hidden.hidden_name), "cause": cause},
+                    extra={"file": printable(one.folder.label(one.hidden.hidden_name)), "cause": cause},
                 )
             one.due = now + _RETRY_SECONDS
             return False

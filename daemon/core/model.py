@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .mapping import DIRECT, FieldMapping
+from .mapping import DEFAULT_SOURCE, DIRECT, FieldMapping
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -30,7 +30,6 @@ SCALE = 10_000  # amounts, quantities and prices are exact multiples of 1/SCALE
 DECIMAL_LIMIT = 10**18  # DECIMAL(18,4): the first unscaled magnitude that does not fit
 MAX_ID_BYTES = 256
 MAX_METADATA_BYTES = 65_535  # VARCHAR(65535), the longest text Redshift holds
-DEFAULT_SOURCE = "default"  # of drops that lie directly in the inbox
 MAX_DEPTH = 512  # levels of nesting in one record; deeper is "nested beyond reason"
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND

@@ -22,7 +22,8 @@ from prometheus_client.samples import Sample
 from ..batch.outcome import BatchOutcome
 from ..batch.phases import OPERATIONS, PHASES
 from ..batch.retries import Retry
-from ..core.model import DEFAULT_SOURCE, DIMENSIONS, DropOutcome, Field, Reason
+from ..core.mapping import DEFAULT_SOURCE
+from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
 from ..storage import files
 from ..storage.raw import quarantined
 from .observer import Observer

@@ -29,8 +29,8 @@ from ..batch.prepare import prepare
 from ..batch.publish import publish
 from ..batch.repair import read_all, read_groups
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
-from ..core.mapping import FieldMapping
-from ..core.model import DEFAULT_SOURCE, DIMENSIONS, Contexts, DropOutcome, ParseContext
+from ..core.mapping import DEFAULT_SOURCE, FieldMapping
+from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
 from ..core.parse.values import read_instant
 from ..storage import files, raw
 from ..storage.adoption import adopt

@@ -16,7 +16,8 @@ from ..batch.commit import RESTATEMENTS, totals_of
 from ..batch.engine import Engine
 from ..batch.published import published_files
 from ..core.entries import REASON, Drop
-from ..core.model import DEFAULT_SOURCE, DropOutcome
+from ..core.mapping import DEFAULT_SOURCE
+from ..core.model import DropOutcome
 from ..storage import files, raw, receipts
 from ..storage.adoption import drop_without_copy, kept_as
 from ..storage.ledger import Ledger

@@ -25,7 +25,8 @@ from uuid import uuid4
 
 from ..core.entries import REASON
 from ..core.errors import Unreadable
-from ..core.model import DEFAULT_SOURCE, DIMENSIONS, ParseContext, on_the_calendar
+from ..core.mapping import DEFAULT_SOURCE
+from ..core.model import DIMENSIONS, ParseContext, on_the_calendar
 from . import files
 
 _SEQ_DIGITS = 8

@@ -19,6 +19,7 @@ from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
 from daemon.core.model import ParseContext
 from daemon.operate.rebuild import prepare_rebuild, take_over
+from daemon.sources.source_folder import SourceFolder
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.as_model import assert_counts, assert_published
@@ -170,5 +171,5 @@ def test_a_damaged_raw_copy_is_not_put_back(tmp_path: Path) -> None:
         drop = engine.ledger.results(1)[0].drop
         (tmp_path / "output" / (drop.raw or "")).write_bytes(b"[]")
         with pytest.raises(Corruption):
-            reread.request(tmp_path / "output", tmp_path / "inbox", [drop])
+            reread.request(tmp_path / "output", [SourceFolder(tmp_path / "inbox")], [drop])
     assert os.listdir(tmp_path / "inbox") == []

@@ -21,6 +21,8 @@ from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, ServiceSettings, Summary
 from daemon.sources.inbox import Inbox
+from daemon.sources.inboxes import Inboxes
+from daemon.sources.source_folder import SourceFolder
 from daemon.storage.ledger import Ledger
 from tests.support.harness import DAY, open_engine
 
@@ -84,9 +86,9 @@ class World:
 def run(root: Path, *observers: Observer) -> Summary:
     """`--once` over root/inbox and root/output, in this thread."""
     with open_engine(root) as engine:
-        inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
+        inbox = Inbox(SourceFolder(root / "inbox"), 0.0, TERMS.backoff)
         service = Service(
-            engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", {"default": ParseContext(0, DAY)})
+            engine, Inboxes([inbox]), TERMS, observers, lambda: recover(engine, [inbox.place], TERMS.contexts)
         )
         return service.once(Event())
 
