@@ -179,7 +179,12 @@ def _reason(folder: Path, file: str) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         return {"name": file, "reason": "(no readable reason file)"}
-    return content | {"name": _text(content.get("name", file)), "reason": _text(content.get("reason", ""))}
+    source = _text(content.get("source", DEFAULT_SOURCE))
+    return content | {
+        "name": _text(content.get("name", file)),
+        "source": source,
+        "reason": _text(content.get("reason", "")),
+    }
 
 
 def _text(value: object) -> str:
