@@ -100,7 +100,7 @@ class InboxFolder:
     @property
     def watch_path(self) -> str:
         """A path to be watched. Where possible, it leads to this very directory, even if another one gets its name."""
-        own = f"/proc/self/fd/{self._descriptor}"
+        own = f"/proc/self/fd/{self._descriptor}/."  # with the dot, since a watch is not set through a link
         return own if self._below and Path(own).exists() else os.fspath(self.path)
 
     def parents(self) -> Iterator[tuple[int, int]]:
