@@ -107,6 +107,22 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     )
 
 
+def test_sources_that_are_configured_or_in_the_ledger_have_their_series_from_the_start(tmp_path: Path) -> None:
+    """Each counts for itself."""
+    with open_engine(tmp_path) as engine:
+        metrics = Metrics(tmp_path / "output", "1", sources=["default", "shop"])
+        before = set(now_of(metrics))
+        metrics.applied(apply_batch(engine, tmp_path, [("a.ndjson", DIRTY)], NOW), [])
+        assert engine.ledger.sources() == {"default"}
+    found = now_of(metrics)
+    assert set(found) == before
+    for source, new in (("default", 1), ("shop", 0)):
+        assert found[series("strandline_drops_total", source=source, outcome="applied")] == new
+        assert found[series("strandline_orders_total", source=source, outcome="new")] == new
+        assert found[series("strandline_orders_discarded_total", source=source, reason="not_an_object")] == new
+        assert found[series("strandline_field_faults_total", source=source, field="amount")] == new
+
+
 def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
     """As docs/METRICS.md says: counters do not fall, so `before_since` stays, while the receipt has what is true now."""
     text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
