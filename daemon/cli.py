@@ -120,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", commands.plan, "show what a file would become if it were dropped now, and change nothing")
     plan.add_argument("file", type=Path, metavar="FILE", help="a file with the name that it would be dropped under")
     plan.add_argument("--json", action="store_true", help="as JSON, with every discard")
+    plan.add_argument(
+        "--source",
+        metavar="NAME",
+        help="the source to read it as (default: that of the folder where it is, else default)",
+    )
     rebuild = add(
         "rebuild", commands.rebuild, "rebuild partitions from the raw layer; without dates, all of them and the ledger"
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +51,9 @@ def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None) -> 
         return _ended(service(config, engine, [], since).once(stop.asked), once=True)
     _refuse_missing_folder(Path(textfile))
     from .observe.log import log
-    from .observe.metrics import Metrics, write_textfile
+    from .observe.metrics import write_textfile
 
-    metrics = _restored(Metrics(engine.output, version()), engine)
+    metrics = _metrics(config, engine)
     try:
         return _ended(service(config, engine, [metrics], since).once(stop.asked), once=True)
     finally:
@@ -73,19 +73,17 @@ def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int
 
     from .observe.health import Health
     from .observe.log import log
-    from .observe.metrics import Metrics
     from .observe.systemd import notify
-    from .sources.watcher import Watcher
-    from .wiring import service
+    from .wiring import service, watchers
 
-    watcher = Watcher(config.paths.inbox, config.watch.mode, config.watch.rescan_seconds, stop.wake.set)
+    watched = watchers(config, stop.wake.set)
 
     def watching() -> bool:
-        return watcher.up
+        return watched.up
 
     rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
     health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
-    metrics = _restored(Metrics(engine.output, version(), watching), engine)
+    metrics = _metrics(config, engine, watching)
     ProcessCollector(registry=metrics.registry)
 
     def stopped() -> bool:
@@ -100,14 +98,18 @@ def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int
             answer = _http_application(config, metrics, health)
             address = stack.enter_context(serving(answer, config.http.host, config.http.port))
             log.info("listening", extra={"address": address})
-        summary = loop.watch(watcher, stop.wake, stop.asked)
+        summary = loop.watch(watched, stop.wake, stop.asked)
         notify("STOPPING=1")
     return _ended(summary, once=False)
 
 
-def _restored(metrics: Metrics, engine: Engine) -> Metrics:
-    """Metrics with the values that the ledger keeps between runs."""
+def _metrics(config: Config, engine: Engine, watching: Callable[[], bool] | None = None) -> Metrics:
+    """Metrics of all sources that drops may be of, with the values that the ledger keeps between runs."""
+    from .observe.metrics import Metrics
+
     ledger = engine.ledger
+    sources = [*config.sources, *sorted(ledger.sources() - config.sources.keys())]
+    metrics = Metrics(engine.output, version(), watching, sources)
     metrics.restore(ledger.hwm, ledger.last_commit(with_new_data=True), ledger.last_commit())
     return metrics
 
@@ -133,14 +135,19 @@ def status(config: Config, options: argparse.Namespace) -> int:
 
 
 def plan(config: Config, options: argparse.Namespace) -> int:
-    from .wiring import parse_context
+    from .core.mapping import DEFAULT_SOURCE
+    from .sources.source_folder import source_of
+    from .wiring import contexts, places
 
     stop = _stop_on_signals(ATTENTION)
     with _scratch("plan") as scratch, _engine(config, stop, dry=scratch) as engine:
         from .operate import plan
         from .storage.ledger import Ledger
 
-        context = parse_context(config, time.time_ns() // 1000)
+        source = options.source or source_of(options.file, places(config)) or DEFAULT_SOURCE
+        if source not in config.sources:
+            raise UsageError(f"there is no source {source}; configured are {', '.join(config.sources)}")
+        context = contexts(config, time.time_ns() // 1000)[source]
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
@@ -158,7 +165,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .observe.log import log
         from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
-        from .wiring import parse_context, recovered, service
+        from .wiring import contexts, recovered, service
 
         if days:
             refuse_lost_ledger(engine)
@@ -169,7 +176,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(engine):
             recovered(config, engine)
-        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, parse_context(config)))
+        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, contexts(config)))
     with _engine(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())
@@ -219,15 +226,17 @@ def trace(config: Config, options: argparse.Namespace) -> int:
 def retry(config: Config, options: argparse.Namespace) -> int:
     from .batch import reread
     from .operate.quarantine import called, retry
+    from .sources.source_folder import places_of
 
-    output, inbox = config.paths.output.resolve(), config.paths.inbox
+    output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
     again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
     if not options.names or len(again) < len(options.names):
-        for file in retry(output / "quarantine", inbox, [name for name in options.names if name not in again]):
-            print(f"{file} is back in {inbox}")
-    reread.request(output, inbox, list(again.values()))
+        others = [name for name in options.names if name not in again]
+        for file, folder in retry(output / "quarantine", folders, others).items():
+            print(f"{file} is back in {folder}")
+    back = reread.request(output, folders, list(again.values()))
     for drop in again.values():
-        print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {inbox} to be read again")
+        print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {back[drop.seq]} to be read again")
     return DONE
 
 
@@ -289,13 +298,14 @@ def _scratch(command: str) -> Iterator[Path]:
 def _gathered(config: Config) -> dict[str, Any]:
     """The status, for the command and for the page."""
     from .operate.status import gather
+    from .sources.source_folder import places_of
     from .storage.ledger import Ledger
 
-    output = config.paths.output.resolve()
+    output, places = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        return gather(ledger, config.paths.inbox, output, time.time_ns() // 1000, config.watch.ignore)
+        return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore)
 
 
 def _ended(summary: Summary, *, once: bool) -> int:

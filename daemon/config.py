@@ -16,15 +16,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .core.errors import UsageError
-from .core.mapping import FieldMapping
+from .core.errors import UsageError, shown
 from .core.retry import Backoff
-from .sources.mapping_settings import mapping_of
+from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
 DAY_SECONDS = 86_400
 LARGEST_SIZE = (1 << 63) - 1  # the limit of SQLite and of system calls
-_SHOWN_CHARACTERS = 80
 _QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]+)")
 _SIZE_UNITS: dict[str, int | str] = {
     "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -220,10 +218,6 @@ class Engine:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Source = tuple[str, FieldMapping]  # the path of the records, and the mapping of their fields
-DEFAULT_SOURCE = "default"  # the inbox itself
-
-
 @dataclass(frozen=True)
 class Config:
     """Every setting, section by section, as in config.toml."""
@@ -238,7 +232,12 @@ class Config:
     metrics: Metrics = Metrics()
     log: Log = Log()
     engine: Engine = Engine()
-    sources: Mapping[str, Source] = field(default_factory=dict)  # by name
+    sources: Mapping[str, Source] = field(default_factory=default_sources)  # by name; `default` always
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """The folder of each source, below the inbox."""
+        return {name: source.folder for name, source in self.sources.items()}
 
 
 SECTIONS: dict[str, Any] = {one.name: type(one.default) for one in fields(Config) if one.name != "sources"}
@@ -267,7 +266,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration. `path` None: ./config.toml, or the defaults if it does not exist. UsageError where anything is wrong."""
     file = path or Path("config.toml")
     content = _content(file, required=path is not None)
-    sources = _sources(content.pop("sources", {}), file)
+    sources = sources_of(content.pop("sources", {}), file)
     given = [*_from_file(content, file), *_from_environment(environment)]
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for one in given:
@@ -300,27 +299,14 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
 def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:
     for section, settings in content.items():
         if section not in SECTIONS:
-            raise UsageError(f"unknown section {_shown(section)} in {path}; allowed are {', '.join(SECTIONS)}")
+            raise UsageError(f"unknown section {shown(section)} in {path}; allowed are {', '.join(SECTIONS)}")
         if not isinstance(settings, dict):
-            raise UsageError(f"{section} = {_shown(settings)} in {path} is not allowed; [{section}] is a section")
+            raise UsageError(f"{section} = {shown(settings)} in {path} is not allowed; [{section}] is a section")
         for key, value in settings.items():
             if (section, key) not in SETTINGS:
-                raise UsageError(f"unknown setting {_shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
+                raise UsageError(f"unknown setting {shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
             absolute = _absolute(section, key, value, path.parent.resolve())
             yield _Given(section, key, absolute, f"[{section}] {key}", f" in {path}")
-
-
-def _sources(content: Any, path: Path) -> dict[str, Source]:
-    """The sources of a file. There is one so far: `default`, the inbox itself."""
-    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
-        raise UsageError(
-            f"sources = {_shown(content)} in {path} is not allowed; [sources.{DEFAULT_SOURCE}] is a section"
-        )
-    if unknown := next((name for name in content if name != DEFAULT_SOURCE), None):
-        raise UsageError(
-            f"unknown section {_shown(f'sources.{unknown}')} in {path}; allowed is sources.{DEFAULT_SOURCE}"
-        )
-    return {name: mapping_of(settings, f"[sources.{name}] in {path}:") for name, settings in content.items()}
 
 
 def _allowed_keys(section: str) -> str:
@@ -376,18 +362,9 @@ def _read(given: _Given) -> Any:
     value = setting.metadata["read"](given.value)
     if value is None:
         raise UsageError(
-            f"{given.name} = {_shown(given.value)}{given.where} is not allowed; it must be {setting.metadata['allowed']}"
+            f"{given.name} = {shown(given.value)}{given.where} is not allowed; it must be {setting.metadata['allowed']}"
         )
     return value
-
-
-def _shown(value: Any) -> str:
-    """A value for an error: one printable line of limited length."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
-        return f"(a value of type {type(value).__name__})"
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def _check_paths(paths: Paths) -> None:

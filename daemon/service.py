@@ -21,12 +21,12 @@ from .batch.pipeline import catch_up, resume, take
 from .batch.retries import Retry, retry
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
-from .core.model import DropOutcome, ParseContext
+from .core.model import Contexts, DropOutcome
 from .core.retry import Backoff
 from .execution.process import release_memory
 from .observe.observer import Observer
-from .sources.inbox import Arrival, Inbox, InboxScan
-from .sources.watcher import Watcher
+from .sources.inbox import Arrival, InboxScan
+from .sources.inboxes import Inboxes, Watchers
 from .storage.order_index import MANY_RUNS
 
 _T = TypeVar("_T")
@@ -37,13 +37,14 @@ _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 class ServiceSettings:
     """How drops are parsed, how large a batch may be, how long to wait."""
 
-    context: ParseContext  # what drops are read under; its time of receipt is that of each batch
+    contexts: Contexts  # what drops are parsed under; `received_at` is that of each batch, `since` that of the run
     max_drops: int
     max_bytes: int
     linger_seconds: float
     patience_seconds: float  # --once: how long to wait for drops that are not settled
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
+    since: int | None = None  # apply only orders from this instant on
 
 
 @dataclass
@@ -64,27 +65,27 @@ class Summary:
 
 
 class Service:
-    """One running instance over one inbox and one output folder."""
+    """One running instance over the folders of the sources and one output folder."""
 
     def __init__(
         self,
         engine: Engine,
-        inbox: Inbox,
+        inboxes: Inboxes,
         settings: ServiceSettings,
         observers: Sequence[Observer],
         recover: Callable[[], Sequence[Drop]],
     ) -> None:
-        self._engine, self._inbox, self._settings, self._observers = engine, inbox, settings, observers
+        self._engine, self._inboxes, self._settings, self._observers = engine, inboxes, settings, observers
         self._recover = recover
         self._began = time.time()
         self._is_recovered = False
         self.summary = Summary()
         self._refused: dict[str, str] = {}
-        self._pending: set[str] = set()  # names in the inbox that may be taken later
-        self._announced: set[str] = set()  # names that an event named
+        self._pending: set[str] = set()  # labels of files that may be taken later
+        self._announced: set[str] = set()  # labels that an event named
         self._closed: set[str] = set()  # of these, closed or moved in since the last scan
         self._compaction_error = ""  # of the last try to compact the order index
-        self._present_before_watch: set[str] = set()  # names that no event can announce
+        self._present_before_watch: set[str] = set()  # labels that no event can announce
 
     def once(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, applies everything in the inbox, and returns."""
@@ -95,9 +96,9 @@ class Service:
 
         return self._until_stopped(stop, work)
 
-    def watch(self, watcher: Watcher, wake: Event, stop: Event) -> Summary:
+    def watch(self, watchers: Watchers, wake: Event, stop: Event) -> Summary:
         """The same, and again whenever `wake` is set or a scan is due, until `stop`. Whoever sets `stop` sets `wake` too."""
-        return self._until_stopped(stop, lambda: self._watch(watcher, wake, stop))
+        return self._until_stopped(stop, lambda: self._watch(watchers, wake, stop))
 
     def resume(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, and leaves the inbox alone."""
@@ -117,23 +118,25 @@ class Service:
             raise
         return self.summary
 
-    def _watch(self, watcher: Watcher, wake: Event, stop: Event) -> None:
-        self._ensure_watching(watcher)  # before the first scan, so that nothing between the two is missed
+    def _watch(self, watchers: Watchers, wake: Event, stop: Event) -> None:
+        self._ensure_watching(watchers)  # before the first scan, so that nothing between the two is missed
         try:
             while True:
-                self._drained(stop, 0.0, give_up=False, watcher=watcher)
-                self._idle(watcher, wake, stop)
+                self._drained(stop, 0.0, give_up=False, watchers=watchers)
+                self._idle(watchers, wake, stop)
         finally:
-            watcher.stop()
+            watchers.stop()
 
-    def _drained(self, stop: Event, patience_seconds: float, *, give_up: bool, watcher: Watcher | None = None) -> None:
+    def _drained(
+        self, stop: Event, patience_seconds: float, *, give_up: bool, watchers: Watchers | None = None
+    ) -> None:
         """Drains the inbox, and tries again when the environment fails."""
 
         def work() -> None:
-            if watcher is not None:
-                self._ensure_watching(watcher)
+            if watchers is not None:
+                self._ensure_watching(watchers)
             self._begin(stop)
-            self._drain(stop, patience_seconds, watcher)
+            self._drain(stop, patience_seconds, watchers)
 
         def failed(retry: Retry) -> None:
             self._is_recovered = False
@@ -142,13 +145,13 @@ class Service:
         retry(work, self._settings.backoff, stop, give_up=give_up, failed=failed)
         self._notify(lambda one: one.recovered())
 
-    def _ensure_watching(self, watcher: Watcher) -> None:
+    def _ensure_watching(self, watchers: Watchers) -> None:
         """Sets the watch if it is not set. Names that are there before have no event."""
-        watch = watcher.watch
-        for note in watcher.check():
+        watch = watchers.watch
+        for note in watchers.check():
             self._notify_note(note)
-        if watcher.watch != watch:
-            self._present_before_watch = self._inbox.names()
+        if watchers.watch != watch:
+            self._present_before_watch = self._inboxes.names()
 
     def _begin(self, stop: Event) -> None:
         """The start of a run, and what follows a failure. Every drain passes here, so that an idle or paused daemon also
@@ -159,11 +162,11 @@ class Service:
             self._catch_up(stop)
             self._is_recovered = True
 
-    def _idle(self, watcher: Watcher, wake: Event, stop: Event) -> None:
+    def _idle(self, watchers: Watchers, wake: Event, stop: Event) -> None:
         """Compacts the order index, then waits for `wake` or for the next scan that is due."""
         if not wake.is_set():
             self._compact_index(wake.is_set)
-        due = watcher.interval_seconds
+        due = watchers.interval_seconds
         if (kept := self._engine.taking.due_seconds) is not None:
             due = min(due, kept + _CHECK_SECONDS)
         woken = wake.wait(min(due, _CHECK_SECONDS * 2) if self._pending else due)
@@ -200,26 +203,26 @@ class Service:
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
-        if (since := self._settings.context.since) is None:
+        if (since := self._settings.since) is None:
             return
         found = self._engine.ledger.read_since(since)
         for results in batches(found, self._settings, lambda result: result.drop.size_bytes):
             _end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
 
-    def _drain(self, stop: Event, patience_seconds: float, watcher: Watcher | None) -> None:
+    def _drain(self, stop: Event, patience_seconds: float, watchers: Watchers | None) -> None:
         """Applies all settled drops. Waits up to `patience_seconds`, counted from the last applied drop, for the others."""
         began = time.monotonic()
         while True:
             _end_if(stop)
-            scan = self._scan(watcher)
+            scan = self._scan(watchers)
             taken = 0
             for arrivals in batches(scan.settled, self._settings, lambda arrival: arrival.size_bytes):
                 _end_if(stop)
                 taken += self._take(arrivals)
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
-                if watcher is not None:
-                    self._count_unannounced(arrivals, watcher)
+                if watchers is not None:
+                    self._count_unannounced(arrivals, watchers)
             self._engine.guard.check()  # check_kept removes hidden files
             self._engine.taking.check_kept()
             self._pending = {*scan.waiting, *self._refused}
@@ -236,11 +239,11 @@ class Service:
                 return self._notify_scanned(len(self._pending), scan)
             stop.wait(_CHECK_SECONDS)
 
-    def _scan(self, watcher: Watcher | None) -> InboxScan:
-        self._collect_events(watcher)
-        scan = self._inbox.scan(time.time(), self._closed)
+    def _scan(self, watchers: Watchers | None) -> InboxScan:
+        self._collect_events(watchers)
+        scan = self._inboxes.scan(time.time(), self._closed)
         self._closed.clear()
-        present = {*scan.waiting, *(arrival.name for arrival in scan.settled)}
+        present = {*scan.waiting, *(arrival.label for arrival in scan.settled)}
         self._announced &= present
         self._refused = {name: cause for name, cause in self._refused.items() if name in present}
         self._notify_scanned(len(present), scan)
@@ -255,51 +258,54 @@ class Service:
                 observer.gave_up(name)
         return scan
 
-    def _collect_events(self, watcher: Watcher | None) -> None:
+    def _collect_events(self, watchers: Watchers | None) -> None:
         """Keeps the names that events named until a scan uses them: a drop whose closing is forgotten waits settle_seconds."""
-        if watcher is not None:
-            events = watcher.take()
+        if watchers is not None:
+            events = watchers.take()
             self._announced |= events.names
             self._closed |= events.closed
 
     def _notify_scanned(self, pending: int, scan: InboxScan) -> None:
         self._notify(lambda one: one.scanned(pending, scan.oldest if pending else None, scan.unfinished))
 
-    def _count_unannounced(self, arrivals: Sequence[Arrival], watcher: Watcher) -> None:
+    def _count_unannounced(self, arrivals: Sequence[Arrival], watchers: Watchers) -> None:
         """Counts drops that no event named: only a rescan found them."""
-        self._collect_events(watcher)  # an event may arrive just after the scan that found its drop
+        self._collect_events(watchers)  # an event may arrive just after the scan that found its drop
         unannounced = [
-            a.name for a in arrivals if a.name not in self._announced and a.name not in self._present_before_watch
+            a for a in arrivals if a.label not in self._announced and a.label not in self._present_before_watch
         ]
-        self._present_before_watch -= {arrival.name for arrival in arrivals}
+        self._present_before_watch -= {arrival.label for arrival in arrivals}
         if unannounced:
             self._notify(lambda one: one.found_by_rescan(len(unannounced)))
-            for note in watcher.missed(len(unannounced)):
+            for note in watchers.missed(unannounced):
                 self._notify_note(note)
 
     def _take(self, arrivals: Sequence[Arrival]) -> int:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
         self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        context = replace(self._settings.context, received_at=now)
-        outcome, refused = take(self._engine, arrivals, context, now)
+        contexts = {
+            source: replace(context, received_at=now, since=self._settings.since)
+            for source, context in self._settings.contexts.items()
+        }
+        outcome, refused = take(self._engine, arrivals, contexts, now)
         for arrival in arrivals:
-            self._remember(arrival, next((one.cause for one in refused if one.name == arrival.name), None))
+            self._remember(arrival, next((one.cause for one in refused if one.label == arrival.label), None))
         if outcome is not None:
             published = time.time()
-            taken = [arrival for arrival in arrivals if arrival.name not in self._refused]
+            taken = [arrival for arrival in arrivals if arrival.label not in self._refused]
             self._report(outcome, [max(0.0, published - max(one.settled_at, self._began)) for one in taken])
         return len(outcome.results) if outcome else 0
 
     def _remember(self, arrival: Arrival, cause: str | None) -> None:
         """Remembers why a drop could not be taken, and reports each cause once."""
         if cause is None:
-            self._refused.pop(arrival.name, None)
+            self._refused.pop(arrival.label, None)
             return
-        self._inbox.put_off(arrival)
-        if self._refused.get(arrival.name) != cause:
-            self._refused[arrival.name] = cause
-            self._notify(lambda one: one.refused(arrival.name, cause))
+        self._inboxes.put_off(arrival)
+        if self._refused.get(arrival.label) != cause:
+            self._refused[arrival.label] = cause
+            self._notify(lambda one: one.refused(arrival.label, cause))
 
     def _report(self, outcome: BatchOutcome, latencies: Sequence[float] = ()) -> None:
         self.summary.add(outcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -13,18 +13,20 @@ from .batch.reading import Limits, Reader
 from .batch.recovery import recover
 from .batch.rewriting import Rewriter
 from .batch.taking import Taking
-from .config import DEFAULT_SOURCE, Config
+from .config import Config
 from .core import progress
 from .core.entries import Drop
-from .core.mapping import DIRECT
-from .core.model import ParseContext
+from .core.mapping import DEFAULT_SOURCE
+from .core.model import Contexts, ParseContext
 from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
 from .observe.observer import Observer
 from .service import Service, ServiceSettings
 from .sources.inbox import Inbox
-from .sources.inbox_folder import refuse_nested
+from .sources.inboxes import Inboxes, Watchers
+from .sources.source_folder import SourceFolder, places_of, refuse_nested
+from .sources.watcher import Watcher
 from .stopping import Stop
 from .storage import files
 from .storage.ledger import Ledger
@@ -46,7 +48,8 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
         lock = None
         if dry is None:
             lock = stack.enter_context(closing(Lock(config.paths.output)))
-            config.paths.inbox.mkdir(parents=True, exist_ok=True)
+            for place in places(config):
+                place.make()
             files.make_folder(store.staging)
             files.make_folder(store.curated)
             if anew and (aside := set_aside_other_version(path)):
@@ -82,34 +85,53 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
 
 def recovered(config: Config, engine: Engine) -> list[Drop]:
     """Finishes what an earlier run began. Returns the drops that are archived and not yet applied."""
-    return recover(engine, config.paths.inbox, parse_context(config))
+    return recover(engine, places(config), contexts(config))
 
 
 def service(config: Config, engine: Engine, observers: Sequence[Observer], since: int | None = None) -> Service:
     """The loop over an engine; the log is the first of its observers. `since`: an instant in microseconds."""
     backoff = config.retry.backoff
     settings = ServiceSettings(
-        parse_context(config, since=since),
+        contexts(config),
         config.batch.max_drops,
         config.batch.max_bytes,
         config.batch.linger_seconds,
         config.watch.settle_seconds + backoff.total_seconds + 1.0,
         config.watch.foreign_settle_seconds + 1.0,
         backoff,
+        since,
     )
-    inbox = Inbox(
-        config.paths.inbox,
-        config.watch.settle_seconds,
-        backoff,
-        foreign_settle_seconds=config.watch.foreign_settle_seconds,
-        ignored=config.watch.ignore,
-        accept=lambda folder: refuse_nested(folder, engine.output),
-    )
-    return Service(engine, inbox, settings, [Reporter(), *observers], lambda: recovered(config, engine))
+    inboxes = [
+        Inbox(
+            place,
+            config.watch.settle_seconds,
+            backoff,
+            foreign_settle_seconds=config.watch.foreign_settle_seconds,
+            ignored=config.watch.ignore,
+            accept=lambda folder: refuse_nested(folder, engine.output),
+        )
+        for place in places(config)
+    ]
+    return Service(engine, Inboxes(inboxes), settings, [Reporter(), *observers], lambda: recovered(config, engine))
 
 
-def parse_context(config: Config, received_at: int = 0, since: int | None = None) -> ParseContext:
-    """What drops are read under. `since`: an instant in microseconds."""
-    records_path, mapping = config.sources.get(DEFAULT_SOURCE, (config.input.records_path, DIRECT))
+def contexts(config: Config, received_at: int = 0) -> Contexts:
+    """What the drops of each source are parsed under."""
     tolerance = int(config.orders.future_tolerance * 1_000_000)
-    return ParseContext(received_at, tolerance, records_path or config.input.records_path, since, mapping=mapping)
+    defaults = {DEFAULT_SOURCE: config.input.records_path}
+    return {
+        name: ParseContext(
+            received_at, tolerance, source.records_path or defaults.get(name, ""), source=name, mapping=source.mapping
+        )
+        for name, source in config.sources.items()
+    }
+
+
+def places(config: Config) -> list[SourceFolder]:
+    """Where the drops of each source arrive."""
+    return places_of(config.paths.inbox, config.folders)
+
+
+def watchers(config: Config, wake: Callable[[], None]) -> Watchers:
+    """What notices new drops, in the folder of each source."""
+    return Watchers([Watcher(place, config.watch.mode, config.watch.rescan_seconds, wake) for place in places(config)])

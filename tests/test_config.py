@@ -290,9 +290,9 @@ def test_the_page_of_settings_is_the_code() -> None:
     sections = re.split(
         r"^## \[([\w.]+)\]$", (REPO / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8"), flags=re.M
     )
-    assert sections[1::2] == [*SECTIONS, "sources.default"]
+    assert sections[1::2] == [*SECTIONS, "sources.NAME"]
     *sections, _, sources = sections
-    assert re.findall(r"^\| `(\w+)` \|", sources, flags=re.M) == ["preset", *SOURCE_SETTINGS]
+    assert re.findall(r"^\| `(\w+)` \|", sources, flags=re.M) == ["folder", "preset", *SOURCE_SETTINGS]
     shipped = (REPO / "config.toml").read_text(encoding="utf-8")
     found = []
     for section, text in zip(sections[1::2], sections[2::2], strict=True):

@@ -19,6 +19,7 @@ from daemon.core.model import DropOutcome, Field, ParseContext, Reason
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.retry import Backoff
 from daemon.sources.inbox import Arrival, Inbox
+from daemon.sources.source_folder import SourceFolder
 from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
 from tests.support import REPO
@@ -263,9 +264,9 @@ def test_drops_that_are_left_get_what_the_table_says(
         limited = replace(engine, reader=replace(engine.reader, limits=SMALL))
         for name, data in (drop, ("good.json", GOOD)):
             (inbox / name).write_bytes(data)
-        look = Inbox(inbox, 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
-        outcome, refused = take(limited, look.settled, CONTEXT, RECEIVED_AT_US)
-    assert kind == "left in the inbox" and [one.name for one in refused] == [drop[0]] and what in refused[0].cause
+        look = Inbox(SourceFolder(inbox), 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
+        outcome, refused = take(limited, look.settled, {"default": CONTEXT}, RECEIVED_AT_US)
+    assert kind == "left in the inbox" and [one.label for one in refused] == [drop[0]] and what in refused[0].cause
     assert [path.name for path in inbox.iterdir()] == [drop[0]] and copied == ["good.json"]
     assert outcome is not None and [result.outcome for result in outcome.results] == [DropOutcome.APPLIED]
 

@@ -47,7 +47,7 @@ def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: st
     if lost:
         shutil.rmtree(tmp_path / "output" / "state")
     with open_engine(tmp_path) as engine:
-        take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, 0)))
+        take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, {"default": ParseContext(0, 0)}))
     with open_engine(tmp_path) as engine:
         publish_committed(engine, recovering=True)
         assert engine.ledger.restatements() == counts

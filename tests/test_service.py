@@ -23,6 +23,8 @@ from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, linger
 from daemon.sources.inbox import Inbox
+from daemon.sources.inboxes import Inboxes, Watchers
+from daemon.sources.source_folder import SourceFolder
 from daemon.sources.watcher import Watcher
 from tests.support.command import order
 from tests.support.crash import TERMS, drop
@@ -58,14 +60,16 @@ def watched(root: Path, drops: int, first: Callable[[Watcher], None]) -> Summary
     once, when the watch is set."""
     bell, stop = Event(), Event()
     with open_engine(root) as engine:
-        watcher = Watcher(root / "inbox", "native", NEVER_SECONDS, bell.set)
+        watcher = Watcher(SourceFolder(root / "inbox"), "native", NEVER_SECONDS, bell.set)
 
         def begin() -> list[Any]:
             first(watcher)
-            return list(recover(engine, root / "inbox", ParseContext(0, DAY)))
+            return list(recover(engine, [SourceFolder(root / "inbox")], {"default": ParseContext(0, DAY)}))
 
-        inbox = Inbox(root / "inbox", NEVER_SECONDS, TERMS.backoff)
-        return Service(engine, inbox, TERMS, [StopAfter(drops, bell, stop)], begin).watch(watcher, bell, stop)
+        inbox = Inbox(SourceFolder(root / "inbox"), NEVER_SECONDS, TERMS.backoff)
+        return Service(engine, Inboxes([inbox]), TERMS, [StopAfter(drops, bell, stop)], begin).watch(
+            Watchers([watcher]), bell, stop
+        )
 
 
 def written_and_heard(watcher: Watcher, path: Path) -> None:
@@ -121,7 +125,7 @@ def _once(watcher: Watcher, path: Path) -> None:
 
 def test_a_closing_that_comes_after_the_look_that_saw_the_whole_file_counts_at_the_next(tmp_path: Path) -> None:
     """The creation woke the loop, and the file was whole by then: it waits for its closing, and for nothing else."""
-    inbox = Inbox(tmp_path, NEVER_SECONDS, Backoff(1, 0.1, 0.1))
+    inbox = Inbox(SourceFolder(tmp_path), NEVER_SECONDS, Backoff(1, 0.1, 0.1))
     (tmp_path / "a.json").write_text("[]")
     now = time.time()
     assert inbox.scan(now).waiting == ["a.json"]
@@ -130,7 +134,7 @@ def test_a_closing_that_comes_after_the_look_that_saw_the_whole_file_counts_at_t
 
 def test_a_closing_is_remembered_while_another_writer_holds_the_file(tmp_path: Path) -> None:
     """One closed it and another has it open: it is taken when that one is done, whether or not it wrote anything."""
-    inbox = Inbox(tmp_path, NEVER_SECONDS, Backoff(1, 0.1, 0.1))
+    inbox = Inbox(SourceFolder(tmp_path), NEVER_SECONDS, Backoff(1, 0.1, 0.1))
     path, now = tmp_path / "a.json", time.time()
     path.write_text("[]")
     with open(path, "r+b"):
@@ -193,9 +197,9 @@ def test_a_merge_of_the_index_that_fails_is_said_once_and_holds_up_no_drop(
     notes = Notes()
     with open_engine(tmp_path) as engine:
         monkeypatch.setattr(engine.ledger, "compact", Mock(side_effect=OperationalError("database or disk is full")))
-        inbox = Inbox(tmp_path / "inbox", 0.0, TERMS.backoff)
+        inbox = Inbox(SourceFolder(tmp_path / "inbox"), 0.0, TERMS.backoff)
         for number in range(3):
             drop(tmp_path, f"{number}.json", json.dumps([order(number)]).encode())
-        service = Service(engine, inbox, replace(TERMS, max_drops=1), [notes], lambda: [])
+        service = Service(engine, Inboxes([inbox]), replace(TERMS, max_drops=1), [notes], lambda: [])
         assert service.once(Event()).applied == 3
     assert len(notes.notes) == 1 and "disk is full" in notes.notes[0]

@@ -140,7 +140,7 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
                 catch_up(engine, found, 0, RECEIVED_AT_US)
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(engine, Path(other)) == []
-            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, DAY_US)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, {"default": ParseContext(0, DAY_US)}))
         with open_engine(Path(other)) as engine:
             publish_committed(engine, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected

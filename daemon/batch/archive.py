@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..core.entries import Drop
 from ..core.errors import Stopped
-from ..core.model import ParseContext
+from ..core.model import Contexts
 from ..sources.inbox import Arrival
 from . import reread
 from .duplicates import with_duplicates
@@ -18,7 +18,7 @@ from .reading import too_large
 from .taking import Copy, NotTaken
 
 
-def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, copies: list[Copy]) -> list[Refused]:
+def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies: list[Copy]) -> list[Refused]:
     """Copies files under temporary names and hides the originals in the inbox. The copies are not durable yet. Appends to
     `copies`, so that the caller can undo them even after an exception. Returns the files that cannot be taken."""
     refused = []
@@ -27,25 +27,25 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, cop
         if engine.stopped():
             raise Stopped("stopped while drops were being copied")
         if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy could fill the disk
-            refused.append(Refused(arrival.name, f"{why}. Raise the limit, or remove the file"))
+            refused.append(Refused(arrival.label, f"{why}. Raise the limit, or remove the file"))
             continue
-        seq = first + len(copies)
+        seq, context = first + len(copies), contexts[arrival.source]
         grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
         try:
-            copies.append(engine.taking.copy(arrival, seq, context.received_at, grown))
+            copies.append(engine.taking.copy(arrival, seq, context, grown))
             copies[-1] = engine.taking.hide(copies[-1])
         except NotTaken as error:
             if copies and copies[-1].stored.seq == seq:
                 engine.taking.undo([copies.pop()])
             if error.errno != errno.ENOENT:  # the writer removed or renamed the file: not a refusal
-                refused.append(Refused(arrival.name, error.strerror or "unknown"))
+                refused.append(Refused(arrival.label, error.strerror or "unknown"))
     return refused
 
 
-def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> list[Drop]:
+def drops_of(engine: Engine, copies: Sequence[Copy]) -> list[Drop]:
     """The drops of these copies. A duplicate keeps no raw copy, because one exists."""
-    stored = [copy.stored for copy in copies]
-    drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one in stored]
+    found = [(copy.stored, copy.context) for copy in copies]
+    drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one, context in found]
     marked = with_duplicates(engine.ledger, drops, reread.requested(engine.output))
     return [replace(drop, raw=None) if drop.duplicate_of else drop for drop in marked]
 

@@ -18,7 +18,7 @@ from ..core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
 from ..core.parse.csv import Upserted
 from ..core.parse.damage import named_list
 from ..execution.tasks import Rewritten
-from ..storage import raw, receipts
+from ..storage import raw
 from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name, iso_date, staged_dimension, staged_path
 from .decide import Decided, tallied
 from .duplicates import first_of_each_content
@@ -161,18 +161,19 @@ def _count_rows(counts: Mapping[int, Counts], dimensions: Sequence[DimensionChan
                 setattr(counts[drop], name, number)
 
 
-def totals_of(results: Sequence[DropResult]) -> Counter[str]:
+def totals_of(results: Sequence[DropResult]) -> Counter[tuple[str, str]]:
     """What this batch adds to the sums over all drops."""
-    totals: Counter[str] = Counter()
+    totals: Counter[tuple[str, str]] = Counter()
     for result in results:
+        source = result.drop.context.source
         if result.before is None:
-            totals[f"drops.{result.outcome}"] += 1
+            totals[source, f"drops.{result.outcome}"] += 1
         kind = raw.kind_of(result.drop.name)
         for name, value in result.gained.as_dict().items():
             if name == "bare_keys":  # names from files: an unbounded set
                 continue
             for key, number in value.items() if isinstance(value, dict) else [("", value)]:
-                totals[f"{kind}.{name}.{key}".rstrip(".")] += number
+                totals[source, f"{kind}.{name}.{key}".rstrip(".")] += number
     return Counter({name: number for name, number in totals.items() if number})
 
 
@@ -203,7 +204,7 @@ def _raw_effects(result: DropResult) -> list[Effect]:
     if drop.raw is None:
         return []
     if result.outcome is DropOutcome.QUARANTINED:
-        text = reason_json(drop.seq, drop.name, result.reason or "", receipts.instant_text(drop.context.received_at))
+        text = reason_json(drop, result.reason or "")
         return [Effect("quarantine", raw.in_quarantine(drop.raw), drop.raw, text=text)]
     return [] if result.keeps_raw else [Effect("remove", drop.raw)]
 

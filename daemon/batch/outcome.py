@@ -10,9 +10,9 @@ from ..core.entries import DimensionFile, DropResult
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that could not be taken out of the inbox, and the cause."""
+    """A file that could not be taken out of the inbox, and the cause. `label`: as Arrival has it."""
 
-    name: str
+    label: str
     cause: str
 
 
@@ -37,7 +37,7 @@ class BatchOutcome:
     written: Sequence[Written]
     dimensions: Sequence[DimensionFile]  # the files that were written
     repaired: Sequence[str]  # damaged dates and dimension files that were first rebuilt from raw
-    totals: Mapping[str, int]  # what it added to the sums over all drops; keys as in the ledger
+    totals: Mapping[tuple[str, str], int]  # what it added to the sums over all drops; keys as in the ledger
     hwm: int | None
     committed_at: int  # microseconds since 1970
     seconds: Mapping[str, float]  # by phase

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..core.entries import Drop, DropResult
-from ..core.model import DropOutcome, ParseContext, Parsed
+from ..core.model import Contexts, DropOutcome, Parsed
 from ..sources.inbox import Arrival
 from ..storage import files, receipts
 from . import archive, reread
@@ -36,19 +36,20 @@ from .taking import Copy
 
 
 def take(
-    engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, now: int
+    engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, now: int
 ) -> tuple[BatchOutcome | None, list[Refused]]:
     """Steps 1 to 7 for settled files. Also returns the files that could not be taken, with the cause; they stay in the inbox.
 
-    The copies are parsed while they are written and synced. Nothing is decided before they are durable.
+    Each file is parsed under the context of its source. The copies are parsed while they are written and synced. Nothing is
+    decided before they are durable.
     """
     engine.guard.check()
     phase = Phases()
     copies: list[Copy] = []
     try:
         with phase("archive"):
-            refused = archive.copy(engine, arrivals, context, copies)
-            drops = archive.drops_of(engine, copies, context)
+            refused = archive.copy(engine, arrivals, contexts, copies)
+            drops = archive.drops_of(engine, copies)
         places = {copy.stored.seq: engine.raw.temporary(copy.stored.seq) for copy in copies}
         with engine.reader.begin(to_read(drops), places) as reading:
             with phase("archive"):

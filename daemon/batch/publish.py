@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ..core.entries import REASON, Effect
+from ..core.entries import REASON, Drop, Effect
 from ..core.errors import Corruption
-from ..storage import files
+from ..storage import files, receipts
 
 
 def publish(
@@ -104,7 +104,10 @@ def _link(output: Path, effect: Effect) -> None:
 _SINGLE = {"quarantine": _quarantine, "append": _append, "link": _link}
 
 
-def reason_json(seq: int, name: str, reason: str, received_at: str) -> str:
+def reason_json(drop: Drop, reason: str) -> str:
     """The content of the file beside a quarantined drop."""
-    content = {"drop": seq, "name": name, "reason": reason, "received_at": received_at}
+    received_at = receipts.instant_text(drop.context.received_at)
+    content = {
+        "drop": drop.seq, "name": drop.name, "source": drop.context.source, "reason": reason, "received_at": received_at,
+    }  # fmt: skip
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"

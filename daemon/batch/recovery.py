@@ -3,18 +3,19 @@
 1. Effects that are committed and not published: carried out.
 2. The staging folder: emptied.
 3. Raw copies with a higher number than any in the ledger: adopted.
-4. Hidden files in the inbox: removed if they are still what the ledger has as their drop, otherwise given their names back.
+4. Hidden files in the folder of each source: removed if they are still what the ledger has as their drop, otherwise given their
+   names back.
 5. Drops that are archived and not committed: returned; the caller applies them as the next batch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from ..core.entries import Drop
 from ..core.errors import EnvironmentFault
-from ..core.model import ParseContext
-from ..sources.inbox_folder import InboxFolder, refuse_nested
+from ..core.model import Contexts
+from ..sources.source_folder import SourceFolder, refuse_nested
 from ..storage.adoption import adopt
 from .engine import Engine
 from .pipeline import publish_committed
@@ -36,12 +37,13 @@ def refuse_lost_ledger(engine: Engine) -> None:
         )  # fmt: skip
 
 
-def recover(engine: Engine, inbox: Path, settings: ParseContext) -> list[Drop]:
+def recover(engine: Engine, places: Sequence[SourceFolder], contexts: Contexts) -> list[Drop]:
     """Finishes what an earlier run left; returns the drops that are archived and not committed."""
     publish_committed(engine, recovering=True)
     engine.store.clean_staging()
-    adopt(engine.ledger, engine.raw, engine.output, settings)
-    folder = InboxFolder(inbox)
-    refuse_nested(folder, engine.output)
-    engine.taking.recover(folder)
+    adopt(engine.ledger, engine.raw, engine.output, contexts)
+    for place in places:
+        folder = place.open()
+        refuse_nested(folder, engine.output)
+        engine.taking.recover(folder)
     return engine.ledger.uncommitted()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core.entries import Drop
 from ..core.errors import Corruption
-from ..sources.inbox_folder import InboxFolder
+from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.raw import fitting, original
@@ -42,18 +42,21 @@ def _key(name: str) -> object:
     return int(name) if name.isascii() and name.isdigit() and len(name) < 19 else name
 
 
-def request(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
-    """Copies these applied drops into the inbox to be read again. Raises Corruption if a raw copy is not what was archived."""
+def request(output: Path, places: Sequence[SourceFolder], drops: Sequence[Drop]) -> dict[int, Path]:
+    """Copies these applied drops into the folders of their sources to be read again; returns each drop's folder. Raises
+    Corruption if a raw copy is not what was archived, UsageError if a source is not configured any more."""
+    found = {drop.seq: place_of(drop.context.source, places) for drop in drops}
     files.make_folder(output / _FOLDER)
-    files.make_folder(inbox)
-    folder = InboxFolder(inbox)
     for drop in drops:
+        found[drop.seq].make()
+        folder = found[drop.seq].open()
         source = output / (drop.raw or "")
         if files.sha256_of(source) != drop.sha256:
             raise Corruption(f"{source} is not what was archived as drop {drop.seq}; restore it from a backup")
         files.write(output / _FOLDER / drop.sha256.hex(), b"")
         # No link: a program that writes to the file in the inbox would change the raw layer.
         folder.put(source, fitting(original(drop.name)), may_link=False)
+    return {seq: place.path for seq, place in found.items()}
 
 
 def requested(output: Path) -> Callable[[bytes], bool]:

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ..core.entries import Drop
+from ..core.model import ParseContext
 from ..sources.inbox import Arrival
 from ..sources.inbox_folder import HiddenFile, Identity, InboxFolder, Writer, first_hole, kept_from_writers, writer_of
 from ..storage import files
@@ -42,6 +43,7 @@ class Copy:
     """A copy that will enter the raw layer, and the file that it was taken from."""
 
     stored: Stored
+    context: ParseContext
     folder: InboxFolder
     name: str
     source: Identity
@@ -78,7 +80,7 @@ class Taking:
     # ---------------------------------------------------------------------------------------------------- one batch
 
     def copy(
-        self, arrival: Arrival, seq: int, received_at: int, grown: Callable[[int], None] = lambda size: None
+        self, arrival: Arrival, seq: int, context: ParseContext, grown: Callable[[int], None] = lambda size: None
     ) -> Copy:
         """Copies an inbox file to a temporary name. Raises NotTaken if that is impossible now. `grown` is called with the number
         of bytes copied so far."""
@@ -96,8 +98,8 @@ class Taking:
         except NotTaken:
             files.unlink(temporary)
             raise
-        stored = self._raw.stored_as(seq, arrival.name, received_at, sha256, size)
-        return Copy(stored, arrival.folder, arrival.name, source)
+        stored = self._raw.stored_as(seq, arrival.name, context, sha256, size)
+        return Copy(stored, context, arrival.folder, arrival.name, source)
 
     def hide(self, copy: Copy) -> Copy:
         """Renames the inbox file of a copy to a hidden name. Raises NotTaken if it is no longer what was copied, if a process has
@@ -179,7 +181,7 @@ class Taking:
     @property
     def kept(self) -> list[str]:
         """The inbox names of the files that are kept hidden."""
-        return [printable(one.hidden.name) for one in self._kept]
+        return [printable(one.folder.label(one.hidden.name)) for one in self._kept]
 
     @property
     def has_unknown_writers(self) -> bool:
@@ -219,7 +221,7 @@ class Taking:
                 one.cause = cause
                 log.warning(
                     "hidden inbox file could not be removed or given its name back, tried again later",
-                    extra={"file": printable(one.hidden.hidden_name), "cause": cause},
+                    extra={"file": printable(one.folder.label(one.hidden.hidden_name)), "cause": cause},
                 )
             one.due = now + _RETRY_SECONDS
             return False

@@ -157,7 +157,7 @@ class Commit:
     partitions: Sequence[Partition]
     removed: Sequence[int]
     dimensions: Sequence[DimensionFile]
-    totals: Mapping[str, int]  # added to each sum
+    totals: Mapping[tuple[str, str], int]  # added to each sum; by (source, name)
     hwm: int | None
     effects: Sequence[Effect]
     restatements_bytes: int

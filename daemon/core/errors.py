@@ -8,6 +8,7 @@ affect a drop: work waits until the cause is gone. Usage faults (`UsageError`) a
 from __future__ import annotations
 
 MAX_REASON = 500
+_SHOWN_CHARACTERS = 80
 MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
 
 
@@ -34,6 +35,15 @@ def _one_line(text: str) -> str:
 
 class UsageError(StrandlineError):
     """The command line or the configuration is wrong; the text names what, and what is allowed. Exit code 2."""
+
+
+def shown(value: object) -> str:
+    """A value for an error: one printable line of limited length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
+        return f"(a value of type {type(value).__name__})"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 class EnvironmentFault(StrandlineError):

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+DEFAULT_SOURCE = "default"  # of drops that are directly in the inbox
 Paths = tuple[tuple[str, tuple[str, ...]], ...]  # (field, its paths, the preferred one first), by field
 
 ORDER_FIELDS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .mapping import DIRECT, FieldMapping
+from .mapping import DEFAULT_SOURCE, DIRECT, FieldMapping
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -105,7 +105,7 @@ class ParseContext:
     records_path: str = ""
     since: int | None = None
     until: int | None = None  # to read again under an earlier `since`: records from here on were applied before
-    source: str = "default"
+    source: str = DEFAULT_SOURCE
     mapping: FieldMapping = DIRECT
 
     def reads_alike(self, earlier: ParseContext, refused_as_future: bool) -> bool:
@@ -121,6 +121,9 @@ class ParseContext:
     def latest_instant(self) -> int:
         """The last instant that is not in the future, in microseconds."""
         return min(self.received_at + self.tolerance, LAST_INSTANT)
+
+
+Contexts = Mapping[str, ParseContext]  # what the drops of each source are parsed under, by the name of the source
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import IO
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 from ..core.entries import DropResult
+from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
 from ..core.parse.damage import without_text
 from .observer import Observer
@@ -131,6 +132,8 @@ class Reporter(Observer):
 def _tell_of(result: DropResult) -> None:
     """What a person should know of one drop. The text around a damage is the content of a record, and not logged."""
     drop: dict[str, object] = {"drop": result.drop.seq, "file": result.drop.name}
+    if (source := result.drop.context.source) != DEFAULT_SOURCE:
+        drop["source"] = source
     counts = result.gained
     if result.outcome is DropOutcome.QUARANTINED:
         log.warning("drop quarantined", extra=drop | {"reason": without_text(result.reason or "")})

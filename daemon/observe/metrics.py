@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import prometheus_client
@@ -22,12 +22,14 @@ from prometheus_client.samples import Sample
 from ..batch.outcome import BatchOutcome
 from ..batch.phases import OPERATIONS, PHASES
 from ..batch.retries import Retry
+from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
 from ..storage import files
 from ..storage.raw import quarantined
 from .observer import Observer
 
 ORDER_OUTCOMES = ("new", "corrected", "deleted", "unchanged", "superseded", "before_since")
+_NEW_DATA = {f"orders.{outcome}" for outcome in ("new", "corrected", "deleted")}
 ROW_OUTCOMES = ("new", "corrected", "unchanged", "superseded", "discarded")
 TABLES = ("fact_order", "order_items", *(f"dim_{name}" for name in DIMENSIONS))
 _LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -38,20 +40,30 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics(Observer):
-    """The metrics of one instance over one output folder. `watching`: called at each scrape; whether new drops are noticed."""
+    """The metrics of one instance over one output folder. `watching`: called at each scrape; whether new drops are noticed.
+    `sources`: every source that a drop may be of."""
 
-    def __init__(self, output: Path, version: str, watching: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        output: Path,
+        version: str,
+        watching: Callable[[], bool] | None = None,
+        sources: Collection[str] = (DEFAULT_SOURCE,),
+    ) -> None:
         self.registry = CollectorRegistry()
-        self._drops = self._counter("drops", "Drops by what became of them.", outcome=list(DropOutcome))
+        self._drops = self._counter("drops", "Drops by what became of them.", source=sources, outcome=list(DropOutcome))
         self._extracted = self._counter("orders_extracted", "Records found in drops of orders.")
-        self._orders = self._counter("orders", "Accepted orders by what became of them.", outcome=ORDER_OUTCOMES)
+        self._orders = self._counter(
+            "orders", "Accepted orders by what became of them.", source=sources, outcome=ORDER_OUTCOMES
+        )
         self._discarded = self._counter(
             "orders_discarded",
             "Records that were rejected, rows of users and products among them.",
+            source=sources,
             reason=list(Reason),
         )
         self._faults = self._counter(
-            "field_faults", "Fields that could not be read and became NULL.", field=list(Field)
+            "field_faults", "Fields that could not be read and became NULL.", source=sources, field=list(Field)
         )
         self._late = self._counter("late_orders", "Accepted orders created before the high-water mark.")
         self._restatements = self._counter("restatements", "Changes to dates that had been published before.")
@@ -102,15 +114,15 @@ class Metrics(Observer):
     # ------------------------------------------------------------------------------------------- events of the service
 
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
-        for name, value in outcome.totals.items():
-            self._add(name, value)
+        for (source, name), value in outcome.totals.items():
+            self._add(source, name, value)
         self._restatements.inc(len(outcome.restated))
         self._partitions.inc(len(outcome.written))
         for table, rows in outcome.rows_written.items():
             self._rows.labels(table).inc(rows)
         self._hwm.set((outcome.hwm or 0) / 1e6)
         self._last_batch.set(outcome.committed_at / 1e6)
-        if any(outcome.totals.get(f"orders.{name}") for name in ("new", "corrected", "deleted")):
+        if any(name in _NEW_DATA for _, name in outcome.totals):
             self._new_data.set(outcome.committed_at / 1e6)
         for seconds in latencies:
             self._latency.observe(seconds)
@@ -141,17 +153,17 @@ class Metrics(Observer):
         self._unfinished.set(unfinished)
         self._oldest.set(oldest or 0)
 
-    def _add(self, name: str, value: int) -> None:
+    def _add(self, source: str, name: str, value: int) -> None:
         """One of the ledger's sums, such as `drops.applied`, `orders.discarded.missing_key`, `user.new`."""
         kind, count, *rest = name.split(".")
         if kind == "drops":
-            self._drops.labels(count).inc(value)
+            self._drops.labels(source, count).inc(value)
         elif count == "discarded":
-            self._discarded.labels(*rest).inc(value)
+            self._discarded.labels(source, *rest).inc(value)
             if kind in DIMENSIONS:
                 self._rows_read.labels(kind, "discarded").inc(value)
         elif count == "faults":
-            self._faults.labels(*rest).inc(value)
+            self._faults.labels(source, *rest).inc(value)
         elif kind in DIMENSIONS:
             if count in ROW_OUTCOMES:
                 self._rows_read.labels(kind, count).inc(value)
@@ -164,7 +176,7 @@ class Metrics(Observer):
         elif count == "bare":
             self._bare.inc(value)
         else:  # before_since falls where a drop is read again from an earlier instant; a counter cannot fall
-            self._orders.labels(count).inc(max(0, value))
+            self._orders.labels(source, count).inc(max(0, value))
 
     # ----------------------------------------------------------------------------------------------------- constructors
 

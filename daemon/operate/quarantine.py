@@ -1,6 +1,6 @@
 """`retry`: moves quarantined drops back into the inbox, under the names that they arrived with.
 
-Works beside a running daemon and needs neither its lock nor the ledger: the file is durable in the inbox before it is removed
+Works beside a running daemon and needs no lock: the file is durable in the inbox before it is removed
 from quarantine. A crash in between leaves it in both places, and it can be retried again.
 """
 
@@ -9,20 +9,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ..core.entries import REASON
 from ..core.errors import UsageError
+from ..core.mapping import DEFAULT_SOURCE
 from ..sources.inbox_folder import InboxFolder
 from ..sources.names import is_no_drop
+from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
+from ..storage.ledger import Ledger
 from ..storage.raw import fitting, original, printable, quarantined
 
 
-def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
-    """Moves the named drops back (all, without names), and returns their file names in quarantine. A name is that of the file in
-    quarantine (with or without its folder), the name that the drop arrived with, or its number. Raises UsageError for a name
-    without a drop."""
+def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]) -> dict[str, Path]:
+    """Moves the named drops (all, without names) back into the folders of their sources. Returns these, by file name in
+    quarantine. A name is that of the file in quarantine (with or without its folder), the name that the drop arrived with, or its
+    number. Raises UsageError for a name without a drop, and for a source that is not configured any more."""
     found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
     if unknown := [name for name in names if not _called(found, name)]:
         raise UsageError(
@@ -30,12 +35,11 @@ def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
             f"{', '.join(found) or 'nothing'}"
         )
     wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
-    if wanted:
-        files.make_folder(inbox)
-        folder = InboxFolder(inbox)
-        for file in wanted:
-            _put_back(quarantine / file, folder, found[file])
-    return wanted
+    targets = {file: place_of(_source(quarantine / file), places) for file in wanted}
+    for file, place in targets.items():
+        place.make()
+        _put_back(quarantine / file, place.open(), found[file])
+    return {file: place.path for file, place in targets.items()}
 
 
 def called(quarantine: Path, name: str) -> bool:
@@ -47,11 +51,34 @@ def _name(path: Path) -> str:
     """The name that the drop arrived with: from its reason file, otherwise the part of its file name after number and hash."""
     own = original(path.name.split("_", 2)[-1])
     try:
-        name = original(str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        name = original(str((_reason(path) or {})["name"]))
+    except (KeyError, ValueError):  # ValueError: a character that no file name has
         return own
     name = fitting(name.replace("/", "_").replace("\0", "_"))
     return own if not name or is_no_drop(name) else name  # the reason file was changed: no drop has such a name
+
+
+def _source(path: Path) -> str:
+    """The source of a drop: from its reason file, otherwise from the ledger. Where neither says it, it is `default`."""
+    reason = _reason(path)
+    if reason is not None:
+        return str(reason.get("source", DEFAULT_SOURCE))  # version 0.1 had one source
+    ledger_path = path.parent.parent / "state" / "ledger.sqlite"
+    if not ledger_path.exists():
+        return DEFAULT_SOURCE
+    number, short, _ = path.name.split("_", 2)
+    with closing(Ledger(ledger_path, read_only=True)) as ledger:
+        drop = ledger.drop(int(number))
+    return drop.context.source if drop is not None and drop.sha256.hex().startswith(short) else DEFAULT_SOURCE
+
+
+def _reason(path: Path) -> dict[str, Any] | None:
+    """The content of the reason file beside a drop; None where it cannot be read."""
+    try:
+        found = json.loads(path.with_name(path.name + REASON).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _called(found: dict[str, str], name: str) -> list[str]:

@@ -29,8 +29,8 @@ from ..batch.prepare import prepare
 from ..batch.publish import publish
 from ..batch.repair import read_all, read_groups
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
-from ..core.mapping import FieldMapping
-from ..core.model import DIMENSIONS, DropOutcome, ParseContext
+from ..core.mapping import DEFAULT_SOURCE, FieldMapping
+from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
 from ..core.parse.values import read_instant
 from ..storage import files, raw
 from ..storage.adoption import adopt
@@ -41,10 +41,10 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def prepare_rebuild(engine: Engine, now: int, settings: ParseContext) -> Path:
+def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
     """Builds a ledger and a curated layer in the staging folder from all drops of the history. Returns the path of the ledger,
-    ready to replace `engine.ledger`. It also has the raw copies without history: the next start applies them, parsed with
-    `settings`. Raises Corruption if the raw copy of an applied drop is not what was archived."""
+    ready to replace `engine.ledger`. It also has the raw copies without history: the next start applies them, parsed under
+    `contexts`. Raises Corruption if the raw copy of an applied drop is not what was archived."""
     scratch = engine.store.staging / SCRATCH
     replaced: list[Effect] = []
 
@@ -52,7 +52,7 @@ def prepare_rebuild(engine: Engine, now: int, settings: ParseContext) -> Path:
         replaced.extend(_replace_discards(engine.output, scratch, discards))
 
     with _replaying(engine, scratch, now, keep) as (ledger, first, restatements):
-        adopt(ledger, engine.raw, engine.output, settings, everywhere=True)
+        adopt(ledger, engine.raw, engine.output, contexts, everywhere=True)
         log = engine.output / RESTATEMENTS
         # The log may be shorter than what was committed: lost bytes cannot be restored.
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)
@@ -225,7 +225,7 @@ def _result(receipt: dict[str, Any]) -> DropResult:
     context = ParseContext(
         _instant(receipt["received_at"]), int(parsed_with["future_tolerance_microseconds"]), str(parsed_with["records_path"]),
         None if parsed_with["since"] is None else _instant(parsed_with["since"]),
-        mapping=FieldMapping.from_dict(parsed_with.get("mapping")),
+        source=str(receipt.get("source", DEFAULT_SOURCE)), mapping=FieldMapping.from_dict(parsed_with.get("mapping")),
     )  # fmt: skip
     outcome = DropOutcome(receipt["outcome"])
     drop = Drop(

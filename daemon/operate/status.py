@@ -6,18 +6,20 @@ Reads the committed state of the ledger and lists the inbox and the quarantine. 
 from __future__ import annotations
 
 import json
-import os
+import stat
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..core.entries import REASON, DropResult
+from ..core.mapping import DEFAULT_SOURCE
 from ..core.merge.partition import amount_text
 from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
+from ..sources.source_folder import SourceFolder
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
 from ..storage.raw import kind_of, quarantined
@@ -33,18 +35,23 @@ _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
 
 
-def gather(ledger: Ledger | None, inbox: Path, output: Path, now: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
-    """The whole state as JSON. `ledger` is None before the first run. `now` in microseconds. `ignored`: patterns of names in the
+def gather(
+    ledger: Ledger | None, places: Sequence[SourceFolder], output: Path, now: int, ignored: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The whole state as JSON. `ledger` is None before the first run. `places`: the folder of each source, the
+    inbox itself first. `now` in microseconds. `ignored`: patterns of names in the
     inbox that are not drops."""
     hwm = ledger.hwm if ledger else None
     totals = ledger.totals() if ledger else Counter()
+    waiting = {place.source: _waiting(place, ignored) for place in places}
     partitions = list(ledger.partitions().values()) if ledger else []
     return {
         "output": str(output),
         "running": holder_of(output / "state" / "lock"),
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
-        "inbox": _inbox(inbox, ignored),
+        "inbox": {"path": str(places[0].inbox)} | _shown_waiting(*waiting.values()),
+        "sources": _sources(places, waiting, ledger.totals_by_source() if ledger else Counter()),
         "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
         "quarantine": _quarantine(output / "quarantine"),
         "drops": _part(totals, "drops"),
@@ -104,31 +111,57 @@ def _part(totals: Counter[str], prefix: str) -> dict[str, Any]:
     return found
 
 
-def _inbox(inbox: Path, ignored: Sequence[str]) -> dict[str, Any]:
-    """The drops in the inbox, and the number of files whose names say that they are still being written."""
-    found, unfinished = [], 0
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What is in the folder of a source: (mtime in microseconds, size in bytes) of each drop; and files that are unfinished by
+    their names. `error`: why it cannot be read."""
+
+    drops: Sequence[tuple[int, int]]
+    unfinished: int
+    error: str = ""
+
+
+def _waiting(place: SourceFolder, ignored: Sequence[str]) -> _Waiting:
+    drops, unfinished = [], 0
     try:
-        with os.scandir(inbox) as entries:
-            for entry in entries:
-                if is_ignored(entry.name, ignored) or not entry.is_file(follow_symlinks=False):
-                    continue
-                unfinished += is_unfinished(entry.name)
-                if not is_no_drop(entry.name):
-                    with suppress(FileNotFoundError):  # it was taken a moment ago
-                        stat = entry.stat(follow_symlinks=False)
-                        found.append((stat.st_mtime_ns // 1000, stat.st_size))
+        for name, found in place.open().entries():
+            if is_ignored(name, ignored) or isinstance(found, OSError) or not stat.S_ISREG(found.st_mode):
+                continue
+            unfinished += is_unfinished(name)
+            if not is_no_drop(name):
+                drops.append((found.st_mtime_ns // 1000, found.st_size))
     except OSError as error:
-        return {"path": str(inbox), "error": f"{error.strerror}: {inbox}"}
-    found.sort()
-    oldest = instant_text(min(max(found[0][0], 0), LAST_INSTANT)) if found else None  # an mtime may be any year
-    size_bytes = sum(size for _, size in found)
+        return _Waiting([], 0, f"{error.strerror}: {place.path}")
+    return _Waiting(drops, unfinished)
+
+
+def _shown_waiting(*found: _Waiting) -> dict[str, Any]:
+    """The drops in some folders together."""
+    if error := "; ".join(one.error for one in found if one.error):
+        return {"error": error}
+    drops = [drop for one in found for drop in one.drops]
+    oldest = min((changed_at for changed_at, _ in drops), default=None)
     return {
-        "path": str(inbox),
-        "pending": len(found),
-        "bytes": size_bytes,
-        "oldest": oldest,
-        "unfinished": unfinished,
+        "pending": len(drops),
+        "bytes": sum(size for _, size in drops),
+        "oldest": None if oldest is None else instant_text(min(max(oldest, 0), LAST_INSTANT)),  # it may be any year
+        "unfinished": sum(one.unfinished for one in found),
     }
+
+
+def _sources(
+    places: Sequence[SourceFolder], waiting: Mapping[str, _Waiting], totals: Mapping[tuple[str, str], int]
+) -> dict[str, Any]:
+    """Each configured source, and each that the ledger has drops of: its folder (None: not configured any more), what waits
+    there, and the sums over its drops."""
+    folders = {place.source: str(place.path) for place in places}
+    names = [*folders, *sorted({source for source, _ in totals} - folders.keys())]
+    found: dict[str, Any] = {}
+    for name in names:
+        own = Counter({key: value for (source, key), value in totals.items() if source == name})
+        there = {"folder": folders.get(name)} | (_shown_waiting(waiting[name]) if name in waiting else {})
+        found[name] = there | {"drops": _part(own, "drops"), "orders": _part(own, "orders")}
+    return found
 
 
 def _quarantine(folder: Path) -> dict[str, Any]:
@@ -146,7 +179,12 @@ def _reason(folder: Path, file: str) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         return {"name": file, "reason": "(no readable reason file)"}
-    return content | {"name": _text(content.get("name", file)), "reason": _text(content.get("reason", ""))}
+    source = _text(content.get("source", DEFAULT_SOURCE))
+    return content | {
+        "name": _text(content.get("name", file)),
+        "source": source,
+        "reason": _text(content.get("reason", "")),
+    }
 
 
 def _text(value: object) -> str:
@@ -184,6 +222,8 @@ def table(status: dict[str, Any]) -> str:
         f"In quarantine ({quarantine['drops']:,})",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
+    if status["sources"].keys() != {DEFAULT_SOURCE}:
+        lines += _section("Sources", [_source_row(name, one) for name, one in status["sources"].items()])
     lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
     return "\n".join(
@@ -222,7 +262,22 @@ def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
     detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
     if bare["orders"]:
         detail += f" (keys: {', '.join(bare['other_keys'])})"
-    return str(receipt["drop"]), receipt["name"], str(receipt["outcome"]), detail
+    return str(receipt["drop"]), _named(receipt), str(receipt["outcome"]), detail
+
+
+def _named(receipt: dict[str, Any]) -> str:
+    """The name of a drop, with its source where that is not the default one."""
+    return receipt["name"] if receipt["source"] == DEFAULT_SOURCE else f"{receipt['source']}: {receipt['name']}"
+
+
+def _source_row(name: str, source: dict[str, Any]) -> tuple[str, ...]:
+    waiting = "not configured" if source["folder"] is None else source.get("error") or _pending(source)
+    drops, orders = source["drops"], source["orders"]
+    discarded = sum(orders.get("discarded", {}).values())
+    return (
+        name, waiting, _numbers(drops, ("applied", "duplicate", "quarantined")),
+        f"{orders.get('new', 0):,} orders new, {discarded:,} records discarded",
+    )  # fmt: skip
 
 
 def _partitions(partitions: list[dict[str, Any]]) -> list[str]:

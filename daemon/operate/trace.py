@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ..batch.engine import Engine
 from ..batch.repair import read_all, read_groups
 from ..core.entries import Drop
+from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
 from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
@@ -35,6 +36,7 @@ class Version:
 
     drop: int
     name: str
+    source: str
     received_at: str
     position: int
     instant: str  # updated_at, or else created_at
@@ -105,8 +107,9 @@ def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
         passed = drop.context.since is not None and row["created_at"] < drop.context.since
         instant = row["created_at"] if row["updated_at"] is None else row["updated_at"]
         yield Version(
-            drop.seq, drop.name, _text(drop.context.received_at), row["position"], _text(instant), passed, _content(row)
-        )
+            drop.seq, drop.name, drop.context.source, _text(drop.context.received_at), row["position"], _text(instant),
+            passed, _content(row),
+        )  # fmt: skip
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +195,7 @@ def table(found: Trace) -> str:
         lines.append("  no applied drop has a record of it")
     before: dict[str, Any] = {}
     for version in found.versions:
-        lines += ["", f"record {version.position} of drop {version.drop} ({version.name}), "
+        lines += ["", f"record {version.position} of drop {version.drop} ({_named(version)}), "
                       f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
         lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
@@ -201,6 +204,11 @@ def table(found: Trace) -> str:
         lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}",
                   f"  {one_line(discard.record)}"]  # fmt: skip
     return "\n".join(lines)
+
+
+def _named(version: Version) -> str:
+    """The name of its drop, with the source where that is not the default one."""
+    return version.name if version.source == DEFAULT_SOURCE else f"{version.source}: {version.name}"
 
 
 def _was(before: dict[str, Any], name: str, value: Any) -> str:

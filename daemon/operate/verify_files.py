@@ -16,6 +16,7 @@ from ..batch.commit import RESTATEMENTS, totals_of
 from ..batch.engine import Engine
 from ..batch.published import published_files
 from ..core.entries import REASON, Drop
+from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
 from ..storage import files, raw, receipts
 from ..storage.adoption import drop_without_copy, kept_as
@@ -33,7 +34,7 @@ Fresh = Callable[[], Ledger]
 
 
 def check_counts(ledger: Ledger) -> Iterator[Difference]:
-    totals: Counter[str] = Counter()
+    totals: Counter[tuple[str, str]] = Counter()
     for result in ledger.all_results():
         one = result.counts
         applied = one.superseded + one.unchanged + one.new + one.corrected + one.deleted
@@ -43,11 +44,11 @@ def check_counts(ledger: Ledger) -> Iterator[Difference]:
                 "conservation", f"drop {result.drop.seq}", f"{one.extracted} records extracted, but {ended} counted"
             )
         totals += totals_of([result])
-    for name in sorted(totals.keys() | ledger.totals().keys()):
-        if totals[name] != ledger.totals()[name]:
-            yield Difference(
-                "conservation", f"the total {name}", f"{ledger.totals()[name]}, but the drops add up to {totals[name]}"
-            )
+    committed = ledger.totals_by_source()
+    for key in sorted(totals.keys() | committed.keys()):
+        if totals[key] != committed[key]:
+            what = f"the total {key[1]} of source {key[0]}"
+            yield Difference("conservation", what, f"{committed[key]}, but the drops add up to {totals[key]}")
 
 
 def check_raw(engine: Engine) -> Iterator[Difference]:
@@ -176,7 +177,7 @@ def _progress(ledger: Ledger) -> tuple[int, int]:
 
 def _is_idle(engine: Engine, ledger: Ledger) -> bool:
     """Whether no batch is being published, and no raw copy is about to be entered in the ledger."""
-    newest = max((copy.seq for _, copies in engine.raw.stored() for copy in copies), default=0)
+    newest = max((copy.seq for copy in engine.raw.stored()), default=0)
     return ledger.unpublished_batch() is None and newest <= ledger.last_seq
 
 
@@ -191,11 +192,10 @@ def _what_is_wrong(path: Path, expected: bytes | None) -> str:
 def _unknown_copies(engine: Engine, ledger: Ledger) -> list[Difference]:
     """Raw copies that the ledger does not have under this path."""
     found = []
-    for _, copies in engine.raw.stored():
-        for copy in copies:
-            drop = ledger.drop(copy.seq)
-            if (drop is None or drop.raw != copy.path) and (engine.output / copy.path).exists():
-                found.append(Difference("raw", copy.path, _what_is_unknown(engine.output, ledger, copy, drop)))
+    for copy in engine.raw.stored():
+        drop = ledger.drop(copy.seq)
+        if (drop is None or drop.raw != copy.path) and (engine.output / copy.path).exists():
+            found.append(Difference("raw", copy.path, _what_is_unknown(engine.output, ledger, copy, drop)))
     return found
 
 
@@ -212,7 +212,8 @@ def _what_is_unknown(output: Path, ledger: Ledger, copy: Stored, drop: Drop | No
     if owner := drop_without_copy(ledger, output, sha256):
         return f"it has the bytes of drop {owner.seq}, whose own copy is missing or damaged; move it to {owner.raw}"
     if drop is None:
-        return "the ledger does not know it, and it was never applied; `strandline rebuild` adopts it"
+        configured = "" if copy.source == DEFAULT_SOURCE else f", if [sources.{copy.source}] is configured"
+        return f"the ledger does not know it, and it was never applied; `strandline rebuild` adopts it{configured}"
     return f"its number is that of another drop ({drop.name}); `strandline rebuild` adopts it under a free number"
 
 

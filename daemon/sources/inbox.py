@@ -14,17 +14,18 @@ import stat
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from ..core.mapping import DEFAULT_SOURCE
 from ..core.retry import Backoff
 from .inbox_folder import Identity, InboxFolder, Writer, writer_of
 from .names import is_ignored, is_no_drop, is_unfinished
+from .source_folder import SourceFolder
 from .unfinished import why_unfinished
 
 _LONG_SCAN_SECONDS = 0.5
 OVERDUE_SECONDS = 3600.0  # a file that stays unfinished for this long is reported once
 _KINDS = {
-    stat.S_ISDIR: "a folder; only files directly in the inbox are taken",
+    stat.S_ISDIR: "a folder that no [sources] section names; its files are not taken",
     stat.S_ISLNK: "a symbolic link, which is never followed; copy the file itself into the inbox",
     stat.S_ISFIFO: "a FIFO, which is never opened",
     stat.S_ISSOCK: "a socket, which is never opened",
@@ -41,7 +42,13 @@ class Arrival:
     name: str
     identity: Identity
     ctime_ns: int  # changed by writing and by moving it in
+    source: str = DEFAULT_SOURCE
     settled_at: float = field(default=0.0, compare=False)  # seconds since 1970; 0: not settled
+
+    @property
+    def label(self) -> str:
+        """Its name with the folders below the inbox: no two files in the inbox have the same."""
+        return self.folder.label(self.name)
 
     @property
     def size_bytes(self) -> int:
@@ -76,14 +83,27 @@ class InboxScan:
     overdue: list[str] = field(default_factory=list)  # of these, those to report: unchanged for an hour, each once
     oldest: float | None = None  # mtime of the oldest drop, in seconds
 
+    def labelled(self, prefix: str) -> InboxScan:
+        """The same with `prefix` before each name."""
+        return replace(
+            self,
+            waiting=[prefix + name for name in self.waiting],
+            foreign=[prefix + name for name in self.foreign],
+            retried=[(prefix + name, *more) for name, *more in self.retried],  # type: ignore[misc]
+            given_up=[prefix + name for name in self.given_up],
+            unusable=[replace(one, name=prefix + one.name) for one in self.unusable],
+            newly_unusable=[replace(one, name=prefix + one.name) for one in self.newly_unusable],
+            overdue=[prefix + name for name in self.overdue],
+        )
+
 
 class Inbox:
-    """Remembers between scans how long each file has been unchanged. `clock` is monotonic, so that setting the wall clock back
-    delays nothing; the wall clock is only compared with the times of files."""
+    """The folder of one source. Remembers between scans how long each file has been unchanged. `clock` is monotonic, so that
+    setting the wall clock back delays nothing; the wall clock is only compared with the times of files."""
 
     def __init__(
         self,
-        path: Path,
+        folder: SourceFolder,
         settle_seconds: float,
         unfinished: Backoff,
         clock: Callable[[], float] = time.monotonic,
@@ -92,8 +112,8 @@ class Inbox:
         ignored: Sequence[str] = (),
         accept: Callable[[InboxFolder], None] = lambda folder: None,
     ) -> None:
-        """`accept` is called with each new folder at the path, and raises where it must not be the inbox."""
-        self.path = path
+        """`accept` is called with each new directory at the folder's path, and raises where it must not be an inbox."""
+        self.place = folder
         self._clock = clock
         self._settle_seconds, self._foreign_settle_seconds = settle_seconds, foreign_settle_seconds
         self._backoff = unfinished
@@ -108,10 +128,10 @@ class Inbox:
         self._unfinished: dict[str, tuple[os.stat_result, float]] = {}
         self._reported: set[str] = set()
 
-    def _open(self) -> InboxFolder:
+    def open(self) -> InboxFolder:
         """The directory that is at the path now. Each scan opens it, since it may be another or no longer readable. The same
         directory keeps its object, so that the arrivals of many scans share one descriptor."""
-        folder = InboxFolder(self.path)
+        folder = self.place.open()
         if self._folder is None or folder.identity != self._folder.identity:
             self._accept(folder)
             self._folder = folder
@@ -141,7 +161,7 @@ class Inbox:
     def names(self) -> set[str]:
         """The names of all drops that are there."""
         try:
-            return {name for name in self._open().names() if not is_no_drop(name, self._ignored)}
+            return {name for name in self.open().names() if not is_no_drop(name, self._ignored)}
         except OSError:
             return set()
 
@@ -154,7 +174,7 @@ class Inbox:
     # ------------------------------------------------------------------------------------------------------ what is there
 
     def _list(self, scan: InboxScan, passed: float) -> list[Arrival]:
-        folder, arrivals, unfinished = self._open(), [], {}
+        folder, arrivals, unfinished = self.open(), [], {}
         for name, found in folder.entries():
             if is_ignored(name, self._ignored):
                 continue
@@ -167,7 +187,7 @@ class Inbox:
             elif name.startswith("."):
                 continue
             elif stat.S_ISREG(found.st_mode):
-                arrivals.append(Arrival(folder, name, Identity.of(found), found.st_ctime_ns))
+                arrivals.append(Arrival(folder, name, Identity.of(found), found.st_ctime_ns, self.place.source))
             else:
                 why = next((text for is_kind, text in _KINDS.items() if is_kind(found.st_mode)), "not a regular file")
                 scan.unusable.append(Unusable(name, why, stat.S_ISDIR(found.st_mode)))

@@ -84,12 +84,24 @@ class _Placed:
 class InboxFolder:
     """One directory, held open. Another directory that comes to its path is another InboxFolder."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, inbox: Path, below: str = "", *, make: bool = False) -> None:
+        """`below`: the names of folders below the inbox, divided by `/`; none of them may be a link. `make`: creates them."""
+        self.path = inbox / below
+        self._below = below
+        self._descriptor = _opened(inbox, below, make)
         weakref.finalize(self, os.close, self._descriptor)
         found = os.fstat(self._descriptor)
         self.identity = (found.st_dev, found.st_ino)
+
+    def label(self, name: str) -> str:
+        """A name in this folder as people see it: with the folders below the inbox."""
+        return f"{self._below}/{name}" if self._below else name
+
+    @property
+    def watch_path(self) -> str:
+        """A path to be watched. Where possible, it leads to this very directory, even if another one gets its name."""
+        own = f"/proc/self/fd/{self._descriptor}/."  # with the dot, since a watch is not set through a link
+        return own if self._below and Path(own).exists() else os.fspath(self.path)
 
     def parents(self) -> Iterator[tuple[int, int]]:
         """Device and inode of this directory and of each one above it, as it is mounted now."""
@@ -293,15 +305,26 @@ class InboxFolder:
             os.close(descriptor)
 
 
-def refuse_nested(folder: InboxFolder, output: Path) -> None:
-    """OSError where the inbox is the output folder, or either is inside the other: published files would be taken as drops."""
-    above = set(folder.parents())
-    of_output = InboxFolder(output)
-    ours = {of_output.identity, *of_output.folders()}  # a folder of the output may be mounted elsewhere
-    if above & ours or folder.identity in set(of_output.parents()):
-        raise OSError(
-            errno.ENOTDIR, f"the inbox and the output {output} contain each other; nothing is taken", str(folder.path)
-        )
+def _opened(inbox: Path, below: str, make: bool) -> int:
+    """A descriptor of a folder below the inbox, opened name by name. The inbox itself may be a link: its path is the operator's;
+    the names below it are anybody's. `make`: creates what is missing."""
+    descriptor = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = inbox
+    for name in below.split("/") if below else []:
+        outer, path = descriptor, path / name
+        try:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=outer)
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=outer)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                cause = "the folder of a source must be a real folder, neither a link nor a file"
+                raise NotADirectoryError(errno.ENOTDIR, cause, str(path)) from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        finally:
+            os.close(outer)
+    return descriptor
 
 
 def _candidates(name: str) -> Iterator[str]:

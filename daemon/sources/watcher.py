@@ -9,15 +9,12 @@ a probe from this side proves nothing about the other side of a mount. Polling n
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from watchdog.events import (
@@ -30,6 +27,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from .inbox_folder import InboxFolder, probe_name
+from .source_folder import SourceFolder
 
 if sys.platform == "linux":
     from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
@@ -100,10 +98,12 @@ class _OverflowFilter(logging.Filter):
 
 
 class Watcher:
-    """Watches one inbox. `mode`: auto, native, polling. `wake` is called from any thread, and must return at once."""
+    """Watches the folder of one source. `mode`: auto, native, polling. `wake` is called from any thread, and returns at once."""
 
-    def __init__(self, inbox: Path, mode: str, rescan_seconds: float, wake: Callable[[], None]) -> None:
-        self._inbox, self._mode, self._wake = inbox, mode, wake
+    def __init__(self, folder: SourceFolder, mode: str, rescan_seconds: float, wake: Callable[[], None]) -> None:
+        self.place, self._mode, self._wake = folder, mode, wake
+        self._called = f"the folder of source {folder.source}" if folder.below else "the inbox"
+        self._held: InboxFolder | None = None  # the directory of a source that is watched
         self._rescan_seconds = rescan_seconds
         self._handler = _EventHandler(wake)
         self._overflow = _OverflowFilter()
@@ -161,13 +161,13 @@ class Watcher:
     def _why_no_events(self) -> str:
         """Why no event can come; empty where events can come, or none are wanted."""
         try:
-            found = _identity(self._inbox)
+            found = self.place.identity()
         except OSError as error:
-            return f"the inbox {self._inbox} cannot be read: {error.strerror}"
+            return f"{self._called} {self.place.path} cannot be read: {error.strerror}"
         if self._watched is None:
-            return "the inbox is back"
+            return f"{self._called} is back"
         if found != self._watched:
-            return "the inbox was replaced by another folder"
+            return f"{self._called} was replaced by another folder"
         if self._observer is None:
             return "" if self._mode == "polling" else "the watch could not be set before"
         if not _alive(self._observer):
@@ -179,10 +179,11 @@ class Watcher:
         was_up, had_observer = self.up, self._observer is not None
         self._stop()
         try:
-            self._watched = _identity(self._inbox)
+            self._watched = self.place.identity()
         except OSError as error:
             self._watched, self.up = None, False
-            return [f"the inbox {self._inbox} cannot be read: {error.strerror}; waiting for it"] if was_up else []
+            message = f"{self._called} {self.place.path} cannot be read: {error.strerror}; waiting for it"
+            return [message] if was_up else []
         if self._mode == "polling":
             self.up = True
             self.watch += 1
@@ -192,7 +193,7 @@ class Watcher:
         if failure:
             if why and not had_observer and was_up == self.up:
                 return []  # already reported
-            return [f"the inbox cannot be watched ({failure}): scanning every {self.interval_seconds:g} s instead"]
+            return [f"{self._called} cannot be watched ({failure}): scanning every {self.interval_seconds:g} s instead"]
         if self._mode == "auto" and not self._distrust and not self._probe_gives_event():
             self._distrust = "a probe file gave no event"
             return [f"{self._distrust}, as on some mounts: scanning every {self.interval_seconds:g} s as well"]
@@ -209,13 +210,21 @@ class Watcher:
             InotifyMoveEventGrouper.delay = 0.0
         try:
             observer = Observer(**options)
-            observer.schedule(self._handler, os.fspath(self._inbox), recursive=False, event_filter=_EVENTS)
+            observer.schedule(self._handler, self._path(), recursive=False, event_filter=_EVENTS)
             observer.start()
         except Exception as error:  # OSError where limits are exhausted; a backend may raise others
             return getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._observer = observer
         self.watch += 1
         return ""
+
+    def _path(self) -> str:
+        """What to watch. Below the inbox, the directory that was checked is held open: a link may come to its name meanwhile."""
+        if not self.place.below:
+            return os.fspath(self.place.path)
+        self._held = self.place.open()
+        self._watched = self._held.identity
+        return self._held.watch_path
 
     def _stop(self) -> None:
         observer, self._observer = self._observer, None
@@ -231,17 +240,10 @@ class Watcher:
         self._handler.probed.clear()
         self._handler.probe = probe_name()
         try:
-            with InboxFolder(self._inbox).probe(self._handler.probe):
+            with self.place.open().probe(self._handler.probe):
                 return self._handler.probed.wait(_PROBE_SECONDS)
         except OSError:
             return True
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    found = os.stat(folder)
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    return found.st_dev, found.st_ino
 
 
 def _alive(observer: Any) -> bool:

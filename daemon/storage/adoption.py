@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from ..core.entries import Drop
-from ..core.model import MICROSECONDS_PER_DAY, ParseContext, on_the_calendar
+from ..core.model import MICROSECONDS_PER_DAY, Contexts, on_the_calendar
 from . import files
 from .ledger import Ledger
 from .raw import RawLayer, Stored, file_name, in_quarantine
@@ -24,11 +24,12 @@ from .raw import RawLayer, Stored, file_name, in_quarantine
 log = logging.getLogger("strandline")
 
 
-def adopt(ledger: Ledger, raw: RawLayer, output: Path, settings: ParseContext, *, everywhere: bool = False) -> None:
-    """Enters unknown copies as archived and not committed. A file that is not adopted stays where it is, and keeps its number."""
+def adopt(ledger: Ledger, raw: RawLayer, output: Path, contexts: Contexts, *, everywhere: bool = False) -> None:
+    """Enters unknown copies as archived and not committed, each under the context of the source that its folder names. A file
+    that is not adopted stays where it is, and keeps its number."""
     drops: dict[int, Drop] = {}
     colliding: list[tuple[Stored, bytes]] = []
-    damaged, highest, newest = 0, ledger.last_seq, ledger.last_drop
+    refused, highest, newest = 0, ledger.last_seq, ledger.last_drop
     for copy in unknown(ledger, raw, everywhere=everywhere):
         highest = max(highest, copy.seq)
         if copy.seq <= newest and not everywhere:
@@ -37,15 +38,18 @@ def adopt(ledger: Ledger, raw: RawLayer, output: Path, settings: ParseContext, *
         sha256 = files.sha256_of(output / copy.path)
         if sha256 is None or not sha256.startswith(copy.sha256):
             log.error("raw copy is damaged and was not adopted", extra={"path": copy.path})
-            damaged = max(damaged, copy.seq)
+            refused = max(refused, copy.seq)
+        elif copy.source not in contexts:
+            log.error(_NO_SUCH_SOURCE, extra={"path": copy.path, "source": copy.source})
+            refused = max(refused, copy.seq)
         elif owner := drop_without_copy(ledger, output, sha256):
             message = "raw copy has the bytes of a drop whose own copy is missing or damaged; move it there"
             log.error(message, extra={"path": copy.path, "there": owner.raw})
-            damaged = max(damaged, copy.seq)
+            refused = max(refused, copy.seq)
         elif copy.seq in drops or ledger.raw_of(copy.seq) is not None:
             colliding.append((copy, sha256))
         else:
-            drops[copy.seq] = _drop(output, copy, sha256, settings)
+            drops[copy.seq] = _drop(output, copy, sha256, contexts)
             log.warning("adopted a raw copy that the ledger did not know", extra={"drop": copy.seq, "path": copy.path})
     for copy, sha256 in colliding:
         kept = {drop.sha256: drop.raw for drop in drops.values()}.get(sha256)
@@ -55,20 +59,24 @@ def adopt(ledger: Ledger, raw: RawLayer, output: Path, settings: ParseContext, *
             continue
         highest += 1
         renamed = _renumbered(output, copy, sha256, highest)
-        drops[highest] = _drop(output, renamed, sha256, settings)
+        drops[highest] = _drop(output, renamed, sha256, contexts)
         message = "adopted a raw copy under a free number, since another drop has its own"
         log.warning(message, extra={"drop": highest, "path": renamed.path, "before": copy.path})
     if drops:
         ledger.enter([drops[seq] for seq in sorted(drops)])
-    if damaged > ledger.last_seq:
-        ledger.skip_to(damaged)
+    if refused > ledger.last_seq:
+        ledger.skip_to(refused)
 
 
 _ONLY_BY_REBUILD = "raw copy has an older number, or that of another drop; only `strandline rebuild` adopts it"
+_NO_SUCH_SOURCE = (
+    "raw copy is of a source that is not configured, and was not adopted; add its [sources] section and run "
+    "`strandline rebuild`"
+)
 
 
-def _drop(output: Path, copy: Stored, sha256: bytes, settings: ParseContext) -> Drop:
-    context = replace(settings, received_at=_received_at(output / copy.path))
+def _drop(output: Path, copy: Stored, sha256: bytes, contexts: Contexts) -> Drop:
+    context = replace(contexts[copy.source], received_at=_received_at(output / copy.path))
     return Drop(copy.seq, copy.name, copy.path, sha256, copy.size_bytes, context)
 
 
@@ -113,11 +121,12 @@ def _received_at(path: Path) -> int:
 
 def unknown(ledger: Ledger, raw: RawLayer, *, everywhere: bool) -> list[Stored]:
     """The raw copies that the ledger does not know, or not under this path, by number. Without `everywhere`, only the newest
-    folders are read, so that start-up does not get slower as history grows; two of them, since a clock may be set back."""
+    folders of each source are read, so that start-up does not get slower as history grows; two, since a clock may be set back."""
     found: list[Stored] = []
-    for index, copies in raw.stored():
-        known = {copy.path: ledger.raw_of(copy.seq) for copy in copies}
-        found += [copy for copy in copies if known[copy.path] != copy.path]
-        if index >= 1 and copies and None not in known.values() and not everywhere:
-            break
+    for source in raw.sources():
+        for index, copies in raw.stored_of(source):
+            known = {copy.path: ledger.raw_of(copy.seq) for copy in copies}
+            found += [copy for copy in copies if known[copy.path] != copy.path]
+            if index >= 1 and copies and None not in known.values() and not everywhere:
+                break
     return sorted(found, key=lambda copy: (copy.seq, copy.path))

@@ -75,12 +75,18 @@ class Ledger(LedgerQueries):
 
     def enter(self, drops: Sequence[Drop]) -> None:
         """Enters archived drops. After this their inbox files may be removed."""
+        mappings = {drop.context.mapping: drop.context.mapping.to_json() for drop in drops}
         with self.transaction():
             self._sql.executemany(
-                f"INSERT INTO drops ({DROP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO mappings (mapping) VALUES (?)", ((text,) for text in mappings.values())
+            )
+            self._sql.executemany(
+                f"INSERT INTO drops ({DROP_COLUMNS}) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT number FROM mappings WHERE mapping = ?), ?, ?)",
                 (
                     (d.seq, d.name, d.raw, d.sha256, d.size_bytes, d.context.received_at, d.context.tolerance,
-                     d.context.records_path, d.context.mapping.to_json(), d.context.since, d.duplicate_of) for d in drops
+                     d.context.records_path, d.context.source, mappings[d.context.mapping], d.context.since,
+                     d.duplicate_of) for d in drops
                 ),
             )  # fmt: skip
 
@@ -116,8 +122,8 @@ class Ledger(LedgerQueries):
                 ((d.name, d.rows, d.sha256, d.bytes, d.writer, d.last_drop) for d in change.dimensions),
             )
             self._sql.executemany(
-                "INSERT INTO totals VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-                change.totals.items(),
+                "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                ((source, name, value) for (source, name), value in change.totals.items()),
             )
             self._add_effects(change.effects)
             self._set_meta("hwm", change.hwm)
@@ -149,7 +155,7 @@ class Ledger(LedgerQueries):
         """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
-            for table in ("drops", "batches", "totals", "meta WHERE key <> 'hwm'"):
+            for table in ("mappings", "drops", "batches", "totals", "meta WHERE key <> 'hwm'"):
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
         self._sql.execute("DETACH other")

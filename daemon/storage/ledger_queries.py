@@ -6,14 +6,19 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import FieldMapping
 from ..core.model import DropOutcome, ParseContext
 
-DROP_COLUMNS = "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, mapping, since, duplicate_of"
-_RESULT_COLUMNS = f"{DROP_COLUMNS}, outcome, reason, counts"
+DROP_COLUMNS = (
+    "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
+)
+_DROP = DROP_COLUMNS.replace("mapping", "(SELECT mapping FROM mappings WHERE number = drops.mapping)")
+_RESULT = f"{_DROP}, outcome, reason, counts"
 _PAGE_ROWS = 10_000
+_mapping = lru_cache(maxsize=256)(FieldMapping.from_json)
 
 
 class LedgerQueries:
@@ -58,17 +63,17 @@ class LedgerQueries:
 
     def of_content(self, sha256: bytes) -> list[Drop]:
         """The drops with these bytes, by number."""
-        query = f"SELECT {DROP_COLUMNS} FROM drops WHERE sha256 = ? ORDER BY seq"
+        query = f"SELECT {_DROP} FROM drops WHERE sha256 = ? ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied(self, sha256: bytes) -> list[DropResult]:
         """The results of the applied drops with these bytes, by number."""
-        query = f"SELECT {_RESULT_COLUMNS} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+        query = f"SELECT {_RESULT} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
         return [_result(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
         """The applied drops with numbers above `after`, by number."""
-        return map(_drop, self._paged(DROP_COLUMNS, "outcome = 'applied'", after))
+        return map(_drop, self._paged(_DROP, "outcome = 'applied'", after))
 
     def _paged(self, columns: str, condition: str, last: int = 0) -> Iterator[tuple]:
         """Rows of drops by number, a page at a time, so that memory stays small. The ledger may change between two pages."""
@@ -80,7 +85,7 @@ class LedgerQueries:
     def read_since(self, since: int) -> list[DropResult]:
         """Applied drops that were read under a later `since` and may hold records from this one on; by number."""
         query = (
-            f"SELECT {_RESULT_COLUMNS} FROM drops "
+            f"SELECT {_RESULT} FROM drops "
             "WHERE since > ? AND outcome = 'applied' AND json_extract(counts, '$.before_since') > 0 ORDER BY seq"
         )
         return [_result(row) for row in self._sql.execute(query, (since,))]
@@ -92,18 +97,18 @@ class LedgerQueries:
 
     def uncommitted(self) -> list[Drop]:
         """Drops that are archived and not committed, by number."""
-        rows = self._sql.execute(f"SELECT {DROP_COLUMNS} FROM drops WHERE batch IS NULL ORDER BY seq")
+        rows = self._sql.execute(f"SELECT {_DROP} FROM drops WHERE batch IS NULL ORDER BY seq")
         return [_drop(row) for row in rows]
 
     def drop(self, seq: int) -> Drop | None:
         """One drop by its number."""
-        row = self._sql.execute(f"SELECT {DROP_COLUMNS} FROM drops WHERE seq = ?", (seq,)).fetchone()
+        row = self._sql.execute(f"SELECT {_DROP} FROM drops WHERE seq = ?", (seq,)).fetchone()
         return _drop(row) if row else None
 
     def results(self, batch: int) -> list[DropResult]:
         """The results of the drops of one batch, by number."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT_COLUMNS} FROM drops WHERE batch = ? ORDER BY seq",
+            f"SELECT {_RESULT} FROM drops WHERE batch = ? ORDER BY seq",
             (batch,),
         )
         return [_result(row) for row in rows]
@@ -111,7 +116,7 @@ class LedgerQueries:
     def last_results(self, limit: int) -> list[DropResult]:
         """The results of the newest drops, the newest first."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT_COLUMNS} FROM drops WHERE outcome IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            f"SELECT {_RESULT} FROM drops WHERE outcome IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (limit,),
         )
         return [_result(row) for row in rows]
@@ -132,11 +137,11 @@ class LedgerQueries:
 
     def all_results(self) -> Iterator[DropResult]:
         """The results of all committed drops, by number."""
-        return map(_result, self._paged(_RESULT_COLUMNS, "outcome IS NOT NULL"))
+        return map(_result, self._paged(_RESULT, "outcome IS NOT NULL"))
 
     def duplicates_of(self, seq: int) -> list[Drop]:
         """The duplicates of a drop, by number."""
-        query = f"SELECT {DROP_COLUMNS} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
+        query = f"SELECT {_DROP} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (seq,))]
 
     def drop_count(self, outcome: DropOutcome | None = None) -> int:
@@ -171,7 +176,17 @@ class LedgerQueries:
 
     def totals(self) -> Counter[str]:
         """The sums of the counts of all drops: `drops.<outcome>`, and `<kind>.<count>` as in Counts."""
-        return Counter(dict(self._sql.execute("SELECT name, value FROM totals")))
+        return Counter(dict(self._sql.execute("SELECT name, sum(value) FROM totals GROUP BY name")))
+
+    def totals_by_source(self) -> Counter[tuple[str, str]]:
+        """The same for each source: by (source, name)."""
+        rows = self._sql.execute("SELECT source, name, value FROM totals")
+        return Counter({(source, name): value for source, name, value in rows})
+
+    def sources(self) -> set[str]:
+        """The sources that any drop came from."""
+        rows = self._sql.execute("SELECT source FROM totals UNION SELECT source FROM drops WHERE batch IS NULL")
+        return {row[0] for row in rows}
 
     def effects(self) -> list[Effect]:
         """The committed effects that may not be visible yet, in order."""
@@ -189,12 +204,12 @@ class LedgerQueries:
 
 
 def _drop(row: tuple) -> Drop:
-    seq, name, raw, sha256, size, received_at, tolerance, records_path, mapping, since, duplicate_of = row[:11]
-    context = ParseContext(received_at, tolerance, records_path, since, mapping=FieldMapping.from_json(mapping))
+    seq, name, raw, sha256, size, received_at, tolerance, records_path, source, mapping, since, duplicate_of = row[:12]
+    context = ParseContext(received_at, tolerance, records_path, since, source=source, mapping=_mapping(mapping))
     return Drop(seq, name, raw, sha256, size, context, duplicate_of)
 
 
 def _result(row: tuple) -> DropResult:
     """Of a row of the drop columns, outcome, reason, counts."""
-    drop, outcome, reason, counts = _drop(row), *row[11:14]
+    drop, outcome, reason, counts = _drop(row), *row[12:15]
     return DropResult(drop, DropOutcome(outcome), Counts.from_dict(json.loads(counts)), reason, drop.duplicate_of)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.errors import EnvironmentFault
 from . import order_index
 
-VERSION = 7
+VERSION = 8
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -19,10 +19,11 @@ CREATE TABLE drops (
     raw TEXT,                       -- path under the output folder; NULL where there is no raw copy (a duplicate)
     sha256 BLOB NOT NULL,
     bytes INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,   -- this and the next three: ParseContext
+    received_at INTEGER NOT NULL,   -- this and the next five: ParseContext
     tolerance INTEGER NOT NULL,
     records_path TEXT NOT NULL,
-    mapping TEXT NOT NULL,          -- JSON of the FieldMapping; '': the default
+    source TEXT NOT NULL,
+    mapping INTEGER NOT NULL,       -- its number in `mappings`
     since INTEGER,
     batch INTEGER,                  -- NULL: archived, not committed
     outcome TEXT,
@@ -32,6 +33,10 @@ CREATE TABLE drops (
 );
 CREATE INDEX drops_by_sha256 ON drops (sha256);
 CREATE INDEX drops_by_batch ON drops (batch);
+CREATE TABLE mappings (             -- many drops have the same one
+    number INTEGER PRIMARY KEY,
+    mapping TEXT NOT NULL UNIQUE    -- JSON of the FieldMapping; '': the default
+);
 CREATE TABLE batches (batch INTEGER PRIMARY KEY, committed_at INTEGER NOT NULL, published INTEGER NOT NULL);
 CREATE TABLE partitions (
     date INTEGER PRIMARY KEY,       -- days since 1970
@@ -48,8 +53,8 @@ CREATE TABLE dimensions (
     writer TEXT NOT NULL,
     last_drop INTEGER NOT NULL      -- the newest drop of it that was applied
 ) WITHOUT ROWID;
-CREATE TABLE totals (               -- sums over all drops
-    name TEXT PRIMARY KEY, value INTEGER NOT NULL
+CREATE TABLE totals (               -- sums over all drops of a source
+    source TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (source, name)
 ) WITHOUT ROWID;
 CREATE TABLE effects (              -- committed, not visible yet; in this order
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT

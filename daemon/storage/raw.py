@@ -1,6 +1,8 @@
 """The raw layer: every drop, byte for byte, kept before it is read. It only grows; a copy leaves it for quarantine alone.
 
-    raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>      raw/orders_raw.json -> the newest applied uncompressed orders drop
+    raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>                of the source `default`
+    raw/source=NAME/received=YYYY-MM-DD/<seq>_<sha12>_<name>    of any other source
+    raw/orders_raw.json                                         -> the newest applied uncompressed orders drop
 
 `batch/taking.py` copies drops from the inbox into it. This module has the paths of copies, and the meaning of names.
 """
@@ -23,7 +25,8 @@ from uuid import uuid4
 
 from ..core.entries import REASON
 from ..core.errors import Unreadable
-from ..core.model import DIMENSIONS, on_the_calendar
+from ..core.mapping import DEFAULT_SOURCE
+from ..core.model import DIMENSIONS, ParseContext, on_the_calendar
 from . import files
 
 _SEQ_DIGITS = 8
@@ -32,6 +35,7 @@ _LONGEST_NAME_BYTES = 255
 _STORED = re.compile(r"([0-9]{1,18})_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 LINK = "raw/orders_raw.json"
+_SOURCE = "source="
 ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
 NAMES_READ = (
     "Orders come as *.json, *.jsonl or *.ndjson, users and products as users*.csv and products*.csv, "
@@ -49,6 +53,7 @@ class Stored:
     path: str  # relative to the output folder
     sha256: bytes
     size_bytes: int
+    source: str = DEFAULT_SOURCE
 
 
 class RawLayer:
@@ -64,11 +69,11 @@ class RawLayer:
         not write into our copy before it notices."""
         return self._staging / f"drop-{seq}-{self._run}.part"
 
-    def stored_as(self, seq: int, name: str, received_at: int, sha256: bytes, size_bytes: int) -> Stored:
+    def stored_as(self, seq: int, name: str, context: ParseContext, sha256: bytes, size_bytes: int) -> Stored:
         """The copy of a drop as it will be in the raw layer. `name`: as in the inbox."""
         shown = printable(name)
-        path = f"raw/received={date_of(received_at)}/{file_name(seq, sha256, shown)}"
-        return Stored(seq, shown, path, sha256, size_bytes)
+        folder = f"{_folder_of(context.source)}/received={date_of(context.received_at)}"
+        return Stored(seq, shown, f"{folder}/{file_name(seq, sha256, shown)}", sha256, size_bytes, context.source)
 
     def place(self, copies: Sequence[Stored]) -> None:
         """Gives durable temporary copies their final names, durably."""
@@ -79,22 +84,39 @@ class RawLayer:
             files.move(self.temporary(copy.seq), self._output / copy.path)
         files.sync_many(folders)
 
-    def stored(self) -> Iterator[tuple[int, list[Stored]]]:
-        """The copies in the raw layer by folder, the newest first: (index of the folder, its copies). Their `sha256` is the short
+    def stored(self) -> Iterator[Stored]:
+        """Every copy in the raw layer."""
+        for source in self.sources():
+            for _, copies in self.stored_of(source):
+                yield from copies
+
+    def sources(self) -> list[str]:
+        """The sources that the folders name: `default` first."""
+        found = sorted(path.name.removeprefix(_SOURCE) for path in self.folder.glob(f"{_SOURCE}*"))
+        return [DEFAULT_SOURCE, *(source for source in found if source != DEFAULT_SOURCE)]
+
+    def stored_of(self, source: str) -> Iterator[tuple[int, list[Stored]]]:
+        """The copies of one source by folder, the newest first: (index of the folder, its copies). Their `sha256` is the short
         one of the name."""
-        folders = sorted(self.folder.glob("received=*"), reverse=True)
+        parent = _folder_of(source)
+        folders = sorted((self._output / parent).glob("received=*"), reverse=True)
         for index, folder in enumerate(folders):
             copies = []
             for entry in os.scandir(folder):
                 match = _STORED.fullmatch(entry.name)
                 if match and entry.is_file(follow_symlinks=False):
-                    path = f"raw/{folder.name}/{entry.name}"
+                    path = f"{parent}/{folder.name}/{entry.name}"
                     try:
                         size = entry.stat(follow_symlinks=False).st_size
                     except FileNotFoundError:  # a running daemon has just moved it to quarantine
                         continue
-                    copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
+                    copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size, source))
             yield index, sorted(copies, key=lambda copy: copy.seq)
+
+
+def _folder_of(source: str) -> str:
+    """The folder of a source's raw copies, relative to the output folder."""
+    return "raw" if source == DEFAULT_SOURCE else f"raw/{_SOURCE}{source}"
 
 
 def file_name(seq: int, sha256: bytes, name: str) -> str:

@@ -72,6 +72,7 @@ def as_dict(result: DropResult) -> dict[str, Any]:
     return {
         "drop": drop.seq,
         "name": drop.name,
+        "source": drop.context.source,
         "outcome": result.outcome,
         "reason": result.reason,
         "duplicate_of": result.duplicate_of,

@@ -57,7 +57,7 @@ def panels() -> list[dict[str, Any]]:
             (rate("strandline_rows_written_total", "table"), "rows {{table}} /s"),
         ]),
         _graph("Drops", "Drops by outcome.", "short", [
-            (per_minute("strandline_drops_total", "outcome"), "{{outcome}} /min"),
+            (per_minute("strandline_drops_total", "source, outcome"), "{{source}} {{outcome}} /min"),
         ], stacked=True),
         _graph("Backlog", "Drops in the inbox, the age of the oldest, and files that are still being written.", "short", [
             (f"sum(strandline_inbox_pending_drops{{{SELECTED}}})", "drops"),

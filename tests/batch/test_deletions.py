@@ -87,7 +87,7 @@ def test_a_deleted_order_is_gone_until_a_later_version_brings_it_back(
             scratch.mkdir()
             path = engine.ledger.path
             assert list(verify(engine, lambda: Ledger(path, read_only=True), scratch, RECEIVED_AT_US)) == []
-            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, DAY)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, {"default": ParseContext(0, DAY)}))
             with closing(Ledger(path)) as ledger:
                 created = [microseconds(one) for drop in drops for one in drop if not is_gone(one)]
                 assert ledger.hwm == max(created, default=None)

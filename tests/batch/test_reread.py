@@ -19,6 +19,7 @@ from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
 from daemon.core.model import ParseContext
 from daemon.operate.rebuild import prepare_rebuild, take_over
+from daemon.sources.source_folder import SourceFolder
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.as_model import assert_counts, assert_published
@@ -91,7 +92,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
         if lose_state:
             shutil.rmtree(root / "output" / "state")
         with open_engine(root) as engine:
-            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, 0)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, {"default": ParseContext(0, 0)}))
         with open_engine(root) as engine:
             publish_committed(engine, recovering=True)
             assert not engine.ledger.uncommitted()
@@ -170,5 +171,5 @@ def test_a_damaged_raw_copy_is_not_put_back(tmp_path: Path) -> None:
         drop = engine.ledger.results(1)[0].drop
         (tmp_path / "output" / (drop.raw or "")).write_bytes(b"[]")
         with pytest.raises(Corruption):
-            reread.request(tmp_path / "output", tmp_path / "inbox", [drop])
+            reread.request(tmp_path / "output", [SourceFolder(tmp_path / "inbox")], [drop])
     assert os.listdir(tmp_path / "inbox") == []

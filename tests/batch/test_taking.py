@@ -27,6 +27,8 @@ from daemon.service import Service
 from daemon.sources import inbox_folder
 from daemon.sources.inbox import Arrival, Inbox
 from daemon.sources.inbox_folder import InboxFolder, Writer
+from daemon.sources.inboxes import Inboxes
+from daemon.sources.source_folder import SourceFolder
 from daemon.storage import files
 from daemon.storage.raw import RawLayer
 from tests.support.command import order
@@ -55,7 +57,9 @@ class Bench:
 
     def arrival(self, name: str = "a.json") -> Arrival:
         (found,) = [
-            one for one in Inbox(self.inbox, 0.0, Backoff(1, 0.1, 0.1)).scan(10**10).settled if one.name == name
+            one
+            for one in Inbox(SourceFolder(self.inbox), 0.0, Backoff(1, 0.1, 0.1)).scan(10**10).settled
+            if one.name == name
         ]
         return found
 
@@ -65,7 +69,7 @@ class Bench:
         return path
 
     def copied(self, seq: int = 1) -> Copy:
-        return self.taking.copy(self.arrival(), seq, 0)
+        return self.taking.copy(self.arrival(), seq, ParseContext(0, 0))
 
     def hidden(self, seq: int = 1) -> Copy:
         self.written()
@@ -299,7 +303,7 @@ def test_what_is_swapped_in_between_look_and_copy_is_not_taken(
     thing(path, victim)
     before = _contents(bench.inbox)
     with pytest.raises(NotTaken):
-        bench.taking.copy(arrival, 1, 0)
+        bench.taking.copy(arrival, 1, ParseContext(0, 0))
     assert _contents(bench.inbox) == before and victim.read_bytes() == b"of the operator"
     assert list((bench.output / ".staging").iterdir()) == []
 
@@ -480,7 +484,7 @@ def test_a_file_that_grows_without_end_is_not_copied_without_end(bench: Bench, m
 
     monkeypatch.setattr(module.files, "_read_block", endless)
     with pytest.raises(NotTaken, match="changed"):
-        bench.taking.copy(arrival, 1, 0)
+        bench.taking.copy(arrival, 1, ParseContext(0, 0))
 
 
 NOW = 1_780_000_000_000_000
@@ -511,9 +515,13 @@ def test_a_drop_that_cannot_be_taken_is_said_once_and_holds_up_no_other(
     drop(tmp_path, "open.json", json.dumps([order(2)]).encode())
     heard = Heard()
     with open_engine(tmp_path) as engine:
-        inbox = Inbox(tmp_path / "inbox", 0.0, Backoff(3, 0.01, 0.01))
+        inbox = Inbox(SourceFolder(tmp_path / "inbox"), 0.0, Backoff(3, 0.01, 0.01))
         service = Service(
-            engine, inbox, TERMS, [heard], lambda: recover(engine, tmp_path / "inbox", ParseContext(0, DAY))
+            engine,
+            Inboxes([inbox]),
+            TERMS,
+            [heard],
+            lambda: recover(engine, [SourceFolder(tmp_path / "inbox")], {"default": ParseContext(0, DAY)}),
         )
         for _ in range(5):
             summary = service.once(Event())
@@ -568,9 +576,9 @@ def test_a_drop_that_changes_between_look_and_copy_is_a_new_drop_later(tmp_path:
     """What was seen is not there any more: nothing is taken, and nothing is lost."""
     drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
     with open_engine(tmp_path) as engine:
-        look = Inbox(tmp_path / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(10**10)
+        look = Inbox(SourceFolder(tmp_path / "inbox"), 0.0, Backoff(1, 0.1, 0.1)).scan(10**10)
         os.unlink(tmp_path / "inbox" / "a.json")
-        outcome, refused = take(engine, look.settled, ParseContext(NOW, DAY), NOW)
+        outcome, refused = take(engine, look.settled, {"default": ParseContext(NOW, DAY)}, NOW)
         assert outcome is None and refused == []
     drop(tmp_path, "a.json", json.dumps([order(2)]).encode())
     assert run(tmp_path).applied == 1

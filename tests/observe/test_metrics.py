@@ -40,10 +40,12 @@ def test_every_series_of_the_design_exists_before_anything_happened(tmp_path: Pa
     """A rate over a counter that appears with its first value misses that value."""
     found = now_of(Metrics(tmp_path, "1", lambda: True))
     labelled = {
-        "drops_total": [{"outcome": o} for o in DropOutcome],
-        "orders_total": [{"outcome": o} for o in ("new", "corrected", "unchanged", "superseded", "before_since")],
-        "orders_discarded_total": [{"reason": r} for r in Reason],
-        "field_faults_total": [{"field": f} for f in Field],
+        "drops_total": [{"source": "default", "outcome": o} for o in DropOutcome],
+        "orders_total": [
+            {"source": "default", "outcome": o} for o in ("new", "corrected", "unchanged", "superseded", "before_since")
+        ],
+        "orders_discarded_total": [{"source": "default", "reason": r} for r in Reason],
+        "field_faults_total": [{"source": "default", "field": f} for f in Field],
         "unknown_keys_total": [{"dimension": d} for d in ("user", "product")],
         "rows_written_total": [{"table": t} for t in ("fact_order", "order_items", "dim_user", "dim_product")],
         "retries_total": [{"operation": o} for o in ("read_drop", *PHASES)],
@@ -79,16 +81,16 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     found = now_of(metrics)
     assert set(found) == before, "a label value that was not known beforehand"
     assert found["strandline_orders_extracted_total"] == 6
-    assert found[series("strandline_orders_total", outcome="new")] == 1
-    assert found[series("strandline_orders_total", outcome="superseded")] == 1
-    discards = {r: found[series("strandline_orders_discarded_total", reason=r)] for r in Reason}
+    assert found[series("strandline_orders_total", source="default", outcome="new")] == 1
+    assert found[series("strandline_orders_total", source="default", outcome="superseded")] == 1
+    discards = {r: found[series("strandline_orders_discarded_total", source="default", reason=r)] for r in Reason}
     assert {r: n for r, n in discards.items() if n} == {
         "missing_order_id": 1, "missing_created_at": 1, "malformed_record": 1, "not_an_object": 1, "missing_key": 1,
     }  # fmt: skip
     assert found[series("strandline_dimension_rows_total", dimension="user", outcome="new")] == 1
     assert found[series("strandline_dimension_rows_total", dimension="user", outcome="discarded")] == 1
-    assert found[series("strandline_field_faults_total", field="amount")] == 1
-    assert {o: found[series("strandline_drops_total", outcome=o)] for o in DropOutcome} == {
+    assert found[series("strandline_field_faults_total", source="default", field="amount")] == 1
+    assert {o: found[series("strandline_drops_total", source="default", outcome=o)] for o in DropOutcome} == {
         "applied": 2, "duplicate": 1, "quarantined": 1,
     }  # fmt: skip
     assert found[series("strandline_rows_written_total", table="fact_order")] == 1
@@ -105,6 +107,22 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     )
 
 
+def test_sources_that_are_configured_or_in_the_ledger_have_their_series_from_the_start(tmp_path: Path) -> None:
+    """Each counts for itself."""
+    with open_engine(tmp_path) as engine:
+        metrics = Metrics(tmp_path / "output", "1", sources=["default", "shop"])
+        before = set(now_of(metrics))
+        metrics.applied(apply_batch(engine, tmp_path, [("a.ndjson", DIRTY)], NOW), [])
+        assert engine.ledger.sources() == {"default"}
+    found = now_of(metrics)
+    assert set(found) == before
+    for source, new in (("default", 1), ("shop", 0)):
+        assert found[series("strandline_drops_total", source=source, outcome="applied")] == new
+        assert found[series("strandline_orders_total", source=source, outcome="new")] == new
+        assert found[series("strandline_orders_discarded_total", source=source, reason="not_an_object")] == new
+        assert found[series("strandline_field_faults_total", source=source, field="amount")] == new
+
+
 def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
     """As docs/METRICS.md says: counters do not fall, so `before_since` stays, while the receipt has what is true now."""
     text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
@@ -118,8 +136,8 @@ def test_what_a_wider_since_brings_is_counted_on_top(tmp_path: Path) -> None:
         (result,) = engine.ledger.last_results(1)
     found = now_of(metrics)
     assert found["strandline_orders_extracted_total"] == 2
-    assert found[series("strandline_orders_total", outcome="new")] == 2
-    assert found[series("strandline_orders_total", outcome="before_since")] == 1
+    assert found[series("strandline_orders_total", source="default", outcome="new")] == 2
+    assert found[series("strandline_orders_total", source="default", outcome="before_since")] == 1
     assert (result.counts.new, result.counts.before_since) == (2, 0)
 
 

@@ -15,6 +15,7 @@ from daemon.core.errors import UsageError
 from daemon.observe.metrics import Metrics
 from daemon.operate import status
 from daemon.operate.quarantine import retry
+from daemon.sources.source_folder import SourceFolder
 from tests.support.harness import apply_batch, open_engine
 
 NOW = 1_780_000_000_000_000
@@ -32,7 +33,7 @@ def quarantined(root: Path, name: str) -> None:
 def counted(root: Path) -> list[float]:
     """How many drops lie in quarantine, by each that says so."""
     output = root / "output"
-    found = status.gather(None, root / "inbox", output, NOW)
+    found = status.gather(None, [SourceFolder(root / "inbox")], output, NOW)
     status.table(found).encode()
     said = Metrics(output, "").registry.get_sample_value("strandline_quarantined_drops")
     return [found["quarantine"]["drops"], len(found["quarantine"]["newest"]), said or 0.0]
@@ -44,7 +45,7 @@ def test_a_drop_comes_back_under_the_name_that_it_came_with(tmp_path: Path, name
     quarantined(tmp_path, name)
     for words in ([], [name]):
         assert counted(tmp_path) == [1, 1, 1]
-        retry(tmp_path / "output" / "quarantine", tmp_path / "inbox", words)
+        retry(tmp_path / "output" / "quarantine", [SourceFolder(tmp_path / "inbox")], words)
         assert os.listdir(tmp_path / "inbox") == [name]
         assert os.listdir(tmp_path / "output" / "quarantine") == [] and counted(tmp_path) == [0, 0, 0]
         content = (tmp_path / "inbox" / name).read_bytes()
@@ -60,7 +61,7 @@ def test_without_its_reason_a_drop_comes_back_under_the_name_of_its_file(tmp_pat
     for path in (tmp_path / "output" / "quarantine").glob("*.reason.json"):
         path.unlink()
     assert counted(tmp_path) == [1, 1, 1]
-    retry(tmp_path / "output" / "quarantine", tmp_path / "inbox", [])
+    retry(tmp_path / "output" / "quarantine", [SourceFolder(tmp_path / "inbox")], [])
     (found,) = os.listdir(tmp_path / "inbox")
     assert found == name or (len(os.fsencode(name)) > 180 and "…" in found)
 
@@ -73,20 +74,22 @@ def test_a_drop_is_named_by_its_number_its_file_or_its_path(tmp_path: Path) -> N
         quarantined(home, "a.json")
         folder = home / "output" / "quarantine"
         (file,) = [name for name in os.listdir(folder) if not name.endswith(".reason.json")]
-        assert retry(folder, home / "inbox", [word.replace("FILE", file) for word in words]) == [file]
+        assert retry(folder, [SourceFolder(home / "inbox")], [word.replace("FILE", file) for word in words]).keys() == {
+            file
+        }
     home = tmp_path / "b"
     home.mkdir()
     quarantined(home, "b.json")
     for word in ("²", "9" * 9999, "١", "", "0"):
         with pytest.raises(UsageError, match="no drop in quarantine and no applied drop has this name"):
-            retry(home / "output" / "quarantine", home / "inbox", [word])
+            retry(home / "output" / "quarantine", [SourceFolder(home / "inbox")], [word])
 
 
 def test_the_inbox_is_made_where_it_is_missing(tmp_path: Path) -> None:
     """As every other command does."""
     quarantined(tmp_path, "a.json")
     shutil.rmtree(tmp_path / "inbox")
-    retry(tmp_path / "output" / "quarantine", tmp_path / "inbox", [])
+    retry(tmp_path / "output" / "quarantine", [SourceFolder(tmp_path / "inbox")], [])
     assert os.listdir(tmp_path / "inbox") == ["a.json"]
 
 
@@ -100,7 +103,7 @@ def test_an_effect_that_is_carried_out_again_leaves_no_reason_alone(tmp_path: Pa
     publish(tmp_path, [effect], recovering=True)
     assert len(os.listdir(tmp_path / "quarantine")) == 2
     (tmp_path / "inbox").mkdir()
-    retry(tmp_path / "quarantine", tmp_path / "inbox", [])
+    retry(tmp_path / "quarantine", [SourceFolder(tmp_path / "inbox")], [])
     publish(tmp_path, [effect], recovering=True)
     assert os.listdir(tmp_path / "quarantine") == []
 
@@ -112,7 +115,7 @@ def test_what_else_lies_there_is_no_drop(tmp_path: Path) -> None:
     for name in ("notes.txt", "a.json~", "1__", ".DS_Store", "00000009_0123456789ab_gone.json.reason.json"):
         (folder / name).write_text("{}")
     assert counted(tmp_path) == [1, 1, 1]
-    retry(folder, tmp_path / "inbox", [])
+    retry(folder, [SourceFolder(tmp_path / "inbox")], [])
     assert os.listdir(tmp_path / "inbox") == ["a.json"] and counted(tmp_path) == [0, 0, 0]
 
 
@@ -123,7 +126,7 @@ def test_a_reason_that_somebody_wrote_breaks_nothing(tmp_path: Path, content: st
     (reason,) = (tmp_path / "output" / "quarantine").glob("*.reason.json")
     reason.write_text(content)
     assert counted(tmp_path) == [1, 1, 1]
-    retry(tmp_path / "output" / "quarantine", tmp_path / "inbox", ["1"])
+    retry(tmp_path / "output" / "quarantine", [SourceFolder(tmp_path / "inbox")], ["1"])
     assert len(os.listdir(tmp_path / "inbox")) == 1
 
 
@@ -133,6 +136,6 @@ def test_a_name_that_somebody_wrote_leads_nowhere_else(tmp_path: Path, name: str
     quarantined(tmp_path, "a.json")
     (reason,) = (tmp_path / "output" / "quarantine").glob("*.reason.json")
     reason.write_text(json.dumps({"name": name, "reason": "x"}))
-    retry(tmp_path / "output" / "quarantine", tmp_path / "inbox", [])
+    retry(tmp_path / "output" / "quarantine", [SourceFolder(tmp_path / "inbox")], [])
     (found,) = os.listdir(tmp_path / "inbox")
     assert not found.startswith(".") and not found.endswith(".tmp")

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from daemon.operate import status
+from daemon.sources.source_folder import SourceFolder
 
 FAR = 999_999_999_999  # seconds after 1970: the year 33658
 
@@ -36,11 +37,11 @@ def test_an_mtime_in_any_year_is_shown(timeless: Path) -> None:
     path.parent.mkdir()
     path.write_text("[]")
     os.utime(path, (FAR, FAR))
-    found = status.gather(None, path.parent, timeless, 0)
+    found = status.gather(None, [SourceFolder(path.parent)], timeless, 0)
     assert found["inbox"]["oldest"] == "9999-12-31T23:59:59.999999Z"
     assert "9999-12-31" in status.table(found)
     os.utime(path, (-FAR, -FAR))
-    assert status.gather(None, path.parent, timeless, 0)["inbox"]["oldest"] == "1970-01-01T00:00:00Z"
+    assert status.gather(None, [SourceFolder(path.parent)], timeless, 0)["inbox"]["oldest"] == "1970-01-01T00:00:00Z"
 
 
 def test_a_drop_that_is_taken_while_it_is_looked_at_costs_no_answer(
@@ -49,20 +50,21 @@ def test_a_drop_that_is_taken_while_it_is_looked_at_costs_no_answer(
     """The folder named it, and it is gone: the others are counted."""
     inbox = tmp_path / "inbox"
     inbox.mkdir()
-    for name in ("stays.json", "goes.json"):
+    for name in ("a.json", "b.json"):
         (inbox / name).write_text("[]")
 
     def taken(name: str, ignored: tuple[str, ...] = ()) -> bool:
-        (inbox / "goes.json").unlink(missing_ok=True)
+        for other in {"a.json", "b.json"} - {name}:  # the folder is listed, and the second one not looked at yet
+            (inbox / other).unlink(missing_ok=True)
         return False
 
     monkeypatch.setattr(status, "is_no_drop", taken)
-    found = status.gather(None, inbox, tmp_path, 0)["inbox"]
+    found = status.gather(None, [SourceFolder(inbox)], tmp_path, 0)["inbox"]
     assert "error" not in found and found["bytes"] == 2 * found["pending"] == 2
 
 
 def test_an_inbox_that_is_missing_is_named(tmp_path: Path) -> None:
     """In JSON and for people."""
-    found = status.gather(None, tmp_path / "elsewhere", tmp_path, 0)
+    found = status.gather(None, [SourceFolder(tmp_path / "elsewhere")], tmp_path, 0)
     expected = f"No such file or directory: {tmp_path / 'elsewhere'}"
     assert found["inbox"]["error"] == expected and f"Inbox             {expected}" in status.table(found)

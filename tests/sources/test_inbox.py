@@ -13,6 +13,7 @@ import pytest
 from daemon.core.retry import Backoff
 from daemon.sources.inbox import Inbox, InboxScan
 from daemon.sources.inbox_folder import InboxFolder
+from daemon.sources.source_folder import SourceFolder
 
 HOUR = 3600.0
 NOW = 1_780_000_000.0
@@ -24,7 +25,7 @@ class Clocks:
     def __init__(self, path: Path, set_by: float, backoff: Backoff) -> None:
         self.passed = 5.0
         self._set_by = set_by
-        self._inbox = Inbox(path, 1.0, backoff, lambda: self.passed)
+        self._inbox = Inbox(SourceFolder(path), 1.0, backoff, lambda: self.passed)
         self.first = self._inbox.scan(NOW)
 
     def after(self, seconds: float) -> InboxScan:
@@ -93,7 +94,7 @@ def test_an_unfinished_name_is_reported_once_after_an_hour(tmp_path: Path) -> No
 
 def test_looks_hold_one_descriptor_however_many_files_wait(tmp_path: Path) -> None:
     """Each look sees a new file that is not settled; what it remembers of them must not hold a descriptor each."""
-    inbox = Inbox(tmp_path, HOUR, Backoff(1, 0.1, 0.1))
+    inbox = Inbox(SourceFolder(tmp_path), HOUR, Backoff(1, 0.1, 0.1))
     inbox.scan(NOW)
     before = len(os.listdir("/proc/self/fd"))
     for number in range(50):
@@ -111,7 +112,7 @@ def test_a_want_of_descriptors_does_not_settle_a_drop(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(InboxFolder, "opened", refuse)
     with pytest.raises(OSError, match="Too many"):
-        Inbox(tmp_path, 1.0, Backoff(1, 0.1, 0.1)).scan(NOW)
+        Inbox(SourceFolder(tmp_path), 1.0, Backoff(1, 0.1, 0.1)).scan(NOW)
 
 
 def test_compressed_files_do_not_stop_the_look(tmp_path: Path) -> None:
@@ -124,6 +125,6 @@ def test_compressed_files_do_not_stop_the_look(tmp_path: Path) -> None:
         passed[0] += 0.2
         return passed[0]
 
-    inbox = Inbox(tmp_path, 0.0, Backoff(1, 100.0, 100.0), slow)
+    inbox = Inbox(SourceFolder(tmp_path), 0.0, Backoff(1, 100.0, 100.0), slow)
     looks = [len(inbox.scan(time.time()).settled) for _ in range(3)]
     assert 0 < looks[0] < 3

@@ -24,8 +24,9 @@ def test_a_writer_that_comes_while_it_is_looked_whether_one_is_there_ends_nobody
     )
     looking = (
         "import sys, time\nfrom pathlib import Path\nfrom daemon.sources.inbox import Inbox\n"
+        "from daemon.sources.source_folder import SourceFolder\n"
         "from daemon.core.retry import Backoff\n"
-        "inbox = Inbox(Path(sys.argv[1]), 0.0, Backoff(1, 0.1, 0.1))\n"
+        "inbox = Inbox(SourceFolder(Path(sys.argv[1])), 0.0, Backoff(1, 0.1, 0.1))\n"
         "for _ in range(20000): inbox.scan(time.time())\n"
     )
     path = tmp_path / "inbox" / "a.json"

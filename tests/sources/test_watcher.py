@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.sources.source_folder import SourceFolder
 from daemon.sources.watcher import Watcher
 
 
@@ -20,7 +21,7 @@ class Listening:
         inbox.mkdir(exist_ok=True)
         self.inbox = inbox
         self.bell = threading.Event()
-        self.watcher = Watcher(inbox, mode, 10.0, self.bell.set)
+        self.watcher = Watcher(SourceFolder(inbox), mode, 10.0, self.bell.set)
         self.first_notes = self.watcher.check()
 
     def rang(self) -> bool:
@@ -117,7 +118,7 @@ def test_an_exception_in_the_callback_does_not_end_the_watch(tmp_path: Path) -> 
         calls.release()
         raise RuntimeError("a mistake of ours")
 
-    watcher = Watcher(inbox, "native", 10.0, wake)
+    watcher = Watcher(SourceFolder(inbox), "native", 10.0, wake)
     watcher.check()
     try:
         for name in ("a.json", "b.json"):

@@ -61,7 +61,7 @@ def rebuilt(root: Path) -> None:
     """As the command does it: what an earlier run left, the rebuild, and what it found."""
     run(root)
     with open_engine(root) as engine:
-        take_over(engine, prepare_rebuild(engine, RECEIVED, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, RECEIVED, {"default": ParseContext(0, DAY)}))
     run(root)
 
 

@@ -21,11 +21,13 @@ from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, ServiceSettings, Summary
 from daemon.sources.inbox import Inbox
+from daemon.sources.inboxes import Inboxes
+from daemon.sources.source_folder import SourceFolder
 from daemon.storage.ledger import Ledger
 from tests.support.harness import DAY, open_engine
 
 _OPERATIONS = ("replace", "rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwrite")
-TERMS = ServiceSettings(ParseContext(0, DAY), 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
+TERMS = ServiceSettings({"default": ParseContext(0, DAY)}, 1000, 256 << 20, 0.0, 0.0, 0.0, Backoff(1, 0.01, 0.01))
 
 
 class Crash(BaseException):
@@ -84,9 +86,9 @@ class World:
 def run(root: Path, *observers: Observer) -> Summary:
     """`--once` over root/inbox and root/output, in this thread."""
     with open_engine(root) as engine:
-        inbox = Inbox(root / "inbox", 0.0, TERMS.backoff)
+        inbox = Inbox(SourceFolder(root / "inbox"), 0.0, TERMS.backoff)
         service = Service(
-            engine, inbox, TERMS, observers, lambda: recover(engine, root / "inbox", ParseContext(0, DAY))
+            engine, Inboxes([inbox]), TERMS, observers, lambda: recover(engine, [inbox.place], TERMS.contexts)
         )
         return service.once(Event())
 

@@ -22,6 +22,7 @@ from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.execution.workers import Inline
 from daemon.sources.inbox import Inbox
+from daemon.sources.source_folder import SourceFolder
 from daemon.storage import files
 from daemon.storage.ledger import Ledger
 from daemon.storage.raw import RawLayer
@@ -65,10 +66,10 @@ def apply_batch(
         path = root / "inbox" / name
         path.write_bytes(data)
         os.utime(path, ns=(number * 10**9, number * 10**9))
-    look = Inbox(root / "inbox", 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
+    look = Inbox(SourceFolder(root / "inbox"), 0.0, Backoff(1, 0.1, 0.1)).scan(now=10**10)
     assert [a.name for a in look.settled] == [name for name, _ in drops]
     context = ParseContext(received_at, tolerance, records_path, since, mapping=mapping)
-    outcome, refused = take(engine, look.settled, context, received_at)
+    outcome, refused = take(engine, look.settled, {"default": context}, received_at)
     assert outcome is not None and not refused
     return outcome
 

@@ -51,7 +51,7 @@ def test_a_query_for_discards_and_retries_gives_the_numbers_that_the_drops_had(t
         assert server.query("strandline_retries_exhausted_total > 0") == {(("operation", "read_drop"),): 1}
         assert server.value("strandline_orders_extracted_total") == 8
         assert server.value('strandline_orders_total{outcome="new"}') == 2
-        assert server.query("strandline_field_faults_total > 0") == {(("field", "amount"),): 1}
+        assert server.query("strandline_field_faults_total > 0") == {(("field", "amount"), ("source", "default")): 1}
         # increase() sees what came after a scrape of the zero, since each series was there before
         assert server.value('increase(strandline_drops_total{outcome="quarantined"}[1h])') is not None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from daemon.operate.quarantine import retry
+from daemon.sources.source_folder import SourceFolder
 from tests.support.command import drop, environment, once, order, receipts
 from tests.support.daemon_process import place, running, started, until
 from tests.support.harness import tree
@@ -257,7 +258,7 @@ def test_retry_writes_to_no_file_of_the_operators(
             path = quarantine / f"{number:08d}_0123456789ab_a.json"
             path.write_bytes(b"of the attacker" * 1000)
             try:
-                retry(quarantine, inbox, [])
+                retry(quarantine, [SourceFolder(inbox)], [])
             except OSError:
                 assert path.exists()
                 path.unlink()

@@ -170,7 +170,10 @@ def test_drops_gather_while_a_batch_runs(tmp_path: Path) -> None:
     with running(tmp_path) as daemon:
         for number in range(2000):
             place(daemon.inbox / f"{number}.json", content(number))
-        until(lambda: daemon.metrics()[series("strandline_drops_total", outcome="applied")] == 2000, "2000 drops")
+        until(
+            lambda: daemon.metrics()[series("strandline_drops_total", source="default", outcome="applied")] == 2000,
+            "2000 drops",
+        )
         assert len(ids(daemon)) == 2000
         batches = daemon.metrics()[series("strandline_batch_duration_seconds_count", phase="commit")]
         assert batches < 500
@@ -251,7 +254,7 @@ def test_a_queue_of_events_that_really_overflows_loses_no_drop(tmp_path: Path) -
         for index in range(number):  # each is created, closed, and renamed
             place(daemon.inbox / f"{index}.json", content(index))
         daemon.process.send_signal(signal.SIGCONT)
-        applied = series("strandline_drops_total", outcome="applied")
+        applied = series("strandline_drops_total", source="default", outcome="applied")
         until(lambda: daemon.metrics()[applied] == number, "all drops", 180)
         until(lambda: daemon.said("overflowed"), "the line")
         assert len(ids(daemon)) == number
@@ -383,7 +386,10 @@ def test_a_scrape_does_not_wait_for_a_batch(tmp_path: Path) -> None:
             assert daemon.metrics()["strandline_paused"] == 0 and daemon.get("/-/healthy")[0] == 200
             answered += 1
         assert answered > 3
-        until(lambda: daemon.metrics()[series("strandline_orders_total", outcome="new")] == 300_000, "counted")
+        until(
+            lambda: daemon.metrics()[series("strandline_orders_total", source="default", outcome="new")] == 300_000,
+            "counted",
+        )
 
 
 def test_a_catch_up_writes_the_textfile_if_asked(tmp_path: Path) -> None:
@@ -393,7 +399,7 @@ def test_a_catch_up_writes_the_textfile_if_asked(tmp_path: Path) -> None:
         place(tmp_path / "inbox" / f"{number}.json", content(number))
         assert once(tmp_path, METRICS__TEXTFILE="strandline.prom").returncode == 0
     text = (tmp_path / "strandline.prom").read_text()
-    assert 'strandline_drops_total{outcome="applied"} 2.0' in text
+    assert 'strandline_drops_total{outcome="applied",source="default"} 2.0' in text
     assert "strandline_high_water_mark_timestamp_seconds 1.772" in text
     refused = once(tmp_path, METRICS__TEXTFILE="nowhere/strandline.prom")
     assert refused.returncode == 2 and "nowhere" in refused.stderr and "Traceback" not in refused.stderr

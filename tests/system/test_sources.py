@@ -1,0 +1,210 @@
+"""Several sources, as the real command has them: watched folders, retries, metrics, plan, and folders that are no folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tests.support.command import differences, once, order, strandline
+from tests.support.daemon_process import Daemon, place, running, series, until
+from tests.support.harness import dates, rows, tree
+
+CONFIG = """\
+[sources.shop]
+id_prefix = "s-"
+[sources.shop.fields]
+order_id = "number"
+[sources.web]
+folder = "eu/web"
+[watch]
+settle_seconds = 0.05
+rescan_seconds = 2
+[retry]
+attempts = 2
+initial_delay_seconds = 0.01
+max_delay_seconds = 0.05
+"""
+
+
+def home_of(folder: Path, config: str = CONFIG) -> Path:
+    (folder / "config.toml").write_text(config)
+    return folder
+
+
+def of_shop(number: int) -> bytes:
+    return json.dumps([{"number": f"n_{number}", "created_at": "2026-03-02T10:00:00Z"}]).encode()
+
+
+def of_web(number: int) -> bytes:
+    return json.dumps([order(number)]).encode()
+
+
+def published(home: Path) -> set[object]:
+    return {row["order_id"] for day in dates(home / "output") for row in rows(home / "output", day)}
+
+
+def counted(daemon: Daemon, name: str, **labels: str) -> float:
+    return daemon.metrics()[series(f"strandline_{name}_total", **labels)]
+
+
+def test_drops_into_each_folder_are_noticed_and_counted_by_source(tmp_path: Path) -> None:
+    """By events, without a rescan: each folder is watched. A folder that no source names is left alone."""
+    with running(home_of(tmp_path), WATCH__RESCAN_SECONDS="600") as daemon:
+        assert (daemon.inbox / "shop").is_dir() and (daemon.inbox / "eu" / "web").is_dir()
+        for source in ("default", "shop", "web"):
+            assert counted(daemon, "drops", source=source, outcome="applied") == 0
+        for folder in ("mine", "eu/mine"):
+            (daemon.inbox / folder).mkdir()
+            place(daemon.inbox / folder / "x.json", of_web(99))
+        place(daemon.inbox / "shop" / "a.json", of_shop(1)[:-1] + b", 7]")
+        place(daemon.inbox / "eu" / "web" / "b.json", of_web(2))
+        place(daemon.inbox / "c.json", of_web(3))
+        receipts = {name: daemon.applied(name) for name in ("a.json", "b.json", "c.json")}
+        assert {name: one["source"] for name, one in receipts.items()} == {
+            "a.json": "shop", "b.json": "web", "c.json": "default",
+        }  # fmt: skip
+        assert receipts["a.json"]["raw"].startswith("raw/source=shop/received=")
+        assert receipts["a.json"]["parsed_with"]["mapping"]["id_prefix"] == "s-"
+        assert receipts["b.json"]["parsed_with"]["mapping"] is None
+        assert published(tmp_path) == {"s-n_1", "o_2", "o_3"}
+        until(lambda: counted(daemon, "orders", source="web", outcome="new") == 1, "counted")
+        for source in ("default", "shop", "web"):
+            assert counted(daemon, "drops", source=source, outcome="applied") == 1
+        assert counted(daemon, "orders_discarded", source="shop", reason="not_an_object") == 1
+        assert counted(daemon, "orders_discarded", source="default", reason="not_an_object") == 0
+        assert daemon.metrics()["strandline_drops_found_by_rescan_total"] == 0
+        status = json.loads(daemon.get("/api/status")[1])
+        assert {name: one["drops"]["applied"] for name, one in status["sources"].items()} == {
+            "default": 1, "shop": 1, "web": 1,
+        }  # fmt: skip
+        page = daemon.get("/")[1]
+        assert "shop: a.json" in page and "eu/web" in page
+    assert (tmp_path / "inbox" / "mine" / "x.json").exists() and (
+        tmp_path / "inbox" / "eu" / "mine" / "x.json"
+    ).exists()
+    (discards,) = daemon.said("records discarded")
+    assert discards["source"] == "shop"
+    assert differences(tmp_path) == []
+
+
+def test_a_lost_ledger_is_rebuilt_to_the_same_bytes(tmp_path: Path) -> None:
+    """After the sources are gone from the configuration, too."""
+    home = home_of(tmp_path)
+    assert once(home).returncode == 0
+    place(home / "inbox" / "shop" / "a.json", of_shop(1))
+    place(home / "inbox" / "a.json", of_web(3))
+    assert once(home).returncode == 0
+    before = tree(home / "output" / "curated"), tree(home / "output" / "receipts")
+    for path in (home / "output" / "state").iterdir():
+        path.unlink()
+    home_of(home, "")
+    assert strandline(home, "rebuild").returncode == 0
+    assert (tree(home / "output" / "curated"), tree(home / "output" / "receipts")) == before
+    assert differences(home) == []
+    status = json.loads(strandline(home, "status", "--json").stdout)
+    assert status["sources"]["shop"] == {"folder": None, "drops": {"applied": 1}, "orders": {"extracted": 1, "new": 1}}
+    assert "not configured" in strandline(home, "status").stdout
+    assert "shop: a.json" in strandline(home, "trace", "s-n_1").stdout
+
+
+def test_retry_puts_a_drop_back_into_the_folder_of_its_source(tmp_path: Path) -> None:
+    """One in quarantine, whether its reason file is there or not, and one that was applied."""
+    home = home_of(tmp_path)
+    once(home)
+    shop = home / "inbox" / "shop"
+    place(shop / "broken.json", b"<html>")
+    place(shop / "good.json", of_shop(1))
+    assert once(home).returncode == 1
+    ended = strandline(home, "retry", "good.json")
+    assert ended.returncode == 0 and str(Path("inbox") / "shop") in ended.stdout
+    assert (shop / "good.json").read_bytes() == of_shop(1)
+    assert strandline(home, "retry").returncode == 0
+    assert (shop / "broken.json").read_bytes() == b"<html>"
+    assert once(home).returncode == 1
+    for path in (home / "output" / "quarantine").glob("*.reason.json"):
+        path.unlink()
+    assert strandline(home, "retry").returncode == 0
+    assert sorted(os.listdir(shop)) == ["broken.json"]
+
+
+def test_a_drop_of_a_source_that_is_not_configured_any_more_is_not_put_anywhere(tmp_path: Path) -> None:
+    """The error says what to do; nothing changes."""
+    home = home_of(tmp_path)
+    once(home)
+    place(home / "inbox" / "shop" / "broken.json", b"<html>")
+    place(home / "inbox" / "shop" / "good.json", of_shop(1))
+    once(home)
+    home_of(home, "")
+    before = tree(home / "output" / "quarantine"), tree(home / "inbox")
+    for names in ([], ["broken.json"], ["good.json"]):
+        ended = strandline(home, "retry", *names)
+        assert ended.returncode == 2 and "[sources.shop]" in ended.stderr, ended.stderr
+        assert (tree(home / "output" / "quarantine"), tree(home / "inbox")) == before
+
+
+def test_plan_reads_a_file_as_its_source_does(tmp_path: Path) -> None:
+    """That of the folder where it is, or the one that is named."""
+    home = home_of(tmp_path)
+    once(home)
+    (home / "elsewhere.json").write_bytes(of_shop(1))
+    place(home / "inbox" / "shop" / ".a.json", of_shop(1))
+
+    def planned(*words: str) -> tuple[int, dict]:
+        ended = strandline(home, "plan", *words, "--json")
+        return ended.returncode, json.loads(ended.stdout) if ended.stdout else {"error": ended.stderr}
+
+    code, found = planned("elsewhere.json")
+    assert (code, found["source"], found["outcome"]) == (1, "default", "quarantined")
+    for words in (["elsewhere.json", "--source", "shop"], ["inbox/shop/.a.json"]):
+        (home / "inbox" / "shop" / "a.json").write_bytes(of_shop(1))
+        code, found = planned(*[word.replace(".a.json", "a.json") for word in words])
+        assert (code, found["source"], found["records"]["new"]) == (0, "shop", 1)
+    code, found = planned("elsewhere.json", "--source", "shoe")
+    assert code == 2 and "default, shop, web" in found["error"]
+
+
+def test_a_link_is_no_folder_of_a_source(tmp_path: Path) -> None:
+    """At the start the daemon refuses it; later it waits, and takes nothing through it."""
+    home = home_of(tmp_path)
+    outside = home / "outside"
+    outside.mkdir()
+    place(outside / "secret.json", of_shop(5))
+    (home / "inbox").mkdir()
+    (home / "inbox" / "shop").symlink_to(outside)
+    ended = once(home)
+    assert ended.returncode == 3 and "real folder" in ended.stderr and "inbox/shop" in ended.stderr, ended.stderr
+    (home / "inbox" / "shop").unlink()
+    with running(home) as daemon:
+        shop = daemon.inbox / "shop"
+        shop.rmdir()
+        shop.symlink_to(outside)
+        until(lambda: daemon.get("/-/ready")[0] == 503, "it is not ready")
+        place(daemon.inbox / "a.json", of_web(1))
+        until(lambda: len(daemon.said("operation failed")) + len(daemon.said("paused")) > 2, "it is tried again")
+        assert os.listdir(outside) == ["secret.json"] and not published(home)
+        shop.unlink()
+        shop.mkdir()
+        daemon.applied("a.json")
+        until(daemon.ready, "ready again")
+        place(shop / "b.json", of_shop(2))
+        daemon.applied("b.json")
+    assert published(home) == {"o_1", "s-n_2"} and os.listdir(outside) == ["secret.json"]
+
+
+def test_a_killed_daemon_finishes_the_drops_of_each_source(tmp_path: Path) -> None:
+    """Whatever it had taken when it was killed; each is applied once, under the settings of its source."""
+    home = home_of(tmp_path)
+    numbers = range(60)
+    with running(home) as daemon:
+        for number in numbers:
+            place(daemon.inbox / "shop" / f"s{number}.json", of_shop(number))
+            place(daemon.inbox / "eu" / "web" / f"w{number}.json", of_web(number))
+            if number == 20:
+                until(lambda: any((home / "output").glob("raw/source=*/received=*/*")), "the first are archived")
+                daemon.process.kill()
+                daemon.process.wait()
+    assert once(home).returncode == 0
+    assert published(home) == {f"s-n_{n}" for n in numbers} | {f"o_{n}" for n in numbers}
+    assert [path for path in (home / "inbox").rglob("*") if path.is_file()] == []
+    assert differences(home) == []
