@@ -27,7 +27,7 @@ from ..native import bindings
 from . import nested, reference
 from .damage import described, refuse_foreign, refuse_markup
 from .envelopes import array_of, members_of, without_array
-from .mapped import fields_of, is_order
+from .mapped import identity_of, is_order
 from .nested import order_of
 
 BOM = b"\xef\xbb\xbf"
@@ -288,7 +288,7 @@ def _object_records(text: bytes, records_path: str, scan: bool, mapping: FieldMa
     array = array_of(members, records_path)
     if array is not None:
         return _array_records(array, scan)
-    if "order_id" in fields_of(text, mapping):
+    if "order_id" in identity_of(text, mapping):
         return _one(text)
     if (order := order_of(members, mapping)) is not None:
         return _one(order)

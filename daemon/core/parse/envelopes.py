@@ -52,6 +52,14 @@ def members_of(text: bytes) -> dict[str, bytes]:
     return {json.loads(key): raw for key, raw in zip(found[::2], found[1::2], strict=True)}
 
 
+def elements_of(array: bytes) -> list[bytes]:
+    """The elements of an array as texts."""
+    spans = bindings.parts(array)
+    if spans is None:
+        return [one.encode() for one in reference.elements(reference.whole(array.decode()))]
+    return [array[start:stop] for start, stop in zip(*map(Ints.tolist, spans), strict=True)]
+
+
 def array_of(members: Members, records_path: str = "") -> bytes | None:
     """The array of the records of an envelope, as text; None where there is none, or several may be it."""
     values = [_at(members, records_path)] if records_path else [members.get(key, b"") for key in ENVELOPE_KEYS]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Unreadable
-from ..mapping import DIRECT
+from ..mapping import DIRECT, FieldMapping
 from ..merge.keys import with_hashes
 from ..model import (  # fmt: skip
     ITEM_TYPE,
@@ -74,34 +74,30 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Some records that are read together, with the piece that each is from and its position there. `written`: the records as
-    the drops have them, before they were translated."""
+    """Some records under one mapping that are read together, with the piece that each is from and its position there."""
 
     records: Records
-    written: Records
+    mapping: FieldMapping
     piece_of: Ints
     position: Ints
 
 
-def _blocks(records: Records, sizes: Ints, pieces: Sequence[Piece]) -> Iterator[_Block]:
+def _blocks(found: Sequence[Records], pieces: Sequence[Piece]) -> Iterator[_Block]:
     """All records, a bounded number at a time, unless the fast path has read them already."""
-    ends = np.cumsum(sizes)
-    together = _BLOCK_RECORDS if records.scanned is None else len(records)
-    for first in range(0, len(records), together or 1):
-        stop = min(first + together, len(records))
-        indexes = np.arange(first, stop)
-        piece_of = np.searchsorted(ends, indexes, side="right")
-        position = indexes - (ends - sizes)[piece_of] + 1
-        written = records.between(first, stop)
-        yield _Block(_translated(written, piece_of, pieces), written, piece_of, position)
-
-
-def _translated(records: Records, piece_of: Ints, pieces: Sequence[Piece]) -> Records:
-    """Records in the format that the parsers read."""
-    if all(piece.context.mapping == DIRECT for piece in pieces):
-        return records
-    mappings = [piece.context.mapping for piece in pieces]
-    return Records.of([direct(records[i], mappings[of_piece]) for i, of_piece in enumerate(piece_of.tolist())])
+    of_mapping: dict[FieldMapping, list[int]] = {}
+    for index, piece in enumerate(pieces):
+        of_mapping.setdefault(piece.context.mapping, []).append(index)
+    for mapping, indexes in of_mapping.items():
+        records = Records.chained([found[index] for index in indexes])
+        sizes = np.array([len(found[index]) for index in indexes], np.int64)
+        ends = np.cumsum(sizes)
+        together = _BLOCK_RECORDS if records.scanned is None else len(records)
+        for first in range(0, len(records), together or 1):
+            stop = min(first + together, len(records))
+            numbers = np.arange(first, stop)
+            group = np.searchsorted(ends, numbers, side="right")
+            position = numbers - (ends - sizes)[group] + 1
+            yield _Block(records.between(first, stop), mapping, np.array(indexes, np.int64)[group], position)
 
 
 @dataclass
@@ -140,18 +136,18 @@ def _read(
     reference_only: bool,
     look_inside: bool = False,
 ) -> tuple[Parsed, dict[int, dict[int, Contents]]]:
-    sizes = np.array([len(records) for records in found], np.int64)
-    tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
+    tallies = {piece.drop: Tally(extracted=len(records)) for piece, records in zip(pieces, found, strict=True)}
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
-    for block in _blocks(Records.chained(found), sizes, pieces):
+    for block in _blocks(found, pieces):
         orders += _orders_of(block, pieces, into, reference_only)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
 def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_only: bool = False) -> list[pa.Table]:
     """The orders of a block, those of each parser sorted by time; adds the rest to `into`."""
-    read = _read_fast(block, pieces) if not reference_only else _read_nothing(block.records)
+    by_reference = reference_only or block.mapping != DIRECT
+    read = _read_nothing(block.records) if by_reference else _read_fast(block, pieces)
     for index, count in _tallied(block.piece_of[read.before_since]):
         into.tallies[pieces[index].drop].before_since += count
     for index, count in _tallied(block.piece_of[read.bare]):
@@ -242,17 +238,17 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     piece_of, positions = block.piece_of[refused].tolist(), block.position[refused].tolist()
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
-        tally, context, written = into.tallies[piece.drop], piece.context, block.written[index]
-        deletion = None if context.mapping == DIRECT else translator(context.mapping).deletion(written, context)
-        read = deletion or reference.read_record(record, context)
+        tally, context = into.tallies[piece.drop], piece.context
+        deletion = None if block.mapping == DIRECT else translator(block.mapping).deletion(record, context)
+        read = deletion or reference.read_record(direct(record, block.mapping), context)
         if isinstance(read, Reason):
             may_hold = into.opened is not None and read in NO_ORDER
-            if may_hold and (held := contents_of(written, context.records_path, context.mapping)):
+            if may_hold and (held := contents_of(record, context.records_path, block.mapping)):
                 assert into.opened is not None
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            into.discards.add(piece.drop, position, read, kept(written, read))
+            into.discards.add(piece.drop, position, read, kept(record, read))
         elif deletion:
             if context.until is None:  # else it was applied before
                 rows.append((piece.drop, position, read))
@@ -272,7 +268,7 @@ def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _
     found = np.flatnonzero(bare)
     for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
         index, piece = int(found[first]), pieces[of_piece]
-        order = reference.read_record(block.records[index], piece.context)
+        order = reference.read_record(direct(block.records[index], block.mapping), piece.context)
         assert isinstance(order, reference.Order), "the fast path accepted it"
         into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 

@@ -20,8 +20,9 @@ from daemon.core.parse.discards import each
 from daemon.core.parse.documents import Form
 from daemon.core.parse.parse import Piece, parse
 from daemon.sources.mapping_settings import mapping_of, presets
+from tests.mapped_drops import drops
 from tests.support import REPO
-from tests.support.as_model import CONTEXT
+from tests.support.as_model import CONTEXT, assert_as_model
 from tests.support.examples import examples
 
 SLOW = examples(150)
@@ -134,6 +135,14 @@ def test_minor_units_are_divided_exactly(currency: str | None, value: Decimal, q
         parsed = parse([Piece(1, record.encode(), replace(CONTEXT, mapping=mapping))], reference_only=reference_only)
         units = (Decimal(number).scaleb(4 - digits)).quantize(Decimal(1), ROUND_HALF_UP)
         assert parsed.orders["amount"].to_pylist() == [int(units)]
+
+
+@examples(600)
+@given(drops(), st.booleans())
+def test_a_mapped_drop_is_read_as_the_model_says(drop: tuple[FieldMapping, bytes], reference_only: bool) -> None:
+    """Whatever the mapping and the bytes: by both parsers together, and by the reference parser alone."""
+    mapping, data = drop
+    assert_as_model(data, reference_only=reference_only, mapping=mapping)
 
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Monrovia"]
