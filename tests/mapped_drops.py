@@ -29,7 +29,17 @@ PATHS = {
     "qty": ("quantity", "qty", "amounts.ordered"),
     "price": ("unit_price", "price", "money.amount", "product.price"),
 }
-NOISE = ('"noise"', '"id_"', '"customers"', '"created_at"', '"amount"', '"items"', '"order_id"', '"total_money"', '"\\u0069d"')
+NOISE = (
+    '"noise"',
+    '"id_"',
+    '"customers"',
+    '"created_at"',
+    '"amount"',
+    '"items"',
+    '"order_id"',
+    '"total_money"',
+    '"\\u0069d"',
+)
 NOTHING = ("null", '""', '" "')
 
 
@@ -74,7 +84,10 @@ def _text(draw: DrawFn, tree: Tree, space: str) -> str:
     if draw(st.booleans()):
         members = draw(st.permutations(members))
     if not draw(st.integers(0, 5)):
-        noise = (draw(st.sampled_from(NOISE)), draw(st.sampled_from(["null", "1", '"x"', "[]", "{}", '[{"id":1}]', "NaN"])))
+        noise = (
+            draw(st.sampled_from(NOISE)),
+            draw(st.sampled_from(["null", "1", '"x"', "[]", "{}", '[{"id":1}]', "NaN"])),
+        )
         members.insert(draw(st.integers(0, len(members))), noise)
     return "{" + f",{space}".join(f"{key}:{space}{value}" for key, value in members) + "}"
 

@@ -343,9 +343,7 @@ def _is_order(text: str, mapping: Mapping) -> bool:
         return False
 
 
-def _inside(
-    text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3
-) -> tuple[list[str], bool] | None:
+def _inside(text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3) -> tuple[list[str], bool] | None:
     """The records inside a record that is not an order, and whether they are a page with an order. None if there are none."""
     if (
         not valid
@@ -582,7 +580,11 @@ def _read_record(record: Record, latest_us: int, faults: Counter[str], mapping: 
     if created_at > min(latest_us, LAST_US):
         raise _Rejected("future_created_at")
     currency = _optional("currency", _text, raw, faults)
-    if not mapping.is_direct and raw.get("currency", "").startswith('"') and re.fullmatch("[A-Za-z]{3}", currency or ""):
+    if (
+        not mapping.is_direct
+        and raw.get("currency", "").startswith('"')
+        and re.fullmatch("[A-Za-z]{3}", currency or "")
+    ):
         currency = str(currency).upper()
     decimals = (0 if currency in NO_DECIMALS else 3 if currency in THREE_DECIMALS else 2) if mapping.minor_units else 0
     return Order(
@@ -688,14 +690,7 @@ def _decimal(value: str, decimals: int = 0) -> Decimal | None:
     return rounded or Decimal("0.0000")  # never -0
 
 
-_CLOCK = re.compile(r"([0-9]{2})(?:(:?)([0-9]{2})(?:\2([0-9]{2})(?:[.,]([0-9]+))?)?)?")
-_MAIL = re.compile(r"(?:([A-Z][a-z]{2}), )?([0-9]{1,2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) (\S+)")
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # noqa: SIM905
-WEEKDAYS = "Mon Tue Wed Thu Fri Sat Sun".split()  # noqa: SIM905
-NO_ZONE = "UTC"
-
-
-def _instant(value: str, zone: str = NO_ZONE) -> int | None:
+def _instant(value: str, zone: str = "UTC") -> int | None:
     """Microseconds since 1970 in UTC. A value before 1970 or without a valid instant is a fault; one far in the future is not.
     `zone`: of texts that name none."""
     if _is_nothing(value):
@@ -709,59 +704,33 @@ def _instant(value: str, zone: str = NO_ZONE) -> int | None:
     return instant
 
 
-def _instant_of_text(text: str, zone: str) -> int:
-    if _NUMBER.fullmatch(text):
-        return _instant_of_number(_exact(text))
-    if dotnet := re.fullmatch(r"/Date\(([0-9]+)([+-][0-9]{4})?\)/", text):
-        return int(dotnet[1]) * 1000
-    if mail := _MAIL.fullmatch(text):
-        weekday, day_of_month, month, year, clock, named = mail.groups()
-        if month not in MONTHS or not (named in ("GMT", "UTC", "UT") or re.fullmatch("[+-][0-9]{4}", named)):
-            raise _Fault
-        day = _day(year, MONTHS.index(month) + 1, day_of_month)
-        if weekday and weekday != WEEKDAYS[day.weekday()]:
-            raise _Fault
-        return _moment(day, clock, ":", "UTC" if named == "UT" else named, zone)
-    if not (date := re.match(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})", text)):
+def _instant_of_text(text: str, source_zone: str) -> int:
+    if re.fullmatch("[0-9]{10}|[0-9]{13}", text):  # epoch seconds or milliseconds in quotes
+        return int(text) * (10**6 if len(text) == 10 else 1000)
+    if asp := re.fullmatch(r"/Date\((-?[0-9]{1,15})([+-][0-9]{4})?\)/", text):
+        return _instant_of_number(Decimal(asp[1]))
+    day, rest = _day_of(text)
+    clock, zone = re.fullmatch(r"([0-9:.,]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    if zone and not clock:
         raise _Fault
-    day = _day(date[1], date[3], date[4])
-    rest = text[date.end() :]
-    if not rest:
-        if not date[2]:
-            raise _Fault  # 20261119
-        return _moment(day, "00", ":", "", zone)
-    split_at = re.fullmatch(r"([0-9:.,]+)(?: ?(Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)(\[[\w+/-]+\])?)?", rest[1:], re.ASCII)
-    if rest[0] not in ("Tt " if date[2] else "Tt") or split_at is None:
+    offset = _offset_of(zone)
+    match = re.fullmatch(r"([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?)?", clock or "00")
+    if match is None:
         raise _Fault
-    return _moment(day, split_at[1], ":" if date[2] else "", split_at[2] or "", zone)
-
-
-def _day(year: str, month: int | str, day: str) -> datetime:
+    hour, minute, second = (int(part or 0) for part in match.groups()[:3])
+    micros = int((match[4] or "")[:6].ljust(6, "0"))
+    is_end_of_day = (hour, minute, second) == (24, 0, 0) and not (match[4] or "").strip("0")
+    if not is_end_of_day and (hour > 23 or minute > 59 or second > 60):
+        raise _Fault
     try:
-        return datetime(int(year), int(month), int(day))
-    except ValueError:  # no such day
+        days = (datetime(*day) - EPOCH).days
+        if is_end_of_day or (hour, minute, second) == (23, 59, 60):
+            datetime(*day) + timedelta(days=1)  # the calendar goes on
+    except (ValueError, OverflowError):  # no such day
         raise _Fault from None
-
-
-def _moment(day: datetime, clock: str, separator: str, named: str, zone: str) -> int:
-    """The instant of a time of day. `named`: the zone or offset that the text names, or ""."""
-    match = _CLOCK.fullmatch(clock)
-    if match is None or (match[3] and match[2] != separator):
-        raise _Fault
-    hour, minute, second = int(match[1]), int(match[3] or 0), int(match[4] or 0)
-    micros = int((match[5] or "")[:6].ljust(6, "0"))
-    if hour > 24 or minute > 59 or second > 60 or (hour == 24 and (minute, second, (match[5] or "").strip("0")) != (0, 0, "")):
-        raise _Fault
-    if second == 60:
-        micros = 0  # a leap second counts as the start of the next one
-    seconds = (day - EPOCH).days * 86_400 + hour * 3600 + minute * 60 + second
-    if named[:1] in ("+", "-"):
-        hours, minutes = int(named[1:3]), int(named[-2:]) if len(named) > 3 else 0
-        if hours > 23 or minutes > 59:
-            raise _Fault
-        seconds -= (hours * 60 + minutes) * (60 if named[0] == "+" else -60)
-    elif not named and zone != NO_ZONE:
-        seconds = _seconds_of_local(seconds, ZoneInfo(zone))
+    seconds = (days * 1440 + hour * 60 + minute - offset) * 60 + second
+    if not zone and source_zone != "UTC":
+        seconds = _seconds_of_local(seconds, ZoneInfo(source_zone))
     return seconds * 1_000_000 + micros
 
 
@@ -778,6 +747,36 @@ def _seconds_of_local(local: int, zone: ZoneInfo) -> int:
     candidates = sorted(local - (shown(one) - one) for one in around)
     right = [one for one in candidates if shown(one) == local]
     return right[0] if right else local - (shown(around[0]) - around[0])
+
+
+def _day_of(text: str) -> tuple[tuple[int, int, int], str]:
+    """The day that an instant begins with, and the time and zone that follow, with colons."""
+    if match := re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[Tt ]([0-9].*))?", text, re.DOTALL):
+        return (int(match[1]), int(match[2]), int(match[3])), match[4] or ""
+    if match := re.fullmatch(
+        r"([0-9]{4})([0-9]{2})([0-9]{2})[Tt]([0-9]{2})([0-9]{2})([0-9]{2})((?:[.,][0-9]+)?)([^ \[]*)", text
+    ):
+        return (int(match[1]), int(match[2]), int(match[3])), f"{match[4]}:{match[5]}:{match[6]}{match[7]}{match[8]}"
+    names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    week = "(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?"
+    mail = week + r"([0-9]{1,2}) ([A-Z][a-z][a-z]) ([0-9]{4}) ([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) ([^ \[]+)"
+    if (match := re.fullmatch(mail, text)) and match[2] in names:
+        return (int(match[3]), names.index(match[2]) + 1, int(match[1])), f"{match[4]} {match[5]}"
+    raise _Fault
+
+
+def _offset_of(zone: str) -> int:
+    """Minutes east of UTC."""
+    zone = zone.removeprefix(" ")
+    if match := re.fullmatch(r"(.+)\[[A-Za-z0-9_+/-]+\]", zone, re.DOTALL):
+        zone = match[1]
+    if zone in ("", "Z", "z", "UTC", "GMT"):
+        return 0
+    match = re.fullmatch(r"([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?", zone)
+    if match is None:
+        raise _Fault
+    minutes = int(match[2]) * 60 + int(match[3] or 0)
+    return -minutes if match[1] == "-" else minutes
 
 
 def _instant_of_number(number: Decimal) -> int:

@@ -45,7 +45,7 @@ def many(*numbers: int) -> list[str]:
     return [f"o_{number}" for number in numbers]
 
 
-INSTANTS_READ = (*range(16), *range(21, 27), 32)
+INSTANTS_READ = [*range(16), *range(21, 27), 32]
 FOLDERS = {
     "arrays-appended": expect(*many(1, 2, 3)),
     "bom-inside": expect(*many(1, 2, 3, 4)),

@@ -34,7 +34,9 @@ class FieldMapping:
     def compiled(self) -> dict[str, list[Path]]:
         """The paths of each field, as keys, the preferred one first."""
         given = dict(self.fields)
-        return {field: [keys_of(path) for path in given.get(field, (field,))] for field in (*ORDER_FIELDS, *ITEM_FIELDS)}
+        return {
+            field: [keys_of(path) for path in given.get(field, (field,))] for field in (*ORDER_FIELDS, *ITEM_FIELDS)
+        }
 
     def read_keys(self) -> set[str]:
         """The keys of an order that are read, or lead to what is."""

@@ -1,31 +1,25 @@
 """Records of a source that spells its orders in another way, translated into the format of docs/INPUT.md. Pure, on texts.
 
 A translated record holds the values of the mapped paths as they are written, so the reference parser reads it by the same rules
-as any other. What cannot be translated (a text that is not JSON, a value of another kind) stays as it is: the parser says what
-is wrong. The fast path reads most mapped records as they are: see native/mapping.py.
+as any other. What cannot be translated (a text that is not JSON, a value of another kind) stays as it is: the parser says what is
+wrong. The fast path needs no translation: see native/tables.py.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from datetime import UTC
 from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, keys_of
+from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 from ..model import FIELDS, ParseContext
 from . import reference
 from .envelopes import elements_of, members_of
-from .values import (
-    WHITE_SPACE,
-    is_blank_string,
-    is_number,
-    is_shortened,
-    read_instant,
-    read_text,
-    unwrapped,
-    zone_of,
-)
+from .values import WHITE_SPACE, Fault, Number, is_number, is_shortened, parts_of, read_instant, read_text, unwrapped
 
 _MINOR_DIGITS_OF = dict.fromkeys(  # of the currencies that do not have two: ISO 4217
     re.findall("...", "BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAFXOFXPF"), 0
@@ -33,9 +27,9 @@ _MINOR_DIGITS_OF = dict.fromkeys(  # of the currencies that do not have two: ISO
 _MINOR_DIGITS = 2  # of all other currencies, and of an unknown one
 _INTEGER = re.compile(r"(-?)(0|[1-9][0-9]*)")
 _CODE = re.compile(r"[A-Za-z]{3}")
-_NO_USER = (b"0", b'"0"')  # shops write it for guests
 
-_Members = Mapping[str, bytes]
+_Members = dict[str, Any]
+_encoded = json.JSONEncoder().encode
 
 
 class Translator:
@@ -48,22 +42,37 @@ class Translator:
         self._skip = keys_of(mapping.skip_items_with)
         self._deleted = keys_of(mapping.deleted_path)
         self._read = mapping.read_keys()
-        self._zone = zone_of(mapping.time_zone)
+        self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
-        """The record in the format of docs/INPUT.md; as it is where it is no JSON object."""
+        """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has no fields."""
         members = self._members(record)
         if members is None:
             return record
-        return b"{}" if self._deletes(members) else _object(self._translated(members))
+        return b"{}" if self._deletes(members) else _object(self._translated(members, record)).encode()
 
     def identity(self, record: bytes) -> dict[str, bytes]:
-        """What an object (whatever its depth) has of `order_id` and `created_at`, a deletion too."""
-        return self._identity(self._inner(members_of(record)))
+        """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
+        members = self._texts(record)
+        found = {}
+        for field in ("order_id", "created_at"):
+            texts = (text for path in self._paths[field] if (text := _text_at(members, path)) is not None)
+            for text in texts:
+                if _is_there(value := reference.value_of(text.decode())):
+                    found[field] = _json(self._prefixed(value)).encode() if field == "order_id" else text
+                    break
+        return found
 
     def is_deletion(self, record: bytes) -> bool:
-        """Whether an object says that its order is gone."""
-        return self._deletes(self._inner(members_of(record)))
+        """Whether an object says that its order is gone. Like `identity`."""
+        text = _text_at(self._texts(record), self._deleted) if self._deleted else None
+        return text is not None and _json(reference.value_of(text.decode())) in self._mapping.deleted_values
+
+    def _texts(self, record: bytes) -> Mapping[str, bytes]:
+        """The members of the order in an object, as they are written."""
+        members = members_of(record)
+        inner = _text_at(members, self._record) if self._record else None
+        return members_of(inner) if inner is not None and inner.startswith(b"{") else members
 
     def deletion(self, record: bytes, context: ParseContext) -> reference.Order | None:
         """The deletion that a record is, if it is one: it has an order_id that can be read, and says so. Its instant is that of
@@ -71,12 +80,14 @@ class Translator:
         members = self._members(record)
         if members is None or not self._deletes(members):
             return None
-        found = self._identity(members, "order_id", "updated_at", "created_at")
-        order_id, *instants = (_value(found.get(name, b"null")) for name in ("order_id", "updated_at", "created_at"))
+        texts = self._translated(members, record)
+        order_id, *instants = (
+            unwrapped(reference.value_of(texts.get(name, "null"))) for name in ("order_id", "updated_at", "created_at")
+        )
         order_id = read_text(order_id)
         if not isinstance(order_id, str) or is_shortened(order_id):
             return None
-        read = (read_instant(one, self._zone) for one in instants)
+        read = (read_instant(one) for one in instants)
         instant = next(
             (one for one in read if isinstance(one, int) and one <= context.latest_instant), context.received_at
         )
@@ -84,72 +95,84 @@ class Translator:
 
     def _deletes(self, members: _Members) -> bool:
         found = _at(members, self._deleted) if self._deleted else None
-        return found is not None and _canonical(found) in self._mapping.deleted_values
+        return found is not None and _json(found) in self._mapping.deleted_values
 
     def _members(self, record: bytes) -> _Members | None:
-        """The members of the order in a record; None where the record is no JSON object."""
         try:
-            reference.check_depth(record.decode())
-            return self._inner(members_of(record)) if record.startswith(b"{") else None
+            text = record.decode()
+            reference.check_depth(text)
+            members = reference.value_of(text)
         except (reference.NotJson, UnicodeDecodeError):
             return None
+        inner = _at(members, self._record) if self._record and isinstance(members, dict) else None
+        found = inner if isinstance(inner, dict) else members
+        return found if isinstance(found, dict) else None
 
-    def _inner(self, members: _Members) -> _Members:
-        inner = _at(members, self._record) if self._record else None
-        return members_of(inner) if inner is not None and inner.startswith(b"{") else members
-
-    def _identity(self, members: _Members, *names: str) -> dict[str, bytes]:
-        found = self._found(members, names or ("order_id", "created_at"))
-        if "order_id" in found:
-            found["order_id"] = self._prefixed(found["order_id"])
-        return found
-
-    def _found(self, members: _Members, fields: Iterable[str]) -> dict[str, bytes]:
-        return {field: value for field in fields if (value := self._first(members, field)) is not None}
-
-    def _translated(self, members: _Members) -> dict[str, bytes]:
-        found = self._found(members, ORDER_FIELDS)
-        if "currency" in found:
-            found["currency"] = _upper(found["currency"])
+    def _translated(self, members: _Members, record: bytes) -> dict[str, str]:
+        """The fields of an order, as JSON texts."""
+        found = {field: value for field in ORDER_FIELDS if (value := self._first(members, field)) is not None}
+        if isinstance(currency := found.get("currency"), str) and _CODE.fullmatch(currency.strip(WHITE_SPACE)):
+            found["currency"] = currency.strip(WHITE_SPACE).upper()
         digits = _minor_digits(found.get("currency")) if self._mapping.minor_units else 0
-        for field in ("order_id", "user_id"):
-            if field in found:
-                found[field] = self._prefixed(found[field])
-        if "amount" in found:
-            found["amount"] = _shifted(found["amount"], digits)
-        if found.get("items", b"").startswith(b"["):
-            items = [one for one in elements_of(found["items"]) if not self._is_skipped(one)]
-            found["items"] = b"[" + b",".join(self._item(one, digits) for one in items) + b"]"
-        if "amount" not in found and "items" not in found:  # the keys that nothing reads are reported
-            found |= {key: b"null" for key in members if key not in self._read and key not in FIELDS}
-        return found
+        if self._mapping.id_prefix:
+            found |= {field: self._prefixed(found[field]) for field in ("order_id", "user_id") if field in found}
+        if self._zone is not None:
+            found |= {field: self._zoned(found[field]) for field in ("created_at", "updated_at") if field in found}
+        texts = {field: _json(value) for field, value in found.items() if field not in ("items", "metadata")}
+        if digits and "amount" in found:
+            texts["amount"] = _shifted(found["amount"], digits)
+        if isinstance(items := found.get("items"), list):
+            texts["items"] = f"[{','.join(self._item(one, digits) for one in items if not self._is_skipped(one))}]"
+        elif "items" in found:
+            texts["items"] = _json(items)
+        if "metadata" in found:
+            texts["metadata"] = self._metadata(record)
+        if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
+            texts |= {key: "null" for key in members if key not in self._read and key not in FIELDS}
+        return texts
 
-    def _item(self, text: bytes, digits: int) -> bytes:
-        if not text.startswith(b"{"):
-            return text
-        found = self._found(members_of(text), ITEM_FIELDS)
-        if "price" in found:
-            found["price"] = _shifted(found["price"], digits)
-        return _object(found)
+    def _item(self, item: object, digits: int) -> str:
+        if not isinstance(item, dict):
+            return _json(item)
+        found = {field: value for field in ITEM_FIELDS if (value := self._first(item, field)) is not None}
+        texts = {field: _json(value) for field, value in found.items()}
+        if digits and "price" in found:
+            texts["price"] = _shifted(found["price"], digits)
+        return _object(texts)
 
-    def _is_skipped(self, item: bytes) -> bool:
-        if not self._skip or not item.startswith(b"{"):
-            return False
-        found = _at(members_of(item), self._skip)
-        return found is not None and _is_there(found)
+    def _is_skipped(self, item: object) -> bool:
+        return bool(self._skip) and isinstance(item, dict) and _is_there(_at(item, self._skip))
 
-    def _first(self, members: _Members, field: str) -> bytes | None:
-        """The value of the first path that has one."""
+    def _first(self, members: _Members, field: str) -> Any:
+        """The value of the first path that has one; None where none has."""
         for path in self._paths[field]:
-            found = _at(members, path)
-            if found is not None and _is_there(found) and not (field == "user_id" and found in _NO_USER):
+            found = members.get(path[0]) if len(path) == 1 else _at(members, path)
+            if _is_there(found) and not (field == "user_id" and isinstance(found, str) and found == "0"):
                 return found
         return None
 
-    def _prefixed(self, value: bytes) -> bytes:
-        prefix = self._mapping.id_prefix
-        text = read_text(_value(value)) if prefix else None
-        return _json(prefix + text) if isinstance(text, str) and not is_shortened(text) else value
+    def _metadata(self, record: bytes) -> str:
+        """The text of the metadata as it is written: it is kept so."""
+        members = self._texts(record)
+        found = (_text_at(members, path) for path in self._paths["metadata"])
+        texts = (text.decode() for text in found if text is not None)
+        return next(text for text in texts if _is_there(reference.value_of(text)))
+
+    def _prefixed(self, value: object) -> object:
+        text = read_text(unwrapped(value))
+        return self._mapping.id_prefix + text if isinstance(text, str) and not is_shortened(text) else value
+
+    def _zoned(self, value: object) -> object:
+        """A local time as an instant in UTC. Of a time that occurs twice, the first; of one that is skipped, the later."""
+        inner = unwrapped(value)
+        parts = parts_of(inner.strip(WHITE_SPACE)) if type(inner) is str else None
+        if parts is None or parts[2] is not None:
+            return value
+        try:
+            instant = parts[0].replace(tzinfo=self._zone).astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:
+            return value
+        return f"{instant.isoformat()}{f'.{parts[1]}' if parts[1] else ''}Z"
 
 
 @lru_cache(maxsize=64)
@@ -170,67 +193,70 @@ def identity_of(record: bytes, mapping: FieldMapping) -> Mapping[str, bytes]:
 
 def is_order(record: bytes, mapping: FieldMapping) -> bool:
     """Whether an object is an order, valid or not, or the deletion of one."""
-    found = identity_of(record, mapping)
-    if reference.is_order(found):
+    fields = identity_of(record, mapping)
+    if reference.is_order(fields):
         return True
-    return mapping != DIRECT and "order_id" in found and translator(mapping).is_deletion(record)
+    return mapping != DIRECT and translator(mapping).is_deletion(record) and "order_id" in fields
 
 
-def _at(members: _Members, path: tuple[str, ...]) -> bytes | None:
-    """The text of the value at a path; None where there is none."""
-    value = members.get(path[0])
-    for key in path[1:]:
-        if value is None:
-            return None
-        if value.startswith(b"{"):
-            value = members_of(value).get(key)
-        elif value.startswith(b"[") and key.isascii() and key.isdigit():
-            elements = elements_of(value)
-            value = elements[int(key)] if len(key) < 10 and int(key) < len(elements) else None
+def _at(members: _Members, path: Path) -> Any:
+    """The value at a path; None where there is none."""
+    value: Any = members
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
         else:
             return None
     return value
 
 
-def _is_there(value: bytes) -> bool:
-    return value != b"null" and not (value.startswith(b'"') and is_blank_string(value.decode()))
+def _text_at(members: Mapping[str, bytes], path: Path) -> bytes | None:
+    """The same, as it is written."""
+    value = members.get(path[0])
+    for key in path[1:]:
+        if value is None or not value.startswith((b"{", b"[")):
+            return None
+        if value.startswith(b"{"):
+            value = members_of(value).get(key)
+            continue
+        elements = elements_of(value)
+        value = elements[int(key)] if key.isascii() and key.isdigit() and int(key) < len(elements) else None
+    return value
 
 
-def _value(text: bytes) -> object:
-    return unwrapped(reference.value_of(text.decode()))
+def _is_there(value: object) -> bool:
+    return value is not None and not (isinstance(value, str) and not value.strip(WHITE_SPACE))
 
 
-def _json(text: str) -> bytes:
-    return json.dumps(text).encode()
-
-
-def _canonical(value: bytes) -> str:
-    """A scalar's JSON as deleted_values has it."""
-    return json.dumps(json.loads(value), ensure_ascii=False) if value.startswith(b'"') else value.decode()
-
-
-def _object(members: _Members) -> bytes:
-    return b"{" + b",".join(_json(key) + b":" + value for key, value in members.items()) + b"}"
-
-
-def _upper(value: bytes) -> bytes:
-    text = json.loads(value).strip(WHITE_SPACE) if value.startswith(b'"') else ""
-    return _json(text.upper()) if _CODE.fullmatch(text) else value
-
-
-def _minor_digits(currency: bytes | None) -> int:
-    code = json.loads(currency) if currency is not None and currency.startswith(b'"') else ""
-    return _MINOR_DIGITS_OF.get(code, _MINOR_DIGITS)
-
-
-def _shifted(value: bytes, digits: int) -> bytes:
-    """A number divided by 10^digits, exactly."""
-    found = _value(value)
-    text = found.strip(WHITE_SPACE) if isinstance(found, str) else ""
-    if not digits or not is_number(text):
+def _json(value: object) -> str:
+    """A value as JSON text; numbers as they are written."""
+    if isinstance(value, Number):
         return value
+    if isinstance(value, dict):
+        return _object({key: _json(one) for key, one in value.items()})
+    if isinstance(value, list):
+        return f"[{','.join(map(_json, value))}]"
+    return "NaN" if isinstance(value, Fault) else _encoded(value)
+
+
+def _object(texts: Mapping[str, str]) -> str:
+    return "{" + ",".join([f"{_encoded(key)}:{text}" for key, text in texts.items()]) + "}"
+
+
+def _minor_digits(currency: object) -> int:
+    return _MINOR_DIGITS_OF.get(currency, _MINOR_DIGITS) if isinstance(currency, str) else _MINOR_DIGITS
+
+
+def _shifted(value: object, digits: int) -> str:
+    """A number divided by 10^digits, exactly, as JSON text."""
+    value = unwrapped(value)
+    text = value.strip(WHITE_SPACE) if isinstance(value, str) else ""
+    if not is_number(text):
+        return _json(value)
     if match := _INTEGER.fullmatch(text):
         padded = match[2].rjust(digits + 1, "0")
-        return f"{match[1]}{padded[:-digits]}.{padded[-digits:]}".encode()
+        return f"{match[1]}{padded[:-digits]}.{padded[-digits:]}"
     number, _, exponent = text.lower().partition("e")
-    return f"{number}e{int(exponent or 0) - digits}".encode() if len(exponent) < 10 else value
+    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else _json(value)

@@ -16,18 +16,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, TypeVar
 
 from ..model import DELETED_AT, FIELDS, MAX_DEPTH, Field, ParseContext, Reason
-from .values import (
-    FAULT,
-    Fault,
-    Number,
-    is_shortened,
-    read_decimal,
-    read_instant,
-    read_metadata,
-    read_text,
-    unwrapped,
-    zone_of,
-)
+from .values import FAULT, Fault, Number, is_shortened, read_decimal, read_instant, read_metadata, read_text, unwrapped
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN_KEY = re.compile(r'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
@@ -113,7 +102,7 @@ def read_record(raw: bytes, context: ParseContext) -> Order | Reason:
     order_id = read_text(_value(members, "order_id"))
     if not isinstance(order_id, str) or is_shortened(order_id):
         return Reason.MISSING_ORDER_ID if order_id is None else Reason.INVALID_ORDER_ID
-    created_at = read_instant(_value(members, "created_at"), zone_of(context.mapping.time_zone))
+    created_at = read_instant(_value(members, "created_at"))
     if not isinstance(created_at, int):
         return Reason.MISSING_CREATED_AT if created_at is None else Reason.INVALID_CREATED_AT
     if created_at > context.latest_instant:
@@ -182,8 +171,11 @@ def whole(text: str) -> str:
 
 
 def value_of(text: str) -> Any:
-    """The JSON value at the beginning of a text, numbers as their own text. NotJson where there is none."""
-    return _scan(text, 0)[1]
+    """The one JSON value in a text, with numbers as values.Number and NaN as FAULT. NotJson where there is not exactly one."""
+    end, value = _scan(text, _space(text, 0))
+    if (rest := _space(text, end)) != len(text):
+        raise NotJson("the document is complete before this, and text follows", rest)
+    return value
 
 
 def value_end(text: str, position: int) -> int:
@@ -212,7 +204,7 @@ def members(text: str) -> dict[str, str]:
 def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, context: ParseContext) -> Order:
     """The order of an accepted record: a field that cannot be read is NULL, and counted as a fault."""
     faults: Counter[str] = Counter()
-    updated_at = read_instant(_value(members, "updated_at"), zone_of(context.mapping.time_zone))
+    updated_at = read_instant(_value(members, "updated_at"))
     if isinstance(updated_at, int) and updated_at > context.latest_instant:
         updated_at = FAULT
     return Order(

@@ -11,37 +11,33 @@ from datetime import date, datetime, timedelta
 from hashlib import blake2b
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from ..model import DECIMAL_LIMIT, MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECONDS_PER_SECOND
 
 WHITE_SPACE: Final = " \t\n\r\x0b\x0c"
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
-_ZONE = r" ?(?P<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)(?:\[[A-Za-z0-9_+/-]+\])?"
-_DATE = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
-_CLOCK = (
-    r"(?P<hour>[0-9]{2})(?::(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?)?"
-    rf"(?:{_ZONE})?"
+_CLOCK = r"([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?)?"
+_ZONE = r"(?:([Zz]|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
+# The groups of each: year, month, day, hour, minute, second, fraction, UTC, sign and hours and minutes of the offset.
+INSTANT = re.compile(
+    rf"([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})(?:[Tt ]{_CLOCK}(?: ?{_ZONE}(?:\[[A-Za-z0-9_+/-]+\])?)?)?"
+)
+_BASIC = re.compile(
+    rf"([0-9]{{4}})([0-9]{{2}})([0-9]{{2}})[Tt]([0-9]{{2}})([0-9]{{2}})([0-9]{{2}})(?:[.,]([0-9]+))?(?:{_ZONE})?"
+)
+_MAIL = re.compile(  # RFC 2822: the day comes first
+    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?([0-9]{{1,2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) "
+    rf"([0-9]{{2}}):([0-9]{{2}})(?::([0-9]{{2}}))?() {_ZONE}"
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_INSTANTS = (
-    re.compile(f"{_DATE}(?:[Tt ]{_CLOCK})?"),
-    re.compile(_DATE.replace("-(?P", "(?P") + "[Tt]" + _CLOCK.replace("(?::(?P", "(?:(?P")),  # ISO 8601, basic format
-    re.compile(  # RFC 2822
-        rf"(?:(?P<weekday>{'|'.join(_WEEKDAYS)}), )?(?P<day>[0-9]{{1,2}}) (?P<month>{'|'.join(_MONTHS)}) (?P<year>[0-9]{{4}}) "
-        r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}))? (?P<zone>GMT|UTC|UT|[+-][0-9]{4})"
-    ),
-)
-_DATE_OF_JSON = re.compile(r"/Date\(([0-9]+)(?:[+-][0-9]{4})?\)/")  # the offset is that of who wrote it: the number is UTC
+_EPOCH = re.compile(r"/Date\((-?[0-9]{1,15})(?:[+-][0-9]{4})?\)/|([0-9]{10}|[0-9]{13})")  # ASP.NET's; digits in quotes
 _SIGNIFICANT = re.compile(r'(?:[^ \t\n\r"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _SHORTENED = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2}")
 _TYPES = frozenset({"$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"})
-_UNIX_EPOCH = datetime(1970, 1, 1)
-_UNIX_EPOCH_ORDINAL = _UNIX_EPOCH.toordinal()
+_UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _SECONDS_FROM = 10**8  # a smaller number is not an epoch: 20250820 is a date, 45889.64 a day of a spreadsheet
 _MILLISECONDS_FROM = 10**11  # from here on a number is epoch milliseconds: as seconds it would be the year 5138
 _FAR = 10**30  # any instant beyond the calendar: larger than every tolerance
@@ -129,14 +125,9 @@ def read_decimal(value: object) -> int | Fault | None:
     return FAULT if unscaled is None or abs(unscaled) >= DECIMAL_LIMIT else unscaled
 
 
-def zone_of(name: str) -> ZoneInfo | None:
-    """The time zone of this name; None for UTC. KeyError where it is unknown."""
-    return None if name == "UTC" else ZoneInfo(name)
-
-
-def read_instant(value: object, zone: ZoneInfo | None = None) -> int | Fault | None:
+def read_instant(value: object) -> int | Fault | None:
     """An instant in microseconds since 1970 UTC. FAULT where it is not an instant, or before 1970. An instant beyond the calendar
-    is a number larger than any date, and so counts as being in the future. `zone`: of a text that names none."""
+    is a number larger than any date, and so counts as being in the future."""
     if value is None:
         return None
     if isinstance(value, Number):
@@ -146,11 +137,10 @@ def read_instant(value: object, zone: ZoneInfo | None = None) -> int | Fault | N
     text = value.strip(WHITE_SPACE)
     if not text:
         return None
-    if match := next((found for one in _INSTANTS if (found := one.fullmatch(text))), None):
-        return _instant_of(match.groupdict(), zone)
-    if match := _DATE_OF_JSON.fullmatch(text):
-        return int(match[1]) * 1000 if len(match[1]) < 18 else _FAR
-    return _read_epoch(Number(text)) if is_number(text) else FAULT
+    if epoch := _EPOCH.fullmatch(text):
+        return _read_epoch(Number(epoch[1] or epoch[2]))
+    parts = parts_of(text)
+    return FAULT if parts is None else _instant_of(*parts)
 
 
 def read_metadata(raw: str | None) -> str | Fault | None:
@@ -216,48 +206,32 @@ def _read_epoch(number: Number) -> int | Fault:
     return _FAR if instant is None else instant
 
 
-def _instant_of(parts: dict[str, str | None], zone: ZoneInfo | None) -> int | Fault:
-    def number(name: str) -> int:
-        return int(parts.get(name) or 0)
-
-    month = parts["month"] or ""
-    try:
-        day = date(number("year"), _MONTHS.index(month) + 1 if month in _MONTHS else int(month), number("day"))
-    except ValueError:
-        return FAULT
-    hour, minute, second, fraction = number("hour"), number("minute"), number("second"), parts.get("fraction") or ""
-    if hour > 24 or minute > 59 or second > 60 or (hour == 24 and (minute or second or fraction.strip("0"))):
-        return FAULT
-    if parts.get("weekday") not in (None, _WEEKDAYS[day.weekday()]):
-        return FAULT
-    seconds = (day.toordinal() - _UNIX_EPOCH_ORDINAL) * 86_400 + hour * 3600 + minute * 60 + second
-    offset = _offset(parts["zone"], seconds, zone)
-    if offset is None:
-        return FAULT
-    micros = 0 if second == 60 else int((fraction + "000000")[:6])  # a leap second is the start of the next one
-    instant = (seconds - offset) * MICROSECONDS_PER_SECOND + micros
-    return instant if instant >= 0 else FAULT
-
-
-def _offset(named: str | None, seconds: int, zone: ZoneInfo | None) -> int | None:
-    """The offset of a local time from UTC, in seconds; None where the one that is named is not possible. Of a local time that
-    occurs twice the first counts. One that a zone skips is as long after the gap as it seems."""
-    if named is None:
-        return 0 if zone is None else local_offset(seconds, zone)
-    if named[0] not in "+-":
-        return 0
-    hours, minutes = int(named[1:3]), int(named[3:].lstrip(":") or 0)
-    if hours > 23 or minutes > 59:
+def parts_of(text: str) -> tuple[datetime, str, int | None] | None:
+    """The local time of an instant's text, its fraction of a second as digits, and its offset from UTC in seconds (None: it names
+    no zone). None where the text is no instant. Second 60 is the start of the next minute, 24:00:00 that of the next day."""
+    if match := INSTANT.fullmatch(text) or _BASIC.fullmatch(text):
+        year, month, day, hour, minute, second, fraction, utc, sign, zone_hour, zone_minute = match.groups()
+    elif match := _MAIL.fullmatch(text):
+        day, name, year, hour, minute, second, fraction, utc, sign, zone_hour, zone_minute = match.groups()
+        month = _MONTHS.index(name) + 1 if name in _MONTHS else 0
+    else:
         return None
-    return (hours * 3600 + minutes * 60) * (-1 if named[0] == "-" else 1)
-
-
-def local_offset(seconds: int, zone: ZoneInfo) -> int:
-    """The offset from UTC of a local time, which is given in seconds since 1970, as if it were UTC."""
+    hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
+    ends_day = hours == 24 and not minutes and not seconds and not (fraction or "").strip("0")
+    if (hours > 23 and not ends_day) or minutes > 59 or seconds > 60:
+        return None
+    if int(zone_hour or 0) > 23 or int(zone_minute or 0) > 59:
+        return None
     try:
-        local = _UNIX_EPOCH + timedelta(seconds=seconds)
-    except OverflowError:  # the midnight after the last day of the calendar
-        return 0
-    offset = zone.utcoffset(local.replace(tzinfo=zone))
-    assert offset is not None
-    return offset // timedelta(seconds=1)
+        local = datetime(int(year), int(month), int(day)) + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except (ValueError, OverflowError):
+        return None
+    offset = int(zone_hour or 0) * 3600 + int(zone_minute or 0) * 60
+    return local, fraction or "", None if not utc and not sign else -offset if sign == "-" else offset
+
+
+def _instant_of(local: datetime, fraction: str, offset: int | None) -> int | Fault:
+    days = local.toordinal() - _UNIX_EPOCH_ORDINAL
+    seconds = days * 86_400 + local.hour * 3600 + local.minute * 60 + local.second - (offset or 0)
+    instant = seconds * MICROSECONDS_PER_SECOND + int((fraction + "000000")[:6])
+    return instant if instant >= 0 else FAULT
