@@ -44,8 +44,8 @@ NOTHING = ("null", '""', '" "')
 
 
 @st.composite
-def mappings(draw: DrawFn) -> FieldMapping:
-    """Any mapping, without deletions."""
+def mappings(draw: DrawFn, *, deleting: bool = False) -> FieldMapping:
+    """Any mapping. The reference model does not know deletions."""
     fields = {}
     for name in draw(st.sets(st.sampled_from(sorted(PATHS)), min_size=1)):
         most = draw(st.sampled_from([1, 1, 2, 3]))
@@ -58,6 +58,8 @@ def mappings(draw: DrawFn) -> FieldMapping:
         time_zone=draw(st.sampled_from(["UTC", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])),
         minor_units=draw(st.booleans()),
         id_prefix=draw(st.sampled_from(["", "", "shop-", "é"])),
+        deleted_path=draw(st.sampled_from(["", "status", "o.state"])) if deleting else "",
+        deleted_values=('"gone"', "true", "5", '"\\u00e9"') if deleting else (),
         skip_items_with=draw(st.sampled_from(["", "", "parent_item_id", "product.parent"])),
     )
 
@@ -83,10 +85,10 @@ def _text(draw: DrawFn, tree: Tree, space: str) -> str:
     members = [(json.dumps(key), one if isinstance(one, str) else _text(draw, one, space)) for key, one in tree.items()]
     if draw(st.booleans()):
         members = draw(st.permutations(members))
-    if not draw(st.integers(0, 5)):
+    if not draw(st.integers(0, 7)):
         noise = (
             draw(st.sampled_from(NOISE)),
-            draw(st.sampled_from(["null", "1", '"x"', "[]", "{}", '[{"id":1}]', "NaN"])),
+            draw(st.sampled_from(["null", "1", '"x"', "[]", "{}", '[{"id":1}]', "7.5", '{"id":null}', "NaN"])),
         )
         members.insert(draw(st.integers(0, len(members))), noise)
     return "{" + f",{space}".join(f"{key}:{space}{value}" for key, value in members) + "}"
@@ -138,6 +140,9 @@ def records(draw: DrawFn, mapping: FieldMapping) -> str:
     if "items" in values:
         values["items"] = draw(_items(mapping, space))
     tree = _spell(draw, values, ORDER_FIELDS, mapping)
+    if mapping.deleted_path and draw(st.booleans()):
+        states = ['"paid"', '"gone"', "true", "5", '"\\u0067one"', '"é"', "null", "[]", "1.50"]
+        _put(tree, mapping.deleted_path, draw(st.sampled_from(states)))
     text = _text(draw, tree, space)
     if mapping.record and draw(st.integers(0, 7)):
         around: Tree = {"type": '"order"'}
@@ -147,8 +152,8 @@ def records(draw: DrawFn, mapping: FieldMapping) -> str:
 
 
 @st.composite
-def drops(draw: DrawFn) -> tuple[FieldMapping, bytes]:
+def drops(draw: DrawFn, *, deleting: bool = False) -> tuple[FieldMapping, bytes]:
     """A mapping, and a drop of any form whose records are spelled so, mostly."""
-    mapping = draw(mappings())
+    mapping = draw(mappings(deleting=deleting))
     dirty = not draw(st.integers(0, 5))
     return mapping, draw(usual.readable(records(mapping), dirty=dirty))

@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 from ..model import FIELDS, ParseContext
+from ..native.bindings import Scanned
 from . import reference
 from .envelopes import elements_of, members_of
 from .values import WHITE_SPACE, Fault, Number, is_number, is_shortened, parts_of, read_instant, read_text, unwrapped
@@ -184,6 +188,25 @@ def translator(mapping: FieldMapping) -> Translator:
 def direct(record: bytes, mapping: FieldMapping) -> bytes:
     """A record as the reference parser reads it."""
     return record if mapping == DIRECT else translator(mapping)(record)
+
+
+def in_major_units(read: Scanned) -> Scanned:
+    """What the fast path read of amounts and prices in minor units, which are whole numbers, so that no digit is lost."""
+    currency = read.texts["currency"].array().dictionary_encode()
+    digits = [_minor_digits(code) for code in currency.dictionary.to_pylist()]
+    of_code = np.array(
+        [10**count for count in [*digits, _MINOR_DIGITS]], np.int64
+    )  # the last one is for those without a code
+    divisor = of_code[currency.indices.fill_null(len(digits)).to_numpy()]
+    amount, price = read.numbers["amount"], read.numbers["price"]
+    return replace(
+        read,
+        numbers=read.numbers
+        | {
+            "amount": replace(amount, values=amount.values // divisor),
+            "price": replace(price, values=price.values // np.repeat(divisor, np.diff(read.items))),
+        },
+    )
 
 
 def identity_of(record: bytes, mapping: FieldMapping) -> Mapping[str, bytes]:

@@ -34,7 +34,7 @@ from ..native.bindings import Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
-from .mapped import direct, translator
+from .mapped import direct, in_major_units, translator
 from .nested import Contents, contents_of
 from .refusals import refused
 
@@ -63,7 +63,7 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
     for piece in pieces:
         try:
             context = piece.context
-            scan = alone and context.mapping == DIRECT
+            scan = alone and bindings.is_mappable(context.mapping)
             found.append(split(piece.data, piece.form, context.records_path, scan, context.mapping))
             readable.append(piece)
         except Unreadable as error:
@@ -146,7 +146,7 @@ def _read(
 
 def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_only: bool = False) -> list[pa.Table]:
     """The orders of a block, those of each parser sorted by time; adds the rest to `into`."""
-    by_reference = reference_only or block.mapping != DIRECT
+    by_reference = reference_only or not bindings.is_mappable(block.mapping)
     read = _read_nothing(block.records) if by_reference else _read_fast(block, pieces)
     for index, count in _tallied(block.piece_of[read.before_since]):
         into.tallies[pieces[index].drop].before_since += count
@@ -197,7 +197,9 @@ def _read_fast(block: _Block, pieces: Sequence[Piece]) -> _Fast:
     since = of_piece([piece.context.since or 0 for piece in pieces])
     until = of_piece([_until(piece.context) for piece in pieces])
     drop = of_piece([piece.drop for piece in pieces])
-    read = records.scanned or bindings.scanned(records.blob, records.starts, records.stops)
+    read = records.scanned or bindings.scanned(records.blob, records.starts, records.stops, block.mapping)
+    if block.mapping.minor_units:
+        read = in_major_units(read)
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
     accepted = ~read.refused & (created_at <= latest) & (updated_at <= latest)
     before_since = accepted & (created_at < since)
