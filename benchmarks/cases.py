@@ -74,10 +74,9 @@ def dirty(work: Path, runs: int) -> None:
 
 def as_shopify(_: int, line: bytes) -> bytes:
     """An order with the same content as Shopify writes it; the user is the second of two that are there."""
-    for ours, theirs in (
-        (b'"order_id":', b'"id":'), (b'"amount":', b'"total_price":'), (b'"items":', b'"line_items":'), (b'"qty":', b'"quantity":'),
-    ):  # fmt: skip
-        line = line.replace(ours, theirs)
+    names = {b"order_id": b"id", b"amount": b"total_price", b"items": b"line_items", b"qty": b"quantity"}
+    for ours, theirs in names.items():
+        line = line.replace(b'"%b":' % ours, b'"%b":' % theirs)
     before, _, user = line.partition(b'"user_id":"')
     user, _, after = user.partition(b'"')
     return b'%b"email":"%b@example.org","customer":{"id":"%b","state":"enabled"}%b' % (before, user, user, after)

@@ -599,7 +599,7 @@ static Text any_clock(Text p, Text end, Clock *clock) {
     return digits(p + 1, 2, &clock->second) ? p + 3 : NULL;
 }
 
-/* The offset from UTC of a local time, which is given as if it were UTC: values.local_offset. False where it is too early. */
+/* The offset from UTC of a local time, which is given as if it were UTC: mapped.Translator._zoned. False where it is too early. */
 static bool local_offset(const Mapping *mapping, int64_t seconds, int64_t *offset) {
     int64_t low = 0, high = mapping->zones;
     while (low < high) {

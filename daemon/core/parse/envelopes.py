@@ -117,9 +117,11 @@ def without_array(members: Members, records_path: str) -> str:
         return f"{begin}. There is an order inside, at `{path}`: {record_setting(path)}. Keys: {named(members)}"
     if arrays:
         found = "; ".join(f"{path} ({_content(text)})" for path, text in arrays[:_SHOWN_ARRAYS])
-        return (
-            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
-        )
+        setting = f'set [input] records_path = "{arrays[0][0]}"'
+        first = _first_object(arrays[0][1])
+        if first is not None and (path := inner_order(members_of(first.encode()))) is not None:
+            setting += f"; there is an order inside each record, at `{path}`: {record_setting(path)}, too"
+        return f"{begin}. It has arrays at: {found}. If one holds the orders, {setting}"
     inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
     if inner is not None and reference.is_order(inner):
         return f"{begin}. Each order is under its own key ({named(inner)}); write them as an array"

@@ -21,6 +21,7 @@ from ..model import (  # fmt: skip
     LAST_INSTANT,
     NO_ORDER,
     ORDERS,
+    PARENT_KEY,
     Bools,
     Ints,
     ParseContext,
@@ -34,6 +35,7 @@ from ..native.bindings import Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
+from .envelopes import members_of
 from .mapped import direct, in_major_units, translator
 from .nested import Contents, contents_of
 from .refusals import refused
@@ -250,6 +252,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
+            tally.parts += block.mapping != DIRECT and _is_part(record)
             into.discards.add(piece.drop, position, read, kept(record, read))
         elif deletion:
             if context.until is None:  # else it was applied before
@@ -263,6 +266,15 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 tally.note_bare(position, read.other_keys)
             rows.append((piece.drop, position, read))
     return _table(rows)
+
+
+def _is_part(record: bytes) -> bool:
+    """Whether a record names another one that it belongs to."""
+    try:
+        may_be = record.startswith(b"{") and PARENT_KEY.encode() in record
+        return may_be and PARENT_KEY in members_of(record)
+    except (reference.NotJson, UnicodeDecodeError):
+        return False
 
 
 def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _Found) -> None:
