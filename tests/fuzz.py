@@ -49,8 +49,9 @@ MODEL_EVERY = 200  # inputs; the model is slow
 WORDS = (
     '"order_id":', '"created_at":', '"updated_at":', '"amount":', '"items":', '"metadata":', '"sku":', '"qty":', '"price":',
     '"orders":[', '"2026-03-02T18:04:11Z"', "},{", "}\n{", "\\u0000", "\\ud800", "1e400", "-0", "null", "true", "[]", "{}",
-    "user_id,email", "sku,name,price", "\ufeff", '"id":', '"created":', '"total":', '"total_money":{"amount":', '"customer":{"id":',
-    '"email":', '"line_items":[{', '"product":{"id":', '"parent_item_id":', '"status":"gone"', '"currency":"JPY"', "2026-03-29 02:30",
+    "user_id,email", "sku,name,price", "\ufeff", '"id":', '"created":', '"total":', '"total_money":{"amount":',
+    '"customer":{"id":', '"email":', '"line_items":[{', '"product":{"id":', '"parent_item_id":', '"status":"gone"',
+    '"currency":"JPY"', "2026-03-29 02:30",
 )  # fmt: skip
 
 _seen = count()
