@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_int, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -79,7 +79,8 @@ def tables_of(mapping: FieldMapping, prepare: Any) -> Tables | None:
         deleted = [_raw(value) for value in mapping.deleted_values] if mapping.deleted_path else []
         tables = Tables()
         tables.kept = []
-        tables.order, tables.item = (_table(tables, one, mapping != DIRECT, prepare) for one in (order, item))
+        plain = _plain_columns(mapping)
+        tables.order, tables.item = (_table(tables, one, plain, prepare) for one in (order, item))
     except (_Unfit, UnicodeEncodeError):
         return None
     prefix = mapping.id_prefix.encode()
@@ -128,15 +129,26 @@ def _lead(node: _Node, path: Path, column: int, rank: int) -> None:
     node.column, node.rank = column, rank
 
 
-def _table(tables: Tables, node: _Node, mapped: bool, prepare: Any) -> KeyTable:
+def _plain_columns(mapping: FieldMapping) -> set[int]:
+    """The columns whose values a mapping leaves as they are: one path, where null and nothing are the same, no conversion."""
+    if mapping == DIRECT:
+        return set(range(len(_COLUMNS)))
+    names = {"created_at", "updated_at", "sku", "qty"}
+    names |= set() if mapping.id_prefix else {"order_id"}
+    names |= set() if mapping.minor_units else {"price"}
+    return {_COLUMNS.index(name) for name, paths in mapping.compiled().items() if name in names and len(paths) == 1}
+
+
+def _table(tables: Tables, node: _Node, plain: Collection[int], prepare: Any) -> KeyTable:
     if len(node.inside) > _MOST_KEYS:
         raise _Unfit
     keys = (_Key * (len(node.inside) + 1))()
     for key, (name, one) in zip(keys, node.inside.items(), strict=False):
         key.name = _raw(json.dumps(name)) + b":"
-        key.length, key.column, key.rank, key.mapped = len(key.name), one.column, one.rank, mapped
+        key.length, key.column, key.rank = len(key.name), one.column, one.rank
+        key.mapped = bool(one.inside) or one.column not in plain
         if one.inside:
-            inner = _table(tables, one, mapped, prepare)
+            inner = _table(tables, one, plain, prepare)
             tables.kept.append(inner)
             key.inside = ctypes.pointer(inner)
     prepare(keys, len(node.inside))
