@@ -91,18 +91,23 @@ def mapped(work: Path, runs: int) -> None:
         "mapped": '[sources.default]\npreset = "shopify"\nfields = {metadata = "metadata"}\n',
     }
     size = {name: sum(drop.stat().st_size for drop in folder.iterdir()) for name, folder in drops.items()}
-    ratios = []
+    ratios, cpu = [], []
     for number in range(runs):
         names = list(drops)[:: -1 if number % 2 else 1]
-        taken = {
-            name: run_strandline(drops[name], work / f"case-{name}", settings[name]).wall_seconds for name in names
-        }
+        taken = {name: run_strandline(drops[name], work / f"case-{name}", settings[name]) for name in names}
         if hashes(work / "case-mapped") != hashes(work / "case-direct"):
             raise SystemExit("a mapped drop was read as something else")
-        ratios.append(taken["mapped"] / taken["direct"])
-        print(f"  direct {taken['direct']:.2f} s, mapped {taken['mapped']:.2f} s, ratio {ratios[-1]:.2f}", flush=True)
+        one, other = taken["direct"], taken["mapped"]
+        ratios.append(other.wall_seconds / one.wall_seconds)
+        cpu.append(other.cpu_seconds / one.cpu_seconds)
+        print(
+            f"  direct {one.wall_seconds:.2f} s, mapped {other.wall_seconds:.2f} s, ratio {ratios[-1]:.2f}", flush=True
+        )
     per_byte = median(ratios) * size["direct"] / size["mapped"]
-    print(f"mapped: median {median(ratios):.2f} × direct per order (bar 1.1), {per_byte:.2f} × per byte")
+    print(
+        f"mapped: median {median(ratios):.2f} × direct per order (bar 1.1), {per_byte:.2f} × per byte; "
+        f"processor time {median(cpu):.2f} ×"
+    )
 
 
 def hashes(home: Path) -> dict[str, str]:
