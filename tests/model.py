@@ -704,7 +704,7 @@ def _instant(value: str, zone: str = "UTC") -> int | None:
     return instant
 
 
-def _instant_of_text(text: str, source_zone: str) -> int:
+def _instant_of_text(text: str, source_zone: str = "UTC") -> int:
     if re.fullmatch("[0-9]{10}|[0-9]{13}", text):  # epoch seconds or milliseconds in quotes
         return int(text) * (10**6 if len(text) == 10 else 1000)
     if asp := re.fullmatch(r"/Date\((-?[0-9]{1,15})([+-][0-9]{4})?\)/", text):
