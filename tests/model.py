@@ -789,7 +789,7 @@ def _instant_of_number(number: Decimal) -> int:
     return int(Fraction(number.quantize(Decimal(last_digit), ROUND_DOWN, WIDE)) * per_unit)
 
 
-def _instant_until(value: str, latest_us: int, zone: str) -> int | None:
+def _instant_until(value: str, latest_us: int, zone: str = "UTC") -> int | None:
     instant = _instant(value, zone)
     if instant is not None and instant > min(latest_us, LAST_US):
         raise _Fault
