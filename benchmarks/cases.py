@@ -1,6 +1,6 @@
 """Cases other than one large drop: dirty data, a resend, one small drop into a large day, a long history, a huge drop, idling.
 
-    python -m benchmarks.cases [dirty resend latency history memory idle] [--work FOLDER]
+    python -m benchmarks.cases [dirty mapped resend latency history memory idle] [--work FOLDER]
 
 Each case prints its numbers and the ratio that counts. It measures whole processes; two things that are compared alternate.
 """
@@ -70,6 +70,53 @@ def dirty(work: Path, runs: int) -> None:
         ratios.append(taken["dirty"] / taken["clean"])
         print(f"  clean {taken['clean']:.2f} s, 1% dirty {taken['dirty']:.2f} s, ratio {ratios[-1]:.2f}", flush=True)
     print(f"dirty: median {median(ratios):.2f} × clean (bar 1.2)")
+
+
+def as_shopify(_: int, line: bytes) -> bytes:
+    """An order with the same content as Shopify writes it; the user is the second of two that are there."""
+    names = {b"order_id": b"id", b"amount": b"total_price", b"items": b"line_items", b"qty": b"quantity"}
+    for ours, theirs in names.items():
+        line = line.replace(b'"%b":' % ours, b'"%b":' % theirs)
+    before, _, user = line.partition(b'"user_id":"')
+    user, _, after = user.partition(b'"')
+    return b'%b"email":"%b@example.org","customer":{"id":"%b","state":"enabled"}%b' % (before, user, user, after)
+
+
+def mapped(work: Path, runs: int) -> None:
+    """The same orders as Shopify writes them, under its preset, against the usual format. The published files are the same."""
+    direct = make_input(Input(), work)
+    drops = {"direct": direct, "mapped": changed(direct, work / "inputs" / "shopify", as_shopify)}
+    settings = {
+        "direct": "",
+        "mapped": '[sources.default]\npreset = "shopify"\nfields = {metadata = "metadata"}\n',
+    }
+    size = {name: sum(drop.stat().st_size for drop in folder.iterdir()) for name, folder in drops.items()}
+    ratios, cpu = [], []
+    for number in range(runs):
+        names = list(drops)[:: -1 if number % 2 else 1]
+        taken = {name: run_strandline(drops[name], work / f"case-{name}", settings[name]) for name in names}
+        if hashes(work / "case-mapped") != hashes(work / "case-direct"):
+            raise SystemExit("a mapped drop was read as something else")
+        one, other = taken["direct"], taken["mapped"]
+        ratios.append(other.wall_seconds / one.wall_seconds)
+        cpu.append(other.cpu_seconds / one.cpu_seconds)
+        print(
+            f"  direct {one.wall_seconds:.2f} s, mapped {other.wall_seconds:.2f} s, ratio {ratios[-1]:.2f}", flush=True
+        )
+    per_byte = median(ratios) * size["direct"] / size["mapped"]
+    print(
+        f"mapped: median {median(ratios):.2f} × direct per order (bar 1.1), {per_byte:.2f} × per byte; "
+        f"processor time {median(cpu):.2f} ×"
+    )
+
+
+def hashes(home: Path) -> dict[str, str]:
+    """The published files by their SHA-256."""
+    curated = home / "output" / "curated"
+    return {
+        str(path.relative_to(curated)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in curated.rglob("*.parquet")
+    }
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -326,7 +373,7 @@ def resident_megabytes(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-CASES = {one.__name__: one for one in (dirty, resend, latency, history, memory, idle)}
+CASES = {one.__name__: one for one in (dirty, mapped, resend, latency, history, memory, idle)}
 
 
 def main() -> None:

@@ -58,11 +58,11 @@ def run_peer(peer: str, python: str, drops: Path, folder: Path, suffix: str) -> 
     return measure([python, str(script), f"{inbox}/*{suffix}", f"{folder}/output"], REPO, folder / "log.txt")
 
 
-def run_strandline(drops: Path, folder: Path) -> Measured:
+def run_strandline(drops: Path, folder: Path, more_settings: str = "") -> Measured:
     """Runs Strandline with its default settings in a new folder. Only HTTP is off, so that it needs no port."""
     inbox = lay_out(drops, folder)
     config = folder / "config.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + more_settings)
     command = [sys.executable, "-m", "daemon", "--once", "--config", str(config)]
     measured = measure(command, REPO, folder / "log.txt")
     left = [drop.name for drop in inbox.iterdir()]

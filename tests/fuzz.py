@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -23,21 +24,34 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 with atheris.instrument_imports(include=["daemon.core"]):
     from daemon.core.errors import Unreadable
+    from daemon.core.mapping import DIRECT, FieldMapping
     from daemon.core.model import DIMENSIONS, ParseContext
     from daemon.core.parse import csv
     from daemon.core.parse.parse import Piece, parse
 
-from tests.strategies import RECEIVED_AT_US, drops
+from tests import mapped_drops
+from tests.strategies import RECEIVED_AT_US, drops, readable
 from tests.support.as_model import assert_as_model
 
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
+MAPPED = FieldMapping(  # each input is read under this one, too
+    fields=(
+        ("amount", ("total", "total_money.amount")), ("created_at", ("created", "created_at")), ("items", ("line_items",)),
+        ("order_id", ("id", "order_id")), ("price", ("price", "money.amount")), ("sku", ("product.id", "sku")),
+        ("user_id", ("customer.id", "email", "customer.email")),
+    ),
+    time_zone="Europe/Berlin", minor_units=True, id_prefix="é-", skip_items_with="parent_item_id", deleted_path="status",
+    deleted_values=('"gone"', "true"),
+)  # fmt: skip
 HANG_SECONDS = 20
 SLICE = 100_000
 MODEL_EVERY = 200  # inputs; the model is slow
 WORDS = (
     '"order_id":', '"created_at":', '"updated_at":', '"amount":', '"items":', '"metadata":', '"sku":', '"qty":', '"price":',
     '"orders":[', '"2026-03-02T18:04:11Z"', "},{", "}\n{", "\\u0000", "\\ud800", "1e400", "-0", "null", "true", "[]", "{}",
-    "user_id,email", "sku,name,price", "\ufeff",
+    "user_id,email", "sku,name,price", "\ufeff", '"id":', '"created":', '"total":', '"total_money":{"amount":',
+    '"customer":{"id":', '"email":', '"line_items":[{', '"product":{"id":', '"parent_item_id":', '"status":"gone"',
+    '"currency":"JPY"', "2026-03-29 02:30",
 )  # fmt: skip
 
 _seen = count()
@@ -53,14 +67,21 @@ def check(data: bytes) -> None:
             except Unreadable:
                 continue
         return
-    fast, reference = (parse([Piece(1, data, CONTEXT)], reference_only=only) for only in (False, True))
+    for mapping in (DIRECT, MAPPED):
+        check_alike(data, mapping)
+    if number % MODEL_EVERY == 0:
+        assert_as_model(data, reference_only=False)
+
+
+def check_alike(data: bytes, mapping: FieldMapping) -> None:
+    """Both parsers read the same."""
+    context = replace(CONTEXT, mapping=mapping)
+    fast, reference = (parse([Piece(1, data, context)], reference_only=only) for only in (False, True))
     assert fast.unreadable == reference.unreadable
     assert fast.discards == reference.discards
     assert fast.tallies == reference.tallies
     ours = [sorted(one.orders.to_pylist(), key=lambda row: int(row["position"])) for one in (fast, reference)]
     assert ours[0] == ours[1]
-    if number % MODEL_EVERY == 0:
-        assert_as_model(data, reference_only=False)
 
 
 def seeds(folder: Path, many: int) -> None:
@@ -74,7 +95,7 @@ def seeds(folder: Path, many: int) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(drops())
+    @given(drops() | readable(mapped_drops.records(MAPPED), dirty=False))
     def collect(data: bytes) -> None:
         (folder / f"seed-{next(numbers)}").write_bytes(data)
 

@@ -14,11 +14,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 DAY_US = 86_400_000_000
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
@@ -43,6 +44,31 @@ EPOCH = datetime(1970, 1, 1)
 LAST_US = (datetime(9999, 12, 31) - EPOCH + timedelta(days=1)) // timedelta(microseconds=1) - 1
 ONE_TICK = Decimal("0.0001")
 WIDE = Context(prec=100)  # far more digits than any value that is still in range
+
+
+ORDER_FIELDS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+NO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905
+THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND".split()  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How a source spells its orders (docs/sources/README.md). Of `fields`, each is a name and its paths."""
+
+    record: str = ""
+    fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    time_zone: str = "UTC"
+    minor_units: bool = False
+    id_prefix: str = ""
+    skip_items_with: str = ""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether records have the format of docs/INPUT.md."""
+        return self == Mapping()
+
+
+DIRECT = Mapping()
 
 
 @dataclass(frozen=True)
@@ -200,7 +226,7 @@ def depth_of(text: str) -> int:
 # --- From a drop to its records -----------------------------------------------------------------------------------
 
 
-def split(data: bytes, records_path: str = "") -> list[Record]:
+def split(data: bytes, records_path: str = "", mapping: Mapping = DIRECT) -> list[Record]:
     """Divides a drop into records. Only the content decides its form: a document, otherwise lines, otherwise unreadable."""
     # A byte order mark, or an ASCII character with a NUL before or after it; UTF-32 begins like UTF-16.
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(data) > 1 and b"\0" in data[:2]):
@@ -210,14 +236,14 @@ def split(data: bytes, records_path: str = "") -> list[Record]:
         raise Unreadable("empty")
     verdict = _scan_bytes(data)
     if verdict == COMPLETE:
-        found = _document_records(data.decode().strip(JSON_SPACE), records_path)
+        found = _document_records(data.decode().strip(JSON_SPACE), records_path, mapping)
     elif _is_lines(data):
         found = _line_records(data)
     elif verdict == UNFINISHED:
         raise Unreadable("truncated: the JSON document ends too early")
     else:
         found = [Record(0, text, True) for text in _several_documents(data)]
-    return _opened(found, records_path)
+    return _opened(found, records_path, mapping)
 
 
 def _is_lines(data: bytes) -> bool:
@@ -265,14 +291,14 @@ def _sequence(text: str) -> tuple[list[str], str, bool]:
             commas, at = True, at + line.index(",") + 1
 
 
-def _opened(records: list[Record], records_path: str) -> list[Record]:
+def _opened(records: list[Record], records_path: str, mapping: Mapping) -> list[Record]:
     """Replaces records that contain other records by those. If one is a page of orders, every other record must be an order or
     contain records."""
     found: list[tuple[str, bool]] = []
     pages = strays = 0
     for record in records:
-        text, is_order = record.text, record.is_json and _is_order(record.text)
-        held = None if is_order else _inside(text, record.valid, records_path)
+        text, is_order = record.text, record.is_json and _is_order(record.text, mapping)
+        held = None if is_order else _inside(text, record.valid, records_path, mapping)
         if held is None:
             found.append((text, record.is_json))
             strays += not is_order
@@ -304,20 +330,20 @@ def _is_spread(lines: list[str | None]) -> bool:
     return False
 
 
-def _is_order(text: str) -> bool:
+def _is_order(text: str, mapping: Mapping) -> bool:
     """Whether it is an object with a valid id and a created_at, valid or not."""
     if not text.startswith("{"):
         return False
-    raw = members(text)
+    raw = _fields(text, mapping)
     try:
-        return _order_id(_untyped(raw.get("order_id", "null"))) is not None and not _is_nothing(
+        return _order_id(_untyped(raw.get("order_id", "null")), mapping.id_prefix) is not None and not _is_nothing(
             _untyped(raw.get("created_at", "null"))
         )
     except _Fault:
         return False
 
 
-def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[str], bool] | None:
+def _inside(text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3) -> tuple[list[str], bool] | None:
     """The records inside a record that is not an order, and whether they are a page with an order. None if there are none."""
     if (
         not valid
@@ -335,7 +361,7 @@ def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[st
         texts = [*texts, rest.strip(JSON_SPACE + MARKS)]
     if not texts or texts == [text]:
         is_page = True
-        inner = _page(text, path)
+        inner = _page(text, path, mapping)
         if inner is None:
             return None
         texts = inner
@@ -343,10 +369,10 @@ def _inside(text: str, valid: bool, path: str, levels: int = 3) -> tuple[list[st
     holds_orders = False
     for one in texts:
         whole = _scan_bytes(one.encode()) == COMPLETE
-        if whole and _is_order(one):
+        if whole and _is_order(one, mapping):
             holds_orders |= is_page
             found.append(one)
-        elif (deeper := _inside(one, True, path, levels - 1)) is not None:
+        elif (deeper := _inside(one, True, path, mapping, levels - 1)) is not None:
             holds_orders |= deeper[1]
             found += deeper[0]
         else:
@@ -361,18 +387,18 @@ def _marks_of(text: str) -> Iterator[str]:
             yield match[0]
 
 
-def _page(text: str, path: str) -> list[str] | None:
+def _page(text: str, path: str, mapping: Mapping) -> list[str] | None:
     """The elements of an array, or of an envelope without id and date. An empty envelope may only have paging fields beside."""
     if _scan_bytes(text.encode()) != COMPLETE:
         return None
     if text.startswith("["):
         return parts(text)
     raw = members(text) if text.startswith("{") else {}
-    if not raw or "order_id" in raw or "created_at" in raw:
+    if not raw or _fields(text, mapping).keys() & {"order_id", "created_at"}:
         return None
     array = _array_in(text, path)
     if array is None:
-        return [raw["order"]] if _is_order(raw.get("order", "")) else None
+        return [raw["order"]] if _is_order(raw.get("order", ""), mapping) else None
     return parts(array) or ([] if _is_paging(raw) else None)
 
 
@@ -392,18 +418,18 @@ def _scan_bytes(data: bytes) -> str:
         return UNFINISHED if cut_off and scan(before + "\ufffd") == UNFINISHED else WRONG
 
 
-def _document_records(text: str, records_path: str) -> list[Record]:
+def _document_records(text: str, records_path: str, mapping: Mapping) -> list[Record]:
     if text.startswith("["):
         elements = parts(text)
     elif not text.startswith("{"):
         raise Unreadable("one JSON value that is neither object nor array")
-    elif _is_order(text):
+    elif _is_order(text, mapping):
         elements = [text]
     elif (array := _array_in(text, records_path)) is not None:
         elements = parts(array)
-    elif "order_id" in members(text):
+    elif "order_id" in _fields(text, mapping):
         elements = [text]
-    elif _is_order(members(text).get("order", "")):
+    elif _is_order(members(text).get("order", ""), mapping):
         elements = [members(text)["order"]]
     else:
         raise Unreadable("a JSON document that is neither orders nor an envelope (an API's error, perhaps)")
@@ -471,22 +497,54 @@ def _is_utf8(line: bytes) -> bool:
 # --- From a record to an order ------------------------------------------------------------------------------------
 
 
+def _fields(text: str, mapping: Mapping) -> dict[str, str]:
+    """The members of an object under the names of docs/INPUT.md. Under a mapping, of each field the first value that is there."""
+    raw = members(text)
+    if mapping.is_direct:
+        return raw
+    inner = _value_at(text, mapping.record) if mapping.record else ""
+    return _found(inner if inner.startswith("{") else text, ORDER_FIELDS, mapping)
+
+
+def _found(text: str, names: Sequence[str], mapping: Mapping) -> dict[str, str]:
+    found = {}
+    for name in names:
+        for path in dict(mapping.fields).get(name, (name,)):
+            value = _value_at(text, path)
+            is_guest = name == "user_id" and value in ("0", '"0"')
+            if value and not _is_nothing(value) and not is_guest and name not in found:
+                found[name] = value
+    return found
+
+
+def _value_at(text: str, path: str) -> str:
+    """The value at a path of keys and of indexes of arrays; "" where there is none."""
+    for key in path.split("."):
+        if text.startswith("{"):
+            text = members(text).get(key, "")
+        elif text.startswith("[") and re.fullmatch("[0-9]+", key) and int(key) < len(parts(text)):
+            text = parts(text)[int(key)]
+        else:
+            return ""
+    return text
+
+
 def read_drop(
-    data: bytes, *, received_at_us: int, tolerance_us: int = DAY_US, records_path: str = ""
+    data: bytes, *, received_at_us: int, tolerance_us: int = DAY_US, records_path: str = "", mapping: Mapping = DIRECT
 ) -> tuple[list[tuple[int, Order]], list[Discard], Counter[str]]:
     """Parses a drop: the orders with their positions, the discards, and the faults of the kept records."""
-    parsed = list(_parsed(data, received_at_us, tolerance_us, records_path))
+    parsed = list(_parsed(data, received_at_us, tolerance_us, records_path, mapping))
     orders = [(position, result) for position, result, _ in parsed if isinstance(result, Order)]
     discards = [Discard(position, result) for position, result, _ in parsed if isinstance(result, str)]
     return orders, discards, sum((faults for _, _, faults in parsed), Counter())
 
 
 def _parsed(
-    data: bytes, received_at_us: int, tolerance_us: int, records_path: str
+    data: bytes, received_at_us: int, tolerance_us: int, records_path: str, mapping: Mapping = DIRECT
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
     """Each record as (position, order or reason of the discard, field faults). A discard has no faults. Raises Unreadable if no
     record is an order."""
-    parsed = list(_parsed_records(data, received_at_us, tolerance_us, records_path))
+    parsed = list(_parsed_records(data, received_at_us, tolerance_us, records_path, mapping))
     if (
         parsed
         and all(result in NO_ORDER for _, result, _ in parsed if isinstance(result, str))
@@ -497,38 +555,47 @@ def _parsed(
 
 
 def _parsed_records(
-    data: bytes, received_at_us: int, tolerance_us: int, records_path: str
+    data: bytes, received_at_us: int, tolerance_us: int, records_path: str, mapping: Mapping
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
-    for record in split(data, records_path):
+    for record in split(data, records_path, mapping):
         faults: Counter[str] = Counter()
         try:
-            order = _read_record(record, received_at_us + tolerance_us, faults)
+            order = _read_record(record, received_at_us + tolerance_us, faults, mapping)
         except _Rejected as rejected:
             yield record.position, str(rejected), Counter()
         else:
             yield record.position, order, faults
 
 
-def _read_record(record: Record, latest_us: int, faults: Counter[str]) -> Order:
+def _read_record(record: Record, latest_us: int, faults: Counter[str], mapping: Mapping) -> Order:
     """Reads order_id first, then created_at. No other field can make the record a discard."""
     if not record.is_json:
         raise _Rejected("malformed_record")
     if not record.text.startswith("{"):
         raise _Rejected("not_an_object")
-    raw = members(record.text)
-    order_id = _required("order_id", _order_id, raw)
-    created_at = _required("created_at", _instant, raw)
+    raw = _fields(record.text, mapping)
+    zone, prefix = mapping.time_zone, mapping.id_prefix
+    order_id = _required("order_id", lambda value: _order_id(value, prefix), raw)
+    created_at = _required("created_at", lambda value: _instant(value, zone), raw)
     if created_at > min(latest_us, LAST_US):
         raise _Rejected("future_created_at")
+    currency = _optional("currency", _text, raw, faults)
+    if (
+        not mapping.is_direct
+        and raw.get("currency", "").startswith('"')
+        and re.fullmatch("[A-Za-z]{3}", currency or "")
+    ):
+        currency = str(currency).upper()
+    decimals = (0 if currency in NO_DECIMALS else 3 if currency in THREE_DECIMALS else 2) if mapping.minor_units else 0
     return Order(
         order_id=order_id,
-        user_id=_optional("user_id", _text, raw, faults),
-        amount=_optional("amount", _decimal, raw, faults),
-        currency=_optional("currency", _text, raw, faults),
+        user_id=_optional("user_id", lambda value: _text(value, prefix), raw, faults),
+        amount=_optional("amount", lambda value: _decimal(value, decimals), raw, faults),
+        currency=currency,
         created_at=created_at,
-        updated_at=_optional("updated_at", lambda value: _instant_until(value, latest_us), raw, faults),
+        updated_at=_optional("updated_at", lambda value: _instant_until(value, latest_us, zone), raw, faults),
         metadata=_optional("metadata", _metadata, raw, faults),
-        items=_items(raw, faults),
+        items=_items(raw, faults, decimals, mapping),
     )
 
 
@@ -563,12 +630,12 @@ def _untyped(value: str) -> str:
     return value
 
 
-def _order_id(value: str) -> str | None:
+def _order_id(value: str, prefix: str = "") -> str | None:
     """An id. One in a spreadsheet's scientific notation is a fault."""
     text = _text(value)
     if text is not None and re.fullmatch(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9][0-9]", text):
         raise _Fault
-    return text
+    return _text(value, prefix)
 
 
 def _is_nothing(value: str) -> bool:
@@ -576,7 +643,7 @@ def _is_nothing(value: str) -> bool:
     return value == "null" or (value.startswith('"') and not json.loads(value).strip(TEXT_SPACE))
 
 
-def _text(value: str) -> str | None:
+def _text(value: str, prefix: str = "") -> str | None:
     if _is_nothing(value):
         return None
     if value.startswith('"'):
@@ -586,12 +653,12 @@ def _text(value: str) -> str | None:
     else:
         raise _Fault
     try:
-        size = len(text.encode())
+        size = len(text.encode() + prefix.encode())
     except UnicodeEncodeError:  # a lone surrogate has no UTF-8
         raise _Fault from None
     if size > MAX_TEXT_BYTES:
         raise _Fault
-    return text
+    return prefix + text
 
 
 def _exact(value: str) -> Decimal:
@@ -608,25 +675,28 @@ def _exact(value: str) -> Decimal:
     return Decimal(f"{mantissa}e{sign or ''}{digits if len(digits) <= 9 else '9' * 9}")
 
 
-def _decimal(value: str) -> Decimal | None:
-    """DECIMAL(18,4), rounded half away from zero."""
+def _decimal(value: str, decimals: int = 0) -> Decimal | None:
+    """DECIMAL(18,4), rounded half away from zero. `decimals`: of the currency, if the number is in its smallest unit."""
     if _is_nothing(value):
         return None
     exact = _exact(str(json.loads(value)).strip(TEXT_SPACE) if value.startswith('"') else value)
     if exact and exact.adjusted() > 20:
         raise _Fault  # rounding such a number would need too much memory
+    if decimals:
+        exact = exact.scaleb(-decimals, Context(prec=len(exact.as_tuple().digits)))
     rounded = exact.quantize(ONE_TICK, ROUND_HALF_UP, WIDE)
     if abs(rounded) >= 10**14:
         raise _Fault
     return rounded or Decimal("0.0000")  # never -0
 
 
-def _instant(value: str) -> int | None:
-    """Microseconds since 1970 in UTC. A value before 1970 or without a valid instant is a fault; one far in the future is not."""
+def _instant(value: str, zone: str = "UTC") -> int | None:
+    """Microseconds since 1970 in UTC. A value before 1970 or without a valid instant is a fault; one far in the future is not.
+    `zone`: of texts that name none."""
     if _is_nothing(value):
         return None
     if value.startswith('"'):
-        instant = _instant_of_text(str(json.loads(value)).strip(TEXT_SPACE))
+        instant = _instant_of_text(str(json.loads(value)).strip(TEXT_SPACE), zone)
     else:
         instant = _instant_of_number(_exact(value))
     if instant < 0:
@@ -634,7 +704,7 @@ def _instant(value: str) -> int | None:
     return instant
 
 
-def _instant_of_text(text: str) -> int:
+def _instant_of_text(text: str, source_zone: str = "UTC") -> int:
     if re.fullmatch("[0-9]{10}|[0-9]{13}", text):  # epoch seconds or milliseconds in quotes
         return int(text) * (10**6 if len(text) == 10 else 1000)
     if asp := re.fullmatch(r"/Date\((-?[0-9]{1,15})([+-][0-9]{4})?\)/", text):
@@ -658,7 +728,25 @@ def _instant_of_text(text: str) -> int:
             datetime(*day) + timedelta(days=1)  # the calendar goes on
     except (ValueError, OverflowError):  # no such day
         raise _Fault from None
-    return ((days * 1440 + hour * 60 + minute - offset) * 60 + second) * 1_000_000 + micros
+    seconds = (days * 1440 + hour * 60 + minute - offset) * 60 + second
+    if not zone and source_zone != "UTC":
+        seconds = _seconds_of_local(seconds, ZoneInfo(source_zone))
+    return seconds * 1_000_000 + micros
+
+
+def _seconds_of_local(local: int, zone: ZoneInfo) -> int:
+    """Seconds since 1970 of a local time: the first of two; of a time that is skipped, the later one, by the offset before."""
+
+    def shown(instant: int) -> int:
+        there = (EPOCH + timedelta(seconds=instant)).replace(tzinfo=UTC).astimezone(zone)
+        return (there.replace(tzinfo=None) - EPOCH) // timedelta(seconds=1)
+
+    if not 0 <= local < 10**11:
+        return local
+    around = [local - 86_400, local + 86_400]
+    candidates = sorted(local - (shown(one) - one) for one in around)
+    right = [one for one in candidates if shown(one) == local]
+    return right[0] if right else local - (shown(around[0]) - around[0])
 
 
 def _day_of(text: str) -> tuple[tuple[int, int, int], str]:
@@ -701,8 +789,8 @@ def _instant_of_number(number: Decimal) -> int:
     return int(Fraction(number.quantize(Decimal(last_digit), ROUND_DOWN, WIDE)) * per_unit)
 
 
-def _instant_until(value: str, latest_us: int) -> int | None:
-    instant = _instant(value)
+def _instant_until(value: str, latest_us: int, zone: str = "UTC") -> int | None:
+    instant = _instant(value, zone)
     if instant is not None and instant > min(latest_us, LAST_US):
         raise _Fault
     return instant
@@ -717,25 +805,34 @@ def _metadata(value: str) -> str | None:
     return text
 
 
-def _items(raw: dict[str, str], faults: Counter[str]) -> tuple[Item, ...]:
+def _items(raw: dict[str, str], faults: Counter[str], decimals: int, mapping: Mapping) -> tuple[Item, ...]:
     value = _untyped(raw.get("items", "null"))
     if _is_nothing(value):
         return ()
     if not value.startswith("["):
         faults["items"] += 1
         return ()
-    return tuple(_item(element, faults) for element in parts(value))
+    return tuple(
+        _item(element, faults, decimals, mapping) for element in parts(value) if not _is_left_out(element, mapping)
+    )
 
 
-def _item(value: str, faults: Counter[str]) -> Item:
+def _is_left_out(element: str, mapping: Mapping) -> bool:
+    if not mapping.skip_items_with or not element.startswith("{"):
+        return False
+    mark = _value_at(element, mapping.skip_items_with)
+    return mark != "" and not _is_nothing(mark)
+
+
+def _item(value: str, faults: Counter[str], decimals: int, mapping: Mapping) -> Item:
     if not value.startswith("{"):
         faults["item"] += 1
         return Item(None, None, None)
-    raw = members(value)
+    raw = members(value) if mapping.is_direct else _found(value, ("sku", "qty", "price"), mapping)
     return Item(
         sku=_optional("sku", _text, raw, faults),
         qty=_optional("qty", _decimal, raw, faults),
-        price=_optional("price", _decimal, raw, faults),
+        price=_optional("price", lambda price: _decimal(price, decimals), raw, faults),
     )
 
 

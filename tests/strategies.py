@@ -769,7 +769,7 @@ def _appended(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> by
 
 
 @st.composite
-def _readable(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
+def readable(draw: DrawFn, elements: SearchStrategy[str], *, dirty: bool) -> bytes:
     form = draw(st.sampled_from(["array", "array", "lines", "lines", "lines", "envelope", "single", "appended"]))
     if form == "appended":
         data = draw(_appended(elements, dirty=dirty))
@@ -868,7 +868,7 @@ def unreadable_drops(draw: DrawFn) -> bytes:
     kind = draw(st.sampled_from(["known", "known", "cut", "garbage", "utf-16", "bad byte"]))
     if kind == "known":
         return draw(st.sampled_from(WHOLE_DROP_DIRT))
-    data = draw(_readable(clean_records(), dirty=False))
+    data = draw(readable(clean_records(), dirty=False))
     if kind == "cut":
         return data[: draw(st.integers(0, len(data)))]
     if kind == "garbage":
@@ -884,7 +884,7 @@ def unreadable_drops(draw: DrawFn) -> bytes:
 
 def clean_drops() -> SearchStrategy[bytes]:
     """A readable drop of clean records, in any form."""
-    return _readable(clean_records(), dirty=False)
+    return readable(clean_records(), dirty=False)
 
 
 @st.composite
@@ -895,7 +895,7 @@ def drops(draw: DrawFn) -> bytes:
         return draw(unreadable_drops())
     if kind == "clean":
         return draw(clean_drops())
-    return draw(_readable(records() if kind == "mixed" else dirty_records(), dirty=True))
+    return draw(readable(records() if kind == "mixed" else dirty_records(), dirty=True))
 
 
 @st.composite

@@ -21,6 +21,7 @@ WORLD = {
 # What one module of the core needs of it nevertheless, and why.
 NEEDED = {
     "core.native.bindings": {"ctypes", "pathlib"},  # it loads what is compiled, which computes and does nothing else
+    "core.native.tables": {"ctypes"},  # it makes the structures that scan.c reads
     "core.parquet": {"pyarrow.parquet"},  # it writes into memory with it
 }
 CLOCKS = {"now", "utcnow", "today", "time_ns", "monotonic", "perf_counter"}

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DEFAULT_SOURCE = "default"  # of drops that are directly in the inbox
+
+Path = tuple[str, ...]
 Paths = tuple[tuple[str, tuple[str, ...]], ...]  # (field, its paths, the preferred one first), by field
 
 ORDER_FIELDS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
@@ -30,6 +32,18 @@ class FieldMapping:
     deleted_path: str = ""  # where a record says that its order is gone
     deleted_values: tuple[str, ...] = ()  # as JSON texts: at these values it does
     skip_items_with: str = ""  # elements of `items` that have a value at this path are left out
+
+    def compiled(self) -> dict[str, list[Path]]:
+        """The paths of each field, as keys, the preferred one first."""
+        given = dict(self.fields)
+        return {
+            field: [keys_of(path) for path in given.get(field, (field,))] for field in (*ORDER_FIELDS, *ITEM_FIELDS)
+        }
+
+    def read_keys(self) -> set[str]:
+        """The keys of an order that are read, or lead to what is."""
+        paths = [path for field, paths in self.compiled().items() if field in ORDER_FIELDS for path in paths]
+        return {path[0] for path in [*paths, keys_of(self.deleted_path)] if path}
 
     def to_json(self) -> str:
         """The mapping as text: the same text for the same mapping, and "" for the default."""
@@ -51,6 +65,11 @@ class FieldMapping:
         values["fields"] = tuple((field, tuple(paths)) for field, paths in values["fields"])
         values["deleted_values"] = tuple(values["deleted_values"])
         return cls(**values)
+
+
+def keys_of(path: str) -> Path:
+    """The keys of a path; none for ""."""
+    return tuple(path.split(".")) if path else ()
 
 
 DIRECT = FieldMapping()

@@ -44,6 +44,10 @@ FIRST_INSTANT = -719_162 * MICROSECONDS_PER_DAY  # the beginning of the year 1, 
 FIELDS = frozenset({"order_id", "created_at", "updated_at", "user_id", "amount", "currency", "items", "metadata"})
 
 
+# Shopify's bulk operations write the items of an order as lines of their own, which name the order under this key.
+PARENT_KEY = "__parentId"
+
+
 class Reason(StrEnum):
     """Why a record was discarded (docs/INPUT.md)."""
 
@@ -149,6 +153,7 @@ class Tally:
     bare_at: int = 0  # its position
     pages: int = 0  # records that were arrays or envelopes with orders in them
     strays: int = 0  # records that were neither pages nor orders
+    parts: int = 0  # records under a mapping that are a part of another record: see PARENT_KEY
 
     @property
     def no_orders(self) -> int:
@@ -170,6 +175,7 @@ class Tally:
         self.bare_keys = self.bare_keys or other.bare_keys
         self.pages += other.pages
         self.strays += other.strays
+        self.parts += other.parts
 
 
 @dataclass(frozen=True, slots=True)

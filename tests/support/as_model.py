@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from daemon.batch.engine import Engine
 from daemon.batch.outcome import BatchOutcome
+from daemon.core.mapping import DIRECT, FieldMapping
 from daemon.core.model import INDEX_ENTRY, ParseContext, Parsed
 from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
@@ -47,10 +48,19 @@ def expected_row(position: int, order: model.Order) -> dict:
     }
 
 
-def assert_as_model(data: bytes, *, reference_only: bool, records_path: str = "") -> None:
-    parsed = parse([Piece(1, data, replace(CONTEXT, records_path=records_path))], reference_only=reference_only)
+def as_model_mapping(mapping: FieldMapping) -> model.Mapping:
+    return model.Mapping(**{one.name: getattr(mapping, one.name) for one in fields(model.Mapping)})
+
+
+def assert_as_model(
+    data: bytes, *, reference_only: bool, records_path: str = "", mapping: FieldMapping = DIRECT
+) -> None:
+    context = replace(CONTEXT, records_path=records_path, mapping=mapping)
+    parsed = parse([Piece(1, data, context)], reference_only=reference_only)
     try:
-        orders, discards, faults = model.read_drop(data, received_at_us=RECEIVED_AT_US, records_path=records_path)
+        orders, discards, faults = model.read_drop(
+            data, received_at_us=RECEIVED_AT_US, records_path=records_path, mapping=as_model_mapping(mapping)
+        )
     except model.Unreadable as reason:
         assert 1 in parsed.unreadable, f"the model says: {reason}"
         return

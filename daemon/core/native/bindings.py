@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping
 from ..model import Bools, Ints
+from .tables import Tables, tables_of
 
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_RECORD_COLUMNS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
-_ITEM_COLUMNS = ("sku", "qty", "price")
 _TEXTS = ("order_id", "user_id", "currency", "metadata", "sku")
-_NAMES = _RECORD_COLUMNS + _ITEM_COLUMNS  # in the order of scan.c
+_NAMES = ORDER_FIELDS + ITEM_FIELDS  # in the order of scan.c
 
 
 class _Column(Structure):
@@ -34,7 +35,8 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("end", c_void_p), ("failed", c_bool),
+        ("columns", _Column * len(_NAMES)), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * len(_NAMES)),
+        ("depth", c_int), ("others", c_bool), ("skipped", c_bool), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -53,6 +55,7 @@ def _load() -> Any:
     pointer, number = c_void_p, c_int64
     library.strandline_scan.argtypes = [c_char_p, number, pointer, pointer, number, POINTER(_Scan)]
     library.strandline_scan_array.argtypes = [c_char_p, number, c_int, POINTER(_Spans), POINTER(_Scan)]
+    library.strandline_prepare_keys.argtypes = [pointer, number]
     library.strandline_release.argtypes = [POINTER(_Scan)]
     library.strandline_lines.argtypes = [c_char_p, number, POINTER(_Spans)]
     library.strandline_parts.argtypes = [c_char_p, number, c_int, POINTER(_Spans)]
@@ -132,8 +135,8 @@ class Scanned:
 class _ScanMemory:
     """The memory of a scan. Freed when no array uses it."""
 
-    def __init__(self) -> None:
-        self.scan = _Scan()
+    def __init__(self, tables: Tables) -> None:
+        self.scan = _Scan(mapping=ctypes.pointer(tables))
 
     def __del__(self, release: Any = library.strandline_release) -> None:
         release(byref(self.scan))
@@ -159,9 +162,25 @@ class _ScanMemory:
         return Texts(offsets, data, _array(column.valid, column.count, np.bool_, self))
 
 
-def scanned(blob: bytes, starts: Ints, stops: Ints) -> Scanned:
-    """Reads records: record i is blob[starts[i]:stops[i]]."""
-    memory = _ScanMemory()
+def is_mappable(mapping: FieldMapping) -> bool:
+    """Whether the fast path reads records under a mapping. Else it refuses all of them, which costs time."""
+    return _tables_of(mapping) is not None
+
+
+@lru_cache(maxsize=64)
+def _tables_of(mapping: FieldMapping) -> Tables | None:
+    return tables_of(mapping, library.strandline_prepare_keys)
+
+
+def _memory_for(mapping: FieldMapping) -> _ScanMemory:
+    tables = _tables_of(mapping)
+    assert tables is not None, "ask is_mappable before"
+    return _ScanMemory(tables)
+
+
+def scanned(blob: bytes, starts: Ints, stops: Ints, mapping: FieldMapping = DIRECT) -> Scanned:
+    """Reads records: record i is blob[starts[i]:stops[i]]. Numbers in minor units stay so."""
+    memory = _memory_for(mapping)
     starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
     records = (starts.ctypes.data, stops.ctypes.data, len(starts))
     if library.strandline_scan(blob, len(blob), *records, byref(memory.scan)):
@@ -169,10 +188,12 @@ def scanned(blob: bytes, starts: Ints, stops: Ints) -> Scanned:
     return memory.read()
 
 
-def scanned_array(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints, Scanned] | None:
+def scanned_array(
+    text: bytes, *, inside: bool = False, mapping: FieldMapping = DIRECT
+) -> tuple[Ints, Ints, Scanned] | None:
     """The `parts` of an array, and the records `scanned` from them, in one pass. None also where the values are too small to be
     orders: their columns would take more memory than the text."""
-    memory, spans = _ScanMemory(), _SpanMemory()
+    memory, spans = _memory_for(mapping), _SpanMemory()
     if _found(library.strandline_scan_array(text, len(text), inside, byref(spans.spans), byref(memory.scan))):
         return (*spans.read(), memory.read())
     return None

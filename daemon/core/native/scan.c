@@ -40,14 +40,54 @@ typedef struct {
 /* In the order of bindings.py. */
 enum { ORDER_ID, CREATED_AT, UPDATED_AT, USER_ID, AMOUNT, CURRENCY, METADATA, ITEMS, RECORD_COLUMNS };
 enum { SKU = RECORD_COLUMNS, QTY, PRICE, COLUMNS };
-static const uint32_t OTHERS = 1u << COLUMNS; /* a bit after those of the columns: the object has members of other names */
+enum { SKIPPED = COLUMNS, DELETED, NO_COLUMN }; /* in the place of a column: what skips an item, deletes an order, is not read */
 static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURRENCY] = true, [METADATA] = true, [SKU] = true};
 
+typedef struct Scan Scan;
+typedef Text (*Read)(Scan *, Text, int);
+typedef struct Key Key;
+
+/* The keys of an object that are read. */
 typedef struct {
-    Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `members` */
-    Text end;                /* of the blob: the NUL byte after it */
-    bool failed;             /* out of memory */
-} Scan;
+    const Key *keys; /* up to 64; the one after the last has the length 0 */
+    bool is_order;   /* other keys may hold the data of an order */
+    bool has_index;  /* one may be an index of an array */
+} Table;
+
+/* A key, and what its value is: a value of a column, or an object (or array) with keys in it, or either of them. */
+struct Key {
+    Text name;         /* in quotes, with its colon */
+    char text[16];     /* its first bytes, and which these are */
+    uint64_t masks[2];
+    int length, column;
+    int rank;          /* of several values of one column, that of the lowest rank counts */
+    bool mapped;       /* see `mapped_value` */
+    const Table *inside;
+    Read read;
+};
+
+/* How a source spells its orders: mapping.FieldMapping, compiled by tables.py. */
+typedef struct {
+    Table order, item;
+    Text prefix;                        /* of each order_id and user_id */
+    const int64_t *zone_from, *offsets; /* of local times: `offsets` seconds east of UTC from `zone_from` on, seconds as in UTC */
+    const Text *deleted;                /* the values that say that an order is gone, as JSON */
+    const int64_t *deleted_lengths;
+    int64_t prefix_length, zones, deletions;
+    bool minor_units;
+} Mapping;
+
+struct Scan {
+    Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `read_record` */
+    const Mapping *mapping;
+    Text end;           /* of the blob: the NUL byte after it */
+    int rank[COLUMNS];  /* of the record's and the item's values so far; UNRANKED without one */
+    int depth;          /* of the value that is read: brackets that are open before it */
+    bool others;        /* the record has members that are not read */
+    bool skipped;       /* the item is left out */
+    bool failed;        /* out of memory */
+};
+enum { UNRANKED = 1 << 30 };
 
 static bool reserve(void **memory, int64_t *capacity, int64_t wanted, size_t size) {
     if (wanted <= *capacity) return true;
@@ -559,11 +599,25 @@ static Text any_clock(Text p, Text end, Clock *clock) {
     return digits(p + 1, 2, &clock->second) ? p + 3 : NULL;
 }
 
-/* values._INSTANT: microseconds since 1970. Reads no byte after the closing quote. */
-static bool instant(Text p, Text end, int64_t *micros) {
+/* The offset from UTC of a local time, which is given as if it were UTC: mapped.Translator._zoned. False where it is too early. */
+static bool local_offset(const Mapping *mapping, int64_t seconds, int64_t *offset) {
+    int64_t low = 0, high = mapping->zones;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (mapping->zone_from[middle] <= seconds) low = middle + 1;
+        else high = middle;
+    }
+    if (!low || low == mapping->zones) return false; /* before the first or after the last that is known */
+    *offset = mapping->offsets[low - 1];
+    return true;
+}
+
+/* values.INSTANT: microseconds since 1970. Reads no byte after the closing quote. */
+static bool instant(const Mapping *mapping, Text p, Text end, int64_t *micros) {
     Clock at;
     int64_t fraction = 0, zone_hour = 0, zone_minute = 0;
     int sign = 0;
+    bool is_local = false;
     Text start = p;
     if (end - p >= 19 && full_clock(p, &at)) p += 19;
     else if (!(p = any_clock(p, end, &at))) return false;
@@ -581,10 +635,15 @@ static bool instant(Text p, Text end, int64_t *micros) {
         if (*p == ':') p++;
         if (!digits(p, 2, &zone_minute)) return false;
         p += 2;
+    } else {
+        is_local = mapping->zones > 0;
     }
     if (p != end || zone_hour > 23 || zone_minute > 59) return false;
     int64_t seconds = days_since_1970(at.year, at.month, at.day) * 86400 + at.hour * 3600 + at.minute * 60 + at.second;
-    seconds += sign * (zone_hour * 3600 + zone_minute * 60);
+    int64_t offset;
+    if (!is_local) seconds += sign * (zone_hour * 3600 + zone_minute * 60);
+    else if (local_offset(mapping, seconds, &offset)) seconds -= offset;
+    else return false;
     *micros = seconds * 1000000 + fraction;
     return *micros >= 0;
 }
@@ -600,7 +659,7 @@ static Text read_instant(Scan *scan, Text p, int column) {
         Text from = p + 1, to = end - 1;
         strip(&from, &to);
         if (from == to) return put_null(scan, column) ? end : NULL;
-        return instant(from, to, &micros) && put_number(scan, column, micros, true) ? end : NULL;
+        return instant(scan->mapping, from, to, &micros) && put_number(scan, column, micros, true) ? end : NULL;
     }
     if (*p == 'n') return (end = literal(p, "null")) && put_null(scan, column) ? end : NULL;
     Text fraction;
@@ -618,7 +677,7 @@ static Text read_metadata(Scan *scan, Text p, int column) {
     if (*p == 'n') return (end = literal(p, "null")) && put_null(scan, column) ? end : NULL;
     if (*p == '"') return NULL;
     bool spaced = false;
-    end = value(p, scan->end, 1, &spaced);
+    end = value(p, scan->end, scan->depth, &spaced);
     if (!end || !grow(scan, into, end - p + STEP)) return NULL;
     uint8_t *begin = into->bytes + into->used, *stop = begin + (end - p);
     if (spaced) stop = compact(p, end, begin);
@@ -628,20 +687,15 @@ static Text read_metadata(Scan *scan, Text p, int column) {
     return end;
 }
 
-/* ------------------------------------------------------------------------------------------------- items and records */
-
-typedef Text (*Read)(Scan *, Text, int);
-typedef struct {
-    char key[16]; /* in quotes, with its colon */
-    uint64_t masks[2]; /* the bytes of the two words that belong to the key */
-    int length, column;
-    Read read;
-} Field;
-
-#define FIELD(name, column, read) \
-    {"\"" name "\":", {FIRST_BYTES((int)sizeof name + 2), FIRST_BYTES((int)sizeof name - 6)}, sizeof name + 2, column, read}
+/* ----------------------------------------------------------------------------------------------- members and items */
 
 static Text read_items(Scan *scan, Text p, int column);
+
+static const Read READ[COLUMNS] = {
+    [ORDER_ID] = read_text,   [CREATED_AT] = read_instant, [UPDATED_AT] = read_instant, [USER_ID] = read_text,
+    [AMOUNT] = read_decimal,  [CURRENCY] = read_text,      [METADATA] = read_metadata,  [ITEMS] = read_items,
+    [SKU] = read_text,        [QTY] = read_decimal,        [PRICE] = read_decimal,
+};
 
 /* Ends the items of a record. */
 static bool put_items(Scan *scan, bool valid) {
@@ -652,88 +706,83 @@ static bool put_items(Scan *scan, bool valid) {
     return true;
 }
 
-static const Field ORDER[] = {
-    FIELD("order_id", ORDER_ID, read_text),        FIELD("user_id", USER_ID, read_text),
-    FIELD("amount", AMOUNT, read_decimal),         FIELD("currency", CURRENCY, read_text),
-    FIELD("created_at", CREATED_AT, read_instant), FIELD("updated_at", UPDATED_AT, read_instant),
-    FIELD("items", ITEMS, read_items),             FIELD("metadata", METADATA, read_metadata),
-    {.length = 0},
-};
-static const Field ITEM[] = {
-    FIELD("sku", SKU, read_text), FIELD("qty", QTY, read_decimal), FIELD("price", PRICE, read_decimal), {.length = 0},
-};
-
-static inline bool is_key(Text p, const Field *field) {
-    return !(((eight_bytes(p) ^ eight_bytes((Text)field->key)) & field->masks[0]) |
-             ((eight_bytes(p + 8) ^ eight_bytes((Text)field->key + 8)) & field->masks[1]));
+static inline bool is_key(Text p, Text end, const Key *key) {
+    return !(((eight_bytes(p) ^ eight_bytes((Text)key->text)) & key->masks[0]) |
+             ((eight_bytes(p + 8) ^ eight_bytes((Text)key->text + 8)) & key->masks[1])) &&
+           (key->length <= 16 || (has(p, end, key->length) && !memcmp(p + 16, key->name + 16, (size_t)key->length - 16)));
 }
 
-/* The field whose key and colon begin here, in the usual spelling and any order. */
-static inline const Field *field_at(Text p, const Field *fields, const Field *expected) {
-    for (const Field *field = expected; field->length; field++) if (is_key(p, field)) return field;
-    for (const Field *field = fields; field < expected; field++) if (is_key(p, field)) return field;
+/* The key that begins here with its colon, in the usual spelling; 16 bytes are there. */
+static inline const Key *key_at(Text p, Text end, const Key *keys, const Key *expected) {
+    for (const Key *key = expected; key->length; key++) if (is_key(p, end, key)) return key;
+    for (const Key *key = keys; key < expected; key++) if (is_key(p, end, key)) return key;
     return NULL;
 }
 
-/* Any key and colon. `found`: the field of the key, or NULL. */
-static Text any_key(Text p, Text end, const Field *fields, const Field **found) {
+/* Any key and colon. `found`: which of the keys it is, or NULL. */
+static Text any_key(Text p, Text end, const Key *keys, const Key **found) {
     if (*p != '"') return NULL;
     bool escaped = false;
     Text after = string(p + 1, end, &escaped);
     if (!after || escaped) return NULL;
-    for (*found = fields; (*found)->length; ++*found)
-        if ((*found)->length - 1 == after - p && !memcmp((*found)->key, p, (size_t)(after - p))) break;
+    for (*found = keys; (*found)->length; ++*found)
+        if ((*found)->length - 1 == after - p && !memcmp((*found)->name, p, (size_t)(after - p))) break;
     if (!(*found)->length) *found = NULL;
     p = space(after);
     return *p == ':' ? p + 1 : NULL;
 }
 
-/* The members of an object. Fields go into their columns, missing ones as NULL; others are skipped. A repeated field is refused.
- * A record with other members, but neither amount nor items, is bare. */
-static Text members(Scan *scan, Text p, const Field *fields, int depth) {
-    uint32_t seen = 0;
-    const Field *field, *expected = fields; /* try the next field of the usual order first */
+static Text mapped_value(Scan *scan, Text p, const Key *key, int depth);
+
+/* The members of an object: values go into their columns, others are skipped. A key that is read and repeated is refused. */
+static Text members(Scan *scan, Text p, const Table *table, int depth) {
+    uint64_t seen = 0;
+    const Key *keys = table->keys, *key, *expected = keys; /* try the next key of the usual order first */
     Text end = scan->end;
     bool spaced = false;
     p = space(p + 1);
-    if (*p == '}') {
-        p++;
-    } else {
-        for (;;) {
-            field = has(p, end, 16) ? field_at(p, fields, expected) : NULL;
-            if (field) p += field->length;
-            else if (!(p = any_key(p, end, fields, &field))) return NULL;
-            p = space(p);
-            if (field) {
-                uint32_t bit = 1u << field->column;
-                if (seen & bit) return NULL;
-                seen |= bit;
-                expected = field + 1;
-                p = field->read(scan, p, field->column);
-            } else {
-                seen |= OTHERS;
-                p = value(p, end, depth, &spaced);
-            }
-            if (!p) return NULL;
-            p = space(p);
-            if (*p == '}') {
-                p++;
-                break;
-            }
-            if (*p != ',') return NULL;
-            p = space(p + 1);
+    if (*p == '}') return p + 1;
+    for (;;) {
+        key = has(p, end, 16) ? key_at(p, end, keys, expected) : NULL;
+        if (key) p += key->length;
+        else if (!(p = any_key(p, end, keys, &key))) return NULL;
+        p = space(p);
+        if (key) {
+            uint64_t bit = 1ULL << (key - keys);
+            if (seen & bit) return NULL;
+            seen |= bit;
+            expected = key + 1;
+            p = key->mapped ? mapped_value(scan, p, key, depth) : key->read(scan, p, key->column);
+        } else {
+            scan->others |= table->is_order;
+            p = value(p, end, depth, &spaced);
         }
+        if (!p) return NULL;
+        p = space(p);
+        if (*p == '}') return p + 1;
+        if (*p != ',') return NULL;
+        p = space(p + 1);
     }
-    for (field = fields; field->length; field++) {
-        if (seen & 1u << field->column) continue;
-        bool done = field->column == ITEMS ? put_items(scan, !(seen & OTHERS) || seen & 1u << AMOUNT) : put_null(scan, field->column);
-        if (!done) return NULL;
+}
+
+/* The number of values of these columns is `count` afterwards: a missing one is NULL. */
+static bool put_missing(Scan *scan, int first, int stop, int64_t count) {
+    for (int i = first; i < stop; i++) if (scan->columns[i].count < count && !put_null(scan, i)) return false;
+    return true;
+}
+
+/* Removes the last values of these columns, down to `count`. */
+static void shorten(Scan *scan, int first, int stop, int64_t count) {
+    for (int i = first; i < stop; i++) {
+        Column *column = &scan->columns[i];
+        column->count = count;
+        if (is_text[i]) column->used = column->values[count];
     }
-    return p;
 }
 
 /* A list of objects, or null. ITEMS has the end of the items of each record. */
 static Text read_items(Scan *scan, Text p, int column) {
+    int depth = scan->depth + 2;
     if (*p == 'n') {
         if (!(p = literal(p, "null"))) return NULL;
     } else {
@@ -743,7 +792,12 @@ static Text read_items(Scan *scan, Text p, int column) {
             p++;
         } else {
             for (;;) {
-                if (*p != '{' || !(p = members(scan, p, ITEM, 3))) return NULL;
+                int64_t count = scan->columns[SKU].count;
+                scan->skipped = false;
+                for (int i = SKU; i < COLUMNS; i++) scan->rank[i] = UNRANKED;
+                if (*p != '{' || !(p = members(scan, p, &scan->mapping->item, depth))) return NULL;
+                if (scan->skipped) shorten(scan, SKU, COLUMNS, count);
+                else if (!put_missing(scan, SKU, COLUMNS, count + 1)) return NULL;
                 p = space(p);
                 if (*p == ']') {
                     p++;
@@ -758,17 +812,119 @@ static Text read_items(Scan *scan, Text p, int column) {
     return put_items(scan, true) ? p : NULL;
 }
 
+/* ------------------------------------------------------------------------------------------------- mapped records */
+
+/* A value that skips an item if it is there. A text must show that by its first character. */
+static Text read_skipped(Scan *scan, Text p, int depth) {
+    bool spaced = false;
+    if (*p == 'n') return literal(p, "null");
+    if (*p == '"' && p[1] != '"' && (is_white(p[1]) || p[1] == '\\')) return NULL;
+    scan->skipped |= *p != '"' || p[1] != '"';
+    return value(p, scan->end, depth, &spaced);
+}
+
+/* A value that does not say that the order is gone. */
+static Text read_deleted(Scan *scan, Text p, int depth) {
+    const Mapping *mapping = scan->mapping;
+    bool spaced = false, escaped = false;
+    Text end = *p == '"' ? string(p + 1, scan->end, &escaped) : value(p, scan->end, depth, &spaced);
+    if (!end || escaped) return NULL;
+    for (int64_t i = 0; i < mapping->deletions; i++)
+        if (end - p == mapping->deleted_lengths[i] && !memcmp(p, mapping->deleted[i], (size_t)(end - p))) return NULL;
+    return end;
+}
+
+static int64_t last_length(const Column *column) { return column->values[column->count] - column->values[column->count - 1]; }
+
+/* Puts the prefix of the source before the last text of a column. */
+static bool put_prefix(Scan *scan, Column *into) {
+    int64_t size = scan->mapping->prefix_length, length = last_length(into);
+    if (!size) return true;
+    if (length + size > MAX_ID_BYTES || !grow(scan, into, size)) return false;
+    uint8_t *text = into->bytes + into->used - length;
+    memmove(text + size, text, (size_t)length);
+    memcpy(text, scan->mapping->prefix, (size_t)size);
+    into->values[into->count] = into->used += size;
+    return true;
+}
+
+/* The last value of a column takes the place of the one before it. */
+static void replace_value(Column *column, bool text) {
+    int64_t *last = column->values + --column->count;
+    column->valid[column->count - 1] = column->valid[column->count];
+    if (text) {
+        memmove(column->bytes + last[-1], column->bytes + last[0], (size_t)(last[1] - last[0]));
+        column->used = last[0] = last[-1] + last[1] - last[0];
+    } else {
+        last[-1] = last[0];
+    }
+}
+
+/* What a mapping makes of the value that was read from `p` to `end`: false where the reference parser must read it. `there`:
+ * whether it is a value at all. */
+static bool converted(Scan *scan, Text p, Text end, int column, bool *there) {
+    Column *into = &scan->columns[column];
+    *there = into->valid[into->count - 1];
+    if (!*there) return true;
+    uint8_t *text = is_text[column] ? into->bytes + into->used - last_length(into) : NULL;
+    if (column == USER_ID && last_length(into) == 1 && *text == '0') {
+        *there = false;
+        return end - p == 1 || (end - p == 3 && p[1] == '0');
+    }
+    if (column == CURRENCY && *p == '"' && last_length(into) == 3) {
+        for (int i = 0; i < 3; i++) if ((uint8_t)((text[i] | 32) - 'a') > 25) return true;
+        for (int i = 0; i < 3; i++) text[i] &= (uint8_t)~32;
+    }
+    if ((column == AMOUNT || column == PRICE) && scan->mapping->minor_units && memchr(p, '.', (size_t)(end - p))) return false;
+    return (column != USER_ID && column != ORDER_ID) || put_prefix(scan, into);
+}
+
+/* The value of a key under a mapping. Of the values of one column, the one of the lowest rank that is there counts: not null, and
+ * no blank text. */
+static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
+    int column = key->column;
+    bool spaced = false, there;
+    if (key->inside && (*p == '{' || *p == '[')) {
+        if (column != NO_COLUMN || (*p == '[' && key->inside->has_index)) return NULL;
+        if (*p == '{') return members(scan, p, key->inside, depth + 1);
+    }
+    if (column == SKIPPED) return read_skipped(scan, p, depth);
+    if (column == DELETED) return read_deleted(scan, p, depth);
+    if (column == NO_COLUMN || scan->rank[column] < key->rank) return value(p, scan->end, depth, &spaced);
+    if (*p == 'n') return literal(p, "null");
+    Column *into = &scan->columns[column];
+    bool replaces = scan->rank[column] != UNRANKED;
+    if (column == ITEMS && replaces) return NULL;
+    scan->depth = depth;
+    Text end = key->read(scan, p, column);
+    if (!end || (column != ITEMS && !converted(scan, p, end, column, &there))) return NULL;
+    if (column != ITEMS && !there) {
+        shorten(scan, column, column + 1, into->count - 1);
+        return end;
+    }
+    if (replaces) replace_value(into, is_text[column]);
+    scan->rank[column] = key->rank;
+    return end;
+}
+
+/* Completes keys of which tables.py has set the names (`length` bytes, in quotes with a colon), and all that it knows. */
+void strandline_prepare_keys(Key *keys, int64_t count) {
+    for (Key *key = keys; key < keys + count; key++) {
+        int known = key->length < 16 ? key->length : 16;
+        memcpy(key->text, key->name, (size_t)known);
+        for (int word = 0; word < 2; word++) key->masks[word] = FIRST_BYTES(known - 8 * word);
+        key->read = key->column < COLUMNS ? READ[key->column] : NULL;
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------- records */
+
 /* Removes what a refused record left in the columns, and makes it NULL: a missing order_id marks it as refused. */
 static void refuse(Scan *scan, int64_t record, int64_t items) {
-    for (int i = 0; i < COLUMNS; i++) {
-        Column *column = &scan->columns[i];
-        column->count = i < RECORD_COLUMNS ? record : items;
-        if (is_text[i]) column->used = column->values[column->count];
-    }
-    for (int i = 0; i < RECORD_COLUMNS; i++) {
-        if (i == ITEMS) put_number(scan, ITEMS, items, true);
-        else put_null(scan, i);
-    }
+    shorten(scan, 0, RECORD_COLUMNS, record);
+    shorten(scan, SKU, COLUMNS, items);
+    put_missing(scan, 0, ITEMS, record + 1);
+    put_items(scan, true);
 }
 
 /* Whether the last text of a column may be a number as a spreadsheet shortens it: values.is_shortened, and a few more. */
@@ -778,11 +934,17 @@ static bool may_be_shortened(const Column *column) {
     return length >= 5 && (end[-4] | 32) == 'e' && end[-3] == '+';
 }
 
-/* Reads a record, up to `stop` where that is known. Returns the pointer after it; NULL where it is refused. */
+/* Reads a record, up to `stop` where that is known. Returns the pointer after it; NULL where it is refused. A record with members
+ * that are not read, but neither amount nor items, is bare. */
 static Text read_record(Scan *scan, Text p, Text stop) {
     const Column *id = &scan->columns[ORDER_ID], *created_at = &scan->columns[CREATED_AT];
     int64_t record = id->count, items = scan->columns[SKU].count;
-    Text end = *p == '{' ? members(scan, p, ORDER, 1) : NULL;
+    for (int i = 0; i < RECORD_COLUMNS; i++) scan->rank[i] = UNRANKED;
+    scan->others = false;
+    scan->depth = 1;
+    Text end = *p == '{' ? members(scan, p, &scan->mapping->order, 1) : NULL;
+    if (end && scan->columns[ITEMS].count == record && !put_items(scan, !scan->others || scan->columns[AMOUNT].count > record)) end = NULL;
+    if (end && !put_missing(scan, 0, ITEMS, record + 1)) end = NULL;
     if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && !may_be_shortened(id) && is_utf8(p, end))
         return end;
     if (!scan->failed) refuse(scan, record, items);

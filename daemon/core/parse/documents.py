@@ -27,7 +27,7 @@ from ..native import bindings
 from . import nested, reference
 from .damage import described, refuse_foreign, refuse_markup
 from .envelopes import array_of, members_of, without_array
-from .mapped import fields_of, is_order
+from .mapped import identity_of, is_order
 from .nested import order_of
 
 BOM = b"\xef\xbb\xbf"
@@ -114,7 +114,7 @@ def split(
     if form is Form.LINES:
         return _lines(data)
     if form is Form.ELEMENTS:
-        return _elements(data, scan)
+        return _elements(data, scan, mapping)
     refuse_foreign(data)
     marked = data.removeprefix(BOM)
     text = marked.strip(_JSON_SPACE)
@@ -240,16 +240,16 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _elements(data: bytes, scan: bool) -> Records:
-    records = _quickly(data, scan, inside=True) if is_utf8(data) else None
+def _elements(data: bytes, scan: bool, mapping: FieldMapping) -> Records:
+    records = _quickly(data, scan, mapping, inside=True) if is_utf8(data) else None
     if records is None:  # or nested too deep: a drop is read or refused as a whole, never a piece of it
         raise WrongCut
     return records
 
 
-def _quickly(text: bytes, scan: bool, *, inside: bool = False) -> Records | None:
+def _quickly(text: bytes, scan: bool, mapping: FieldMapping, *, inside: bool = False) -> Records | None:
     """The values of an array, or of the text between its brackets; None where it is not an array, or nested too deep."""
-    scanned = bindings.scanned_array(text, inside=inside) if scan else None
+    scanned = bindings.scanned_array(text, inside=inside, mapping=mapping) if scan else None
     found = scanned or bindings.parts(text, inside=inside)
     return None if found is None else Records(text, *found)
 
@@ -262,12 +262,12 @@ def _document(text: bytes, records_path: str, scan: bool, mapping: FieldMapping)
             f"the file is one JSON value of {len(text):,} bytes, neither an array nor an object, and holds no orders"
         )
     if text.startswith(b"["):
-        return _array_records(text, scan)
+        return _array_records(text, scan, mapping)
     return _object_records(text, records_path, scan, mapping)
 
 
-def _array_records(text: bytes, scan: bool) -> Records:
-    records = _quickly(text, scan)
+def _array_records(text: bytes, scan: bool, mapping: FieldMapping) -> Records:
+    records = _quickly(text, scan, mapping)
     if records is None:
         records = Records.of([one.encode() for one in _reference_elements(text)])
         _refuse_deep(records)
@@ -287,8 +287,8 @@ def _object_records(text: bytes, records_path: str, scan: bool, mapping: FieldMa
         return _one(text)
     array = array_of(members, records_path)
     if array is not None:
-        return _array_records(array, scan)
-    if "order_id" in fields_of(text, mapping):
+        return _array_records(array, scan, mapping)
+    if "order_id" in identity_of(text, mapping):
         return _one(text)
     if (order := order_of(members, mapping)) is not None:
         return _one(order)

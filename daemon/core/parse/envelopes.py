@@ -52,6 +52,14 @@ def members_of(text: bytes) -> dict[str, bytes]:
     return {json.loads(key): raw for key, raw in zip(found[::2], found[1::2], strict=True)}
 
 
+def elements_of(array: bytes) -> list[bytes]:
+    """The elements of an array as texts."""
+    spans = bindings.parts(array)
+    if spans is None:
+        return [one.encode() for one in reference.elements(reference.whole(array.decode()))]
+    return [array[start:stop] for start, stop in zip(*map(Ints.tolist, spans), strict=True)]
+
+
 def array_of(members: Members, records_path: str = "") -> bytes | None:
     """The array of the records of an envelope, as text; None where there is none, or several may be it."""
     values = [_at(members, records_path)] if records_path else [members.get(key, b"") for key in ENVELOPE_KEYS]
@@ -109,9 +117,11 @@ def without_array(members: Members, records_path: str) -> str:
         return f"{begin}. There is an order inside, at `{path}`: {record_setting(path)}. Keys: {named(members)}"
     if arrays:
         found = "; ".join(f"{path} ({_content(text)})" for path, text in arrays[:_SHOWN_ARRAYS])
-        return (
-            f'{begin}. It has arrays at: {found}. If one holds the orders, set [input] records_path = "{arrays[0][0]}"'
-        )
+        setting = f'set [input] records_path = "{arrays[0][0]}"'
+        first = _first_object(arrays[0][1])
+        if first is not None and (path := inner_order(members_of(first.encode()))) is not None:
+            setting += f"; there is an order inside each record, at `{path}`: {record_setting(path)}, too"
+        return f"{begin}. It has arrays at: {found}. If one holds the orders, {setting}"
     inner = next((members_of(text) for text in members.values() if text.startswith(b"{")), None)
     if inner is not None and reference.is_order(inner):
         return f"{begin}. Each order is under its own key ({named(inner)}); write them as an array"

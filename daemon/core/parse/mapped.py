@@ -1,24 +1,28 @@
 """Records of a source that spells its orders in another way, translated into the format of docs/INPUT.md. Pure, on texts.
 
-A translated record holds the values of the mapped paths as they are written. So the parsers read it by the same rules as any
-other.
-What cannot be translated (a text that is not JSON, a value of another kind) stays as it is: the parsers say what is wrong.
+A translated record holds the values of the mapped paths as they are written, so the reference parser reads it by the same rules
+as any other. What cannot be translated (a text that is not JSON, a value of another kind) stays as it is: the parser says what is
+wrong. The fast path needs no translation: see native/tables.py.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
-from ..model import ParseContext
+import numpy as np
+
+from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
+from ..model import FIELDS, ParseContext
+from ..native.bindings import Scanned
 from . import reference
-from .envelopes import members_of
+from .envelopes import elements_of, members_of
 from .values import WHITE_SPACE, Fault, Number, is_number, is_shortened, parts_of, read_instant, read_text, unwrapped
 
 _MINOR_DIGITS_OF = dict.fromkeys(  # of the currencies that do not have two: ISO 4217
@@ -28,7 +32,6 @@ _MINOR_DIGITS = 2  # of all other currencies, and of an unknown one
 _INTEGER = re.compile(r"(-?)(0|[1-9][0-9]*)")
 _CODE = re.compile(r"[A-Za-z]{3}")
 
-_Path = tuple[str, ...]
 _Members = dict[str, Any]
 _encoded = json.JSONEncoder().encode
 
@@ -38,11 +41,11 @@ class Translator:
 
     def __init__(self, mapping: FieldMapping) -> None:
         self._mapping = mapping
-        self._record = _keys(mapping.record)
-        self._paths = _compiled(mapping.fields, (*ORDER_FIELDS, *ITEM_FIELDS))
-        self._skip = _keys(mapping.skip_items_with)
-        self._deleted = _keys(mapping.deleted_path)
-        self._read = {path[0] for field in ORDER_FIELDS for path in self._paths[field]}
+        self._record = keys_of(mapping.record)
+        self._paths = mapping.compiled()
+        self._skip = keys_of(mapping.skip_items_with)
+        self._deleted = keys_of(mapping.deleted_path)
+        self._read = mapping.read_keys()
         self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
@@ -52,16 +55,28 @@ class Translator:
             return record
         return b"{}" if self._deletes(members) else _object(self._translated(members, record)).encode()
 
-    def members(self, record: bytes) -> dict[str, bytes]:
-        """The fields of an order that a record has, deletion or not, as texts; none where it is not a JSON object."""
-        members = self._members(record)
-        translated = {} if members is None else self._translated(members, record)
-        return {key: text.encode() for key, text in translated.items()}
+    def identity(self, record: bytes) -> dict[str, bytes]:
+        """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
+        members = self._texts(record)
+        found = {}
+        for field in ("order_id", "created_at"):
+            texts = (text for path in self._paths[field] if (text := _text_at(members, path)) is not None)
+            for text in texts:
+                if _is_there(value := reference.value_of(text.decode())):
+                    found[field] = _json(self._prefixed(value)).encode() if field == "order_id" else text
+                    break
+        return found
 
     def is_deletion(self, record: bytes) -> bool:
-        """Whether a record says that its order is gone."""
-        members = self._members(record)
-        return members is not None and self._deletes(members)
+        """Whether an object says that its order is gone. Like `identity`."""
+        text = _text_at(self._texts(record), self._deleted) if self._deleted else None
+        return text is not None and _json(reference.value_of(text.decode())) in self._mapping.deleted_values
+
+    def _texts(self, record: bytes) -> Mapping[str, bytes]:
+        """The members of the order in an object, as they are written."""
+        members = members_of(record)
+        inner = _text_at(members, self._record) if self._record else None
+        return members_of(inner) if inner is not None and inner.startswith(b"{") else members
 
     def deletion(self, record: bytes, context: ParseContext) -> reference.Order | None:
         """The deletion that a record is, if it is one: it has an order_id that can be read, and says so. Its instant is that of
@@ -117,7 +132,7 @@ class Translator:
         if "metadata" in found:
             texts["metadata"] = self._metadata(record)
         if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
-            texts |= {key: "null" for key in members if key not in self._read and key not in texts}
+            texts |= {key: "null" for key in members if key not in self._read and key not in FIELDS}
         return texts
 
     def _item(self, item: object, digits: int) -> str:
@@ -142,19 +157,19 @@ class Translator:
 
     def _metadata(self, record: bytes) -> str:
         """The text of the metadata as it is written: it is kept so."""
-        members = reference.members(record.decode())
-        inner = _text_at(members, self._record) if self._record else None
-        members = reference.members(inner) if inner is not None and inner.startswith("{") else members
-        texts = (_text_at(members, path) for path in self._paths["metadata"])
-        return next(text for text in texts if text is not None and _is_there(reference.value_of(text)))
+        members = self._texts(record)
+        found = (_text_at(members, path) for path in self._paths["metadata"])
+        texts = (text.decode() for text in found if text is not None)
+        return next(text for text in texts if _is_there(reference.value_of(text)))
 
     def _prefixed(self, value: object) -> object:
         text = read_text(unwrapped(value))
-        return self._mapping.id_prefix + text if isinstance(text, str) else value
+        return self._mapping.id_prefix + text if isinstance(text, str) and not is_shortened(text) else value
 
     def _zoned(self, value: object) -> object:
         """A local time as an instant in UTC. Of a time that occurs twice, the first; of one that is skipped, the later."""
-        parts = parts_of(value.strip(WHITE_SPACE)) if type(value) is str else None
+        inner = unwrapped(value)
+        parts = parts_of(inner.strip(WHITE_SPACE)) if type(inner) is str else None
         if parts is None or parts[2] is not None:
             return value
         try:
@@ -171,33 +186,43 @@ def translator(mapping: FieldMapping) -> Translator:
 
 
 def direct(record: bytes, mapping: FieldMapping) -> bytes:
-    """A record as the parsers read it."""
+    """A record as the reference parser reads it."""
     return record if mapping == DIRECT else translator(mapping)(record)
 
 
-def fields_of(record: bytes, mapping: FieldMapping) -> Mapping[str, bytes]:
-    """The members of an object (as texts) under the names that the parsers read."""
-    return members_of(record) if mapping == DIRECT else translator(mapping).members(record)
+def in_major_units(read: Scanned) -> Scanned:
+    """What the fast path read of amounts and prices in minor units, which are whole numbers, so that no digit is lost."""
+    currency = read.texts["currency"].array().dictionary_encode()
+    digits = [_minor_digits(code) for code in currency.dictionary.to_pylist()]
+    of_code = np.array(
+        [10**count for count in [*digits, _MINOR_DIGITS]], np.int64
+    )  # the last one is for those without a code
+    divisor = of_code[currency.indices.fill_null(len(digits)).to_numpy()]
+    amount, price = read.numbers["amount"], read.numbers["price"]
+    return replace(
+        read,
+        numbers=read.numbers
+        | {
+            "amount": replace(amount, values=amount.values // divisor),
+            "price": replace(price, values=price.values // np.repeat(divisor, np.diff(read.items))),
+        },
+    )
+
+
+def identity_of(record: bytes, mapping: FieldMapping) -> Mapping[str, bytes]:
+    """The `order_id` and `created_at` of an object, as texts, if it has them."""
+    return members_of(record) if mapping == DIRECT else translator(mapping).identity(record)
 
 
 def is_order(record: bytes, mapping: FieldMapping) -> bool:
     """Whether an object is an order, valid or not, or the deletion of one."""
-    fields = fields_of(record, mapping)
+    fields = identity_of(record, mapping)
     if reference.is_order(fields):
         return True
     return mapping != DIRECT and translator(mapping).is_deletion(record) and "order_id" in fields
 
 
-def _keys(path: str) -> _Path:
-    return tuple(path.split(".")) if path else ()
-
-
-def _compiled(paths: Paths, fields: Sequence[str]) -> dict[str, list[_Path]]:
-    given = dict(paths)
-    return {field: [_keys(path) for path in given.get(field, (field,))] for field in fields}
-
-
-def _at(members: _Members, path: _Path) -> Any:
+def _at(members: _Members, path: Path) -> Any:
     """The value at a path; None where there is none."""
     value: Any = members
     for key in path:
@@ -210,16 +235,16 @@ def _at(members: _Members, path: _Path) -> Any:
     return value
 
 
-def _text_at(members: Mapping[str, str], path: _Path) -> str | None:
+def _text_at(members: Mapping[str, bytes], path: Path) -> bytes | None:
     """The same, as it is written."""
     value = members.get(path[0])
     for key in path[1:]:
-        if value is None or not value.startswith(("{", "[")):
+        if value is None or not value.startswith((b"{", b"[")):
             return None
-        if value.startswith("{"):
-            value = reference.members(value).get(key)
+        if value.startswith(b"{"):
+            value = members_of(value).get(key)
             continue
-        elements = reference.elements(value)
+        elements = elements_of(value)
         value = elements[int(key)] if key.isascii() and key.isdigit() and int(key) < len(elements) else None
     return value
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..mapping import DIRECT, FieldMapping
-from ..native import bindings
 from . import reference
-from .envelopes import ORDER_KEY, array_of, is_paging, members_of
-from .mapped import fields_of, is_order
+from .envelopes import ORDER_KEY, array_of, elements_of, is_paging, members_of
+from .mapped import identity_of, is_order
 
 _BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
 _BLANKS_AND_MARKS = " \t\r\n\x1e\ufeff"
@@ -116,25 +115,17 @@ def _page(record: bytes, records_path: str, mapping: FieldMapping) -> list[bytes
     """The elements of an array, or of an envelope without fields of an order; an empty one must look like a page."""
     try:
         if record.startswith(b"["):
-            return _elements(record)
+            return elements_of(record)
         members = members_of(record) if record.startswith(b"{") else {}
     except reference.NotJson:
         return None
-    if not members or fields_of(record, mapping).keys() & {"order_id", "created_at"}:
+    if not members or identity_of(record, mapping).keys() & {"order_id", "created_at"}:
         return None
     array = array_of(members, records_path)
     if array is None:
         order = order_of(members, mapping)
         return None if order is None else [order]
-    return _elements(array) or ([] if is_paging(members) else None)
-
-
-def _elements(array: bytes) -> list[bytes]:
-    spans = bindings.parts(array)
-    if spans is None:
-        return [one.encode() for one in reference.elements(reference.whole(array.decode()))]
-    starts, stops = spans
-    return [array[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    return elements_of(array) or ([] if is_paging(members) else None)
 
 
 def order_of(members: Mapping[str, bytes], mapping: FieldMapping) -> bytes | None:

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Unreadable
-from ..mapping import DIRECT
+from ..mapping import DIRECT, FieldMapping
 from ..merge.keys import with_hashes
 from ..model import (  # fmt: skip
     ITEM_TYPE,
     LAST_INSTANT,
     NO_ORDER,
     ORDERS,
+    PARENT_KEY,
     Bools,
     Ints,
     ParseContext,
@@ -34,7 +35,8 @@ from ..native.bindings import Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
-from .mapped import direct, translator
+from .envelopes import members_of
+from .mapped import direct, in_major_units, translator
 from .nested import Contents, contents_of
 from .refusals import refused
 
@@ -63,7 +65,7 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
     for piece in pieces:
         try:
             context = piece.context
-            scan = alone and context.mapping == DIRECT
+            scan = alone and bindings.is_mappable(context.mapping)
             found.append(split(piece.data, piece.form, context.records_path, scan, context.mapping))
             readable.append(piece)
         except Unreadable as error:
@@ -74,34 +76,30 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Some records that are read together, with the piece that each is from and its position there. `written`: the records as
-    the drops have them, before they were translated."""
+    """Some records under one mapping that are read together, with the piece that each is from and its position there."""
 
     records: Records
-    written: Records
+    mapping: FieldMapping
     piece_of: Ints
     position: Ints
 
 
-def _blocks(records: Records, sizes: Ints, pieces: Sequence[Piece]) -> Iterator[_Block]:
+def _blocks(found: Sequence[Records], pieces: Sequence[Piece]) -> Iterator[_Block]:
     """All records, a bounded number at a time, unless the fast path has read them already."""
-    ends = np.cumsum(sizes)
-    together = _BLOCK_RECORDS if records.scanned is None else len(records)
-    for first in range(0, len(records), together or 1):
-        stop = min(first + together, len(records))
-        indexes = np.arange(first, stop)
-        piece_of = np.searchsorted(ends, indexes, side="right")
-        position = indexes - (ends - sizes)[piece_of] + 1
-        written = records.between(first, stop)
-        yield _Block(_translated(written, piece_of, pieces), written, piece_of, position)
-
-
-def _translated(records: Records, piece_of: Ints, pieces: Sequence[Piece]) -> Records:
-    """Records in the format that the parsers read."""
-    if all(piece.context.mapping == DIRECT for piece in pieces):
-        return records
-    mappings = [piece.context.mapping for piece in pieces]
-    return Records.of([direct(records[i], mappings[of_piece]) for i, of_piece in enumerate(piece_of.tolist())])
+    of_mapping: dict[FieldMapping, list[int]] = {}
+    for index, piece in enumerate(pieces):
+        of_mapping.setdefault(piece.context.mapping, []).append(index)
+    for mapping, indexes in of_mapping.items():
+        records = Records.chained([found[index] for index in indexes])
+        sizes = np.array([len(found[index]) for index in indexes], np.int64)
+        ends = np.cumsum(sizes)
+        together = _BLOCK_RECORDS if records.scanned is None else len(records)
+        for first in range(0, len(records), together or 1):
+            stop = min(first + together, len(records))
+            numbers = np.arange(first, stop)
+            group = np.searchsorted(ends, numbers, side="right")
+            position = numbers - (ends - sizes)[group] + 1
+            yield _Block(records.between(first, stop), mapping, np.array(indexes, np.int64)[group], position)
 
 
 @dataclass
@@ -140,18 +138,18 @@ def _read(
     reference_only: bool,
     look_inside: bool = False,
 ) -> tuple[Parsed, dict[int, dict[int, Contents]]]:
-    sizes = np.array([len(records) for records in found], np.int64)
-    tallies = {piece.drop: Tally(extracted=int(size)) for piece, size in zip(pieces, sizes, strict=True)}
+    tallies = {piece.drop: Tally(extracted=len(records)) for piece, records in zip(pieces, found, strict=True)}
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
-    for block in _blocks(Records.chained(found), sizes, pieces):
+    for block in _blocks(found, pieces):
         orders += _orders_of(block, pieces, into, reference_only)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
 def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_only: bool = False) -> list[pa.Table]:
     """The orders of a block, those of each parser sorted by time; adds the rest to `into`."""
-    read = _read_fast(block, pieces) if not reference_only else _read_nothing(block.records)
+    by_reference = reference_only or not bindings.is_mappable(block.mapping)
+    read = _read_nothing(block.records) if by_reference else _read_fast(block, pieces)
     for index, count in _tallied(block.piece_of[read.before_since]):
         into.tallies[pieces[index].drop].before_since += count
     for index, count in _tallied(block.piece_of[read.bare]):
@@ -201,7 +199,9 @@ def _read_fast(block: _Block, pieces: Sequence[Piece]) -> _Fast:
     since = of_piece([piece.context.since or 0 for piece in pieces])
     until = of_piece([_until(piece.context) for piece in pieces])
     drop = of_piece([piece.drop for piece in pieces])
-    read = records.scanned or bindings.scanned(records.blob, records.starts, records.stops)
+    read = records.scanned or bindings.scanned(records.blob, records.starts, records.stops, block.mapping)
+    if block.mapping.minor_units:
+        read = in_major_units(read)
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
     accepted = ~read.refused & (created_at <= latest) & (updated_at <= latest)
     before_since = accepted & (created_at < since)
@@ -242,17 +242,18 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     piece_of, positions = block.piece_of[refused].tolist(), block.position[refused].tolist()
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
-        tally, context, written = into.tallies[piece.drop], piece.context, block.written[index]
-        deletion = None if context.mapping == DIRECT else translator(context.mapping).deletion(written, context)
-        read = deletion or reference.read_record(record, context)
+        tally, context = into.tallies[piece.drop], piece.context
+        deletion = None if block.mapping == DIRECT else translator(block.mapping).deletion(record, context)
+        read = deletion or reference.read_record(direct(record, block.mapping), context)
         if isinstance(read, Reason):
             may_hold = into.opened is not None and read in NO_ORDER
-            if may_hold and (held := contents_of(written, context.records_path, context.mapping)):
+            if may_hold and (held := contents_of(record, context.records_path, block.mapping)):
                 assert into.opened is not None
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            into.discards.add(piece.drop, position, read, kept(written, read))
+            tally.parts += block.mapping != DIRECT and _is_part(record)
+            into.discards.add(piece.drop, position, read, kept(record, read))
         elif deletion:
             if context.until is None:  # else it was applied before
                 rows.append((piece.drop, position, read))
@@ -267,12 +268,21 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     return _table(rows)
 
 
+def _is_part(record: bytes) -> bool:
+    """Whether a record names another one that it belongs to."""
+    try:
+        may_be = record.startswith(b"{") and PARENT_KEY.encode() in record
+        return may_be and PARENT_KEY in members_of(record)
+    except (reference.NotJson, UnicodeDecodeError):
+        return False
+
+
 def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _Found) -> None:
     """Notes the keys of the first bare order of each piece: these show what is wrong."""
     found = np.flatnonzero(bare)
     for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
         index, piece = int(found[first]), pieces[of_piece]
-        order = reference.read_record(block.records[index], piece.context)
+        order = reference.read_record(direct(block.records[index], block.mapping), piece.context)
         assert isinstance(order, reference.Order), "the fast path accepted it"
         into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 

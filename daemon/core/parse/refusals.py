@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Unreadable
-from ..model import NO_ORDER, Parsed, Reason
+from ..model import NO_ORDER, PARENT_KEY, Parsed, Reason
 from .damage import named
 from .envelopes import inner_order, members_of, preset_for, record_setting
 from .reference import NotJson, value_end
@@ -40,6 +40,11 @@ def refused(read: Parsed, whole: Collection[int]) -> Parsed:
 
 def _why(read: Parsed, drop: int) -> str | None:
     tally = read.tallies[drop]
+    if tally.parts:
+        return (
+            f"{tally.parts:,} of its records are not orders but parts of one (they have a `{PARENT_KEY}`), as bulk operations of "
+            "Shopify write them: their items would be lost. Export the orders with the REST API"
+        )
     if 0 < tally.extracted == tally.no_orders:
         return _no_order(read, drop)
     if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):

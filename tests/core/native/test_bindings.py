@@ -5,20 +5,26 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.native import bindings
+from daemon.core.mapping import DIRECT, FieldMapping
+from daemon.core.native import bindings, tables
 from daemon.core.parse.documents import split
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.values import order_key
+from daemon.sources.mapping_settings import mapping_of
 from tests.strategies import drops
+from tests.support import REPO
 from tests.support.as_model import CONTEXT
 from tests.support.examples import examples
 
+SHOPS = REPO / "examples" / "shops"
 SLOW = examples(400)
 RECORD = {
     "order_id": "o_1", "user_id": "u_1", "amount": 118.4, "currency": "USD", "created_at": "2026-03-02T18:04:11Z",
@@ -26,9 +32,9 @@ RECORD = {
 }  # fmt: skip
 
 
-def is_odd(record: bytes) -> bool:
+def is_odd(record: bytes, mapping: FieldMapping = DIRECT) -> bool:
     """Whether the fast lane leaves a record to the strict one."""
-    return bool(bindings.scanned(record, np.array([0]), np.array([len(record)])).refused[0])
+    return bool(bindings.scanned(record, np.array([0]), np.array([len(record)]), mapping).refused[0])
 
 
 def test_the_library_is_the_one_of_this_source() -> None:
@@ -54,6 +60,33 @@ def test_usual_spellings_take_the_fast_lane(change: dict, ascii_only: bool) -> N
     """What APIs write is not sent to the slow lane; that both read it alike, test_parse holds."""
     text = json.dumps(RECORD | change, ensure_ascii=ascii_only).encode(errors="surrogatepass")
     assert is_odd(text) == (b"\xed\xa0\x80" in text)
+
+
+@pytest.mark.parametrize("shop", sorted(path.stem for path in SHOPS.iterdir()))
+def test_what_shops_write_takes_the_fast_path(shop: str) -> None:
+    """Every order of each sample, except for a deletion: alternatives, nested values, minor units and skipped items included."""
+    document = json.loads((SHOPS / f"{shop}.json").read_bytes())
+    many = (
+        document
+        if isinstance(document, list)
+        else next(document[k] for k in ("orders", "items", "data") if k in document)
+    )
+    mapping = mapping_of({"preset": shop, "id_prefix": "é", "time_zone": "Europe/Berlin"}, "here")[1]
+    for order in many:
+        assert is_odd(json.dumps(order).encode(), mapping) == (order.get("status") == "trash")
+
+
+@pytest.mark.parametrize(
+    "name", ["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata"]
+)
+def test_the_offsets_of_a_zone_are_those_of_zoneinfo(name: str) -> None:
+    """Just before and at every change, and in between."""
+    starts, offsets = tables._offsets(name)
+    zone, epoch = ZoneInfo(name), datetime(1970, 1, 1)
+    for start, stop, offset in zip(starts, starts[1:], offsets, strict=False):
+        for local in (start, start + 1, (start + stop) // 2, stop - 1):
+            expected = zone.utcoffset((epoch + timedelta(seconds=local)).replace(tzinfo=zone))
+            assert expected == timedelta(seconds=offset), (name, local)
 
 
 @pytest.mark.parametrize(

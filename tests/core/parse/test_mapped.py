@@ -20,8 +20,9 @@ from daemon.core.parse.discards import each
 from daemon.core.parse.documents import Form
 from daemon.core.parse.parse import Piece, parse
 from daemon.sources.mapping_settings import mapping_of, presets
+from tests.mapped_drops import drops
 from tests.support import REPO
-from tests.support.as_model import CONTEXT
+from tests.support.as_model import CONTEXT, assert_as_model, orders_of
 from tests.support.examples import examples
 
 SLOW = examples(150)
@@ -134,6 +135,37 @@ def test_minor_units_are_divided_exactly(currency: str | None, value: Decimal, q
         parsed = parse([Piece(1, record.encode(), replace(CONTEXT, mapping=mapping))], reference_only=reference_only)
         units = (Decimal(number).scaleb(4 - digits)).quantize(Decimal(1), ROUND_HALF_UP)
         assert parsed.orders["amount"].to_pylist() == [int(units)]
+
+
+@examples(600)
+@given(drops(), st.booleans())
+def test_a_mapped_drop_is_read_as_the_model_says(drop: tuple[FieldMapping, bytes], reference_only: bool) -> None:
+    """Whatever the mapping and the bytes: by both parsers together, and by the reference parser alone."""
+    mapping, data = drop
+    assert_as_model(data, reference_only=reference_only, mapping=mapping)
+
+
+@examples(600)
+@given(drops(deleting=True))
+def test_both_parsers_read_a_mapped_drop_alike(drop: tuple[FieldMapping, bytes]) -> None:
+    """Every row with its content, every discard and every count, and also what a mapping says of deletions."""
+    mapping, data = drop
+    fast, slow = (
+        parse([Piece(1, data, replace(CONTEXT, mapping=mapping))], reference_only=only) for only in (False, True)
+    )
+    assert orders_of(fast) == orders_of(slow)
+    assert (list(each(fast.discards)), fast.tallies, fast.unreadable) == (
+        list(each(slow.discards)), slow.tallies, slow.unreadable,
+    )  # fmt: skip
+
+
+@examples(60)
+@given(st.lists(drops(), min_size=1, max_size=5))
+def test_drops_of_several_mappings_are_read_together_as_alone(many: list[tuple[FieldMapping, bytes]]) -> None:
+    pieces = [Piece(number, data, replace(CONTEXT, mapping=mapping)) for number, (mapping, data) in enumerate(many, 1)]
+    together, alone = parse([*pieces]), [parse([piece]) for piece in pieces]
+    assert orders_of(together) == [row for one in alone for row in orders_of(one)]
+    assert together.tallies == {drop: tally for one in alone for drop, tally in one.tallies.items()}
 
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Monrovia"]

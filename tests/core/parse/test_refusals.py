@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from daemon.core.model import ParseContext, Parsed
 from daemon.core.parse.documents import Form, WrongCut, cut
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.refusals import refused
-from daemon.sources.mapping_settings import presets
+from daemon.sources.mapping_settings import mapping_of, presets
 from tests import model
 from tests.strategies import RECEIVED_AT_US, clean_records
 from tests.support import REPO
@@ -97,3 +99,33 @@ def test_the_reason_names_the_preset_that_reads_a_shop(shop: str, form: str) -> 
     written = data if form == "file" else json.dumps(one).encode()
     reason = parse([Piece(1, written, CONTEXT)]).unreadable[1]
     assert f'preset = "{shop}"' in reason and "[sources.default]" in reason, reason
+
+
+BULK = b'{"id":"gid://shopify/Order/1","created_at":"2026-11-18","total_price":"5"}\n'
+PART = b'{"id":"gid://shopify/LineItem/2","sku":"a","quantity":1,"__parentId":"gid://shopify/Order/1"}\n'
+
+
+@pytest.mark.parametrize("data", [BULK + PART, PART + PART, BULK + PART + BULK])
+def test_items_on_lines_of_their_own_are_not_lost(data: bytes) -> None:
+    """A bulk operation of Shopify: orders without their items would look applied."""
+    records_path, mapping = mapping_of({"preset": "shopify"}, "here")
+    parsed = parse([Piece(1, data, replace(CONTEXT, records_path=records_path, mapping=mapping))])
+    assert "bulk operations" in parsed.unreadable[1] and not parsed.orders.num_rows
+
+
+WRAPPED = REPO / "tests" / "data" / "field" / "wrapped-records"
+
+
+@pytest.mark.parametrize(("name", "ids"), [
+    ("airbyte.jsonl", ["o_2"]), ("debezium.jsonl", ["o_3", "o_4"]), ("elastic.jsonl", ["o_7", "o_8"]), ("g.json", ["o_1", "o_2"]),
+    ("page.json", ["o_1"]), ("singer.jsonl", ["o_1"]),
+])  # fmt: skip
+def test_the_settings_that_a_reason_names_read_what_is_wrapped(name: str, ids: list[str]) -> None:
+    data = (WRAPPED / name).read_bytes()
+    reason = parse([Piece(1, data, CONTEXT)]).unreadable[1]
+    record = re.search(r'set record = "([^"]+)"', reason)
+    records_path = re.search(r'records_path = "([^"]+)"', reason)
+    assert record is not None
+    mapping = mapping_of({"record": record[1]}, "here")[1]
+    context = replace(CONTEXT, records_path=records_path[1] if records_path else "", mapping=mapping)
+    assert parse([Piece(1, data, context)]).orders["order_id"].to_pylist() == ids
