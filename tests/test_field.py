@@ -52,10 +52,8 @@ FOLDERS = {
     "comma-lines": expect(*many(0, 1, 2, 3)),
     "csv-blank-before-quote": expect("u_1", "u_2", "p_1"),
     "csv-excel": expect("00123", "u_1", discarded={"shortened_key": 1}),
-    "csv-semicolon": expect(
-        quarantined={"products.csv": "not separated by commas", "users.csv": "not separated by commas"}
-    ),
-    "csv-sep-line": expect("u_1", quarantined={"products.csv": "instruction to Excel"}),
+    "csv-semicolon": expect("u_1", "p_1"),
+    "csv-sep-line": expect("u_1", "p_1"),
     "csv-trailing-comma": expect("u_1", "u_2", "u_3", "u_4"),
     "damaged-envelope": expect(quarantined={"dam.json": "line 4, column 42"}),
     "deleted": expect(*many(1, 2), quarantined={"b.jsonl": "Keys of its records: order_id, deleted, updated_at"}),

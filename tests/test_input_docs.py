@@ -15,6 +15,7 @@ import pytest
 from daemon.batch.pipeline import take
 from daemon.batch.reading import Limits
 from daemon.batch.taking import Taking
+from daemon.core.mapping import FieldMapping
 from daemon.core.model import DropOutcome, Field, ParseContext, Reason
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.retry import Backoff
@@ -73,15 +74,20 @@ SMALL = Limits(max_drop_bytes=100_000, max_expansion=20)
 DROPS = {
     "another name, such as `orders.xml`": [("orders.xml", GOOD), ("orders.json.bz2", GOOD), ("orders", GOOD)],
     "CSV without its key column": [("users.csv", b"email\na\n"), ("users.csv", b"name;mail\na;b\n")],
-    "CSV divided by semicolons or tabs": [("products.csv", b"sku;name\na;b\n"), ("users.csv", b"email\tuser_id\na\tb\n")],
-    "CSV that begins with `sep=;`": [("products.csv", b"sep=;\nsku;name\na;b\n")],
+    "CSV separated by vertical bars or another character, also after `sep=`": [
+        ("products.csv", b"sku|name\na|b\n"), ("users.csv", b"sep=|\nuser_id|email\na|b\n"), ("users.csv", b"sep=^\nuser_id\na\n"),
+    ],
     "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
     "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
     "CSV with text after a closing quote": [
         ("users.csv", b'user_id,email\na,"b"c\n'), ("users.csv", b'"user_id" ,email\na,b\n'),
     ],
     "CSV whose lines end in a carriage return alone": [("users.csv", b"user_id,email\ra,b\r")],
-    "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("products.csv", "sku\na\n".encode("utf-16"))],
+    "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("users.csv", b"\xef\xbb\xbfuser_id\n\xff\n")],
+    "CSV in UTF-16 without a byte order mark, or damaged": [
+        ("products.csv", "sku\na\n".encode("utf-16-le")), ("users.csv", "user_id\na\n".encode("utf-16")[:-1]),
+    ],
+    'CSV that is neither UTF-8 nor cp1252, under `encoding = "cp1252"`': [("users.csv", b"user_id\n\xe4\x81\n")],
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "`.gz` or `.zst` that is not compressed, or damaged": [
         ("a.json.gz", GOOD), ("a.json.zst", GOOD), ("b.json.gz", PACKED[:-6] + b"XXXXXX"),
@@ -200,6 +206,13 @@ CSV = {
     "CSV `name` over 256 bytes": [("products.csv", b"sku,name\na," + LONG)],
     "CSV `category` over 256 bytes": [("products.csv", b"sku,category\na," + LONG)],
     "CSV `price` with a currency sign": [("products.csv", b"sku,price\na,$5\n")],
+    "CSV `price` with a comma, in a file with commas or tabs": [
+        ("products.csv", b'sku,price\na,"12,50"\n'),
+        ("products.csv", b"sku\tprice\na\t12,50\n"),
+    ],
+    "CSV `price` that may be 1.234 or 1234, in a file with semicolons": [
+        ("products.csv", b"sku;price\na;1.234\nb;12,50\n")
+    ],
 }
 NEIGHBOURS = {"line nested more than 512 levels", "line that is no JSON", "line that is not UTF-8"}
 
@@ -235,7 +248,8 @@ def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple
     kind, what = ROWS[row]
     with open_engine(tmp_path) as engine:
         limited = replace(engine, reader=replace(engine.reader, limits=SMALL))
-        (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US).results
+        mapping = FieldMapping(encoding="cp1252" if "cp1252" in row else "utf-8")
+        (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US, mapping=mapping).results
     assert kind == "quarantine" and result.outcome is DropOutcome.QUARANTINED
     assert result.reason is not None and what in result.reason
     quarantine = tmp_path / "output" / "quarantine"
