@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo run test lint bench bench-all lock clean
+.PHONY: demo run test test-long lint bench bench-all lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -14,6 +14,14 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What `make test` has a part of: ten times the examples, and kills, power losses and errors at every point of more worlds. An hour
+# or two; nobody waits for it before a change.
+test-long: $(READY)
+	TEST_LONG=1 $(BIN)/python -m pytest --timeout 0 $(PYTEST_ARGS)
+	$(BIN)/python -m tests.faults.kills --seeds 10
+	$(BIN)/python -m tests.faults.power --seeds 5
+	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -169,7 +169,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             return DONE
         if not is_lost(engine):
             recovered(config, engine)
-        take_over(engine, make_anew(engine, time.time_ns() // 1000, parse_context(config)))
+        take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, parse_context(config)))
     with _engine(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.examples import LONG
+
 pytest.register_assert_rewrite("tests.support", "tests.faults")  # what tests share asserts, too
 
 # Temporary folders lie in memory where there is room: waiting for a disk was half of what tests of commits took. That what is
@@ -18,6 +20,18 @@ pytest.register_assert_rewrite("tests.support", "tests.faults")  # what tests sh
 MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     tempfile.tempdir = str(MEMORY)
+
+# A property that fails is made smaller, which takes minutes, and must be reported then.
+PROPERTY_SECONDS = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Properties get more time, and none is traced: what they reach, examples reach too, and tracing would double their time."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.timeout(0 if LONG else PROPERTY_SECONDS))
+            item.add_marker(pytest.mark.no_cover)
+
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", derandomize=True, database=None, deadline=None)

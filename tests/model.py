@@ -621,13 +621,6 @@ def _decimal(value: str) -> Decimal | None:
     return rounded or Decimal("0.0000")  # never -0
 
 
-_TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[T ]([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\.([0-9]+))?)?"
-    r"(?:Z|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))?)?"
-)
-
-
 def _instant(value: str) -> int | None:
     """Microseconds since 1970 in UTC. A value before 1970 or without a valid instant is a fault; one far in the future is not."""
     if _is_nothing(value):
@@ -642,19 +635,60 @@ def _instant(value: str) -> int | None:
 
 
 def _instant_of_text(text: str) -> int:
-    match = _TIMESTAMP.fullmatch(text)
+    if re.fullmatch("[0-9]{10}|[0-9]{13}", text):  # epoch seconds or milliseconds in quotes
+        return int(text) * (10**6 if len(text) == 10 else 1000)
+    if asp := re.fullmatch(r"/Date\((-?[0-9]{1,15})([+-][0-9]{4})?\)/", text):
+        return _instant_of_number(Decimal(asp[1]))
+    day, rest = _day_of(text)
+    clock, zone = re.fullmatch(r"([0-9:.,]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    if zone and not clock:
+        raise _Fault
+    offset = _offset_of(zone)
+    match = re.fullmatch(r"([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?)?", clock or "00")
     if match is None:
         raise _Fault
-    year, month, day, hour, minute, second, fraction, sign, zone_hour, zone_minute = match.groups()
+    hour, minute, second = (int(part or 0) for part in match.groups()[:3])
+    micros = int((match[4] or "")[:6].ljust(6, "0"))
+    is_end_of_day = (hour, minute, second) == (24, 0, 0) and not (match[4] or "").strip("0")
+    if not is_end_of_day and (hour > 23 or minute > 59 or second > 60):
+        raise _Fault
     try:
-        days = (datetime(int(year), int(month), int(day)) - EPOCH).days
-    except ValueError:  # no such day
+        days = (datetime(*day) - EPOCH).days
+        if is_end_of_day or (hour, minute, second) == (23, 59, 60):
+            datetime(*day) + timedelta(days=1)  # the calendar goes on
+    except (ValueError, OverflowError):  # no such day
         raise _Fault from None
-    minutes = days * 1440 + int(hour or 0) * 60 + int(minute or 0)
-    offset = int(zone_hour or 0) * 60 + int(zone_minute or 0)
-    minutes += offset if sign == "-" else -offset
-    micros = int((fraction or "")[:6].ljust(6, "0"))
-    return (minutes * 60 + int(second or 0)) * 1_000_000 + micros
+    return ((days * 1440 + hour * 60 + minute - offset) * 60 + second) * 1_000_000 + micros
+
+
+def _day_of(text: str) -> tuple[tuple[int, int, int], str]:
+    """The day that an instant begins with, and the time and zone that follow, with colons."""
+    if match := re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[Tt ]([0-9].*))?", text, re.DOTALL):
+        return (int(match[1]), int(match[2]), int(match[3])), match[4] or ""
+    if match := re.fullmatch(
+        r"([0-9]{4})([0-9]{2})([0-9]{2})[Tt]([0-9]{2})([0-9]{2})([0-9]{2})((?:[.,][0-9]+)?)([^ \[]*)", text
+    ):
+        return (int(match[1]), int(match[2]), int(match[3])), f"{match[4]}:{match[5]}:{match[6]}{match[7]}{match[8]}"
+    names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    week = "(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?"
+    mail = week + r"([0-9]{1,2}) ([A-Z][a-z][a-z]) ([0-9]{4}) ([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) ([^ \[]+)"
+    if (match := re.fullmatch(mail, text)) and match[2] in names:
+        return (int(match[3]), names.index(match[2]) + 1, int(match[1])), f"{match[4]} {match[5]}"
+    raise _Fault
+
+
+def _offset_of(zone: str) -> int:
+    """Minutes east of UTC."""
+    zone = zone.removeprefix(" ")
+    if match := re.fullmatch(r"(.+)\[[A-Za-z0-9_+/-]+\]", zone, re.DOTALL):
+        zone = match[1]
+    if zone in ("", "Z", "z", "UTC", "GMT"):
+        return 0
+    match = re.fullmatch(r"([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?", zone)
+    if match is None:
+        raise _Fault
+    minutes = int(match[2]) * 60 + int(match[3] or 0)
+    return -minutes if match[1] == "-" else minutes
 
 
 def _instant_of_number(number: Decimal) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from daemon.batch import repair
 from daemon.core.model import ParseContext
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from tests.support.command import order
 from tests.support.crash import crash_at, drop, run
 from tests.support.harness import DAY, apply_batch, open_engine, tree
@@ -135,7 +135,7 @@ def test_a_drop_whose_receipt_is_lost_with_the_ledger_is_applied_wherever_its_co
     link = tmp_path / "output" / "raw" / "orders_raw.json"
     newest = link.readlink()
     with open_engine(tmp_path) as engine:
-        take_over(engine, make_anew(engine, 20_600 * DAY, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, 20_600 * DAY, ParseContext(0, DAY)))
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == before
     assert len(list((tmp_path / "output" / "receipts").rglob("*.json"))) == 5, "a receipt lies where the lost one lay"
@@ -149,7 +149,7 @@ def test_a_copy_of_a_receipt_is_no_history(tmp_path: Path, copied: str) -> None:
     """Under another name or in another folder; and it does not keep a rebuild from being made."""
     before = lost_ledger(tmp_path, lambda receipt: shutil.copy(receipt, beside(receipt, copied)))
     with open_engine(tmp_path) as engine:
-        take_over(engine, make_anew(engine, 20_600 * DAY, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, 20_600 * DAY, ParseContext(0, DAY)))
     run(tmp_path)
     with open_engine(tmp_path) as engine:
         assert [drop.name for drop in engine.ledger.applied_drops()] == [f"{day}.json" for day in range(1, 6)]
@@ -176,7 +176,7 @@ def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path
     run(tmp_path)
     with open_engine(tmp_path) as engine:
         assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 3, 4, 5]
-        take_over(engine, make_anew(engine, 20_600 * DAY, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, 20_600 * DAY, ParseContext(0, DAY)))
     run(tmp_path)
     with open_engine(tmp_path) as engine:
         assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 2, 3, 4, 5]
@@ -203,7 +203,7 @@ def test_a_copy_that_a_rebuild_takes_in_may_say_what_came_between(
     receipt.unlink()
     shutil.rmtree(tmp_path / "output" / "state")
     with open_engine(tmp_path) as engine:
-        take_over(engine, make_anew(engine, 20_600 * DAY, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, 20_600 * DAY, ParseContext(0, DAY)))
     run(tmp_path)
     assert tree(tmp_path / "output" / "curated") == before
     receipts = sorted((tmp_path / "output" / "receipts").rglob("*.json"))
@@ -226,7 +226,7 @@ def test_only_a_rebuild_takes_in_a_copy_that_is_older_than_what_was_applied(
         assert told.levelname == "ERROR" and "/00000002_" in vars(told)["path"]
     with open_engine(tmp_path) as engine:
         assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 3]
-        take_over(engine, make_anew(engine, 20_600 * DAY, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, 20_600 * DAY, ParseContext(0, DAY)))
     run(tmp_path)
     with open_engine(tmp_path) as engine:
         assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 2, 3]

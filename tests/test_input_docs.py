@@ -132,7 +132,7 @@ EXAMPLES = {
         b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}',
         b'{"data":[],"errors":[{"message":"no"}]}', b'{"data":[],"error":"rate limit"}',
     ],
-    "object with its records under another key": [b'{"items":[{"increment_id":"1","grand_total":5}],"total_count":1}'],
+    "object with its records under another key": [b'{"items":[{"number":"1","gross":5}],"total_count":1}'],
     "object with orders under keys of their own": [b'{"0":{"order_id":"a","created_at":"2026-11-18"}}'],
     "page without records, with others beside it": [
         b'{"data":[],"page":{"orders":[' + GOOD.strip() + b"]}}", b'{"orders":[],"included":[{"id":1}]}',

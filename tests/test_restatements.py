@@ -12,7 +12,7 @@ import pytest
 from daemon.batch.engine import Engine
 from daemon.batch.pipeline import publish_committed
 from daemon.core.model import ParseContext
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import as_drop, order
 from tests.support.harness import apply_batch, open_engine
@@ -47,7 +47,7 @@ def test_a_rebuild_counts_restatements_as_history_did(tmp_path: Path, before: st
     if lost:
         shutil.rmtree(tmp_path / "output" / "state")
     with open_engine(tmp_path) as engine:
-        take_over(engine, make_anew(engine, RECEIVED_AT_US, ParseContext(0, 0)))
+        take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, 0)))
     with open_engine(tmp_path) as engine:
         publish_committed(engine, recovering=True)
         assert engine.ledger.restatements() == counts

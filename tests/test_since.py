@@ -16,8 +16,8 @@ from daemon.batch.engine import Engine
 from daemon.batch.pipeline import catch_up, publish_committed
 from daemon.core.entries import Counts
 from daemon.core.model import LAST_INSTANT, DropOutcome, ParseContext
-from daemon.operate.rebuild import history_from_receipts, make_anew, take_over
-from daemon.operate.verify import copy_at_rest, verify
+from daemon.operate.rebuild import history_from_receipts, prepare_rebuild, take_over
+from daemon.operate.verify import copy_ledger, verify
 from daemon.storage.ledger import Ledger
 from daemon.storage.raw import date_of
 from daemon.storage.receipts import instant_text
@@ -140,7 +140,7 @@ def test_the_index_is_right_whatever_was_read_again_under_a_since(
                 catch_up(engine, found, 0, RECEIVED_AT_US)
             assert tree(Path(other) / "output" / "curated") == expected
             assert looked_at(engine, Path(other)) == []
-            take_over(engine, make_anew(engine, RECEIVED_AT_US, ParseContext(0, DAY_US)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, DAY_US)))
         with open_engine(Path(other)) as engine:
             publish_committed(engine, recovering=True)
             assert tree(Path(other) / "output" / "curated") == expected

@@ -19,10 +19,10 @@ Tallies = Sequence[tuple[int, int]]  # (drop, how many), by drop
 
 @dataclass(frozen=True)
 class Leaving:
-    """The orders that leave a date, moved or deleted, by that date. Arrays by order."""
+    """The orders that leave a date because they are moved or deleted, sorted by that date. Arrays by order."""
 
-    rows: Ints  # where the version is in `orders` that makes the order leave
-    drop: np.ndarray  # the drop that brought it
+    rows: Ints  # the row in `orders` of the version that moves or deletes the order
+    drop: np.ndarray  # the drop that it came in
     date: np.ndarray  # int32; the date that the order leaves
 
 
@@ -54,7 +54,7 @@ class Decided:
         return self.outcome == Outcome.MOVED
 
     def drops_changing(self, day: int) -> list[int]:
-        """The drops that change a date: they add, correct or move away one of its orders."""
+        """The drops that change a date: they add, correct, move away or delete one of its orders."""
         here = slice(*np.searchsorted(self.new_date, [day, day + 1]))
         gone = slice(*np.searchsorted(self.leaving.date, [day, day + 1]))
         return np.union1d(self.drop[here], self.leaving.drop[gone]).tolist()

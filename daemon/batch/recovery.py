@@ -37,7 +37,7 @@ def refuse_lost_ledger(engine: Engine) -> None:
 
 
 def recover(engine: Engine, inbox: Path, settings: ParseContext) -> list[Drop]:
-    """Finishes what can be finished; returns the drops that are archived and not committed."""
+    """Finishes what an earlier run left; returns the drops that are archived and not committed."""
     publish_committed(engine, recovering=True)
     engine.store.clean_staging()
     adopt(engine.ledger, engine.raw, engine.output, settings)

@@ -31,7 +31,7 @@ _GROUP_ORDERS = 30_000  # orders that one task rewrites together, about
 
 
 def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
-    """What is to be done to each date that gains, keeps or loses a winner, by date."""
+    """What to change in each date that gains, keeps or loses a winner, by date."""
     gaining, losing = decided.new_date, decided.leaving.date
     days = np.union1d(gaining, losing)
     published = ledger.partitions(days.tolist())

@@ -101,7 +101,7 @@ def table(plan: Plan) -> str:
     result, counts = plan.result, plan.result.counts
     lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
     if result.duplicate_of is not None:
-        lines.append(f"  its content is that of drop {result.duplicate_of}, so nothing would be done")
+        lines.append(f"  it has the content of drop {result.duplicate_of}, so nothing would change")
     kinds = ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")
     lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]

@@ -41,10 +41,10 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
 SCRATCH = "rebuild"  # in the staging folder
 
 
-def make_anew(engine: Engine, now: int, settings: ParseContext) -> Path:
-    """Prepares a ledger and a curated layer in the staging folder, from all drops of the history; returns where the ledger
-    lies, ready to take the place of `engine.ledger`. Raw copies without a history are in it, to be applied by the next start,
-    parsed with `settings`. Corruption where a raw copy that was applied is not what it was."""
+def prepare_rebuild(engine: Engine, now: int, settings: ParseContext) -> Path:
+    """Builds a ledger and a curated layer in the staging folder from all drops of the history. Returns the path of the ledger,
+    ready to replace `engine.ledger`. It also has the raw copies without history: the next start applies them, parsed with
+    `settings`. Raises Corruption if the raw copy of an applied drop is not what was archived."""
     scratch = engine.store.staging / SCRATCH
     replaced: list[Effect] = []
 

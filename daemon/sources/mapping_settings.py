@@ -100,7 +100,7 @@ def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
         raise _refuse(value, where, allowed)
     if not value["path"] or not all(isinstance(one, str | bool | int) for one in value["values"]):
         raise _refuse(value, where, allowed)
-    return _path(value["path"], f"{where}.path"), tuple(json.dumps(one, ensure_ascii=False) for one in value["values"])
+    return _path(value["path"], f"{where}.path"), tuple(json.dumps(one) for one in value["values"])
 
 
 def _columns(dimension: str) -> Callable[[Any, str], Paths]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from daemon.core.mapping import FieldMapping
 from daemon.core.model import ParseContext
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from daemon.operate.verify import verify
 from daemon.storage.ledger import Ledger
 from tests.strategies import RECEIVED_AT_US
@@ -87,7 +87,7 @@ def test_a_deleted_order_is_gone_until_a_later_version_brings_it_back(
             scratch.mkdir()
             path = engine.ledger.path
             assert list(verify(engine, lambda: Ledger(path, read_only=True), scratch, RECEIVED_AT_US)) == []
-            take_over(engine, make_anew(engine, RECEIVED_AT_US, ParseContext(0, DAY)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, DAY)))
             with closing(Ledger(path)) as ledger:
                 created = [microseconds(one) for drop in drops for one in drop if not is_gone(one)]
                 assert ledger.hwm == max(created, default=None)

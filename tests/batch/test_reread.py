@@ -18,7 +18,7 @@ from daemon.batch import reread
 from daemon.batch.pipeline import publish_committed
 from daemon.core.errors import Corruption
 from daemon.core.model import ParseContext
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.as_model import assert_counts, assert_published
@@ -91,7 +91,7 @@ def test_bytes_are_read_again_where_they_may_say_more(batches: list[dict[str, An
         if lose_state:
             shutil.rmtree(root / "output" / "state")
         with open_engine(root) as engine:
-            take_over(engine, make_anew(engine, RECEIVED_AT_US, ParseContext(0, 0)))
+            take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, ParseContext(0, 0)))
         with open_engine(root) as engine:
             publish_committed(engine, recovering=True)
             assert not engine.ledger.uncommitted()

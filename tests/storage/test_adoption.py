@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.core.model import ParseContext
-from daemon.operate.rebuild import make_anew, take_over
+from daemon.operate.rebuild import prepare_rebuild, take_over
 from daemon.storage import files
 from daemon.storage.adoption import kept_as
 from tests.model import Drop, Model
@@ -61,7 +61,7 @@ def rebuilt(root: Path) -> None:
     """As the command does it: what an earlier run left, the rebuild, and what it found."""
     run(root)
     with open_engine(root) as engine:
-        take_over(engine, make_anew(engine, RECEIVED, ParseContext(0, DAY)))
+        take_over(engine, prepare_rebuild(engine, RECEIVED, ParseContext(0, DAY)))
     run(root)
 
 

@@ -24,6 +24,8 @@ from tests.support.command import order
 from tests.support.daemon_process import place, started_deaf, started_with, until
 from tests.support.prometheus import alertmanager, prometheus, tool
 
+pytestmark = pytest.mark.timeout(300)  # slow by nature
+
 RULES = REPO / "deploy" / "prometheus" / "alerts.yml"
 NAMES = re.findall(r"- alert: (\w+)", RULES.read_text())
 

@@ -21,6 +21,8 @@ from tests.support.command import environment, order
 from tests.support.daemon_process import free_port, place, running, until
 from tests.support.harness import tree
 
+pytestmark = pytest.mark.timeout(300)  # slow by nature
+
 pytest.importorskip("distributed", reason="pip install 'strandline[cluster]'")
 ORDERS, DROPS, DATES = 90_000, 30, 9
 

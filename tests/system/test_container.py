@@ -21,6 +21,8 @@ from tests.support.command import order
 from tests.support.containers import IMAGE, Containers, containers
 from tests.support.daemon_process import Daemon, free_port, place, until
 
+pytestmark = pytest.mark.timeout(900)  # slow by nature
+
 USER = 1000
 # As in docker-compose.yml. The limits of descriptors and processes are said since podman's defaults need rights to raise them.
 HARDENED = (

@@ -27,6 +27,8 @@ from tests.support.daemon_process import started, until
 from tests.support.harness import dates, rows
 from tests.support.users import SERVICE, WRITER, as_user, require_users
 
+pytestmark = pytest.mark.timeout(300)  # slow by nature
+
 PAUSES = (0.5, 2.0, 4.0, 8.0)
 SETTLE_SECONDS = 11.0  # of files of which nobody can tell: longer than any pause
 LINES = 40

@@ -15,6 +15,8 @@ from tests.hostile import CASES, Case, make, order
 from tests.support.command import command, environment, receipts
 from tests.support.harness import dates, rows
 
+pytestmark = pytest.mark.timeout(300)  # slow by nature
+
 TIMEOUT_SECONDS = 120
 # [engine] memory_limit is 1 GiB; the parent and the workers' programs come on top, and pages of files that are mapped.
 BOUND_MEGABYTES = 2500

@@ -20,6 +20,8 @@ from tests.support.command import drop, order, receipts
 from tests.support.daemon_process import Daemon, free_port, place, until
 from tests.support.harness import dates, rows
 
+pytestmark = pytest.mark.timeout(300)  # slow by nature
+
 LOCK = REPO / "tests" / "beside.lock"
 
 

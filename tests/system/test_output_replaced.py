@@ -24,6 +24,8 @@ from tests.faults.world import copied, ledger_rows, world
 from tests.support.command import environment, once, order
 from tests.support.daemon_process import Daemon, place, running, started, started_with, until
 
+pytestmark = pytest.mark.timeout(600)  # slow by nature
+
 NEEDS_C = pytest.mark.skipif(
     library() is None and not os.environ.get("REQUIRE_TEST_TOOLS"), reason="needs a C compiler (cc or gcc) on Linux"
 )

@@ -12,7 +12,7 @@ from tests.support import REPO
 from tests.support.command import strandline
 from tests.support.harness import dates, rows, tree
 
-SHOPS = REPO / "tests" / "data" / "shops"
+SHOPS = REPO / "examples" / "shops"
 
 
 def configured(folder: Path, preset: str) -> None:

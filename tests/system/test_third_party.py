@@ -38,6 +38,8 @@ from tests.support.third_party import (
     tpch_pages,
 )
 
+pytestmark = pytest.mark.timeout(300)  # slow by nature
+
 CONFIG = '[paths]\ninbox = "inbox"\noutput = "output"\n\n[http]\nenabled = false\n'
 ENOUGH_SECONDS = 600
 

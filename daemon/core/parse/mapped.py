@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
 from ..model import ParseContext
 from . import reference
 from .envelopes import members_of
-from .values import INSTANT, WHITE_SPACE, is_blank_string, is_number, is_shortened, read_instant, read_text, unwrapped
+from .values import WHITE_SPACE, Fault, Number, is_number, is_shortened, parts_of, read_instant, read_text, unwrapped
 
 _MINOR_DIGITS_OF = dict.fromkeys(  # of the currencies that do not have two: ISO 4217
     re.findall("...", "BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAFXOFXPF"), 0
@@ -28,6 +29,8 @@ _INTEGER = re.compile(r"(-?)(0|[1-9][0-9]*)")
 _CODE = re.compile(r"[A-Za-z]{3}")
 
 _Path = tuple[str, ...]
+_Members = dict[str, Any]
+_encoded = json.JSONEncoder().encode
 
 
 class Translator:
@@ -43,17 +46,17 @@ class Translator:
         self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
-        """The record in the format of docs/INPUT.md; as it is where it is no JSON object."""
+        """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has no fields."""
         members = self._members(record)
         if members is None:
             return record
-        return b"{}" if self._deletes(members) else self._translated(members).encode("utf-8", "surrogatepass")
+        return b"{}" if self._deletes(members) else _object(self._translated(members, record)).encode()
 
     def members(self, record: bytes) -> dict[str, bytes]:
-        """What the record has of an order, deletion or not; nothing where it is no JSON object."""
+        """The fields of an order that a record has, deletion or not, as texts; none where it is not a JSON object."""
         members = self._members(record)
-        translated = {} if members is None else reference.members(self._translated(members))
-        return {key: text.encode("utf-8", "surrogatepass") for key, text in translated.items()}
+        translated = {} if members is None else self._translated(members, record)
+        return {key: text.encode() for key, text in translated.items()}
 
     def is_deletion(self, record: bytes) -> bool:
         """Whether a record says that its order is gone."""
@@ -66,8 +69,10 @@ class Translator:
         members = self._members(record)
         if members is None or not self._deletes(members):
             return None
-        translated = reference.members(self._translated(members))
-        order_id, *instants = (_value(translated.get(name)) for name in ("order_id", "updated_at", "created_at"))
+        texts = self._translated(members, record)
+        order_id, *instants = (
+            unwrapped(reference.value_of(texts.get(name, "null"))) for name in ("order_id", "updated_at", "created_at")
+        )
         order_id = read_text(order_id)
         if not isinstance(order_id, str) or is_shortened(order_id):
             return None
@@ -77,83 +82,86 @@ class Translator:
         )
         return reference.deletion(order_id, instant)
 
-    def _deletes(self, members: dict[str, str]) -> bool:
+    def _deletes(self, members: _Members) -> bool:
         found = _at(members, self._deleted) if self._deleted else None
-        return found is not None and _canonical(found) in self._mapping.deleted_values
+        return found is not None and _json(found) in self._mapping.deleted_values
 
-    def _members(self, record: bytes) -> dict[str, str] | None:
+    def _members(self, record: bytes) -> _Members | None:
         try:
             text = record.decode()
             reference.check_depth(text)
-            members = reference.members(text)
-            inner = _at(members, self._record) if self._record else None
-            return reference.members(inner) if inner is not None and inner.startswith("{") else members
-        except (reference.NotJson, reference.NotAnObject, UnicodeDecodeError):
+            members = reference.value_of(text)
+        except (reference.NotJson, UnicodeDecodeError):
             return None
+        inner = _at(members, self._record) if self._record and isinstance(members, dict) else None
+        found = inner if isinstance(inner, dict) else members
+        return found if isinstance(found, dict) else None
 
-    def _translated(self, members: dict[str, str]) -> str:
+    def _translated(self, members: _Members, record: bytes) -> dict[str, str]:
+        """The fields of an order, as JSON texts."""
         found = {field: value for field in ORDER_FIELDS if (value := self._first(members, field)) is not None}
-        if "currency" in found:
-            found["currency"] = _upper(found["currency"])
+        if isinstance(currency := found.get("currency"), str) and _CODE.fullmatch(currency.strip(WHITE_SPACE)):
+            found["currency"] = currency.strip(WHITE_SPACE).upper()
         digits = _minor_digits(found.get("currency")) if self._mapping.minor_units else 0
-        for field, convert in (
-            ("order_id", self._prefixed), ("user_id", self._prefixed), ("created_at", self._zoned), ("updated_at", self._zoned),
-        ):  # fmt: skip
-            if field in found:
-                found[field] = convert(found[field])
-        if "amount" in found:
-            found["amount"] = _shifted(found["amount"], digits)
-        if found.get("items", "").startswith("["):
-            items = [one for one in reference.elements(found["items"]) if not self._is_skipped(one)]
-            found["items"] = "[" + ",".join(self._item(one, digits) for one in items) + "]"
-        if "amount" not in found and "items" not in found:  # the keys that nothing reads are reported
-            found |= {key: "null" for key in members if key not in self._read and key not in found}
-        return _object(found)
+        if self._mapping.id_prefix:
+            found |= {field: self._prefixed(found[field]) for field in ("order_id", "user_id") if field in found}
+        if self._zone is not None:
+            found |= {field: self._zoned(found[field]) for field in ("created_at", "updated_at") if field in found}
+        texts = {field: _json(value) for field, value in found.items() if field not in ("items", "metadata")}
+        if digits and "amount" in found:
+            texts["amount"] = _shifted(found["amount"], digits)
+        if isinstance(items := found.get("items"), list):
+            texts["items"] = f"[{','.join(self._item(one, digits) for one in items if not self._is_skipped(one))}]"
+        elif "items" in found:
+            texts["items"] = _json(items)
+        if "metadata" in found:
+            texts["metadata"] = self._metadata(record)
+        if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
+            texts |= {key: "null" for key in members if key not in self._read and key not in texts}
+        return texts
 
-    def _item(self, text: str, digits: int) -> str:
-        if not text.startswith("{"):
-            return text
-        members = reference.members(text)
-        found = {field: value for field in ITEM_FIELDS if (value := self._first(members, field)) is not None}
-        if "price" in found:
-            found["price"] = _shifted(found["price"], digits)
-        return _object(found)
+    def _item(self, item: object, digits: int) -> str:
+        if not isinstance(item, dict):
+            return _json(item)
+        found = {field: value for field in ITEM_FIELDS if (value := self._first(item, field)) is not None}
+        texts = {field: _json(value) for field, value in found.items()}
+        if digits and "price" in found:
+            texts["price"] = _shifted(found["price"], digits)
+        return _object(texts)
 
-    def _is_skipped(self, item: str) -> bool:
-        if not self._skip or not item.startswith("{"):
-            return False
-        found = _at(reference.members(item), self._skip)
-        return found is not None and _is_there(found)
+    def _is_skipped(self, item: object) -> bool:
+        return bool(self._skip) and isinstance(item, dict) and _is_there(_at(item, self._skip))
 
-    def _first(self, members: dict[str, str], field: str) -> str | None:
-        """The value of the first path that has one."""
+    def _first(self, members: _Members, field: str) -> Any:
+        """The value of the first path that has one; None where none has."""
         for path in self._paths[field]:
-            found = _at(members, path)
-            if found is not None and _is_there(found) and not (field == "user_id" and found in ("0", '"0"')):
+            found = members.get(path[0]) if len(path) == 1 else _at(members, path)
+            if _is_there(found) and not (field == "user_id" and isinstance(found, str) and found == "0"):
                 return found
         return None
 
-    def _prefixed(self, value: str) -> str:
-        prefix = self._mapping.id_prefix
-        text = read_text(_value(value)) if prefix else None
-        return json.dumps(prefix + text) if isinstance(text, str) else value
+    def _metadata(self, record: bytes) -> str:
+        """The text of the metadata as it is written: it is kept so."""
+        members = reference.members(record.decode())
+        inner = _text_at(members, self._record) if self._record else None
+        members = reference.members(inner) if inner is not None and inner.startswith("{") else members
+        texts = (_text_at(members, path) for path in self._paths["metadata"])
+        return next(text for text in texts if text is not None and _is_there(reference.value_of(text)))
 
-    def _zoned(self, value: str) -> str:
+    def _prefixed(self, value: object) -> object:
+        text = read_text(unwrapped(value))
+        return self._mapping.id_prefix + text if isinstance(text, str) else value
+
+    def _zoned(self, value: object) -> object:
         """A local time as an instant in UTC. Of a time that occurs twice, the first; of one that is skipped, the later."""
-        if self._zone is None or not value.startswith('"'):
+        parts = parts_of(value.strip(WHITE_SPACE)) if type(value) is str else None
+        if parts is None or parts[2] is not None:
             return value
-        match = INSTANT.fullmatch(json.loads(value).strip(WHITE_SPACE))
-        if match is None or match[8] or match[9]:
-            return value
-        year, month, day, hour, minute, second, fraction = match.groups()[:7]
         try:
-            local = datetime(
-                int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=self._zone
-            )
-            instant = local.astimezone(UTC)
-        except (ValueError, OverflowError):
+            instant = parts[0].replace(tzinfo=self._zone).astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:
             return value
-        return json.dumps(f"{instant:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + (f".{fraction}" if fraction else "") + "Z")
+        return f"{instant.isoformat()}{f'.{parts[1]}' if parts[1] else ''}Z"
 
 
 @lru_cache(maxsize=64)
@@ -189,56 +197,64 @@ def _compiled(paths: Paths, fields: Sequence[str]) -> dict[str, list[_Path]]:
     return {field: [_keys(path) for path in given.get(field, (field,))] for field in fields}
 
 
-def _at(members: dict[str, str], path: _Path) -> str | None:
-    """The text of the value at a path; None where there is none."""
-    value = members.get(path[0])
-    for key in path[1:]:
-        if value is None:
-            return None
-        if value.startswith("{"):
-            value = reference.members(value).get(key)
-        elif value.startswith("[") and key.isascii() and key.isdigit():
-            elements = reference.elements(value)
-            value = elements[int(key)] if int(key) < len(elements) else None
+def _at(members: _Members, path: _Path) -> Any:
+    """The value at a path; None where there is none."""
+    value: Any = members
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
         else:
             return None
     return value
 
 
-def _is_there(value: str) -> bool:
-    return value != "null" and not (value.startswith('"') and is_blank_string(value))
+def _text_at(members: Mapping[str, str], path: _Path) -> str | None:
+    """The same, as it is written."""
+    value = members.get(path[0])
+    for key in path[1:]:
+        if value is None or not value.startswith(("{", "[")):
+            return None
+        if value.startswith("{"):
+            value = reference.members(value).get(key)
+            continue
+        elements = reference.elements(value)
+        value = elements[int(key)] if key.isascii() and key.isdigit() and int(key) < len(elements) else None
+    return value
 
 
-def _value(text: str | None) -> object:
-    return None if text is None else unwrapped(reference.value_of(text))
+def _is_there(value: object) -> bool:
+    return value is not None and not (isinstance(value, str) and not value.strip(WHITE_SPACE))
 
 
-def _canonical(value: str) -> str:
-    """A scalar's JSON as deleted_values has it."""
-    return json.dumps(json.loads(value), ensure_ascii=False) if value.startswith('"') else value
-
-
-def _object(members: dict[str, str]) -> str:
-    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
-
-
-def _upper(value: str) -> str:
-    text = json.loads(value).strip(WHITE_SPACE) if value.startswith('"') else ""
-    return json.dumps(text.upper()) if _CODE.fullmatch(text) else value
-
-
-def _minor_digits(currency: str | None) -> int:
-    code = json.loads(currency) if currency is not None and currency.startswith('"') else ""
-    return _MINOR_DIGITS_OF.get(code, _MINOR_DIGITS)
-
-
-def _shifted(value: str, digits: int) -> str:
-    """A number divided by 10^digits, exactly."""
-    text = json.loads(value).strip(WHITE_SPACE) if value.startswith('"') else value
-    if not digits or not is_number(text):
+def _json(value: object) -> str:
+    """A value as JSON text; numbers as they are written."""
+    if isinstance(value, Number):
         return value
+    if isinstance(value, dict):
+        return _object({key: _json(one) for key, one in value.items()})
+    if isinstance(value, list):
+        return f"[{','.join(map(_json, value))}]"
+    return "NaN" if isinstance(value, Fault) else _encoded(value)
+
+
+def _object(texts: Mapping[str, str]) -> str:
+    return "{" + ",".join([f"{_encoded(key)}:{text}" for key, text in texts.items()]) + "}"
+
+
+def _minor_digits(currency: object) -> int:
+    return _MINOR_DIGITS_OF.get(currency, _MINOR_DIGITS) if isinstance(currency, str) else _MINOR_DIGITS
+
+
+def _shifted(value: object, digits: int) -> str:
+    """A number divided by 10^digits, exactly, as JSON text."""
+    value = unwrapped(value)
+    text = value.strip(WHITE_SPACE) if isinstance(value, str) else ""
+    if not is_number(text):
+        return _json(value)
     if match := _INTEGER.fullmatch(text):
         padded = match[2].rjust(digits + 1, "0")
         return f"{match[1]}{padded[:-digits]}.{padded[-digits:]}"
     number, _, exponent = text.lower().partition("e")
-    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else value
+    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else _json(value)

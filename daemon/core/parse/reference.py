@@ -171,8 +171,11 @@ def whole(text: str) -> str:
 
 
 def value_of(text: str) -> Any:
-    """The JSON value at the beginning of a text, numbers as their own text. NotJson where there is none."""
-    return _scan(text, 0)[1]
+    """The one JSON value in a text, with numbers as values.Number and NaN as FAULT. NotJson where there is not exactly one."""
+    end, value = _scan(text, _space(text, 0))
+    if (rest := _space(text, end)) != len(text):
+        raise NotJson("the document is complete before this, and text follows", rest)
+    return value
 
 
 def value_end(text: str, position: int) -> int:

@@ -7,7 +7,7 @@ usual spellings of the same fields, and leaves everything else to them.
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from hashlib import blake2b
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Final
@@ -16,10 +16,21 @@ from ..model import DECIMAL_LIMIT, MAX_ID_BYTES, MAX_METADATA_BYTES, MICROSECOND
 
 WHITE_SPACE: Final = " \t\n\r\x0b\x0c"
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+_CLOCK = r"([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?)?"
+_ZONE = r"(?:([Zz]|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
+# The groups of each: year, month, day, hour, minute, second, fraction, UTC, sign and hours and minutes of the offset.
 INSTANT = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?(?:(Z)|([+-])([0-9]{2}):?([0-9]{2}))?)?"
+    rf"([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})(?:[Tt ]{_CLOCK}(?: ?{_ZONE}(?:\[[A-Za-z0-9_+/-]+\])?)?)?"
 )
+_BASIC = re.compile(
+    rf"([0-9]{{4}})([0-9]{{2}})([0-9]{{2}})[Tt]([0-9]{{2}})([0-9]{{2}})([0-9]{{2}})(?:[.,]([0-9]+))?(?:{_ZONE})?"
+)
+_MAIL = re.compile(  # RFC 2822: the day comes first
+    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?([0-9]{{1,2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) "
+    rf"([0-9]{{2}}):([0-9]{{2}})(?::([0-9]{{2}}))?() {_ZONE}"
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_EPOCH = re.compile(r"/Date\((-?[0-9]{1,15})(?:[+-][0-9]{4})?\)/|([0-9]{10}|[0-9]{13})")  # ASP.NET's; digits in quotes
 _SIGNIFICANT = re.compile(r'(?:[^ \t\n\r"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -126,8 +137,10 @@ def read_instant(value: object) -> int | Fault | None:
     text = value.strip(WHITE_SPACE)
     if not text:
         return None
-    match = INSTANT.fullmatch(text)
-    return FAULT if match is None else _instant_of(match)
+    if epoch := _EPOCH.fullmatch(text):
+        return _read_epoch(Number(epoch[1] or epoch[2]))
+    parts = parts_of(text)
+    return FAULT if parts is None else _instant_of(*parts)
 
 
 def read_metadata(raw: str | None) -> str | Fault | None:
@@ -193,17 +206,32 @@ def _read_epoch(number: Number) -> int | Fault:
     return _FAR if instant is None else instant
 
 
-def _instant_of(match: re.Match[str]) -> int | Fault:
-    year, month, day, hour, minute, second, fraction, _zulu, sign, zone_hour, zone_minute = match.groups()
-    try:
-        local = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0))
-    except ValueError:
-        return FAULT
-    offset = int(zone_hour or 0) * 3600 + int(zone_minute or 0) * 60
+def parts_of(text: str) -> tuple[datetime, str, int | None] | None:
+    """The local time of an instant's text, its fraction of a second as digits, and its offset from UTC in seconds (None: it names
+    no zone). None where the text is no instant. Second 60 is the start of the next minute, 24:00:00 that of the next day."""
+    if match := INSTANT.fullmatch(text) or _BASIC.fullmatch(text):
+        year, month, day, hour, minute, second, fraction, utc, sign, zone_hour, zone_minute = match.groups()
+    elif match := _MAIL.fullmatch(text):
+        day, name, year, hour, minute, second, fraction, utc, sign, zone_hour, zone_minute = match.groups()
+        month = _MONTHS.index(name) + 1 if name in _MONTHS else 0
+    else:
+        return None
+    hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
+    ends_day = hours == 24 and not minutes and not seconds and not (fraction or "").strip("0")
+    if (hours > 23 and not ends_day) or minutes > 59 or seconds > 60:
+        return None
     if int(zone_hour or 0) > 23 or int(zone_minute or 0) > 59:
-        return FAULT
+        return None
+    try:
+        local = datetime(int(year), int(month), int(day)) + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except (ValueError, OverflowError):
+        return None
+    offset = int(zone_hour or 0) * 3600 + int(zone_minute or 0) * 60
+    return local, fraction or "", None if not utc and not sign else -offset if sign == "-" else offset
+
+
+def _instant_of(local: datetime, fraction: str, offset: int | None) -> int | Fault:
     days = local.toordinal() - _UNIX_EPOCH_ORDINAL
-    seconds = days * 86_400 + local.hour * 3600 + local.minute * 60 + local.second
-    seconds += offset if sign == "-" else -offset
-    instant = seconds * MICROSECONDS_PER_SECOND + int(((fraction or "") + "000000")[:6])
+    seconds = days * 86_400 + local.hour * 3600 + local.minute * 60 + local.second - (offset or 0)
+    instant = seconds * MICROSECONDS_PER_SECOND + int((fraction + "000000")[:6])
     return instant if instant >= 0 else FAULT

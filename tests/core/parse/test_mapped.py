@@ -213,7 +213,7 @@ SHOPS: dict[str, list[tuple[object, ...]]] = {
 def test_each_preset_reads_what_its_shop_writes(shop: str, form: str) -> None:
     """As the API gives it, one order a line, and a single order as a webhook sends it."""
     records_path, mapping = mapping_of({"preset": shop}, "here")
-    data = (REPO / "tests" / "data" / "shops" / f"{shop}.json").read_bytes()
+    data = (REPO / "examples" / "shops" / f"{shop}.json").read_bytes()
     document = json.loads(data)
     many = (
         document

@@ -90,7 +90,7 @@ def test_what_a_piece_says_is_no_verdict_on_its_drop() -> None:
 @pytest.mark.parametrize("form", ["file", "one"])
 def test_the_reason_names_the_preset_that_reads_a_shop(shop: str, form: str) -> None:
     """Of an export, and of one order as a webhook sends it."""
-    data = (REPO / "tests" / "data" / "shops" / f"{shop}.json").read_bytes()
+    data = (REPO / "examples" / "shops" / f"{shop}.json").read_bytes()
     document = json.loads(data)
     keys = [] if isinstance(document, list) else [key for key in ("orders", "items", "data") if key in document]
     one = (document[keys[0]] if keys else document)[0]
