@@ -197,7 +197,7 @@ def price_of(text: str, separator: str) -> Any:
     divided = re.fullmatch("[1-9][0-9]{0,2}", first) and all(re.fullmatch("[0-9]{3}", group) for group in groups)
     if groups and divided and not comma and len(groups) == 1:
         raise model._Fault  # 1.234 may be either
-    if groups and divided and not comma or comma and divided and re.fullmatch("[0-9]+", fraction):
+    if divided and (re.fullmatch("[0-9]+", fraction) if comma else groups):
         whole = whole.replace(".", "")
     if comma and ("." in whole or "." in fraction):
         raise model._Fault

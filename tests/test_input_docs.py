@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ DROPS = {
     "another name, such as `orders.xml`": [("orders.xml", GOOD), ("orders.json.bz2", GOOD), ("orders", GOOD)],
     "CSV without its key column": [("users.csv", b"email\na\n"), ("users.csv", b"name;mail\na;b\n")],
     "CSV separated by vertical bars or another character, also after `sep=`": [
-        ("products.csv", b"sku|name\na|b\n"), ("users.csv", b"sep=|\nuser_id|email\na|b\n"), ("users.csv", b"sep=^\nuser_id\na\n"),
+        ("products.csv", b"sku|name\na|b\n"), ("users.csv", b"sep=|\nuser_id|email\na|b\n"), ("users.csv", b"sep=^\nuser_id\n"),
     ],
     "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
     "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
@@ -89,13 +90,14 @@ DROPS = {
     ],
     'CSV that is neither UTF-8 nor cp1252, under `encoding = "cp1252"`': [("users.csv", b"user_id\n\xe4\x81\n")],
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
-    "`.gz` or `.zst` that is not compressed, or damaged": [
-        ("a.json.gz", GOOD), ("a.json.zst", GOOD), ("b.json.gz", PACKED[:-6] + b"XXXXXX"),
+    "compressed, and damaged": [("b.json.gz", PACKED[:-6] + b"XXXXXX"), ("b.json", PACKED[:-6] + b"XXXXXX")],
+    "compressed, and cut short, under any name": [
+        ("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3]), ("a.json", PACKED[:-3]), ("a.json", zstandard(GOOD)[:-3]),
     ],
-    "`.gz` or `.zst` that is cut short": [("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3])],
-    "decompression bomb": [("a.json.gz", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
-    "compressed with gzip, under a name without `.gz`": [("a.json", PACKED), ("users.csv", gzip.compress(b"user_id\na\n"))],
-    "compressed with Zstandard, under a name without `.zst`": [("a.json", zstandard(GOOD))],
+    "decompression bomb": [("a.json", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
+    "compressed twice": [
+        ("a.json.gz", gzip.compress(PACKED)), ("users.csv", gzip.compress(zstandard(b"user_id\na\n"))),
+    ],
     "zip archive, under any name": [("a.json", zipped("orders.json")), ("users.csv", zipped("users.csv"))],
     "spreadsheet (.xlsx, .xls, .ods), under the name of another file": [
         ("a.json", zipped("[Content_Types].xml", "xl/workbook.xml")),
@@ -304,6 +306,20 @@ def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
     with open_engine(tmp_path) as engine:
         (result,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.json.zst"])
+def test_the_content_says_whether_a_drop_is_compressed(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+    """Whatever the name says. The same bytes under another name are a duplicate, and raw/orders_raw.json is never compressed."""
+    with open_engine(tmp_path) as engine:
+        (first,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
+        (second,) = apply_batch(engine, tmp_path, [("other.jsonl", pack(GOOD))], RECEIVED_AT_US).results
+        users_name = name.replace("a.json", "users.csv")
+        (users,) = apply_batch(engine, tmp_path, [(users_name, pack(b"user_id\n1\n"))], RECEIVED_AT_US).results
+    assert [first.outcome, second.outcome, users.outcome] == ["applied", "duplicate", "applied"]
+    link = tmp_path / "output" / "raw" / "orders_raw.json"
+    assert link.read_bytes() == GOOD if pack is bytes else not link.exists()
 
 
 def test_every_reason_and_fault_is_in_the_table() -> None:

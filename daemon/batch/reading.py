@@ -84,13 +84,13 @@ class Reader:
 
     def copying(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
         """Returns what to call with the number of bytes of a drop that are copied to `path` so far."""
-        if raw.kind_of(name) != raw.ORDERS or raw.is_compressed(name):
+        if raw.kind_of(name) != raw.ORDERS:
             return lambda size_bytes: None
         return self._early.follow(self.executor, drop, path, context, self.staging)
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
-        return raw.plain(path, drop.name, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
+        return raw.plain(path, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ NAMES_READ = (
     "each also with .gz or .zst"
 )
 ORDERS = "orders"
+_GZIP, _ZSTD, _ZSTD_SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"  # the last after a byte 50 to 5F
+_MAGIC_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,39 +184,54 @@ def kind_of(name: str) -> str | None:
     return next((one.name for one in DIMENSIONS.values() if plain_name.startswith(one.drops)), None)
 
 
-def read_as(name: str) -> str:
-    """How a drop of this name is read: its kind, with `.gz` or `.zst` if compressed. Equal bytes that are read in the same way
-    are duplicates."""
-    return f"{kind_of(name) or ''}{_packed(name)}"
-
-
 def _packed(name: str) -> str:
     return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
 
 
-def is_compressed(name: str) -> bool:
-    """Whether the suffix says that a drop is compressed."""
-    return bool(_packed(name))
+def compression_of(head: bytes) -> str | None:
+    """How a file with these first bytes is compressed, whatever its name: `gzip`, `zstd`, or None."""
+    if head.startswith(_GZIP):
+        return "gzip"
+    is_zstd = head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5)
+    return "zstd" if is_zstd else None
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the first bytes of a file are those of a compressed one."""
+    with open(path, "rb") as file:
+        return compression_of(file.read(_MAGIC_BYTES)) is not None
+
+
+def may_be_linked(path: Path, name: str) -> bool:
+    """Whether orders_raw.json may point to this copy of a drop: it holds orders, and is not compressed."""
+    if kind_of(name) != ORDERS:
+        return False
+    try:
+        return not is_compressed(path)
+    except FileNotFoundError:  # it is lost; the name is what is known of it
+        return not _packed(name)
 
 
 @contextmanager
-def plain(path: Path, name: str, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
-    """The path of the uncompressed bytes of a drop: its own, or a temporary file. Unreadable where it is damaged or a
-    decompression bomb."""
-    if not is_compressed(name):
+def plain(path: Path, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
+    """The path of the uncompressed bytes of a drop: its own, or a temporary file. The content says whether it is compressed.
+    Unreadable where it is damaged or a decompression bomb."""
+    with open(path, "rb") as file:
+        compression = compression_of(file.read(_MAGIC_BYTES))
+    if compression is None:
         yield path
         return
     try:
-        _decompress(path, name, spool, min(max_bytes, max_expansion * max(path.stat().st_size, 4096)))
+        _decompress(path, compression, spool, min(max_bytes, max_expansion * max(path.stat().st_size, 4096)))
         yield spool
     finally:
         files.unlink(spool)
 
 
-def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
+def _decompress(path: Path, compression: str, spool: Path, limit_bytes: int) -> None:
     written = 0
     try:
-        with _reader(path, name) as source, open(spool, "wb") as target:
+        with _reader(path, compression) as source, open(spool, "wb") as target:
             while block := source.read(_COPY_BYTES):
                 written += len(block)
                 if written > limit_bytes:
@@ -231,8 +248,8 @@ def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
         raise Unreadable(f"the file cannot be decompressed: {error}") from None
 
 
-def _reader(path: Path, name: str) -> IO[bytes]:
-    return gzip.open(path, "rb") if name.lower().endswith(".gz") else zstd_module().open(path, "rb")  # type: ignore[return-value]
+def _reader(path: Path, compression: str) -> IO[bytes]:
+    return gzip.open(path, "rb") if compression == "gzip" else zstd_module().open(path, "rb")  # type: ignore[return-value]
 
 
 def _zlib_error() -> type[Exception]:

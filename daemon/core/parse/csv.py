@@ -87,9 +87,9 @@ def _check(sheet: Sheet, dimension: Dimension, names: Mapping[str, Sequence[str]
     if not any(key in header for key in keys):
         if any(key in header[0].split("|") for key in keys):
             raise Unreadable(f"its columns are separated by |; save it with {READABLE_SEPARATORS}")
-        wanted = " or ".join(keys)
+        wanted = " or ".join(keys) or dimension.key
         raise Unreadable(
-            f"its first line has no column {wanted or dimension.key}; the first line of a file of {dimension.drops} must name its "
+            f"its first line has no column {wanted}; the first line of a file of {dimension.drops} must name its "
             f"columns, {', '.join(field[0] for field in names.values() if field)}, separated by {READABLE_SEPARATORS}"
         )
     used = (header[place] for field in names.values() if (place := _column_of(header, field)) is not None)
@@ -140,8 +140,8 @@ def _column(
 
 
 def _read_comma_decimal(cell: str | None) -> object:
-    """A number in a file that is separated by semicolons, because its comma is the decimal sign. Dots before the comma, or several
-    of them, divide thousands. A single dot is a decimal point, except in `1.234`, which may mean either: a fault."""
+    """A number in a file that is separated by semicolons, where the comma is the decimal sign. Dots before the comma, or
+    several of them, divide thousands. A single dot is a decimal point, except in `1.234`, which may mean either: a fault."""
     text = (cell or "").strip(WHITE_SPACE)
     if thousands := _THOUSANDS.fullmatch(text):
         if len(thousands[1]) == len(".234") and not thousands[2]:

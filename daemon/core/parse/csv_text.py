@@ -1,8 +1,8 @@
 """The text of a CSV file: its encoding, its separator, its header and its rows of cells. Pure; knows no column's type.
 
-The encoding is UTF-8, UTF-16 if a byte order mark says so, or cp1252 if the source says so and the text is not UTF-8. The separator
-is the one of comma, semicolon and tab that gives the header its key column; if several do, or none, it is the comma. A first line
-`sep=;` decides.
+The encoding is UTF-8, UTF-16 if a byte order mark says so, or cp1252 if the source says so and the text is not UTF-8. The
+separator is the one of comma, semicolon and tab that gives the header its key column; if several do, or none, it is the comma. A
+first line `sep=;` decides.
 """
 
 from __future__ import annotations
