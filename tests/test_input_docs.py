@@ -310,7 +310,9 @@ def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard])
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.json.zst"])
-def test_the_content_says_whether_a_drop_is_compressed(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+def test_the_content_says_whether_a_drop_is_compressed(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
     """Whatever the name says. The same bytes under another name are a duplicate, and raw/orders_raw.json is never compressed."""
     with open_engine(tmp_path) as engine:
         (first,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results

@@ -25,7 +25,6 @@ from ..core.parse.discards import lines, slices
 from ..execution import spill
 from ..execution.tasks import Rewritten
 from ..storage import files, raw, receipts
-from ..storage.ledger import Ledger
 from ..storage.store import iso_date
 from . import dimensions
 from .commit import Before, commit_of, is_restated
