@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from daemon.config import SECTIONS, SETTINGS, Config, load, variable_of
 from daemon.core.errors import UsageError
 from daemon.core.retry import Backoff
+from daemon.sources.mapping_settings import SETTINGS as SOURCE_SETTINGS
 from tests.support import REPO
 
 
@@ -286,8 +287,12 @@ def test_delays_double_up_to_their_limit_however_many_attempts(attempts: int) ->
 def test_the_page_of_settings_is_the_code() -> None:
     """docs/CONFIGURATION.md has each section and each setting once, with the default of config.toml, what is allowed, and
     the variable's name, and something to say of it; it has no other."""
-    sections = re.split(r"^## \[(\w+)\]$", (REPO / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8"), flags=re.M)
-    assert sections[1::2] == list(SECTIONS)
+    sections = re.split(
+        r"^## \[([\w.]+)\]$", (REPO / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8"), flags=re.M
+    )
+    assert sections[1::2] == [*SECTIONS, "sources.default"]
+    *sections, _, sources = sections
+    assert re.findall(r"^\| `(\w+)` \|", sources, flags=re.M) == ["preset", *SOURCE_SETTINGS]
     shipped = (REPO / "config.toml").read_text(encoding="utf-8")
     found = []
     for section, text in zip(sections[1::2], sections[2::2], strict=True):

@@ -32,11 +32,11 @@ def mapping_of(settings: Mapping[str, Any], where: str) -> tuple[str, FieldMappi
     given = {key: value for key, value in settings.items() if key != "preset"}
     values = _preset(settings["preset"], where) if "preset" in settings else {}
     for key, value in given.items():
-        if key not in _SETTINGS:
-            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(_SETTINGS)}")
+        if key not in SETTINGS:
+            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(SETTINGS)}")
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
-    read = {key: _SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
+    read = {key: SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
     records = read.pop("records", "")
     if "deleted" in read:
         read["deleted_path"], read["deleted_values"] = read.pop("deleted")
@@ -103,6 +103,7 @@ def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
     return _path(value["path"], f"{where}.path"), tuple(json.dumps(one) for one in value["values"])
 
 
+<<<<<<< HEAD
 def _columns(dimension: str) -> Callable[[Any, str], Paths]:
     """The names of the columns of a CSV file, for each field."""
     allowed, key = DIMENSIONS[dimension].schema.names, DIMENSIONS[dimension].key
@@ -135,6 +136,9 @@ def _encoding(value: Any, where: str) -> str:
 
 
 _SETTINGS: dict[str, Callable[[Any, str], Any]] = {
+=======
+SETTINGS: dict[str, Callable[[Any, str], Any]] = {
+>>>>>>> main
     "records": _path,
     "record": _path,
     "fields": _fields((*ORDER_FIELDS, *ITEM_FIELDS)),

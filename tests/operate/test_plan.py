@@ -98,7 +98,7 @@ def test_files_that_never_rest_are_no_damage(tmp_path: Path, monkeypatch: pytest
     with applied(tmp_path) as engine:
         views = Views(engine.ledger.path, *(view_of(engine) for _ in range(2 * dry._TRIES)))
         another(engine, tmp_path)
-        monkeypatch.setattr(dry, "_nobody_is_at_work", lambda *_: False)
+        monkeypatch.setattr(dry, "_is_unchanged", lambda *_: False)
         with pytest.raises(EnvironmentFault, match="being replaced"):
             planned(engine, tmp_path, views)
 

@@ -374,7 +374,7 @@ def test_plan_with_a_damaged_dimension_says_what_mends_it(home: Path) -> None:
     drop(home, "users2.csv", USERS)
     for name in ("b.json", "users2.csv"):
         ended = strandline(home, "plan", f"inbox/{name}")
-        assert ended.returncode == 3 and "dim_user.parquet are not what the ledger says" in ended.stderr, ended.stderr
+        assert ended.returncode == 3 and "published files of dim_user.parquet" in ended.stderr, ended.stderr
     assert strandline(home, "rebuild").returncode == 0
     assert strandline(home, "plan", "inbox/b.json").returncode == 0
 
