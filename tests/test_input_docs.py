@@ -92,7 +92,7 @@ DROPS = {
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "compressed, and damaged": [("b.json.gz", PACKED[:-6] + b"XXXXXX"), ("b.json", PACKED[:-6] + b"XXXXXX")],
     "compressed, and cut short, under any name": [
-        ("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3]), ("a.json", PACKED[:-3]), ("a.json", zstandard(GOOD)[:-3]),
+        *((name, content[:-3]) for name in ("a.json", "a.json.gz", "a.json.zst") for content in (PACKED, zstandard(GOOD))),
     ],
     "decompression bomb": [("a.json", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
     "compressed twice": [

@@ -103,7 +103,6 @@ def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
     return _path(value["path"], f"{where}.path"), tuple(json.dumps(one) for one in value["values"])
 
 
-<<<<<<< HEAD
 def _columns(dimension: str) -> Callable[[Any, str], Paths]:
     """The names of the columns of a CSV file, for each field."""
     allowed, key = DIMENSIONS[dimension].schema.names, DIMENSIONS[dimension].key
@@ -135,10 +134,7 @@ def _encoding(value: Any, where: str) -> str:
     return str(value)
 
 
-_SETTINGS: dict[str, Callable[[Any, str], Any]] = {
-=======
 SETTINGS: dict[str, Callable[[Any, str], Any]] = {
->>>>>>> main
     "records": _path,
     "record": _path,
     "fields": _fields((*ORDER_FIELDS, *ITEM_FIELDS)),
