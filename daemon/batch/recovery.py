@@ -16,6 +16,7 @@ from ..core.errors import EnvironmentFault
 from ..core.model import ParseContext
 from ..sources.inbox_folder import InboxFolder, refuse_nested
 from ..storage.adoption import adopt
+from . import unpacking
 from .engine import Engine
 from .pipeline import publish_committed
 
@@ -43,5 +44,5 @@ def recover(engine: Engine, inbox: Path, settings: ParseContext) -> list[Drop]:
     adopt(engine.ledger, engine.raw, engine.output, settings)
     folder = InboxFolder(inbox)
     refuse_nested(folder, engine.output)
-    engine.taking.recover(folder)
+    engine.taking.recover(folder, unpacking.recover(engine, folder))
     return engine.ledger.uncommitted()

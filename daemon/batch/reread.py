@@ -17,7 +17,7 @@ from ..core.errors import Corruption
 from ..sources.inbox_folder import InboxFolder
 from ..storage import files
 from ..storage.ledger import Ledger
-from ..storage.raw import fitting, original
+from ..storage.raw import fitting, original, own_name
 
 _FOLDER = "state/again"
 
@@ -35,7 +35,7 @@ def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
 
 
 def _keys(drop: Drop) -> tuple[object, ...]:
-    return drop.seq, original(drop.name), os.path.basename(drop.raw or "")
+    return drop.seq, own_name(original(drop.name)), os.path.basename(drop.raw or "")
 
 
 def _key(name: str) -> object:
@@ -53,7 +53,7 @@ def request(output: Path, inbox: Path, drops: Sequence[Drop]) -> None:
             raise Corruption(f"{source} is not what was archived as drop {drop.seq}; restore it from a backup")
         files.write(output / _FOLDER / drop.sha256.hex(), b"")
         # No link: a program that writes to the file in the inbox would change the raw layer.
-        folder.put(source, fitting(original(drop.name)), may_link=False)
+        folder.put(source, fitting(own_name(original(drop.name))), may_link=False)
 
 
 def requested(output: Path) -> Callable[[bytes], bool]:

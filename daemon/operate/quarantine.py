@@ -16,7 +16,7 @@ from ..core.errors import UsageError
 from ..sources.inbox_folder import InboxFolder
 from ..sources.names import is_no_drop
 from ..storage import files
-from ..storage.raw import fitting, original, printable, quarantined
+from ..storage.raw import fitting, original, own_name, printable, quarantined
 
 
 def retry(quarantine: Path, inbox: Path, names: Sequence[str]) -> list[str]:
@@ -45,12 +45,12 @@ def called(quarantine: Path, name: str) -> bool:
 
 def _name(path: Path) -> str:
     """The name that the drop arrived with: from its reason file, otherwise the part of its file name after number and hash."""
-    own = original(path.name.split("_", 2)[-1])
+    own = own_name(original(path.name.split("_", 2)[-1]))
     try:
         name = original(str(json.loads((path.with_name(path.name + REASON)).read_bytes())["name"]))
     except (OSError, ValueError, KeyError, TypeError):
         return own
-    name = fitting(name.replace("/", "_").replace("\0", "_"))
+    name = fitting(own_name(name).replace("\0", "_"))
     return own if not name or is_no_drop(name) else name  # the reason file was changed: no drop has such a name
 
 

@@ -29,13 +29,14 @@ from . import files
 _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
 _LONGEST_NAME_BYTES = 255
+_SLASH = "%2F"  # in file names: `printable` encodes every other % as %25
 _STORED = re.compile(r"([0-9]{1,18})_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 LINK = "raw/orders_raw.json"
 ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
 NAMES_READ = (
     "Orders come as *.json, *.jsonl or *.ndjson, users and products as users*.csv and products*.csv, "
-    "each also with .gz or .zst"
+    "each also with .gz or .zst, or several of them in a .zip"
 )
 ORDERS = "orders"
 _GZIP, _ZSTD, _ZSTD_SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"  # the last after a byte 50 to 5F
@@ -69,8 +70,7 @@ class RawLayer:
     def stored_as(self, seq: int, name: str, received_at: int, sha256: bytes, size_bytes: int) -> Stored:
         """The copy of a drop as it will be in the raw layer. `name`: as in the inbox."""
         shown = printable(name)
-        path = f"raw/received={date_of(received_at)}/{file_name(seq, sha256, shown)}"
-        return Stored(seq, shown, path, sha256, size_bytes)
+        return Stored(seq, shown, raw_path(seq, shown, received_at, sha256), sha256, size_bytes)
 
     def place(self, copies: Sequence[Stored]) -> None:
         """Gives durable temporary copies their final names, durably."""
@@ -95,8 +95,14 @@ class RawLayer:
                         size = entry.stat(follow_symlinks=False).st_size
                     except FileNotFoundError:  # a running daemon has just moved it to quarantine
                         continue
-                    copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size))
+                    name = match[3].replace(_SLASH, "/")
+                    copies.append(Stored(int(match[1]), name, path, bytes.fromhex(match[2]), size))
             yield index, sorted(copies, key=lambda copy: copy.seq)
+
+
+def raw_path(seq: int, name: str, received_at: int, sha256: bytes) -> str:
+    """The path of a raw copy, relative to the output folder. `name`: as in Stored and Drop."""
+    return f"raw/received={date_of(received_at)}/{file_name(seq, sha256, name)}"
 
 
 def file_name(seq: int, sha256: bytes, name: str) -> str:
@@ -163,8 +169,30 @@ def fitting(name: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name of at most 180 bytes with the same beginning and end."""
-    return both_ends(name, _NAME_BYTES)
+    """A name of at most 180 bytes with the same beginning and end, and without a slash. Of a file of a zip archive, the name in
+    it is shortened on its own, so that it still says how to read it."""
+    archive, slash, own = name.rpartition("/")
+    if not slash:
+        return both_ends(name, _NAME_BYTES)
+    own = both_ends(own, _NAME_BYTES // 2)
+    left = _NAME_BYTES - len(os.fsencode(_SLASH + own))
+    return f"{both_ends(archive.replace('/', _SLASH), left)}{_SLASH}{own}"
+
+
+def is_archive(name: str) -> bool:
+    """Whether a drop of this name is a zip archive, whose files are drops of their own."""
+    return "/" not in name and name.lower().endswith(".zip")
+
+
+def name_in_archive(archive: str, path: str) -> str:
+    """The name of a drop that is a file of a zip archive: `orders.zip/2026/a.json`. No other drop has a slash in its name."""
+    folders, slash, own = path.rpartition("/")
+    return f"{archive}/{fitting(folders)}{slash}{fitting(own)}"
+
+
+def own_name(name: str) -> str:
+    """The name of a drop without its zip archive, if it came in one."""
+    return name.rpartition("/")[2]
 
 
 def date_of(instant: int) -> str:
@@ -176,7 +204,7 @@ def date_of(instant: int) -> str:
 def kind_of(name: str) -> str | None:
     """What a drop of this name holds: `orders`, the name of a dimension, or None for a name that is not read. The content says
     which form it has."""
-    plain_name = name.lower().removesuffix(_packed(name))
+    plain_name = own_name(name).lower().removesuffix(_packed(name))
     if plain_name.endswith(ORDERS_SUFFIXES):
         return ORDERS
     if not plain_name.endswith(".csv"):

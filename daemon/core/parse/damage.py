@@ -56,7 +56,7 @@ def _zipped(head: bytes) -> str:
         return _SPREADSHEET.format("OpenDocument, .ods")
     if b"[Content_Types].xml" in head or b"xl/" in head:
         return _OFFICE if b"word/" in head or b"ppt/" in head else _SPREADSHEET.format("Excel, .xlsx")
-    return "a zip archive; unpack it and drop the files in it"
+    return "a zip archive, and its name does not say so; drop it under a name that ends in .zip"
 
 
 def refuse_markup(text: bytes) -> None:
