@@ -86,6 +86,7 @@ FOLDERS = {
             "g.json": "data.orders.edges", "page.json": "`attributes`", "singer.jsonl": "`record`",
         },
     ),
+    "zip": expect("o_1", "u_1", quarantined={"export 2026-11.zip/export/read me.txt": "a file with this name"}),
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +24,7 @@ from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
 from tests.support import REPO
 from tests.support.harness import apply_batch, open_engine, tree
+from tests.support.zips import encrypted, overlapping, with_method, with_size, with_wrong_sum, zipped
 
 DOCS = REPO / "docs" / "INPUT.md"
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
@@ -50,12 +50,9 @@ def created(created_at: str) -> bytes:
     return f'[{{"order_id":"a","created_at":{created_at}}}]'.encode()
 
 
-def zipped(*names: str, content: str = "x") -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
-        for name in names:
-            archive.writestr(name, content)
-    return sink.getvalue()
+def named(*names: str, content: str = "x") -> bytes:
+    """A zip archive of files with these names."""
+    return zipped(*((name, content.encode()) for name in names))
 
 
 def zstandard(data: bytes) -> bytes:
@@ -98,12 +95,30 @@ DROPS = {
     "compressed twice": [
         ("a.json.gz", gzip.compress(PACKED)), ("users.csv", gzip.compress(zstandard(b"user_id\na\n"))),
     ],
-    "zip archive, under any name": [("a.json", zipped("orders.json")), ("users.csv", zipped("users.csv"))],
+    "zip archive, under a name without `.zip`": [("a.json", named("orders.json")), ("users.csv", named("users.csv"))],
+    "zip archive that is encrypted": [("a.zip", encrypted())],
+    "zip archive that is damaged: a wrong check sum, no directory": [
+        ("a.zip", with_wrong_sum()), ("a.zip", named("a.json")[:-30]), ("a.zip", with_size(1_000)),
+    ],
+    "zip archive with another one inside": [("a.zip", named("a.json", "b.zip"))],
+    "zip archive with a file compressed by bzip2, LZMA or Deflate64": [
+        ("a.zip", zipped(("a.json", GOOD), method=method)) for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    ] + [("a.zip", with_method(9))],
+    "zip archive that names a place outside itself": [("a.zip", named("../a.json")), ("a.zip", named("/a.json"))],
+    "zip archive with entries that overlap": [("a.zip", overlapping())],
+    "zip archive that is a decompression bomb": [
+        ("a.zip", zipped(("a.json", b" " * 99_000))), ("a.zip", zipped(*((f"{n}.json", b" " * 45_000) for n in range(3)))),
+    ],
+    "zip archive with a file larger than `max_drop_bytes`": [("a.zip", zipped(("a.json", b"[1,2]" * 30_000)))],
+    "zip archive with more than 10,000 entries": [("a.zip", named(*(f"{number}.json" for number in range(10_001))))],
+    "zip archive without a file to read": [("a.zip", zipped()), ("a.zip", named(".hidden", "__MACOSX/a.json", "folder/"))],
+    "`.zip` that is no zip archive": [("a.zip", GOOD), ("a.zip", b"Rar!")],
     "spreadsheet (.xlsx, .xls, .ods), under the name of another file": [
-        ("a.json", zipped("[Content_Types].xml", "xl/workbook.xml")),
-        ("users.csv", zipped("[Content_Types].xml", "xl/workbook.xml")),
+        ("a.json", named("[Content_Types].xml", "xl/workbook.xml")),
+        ("users.csv", named("[Content_Types].xml", "xl/workbook.xml")),
+        ("a.zip", named("[Content_Types].xml", "xl/workbook.xml")),
         ("a.json", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
-        ("users.csv", zipped("mimetype", content="application/vnd.oasis.opendocument.spreadsheet")),
+        ("users.csv", zipped(("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"), method=zipfile.ZIP_STORED)),
     ],
     "PDF document": [("a.json", b"%PDF-1.7\n1 0 obj\n"), ("products.csv", b"%PDF-1.4\n")],
 }  # fmt: skip
@@ -249,7 +264,8 @@ def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple
     """A drop that its name, size or compression condemns lies whole in quarantine, with the documented reason."""
     kind, what = ROWS[row]
     with open_engine(tmp_path) as engine:
-        limited = replace(engine, reader=replace(engine.reader, limits=SMALL))
+        limits = Limits(1 << 30, 200) if "entries" in row else SMALL
+        limited = replace(engine, reader=replace(engine.reader, limits=limits))
         mapping = FieldMapping(encoding="cp1252" if "cp1252" in row else "utf-8")
         (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US, mapping=mapping).results
     assert kind == "quarantine" and result.outcome is DropOutcome.QUARANTINED

@@ -47,7 +47,7 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], context: ParseContext, cop
 
 
 def drops_of(engine: Engine, copies: Sequence[Copy], context: ParseContext) -> list[Drop]:
-    """The drops of these copies; a zip archive has one for each of its files. A duplicate keeps no raw copy, because one exists."""
+    """The drops of these copies, one for each file of a zip archive. A duplicate keeps no raw copy, because one exists."""
     stored = [one for copy in copies for one in copy.drops]
     drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one in stored]
     marked = with_duplicates(engine.ledger, drops, reread.requested(engine.output))

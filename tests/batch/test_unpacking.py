@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import struct
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,35 +15,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.reading import Limits
-from daemon.core.model import DropOutcome
 from daemon.operate import quarantine
 from daemon.storage import raw
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.crash import crash_at, drop, run
 from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
+from tests.support.zips import encrypted, huge_directory, overlapping, with_size, with_wrong_sum, zipped
 
 NOW = RECEIVED_AT_US
 ORDER = b'[{"order_id":"o_1","created_at":"2026-11-18","amount":5}]'
 OTHER = b'{"order_id":"o_2","created_at":"2026-11-19"}\n'
 USERS = b"user_id,email\nu_1,a@example.com\n"
-Entry = tuple[str | zipfile.ZipInfo, bytes]
-
-
-def zipped(*entries: Entry, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    sink = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(sink, "w", method) as archive:
-        warnings.simplefilter("ignore")  # that a name comes twice
-        for name, content in entries:
-            archive.writestr(name, content)
-    return sink.getvalue()
 
 
 def results(root: Path, *batch: tuple[str, bytes], limits: Limits | None = None) -> list[tuple[int, str, str, str]]:
     """(number, name, outcome, reason) of each drop of one batch."""
     with open_engine(root) as engine:
-        engine = replace(engine, reader=replace(engine.reader, limits=limits or engine.reader.limits))
-        outcome = apply_batch(engine, root, batch, NOW)
+        limited = replace(engine, reader=replace(engine.reader, limits=limits or engine.reader.limits))
+        outcome = apply_batch(limited, root, batch, NOW)
         assert not list(engine.store.staging.rglob("*.*"))
     return [(one.drop.seq, one.drop.name, str(one.outcome), one.reason or "") for one in outcome.results]
 
@@ -58,7 +45,9 @@ def test_each_file_is_a_drop_in_the_order_of_the_archive(tmp_path: Path) -> None
         ("__MACOSX/._b.json", b"x"), (".DS_Store", b"x"), ("x/.git/y.json", b"x"), ("Thumbs.db", b"x"), ("again.json", ORDER),
     )  # fmt: skip
     limits = Limits(1 << 30, 200, ("Thumbs.db",))
-    found = results(tmp_path, ("first.json", b"[]"), ("orders.ZIP", archive), ("last.json", OTHER + OTHER), limits=limits)
+    found = results(
+        tmp_path, ("first.json", b"[]"), ("orders.ZIP", archive), ("last.json", OTHER + OTHER), limits=limits
+    )
     assert [one[:3] for one in found] == [
         (1, "first.json", "applied"), (2, "orders.ZIP/b.json", "applied"), (3, "orders.ZIP/2026/users.csv", "applied"),
         (4, "orders.ZIP/notes.txt", "quarantined"), (5, "orders.ZIP/a.json.gz", "applied"),
@@ -85,40 +74,6 @@ def test_a_file_of_an_archive_is_retried_under_its_own_name(tmp_path: Path) -> N
         assert name in {path.name for path in inbox.iterdir()}
 
 
-def encrypted() -> bytes:
-    data = bytearray(zipped(("a.json", ORDER)))
-    data[6] |= 1
-    data[data.index(b"PK\x01\x02") + 8] |= 1
-    return bytes(data)
-
-
-def with_wrong_sum() -> bytes:
-    data = bytearray(zipped(("ok.json", OTHER), ("a.json", ORDER), method=zipfile.ZIP_STORED))
-    data[data.index(b"o_1")] ^= 1
-    return bytes(data)
-
-
-def with_size(size: int) -> bytes:
-    """An entry whose directory says another size than the stream has."""
-    data = bytearray(zipped(("a.json", ORDER)))
-    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, size)
-    return bytes(data)
-
-
-def overlapping() -> bytes:
-    """The same bytes, listed three times."""
-    data = zipped(("a.json", ORDER))
-    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
-    directory = data[start:end] * 3
-    return data[:start] + directory + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 3, 3, len(directory), start, 0)
-
-
-def huge_directory() -> bytes:
-    data = zipped(("a.json", ORDER))
-    start = data.index(b"PK\x01\x02")
-    return data[:start] + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 9, 9, 1 << 30, 0, 0)
-
-
 SMALL = Limits(50_000, 5)
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "encrypted": (encrypted, "is encrypted; unpack it"),
@@ -134,15 +89,15 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "above": (lambda: zipped(("x/../../a.json", ORDER)), "a place outside itself"),
     "above, in the way of Windows": (lambda: zipped(("..\\a.json", ORDER)), "a place outside itself"),
     "of a drive": (lambda: zipped(("C:\\a.json", ORDER)), "a place outside itself (C:/a.json)"),
-    "empty": (lambda: zipped(), "none of the 0 entries"),
+    "empty": (zipped, "none of the 0 entries"),
     "nothing to read": (lambda: zipped(("x/", b""), (".x", b"1")), "none of the 2 entries"),
     "too many": (lambda: zipped(*((f"{number}.json", b"") for number in range(10_001))), "10,001 entries"),
     "spreadsheet": (lambda: zipped(("[Content_Types].xml", b""), ("xl/workbook.xml", b"")), "Office document"),
     "no zip": (lambda: ORDER, "no zip archive"),
     "cut": (lambda: zipped(("a.json", ORDER), ("b.json", OTHER))[:-30], "damaged"),
-    "a large file": (lambda: zipped(("a.json", bytes(range(256)) * 200), method=zipfile.ZIP_STORED), "max_drop_bytes allows 50,000"),
+    "a large file": (lambda: zipped(("a.json", bytes(range(256)) * 200)), "max_drop_bytes allows 50,000"),
     "a bomb": (lambda: zipped(("a.json", b" " * 30_000)), "a.json in the zip archive expands to 30,000 bytes"),
-    "many small bombs": (lambda: zipped(*((f"{number}.json", b" " * 9_000) for number in range(4))), "max_expansion allows 20,480"),
+    "many small bombs": (lambda: zipped(*((f"{n}.json", b" " * 9_000) for n in range(4))), "max_expansion allows 20,480"),
 }  # fmt: skip
 
 
@@ -152,7 +107,9 @@ def test_what_cannot_be_unpacked_is_quarantined_whole(tmp_path: Path, kind: str)
     make, why = REFUSED[kind]
     content = make()
     limits = Limits(1 << 30, 200) if kind == "too many" else SMALL
-    (before, refused, after) = results(tmp_path, ("1.json", b"[]"), ("2.zip", content), ("3.json", OTHER), limits=limits)
+    (before, refused, after) = results(
+        tmp_path, ("1.json", b"[]"), ("2.zip", content), ("3.json", OTHER), limits=limits
+    )
     assert (before[2], after) == ("applied", (3, "3.json", "applied", ""))
     assert refused[:3] == (2, "2.zip", "quarantined") and why in refused[3]
     (kept,) = [name for name in tree(tmp_path / "output" / "quarantine") if not name.endswith(".reason.json")]
@@ -160,7 +117,7 @@ def test_what_cannot_be_unpacked_is_quarantined_whole(tmp_path: Path, kind: str)
 
 
 @examples(40)
-@given(st.data())
+@given(data=st.data())
 def test_damage_anywhere_in_an_archive_harms_nothing_else(data: st.DataObject, tmp_path_factory: Any) -> None:
     """Whatever bytes are changed: its files are applied as they were, or it is quarantined whole."""
     content = bytearray(zipped(("a.json", ORDER), ("b.json", OTHER)))
@@ -192,13 +149,18 @@ def test_an_archive_is_what_its_files_are_as_drops(tmp_path_factory: Any, member
     one, other = tmp_path_factory.mktemp("zip"), tmp_path_factory.mktemp("files")
     found = results(one, ("x.zip", zipped(*members)))
     with open_engine(other) as engine:
-        named = [(f"{'users' if 'csv' in name else 'f'}{number}{Path(name).suffix}", data) for number, (name, data) in enumerate(members)]
+        named = [
+            (f"{'users' if 'csv' in name else 'f'}{number}{Path(name).suffix}", data)
+            for number, (name, data) in enumerate(members)
+        ]
         expected = apply_batch(engine, other, named, NOW).results
     assert [one[2] for one in found] == [str(result.outcome) for result in expected]
     assert [one[0] for one in found] == list(range(1, len(members) + 1))
     assert tree(one / "output" / "curated") == tree(other / "output" / "curated")
     with open_engine(one) as engine:
-        assert [engine.ledger.drop(seq).sha256 for seq in range(1, len(members) + 1)] == [r.drop.sha256 for r in expected]
+        assert [engine.ledger.drop(seq).sha256 for seq in range(1, len(members) + 1)] == [
+            r.drop.sha256 for r in expected
+        ]
 
 
 ARCHIVE = zipped(("a.json", ORDER), ("b.json", b"[{]"), ("users.csv", USERS), ("c.ndjson", OTHER), ("d.json", ORDER))
@@ -218,11 +180,15 @@ def test_a_crash_at_any_operation_loses_and_doubles_nothing(tmp_path: Path, afte
         with open_engine(root) as engine:
             found = [(one.name, one.sha256) for seq in range(1, 20) if (one := engine.ledger.drop(seq))]
             assert engine.ledger.uncommitted() == []
-        names = ["1.json", *(f"2.zip/{name}" for name in ("a.json", "b.json", "users.csv", "c.ndjson", "d.json")), "3.json"]
+        names = [
+            "1.json",
+            *(f"2.zip/{name}" for name in ("a.json", "b.json", "users.csv", "c.ndjson", "d.json")),
+            "3.json",
+        ]
         assert [name for name, _ in found] == names, last
         assert not list((root / "inbox").iterdir())
         assert len(list((root / "output" / "quarantine").iterdir())) == 2
-        assert len([path for path in root.glob("output/raw/*/*")]) == 5
+        assert len(list(root.glob("output/raw/*/*"))) == 5
     assert last > 40
 
 
@@ -230,7 +196,9 @@ def test_an_archive_that_was_written_to_after_it_was_taken_comes_back(tmp_path: 
     """A crash came before it was removed; then somebody added a file: that becomes a drop, and the others are duplicates."""
     drop(tmp_path, "2.zip", zipped(("a.json", ORDER), ("c.ndjson", OTHER)))
     point = 1
-    while not list((tmp_path / "output").glob("receipts/*/*")):  # the last operation before the removal: found by trying
+    while not list(
+        (tmp_path / "output").glob("receipts/*/*")
+    ):  # the last operation before the removal: found by trying
         root = tmp_path / f"try-{point}"
         drop(root, "2.zip", zipped(("a.json", ORDER), ("c.ndjson", OTHER)))
         crash_at(root, point, after=True)
