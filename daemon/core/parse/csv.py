@@ -22,6 +22,7 @@ from ..mapping import FieldMapping
 from ..model import Bools, Dimension, Ints, ParseContext, Reason, Tally
 from .csv_text import READABLE_SEPARATORS, SEMICOLON, Sheet, read_sheet
 from .discards import Discards
+from .mapped import translator
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
 
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}((?:\.[0-9]{3})+)(,[0-9]+)?")  # 1.234,50
@@ -166,8 +167,12 @@ def _settled(
 
 def _instant(cell: str | None, context: ParseContext) -> int | Fault | None:
     """A cell has no type: digits alone are an epoch number, as in JSON without quotes."""
-    text = (cell or "").strip(WHITE_SPACE)
-    value = read_instant(Number(text) if is_number(text) else text)
+    text: object = (cell or "").strip(WHITE_SPACE)
+    if is_number(str(text)):
+        text = Number(text)
+    elif context.mapping.time_zone != "UTC":
+        text = translator(context.mapping).zoned(text)
+    value = read_instant(text)
     return FAULT if isinstance(value, int) and value > context.latest_instant else value
 
 

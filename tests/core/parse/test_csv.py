@@ -136,6 +136,15 @@ def test_users_have_the_prefix_of_their_source() -> None:
     assert [row[0] for row in table_rows(read(DIMENSIONS["product"], 1, rows, mapped).rows)] == ["17", "1", "2", "3"]
 
 
+def test_users_are_in_the_time_zone_of_their_source() -> None:
+    """An instant that names no zone, as in orders; a number and one with a zone are what they are."""
+    rows = b"user_id,created_at\n1,2026-07-01 12:00\n2,2026-07-01T12:00:00Z\n3,1700000000\n4,x\n"
+    found = read(DIMENSIONS["user"], 1, rows, replace(CONTEXT, mapping=FieldMapping(time_zone="Europe/Berlin")))
+    noon = 1_782_907_200_000_000
+    assert [row[2] for row in table_rows(found.rows)] == [noon - 2 * 3_600_000_000, noon, 1_700_000_000_000_000, None]
+    assert dict(found.tally.faults) == {"created_at": 1}
+
+
 @pytest.mark.parametrize(
     ("header", "separator"),
     [
