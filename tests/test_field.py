@@ -62,6 +62,7 @@ FOLDERS = {
     "glued-records": expect(*many(0, 1, 2, 3, 4)),
     "gz-members": expect(*many(1, 2, 3, 4)),
     "gz-misnamed": expect(*many(1, 2)),
+    "instants": expect(*(f"o_t{number:02}" for number in INSTANTS_READ), discarded={"invalid_created_at": 10}),
     "mongo": expect("5f0000000000000000000001", *many(1, 2, 4)),
     "nan": expect(*many(1, 2, 4, 5), amount=1),
     "nan-in-envelope": expect(*many(1, 2, 4, 5), amount=1),
