@@ -151,7 +151,7 @@ def plan(config: Config, options: argparse.Namespace) -> int:
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
         print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
-        return ATTENTION if found.result.outcome == "quarantined" else DONE
+        return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
 
 
 def rebuild(config: Config, options: argparse.Namespace) -> int:

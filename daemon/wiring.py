@@ -57,7 +57,7 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
         elif not path.exists():  # before the first run: an empty ledger in the scratch folder
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
-        limits = Limits(config.input.max_drop_bytes, config.input.max_expansion)
+        limits = Limits(config.input.max_drop_bytes, config.input.max_expansion, tuple(config.watch.ignore))
         reading: Executor
         if config.engine.scheduler:
             reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -71,6 +72,16 @@ NUMBERS = [
     "1e14",
     " 3 ",
     ".5",
+    "12,50",
+    "1.234",
+    "0.125",
+    "1.234,50",
+    "-1.234.567",
+    "1.234.567,8",
+    "1.23,4",
+    "1234.567",
+    "1,234.5",
+    "1,5E+3",
 ]
 
 
@@ -93,21 +104,28 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
     ]
     text = io.StringIO()
     end = draw(st.sampled_from(["\n", "\r\n"]))
-    writer = csv.writer(text, lineterminator=end)
+    separator = draw(st.sampled_from([",", ",", ";", "\t"]))
+    text.write(draw(st.sampled_from(["", "", "", f"sep={separator}{end}", f'{end}"SEP={separator}"{end}'])))
+    writer = csv.writer(text, lineterminator=end, delimiter=separator)
     writer.writerow([draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in header])
     for row in rows:
         if draw(st.sampled_from([False, False, True])):  # quoted, with blanks before the quotes
             blanks = draw(st.sampled_from([" ", "  "]))
-            text.write(",".join(blanks + '"' + cell.replace('"', '""') + '"' for cell in row) + end)
+            text.write(separator.join(blanks + '"' + cell.replace('"', '""') + '"' for cell in row) + end)
             continue
         writer.writerow(row)
         text.write(draw(st.sampled_from(["", "", end])))
-    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.getvalue().encode()
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"]))
+    return (
+        codecs.BOM_UTF16_LE * (encoding == "utf-16-le")
+        + codecs.BOM_UTF16_BE * (encoding == "utf-16-be")
+        + (text.getvalue().encode(encoding))
+    )
 
 
 def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
     """Each row of a drop by a literal reading of the input contract: (key, row), or the reason of a discard."""
-    lines = [row for row in cells_of(data.decode("utf-8-sig")) if any(cell.strip(model.TEXT_SPACE) for cell in row)]
+    separator, lines = lines_of(name, data)
     header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
     for line in lines[1:]:
         cells = dict(zip(header, line + [""] * (len(header) - len(line)), strict=False))
@@ -123,18 +141,39 @@ def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object,
         else:
             values = [key]
             for column in COLUMNS[name][1:]:
-                value = expected_value(column, cells.get(column, "").strip(model.TEXT_SPACE))
+                value = expected_value(column, cells.get(column, "").strip(model.TEXT_SPACE), separator)
                 faults[column] += value is model._Fault
                 values.append(None if value is model._Fault else value)
             found.append((key, tuple(values)))
     return found, +faults
 
 
-def cells_of(text: str) -> list[list[str]]:
-    """Parses CSV character by character. Ignores white space before a quote and an Excel formula around a text."""
+def lines_of(name: str, data: bytes) -> tuple[str, list[list[str]]]:
+    """The separator, and the lines that are not blank. Told by the line `sep=`, else by the header: the first separator that
+    gives it the key column."""
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if utf_16 else "utf-8-sig")
+    separators = [",", ";", "\t"]
+    if told := re.match(r'\s*"?sep=(.)"?\r?\n', text, re.IGNORECASE):
+        separators, text = [told[1]], text[told.end() :]
+    found = {}
+    for separator in separators:
+        rows = cells_of(text, separator)
+        found[separator] = [row for row in rows if any(cell.strip(model.TEXT_SPACE) for cell in row)]
+        if COLUMNS[name][0] in [cell.strip().lower() for cell in found[separator][0]]:
+            break
+    else:
+        separator = ","
+    return separator, found[separator]
+
+
+def cells_of(text: str, separator: str) -> list[list[str]]:
+    """A CSV text, character by character: white space before a quote and an Excel formula around a text say nothing."""
     rows: list[list[str]] = [[]]
+    blank = "[ \\x0b\\x0c]*" if separator == "\t" else "[ \\t\\x0b\\x0c]*"
     for row in re.finditer(r'((?:[^"\n]|"(?:[^"]|"")*")*)(?:\n|\Z)', text):
-        cells = re.findall(r'(?:^|,)((?:[ \t\x0b\x0c]*"(?:[^"]|"")*"[^,]*)|[^,]*)', row[1].removesuffix("\r"))
+        cell = rf'(?:^|{separator})((?:{blank}"(?:[^"]|"")*"[^{separator}]*)|[^{separator}]*)'
+        cells = re.findall(cell, row[1].removesuffix("\r"))
         rows.append([cell_of(cell) for cell in cells] if row[1] else [])
     return rows
 
@@ -149,7 +188,23 @@ def cell_of(cell: str) -> str:
     return cell
 
 
-def expected_value(column: str, text: str) -> Any:
+def price_of(text: str, separator: str) -> Any:
+    """A number. Between semicolons the comma is its decimal sign, and dots may divide thousands."""
+    if separator != ";":
+        return model._decimal(json.dumps(text))
+    whole, comma, fraction = text.partition(",")
+    first, *groups = whole.removeprefix("-").split(".")
+    divided = re.fullmatch("[1-9][0-9]{0,2}", first) and all(re.fullmatch("[0-9]{3}", group) for group in groups)
+    if groups and divided and not comma and len(groups) == 1:
+        raise model._Fault  # 1.234 may be either
+    if divided and (re.fullmatch("[0-9]+", fraction) if comma else groups):
+        whole = whole.replace(".", "")
+    if comma and ("." in whole or "." in fraction):
+        raise model._Fault
+    return model._decimal(json.dumps(f"{whole}.{fraction}" if comma else whole))
+
+
+def expected_value(column: str, text: str, separator: str) -> Any:
     try:
         if not text:
             return None
@@ -157,7 +212,7 @@ def expected_value(column: str, text: str) -> Any:
             number = model._NUMBER.fullmatch(text)
             return model._instant_until(text if number else json.dumps(text), LATEST_US)
         if column == "price":
-            return model._decimal(json.dumps(text))
+            return price_of(text, separator)
         return model._text(json.dumps(text, ensure_ascii=False))
     except model._Fault:
         return model._Fault

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from daemon.batch.pipeline import take
 from daemon.batch.reading import Limits
 from daemon.batch.taking import Taking
+from daemon.core.mapping import FieldMapping
 from daemon.core.model import DropOutcome, Field, ParseContext, Reason
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.retry import Backoff
@@ -24,6 +25,7 @@ from tests.hostile import CASES, documented
 from tests.strategies import RECEIVED_AT_US
 from tests.support import REPO
 from tests.support.harness import apply_batch, open_engine, tree
+from tests.support.zips import encrypted, overlapping, with_method, with_size, with_wrong_sum, zipped
 
 DOCS = REPO / "docs" / "INPUT.md"
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
@@ -49,12 +51,9 @@ def created(created_at: str) -> bytes:
     return f'[{{"order_id":"a","created_at":{created_at}}}]'.encode()
 
 
-def zipped(*names: str, content: str = "x") -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
-        for name in names:
-            archive.writestr(name, content)
-    return sink.getvalue()
+def named(*names: str, content: str = "x") -> bytes:
+    """A zip archive of files with these names."""
+    return zipped(*((name, content.encode()) for name in names))
 
 
 def zstandard(data: bytes) -> bytes:
@@ -74,29 +73,53 @@ SMALL = Limits(max_drop_bytes=100_000, max_expansion=20)
 DROPS = {
     "another name, such as `orders.xml`": [("orders.xml", GOOD), ("orders.json.bz2", GOOD), ("orders", GOOD)],
     "CSV without its key column": [("users.csv", b"email\na\n"), ("users.csv", b"name;mail\na;b\n")],
-    "CSV divided by semicolons or tabs": [("products.csv", b"sku;name\na;b\n"), ("users.csv", b"email\tuser_id\na\tb\n")],
-    "CSV that begins with `sep=;`": [("products.csv", b"sep=;\nsku;name\na;b\n")],
+    "CSV separated by vertical bars or another character, also after `sep=`": [
+        ("products.csv", b"sku|name\na|b\n"), ("users.csv", b"sep=|\nuser_id|email\na|b\n"), ("users.csv", b"sep=^\nuser_id\n"),
+    ],
     "CSV that names a column twice": [("users.csv", b"user_id,email,email\na,b,c\n")],
     "CSV with a quote that is never closed": [("users.csv", b'user_id,email\na,"b\nc,d\n')],
     "CSV with text after a closing quote": [
         ("users.csv", b'user_id,email\na,"b"c\n'), ("users.csv", b'"user_id" ,email\na,b\n'),
     ],
     "CSV whose lines end in a carriage return alone": [("users.csv", b"user_id,email\ra,b\r")],
-    "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("products.csv", "sku\na\n".encode("utf-16"))],
-    "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
-    "`.gz` or `.zst` that is not compressed, or damaged": [
-        ("a.json.gz", GOOD), ("a.json.zst", GOOD), ("b.json.gz", PACKED[:-6] + b"XXXXXX"),
+    "CSV that is not UTF-8": [("users.csv", b"user_id\n\xff\n"), ("users.csv", b"\xef\xbb\xbfuser_id\n\xff\n")],
+    "CSV in UTF-16 without a byte order mark, or damaged": [
+        ("products.csv", "sku\na\n".encode("utf-16-le")), ("users.csv", "user_id\na\n".encode("utf-16")[:-1]),
     ],
-    "`.gz` or `.zst` that is cut short": [("a.json.gz", PACKED[:-3]), ("a.json.zst", zstandard(GOOD)[:-3])],
-    "decompression bomb": [("a.json.gz", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
-    "compressed with gzip, under a name without `.gz`": [("a.json", PACKED), ("users.csv", gzip.compress(b"user_id\na\n"))],
-    "compressed with Zstandard, under a name without `.zst`": [("a.json", zstandard(GOOD))],
-    "zip archive, under any name": [("a.json", zipped("orders.json")), ("users.csv", zipped("users.csv"))],
+    'CSV that is neither UTF-8 nor cp1252, under `encoding = "cp1252"`': [("users.csv", b"user_id\n\xe4\x81\n")],
+    "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
+    "compressed, and damaged": [("b.json.gz", PACKED[:-6] + b"XXXXXX"), ("b.json", PACKED[:-6] + b"XXXXXX")],
+    "compressed, and cut short, under any name": [
+        *((name, content[:-3]) for name in ("a.json", "a.json.gz", "a.json.zst") for content in (PACKED, zstandard(GOOD))),
+    ],
+    "decompression bomb": [("a.json", gzip.compress(b" " * 99_000)), ("a.json.zst", zstandard(b" " * 99_000))],
+    "compressed twice": [
+        ("a.json.gz", gzip.compress(PACKED)), ("users.csv", gzip.compress(zstandard(b"user_id\na\n"))),
+    ],
+    "zip archive, under a name without `.zip`": [("a.json", named("orders.json")), ("users.csv", named("users.csv"))],
+    "zip archive that is encrypted": [("a.zip", encrypted())],
+    "zip archive that is damaged: a wrong check sum, no directory": [
+        ("a.zip", with_wrong_sum()), ("a.zip", named("a.json")[:-30]), ("a.zip", with_size(1_000)),
+    ],
+    "zip archive with another one inside": [("a.zip", named("a.json", "b.zip"))],
+    "zip archive with a file compressed by bzip2, LZMA or Deflate64": [
+        ("a.zip", zipped(("a.json", GOOD), method=method)) for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    ] + [("a.zip", with_method(9))],
+    "zip archive that names a place outside itself": [("a.zip", named("../a.json")), ("a.zip", named("/a.json"))],
+    "zip archive with entries that overlap": [("a.zip", overlapping())],
+    "zip archive that is a decompression bomb": [
+        ("a.zip", zipped(("a.json", b" " * 99_000))), ("a.zip", zipped(*((f"{n}.json", b" " * 45_000) for n in range(3)))),
+    ],
+    "zip archive with a file larger than `max_drop_bytes`": [("a.zip", zipped(("a.json", b"[1,2]" * 30_000)))],
+    "zip archive with more than 10,000 entries": [("a.zip", named(*(f"{number}.json" for number in range(10_001))))],
+    "zip archive without a file to read": [("a.zip", zipped()), ("a.zip", named(".hidden", "__MACOSX/a.json", "folder/"))],
+    "`.zip` that is no zip archive": [("a.zip", GOOD), ("a.zip", b"Rar!")],
     "spreadsheet (.xlsx, .xls, .ods), under the name of another file": [
-        ("a.json", zipped("[Content_Types].xml", "xl/workbook.xml")),
-        ("users.csv", zipped("[Content_Types].xml", "xl/workbook.xml")),
+        ("a.json", named("[Content_Types].xml", "xl/workbook.xml")),
+        ("users.csv", named("[Content_Types].xml", "xl/workbook.xml")),
+        ("a.zip", named("[Content_Types].xml", "xl/workbook.xml")),
         ("a.json", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
-        ("users.csv", zipped("mimetype", content="application/vnd.oasis.opendocument.spreadsheet")),
+        ("users.csv", zipped(("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"), method=zipfile.ZIP_STORED)),
     ],
     "PDF document": [("a.json", b"%PDF-1.7\n1 0 obj\n"), ("products.csv", b"%PDF-1.4\n")],
 }  # fmt: skip
@@ -201,6 +224,13 @@ CSV = {
     "CSV `name` over 256 bytes": [("products.csv", b"sku,name\na," + LONG)],
     "CSV `category` over 256 bytes": [("products.csv", b"sku,category\na," + LONG)],
     "CSV `price` with a currency sign": [("products.csv", b"sku,price\na,$5\n")],
+    "CSV `price` with a comma, in a file with commas or tabs": [
+        ("products.csv", b'sku,price\na,"12,50"\n'),
+        ("products.csv", b"sku\tprice\na\t12,50\n"),
+    ],
+    "CSV `price` that may be 1.234 or 1234, in a file with semicolons": [
+        ("products.csv", b"sku;price\na;1.234\nb;12,50\n")
+    ],
 }
 NEIGHBOURS = {"line nested more than 512 levels", "line that is no JSON", "line that is not UTF-8"}
 
@@ -235,8 +265,10 @@ def test_bad_drops_get_what_the_table_says(tmp_path: Path, row: str, drop: tuple
     """A drop that its name, size or compression condemns lies whole in quarantine, with the documented reason."""
     kind, what = ROWS[row]
     with open_engine(tmp_path) as engine:
-        limited = replace(engine, reader=replace(engine.reader, limits=SMALL))
-        (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US).results
+        limits = Limits(1 << 30, 200) if "entries" in row else SMALL
+        limited = replace(engine, reader=replace(engine.reader, limits=limits))
+        mapping = FieldMapping(encoding="cp1252" if "cp1252" in row else "utf-8")
+        (result,) = apply_batch(limited, tmp_path, [drop], RECEIVED_AT_US, mapping=mapping).results
     assert kind == "quarantine" and result.outcome is DropOutcome.QUARANTINED
     assert result.reason is not None and what in result.reason
     quarantine = tmp_path / "output" / "quarantine"
@@ -291,6 +323,22 @@ def test_the_documented_names_are_read(tmp_path: Path, name: str) -> None:
     with open_engine(tmp_path) as engine:
         (result,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
     assert result.outcome is DropOutcome.APPLIED
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.json.zst"])
+def test_the_content_says_whether_a_drop_is_compressed(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """Whatever the name says. The same bytes under another name are a duplicate, and raw/orders_raw.json is never compressed."""
+    with open_engine(tmp_path) as engine:
+        (first,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
+        (second,) = apply_batch(engine, tmp_path, [("other.jsonl", pack(GOOD))], RECEIVED_AT_US).results
+        users_name = name.replace("a.json", "users.csv")
+        (users,) = apply_batch(engine, tmp_path, [(users_name, pack(b"user_id\n1\n"))], RECEIVED_AT_US).results
+    assert [first.outcome, second.outcome, users.outcome] == ["applied", "duplicate", "applied"]
+    link = tmp_path / "output" / "raw" / "orders_raw.json"
+    assert link.read_bytes() == GOOD if pack is bytes else not link.exists()
 
 
 def test_every_reason_and_fault_is_in_the_table() -> None:

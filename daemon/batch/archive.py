@@ -10,30 +10,35 @@ from ..core.entries import Drop
 from ..core.errors import Stopped
 from ..core.model import Contexts
 from ..sources.inbox import Arrival
+from ..storage.raw import is_archive
 from . import reread
 from .duplicates import with_duplicates
 from .engine import Engine
 from .outcome import Refused
 from .reading import too_large
 from .taking import Copy, NotTaken
+from .unpacking import unpacked
 
 
 def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies: list[Copy]) -> list[Refused]:
     """Copies files under temporary names and hides the originals in the inbox. The copies are not durable yet. Appends to
     `copies`, so that the caller can undo them even after an exception. Returns the files that cannot be taken."""
     refused = []
-    first = engine.ledger.last_seq + 1
+    seq = engine.ledger.last_seq + 1
     for arrival in arrivals:
         if engine.stopped():
             raise Stopped("stopped while drops were being copied")
         if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy could fill the disk
             refused.append(Refused(arrival.label, f"{why}. Raise the limit, or remove the file"))
             continue
-        seq, context = first + len(copies), contexts[arrival.source]
+        context = contexts[arrival.source]
         grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
         try:
             copies.append(engine.taking.copy(arrival, seq, context, grown))
             copies[-1] = engine.taking.hide(copies[-1])
+            if is_archive(arrival.name):
+                copies[-1] = unpacked(engine, copies[-1])
+            seq += len(copies[-1].drops)
         except NotTaken as error:
             if copies and copies[-1].stored.seq == seq:
                 engine.taking.undo([copies.pop()])
@@ -43,8 +48,8 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
 
 
 def drops_of(engine: Engine, copies: Sequence[Copy]) -> list[Drop]:
-    """The drops of these copies. A duplicate keeps no raw copy, because one exists."""
-    found = [(copy.stored, copy.context) for copy in copies]
+    """The drops of these copies, one for each file of a zip archive. A duplicate keeps no raw copy, because one exists."""
+    found = [(one, copy.context) for copy in copies for one in copy.drops]
     drops = [Drop(one.seq, one.name, one.path, one.sha256, one.size_bytes, context) for one, context in found]
     marked = with_duplicates(engine.ledger, drops, reread.requested(engine.output))
     return [replace(drop, raw=None) if drop.duplicate_of else drop for drop in marked]
@@ -56,7 +61,8 @@ def archive(engine: Engine, copies: Sequence[Copy], drops: Sequence[Drop]) -> No
     with engine.guard.undoing(lambda: engine.taking.undo(copies)):
         engine.taking.sync_names(copies)
         engine.guard.check()
-        engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        stored = (one for copy in copies for one in copy.drops)
+        engine.raw.place([one for one, drop in zip(stored, drops, strict=True) if drop.raw is not None])
         engine.ledger.enter(drops)
         engine.guard.check([drop.raw for drop in drops if drop.raw is not None])
     engine.taking.remove(copies)

@@ -50,6 +50,7 @@ class Before:
         default_factory=dict
     )  # affected dates that lost their partition: restatements so far
     overtaken: bool = False  # an orders drop with a higher number is applied: the link must not move back
+    linkable: Container[int] = frozenset()  # the drops that the link may point to
 
 
 def commit_of(
@@ -84,7 +85,7 @@ def commit_of(
         ),
         *discards,
         *(effect for result in results for effect in _raw_effects(result)),
-        *([] if before.overtaken else _link_effect(results)),
+        *([] if before.overtaken else _link_effect(results, before.linkable)),
         *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
     ]
     return Commit(
@@ -209,11 +210,10 @@ def _raw_effects(result: DropResult) -> list[Effect]:
     return [] if result.keeps_raw else [Effect("remove", drop.raw)]
 
 
-def _link_effect(results: Sequence[DropResult]) -> list[Effect]:
+def _link_effect(results: Sequence[DropResult], linkable: Container[int]) -> list[Effect]:
     applied = [
-        r.drop for r in results
-        if r.outcome is DropOutcome.APPLIED and r.before is None and raw.read_as(r.drop.name) == raw.ORDERS
-    ]  # fmt: skip
+        r.drop for r in results if r.outcome is DropOutcome.APPLIED and r.before is None and r.drop.seq in linkable
+    ]
     if not applied:
         return []
     return [Effect("link", raw.LINK, text=raw.link_text(applied[-1].raw or ""))]

@@ -39,7 +39,7 @@ def applied_before(ledger: Ledger, drop: Drop) -> int | None:
         if kind in DIMENSIONS and (newest is None or other.seq != newest.last_drop):
             continue
         had_future = result.counts.discarded[Reason.FUTURE_CREATED_AT] > 0
-        if raw.read_as(other.name) == raw.read_as(drop.name) and drop.context.reads_alike(other.context, had_future):
+        if raw.kind_of(other.name) == kind and drop.context.reads_alike(other.context, had_future):
             return other.seq
     return None
 
@@ -55,7 +55,7 @@ def first_of_each_content(drops: Sequence[Drop]) -> dict[int, Drop]:
             continue
         context, kind = drop.context, raw.kind_of(drop.name)
         settings = (context.tolerance, context.records_path, context.since, context.mapping)
-        content = (raw.read_as(drop.name), drop.sha256, *settings)
+        content = (kind, drop.sha256, *settings)
         if content not in seen and kind in DIMENSIONS:
             seen = {other: first for other, first in seen.items() if raw.kind_of(first.name) != kind}
         firsts[drop.seq] = seen.setdefault(content, drop)

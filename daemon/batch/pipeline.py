@@ -50,7 +50,7 @@ def take(
         with phase("archive"):
             refused = archive.copy(engine, arrivals, contexts, copies)
             drops = archive.drops_of(engine, copies)
-        places = {copy.stored.seq: engine.raw.temporary(copy.stored.seq) for copy in copies}
+        places = {drop.seq: engine.raw.temporary(drop.seq) for drop in drops}
         with engine.reader.begin(to_read(drops), places) as reading:
             with phase("archive"):
                 files.sync_many(places.values())

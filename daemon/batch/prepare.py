@@ -14,6 +14,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -24,7 +25,6 @@ from ..core.parse.discards import lines, slices
 from ..execution import spill
 from ..execution.tasks import Rewritten
 from ..storage import files, raw, receipts
-from ..storage.ledger import Ledger
 from ..storage.store import iso_date
 from . import dimensions
 from .commit import Before, commit_of, is_restated
@@ -76,7 +76,7 @@ def prepare(
             discards = _stage_discards(engine, batch, drops, parsed.discards)
             store.sync_staged(batch)
         with phase("commit"):
-            before = _before(ledger, batch, drops, [one.day for one in rewritten])
+            before = _before(engine, batch, drops, [one.day for one in rewritten])
             run = index.result()
             commit = commit_of(now, before, drops, parsed, decision, rewritten, changes, discards, run, read_before)
     except BaseException:
@@ -107,12 +107,18 @@ def _lines(engine: Engine, found: Iterator[tuple[int, pa.RecordBatch]]) -> Itera
         spill.release_pages()
 
 
-def _before(ledger: Ledger, batch: int, drops: Sequence[Drop], days: Sequence[int]) -> Before:
+def _before(engine: Engine, batch: int, drops: Sequence[Drop], days: Sequence[int]) -> Before:
+    ledger = engine.ledger
     later = ledger.applied_drops(after=max((drop.seq for drop in drops), default=0))
-    overtaken = any(raw.read_as(drop.name) == raw.ORDERS for drop in later)  # possible when raw copies are adopted late
+    overtaken = any(_linkable(engine.output, [drop]) for drop in later)  # possible when raw copies are adopted late
     return Before(
-        batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken
+        batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken,
+        _linkable(engine.output, drops),
     )  # fmt: skip
+
+
+def _linkable(output: Path, drops: Sequence[Drop]) -> frozenset[int]:
+    return frozenset(drop.seq for drop in drops if drop.raw and raw.may_be_linked(output / drop.raw, drop.name))
 
 
 def _written(rewritten: Sequence[Rewritten], gone: Container[int]) -> list[Written]:

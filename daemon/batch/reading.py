@@ -6,6 +6,7 @@ was divided.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,6 +26,7 @@ from ..core.progress import Progress, silent
 from ..execution import tasks
 from ..execution.early import EarlyReads
 from ..execution.workers import Inline, warm
+from ..sources.zip_archive import Bounds, unpack
 from ..storage import raw
 
 
@@ -34,6 +36,12 @@ class Limits:
 
     max_drop_bytes: int
     max_expansion: int
+    ignored: tuple[str, ...] = ()  # patterns of names in zip archives that are no drops
+
+    @property
+    def archive(self) -> Bounds:
+        """What a zip archive may hold."""
+        return Bounds(self.max_drop_bytes, self.max_expansion, self.ignored)
 
 
 NO_LIMITS = Limits(1 << 62, 1 << 62)  # for applied drops: limits that were lowered since do not refuse them
@@ -67,6 +75,8 @@ class Reader:
             for drop in drops:
                 try:
                     _refuse_by_name_or_size(drop, self.limits)
+                    if raw.is_archive(drop.name):
+                        _refuse_archive(places[drop.seq], self.limits)
                     path = stack.enter_context(self._plain(drop, places[drop.seq]))
                     spans += tasks.spans_of(drop.seq, path, drop.context, _dimension(drop))
                 except Unreadable as error:
@@ -84,13 +94,13 @@ class Reader:
 
     def copying(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
         """Returns what to call with the number of bytes of a drop that are copied to `path` so far."""
-        if raw.kind_of(name) != raw.ORDERS or raw.is_compressed(name):
+        if raw.kind_of(name) != raw.ORDERS:
             return lambda size_bytes: None
         return self._early.follow(self.executor, drop, path, context, self.staging)
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"
-        return raw.plain(path, drop.name, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
+        return raw.plain(path, spool, self.limits.max_drop_bytes, self.limits.max_expansion)
 
 
 @dataclass(frozen=True)
@@ -150,8 +160,18 @@ def _dimension(drop: Drop) -> str | None:
     return kind if kind in DIMENSIONS else None
 
 
+def _refuse_archive(path: Path, limits: Limits) -> None:
+    """Why a zip archive was not unpacked when it was taken."""
+    with open(path, "rb") as file:
+        for _, blocks in unpack(file, limits.archive):
+            deque(blocks, maxlen=0)
+    raise Unreadable(
+        "the zip archive could not be unpacked before, and can be now; put it back with `strandline retry`"
+    )
+
+
 def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
-    if raw.kind_of(drop.name) is None:
+    if raw.kind_of(drop.name) is None and not raw.is_archive(drop.name):
         raise Unreadable(f"a file with this name is not read. {raw.NAMES_READ}")
     if why := too_large(drop.size_bytes, limits):  # possible if the limits were lowered after it was archived
         raise Unreadable(why)

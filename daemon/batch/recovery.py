@@ -17,6 +17,7 @@ from ..core.errors import EnvironmentFault
 from ..core.model import Contexts
 from ..sources.source_folder import SourceFolder, refuse_nested
 from ..storage.adoption import adopt
+from . import unpacking
 from .engine import Engine
 from .pipeline import publish_committed
 
@@ -45,5 +46,5 @@ def recover(engine: Engine, places: Sequence[SourceFolder], contexts: Contexts) 
     for place in places:
         folder = place.open()
         refuse_nested(folder, engine.output)
-        engine.taking.recover(folder)
+        engine.taking.recover(folder, unpacking.recover(engine, folder, contexts[place.source]))
     return engine.ledger.uncommitted()

@@ -17,7 +17,7 @@ from ..core.errors import Corruption
 from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
 from ..storage.ledger import Ledger
-from ..storage.raw import fitting, original
+from ..storage.raw import fitting, original, own_name
 
 _FOLDER = "state/again"
 
@@ -35,7 +35,7 @@ def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
 
 
 def _keys(drop: Drop) -> tuple[object, ...]:
-    return drop.seq, original(drop.name), os.path.basename(drop.raw or "")
+    return drop.seq, own_name(original(drop.name)), os.path.basename(drop.raw or "")
 
 
 def _key(name: str) -> object:
@@ -55,7 +55,7 @@ def request(output: Path, places: Sequence[SourceFolder], drops: Sequence[Drop])
             raise Corruption(f"{source} is not what was archived as drop {drop.seq}; restore it from a backup")
         files.write(output / _FOLDER / drop.sha256.hex(), b"")
         # No link: a program that writes to the file in the inbox would change the raw layer.
-        folder.put(source, fitting(original(drop.name)), may_link=False)
+        folder.put(source, fitting(own_name(original(drop.name))), may_link=False)
     return {seq: place.path for seq, place in found.items()}
 
 

@@ -17,9 +17,10 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ..core.entries import Drop
 from ..core.model import ParseContext
@@ -28,6 +29,7 @@ from ..sources.inbox_folder import HiddenFile, Identity, InboxFolder, Writer, fi
 from ..storage import files
 from ..storage.raw import RawLayer, Stored, printable
 
+Content = tuple[int, bytes]  # the size in bytes and the SHA-256 of a file
 log = logging.getLogger("strandline")
 _MACHINE_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # not the fault of the file at hand
 _RETRY_SECONDS = 1.0  # after a hidden file could not be removed or renamed
@@ -49,6 +51,12 @@ class Copy:
     source: Identity
     hidden: HiddenFile | None = None  # None: its inbox file still has its name
     ctime_ns: int = 0  # of the hidden inbox file. It changes with each write, and no program can set it
+    members: tuple[Stored, ...] = ()  # of a zip archive that was unpacked: its files, which become drops in its place
+
+    @property
+    def drops(self) -> tuple[Stored, ...]:
+        """The copies that become drops, in order."""
+        return self.members or (self.stored,)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +65,7 @@ class _KeptFile:
 
     folder: InboxFolder
     hidden: HiddenFile
-    content: tuple[int, bytes] | None  # size in bytes and SHA-256 of its drop; None: the ledger has no such drop
+    content: Content | None  # of its drop, or of the zip archive of its drops; None: the ledger has no such drop
     due: float  # on the monotonic clock: when to check again. From then on it is removed even if a writer cannot be ruled out
     seen: tuple[Identity, int] | None = None  # its identity and ctime when it was known to have that content
     cause: str = ""  # the last cause that was logged
@@ -86,7 +94,7 @@ class Taking:
         of bytes copied so far."""
         temporary = self._raw.temporary(seq)
         try:
-            with _opened(arrival) as descriptor:
+            with opened(arrival.folder, arrival.name) as descriptor:
                 source = Identity.of(os.fstat(descriptor))
                 if source != arrival.identity:
                     raise _changed(arrival.name)
@@ -132,7 +140,8 @@ class Taking:
         for copy in copies:
             if copy.hidden is not None:
                 self._restore_name(copy.folder, copy.hidden)
-            files.unlink(self._raw.temporary(copy.stored.seq))
+            for stored in copy.drops:
+                files.unlink(self._raw.temporary(stored.seq))
 
     def remove(self, copies: Sequence[Copy]) -> None:
         """Removes the hidden inbox files of copies that the ledger has as drops, if it is certain that no program writes to them.
@@ -155,8 +164,9 @@ class Taking:
 
     # -------------------------------------------------------------------------------------------------------- kept files
 
-    def recover(self, folder: InboxFolder) -> None:
-        """Handles every hidden file that an earlier run or a failed batch left in this folder."""
+    def recover(self, folder: InboxFolder, archives: Mapping[str, Content] = MappingProxyType({})) -> None:
+        """Handles every hidden file that an earlier run or a failed batch left in this folder. `archives`: by hidden name, the
+        content of each zip archive whose files are in the ledger."""
         folder.remove_abandoned_copies(time.time())
         here = [one for one in self._kept if one.folder.identity == folder.identity]
         listed = {one.hidden.hidden_name: one for one in here}
@@ -165,7 +175,7 @@ class Taking:
             before = listed.get(hidden.hidden_name)
             due = before.due if before else self._clock() + self._remaining_seconds(folder, hidden)
             drop = self._known(hidden.seq)
-            content = (drop.size_bytes, drop.sha256) if drop is not None else None
+            content = archives.get(hidden.hidden_name) or ((drop.size_bytes, drop.sha256) if drop is not None else None)
             self._kept.append(_KeptFile(folder, hidden, content, due, cause=before.cause if before else ""))
         now = self._clock()
         self._kept = [one for one in self._kept if not self._finished(one, now)]
@@ -263,18 +273,18 @@ def _check_hidden(copy: Copy, hidden: HiddenFile) -> int:
 
 
 @contextmanager
-def _opened(arrival: Arrival) -> Iterator[int]:
+def opened(folder: InboxFolder, name: str) -> Iterator[int]:
     """Opens an inbox file. Errors of opening and reading become NotTaken, so that one bad block does not block the other drops;
     except where the process or the machine has run out of descriptors or memory."""
     with ExitStack() as stack:
         try:
-            descriptor = stack.enter_context(arrival.folder.opened(arrival.name))
+            descriptor = stack.enter_context(folder.opened(name))
         except OSError as error:
-            raise _as_not_taken(error, arrival.name) from error
+            raise _as_not_taken(error, name) from error
         try:
             yield descriptor
         except files.SourceFault as error:
-            raise _as_not_taken(error, arrival.name) from error
+            raise _as_not_taken(error, name) from error
 
 
 def _as_not_taken(error: OSError, name: str) -> OSError:

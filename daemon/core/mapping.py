@@ -2,13 +2,13 @@
 
 A path is keys divided by dots, from a record; a whole number is the index of an array (`line_items.0.sku`). Of several paths, the
 first one whose value is neither missing, null nor blank counts. A field without a path of its own is at its own name; a field
-whose paths are empty is never read.
+whose paths are empty is never read. Of users and products, a path is the name of a column.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 DEFAULT_SOURCE = "default"  # of drops that are directly in the inbox
@@ -18,6 +18,8 @@ Paths = tuple[tuple[str, tuple[str, ...]], ...]  # (field, its paths, the prefer
 
 ORDER_FIELDS = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 ITEM_FIELDS = ("sku", "qty", "price")  # their paths begin at an element of `items`
+
+ENCODINGS = ("utf-8", "cp1252")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class FieldMapping:
     id_prefix: str = ""  # comes before each order_id and user_id
     deleted_path: str = ""  # where a record says that its order is gone
     deleted_values: tuple[str, ...] = ()  # as JSON texts: at these values it does
+    users: Paths = ()  # of the fields of users.csv; their paths are names of columns
+    products: Paths = ()  # of the fields of products.csv
+    encoding: str = "utf-8"  # of ENCODINGS: of CSV files that are not UTF-8, nor UTF-16 with a byte order mark
     skip_items_with: str = ""  # elements of `items` that have a value at this path are left out
 
     def compiled(self) -> dict[str, list[Path]]:
@@ -44,6 +49,11 @@ class FieldMapping:
         """The keys of an order that are read, or lead to what is."""
         paths = [path for field, paths in self.compiled().items() if field in ORDER_FIELDS for path in paths]
         return {path[0] for path in [*paths, keys_of(self.deleted_path)] if path}
+
+    @property
+    def of_orders(self) -> FieldMapping:
+        """The same without what concerns only CSV files, so that a source with usual orders keeps the default."""
+        return replace(self, users=(), products=(), encoding="utf-8")
 
     def to_json(self) -> str:
         """The mapping as text: the same text for the same mapping, and "" for the default."""
@@ -62,7 +72,8 @@ class FieldMapping:
         if found is None:
             return cls()
         values = dict(found)
-        values["fields"] = tuple((field, tuple(paths)) for field, paths in values["fields"])
+        for name in ("fields", "users", "products"):
+            values[name] = tuple((field, tuple(paths)) for field, paths in values.get(name, ()))
         values["deleted_values"] = tuple(values["deleted_values"])
         return cls(**values)
 

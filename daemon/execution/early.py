@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from ..core.model import ParseContext
+from ..storage.raw import is_compressed
 from . import tasks
 from .workers import Workers
 
@@ -34,7 +35,7 @@ class EarlyReads:
             nonlocal next_check
             if size_bytes < next_check or not executor.started:
                 return
-            spans = tasks.first_spans_of(drop, path, context)
+            spans = [] if is_compressed(path) else tasks.first_spans_of(drop, path, context)
             # The first piece shows whether the drop can be divided. Where it cannot, more bytes change nothing.
             next_check = size_bytes + 2 * tasks.PIECE_BYTES if spans else float("inf")
             for span in spans:

@@ -127,7 +127,7 @@ def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
 def _read(spans: Sequence[Span]) -> list[Parsed] | None:
     """Parses some spans. An unexpected exception makes the drop that causes it unreadable, and no other."""
     try:
-        orders = [_piece(span) for span in spans if span.dimension is None]
+        orders = [_of_orders(_piece(span)) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
         return [*([parse(orders)] if orders else []), *rows]
     except WrongCut:
@@ -138,6 +138,10 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
         if len(spans) > 1:
             return [part for span in spans for part in _read([span]) or []]
         return None if spans[0].form is not Form.WHOLE else [_unexpected(spans[0].drop, error)]
+
+
+def _of_orders(piece: Piece) -> Piece:
+    return replace(piece, context=replace(piece.context, mapping=piece.context.mapping.of_orders))
 
 
 def _read_dimension(span: Span) -> Parsed:

@@ -19,8 +19,9 @@ from ..batch.outcome import Written
 from ..batch.phases import Phases
 from ..batch.prepare import prepare
 from ..batch.reading import too_large
+from ..batch.unpacking import extract
 from ..core.entries import Drop, DropResult
-from ..core.errors import Corruption, EnvironmentFault, UsageError
+from ..core.errors import Corruption, EnvironmentFault, Unreadable, UsageError
 from ..core.model import Discard, ParseContext
 from ..core.parse.discards import each
 from ..storage import files, raw, receipts
@@ -35,28 +36,34 @@ Fresh = Callable[[], Ledger]
 
 @dataclass(frozen=True)
 class Plan:
-    """What would happen to a drop."""
+    """What would happen to a drop; to each of its files, if it is a zip archive."""
 
-    result: DropResult
+    results: Sequence[DropResult]
     discards: list[Discard]
     written: Sequence[Written]
+
+    @property
+    def result(self) -> DropResult:
+        """What would happen to the first drop, which is the only one unless the file is a zip archive."""
+        return self.results[0]
 
 
 def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Plan:
     """What would happen to this file if it were dropped now. `fresh` opens the ledger in its current state. Raises UsageError if
     the file cannot be read at all, Corruption if a published file that it would be merged with is damaged, and EnvironmentFault
     if the published files change faster than they can be read."""
-    drop = _as_drop(path, engine.ledger.last_seq + 1, context)
+    first = engine.ledger.last_seq + 1
+    drop = _as_drop(path, first, context)
     if why := too_large(drop.size_bytes, engine.reader.limits):
         raise UsageError(f"{path} would stay in the inbox: {why}")
-    drops = with_duplicates(engine.ledger, [drop])
-    with engine.reader.begin(to_read(drops), {drop.seq: path}) as reading:
+    drops = with_duplicates(engine.ledger, _unpacked(engine, path, first, context) or [drop])
+    with engine.reader.begin(to_read(drops), {one.seq: Path(one.raw or "") for one in drops}) as reading:
         parsed = reading.result(engine.progress, engine.stopped)
     for _ in range(_TRIES):
         with closing(fresh()) as ledger:
             try:
                 prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
-                return Plan(prepared.commit.results[0], list(each(parsed.discards)), prepared.written)
+                return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written)
             except Corruption:
                 if _is_unchanged(ledger, fresh):
                     raise
@@ -74,6 +81,21 @@ def _is_unchanged(before: Ledger, fresh: Fresh) -> bool:
         return before.unpublished_batch() is None and after.next_batch == before.next_batch
 
 
+def _unpacked(engine: Engine, path: Path, first: int, context: ParseContext) -> list[Drop]:
+    """The drops of the files of a zip archive, in the scratch folder; none if it is no archive or cannot be unpacked."""
+    if not raw.is_archive(path.name):
+        return []
+    try:
+        members = extract(engine, path, path.name, first, context)
+    except Unreadable:
+        return []
+    places = [str(engine.raw.temporary(one.seq)) for one in members]
+    return [
+        Drop(one.seq, one.name, place, one.sha256, one.size_bytes, context)
+        for one, place in zip(members, places, strict=True)
+    ]
+
+
 def _as_drop(path: Path, seq: int, context: ParseContext) -> Drop:
     try:
         sha256 = files.sha256_of(path) if path.is_file() else None
@@ -85,20 +107,32 @@ def _as_drop(path: Path, seq: int, context: ParseContext) -> Drop:
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON."""
-    receipt = receipts.as_dict(replace(plan.result, keeps_raw=False))
+    """The plan as JSON. For a zip archive, the drops are in a list."""
+    drops = [_receipt(result, [d for d in plan.discards if d.drop == result.drop.seq]) for result in plan.results]
+    partitions = [
+        {"date": one.date, "orders_before": one.orders_before, "orders_after": one.orders} for one in plan.written
+    ]
+    is_archive = raw.own_name(plan.result.drop.name) != plan.result.drop.name
+    return ({"drops": drops} if is_archive else drops[0]) | {"partitions": partitions}
+
+
+def _receipt(result: DropResult, discards: Sequence[Discard]) -> dict[str, Any]:
+    receipt = receipts.as_dict(replace(result, keeps_raw=False))
     del receipt["drop"], receipt["raw"], receipt["received_at"]
-    return receipt | {
-        "discards": [{"position": d.position, "reason": d.reason, "record": d.record} for d in plan.discards],
-        "partitions": [
-            {"date": one.date, "orders_before": one.orders_before, "orders_after": one.orders} for one in plan.written
-        ],
-    }
+    found = [{"position": d.position, "reason": d.reason, "record": d.record} for d in discards]
+    return receipt | {"discards": found}
 
 
 def table(plan: Plan) -> str:
-    """The plan for a terminal."""
-    result, counts = plan.result, plan.result.counts
+    """The plan for a terminal. The files of a zip archive come one after another."""
+    drops = [_of_drop(result, [d for d in plan.discards if d.drop == result.drop.seq]) for result in plan.results]
+    lines = [line for drop in drops for line in (*drop, "")][:-1]
+    lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
+    return "\n".join(lines)
+
+
+def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
+    counts = result.counts
     lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
     if result.duplicate_of is not None:
         lines.append(f"  it has the content of drop {result.duplicate_of}, so nothing would change")
@@ -107,9 +141,7 @@ def table(plan: Plan) -> str:
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
     lines += [f"  {number:>9,} orders of an unknown {name}" for name, number in sorted(counts.unknown.items())]
-    lines += _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in plan.discards])
-    lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
-    return "\n".join(lines)
+    return lines + _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in discards])
 
 
 def _change(one: Written) -> str:

@@ -21,7 +21,7 @@ from ..sources.names import is_no_drop
 from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
 from ..storage.ledger import Ledger
-from ..storage.raw import fitting, original, printable, quarantined
+from ..storage.raw import fitting, original, own_name, printable, quarantined
 
 
 def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]) -> dict[str, Path]:
@@ -49,12 +49,12 @@ def called(quarantine: Path, name: str) -> bool:
 
 def _name(path: Path) -> str:
     """The name that the drop arrived with: from its reason file, otherwise the part of its file name after number and hash."""
-    own = original(path.name.split("_", 2)[-1])
+    own = own_name(original(path.name.split("_", 2)[-1]))
     try:
         name = original(str((_reason(path) or {})["name"]))
     except (KeyError, ValueError):  # ValueError: a character that no file name has
         return own
-    name = fitting(name.replace("/", "_").replace("\0", "_"))
+    name = fitting(own_name(name).replace("\0", "_"))
     return own if not name or is_no_drop(name) else name  # the reason file was changed: no drop has such a name
 
 

@@ -56,7 +56,7 @@ def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
         log = engine.output / RESTATEMENTS
         # The log may be shorter than what was committed: lost bytes cannot be restored.
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)
-        effects = [*differences(engine, ledger, scratch), *replaced, *_link(ledger)]
+        effects = [*differences(engine, ledger, scratch), *replaced, *_link(engine.output, ledger)]
         ledger.end_replay(first, now, effects, restatements, kept_bytes)
         return ledger.path
 
@@ -191,18 +191,16 @@ def _replace_discards(output: Path, scratch: Path, discards: Sequence[Effect]) -
     return effects
 
 
-def _link(ledger: Ledger) -> list[Effect]:
+def _link(output: Path, ledger: Ledger) -> list[Effect]:
     """The effect that links to the newest orders drop of the history."""
-    newest = newest_orders(ledger)
+    newest = newest_orders(output, ledger)
     return [] if newest is None else [Effect("link", raw.LINK, text=raw.link_text(newest.raw or ""))]
 
 
-def newest_orders(ledger: Ledger) -> Drop | None:
+def newest_orders(output: Path, ledger: Ledger) -> Drop | None:
     """The applied drop that raw/orders_raw.json must point to."""
-    newest = None
-    for drop in ledger.applied_drops():
-        newest = drop if raw.read_as(drop.name) == raw.ORDERS else newest
-    return newest
+    found = ledger.applied_newest_first()
+    return next((drop for drop in found if raw.may_be_linked(output / (drop.raw or ""), drop.name)), None)
 
 
 # ------------------------------------------------------------------------------------- history without a ledger

@@ -245,7 +245,7 @@ def _log(engine: Engine, ledger: Ledger) -> list[Difference]:
 
 
 def _link(engine: Engine, ledger: Ledger) -> list[Difference]:
-    newest = newest_orders(ledger)
+    newest = newest_orders(engine.output, ledger)
     expected = None if newest is None else raw.link_text(newest.raw or "")
     try:
         found = str((engine.output / raw.LINK).readlink())

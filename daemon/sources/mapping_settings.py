@@ -11,7 +11,8 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from ..core.errors import UsageError
-from ..core.mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
+from ..core.mapping import ENCODINGS, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
+from ..core.model import DIMENSIONS
 
 _KEY = r"[^.\x00-\x1f\ud800-\udfff]+"
 _PATH = re.compile(rf"(?:{_KEY}(?:\.{_KEY})*)?")
@@ -102,6 +103,37 @@ def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
     return _path(value["path"], f"{where}.path"), tuple(json.dumps(one) for one in value["values"])
 
 
+def _columns(dimension: str) -> Callable[[Any, str], Paths]:
+    """The names of the columns of a CSV file, for each field."""
+    allowed, key = DIMENSIONS[dimension].schema.names, DIMENSIONS[dimension].key
+
+    def read(value: Any, where: str) -> Paths:
+        if not isinstance(value, dict):
+            raise _refuse(value, where, f"a table of fields: {', '.join(allowed)}")
+        for name in value:
+            if name not in allowed:
+                raise UsageError(f"unknown field {name!r} in {where}; allowed are {', '.join(allowed)}")
+        columns = {name: _column_names(names, f"{where}.{name}") for name, names in value.items()}
+        if not columns.get(key, "its own name"):
+            raise UsageError(f"{where}.{key} is empty; it must name the column of the key")
+        return tuple(sorted(columns.items()))
+
+    return read
+
+
+def _column_names(value: Any, where: str) -> tuple[str, ...]:
+    many = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in many):
+        raise _refuse(value, where, "the name of a column, or a list of names, the preferred one first")
+    return tuple(one for one in many if one.strip())
+
+
+def _encoding(value: Any, where: str) -> str:
+    if value not in ENCODINGS:
+        raise _refuse(value, where, " or ".join(json.dumps(one) for one in ENCODINGS))
+    return str(value)
+
+
 SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "records": _path,
     "record": _path,
@@ -111,4 +143,7 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "id_prefix": _prefix,
     "skip_items_with": _path,
     "deleted": _deleted,
+    "users": _columns("user"),
+    "products": _columns("product"),
+    "encoding": _encoding,
 }

@@ -10,12 +10,12 @@ import gzip
 import os
 import zlib
 
-from ..storage.raw import zstd_module
+from ..storage.raw import compression_of, zstd_module
 
 _CLOSERS = {b"[": b"]", b"{": b"}"}
 _JSON_SPACE = b" \t\r\n"
 _ENDS_BYTES = 4096
-_GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_ZIP = b"PK\x03\x04"
 _ZIP_DIRECTORY, _ZIP_TAIL_BYTES = b"PK\x05\x06", 22 + 65_535  # the end record, with the longest comment
 _BLOCK_BYTES = 1 << 20
 _MOST_BYTES = 256 << 20  # decompressed; a larger file counts as finished, since the check delays other drops
@@ -29,8 +29,8 @@ def why_unfinished(descriptor: int) -> str | None:
         if not size:
             return "it is empty"
         head = os.pread(descriptor, _ENDS_BYTES, 0)
-        if head.startswith((_GZIP, _ZSTD)):
-            return "its compressed content is cut short" if _is_cut(descriptor, head) else None
+        if compression := compression_of(head):
+            return "its compressed content is cut short" if _is_cut(descriptor, compression) else None
         tail = os.pread(descriptor, _ZIP_TAIL_BYTES if head.startswith(_ZIP) else _ENDS_BYTES, _from_end(size, head))
     except OSError:
         return None
@@ -46,12 +46,12 @@ def _from_end(size: int, head: bytes) -> int:
     return max(size - (_ZIP_TAIL_BYTES if head.startswith(_ZIP) else _ENDS_BYTES), 0)
 
 
-def _is_cut(descriptor: int, head: bytes) -> bool:
+def _is_cut(descriptor: int, compression: str) -> bool:
     """Whether a compressed file ends in the middle of a stream. Damage does not count: reading the drop reports it."""
     zstd = zstd_module()
     with open(descriptor, "rb", closefd=False) as compressed:
         compressed.seek(0)
-        plain = gzip.GzipFile(fileobj=compressed) if head.startswith(_GZIP) else zstd.ZstdFile(compressed)
+        plain = gzip.GzipFile(fileobj=compressed) if compression == "gzip" else zstd.ZstdFile(compressed)
         left = _MOST_BYTES
         try:
             while left > 0 and (block := plain.read(_BLOCK_BYTES)):

@@ -75,6 +75,14 @@ class LedgerQueries:
         """The applied drops with numbers above `after`, by number."""
         return map(_drop, self._paged(_DROP, "outcome = 'applied'", after))
 
+    def applied_newest_first(self) -> Iterator[Drop]:
+        """The applied drops, the newest first."""
+        query = f"SELECT {DROP_COLUMNS} FROM drops WHERE outcome = 'applied' AND seq < ? ORDER BY seq DESC LIMIT {_PAGE_ROWS}"
+        last = self.last_drop + 1
+        while page := self._sql.execute(query, (last,)).fetchall():
+            yield from map(_drop, page)
+            last = page[-1][0]
+
     def _paged(self, columns: str, condition: str, last: int = 0) -> Iterator[tuple]:
         """Rows of drops by number, a page at a time, so that memory stays small. The ledger may change between two pages."""
         query = f"SELECT {columns} FROM drops WHERE {condition} AND seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"

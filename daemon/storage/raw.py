@@ -32,6 +32,7 @@ from . import files
 _SEQ_DIGITS = 8
 _NAME_BYTES = 180  # leaves room for number, hash and `.reason.json` within the 255 bytes of a file name
 _LONGEST_NAME_BYTES = 255
+_SLASH = "%2F"  # in file names: `printable` encodes every other % as %25
 _STORED = re.compile(r"([0-9]{1,18})_([0-9a-f]{12})_(.*)", re.DOTALL)
 _COPY_BYTES = 1 << 20
 LINK = "raw/orders_raw.json"
@@ -39,9 +40,11 @@ _SOURCE = "source="
 ORDERS_SUFFIXES = (".json", ".jsonl", ".ndjson")
 NAMES_READ = (
     "Orders come as *.json, *.jsonl or *.ndjson, users and products as users*.csv and products*.csv, "
-    "each also with .gz or .zst"
+    "each also with .gz or .zst, or several of them in a .zip"
 )
 ORDERS = "orders"
+_GZIP, _ZSTD, _ZSTD_SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"  # the last after a byte 50 to 5F
+_MAGIC_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ class RawLayer:
     def stored_as(self, seq: int, name: str, context: ParseContext, sha256: bytes, size_bytes: int) -> Stored:
         """The copy of a drop as it will be in the raw layer. `name`: as in the inbox."""
         shown = printable(name)
-        folder = f"{_folder_of(context.source)}/received={date_of(context.received_at)}"
-        return Stored(seq, shown, f"{folder}/{file_name(seq, sha256, shown)}", sha256, size_bytes, context.source)
+        path = raw_path(seq, shown, context, sha256)
+        return Stored(seq, shown, path, sha256, size_bytes, context.source)
 
     def place(self, copies: Sequence[Stored]) -> None:
         """Gives durable temporary copies their final names, durably."""
@@ -110,8 +113,14 @@ class RawLayer:
                         size = entry.stat(follow_symlinks=False).st_size
                     except FileNotFoundError:  # a running daemon has just moved it to quarantine
                         continue
-                    copies.append(Stored(int(match[1]), match[3], path, bytes.fromhex(match[2]), size, source))
+                    name = match[3].replace(_SLASH, "/")
+                    copies.append(Stored(int(match[1]), name, path, bytes.fromhex(match[2]), size, source))
             yield index, sorted(copies, key=lambda copy: copy.seq)
+
+
+def raw_path(seq: int, name: str, context: ParseContext, sha256: bytes) -> str:
+    """The path of a raw copy, relative to the output folder. `name`: as in Stored and Drop."""
+    return f"{_folder_of(context.source)}/received={date_of(context.received_at)}/{file_name(seq, sha256, name)}"
 
 
 def _folder_of(source: str) -> str:
@@ -183,8 +192,30 @@ def fitting(name: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name of at most 180 bytes with the same beginning and end."""
-    return both_ends(name, _NAME_BYTES)
+    """A name of at most 180 bytes with the same beginning and end, and without a slash. Of a file of a zip archive, the name in
+    it is shortened on its own, so that it still says how to read it."""
+    archive, slash, own = name.rpartition("/")
+    if not slash:
+        return both_ends(name, _NAME_BYTES)
+    own = both_ends(own, _NAME_BYTES // 2)
+    left = _NAME_BYTES - len(os.fsencode(_SLASH + own))
+    return f"{both_ends(archive.replace('/', _SLASH), left)}{_SLASH}{own}"
+
+
+def is_archive(name: str) -> bool:
+    """Whether a drop of this name is a zip archive, whose files are drops of their own."""
+    return "/" not in name and name.lower().endswith(".zip")
+
+
+def name_in_archive(archive: str, path: str) -> str:
+    """The name of a drop that is a file of a zip archive: `orders.zip/2026/a.json`. No other drop has a slash in its name."""
+    folders, slash, own = path.rpartition("/")
+    return f"{archive}/{fitting(folders)}{slash}{fitting(own)}"
+
+
+def own_name(name: str) -> str:
+    """The name of a drop without its zip archive, if it came in one."""
+    return name.rpartition("/")[2]
 
 
 def date_of(instant: int) -> str:
@@ -196,7 +227,7 @@ def date_of(instant: int) -> str:
 def kind_of(name: str) -> str | None:
     """What a drop of this name holds: `orders`, the name of a dimension, or None for a name that is not read. The content says
     which form it has."""
-    plain_name = name.lower().removesuffix(_packed(name))
+    plain_name = own_name(name).lower().removesuffix(_packed(name))
     if plain_name.endswith(ORDERS_SUFFIXES):
         return ORDERS
     if not plain_name.endswith(".csv"):
@@ -204,39 +235,54 @@ def kind_of(name: str) -> str | None:
     return next((one.name for one in DIMENSIONS.values() if plain_name.startswith(one.drops)), None)
 
 
-def read_as(name: str) -> str:
-    """How a drop of this name is read: its kind, with `.gz` or `.zst` if compressed. Equal bytes that are read in the same way
-    are duplicates."""
-    return f"{kind_of(name) or ''}{_packed(name)}"
-
-
 def _packed(name: str) -> str:
     return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
 
 
-def is_compressed(name: str) -> bool:
-    """Whether the suffix says that a drop is compressed."""
-    return bool(_packed(name))
+def compression_of(head: bytes) -> str | None:
+    """How a file with these first bytes is compressed, whatever its name: `gzip`, `zstd`, or None."""
+    if head.startswith(_GZIP):
+        return "gzip"
+    is_zstd = head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5)
+    return "zstd" if is_zstd else None
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the first bytes of a file are those of a compressed one."""
+    with open(path, "rb") as file:
+        return compression_of(file.read(_MAGIC_BYTES)) is not None
+
+
+def may_be_linked(path: Path, name: str) -> bool:
+    """Whether orders_raw.json may point to this copy of a drop: it holds orders, and is not compressed."""
+    if kind_of(name) != ORDERS:
+        return False
+    try:
+        return not is_compressed(path)
+    except FileNotFoundError:  # it is lost; the name is what is known of it
+        return not _packed(name)
 
 
 @contextmanager
-def plain(path: Path, name: str, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
-    """The path of the uncompressed bytes of a drop: its own, or a temporary file. Unreadable where it is damaged or a
-    decompression bomb."""
-    if not is_compressed(name):
+def plain(path: Path, spool: Path, max_bytes: int, max_expansion: int) -> Iterator[Path]:
+    """The path of the uncompressed bytes of a drop: its own, or a temporary file. The content says whether it is compressed.
+    Unreadable where it is damaged or a decompression bomb."""
+    with open(path, "rb") as file:
+        compression = compression_of(file.read(_MAGIC_BYTES))
+    if compression is None:
         yield path
         return
     try:
-        _decompress(path, name, spool, min(max_bytes, max_expansion * max(path.stat().st_size, 4096)))
+        _decompress(path, compression, spool, min(max_bytes, max_expansion * max(path.stat().st_size, 4096)))
         yield spool
     finally:
         files.unlink(spool)
 
 
-def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
+def _decompress(path: Path, compression: str, spool: Path, limit_bytes: int) -> None:
     written = 0
     try:
-        with _reader(path, name) as source, open(spool, "wb") as target:
+        with _reader(path, compression) as source, open(spool, "wb") as target:
             while block := source.read(_COPY_BYTES):
                 written += len(block)
                 if written > limit_bytes:
@@ -253,8 +299,8 @@ def _decompress(path: Path, name: str, spool: Path, limit_bytes: int) -> None:
         raise Unreadable(f"the file cannot be decompressed: {error}") from None
 
 
-def _reader(path: Path, name: str) -> IO[bytes]:
-    return gzip.open(path, "rb") if name.lower().endswith(".gz") else zstd_module().open(path, "rb")  # type: ignore[return-value]
+def _reader(path: Path, compression: str) -> IO[bytes]:
+    return gzip.open(path, "rb") if compression == "gzip" else zstd_module().open(path, "rb")  # type: ignore[return-value]
 
 
 def _zlib_error() -> type[Exception]:

@@ -133,7 +133,7 @@ def test_an_error_that_nobody_foresaw_costs_its_drop_alone(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("a.txt", "b.json"), ("b.json", "b.json.gz"), ("users.csv", "products.csv")]
+    ("one", "other"), [("a.txt", "b.json"), ("b.txt.gz", "b.json.gz"), ("users.csv", "products.csv")]
 )
 def test_equal_bytes_that_are_read_differently_are_no_duplicates(tmp_path: Path, one: str, other: str) -> None:
     """In one batch and one after the other: what cannot be read under one name may be fine under another."""

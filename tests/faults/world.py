@@ -1,19 +1,21 @@
 """A small world from a seed: drops that were applied before, drops in the inbox, and the check that nothing is lost.
 
 Every kind of effect occurs in most worlds: new, corrected, moved and late orders, ties, dates that become empty, discards,
-faults, quarantine, duplicates, dimensions, compressed drops, an empty drop.
+faults, quarantine, duplicates, dimensions, compressed drops, an empty drop, zip archives.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import random
 import sqlite3
 import subprocess
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -103,9 +105,35 @@ def world(seed: int) -> World:
     if chosen.random() < 0.3:
         now.append(("products-b.csv", b"sku,name,price\np_1,One,1.5\np_2,Two,many\n"))
     chosen.shuffle(now)
+    if seed % 3:
+        now.insert(chosen.randrange(len(now) + 1), ("b-many.zip", _zipped(chosen)))
     if seed % 4 == 0:  # everything arrives before the first start
         return World(seed, [], before + now)
     return World(seed, before, now)
+
+
+def _zipped(chosen: random.Random) -> bytes:
+    """An archive of drops, one of them quarantined, with what is left out of it."""
+    members = [
+        *_drops(chosen, "m", chosen.randint(1, 3)),
+        ("sub/notes.txt", b"no drop"),
+        ("users-m.csv", b"user_id\nu_9\n"),
+    ]
+    chosen.shuffle(members)
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in [*members, ("sub/.DS_Store", b"left out")]:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return sink.getvalue()
+
+
+def _members(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """A drop, or those that the files of an archive become."""
+    if not name.endswith(".zip"):
+        yield name, content
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        yield from ((f"{name}/{one}", archive.read(one)) for one in archive.namelist() if ".DS_Store" not in one)
 
 
 def _drops(chosen: random.Random, prefix: str, many: int) -> Iterator[tuple[str, bytes]]:
@@ -178,7 +206,7 @@ def violations(home: Path, world: World) -> list[str]:
     """Every violation after all drops of a world were applied: a drop is lost or applied twice, or a result is not that of the
     model. Empty if there is none."""
     found: list[str] = []
-    sent = dict([*world.before, *world.now])
+    sent = dict(one for drop in (*world.before, *world.now) for one in _members(*drop))
     known = ledger_rows(home)
     named = Counter(row.name for row in known)
     found += [f"{name} is lost" for name in sent if not named[name]]
@@ -203,7 +231,7 @@ def violations(home: Path, world: World) -> list[str]:
 
 def _against_the_model(home: Path, known: list[Row], sent: dict[str, bytes]) -> Iterator[str]:
     model = Model()
-    orders = [row for row in known if "csv" not in row.name]
+    orders = [row for row in known if not row.name.endswith((".csv", ".txt"))]
     if [row.batch for row in known] != sorted(row.batch for row in known):
         yield "batches are not in order of arrival"
     for batch in sorted({row.batch for row in orders}):
@@ -270,7 +298,9 @@ def _files(home: Path, known: list[Row], sent: dict[str, bytes]) -> Iterator[str
         if Counter(json.loads(line)["reason"] for line in kept) != Counter(row.counts.get("discarded", {})):
             yield f"{row.name}: {len(kept)} discards are kept, not {row.counts.get('discarded')}"
     for kind, table, key in (("users", "dim_user", "user_id"), ("products", "dim_product", "sku")):
-        applied = [sent[row.name] for row in known if row.name.startswith(kind) and row.outcome == "applied"]
+        applied = [
+            sent[row.name] for row in known if row.name.rpartition("/")[2].startswith(kind) and row.outcome == "applied"
+        ]
         want = {line.partition(b",")[0].decode() for content in applied for line in content.splitlines()[1:]} - {""}
         have = _keys(output / "curated" / f"{table}.parquet", key)
         if have != sorted(want):

@@ -29,6 +29,11 @@ from daemon.sources.mapping_settings import mapping_of, presets
         ({"deleted": {"path": "status"}}, ["deleted", "values"]),
         ({"deleted": {"path": "", "values": ["x"]}}, ["deleted", "path"]),
         ({"deleted": {"path": "status", "values": [{}]}}, ["deleted", "values"]),
+        ({"users": {"id": "x"}}, ["unknown field 'id'", "users", "user_id, email"]),
+        ({"users": ["x"]}, ["users", "table"]),
+        ({"products": {"sku": []}}, ["products.sku", "key"]),
+        ({"products": {"name": [7]}}, ["products.name", "name of a column"]),
+        ({"encoding": "latin-1"}, ["encoding", "utf-8", "cp1252"]),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(settings: dict[str, Any], words: list[str]) -> None:
@@ -52,6 +57,10 @@ def test_settings_override_those_of_the_preset() -> None:
 @pytest.mark.parametrize("name", presets())
 def test_a_mapping_survives_the_ledger(name: str) -> None:
     """As text, and as a receipt has it."""
-    mapping = mapping_of({"preset": name, "id_prefix": "é", "time_zone": "Asia/Tokyo"}, "here")[1]
+    csv = {"users": {"email": ["Mail", "E-Mail"], "country": ""}, "products": {"sku": "Nr."}, "encoding": "cp1252"}
+    mapping = mapping_of({"preset": name, "id_prefix": "é", "time_zone": "Asia/Tokyo", **csv}, "here")[1]
+    assert mapping.users == (("country", ()), ("email", ("Mail", "E-Mail"))) and mapping.products == (
+        ("sku", ("Nr.",)),
+    )
     assert FieldMapping.from_json(mapping.to_json()) == mapping != FieldMapping()
     assert FieldMapping.from_json(FieldMapping().to_json()) == FieldMapping()

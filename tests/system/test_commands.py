@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -142,6 +143,27 @@ def test_plan_knows_duplicates_dimensions_and_what_cannot_be_read(home: Path) ->
     worse = strandline(home, "plan", "worse.json")
     assert worse.returncode == 1 and "would be quarantined" in worse.stdout
     assert strandline(home, "plan", "nothing.json").returncode == 2
+
+
+def test_plan_shows_the_files_of_an_archive_one_after_another(home: Path) -> None:
+    """As the drops that they become, with the dates of all of them; an archive that cannot be unpacked as one drop."""
+    with zipfile.ZipFile(home / "more.zip", "w") as archive:
+        for name, content in (
+            ("x.json", json.dumps([order(8, 8)])),
+            ("users.csv", "user_id\nu_8\n"),
+            ("z.json", "null"),
+        ):
+            archive.writestr(name, content)
+    ended = strandline(home, "plan", "more.zip")
+    lines = [line for line in ended.stdout.splitlines() if "would be" in line or line.startswith("  2026")]
+    assert ended.returncode == 1 and [line.partition(":")[0] for line in lines] == [
+        "more.zip/x.json would be applied", "more.zip/users.csv would be applied", "more.zip/z.json would be quarantined",
+        "  2026-03-08  new, 1 orders",
+    ]  # fmt: skip
+    plan = json.loads(strandline(home, "plan", "more.zip", "--json").stdout)
+    assert [one["name"] for one in plan["drops"]] == ["more.zip/x.json", "more.zip/users.csv", "more.zip/z.json"]
+    (home / "bad.zip").write_bytes(b"PK\3\4")
+    assert "bad.zip would be quarantined: the zip archive is damaged" in strandline(home, "plan", "bad.zip").stdout
 
 
 def test_rebuild_of_dates_puts_lost_and_damaged_files_back(home: Path) -> None:

@@ -1,16 +1,16 @@
 """The dimensions: the bytes of a CSV drop in, typed rows out; rows and a published table in, the next table out. Pure.
 
 A header names the columns, in any order; other columns are ignored. A row is taken as a whole: of equal keys the later row wins,
-and the later drop. Only an empty cell is missing: `NA` is Namibia. Cells follow the rules for the fields of orders.
+and the later drop. Only an empty cell is missing: `NA` is Namibia. Cells follow the rules for the fields of orders, except for
+prices with a decimal comma in a file that is separated by semicolons.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,24 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Unreadable
+from ..mapping import FieldMapping
 from ..model import Bools, Dimension, Ints, ParseContext, Reason, Tally
-from .damage import refuse_foreign, refuse_markup
+from .csv_text import READABLE_SEPARATORS, SEMICOLON, Sheet, read_sheet
 from .discards import Discards
+from .mapped import translator
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
 
-csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
-
-# The messages of Python's csv module, and what they mean for a person.
-_WHY = {
-    "expected after": "there is text after a closing quote; a quote inside a quoted field is written twice",
-    "unexpected end": "a quote is never closed",
-    "new-line character": "it ends in a carriage return alone, or holds one outside of quotes; save the file with line feeds",
-}
-
-
-_FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123" keeps a text from becoming a number in Excel
-# The csv module does not see a quote after such white space.
-_QUOTED_LATE = re.compile(r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*')
+_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}((?:\.[0-9]{3})+)(,[0-9]+)?")  # 1.234,50
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +39,27 @@ class Read:
 
 def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) -> Read:
     """Reads one CSV drop. `position` counts rows from 1, without the header and empty rows. Unreadable where there is no key
-    column, a quote is not closed, or the text is not UTF-8."""
-    refuse_foreign(data)
-    lines = _lines(data)
-    names = _next_row(lines) or []
-    if names[:1] == ["sep="] and not any(names[1:]):  # the line `sep=,`, an instruction to Excel
-        names = _next_row(lines) or []
-    header = [_plain(name).strip(WHITE_SPACE).lower() for name in names]
-    _check(header, dimension)
-    rows = _rows(lines)
-    key = header.index(dimension.key)
-    reasons = [_why_discarded(row, key, len(header)) for row in rows]
+    column, a quote is not closed, or the text has another encoding."""
+    names = _names(dimension, context.mapping)
+    sheet = read_sheet(data, names[dimension.key], context.mapping.encoding)
+    _check(sheet, dimension, names)
+    column_of = {field: _column_of(sheet.header, names[field]) for field in dimension.schema.names}
+    key, rows = column_of[dimension.key], list(sheet.rows)
+    assert key is not None, "_check refuses a file without its key column"
+    prefix = context.mapping.id_prefix if dimension.key == "user_id" else ""  # as orders have it
+    reasons = [_why_discarded(row, key, len(sheet.header), prefix) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     discards = Discards()
     for position, (row, reason) in enumerate(zip(rows, reasons, strict=True), 1):
         if reason is not None:
             discards.add(drop, position, reason, json.dumps(row, ensure_ascii=False, separators=(",", ":")))
     faults: Counter[str] = Counter()
+    decimal = _read_comma_decimal if sheet.separator == SEMICOLON else read_decimal
     columns = [
-        _column(_cells(kept, header, field.name), field.name, field.type, context, faults) for field in dimension.schema
-    ]
+        pa.array([_key(row[key], prefix) for row in kept], field.type) if field.name == dimension.key
+        else _column(_cells(kept, column_of[field.name]), field.name, field.type, context, decimal, faults)
+        for field in dimension.schema
+    ]  # fmt: skip
     return Read(
         pa.table(columns, schema=dimension.schema),
         discards.table(),
@@ -76,88 +67,88 @@ def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) ->
     )
 
 
-def _lines(data: bytes) -> Iterator[list[str]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"the file is not UTF-8 (byte {error.start + 1:,}); save it as CSV in UTF-8") from None
-    refuse_markup(data)
-    return csv.reader((line + "\n" for line in text.split("\n")), strict=True, skipinitialspace=True)
+def _names(dimension: Dimension, mapping: FieldMapping) -> dict[str, Sequence[str]]:
+    """By field, the names that its column may have, the preferred one first, in lower case."""
+    given = dict({"user": mapping.users, "product": mapping.products}[dimension.name])
+    return {
+        field: [name.strip(WHITE_SPACE).lower() for name in given.get(field, (field,))]
+        for field in dimension.schema.names
+    }
 
 
-def _next_row(lines: Iterator[list[str]]) -> list[str] | None:
-    """The next row that is not empty; None at the end."""
-    try:
-        return next((row for row in lines if any(cell.strip(WHITE_SPACE) for cell in row)), None)
-    except csv.Error as error:
-        why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
-        raise Unreadable(f"line {lines.line_num:,} is not CSV: {why}") from None  # type: ignore[attr-defined]
+def _column_of(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """The place of the first of these names that a header has."""
+    return next((header.index(name) for name in names if name in header), None)
 
 
-def _plain(cell: str) -> str:
-    """The text of a cell, also where it is written as a formula or quoted after a tab."""
-    if cell[:1] not in ("=", "\t", "\v", "\f"):
-        return cell
-    if formula := _FORMULA.fullmatch(cell.strip(WHITE_SPACE)):
-        return formula[1].replace('""', '"')
-    quoted = _QUOTED_LATE.fullmatch(cell)
-    return quoted[1] if quoted else cell
-
-
-def _rows(lines: Iterator[list[str]]) -> list[list[str]]:
-    return [[_plain(cell) for cell in row] for row in iter(lambda: _next_row(lines), None)]
-
-
-def _check(header: Sequence[str], dimension: Dimension) -> None:
+def _check(sheet: Sheet, dimension: Dimension, names: Mapping[str, Sequence[str]]) -> None:
+    header, keys = sheet.header, names[dimension.key]
     if not header:
         raise Unreadable("the file is empty; its first line must name the columns")
-    if header[0].startswith("sep="):
+    if not any(key in header for key in keys):
+        if any(key in header[0].split("|") for key in keys):
+            raise Unreadable(f"its columns are separated by |; save it with {READABLE_SEPARATORS}")
+        wanted = " or ".join(keys) or dimension.key
         raise Unreadable(
-            f"its first line ({header[0]}) is an instruction to Excel, not the names of columns; remove it, and separate the "
-            "columns by commas"
+            f"its first line has no column {wanted}; the first line of a file of {dimension.drops} must name its "
+            f"columns, {', '.join(field[0] for field in names.values() if field)}, separated by {READABLE_SEPARATORS}"
         )
-    if dimension.key not in header and len(header) == 1 and dimension.key in re.split("[;\t|]", header[0]):
-        raise Unreadable("its columns are not separated by commas; save it with commas")
-    if dimension.key not in header:
-        raise Unreadable(
-            f"its first line has no column {dimension.key}; the first line of a file of {dimension.drops} must name its columns, "
-            f"{', '.join(dimension.schema.names)}, separated by commas"
-        )
-    twice = next((name for name in dimension.schema.names if header.count(name) > 1), None)
+    used = (header[place] for field in names.values() if (place := _column_of(header, field)) is not None)
+    twice = next((name for name in used if header.count(name) > 1), None)
     if twice:
         raise Unreadable(f"its first line names the column {twice} twice, so it is unknown which one is meant")
 
 
-def _why_discarded(row: Sequence[str], key: int, width: int) -> Reason | None:
+def _key(cell: str, prefix: str) -> object:
+    text = read_text(cell)
+    return read_text(prefix + text) if prefix and isinstance(text, str) else text
+
+
+def _why_discarded(row: Sequence[str], key: int, width: int, prefix: str) -> Reason | None:
     """Why a row is discarded; None where it is kept. With more cells than the header, some cells are shifted, and it is unknown
     which, unless the additional ones are empty."""
     if any(cell.strip(WHITE_SPACE) for cell in row[width:]):
         return Reason.MALFORMED_RECORD
-    value = read_text(row[key]) if key < len(row) else None
+    value = _key(row[key], prefix) if key < len(row) else None
     if value is None:
         return Reason.MISSING_KEY
     if not isinstance(value, str):
         return Reason.INVALID_KEY
-    return Reason.SHORTENED_KEY if is_shortened(value) else None
+    return Reason.SHORTENED_KEY if is_shortened(row[key].strip(WHITE_SPACE)) else None
 
 
-def _cells(rows: Sequence[Sequence[str]], header: Sequence[str], name: str) -> list[str | None]:
-    """The cells of the column of this name; None where they are empty, or a row or the header ends before."""
-    if name not in header:
+def _cells(rows: Sequence[Sequence[str]], column: int | None) -> list[str | None]:
+    """The cells of a column; None where they are empty, or a row ends before, or there is no such column."""
+    if column is None:
         return [None] * len(rows)
-    column = header.index(name)
     return [(row[column] or None) if column < len(row) else None for row in rows]
 
 
 def _column(
-    cells: list[str | None], name: str, kind: pa.DataType, context: ParseContext, faults: Counter[str]
+    cells: list[str | None],
+    name: str,
+    kind: pa.DataType,
+    context: ParseContext,
+    decimal: Callable[[str | None], object],
+    faults: Counter[str],
 ) -> pa.Array:
     """Cells as a column of this type; cells that cannot be read are NULL, and counted."""
     if pa.types.is_timestamp(kind):
         return _settled(cells, name, lambda cell: _instant(cell, context), pa.int64(), faults).view(kind)
     if pa.types.is_decimal(kind):
-        return _settled(cells, name, read_decimal, pa.int64(), faults).view(kind)
+        return _settled(cells, name, decimal, pa.int64(), faults).view(kind)
     return _settled(cells, name, read_text, kind, faults)
+
+
+def _read_comma_decimal(cell: str | None) -> object:
+    """A number in a file that is separated by semicolons, where the comma is the decimal sign. Dots before the comma, or
+    several of them, divide thousands. A single dot is a decimal point, except in `1.234`, which may mean either: a fault."""
+    text = (cell or "").strip(WHITE_SPACE)
+    if thousands := _THOUSANDS.fullmatch(text):
+        if len(thousands[1]) == len(".234") and not thousands[2]:
+            return FAULT
+        text = text.replace(".", "")
+    return FAULT if "," in text and "." in text else read_decimal(text.replace(",", ".") or None)
 
 
 def _settled(
@@ -176,8 +167,12 @@ def _settled(
 
 def _instant(cell: str | None, context: ParseContext) -> int | Fault | None:
     """A cell has no type: digits alone are an epoch number, as in JSON without quotes."""
-    text = (cell or "").strip(WHITE_SPACE)
-    value = read_instant(Number(text) if is_number(text) else text)
+    text: object = (cell or "").strip(WHITE_SPACE)
+    if is_number(str(text)):
+        text = Number(text)
+    elif context.mapping.time_zone != "UTC":
+        text = translator(context.mapping).zoned(text)
+    value = read_instant(text)
     return FAULT if isinstance(value, int) and value > context.latest_instant else value
 
 

@@ -23,8 +23,8 @@ _HEAD_BYTES = 4096
 _SIGNATURES = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls) or another Office file; save it as CSV or JSON in UTF-8"),
     (b"%PDF-", "a PDF document; export the data itself as JSON or CSV"),
-    (b"\x1f\x8b", "compressed with gzip, and its name does not say so; drop it under a name that ends in .gz"),
-    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard, and its name does not say so; drop it under a name that ends in .zst"),
+    (b"\x1f\x8b", "compressed more than once, with gzip first; decompress it once"),
+    (b"\x28\xb5\x2f\xfd", "compressed more than once, with Zstandard first; decompress it once"),
     (b"BZh", "compressed with bzip2, which is not read; use gzip or Zstandard"),
     (b"\xfd7zXZ\x00", "compressed with xz, which is not read; use gzip or Zstandard"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it and drop the files in it"),
@@ -56,7 +56,7 @@ def _zipped(head: bytes) -> str:
         return _SPREADSHEET.format("OpenDocument, .ods")
     if b"[Content_Types].xml" in head or b"xl/" in head:
         return _OFFICE if b"word/" in head or b"ppt/" in head else _SPREADSHEET.format("Excel, .xlsx")
-    return "a zip archive; unpack it and drop the files in it"
+    return "a zip archive, and its name does not say so; drop it under a name that ends in .zip"
 
 
 def refuse_markup(text: bytes) -> None:

@@ -121,7 +121,7 @@ class Translator:
         if self._mapping.id_prefix:
             found |= {field: self._prefixed(found[field]) for field in ("order_id", "user_id") if field in found}
         if self._zone is not None:
-            found |= {field: self._zoned(found[field]) for field in ("created_at", "updated_at") if field in found}
+            found |= {field: self.zoned(found[field]) for field in ("created_at", "updated_at") if field in found}
         texts = {field: _json(value) for field, value in found.items() if field not in ("items", "metadata")}
         if digits and "amount" in found:
             texts["amount"] = _shifted(found["amount"], digits)
@@ -166,7 +166,7 @@ class Translator:
         text = read_text(unwrapped(value))
         return self._mapping.id_prefix + text if isinstance(text, str) and not is_shortened(text) else value
 
-    def _zoned(self, value: object) -> object:
+    def zoned(self, value: object) -> object:
         """A local time as an instant in UTC. Of a time that occurs twice, the first; of one that is skipped, the later."""
         inner = unwrapped(value)
         parts = parts_of(inner.strip(WHITE_SPACE)) if type(inner) is str else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.errors import Unreadable
+from daemon.core.mapping import FieldMapping
 from daemon.core.model import DIMENSIONS, ParseContext
 from daemon.core.parse.csv import read, upsert
+from daemon.core.parse.csv_text import read_sheet
 from daemon.core.parse.discards import each
 from tests.csv_model import csv_drops, expected_rows
 from tests.strategies import RECEIVED_AT_US
@@ -47,11 +50,15 @@ def test_each_row_is_read_as_the_contract_says(drop: tuple[str, bytes]) -> None:
         (b"", "empty"),
         (b"\n\n", "empty"),
         (b"email,country\na@b,DE\n", "no column user_id"),
-        (b"user_id;country\na;DE\n", "separated by commas"),
+        (b"user_id|country\na@b|DE\n", r"separated by \|"),
+        (b"sep=|\nuser_id|country\na@b|DE\n", r"separated by \|"),
         (b"user_id,country,user_id\na,DE,b\n", "user_id twice"),
         (b'user_id,country\na,"DE\nb,FR\n', "is not CSV"),
-        (b"user_id\n\xff\n", "not UTF-8"),
-        ("user_id\nb\n".encode("utf-16"), "UTF-16"),
+        (b"user_id\n\xff\n", 'not UTF-8 .* encoding = "cp1252"'),
+        (b"\xef\xbb\xbfuser_id\n\xff\n", "not UTF-8"),
+        ("user_id\nb\n".encode("utf-16-le"), "UTF-16"),
+        ("user_id\nb\n".encode("utf-32"), "UTF-32"),
+        ("user_id\nb\n".encode("utf-16")[:-1], "begins as UTF-16 and is damaged"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_unreadable(content: bytes, why: str) -> None:
@@ -59,6 +66,95 @@ def test_a_file_that_cannot_be_trusted_is_unreadable(content: bytes, why: str) -
     with pytest.raises(Unreadable, match=why) as caught:
         read(DIMENSIONS["user"], 1, content, CONTEXT)
     assert "a@b" not in str(caught.value)
+
+
+CP1252 = replace(CONTEXT, mapping=FieldMapping(encoding="cp1252"))
+
+
+@examples(60)
+@given(st.text(st.sampled_from("aé€ß„\x81\x9d,"), max_size=8))
+def test_what_is_not_utf_8_is_read_as_cp1252_where_the_source_says_so(text: str) -> None:
+    """As the same text in UTF-8; the five bytes that cp1252 does not use make it unreadable."""
+    text = f'user_id,email\n1,"{text}"\n'
+    used = "\x81" not in text and "\x9d" not in text
+    data = text.encode("cp1252") if used else text.encode("latin-1", "ignore")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        if used:
+            assert (
+                read(DIMENSIONS["user"], 1, data, CP1252).rows
+                == read(DIMENSIONS["user"], 1, text.encode(), CP1252).rows
+            )
+        else:
+            with pytest.raises(Unreadable, match=r"neither UTF-8 .* nor cp1252, which does not use the byte (81|9D)"):
+                read(DIMENSIONS["user"], 1, data, CP1252)
+        with pytest.raises(Unreadable, match="not UTF-8"):
+            read(DIMENSIONS["user"], 1, data, CONTEXT)
+    else:
+        assert read(DIMENSIONS["user"], 1, data, CP1252).rows == read(DIMENSIONS["user"], 1, data, CONTEXT).rows
+
+
+OWN = FieldMapping(
+    users=(("country", ()), ("email", ("Mail", "E-Mail")), ("user_id", ("Kunden-Nr.",))),
+    products=(("sku", (" Artikel ",)),),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("user", b"E-Mail;kunden-nr.\nx;1\n", [("1", "x", None, None)]),
+        ("user", b"E-Mail,MAIL,Kunden-Nr.,country,user_id\nx,y,1,DE,2\n", [("1", "y", None, None)]),
+        ("user", b"Kunden-Nr.\tcreated_at\n1\t1970-01-02\n", [("1", None, 86_400_000_000, None)]),
+        ("product", b"name;ARTIKEL\nx;1\n", [("1", "x", None, None)]),
+    ],
+)
+def test_a_source_may_name_the_columns(name: str, content: bytes, rows: list[tuple[object, ...]]) -> None:
+    """The first name that the header has counts; a field without a name of its own has its usual one, and one with none is not
+    read."""
+    assert table_rows(read(DIMENSIONS[name], 1, content, replace(CONTEXT, mapping=OWN)).rows) == rows
+
+
+def test_a_key_column_of_the_sources_own_is_asked_for_by_its_name() -> None:
+    """The usual name does not stand in for it."""
+    with pytest.raises(
+        Unreadable, match=r"no column kunden-nr\.; .* columns, kunden-nr\., mail, created_at, separated by"
+    ):
+        read(DIMENSIONS["user"], 1, b"user_id,email\n1,x\n", replace(CONTEXT, mapping=OWN))
+    with pytest.raises(Unreadable, match=r"column e-mail twice"):
+        read(DIMENSIONS["user"], 1, b"Kunden-Nr.,E-Mail,e-mail\n1,x,y\n", replace(CONTEXT, mapping=OWN))
+
+
+def test_users_have_the_prefix_of_their_source() -> None:
+    """As the orders have that refer to them; products have none there either."""
+    mapped = replace(CONTEXT, mapping=FieldMapping(id_prefix="de-"))
+    rows = b"user_id,sku\n17,17\n 1.23E+12,1\n" + b"k" * 254 + b",2\n,3\n"
+    users = read(DIMENSIONS["user"], 1, rows, mapped)
+    assert [row[0] for row in table_rows(users.rows)] == ["de-17"]
+    assert dict(users.tally.discarded) == {"shortened_key": 1, "invalid_key": 1, "missing_key": 1}
+    assert [row[0] for row in table_rows(read(DIMENSIONS["product"], 1, rows, mapped).rows)] == ["17", "1", "2", "3"]
+
+
+def test_users_are_in_the_time_zone_of_their_source() -> None:
+    """An instant that names no zone, as in orders; a number and one with a zone are what they are."""
+    rows = b"user_id,created_at\n1,2026-07-01 12:00\n2,2026-07-01T12:00:00Z\n3,1700000000\n4,x\n"
+    found = read(DIMENSIONS["user"], 1, rows, replace(CONTEXT, mapping=FieldMapping(time_zone="Europe/Berlin")))
+    noon = 1_782_907_200_000_000
+    assert [row[2] for row in table_rows(found.rows)] == [noon - 2 * 3_600_000_000, noon, 1_700_000_000_000_000, None]
+    assert dict(found.tally.faults) == {"created_at": 1}
+
+
+@pytest.mark.parametrize(
+    ("header", "separator"),
+    [
+        (b"user_id,a;b", ","), (b"a,b;user_id;c", ";"), (b'"a,b";"user_id"', ";"), (b'"a;\tb","user_id"', ","),
+        (b"user_id", ","), (b"user_id,x;user_id", ","), (b"a\tuser_id", "\t"), (b'user_id;"a\n;b"', ";"), (b";;\nuser_id;x", ";"),
+    ],
+)  # fmt: skip
+def test_the_separator_is_the_one_that_gives_the_header_its_key(header: bytes, separator: str) -> None:
+    """Whatever else stands in the header, in quotes or not; where several do, it is the comma."""
+    assert read_sheet(header + b"\n", ["user_id"], "utf-8").separator == separator
 
 
 def test_upsert_of_nothing_changes_nothing() -> None:

@@ -1,0 +1,124 @@
+"""The text of a CSV file: its encoding, its separator, its header and its rows of cells. Pure; knows no column's type.
+
+The encoding is UTF-8, UTF-16 if a byte order mark says so, or cp1252 if the source says so and the text is not UTF-8. The
+separator is the one of comma, semicolon and tab that gives the header its key column; if several do, or none, it is the comma. A
+first line `sep=;` decides.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import Unreadable
+from .damage import refuse_foreign, refuse_markup
+from .values import WHITE_SPACE
+
+csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
+
+COMMA, SEMICOLON, TAB = ",", ";", "\t"
+_SEPARATORS = (COMMA, SEMICOLON, TAB)  # the preferred one first
+READABLE_SEPARATORS = "commas, semicolons or tabs"
+_UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_UTF_32 = b"\xff\xfe\x00\x00"
+# The messages of Python's csv module, and what they mean for a person.
+_WHY = {
+    "expected after": "there is text after a closing quote; a quote inside a quoted field is written twice",
+    "unexpected end": "a quote is never closed",
+    "new-line character": "it ends in a carriage return alone, or holds one outside of quotes; save the file with line feeds",
+}
+_FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123" keeps a text from becoming a number in Excel
+# The csv module does not see a quote after such white space.
+_QUOTED_LATE = re.compile(r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*')
+_INSTRUCTION = re.compile(r'[ \t]*"?sep=(.)"?[,;\s]*', re.IGNORECASE)  # to Excel: the separator of the file
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A CSV file. `header`: the names of its columns, in lower case. `rows`: its other rows that are not empty."""
+
+    separator: str
+    header: Sequence[str]
+    rows: Iterator[list[str]]
+
+
+def read_sheet(data: bytes, keys: Sequence[str], encoding: str) -> Sheet:
+    """`keys`: the possible names of the key column. Unreadable where the text or the header is not CSV; `rows` raises it, too."""
+    lines = _text(data, encoding).split("\n")
+    first = next((number for number, line in enumerate(lines) if line.strip(WHITE_SPACE)), 0)
+    if told := _INSTRUCTION.fullmatch(lines[first]):
+        if told[1] not in _SEPARATORS:
+            raise Unreadable(
+                f"its first line says that its columns are separated by {told[1]}; save it with {READABLE_SEPARATORS}"
+            )
+        return _sheet(lines, told[1], first + 1)
+    sheets = (sheet for separator in _SEPARATORS if (sheet := _sheet_if_csv(lines, separator)) is not None)
+    found = next((sheet for sheet in sheets if any(key in sheet.header for key in keys)), None)
+    return found or _sheet(lines, COMMA)
+
+
+def _text(data: bytes, encoding: str) -> str:
+    utf_16 = None if data.startswith(_UTF_32) else _UTF_16.get(data[:2])
+    if utf_16 is None:
+        refuse_foreign(data)
+    try:
+        text = data[2:].decode(utf_16) if utf_16 else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if utf_16:
+            raise Unreadable(f"the file begins as UTF-16 and is damaged (byte {error.start + 3:,})") from None
+        text = _in_cp1252(data, encoding, error.start)
+    refuse_markup(text[:64].encode("utf-8", "replace"))
+    return text
+
+
+def _in_cp1252(data: bytes, encoding: str, not_utf_8: int) -> str:
+    """A text that is not UTF-8 from the byte `not_utf_8` on."""
+    if encoding != "cp1252" or data.startswith(b"\xef\xbb\xbf"):
+        raise Unreadable(
+            f'the file is not UTF-8 (byte {not_utf_8 + 1:,}); save it as CSV in UTF-8, or set encoding = "cp1252" for its source '
+            "if it comes from Excel on Windows"
+        )
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise Unreadable(
+            f"the file is neither UTF-8 (byte {not_utf_8 + 1:,}) nor cp1252, which does not use the byte "
+            f"{data[error.start]:02X} (byte {error.start + 1:,}); save it as CSV in UTF-8"
+        ) from None
+
+
+def _sheet(lines: Sequence[str], separator: str, first: int = 0) -> Sheet:
+    cells = csv.reader((line + "\n" for line in lines[first:]), delimiter=separator, strict=True, skipinitialspace=True)
+    names = _next_row(cells, first) or []
+    rows = ([_plain(cell) for cell in row] for row in iter(lambda: _next_row(cells, first), None))
+    return Sheet(separator, [_plain(name).strip(WHITE_SPACE).lower() for name in names], rows)
+
+
+def _sheet_if_csv(lines: Sequence[str], separator: str) -> Sheet | None:
+    """None where the header is not CSV with this separator."""
+    try:
+        return _sheet(lines, separator)
+    except Unreadable:
+        return None
+
+
+def _next_row(cells: Iterator[list[str]], first: int) -> list[str] | None:
+    """The next row that is not empty; None at the end. `first`: how many lines come before."""
+    try:
+        return next((row for row in cells if any(cell.strip(WHITE_SPACE) for cell in row)), None)
+    except csv.Error as error:
+        why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
+        number = first + cells.line_num  # type: ignore[attr-defined]
+        raise Unreadable(f"line {number:,} is not CSV: {why}") from None
+
+
+def _plain(cell: str) -> str:
+    """The text of a cell, also where it is written as a formula or quoted after a tab."""
+    if cell[:1] not in ("=", "\t", "\v", "\f"):
+        return cell
+    if formula := _FORMULA.fullmatch(cell.strip(WHITE_SPACE)):
+        return formula[1].replace('""', '"')
+    quoted = _QUOTED_LATE.fullmatch(cell)
+    return quoted[1] if quoted else cell
