@@ -77,7 +77,7 @@ class LedgerQueries:
 
     def applied_newest_first(self) -> Iterator[Drop]:
         """The applied drops, the newest first."""
-        query = f"SELECT {DROP_COLUMNS} FROM drops WHERE outcome = 'applied' AND seq < ? ORDER BY seq DESC LIMIT {_PAGE_ROWS}"
+        query = f"SELECT {_DROP} FROM drops WHERE outcome = 'applied' AND seq < ? ORDER BY seq DESC LIMIT {_PAGE_ROWS}"
         last = self.last_drop + 1
         while page := self._sql.execute(query, (last,)).fetchall():
             yield from map(_drop, page)
