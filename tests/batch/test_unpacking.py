@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from daemon.batch.reading import Limits
 from daemon.operate import quarantine
+from daemon.sources.source_folder import SourceFolder
 from daemon.storage import raw
 from tests.strategies import RECEIVED_AT_US, drops
 from tests.support.crash import crash_at, drop, run
@@ -70,7 +71,7 @@ def test_a_file_of_an_archive_is_retried_under_its_own_name(tmp_path: Path) -> N
     results(tmp_path, ("a.zip", zipped(("x/users.csv", b"email\nx\n"), ("y.json", b"[{]"))))
     inbox = tmp_path / "inbox"
     for asked, name in (("a.zip/x/users.csv", "users.csv"), ("2", "y.json")):
-        assert len(quarantine.retry(tmp_path / "output" / "quarantine", inbox, [asked])) == 1
+        assert len(quarantine.retry(tmp_path / "output" / "quarantine", [SourceFolder(inbox)], [asked])) == 1
         assert name in {path.name for path in inbox.iterdir()}
 
 
