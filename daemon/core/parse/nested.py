@@ -113,7 +113,8 @@ def _objects_of_line(text: str) -> list[str]:
     except reference.NotJson:
         if not all(value.startswith("{") for value in found):
             return []
-        return [*found, text[end:].strip(_BLANKS_AND_MARKS)] if found else []
+        rest = text[_after(_COMMA, text, end) :].strip(_BLANKS_AND_MARKS)
+        return [*found, rest] if found else []
     return found
 
 
