@@ -62,7 +62,7 @@ def _load() -> Any:
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
-    library.strandline_hashes.argtypes = [pointer, number, pointer, pointer]
+    library.strandline_hashes.argtypes = [pointer, number, pointer, number, pointer, pointer]
     library.strandline_count_keys.argtypes = [pointer, number, c_int, pointer]
     library.strandline_place_entries.argtypes = [pointer, number, number, c_int, pointer, pointer, pointer]
     library.strandline_sort_entries.argtypes = [pointer, pointer, pointer, number]

@@ -74,6 +74,8 @@ class _Unfit(Exception):
 
 def tables_of(mapping: FieldMapping, prepare: Any) -> Tables | None:
     """The tables of a mapping; None where the fast path cannot do it. `prepare`: strandline_prepare_keys."""
+    if mapping.columns:
+        return None
     try:
         order, item = _trees(mapping)
         deleted = [_raw(value) for value in mapping.deleted_values] if mapping.deleted_path else []

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from ..columns import EXTRA, TYPES
 from ..errors import Unreadable
-from ..mapping import DIRECT, FieldMapping
+from ..mapping import FieldMapping
 from ..merge.keys import with_hashes
 from ..model import (  # fmt: skip
     ITEM_TYPE,
@@ -36,7 +37,7 @@ from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
 from .envelopes import members_of
-from .mapped import direct, in_major_units, translator
+from .mapped import in_major_units, read_record, translator
 from .nested import Contents, contents_of
 from .refusals import refused
 
@@ -243,8 +244,8 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
         tally, context = into.tallies[piece.drop], piece.context
-        deletion = None if block.mapping == DIRECT else translator(block.mapping).deletion(record, context)
-        read = deletion or reference.read_record(direct(record, block.mapping), context)
+        deletion = None if block.mapping.is_direct else translator(block.mapping).deletion(record, context)
+        read = deletion or read_record(record, context)
         if isinstance(read, Reason):
             may_hold = into.opened is not None and read in NO_ORDER
             if may_hold and (held := contents_of(record, context.records_path, block.mapping)):
@@ -252,7 +253,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            tally.parts += block.mapping != DIRECT and _is_part(record)
+            tally.parts += not block.mapping.is_direct and _is_part(record)
             into.discards.add(piece.drop, position, read, kept(record, read))
         elif deletion:
             if context.until is None:  # else it was applied before
@@ -265,7 +266,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 tally.bare += 1
                 tally.note_bare(position, read.other_keys)
             rows.append((piece.drop, position, read))
-    return _table(rows)
+    return _table(rows, block.mapping)
 
 
 def _is_part(record: bytes) -> bool:
@@ -282,12 +283,12 @@ def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _
     found = np.flatnonzero(bare)
     for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
         index, piece = int(found[first]), pieces[of_piece]
-        order = reference.read_record(direct(block.records[index], block.mapping), piece.context)
+        order = read_record(block.records[index], piece.context)
         assert isinstance(order, reference.Order), "the fast path accepted it"
         into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 
 
-def _table(rows: Sequence[tuple[int, int, reference.Order]]) -> pa.Table:
+def _table(rows: Sequence[tuple[int, int, reference.Order]], mapping: FieldMapping) -> pa.Table:
     orders = [order for _, _, order in rows]
 
     def column(read: Callable[[reference.Order], object]) -> list[object]:
@@ -300,4 +301,14 @@ def _table(rows: Sequence[tuple[int, int, reference.Order]]) -> pa.Table:
     }
     for name in ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata"):
         columns[name] = [getattr(order, name) for order in orders]
-    return with_hashes({name: pa.array(values, ORDERS.field(name).type) for name, values in columns.items()})
+    arrays = {name: pa.array(values, ORDERS.field(name).type) for name, values in columns.items()}
+    for place, (name, kind) in enumerate(mapping.extra_columns):
+        arrays[EXTRA + name] = _extra([order.extra[place] if order.extra else None for order in orders], kind)
+    return with_hashes(arrays)
+
+
+def _extra(values: list[object], kind: str) -> pa.Array:
+    """The values of an extra column; decimals in units of 1/10,000, instants in microseconds."""
+    if kind in ("text", "boolean"):
+        return pa.array(values, TYPES[kind])
+    return pa.array(values, pa.int64()).view(TYPES[kind])
