@@ -241,10 +241,10 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
-def schema(_: Config, options: argparse.Namespace) -> int:
+def schema(config: Config, options: argparse.Namespace) -> int:
     from .operate.ddl import ddl
 
-    print(ddl(options.dialect), end="")
+    print(ddl(options.dialect, config.columns), end="")
     return DONE
 
 
