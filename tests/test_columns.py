@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.batch.pipeline import publish_committed
 from daemon.batch.repair import partitions_from_raw
@@ -19,7 +22,10 @@ from daemon.operate.rebuild import prepare_rebuild, take_over
 from daemon.operate.verify import verify
 from daemon.storage import receipts
 from daemon.storage.ledger import Ledger
+from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US
+from tests.support.as_model import as_model_mapping, assert_counts, assert_published
+from tests.support.examples import examples
 from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
 
 ALL: Columns = (("gift", "boolean"), ("shipped", "instant"), ("status", "text"), ("tip", "decimal"))
@@ -186,3 +192,56 @@ def test_a_source_that_is_gone_keeps_its_paths_in_a_rebuild(tmp_path: Path) -> N
     with open_engine(tmp_path) as engine:
         publish_committed(engine, recovering=True)
     assert [(row["status"], row["tip"]) for row in rows(output, "2026-11-10")] == [("paid", Decimal("1.50"))]
+
+
+PATHS = st.sampled_from([("status",), ("tip",), ("x.status",), ("x.tip", "status"), ()])
+CONFIGURATIONS = st.lists(st.sampled_from(ALL), max_size=3, unique=True).flatmap(
+    lambda some: st.tuples(*(st.tuples(st.just(name), st.just(kind), PATHS) for name, kind in sorted(some)))
+)
+VALUES = st.sampled_from([None, "", "paid", "TRUE", False, "1.5", "2026-11-12", 1_795_000_000, 2, [], "soon"])
+RECORDS = st.builds(
+    lambda number, day, later, status, tip, inner: order(
+        number, day, status=status, tip=tip, x=inner, **({"updated_at": f"2026-11-{later}"} if later else {})
+    ),
+    st.integers(1, 4), st.integers(10, 12), st.none() | st.integers(13, 15), VALUES, VALUES,
+    st.fixed_dictionaries({"status": VALUES, "tip": VALUES}),
+)  # fmt: skip
+DROPS = st.lists(st.lists(RECORDS, min_size=1, max_size=3), min_size=1, max_size=2)
+STEPS = st.lists(
+    st.tuples(CONFIGURATIONS, st.sampled_from(["apply", "apply", "repeat", "rebuild", "lose"]), DROPS),
+    min_size=1,
+    max_size=5,
+)
+
+
+@examples(100)
+@given(STEPS)
+def test_a_history_of_configurations_is_as_the_model_says(
+    steps: list[tuple[Any, str, list[list[dict[str, Any]]]]],
+) -> None:
+    """Columns that come and go and change their paths, drops that repeat, rebuilds, and rebuilds after the loss of state/. The
+    rows and the columns of every file, the counts and the index are those of the model, and verify finds no difference."""
+    model = Model()
+    with tempfile.TemporaryDirectory() as folder:
+        root, earlier = Path(folder), [("0.jsonl", b"{}")]
+        output = root / "output"
+        for number, (columns, what, many) in enumerate(steps):
+            under = FieldMapping(columns=columns)
+            if what in ("rebuild", "lose"):
+                if what == "lose":
+                    shutil.rmtree(output / "state", ignore_errors=True)
+                rebuild(root, under)
+                model.rebuild(columns)
+            else:
+                again = what == "repeat"
+                batch = earlier if again else [drop(f"{number}-{n}.jsonl", *one) for n, one in enumerate(many)]
+                earlier = batch
+                with open_engine(root) as engine:
+                    outcome = apply_batch(engine, root, batch, RECEIVED_AT_US, mapping=under)
+                drops = [Drop(name, data, RECEIVED_AT_US) for name, data in batch]
+                assert_counts(outcome, model.apply(drops, mapping=as_model_mapping(under)))
+            with open_engine(root) as engine:
+                assert_published(engine, output, model)
+                for date in dates(output):
+                    assert columns_in(output, date) == model.columns(date)
+                assert differences(engine, root / f"scratch-{number}") == []

@@ -7,19 +7,17 @@ through them in that order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ctypes import Structure, c_char_p, c_int, c_int64
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..columns import EXTRA, extra_of
 from ..model import INDEX_ENTRY, ORDERS, VERSIONS, Bools, Ints
+from ..native import bindings
 from ..native.bindings import library
 
 _HASHED = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _ITEM = ("sku", "qty", "price")  # after those above, in the order of keyed.c
-_TEXT, _NUMBER, _BOOLEAN = range(3)  # of extra columns, as in keyed.c
 _BUCKET_ENTRIES = 8  # on average
 
 
@@ -31,35 +29,23 @@ def with_hashes(columns: Mapping[str, pa.Array]) -> pa.Table:
     flat = [items.values.field(name) for name in _ITEM]
     addresses = _addresses([columns[name] for name in _HASHED] + flat)
     count = len(items)
-    hashes = {name: np.empty(16 * count, np.uint8) for name in ("key", "content")}
-    into = [out.ctypes.data for out in hashes.values()]
-    more, kept = _extra(columns, extra)
-    if library.strandline_hashes(addresses.ctypes.data, count, more, len(extra), *into):
-        raise MemoryError
-    del kept
+    more = zip(
+        extra, [columns[name].type for name in extra], _addresses([columns[name] for name in extra]), strict=True
+    )
+    hashes = bindings.hashes(
+        addresses, count, [(name.removeprefix(EXTRA), _kind_of(kind), at) for name, kind, at in more]
+    )
     added = {
-        name: pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(out)]) for name, out in hashes.items()
+        name: pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(out)])
+        for name, out in zip(("key", "content"), hashes, strict=True)
     }
     schema = pa.schema([*ORDERS, *(pa.field(name, columns[name].type) for name in extra)])
     return pa.table([{**columns, **added}[name] for name in schema.names], schema=schema)
 
 
-class _Extra(Structure):
-    """Extra of keyed.c."""
-
-    _fields_ = [("name", c_char_p), ("length", c_int64), ("kind", c_int), ("arrow", c_int64 * 4)]
-
-
-def _extra(columns: Mapping[str, pa.Array], names: list[str]) -> tuple[Any, Any]:
-    """Extra columns for keyed.c, and what they refer to."""
-    found = (_Extra * (len(names) or 1))()
-    addresses = _addresses([columns[name] for name in names])
-    texts = [name.removeprefix(EXTRA).encode() for name in names]
-    for one, name, text, address in zip(found, names, texts, addresses, strict=False):
-        kind = columns[name].type
-        one.name, one.length, one.arrow = text, len(text), (c_int64 * 4)(*address.tolist())
-        one.kind = _TEXT if pa.types.is_large_string(kind) else _BOOLEAN if pa.types.is_boolean(kind) else _NUMBER
-    return found, texts
+def _kind_of(kind: pa.DataType) -> int:
+    """The kind of an extra column in keyed.c: TEXT, NUMBER or BOOLEAN."""
+    return 0 if pa.types.is_large_string(kind) else 2 if pa.types.is_boolean(kind) else 1
 
 
 def _addresses(arrays: list[pa.Array]) -> np.ndarray:

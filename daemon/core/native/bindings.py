@@ -6,6 +6,7 @@ The library is compiled when the package is installed. Calls release Python's lo
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,12 @@ class _Scan(Structure):
         ("columns", _Column * len(_NAMES)), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * len(_NAMES)),
         ("depth", c_int), ("others", c_bool), ("skipped", c_bool), ("failed", c_bool),
     ]  # fmt: skip
+
+
+class _Extra(Structure):
+    """Extra of keyed.c."""
+
+    _fields_ = [("name", c_char_p), ("length", c_int64), ("kind", c_int), ("arrow", c_int64 * 4)]
 
 
 class _Spans(Structure):
@@ -118,6 +125,19 @@ def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, I
     addresses = [array.ctypes.data for array in (amount, qty, price, stops)]
     left = library.strandline_allocate(*addresses, len(amount), shares.ctypes.data, huge.ctypes.data)
     return shares, huge[:left]
+
+
+def hashes(columns: Ints, count: int, extra: Sequence[tuple[str, int, Ints]]) -> tuple[np.ndarray, np.ndarray]:
+    """The keys and the contents of orders, 16 bytes each. `columns`: where the columns of keyed.c are; `extra`: the name, kind
+    and place of more, by name."""
+    more = (_Extra * (len(extra) or 1))()
+    for one, (name, kind, place) in zip(more, extra, strict=False):
+        one.name, one.length, one.kind, one.arrow = name.encode(), len(name), kind, (c_int64 * 4)(*place.tolist())
+    keys, contents = np.empty(16 * count, np.uint8), np.empty(16 * count, np.uint8)
+    into = (keys.ctypes.data, contents.ctypes.data)
+    if library.strandline_hashes(columns.ctypes.data, count, more, len(extra), *into):
+        raise MemoryError
+    return keys, contents
 
 
 @dataclass(frozen=True, slots=True)
