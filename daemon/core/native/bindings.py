@@ -17,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping
+from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, Columns, FieldMapping
 from ..model import Bools, Ints
-from .tables import Tables, tables_of
+from .tables import MOST_EXTRA, Tables, tables_of
 
 LIBRARY = Path(__file__).with_name("_native.so")
 
 _TEXTS = ("order_id", "user_id", "currency", "metadata", "sku")
-_NAMES = ORDER_FIELDS + ITEM_FIELDS  # in the order of scan.c
+_NAMES = ORDER_FIELDS + ITEM_FIELDS  # in the order of scan.c; the extra columns come after these
+_MOST = len(_NAMES) + MOST_EXTRA
 
 
 class _Column(Structure):
@@ -36,7 +37,7 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * len(_NAMES)),
+        ("columns", _Column * _MOST), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * _MOST),
         ("depth", c_int), ("others", c_bool), ("skipped", c_bool), ("failed", c_bool),
     ]  # fmt: skip
 
@@ -150,27 +151,33 @@ class Scanned:
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
     items: Ints
+    extra: dict[str, Numbers | Texts]  # by the name of the column; true is 1, false is 0
 
 
 class _ScanMemory:
-    """The memory of a scan. Freed when no array uses it."""
+    """The memory of a scan. Freed when no array uses it. `extra`: names and types."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, extra: Columns) -> None:
         self.scan = _Scan(mapping=ctypes.pointer(tables))
+        self._extra = extra
 
     def __del__(self, release: Any = library.strandline_release) -> None:
         release(byref(self.scan))
 
     def read(self) -> Scanned:
         """The results, as arrays over this memory."""
-        columns = dict(zip(_NAMES, self.scan.columns, strict=True))
+        columns = dict(zip(_NAMES, self.scan.columns, strict=False))
         count = columns["items"].count
         numbers = {name: self._numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")}
         texts = {name: self._texts(columns[name]) for name in _TEXTS}
         ends = _array(columns["items"].values, count, np.int64, self)
         items = np.concatenate([np.zeros(1, np.int64), ends])
         bare = ~_array(columns["items"].valid, count, np.bool_, self)
-        return Scanned(~texts["order_id"].valid, bare, numbers, texts, items)
+        extra = {
+            name: self._texts(column) if kind == "text" else self._numbers(column)
+            for (name, kind), column in zip(self._extra, self.scan.columns[len(_NAMES) :], strict=False)
+        }
+        return Scanned(~texts["order_id"].valid, bare, numbers, texts, items, extra)
 
     def _numbers(self, column: _Column) -> Numbers:
         values = _array(column.values, column.count, np.int64, self)
@@ -195,7 +202,7 @@ def _tables_of(mapping: FieldMapping) -> Tables | None:
 def _memory_for(mapping: FieldMapping) -> _ScanMemory:
     tables = _tables_of(mapping)
     assert tables is not None, "ask is_mappable before"
-    return _ScanMemory(tables)
+    return _ScanMemory(tables, mapping.extra_columns)
 
 
 def scanned(blob: bytes, starts: Ints, stops: Ints, mapping: FieldMapping = DIRECT) -> Scanned:

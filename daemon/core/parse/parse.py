@@ -32,7 +32,7 @@ from ..model import (  # fmt: skip
     concat_orders,
 )
 from ..native import bindings
-from ..native.bindings import Scanned
+from ..native.bindings import Numbers, Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
@@ -205,24 +205,31 @@ def _read_fast(block: _Block, pieces: Sequence[Piece]) -> _Fast:
         read = in_major_units(read)
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
     accepted = ~read.refused & (created_at <= latest) & (updated_at <= latest)
+    kinds = dict(block.mapping.extra_columns)
+    for name, column in read.extra.items():
+        if kinds[name] == "instant" and isinstance(column, Numbers):
+            accepted &= column.values <= LAST_INSTANT
     before_since = accepted & (created_at < since)
     is_taken = accepted & (created_at >= since) & (created_at < until)
     taken = np.flatnonzero(is_taken)
     by_time = taken[np.argsort(created_at[taken], kind="stable")]
-    return _Fast(_orders(read, by_time, drop, block.position), ~accepted, before_since, is_taken & read.bare)
+    return _Fast(_orders(read, by_time, drop, block.position, kinds), ~accepted, before_since, is_taken & read.bare)
 
 
 def _until(context: ParseContext) -> int:
     return LAST_INSTANT + 1 if context.until is None else context.until
 
 
-def _orders(read: Scanned, records: Ints, drop: Ints, position: Ints) -> pa.Table:
-    """The ORDERS rows of these records, in this order."""
+def _orders(read: Scanned, records: Ints, drop: Ints, position: Ints, kinds: Mapping[str, str]) -> pa.Table:
+    """The ORDERS rows of these records, in this order. `kinds`: the types of the extra columns."""
     columns = {name: column.array() for name, column in (read.numbers | read.texts).items()}
     items = [columns.pop(name) for name in ITEM_TYPE.names]
     columns["items"] = pa.LargeListArray.from_arrays(
         pa.array(read.items), pa.StructArray.from_arrays(items, fields=list(ITEM_TYPE))
     )
+    for name, column in read.extra.items():
+        array, kind = column.array(), TYPES[kinds[name]]
+        columns[EXTRA + name] = array.cast(kind) if kinds[name] == "boolean" else array.view(kind)
     columns |= {"drop": pa.array(drop), "position": pa.array(position)}
     if not np.array_equal(records, np.arange(len(position))):  # else they are all the records, sorted by time already
         columns = _taken(columns, records)
