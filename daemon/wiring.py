@@ -132,11 +132,11 @@ def contexts(config: Config, received_at: int = 0) -> Contexts:
 
 def refuse_retyped(config: Config, ledger: Ledger) -> None:
     """Raises UsageError if an extra column has another type than before: its files would have no schema in common."""
-    before = dict(ledger.columns())
-    for name, kind in config.columns:
-        if name in before and before[name] != kind:
+    today = dict(config.columns)
+    for name, before in ledger.columns():
+        if (kind := today.get(name, before)) != before:
             raise UsageError(
-                f'[columns] {name} = "{kind}" is not allowed; it is "{before[name]}" in what is published. Choose another name, '
+                f'[columns] {name} = "{kind}" is not allowed; it is "{before}" in what is published. Choose another name, '
                 "or run `strandline rebuild`, which reads all drops again with the columns of this configuration"
             )
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from ..core.columns import together
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
@@ -169,9 +168,10 @@ class LedgerQueries:
         return {row[0]: _partition(row) for row in rows}
 
     def columns(self) -> Columns:
-        """The extra columns that any drop was entered under, since the ledger was made."""
-        rows = self._sql.execute("SELECT mapping FROM mappings ORDER BY number")
-        return together(_mapping(text).extra_columns for (text,) in rows)
+        """The extra columns that any drop was entered under since the ledger was made, or that a file has."""
+        mappings = (_mapping(text).extra_columns for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
+        files = (_columns(text) for (text,) in self._sql.execute("SELECT DISTINCT columns FROM partitions"))
+        return tuple(sorted({column for columns in (*mappings, *files) for column in columns}))
 
     def gone(self, dates: Iterable[int]) -> dict[int, int]:
         """Those of `dates` that were published and are not any more, with the number of their restatements."""
@@ -219,8 +219,11 @@ class LedgerQueries:
 
 def _partition(row: tuple) -> Partition:
     date, orders, lines, amount, fact, items, size, writer, restatements, text = row
-    columns = tuple((name, kind) for name, kind in json.loads(text))
-    return Partition(date, orders, lines, int(amount), fact, items, size, writer, restatements, columns)
+    return Partition(date, orders, lines, int(amount), fact, items, size, writer, restatements, _columns(text))
+
+
+def _columns(text: str) -> Columns:
+    return tuple((name, kind) for name, kind in json.loads(text))
 
 
 def _drop(row: tuple) -> Drop:
