@@ -109,6 +109,7 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
     writer = csv.writer(text, lineterminator=end, delimiter=separator)
     writer.writerow([draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in header])
     for row in rows:
+        text.write(draw(st.sampled_from([*[""] * 8, "\ufeff", separator.join(header).upper() + end])))
         if draw(st.sampled_from([False, False, True])):  # quoted, with blanks before the quotes
             blanks = draw(st.sampled_from([" ", "  "]))
             text.write(separator.join(blanks + '"' + cell.replace('"', '""') + '"' for cell in row) + end)
@@ -124,10 +125,13 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
 
 
 def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
-    """Each row of a drop by a literal reading of the input contract: (key, row), or the reason of a discard."""
+    """Each row of a drop by a literal reading of the input contract: (key, row), or the reason of a discard. Unreadable where
+    all are discards."""
     separator, lines = lines_of(name, data)
     header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
     for line in lines[1:]:
+        if [cell.strip().lower() for cell in line] == header:
+            continue
         cells = dict(zip(header, line + [""] * (len(header) - len(line)), strict=False))
         key = cells[COLUMNS[name][0]].strip(model.TEXT_SPACE)
         if any(cell.strip(model.TEXT_SPACE) for cell in line[len(header) :]):
@@ -145,6 +149,8 @@ def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object,
                 faults[column] += value is model._Fault
                 values.append(None if value is model._Fault else value)
             found.append((key, tuple(values)))
+    if found and not any(isinstance(one, tuple) for one in found):
+        raise model.Unreadable("no row can be kept")
     return found, +faults
 
 
@@ -152,7 +158,7 @@ def lines_of(name: str, data: bytes) -> tuple[str, list[list[str]]]:
     """The separator, and the lines that are not blank. Told by the line `sep=`, else by the header: the first separator that
     gives it the key column."""
     utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if utf_16 else "utf-8-sig")
+    text = data.decode("utf-16" if utf_16 else "utf-8-sig").replace("\n\ufeff", "\n")
     separators = [",", ";", "\t"]
     if told := re.match(r'\s*"?sep=(.)"?\r?\n', text, re.IGNORECASE):
         separators, text = [told[1]], text[told.end() :]
@@ -232,9 +238,14 @@ class DimensionModel:
             if data == self.last:
                 results.append(None)
                 continue
-            self.last = data
             counts: Counter[str] = Counter()
-            for one in expected_rows(self.name, data)[0]:
+            try:
+                rows = expected_rows(self.name, data)[0]
+            except model.Unreadable:
+                results.append(Counter(quarantined=1))
+                continue
+            self.last = data
+            for one in rows:
                 if isinstance(one, str):
                     counts[one] += 1
                 else:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
@@ -24,15 +24,16 @@ from zoneinfo import ZoneInfo
 DAY_US = 86_400_000_000
 ENVELOPE_KEYS = ("orders", "data", "results", "records")
 NO_ERROR = ("null", "false", "0", '""', "[]", "{}")
-ERROR_KEYS = {"error", "errors", "message", "detail", "fault", "exception"}
 PAGING = set(
     """
     next nextpage nexturl nextlink nextcursor nexttoken nextpagetoken prev previous prevpage previouspage prevurl previousurl
     first firstpage last lastpage current currentpage total totalcount totalpages totalresults count page pages pagecount
     pagenumber pagesize perpage limit offset cursor size hasmore hasnext hasnextpage more link links meta paging pagination
-    pageinfo object url self from to start skip success ok
+    pageinfo object url self from to start skip success ok status statuscode code message msg detail error errors fault exception
+    requestid traceid timestamp version apiversion took duration
     """.split()  # noqa: SIM905
 )
+FINE = "ok success succeeded successful completed complete done true yes 0 1".split()  # noqa: SIM905
 MARKS = "\x1e\ufeff"
 NO_ORDER = {"missing_order_id", "invalid_order_id", "missing_created_at", "malformed_record", "not_an_object"}
 MAX_DEPTH = 512
@@ -263,8 +264,8 @@ def _is_json(line: bytes) -> bool:
 
 
 def _several_documents(data: bytes) -> list[str]:
-    """Consecutive objects and arrays, with only white space and marks between them. After a record, a comma at the end of the
-    line is allowed."""
+    """Consecutive objects and arrays, with only white space and marks between them. Before or after a record, a comma is
+    allowed."""
     try:
         texts, rest, commas = _sequence(data.decode())
     except UnicodeDecodeError:
@@ -280,17 +281,17 @@ def _sequence(text: str) -> tuple[list[str], str, bool]:
     """The objects and arrays that a text begins with, the rest, and whether a comma ended any of them."""
     texts, commas = [], False
     at = 0
+    may_be_comma = True
     while True:
-        while text[at : at + 1] and text[at] in JSON_SPACE + MARKS:
+        while text[at : at + 1] and (text[at] in JSON_SPACE + MARKS or (may_be_comma and text[at] == ",")):
+            if text[at] == ",":
+                commas, may_be_comma = commas or bool(texts), False
             at += 1
         end = value_end(text, at) if text[at : at + 1] in ("[", "{") else None
         if end is None:
             return texts, text[at:], commas
         texts.append(text[at:end])
-        at = end
-        line = text[at:].split("\n", maxsplit=1)[0]
-        if line.strip(JSON_SPACE + MARKS) == "," and not set(line[: line.index(",")]) & set(MARKS):
-            commas, at = True, at + line.index(",") + 1
+        at, may_be_comma = end, True
 
 
 def _opened(records: list[Record], records_path: str, mapping: Mapping) -> list[Record]:
@@ -309,26 +310,66 @@ def _opened(records: list[Record], records_path: str, mapping: Mapping) -> list[
             found += [(one, _scan_bytes(one.encode()) == COMPLETE) for one in held[0]]
     if pages and (strays or not all(is_json for _, is_json in found)):
         raise Unreadable("a page among pages is damaged or none")
-    if _is_spread([None if is_json else text for text, is_json in found]):
-        raise Unreadable("a document is written over several lines")
     return [Record(position, text, is_json) for position, (text, is_json) in enumerate(found, 1)]
 
 
-def _is_spread(lines: list[str | None]) -> bool:
-    """Whether consecutive lines that are not JSON (None: a line that is) form one document of at most 200 lines. Checks the first
-    100 lines that begin like a document, among the first 10,000 that are not JSON."""
-    bad = [number for number, line in enumerate(lines) if line is not None][:10_000]
-    begin = [at for at in bad if str(lines[at]).strip(JSON_SPACE + MARKS)[:1] in ("{", "[")][:100]
-    for at in begin:
-        together: list[str] = []
-        while at + len(together) in bad and len(together) < 200:
-            together.append(str(lines[at + len(together)]).strip(JSON_SPACE + MARKS))
-            text = "\n".join(together)
-            if len(together) > 1 and "complete" in (
-                scan(text),
-                scan(text.rstrip(JSON_SPACE + ",")) if text[-1:] == "," else "",
-            ):
+def _hides_orders(text: str, is_json: bool, mapping: Mapping) -> bool:
+    """Whether a record that is no order may contain several: one that is JSON has an order in an array, or (without a mapping)
+    anywhere; a damaged one begins as an array of arrays or objects, or has its id twice, or in an array."""
+    if is_json:
+        return _holds(text, mapping, 3)
+    if re.match(r"[\s\x1e\ufeff,]*\[\s*(?:[\[{]|$)", text) or (
+        mapping.is_direct and len(re.findall(r"order_id[\"']?\s*:", text)) > 1
+    ):
+        return True
+    paths = dict(mapping.fields)
+    ids, instants = ({path.split(".")[-1] for path in paths.get(name, (name,))} for name in ("order_id", "created_at"))
+    inside = ""
+    on_top, found, dated = 0, 0, 0
+    for match in re.finditer(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]', text, re.DOTALL):
+        if match[0] in ("[", "{"):
+            inside += match[0]
+        elif match[0] in ("]", "}"):
+            inside = inside[:-1]
+        elif match[2] and match[1] in ids:
+            if not found and "[" in inside:
                 return True
+            found += 1
+            on_top += len(inside) <= 1
+        if match[2] and match[1] in instants:
+            dated += 1
+    return on_top > 1 or (found > 1 and dated > 1)
+
+
+def _holds(text: str, mapping: Mapping, levels: int) -> bool:
+    if text.startswith("["):
+        return any(
+            _is_order(one, mapping) or (levels > 1 and one[0] == "[" and _holds(one, mapping, levels - 1))
+            for one in parts(text)
+        )
+    if not text.startswith("{"):
+        return False
+    if mapping.is_direct:
+        return _has_order(parts(text)[1::2])
+    for key, value in zip(map(json.loads, parts(text)[::2]), parts(text)[1::2], strict=True):
+        if value.startswith("[") and key in ENVELOPE_KEYS and any(_is_order(one, mapping) for one in parts(value)):
+            return True
+        if value.startswith("{") and levels >= 0 and _holds(value, mapping, levels - 1):
+            return True
+    return False
+
+
+def _is_spread(records: Sequence[tuple[int, str, bool]]) -> bool:
+    """Whether records that are no orders (position, text, is it JSON) are one document over several lines: one is nothing but
+    brackets, or a damaged one begins as an object and the next line does not."""
+    around = JSON_SPACE + MARKS
+    for position, text, is_json in records:
+        begin = text.strip(around)
+        if not is_json and not begin.strip(around + "[]{},;"):
+            return True
+        before = [one for at, one, fine in records if at == position - 1 and not fine]
+        if before and before[0].strip(around).startswith("{") and not (text if is_json else begin).startswith("{"):
+            return True
     return False
 
 
@@ -353,7 +394,7 @@ def _inside(text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3
         or max(accumulate((c in "[{") - (c in "]}") for c in _marks_of(text)), default=0) > MAX_DEPTH
     ):
         return None
-    if not text.strip(JSON_SPACE + MARKS):
+    if not text.strip(JSON_SPACE + MARKS + ","):
         return [], False
     texts, rest, _ = _sequence(text)
     is_page = False
@@ -398,14 +439,33 @@ def _page(text: str, path: str, mapping: Mapping) -> list[str] | None:
     raw = members(text) if text.startswith("{") else {}
     if not raw or _fields(text, mapping).keys() & {"order_id", "created_at"}:
         return None
+    if _says_twice(text):
+        return None
+    array, order = _array_or_order(text, path, mapping)
+    return [order] if order else None if array is None else parts(array)
+
+
+def _array_or_order(text: str, path: str, mapping: Mapping) -> tuple[str | None, str]:
+    """The array of an envelope, or the order under `order` ("": none). Neither if there are orders in both."""
+    raw = members(text)
     array = _array_in(text, path)
-    if array is None:
-        return [raw["order"]] if _is_order(raw.get("order", ""), mapping) else None
-    return parts(array) or ([] if _is_paging(raw) else None)
+    if path or not _is_order(raw.get("order", ""), mapping):
+        return array, ""
+    rest = {key: value for key, value in raw.items() if key != "order"}
+    beside = _array_in(json_object(rest), "")
+    return None, "" if beside not in (None, "[]") or _has_order(rest.values()) else raw["order"]
 
 
-def _is_paging(raw: dict[str, str]) -> bool:
-    return all(key in ENVELOPE_KEYS or re.sub("[-_]", "", key.lower()) in PAGING for key in raw)
+def json_object(raw: dict[str, str]) -> str:
+    """An object with these members."""
+    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in raw.items()) + "}"
+
+
+def _says_twice(text: str) -> bool:
+    """Whether an object has a key twice, with different objects or arrays."""
+    cut = parts(text)
+    pairs = [(json.loads(key), value) for key, value in zip(cut[::2], cut[1::2], strict=True) if value[0] in "[{"]
+    return any(one == other and value != more for one, value in pairs for other, more in pairs)
 
 
 def _scan_bytes(data: bytes) -> str:
@@ -427,12 +487,14 @@ def _document_records(text: str, records_path: str, mapping: Mapping) -> list[Re
         raise Unreadable("one JSON value that is neither object nor array")
     elif _is_order(text, mapping):
         elements = [text]
-    elif (array := _array_in(text, records_path)) is not None:
-        elements = parts(array)
+    elif _says_twice(text):
+        raise Unreadable("a key is there twice")
+    elif (held := _array_or_order(text, records_path, mapping))[0] is not None:
+        elements = parts(held[0])
     elif "order_id" in _fields(text, mapping):
         elements = [text]
-    elif _is_order(members(text).get("order", ""), mapping):
-        elements = [members(text)["order"]]
+    elif held[1]:
+        elements = [held[1]]
     else:
         raise Unreadable("a JSON document that is neither orders nor an envelope (an API's error, perhaps)")
     if any(depth_of(element) > MAX_DEPTH for element in elements):
@@ -441,25 +503,57 @@ def _document_records(text: str, records_path: str, mapping: Mapping) -> list[Re
 
 
 def _array_in(text: str, records_path: str) -> str | None:
-    """The array of an envelope. null or {} in its place counts as an empty array if only paging fields are beside it."""
+    """The array of an envelope. It is empty if null or {} is in its place, if only paging fields are beside it, and nothing in it
+    reports an error. An envelope with records has no order elsewhere."""
     raw = members(text)
-    places = [_at(text, records_path)] if records_path else [raw.get(key, "") for key in ENVELOPE_KEYS]
-    arrays = [parts(place) for place in places if place.startswith("[")]
-    filled = [place for place in places if place.startswith("[") and any(one[0] == "{" for one in parts(place))]
-    if records_path and arrays:
-        return places[0]
-    if len(filled) > 1:
-        return None
-    if arrays and not any(arrays):
-        failed = any(raw.get(key, "null") not in NO_ERROR for key in ("error", "errors", "fault", "exception"))
-        return None if failed or _has_records(text, 3) else "[]"
-    for place in [*filled, *places]:
+    failed = _reports_error(raw)
+    if records_path:
+        place = _at(text, records_path)
         if place.startswith("[") and parts(place):
             return place
-    is_empty = any(place == "null" or (place.startswith("{") and not members(place)) for place in places)
-    if is_empty and (records_path or _is_paging(raw)) and not raw.keys() & ERROR_KEYS:
-        return "[]"
-    return None
+        return "[]" if _is_vacant(place) and not failed else None
+    arrays = [(key, raw[key]) for key in ENVELOPE_KEYS if raw.get(key, "").startswith("[") and parts(raw[key])]
+    filled = [(key, place) for key, place in arrays if any(one[0] == "{" for one in parts(place))]
+    if len(filled) > 1:
+        return None
+    for chosen, place in [*filled, *arrays]:
+        return None if _has_order(value for key, value in raw.items() if key != chosen) else place
+    is_page = all(
+        _is_vacant(value) if key in ENVELOPE_KEYS else re.sub("[-_]", "", key.lower()) in PAGING
+        for key, value in raw.items()
+    )
+    return "[]" if is_page and raw.keys() & {*ENVELOPE_KEYS} and not failed and not _has_records(text, 3) else None
+
+
+def _is_vacant(value: str) -> bool:
+    return value == "null" or (value[:1] in ("[", "{") and not parts(value))
+
+
+def _has_order(values: Iterable[str], levels: int = 3) -> bool:
+    """Whether one of some values is an order, or an array of some, or an object that contains one."""
+    for value in values:
+        if value.startswith("[") and any(_is_order(one, DIRECT) for one in parts(value)):
+            return True
+        if value.startswith("{") and (
+            _is_order(value, DIRECT) or (levels > 1 and _has_order(parts(value)[1::2], levels - 1))
+        ):
+            return True
+    return False
+
+
+def _reports_error(raw: dict[str, str]) -> bool:
+    """Whether there is an error, or a status that is not fine; or a message, without a status."""
+    said = {re.sub("[-_]", "", key.lower()): value for key, value in raw.items() if value not in ("null", '""')}
+    said = {key: value for key, value in said.items() if not (value[0] in "[{" and not parts(value))}
+    if any(said.get(key, "null") not in NO_ERROR for key in ("error", "errors", "fault", "exception")):
+        return True
+    words = {key: value.strip('" ').lower() for key, value in said.items()}
+    for keys in (("success", "ok", "status", "statuscode", "code"), ("message", "msg", "detail")):
+        if judged := [
+            words[key] in FINE or bool(re.fullmatch("2[0-9][0-9]", words[key])) for key in keys if key in words
+        ]:
+            return not all(judged)
+    return False
 
 
 def _has_records(text: str, levels: int) -> bool:
@@ -545,21 +639,26 @@ def _parsed(
     data: bytes, received_at_us: int, tolerance_us: int, records_path: str, mapping: Mapping = DIRECT
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
     """Each record as (position, order or reason of the discard, field faults). A discard has no faults. Raises Unreadable if no
-    record is an order."""
-    parsed = list(_parsed_records(data, received_at_us, tolerance_us, records_path, mapping))
-    if (
-        parsed
-        and all(result in NO_ORDER for _, result, _ in parsed if isinstance(result, str))
-        and not any(isinstance(result, Order) for _, result, _ in parsed)
-    ):
+    record is an order, or more orders than discards would be lost."""
+    records = split(data, records_path, mapping)
+    parsed = list(_parsed_records(records, received_at_us, tolerance_us, mapping))
+    if parsed and all(result in {*NO_ORDER, "invalid_created_at"} for _, result, _ in parsed):
         raise Unreadable("none of its records is an order")
+    others = [record for record, (_, result, _) in zip(records, parsed, strict=True) if result in NO_ORDER]
+    if any(_hides_orders(record.text, record.is_json, mapping) for record in others):
+        raise Unreadable("a record that is no order may contain several")
+    last = records[-1] if records and not data.endswith(b"\n") else None
+    if last in others and not last.is_json and last.text[:1] == "{" and scan(last.text) == UNFINISHED:
+        raise Unreadable("truncated: the last line is not complete")
+    if _is_spread([(record.position, record.text, record.is_json) for record in others]):
+        raise Unreadable("a document is written over several lines")
     yield from parsed
 
 
 def _parsed_records(
-    data: bytes, received_at_us: int, tolerance_us: int, records_path: str, mapping: Mapping
+    records: Sequence[Record], received_at_us: int, tolerance_us: int, mapping: Mapping
 ) -> Iterator[tuple[int, Order | str, Counter[str]]]:
-    for record in split(data, records_path, mapping):
+    for record in records:
         faults: Counter[str] = Counter()
         try:
             order = _read_record(record, received_at_us + tolerance_us, faults, mapping)
@@ -675,6 +774,8 @@ def _text(value: str, prefix: str = "") -> str | None:
         text = str(json.loads(value)).strip(TEXT_SPACE)
     elif whole := re.fullmatch(rf"({_INT})(\.0+)?", value):
         text = "0" if whole[1] == "-0" else whole[1]
+        if whole[2] and abs(int(text)) >= 2**53:  # a float has lost its last digits
+            raise _Fault
     else:
         raise _Fault
     try:

@@ -48,7 +48,7 @@ def identified(order_id: str) -> bytes:
 
 
 def created(created_at: str) -> bytes:
-    return f'[{{"order_id":"a","created_at":{created_at}}}]'.encode()
+    return f'[{{"order_id":"a","created_at":{created_at}}},{{"order_id":"b","created_at":"2026-11-18"}}]'.encode()
 
 
 def named(*names: str, content: str = "x") -> bytes:
@@ -87,6 +87,8 @@ DROPS = {
         ("products.csv", "sku\na\n".encode("utf-16-le")), ("users.csv", "user_id\na\n".encode("utf-16")[:-1]),
     ],
     'CSV that is neither UTF-8 nor cp1252, under `encoding = "cp1252"`': [("users.csv", b"user_id\n\xe4\x81\n")],
+    "CSV of which no row can be kept": [("users.csv", b"user_id,email\n,a\n,b\n")],
+    "CSV that ends in NUL characters": [("users.csv", b"user_id,email\na,b\n\0\0\0")],
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "compressed, and damaged": [("b.json.gz", PACKED[:-6] + b"XXXXXX"), ("b.json", PACKED[:-6] + b"XXXXXX")],
     "compressed, and cut short, under any name": [
@@ -148,9 +150,37 @@ EXAMPLES = {
     "`null`, or any one value that is no object and no array": [b"null", b"7", b'"text"', b"true"],
     "API error object": [
         b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}',
-        b'{"data":[],"errors":[{"message":"no"}]}', b'{"data":[],"error":"rate limit"}',
+        b'{"data":[],"errors":[{"message":"no"}]}', b'{"data":[],"error":"rate limit"}', b'{"success":false,"data":null}',
+        b'{"data":[],"message":"Rate limit exceeded","status":429}', b'{"status":"error","data":[]}', b'{"ok":false,"results":{}}',
+        b'{"title":"Unauthorized","status":401,"type":"about:blank"}', b'{"code":40100,"msg":"token expired"}',
     ],
-    "object with its records under another key": [b'{"items":[{"number":"1","gross":5}],"total_count":1}'],
+    "object with its records under another key": [
+        b'{"items":[{"number":"1","gross":5}],"total_count":1}',
+        b'{"code":0,"message":"Success","data":{"order_list":[' + GOOD.strip() + b"]}}",
+    ],
+    "envelope with an order beside its records": [
+        b'{"orders":[' + GOOD.strip() + b'],"order":' + GOOD.strip() + b"}",
+        b'{"data":[' + GOOD.strip() + b'],"more":{"1":' + GOOD.strip() + b"}}",
+    ],
+    "object with a key twice, each with other data": [
+        b'{"orders":[' + GOOD.strip() + b'],"orders":[]}', b'{"order":{},"order":' + GOOD.strip() + b"}",
+    ],
+    "line among orders that is a damaged page or array, or holds several orders and is damaged": [
+        GOOD + line + b"\n" for line in (
+            b'{"orders":[{"order_id":"b","cr', b"[" + GOOD.strip() + b",{", GOOD.strip() * 2 + b'{"order_id":"c" "order_id":"d"}',
+        )
+    ],
+    "line among orders with orders below its first level": [
+        GOOD + b'{"data":{"orders":[' + GOOD.strip() + b"]}}\n", GOOD + b'{"a":1,"b":[' + GOOD.strip() + b"]}\n",
+    ],
+    "order written over several lines, among lines": [
+        GOOD + b'{"order_id":"b",\n"created_at":"2026-11-18"}\n', GOOD + b"oops\n{\n" + GOOD[1:],
+        GOOD + b"," + GOOD + b"]\n",
+    ],
+    "line that is cut, at the end of a file without a line end": [GOOD + b'{"order_id":"b","crea', GOOD + b'{"order_id":"\xc3'],
+    "no record has a `created_at` that can be read": [
+        b'{"order_id":"a","created_at":"18.11.2026"}', b'{"order_id":"a","created_at":7}\n{"order_id":"b","created_at":8}\n',
+    ],
     "object with orders under keys of their own": [b'{"0":{"order_id":"a","created_at":"2026-11-18"}}'],
     "page without records, with others beside it": [
         b'{"data":[],"page":{"orders":[' + GOOD.strip() + b"]}}", b'{"orders":[],"included":[{"id":1}]}',
@@ -211,13 +241,13 @@ LONG = b"x" * 257
 
 # Rows of users and products: (name, content) of drops with one row.
 CSV = {
-    "CSV row without a key": [("users.csv", b"user_id,email\n ,a\n"), ("products.csv", b"name,sku\na\n")],
-    "CSV row with a key over 256 bytes": [("users.csv", b"user_id\n" + LONG)],
+    "CSV row without a key": [("users.csv", b"user_id,email\n ,a\nb,c\n"), ("products.csv", b"name,sku\na\nb,c\n")],
+    "CSV row with a key over 256 bytes": [("users.csv", b"user_id\n" + LONG + b"\nb\n")],
     "CSV row with a key like 1.23E+12": [
-        ("users.csv", b"user_id,email\n1.23457E+12,a\n"),
-        ("products.csv", b'sku\n"1,2E+10"\n'),
+        ("users.csv", b"user_id,email\n1.23457E+12,a\nb,c\n"),
+        ("products.csv", b'sku\n"1,2E+10"\nb\n'),
     ],
-    "CSV row with more cells than columns": [("products.csv", b"sku,name\na,b,c\n")],
+    "CSV row with more cells than columns": [("products.csv", b"sku,name\na,b,c\nb,c\n")],
     "CSV `email` over 256 bytes": [("users.csv", b"user_id,email\na," + LONG)],
     "CSV `created_at` 2026-02-30": [("users.csv", b"user_id,created_at\na,2026-02-30\nb,\n")],
     "CSV `country` over 256 bytes": [("users.csv", b"user_id,country\na," + LONG)],

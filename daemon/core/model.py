@@ -154,6 +154,8 @@ class Tally:
     pages: int = 0  # records that were arrays or envelopes with orders in them
     strays: int = 0  # records that were neither pages nor orders
     parts: int = 0  # records under a mapping that are a part of another record: see PARENT_KEY
+    hidden_at: int = 0  # the position of the first record that is no order and may hold several; 0: there is none
+    cut_at: int = 0  # the position of the last line of a file that ends in the middle of it; 0: it does not
 
     @property
     def no_orders(self) -> int:
@@ -167,6 +169,10 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Adds the counts of the next piece of the same drop."""
+        before = self.extracted
+        self.hidden_at = self.hidden_at or (other.hidden_at and before + other.hidden_at)
+        self.cut_at = self.cut_at or (other.cut_at and before + other.cut_at)
+        self.bare_at = self.bare_at or (other.bare_at and before + other.bare_at)
         self.extracted += other.extracted
         self.before_since += other.before_since
         self.discarded += other.discarded

@@ -296,7 +296,8 @@ def _decompress(path: Path, compression: str, spool: Path, limit_bytes: int) -> 
     except EOFError:
         raise Unreadable("the compressed file is truncated") from None
     except (gzip.BadGzipFile, _zlib_error(), zstd_module().ZstdError) as error:
-        raise Unreadable(f"the file cannot be decompressed: {error}") from None
+        what = "its check sum is wrong" if "check" in str(error).lower() else "its compressed data is damaged"
+        raise Unreadable(f"the file cannot be decompressed: {what}; compress it, or copy it, again") from None
 
 
 def _reader(path: Path, compression: str) -> IO[bytes]:

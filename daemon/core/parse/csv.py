@@ -49,6 +49,11 @@ def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) ->
     prefix = context.mapping.id_prefix if dimension.key == "user_id" else ""  # as orders have it
     reasons = [_why_discarded(row, key, len(sheet.header), prefix) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    if rows and not kept:
+        why = ", ".join(sorted({str(reason) for reason in reasons}))
+        raise Unreadable(
+            f"none of its {len(rows):,} rows can be kept ({why}); each needs a {' or '.join(names[dimension.key])}"
+        )
     discards = Discards()
     for position, (row, reason) in enumerate(zip(rows, reasons, strict=True), 1):
         if reason is not None:

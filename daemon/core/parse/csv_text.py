@@ -37,7 +37,8 @@ _INSTRUCTION = re.compile(r'[ \t]*"?sep=(.)"?[,;\s]*', re.IGNORECASE)  # to Exce
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A CSV file. `header`: the names of its columns, in lower case. `rows`: its other rows that are not empty."""
+    """A CSV file. `header`: the names of its columns, in lower case. `rows`: its other rows that are not empty, without repeated
+    headers, which files have that were joined."""
 
     separator: str
     header: Sequence[str]
@@ -70,7 +71,9 @@ def _text(data: bytes, encoding: str) -> str:
             raise Unreadable(f"the file begins as UTF-16 and is damaged (byte {error.start + 3:,})") from None
         text = _in_cp1252(data, encoding, error.start)
     refuse_markup(text[:64].encode("utf-8", "replace"))
-    return text
+    if text.endswith("\0"):
+        raise Unreadable("the file ends in NUL characters, so it was not written completely; drop the complete file")
+    return text.replace("\n\ufeff", "\n")  # files were joined, each with its byte order mark
 
 
 def _in_cp1252(data: bytes, encoding: str, not_utf_8: int) -> str:
@@ -92,8 +95,13 @@ def _in_cp1252(data: bytes, encoding: str, not_utf_8: int) -> str:
 def _sheet(lines: Sequence[str], separator: str, first: int = 0) -> Sheet:
     cells = csv.reader((line + "\n" for line in lines[first:]), delimiter=separator, strict=True, skipinitialspace=True)
     names = _next_row(cells, first) or []
+    header = _as_header(names)
     rows = ([_plain(cell) for cell in row] for row in iter(lambda: _next_row(cells, first), None))
-    return Sheet(separator, [_plain(name).strip(WHITE_SPACE).lower() for name in names], rows)
+    return Sheet(separator, header, (row for row in rows if _as_header(row) != header))
+
+
+def _as_header(row: Sequence[str]) -> list[str]:
+    return [_plain(name).strip(WHITE_SPACE).lower() for name in row]
 
 
 def _sheet_if_csv(lines: Sequence[str], separator: str) -> Sheet | None:

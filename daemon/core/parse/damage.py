@@ -42,6 +42,7 @@ _OFFICE = "an Office document, not a spreadsheet; export the data as JSON or CSV
 def refuse_foreign(data: bytes) -> None:
     """Unreadable where the first bytes show that a file is not UTF-8 text. Cheap, also for a large drop."""
     head = bytes(data[:_HEAD_BYTES])
+    refuse_markup(head.removeprefix(b"\xef\xbb\xbf"))
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
         raise Unreadable(f"the file is {_zipped(head)}")
     for signature, what in _SIGNATURES:
@@ -49,6 +50,12 @@ def refuse_foreign(data: bytes) -> None:
             raise Unreadable(f"the file is {what}")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 1 and b"\x00" in head[:2]):
         raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
+
+
+def refuse_markup(text: bytes) -> None:
+    """Unreadable where a text begins as a web page. Neither JSON nor CSV does."""
+    if text.lstrip().startswith(b"<"):
+        raise Unreadable("the file is HTML or XML, perhaps a web page or an error of a server; drop the data itself")
 
 
 def _zipped(head: bytes) -> str:
@@ -59,24 +66,24 @@ def _zipped(head: bytes) -> str:
     return "a zip archive, and its name does not say so; drop it under a name that ends in .zip"
 
 
-def refuse_markup(text: bytes) -> None:
-    """Unreadable where a text that is neither JSON nor CSV is a web page."""
-    if text[:64].lstrip().startswith(b"<"):
-        raise Unreadable("the file is HTML or XML, perhaps a web page or an error of a server; drop the data itself")
-
-
-def described(error: NotJson, text: str, line: int = 1) -> str:
-    """What is wrong with a text, where, and the text around it. `line`: the number of the first line of the text."""
-    position = min(error.position, len(text))
+def described(error: NotJson, text: str, blank: bytes = b"") -> str:
+    """What is wrong with a text, where, and the text around it. `blank`: white space before the text in its file."""
+    position = min(error.position, len(text)) + len(blank)
+    text = blank.decode() + text
     line_ends = [match.end() for match in _LINE_END.finditer(text, 0, position)]
     column = position - (line_ends[-1] if line_ends else 0) + 1
     around = text[max(0, position - _AROUND) : position + _AROUND]
-    return f"{error} (line {line + len(line_ends):,}, column {column:,}){NEAR}{around}"
+    return f"{error} (line {1 + len(line_ends):,}, column {column:,}){NEAR}{around}"
 
 
 def without_text(reason: str) -> str:
     """A reason without the text around the damage."""
     return reason.partition(NEAR)[0]
+
+
+def shown(key: str) -> str:
+    """A key for a reason."""
+    return f"`{key}`" if _KEY_NAME.fullmatch(key) else "a key"
 
 
 def named(keys: Iterable[str]) -> str:

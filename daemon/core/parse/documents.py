@@ -25,17 +25,16 @@ from ..mapping import DIRECT, FieldMapping
 from ..model import MAX_DEPTH, Ints
 from ..native import bindings
 from . import nested, reference
-from .damage import described, refuse_foreign, refuse_markup
-from .envelopes import array_of, members_of, without_array
+from .damage import described, refuse_foreign, shown
+from .envelopes import pairs_of, repeated, without_array
 from .mapped import identity_of, is_order
-from .nested import order_of
+from .nested import array_or_order
 
 BOM = b"\xef\xbb\xbf"
 _JSON_SPACE = b" \t\n\r"
 _BLANK = b" \t\r"
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
 _FIRST_BRACKET = re.compile(rb"(?:^|\n)(?:[ \t\r\x1e]|\xef\xbb\xbf)*([\[{][^\n]*)")
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _OPENING_KEY = re.compile(rb'\[[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:')
 
 
@@ -127,8 +126,7 @@ def split(
             _decoded(text)
         return _document(text, records_path, scan, mapping)
     except reference.NotJson as error:
-        blank = marked[: len(marked) - len(marked.lstrip(_JSON_SPACE))]
-        return _lines_or_unreadable(text, error, 1 + len(_LINE_END.findall(blank)))
+        return _lines_or_unreadable(text, error, marked[: marked.find(text)])
 
 
 def begins_with_line_of_object(text: bytes) -> bool:
@@ -282,15 +280,20 @@ def _reference_elements(text: bytes) -> list[str]:
 
 
 def _object_records(text: bytes, records_path: str, scan: bool, mapping: FieldMapping) -> Records:
-    members = members_of(text)
+    pairs = pairs_of(text)
+    members = dict(pairs)
     if is_order(text, mapping):
         return _one(text)
-    array = array_of(members, records_path)
+    if key := repeated(pairs):
+        raise Unreadable(
+            f"the file is one object that has {shown(key)} more than once, each with other data; rename one of them"
+        )
+    array, order = array_or_order(members, records_path, mapping)
     if array is not None:
         return _array_records(array, scan, mapping)
     if "order_id" in identity_of(text, mapping):
         return _one(text)
-    if (order := order_of(members, mapping)) is not None:
+    if order is not None:
         return _one(order)
     raise Unreadable(without_array(members, records_path))
 
@@ -310,8 +313,8 @@ def _refuse_deep(records: Records) -> None:
             raise Unreadable(f"a record is {error}") from None
 
 
-def _lines_or_unreadable(text: bytes, error: reference.NotJson, line: int) -> Records:
-    """A text that is not one JSON document: lines, several documents, or Unreadable. `line`: the number of its first line."""
+def _lines_or_unreadable(text: bytes, error: reference.NotJson, blank: bytes) -> Records:
+    """A text that is not one JSON document: lines, several documents, or Unreadable. `blank`: what precedes it."""
     if _first_bracket_line_is_object(text):
         return _lines(text)
     document = text.decode(errors="replace")
@@ -322,14 +325,13 @@ def _lines_or_unreadable(text: bytes, error: reference.NotJson, line: int) -> Re
             error = found if found.position >= error.position else error
     if error.truncated:
         cut_short = reference.NotJson("the file is truncated: it ends in the middle of a JSON document", len(document))
-        raise Unreadable(described(cut_short, document, line))
-    refuse_markup(text)
+        raise Unreadable(described(cut_short, document, blank))
     if not _FIRST_BRACKET.search(text):
         raise Unreadable(
-            f"the file is not JSON, neither as one document nor line by line: {described(error, document, line)}"
+            f"the file is not JSON, neither as one document nor line by line: {described(error, document, blank)}"
         )
     kind = "array" if text.startswith(b"[") else "document"
-    raise Unreadable(f"the file is a damaged JSON {kind}, not lines of records: {described(error, document, line)}")
+    raise Unreadable(f"the file is a damaged JSON {kind}, not lines of records: {described(error, document, blank)}")
 
 
 def _decoded(text: bytes) -> str:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from ..mapping import DIRECT, FieldMapping
 from . import reference
-from .envelopes import ORDER_KEY, array_of, elements_of, is_paging, members_of
+from .envelopes import ORDER_KEY, array_of, elements_of, members_of, pairs_of, place_of_order, repeated
 from .mapped import identity_of, is_order
 
 _BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
+_COMMA = re.compile("[ \t\n\r\x1e\ufeff]*,")
 _BLANKS_AND_MARKS = " \t\r\n\x1e\ufeff"
-_COMMA = re.compile(r"[ \t\r]*,(?=[ \t\r\x1e\ufeff]*(?:\n|\Z))")
 _LEVELS = 3  # an array of pages of arrays; no export is deeper
 
 
@@ -40,8 +40,8 @@ class Contents:
 
 
 def documents(text: str) -> list[str]:
-    """The objects and arrays in a text: one after the other, with white space, marks or nothing between them, or a comma and a
-    line end after each record. NotJson where there is anything else, or one is nested too deep."""
+    """The objects and arrays in a text: one after the other, with white space, marks or nothing between them, or a comma before
+    or after each record. NotJson where there is anything else, or nothing, or one is nested too deep."""
     found, comma_at = [], None
     for start, end, comma in _values(text):
         found.append(text[start:end])
@@ -49,6 +49,8 @@ def documents(text: str) -> list[str]:
         comma_at = end if comma and comma_at is None else comma_at
     if comma_at is not None and not all(map(_may_be_a_record, found)):
         raise reference.NotJson("a comma follows a complete document", comma_at)
+    if not found:
+        raise reference.NotJson("there is no document", 0)
     return found
 
 
@@ -61,7 +63,9 @@ def contents_of(
         reference.check_depth(text)
     except (UnicodeDecodeError, reference.NotJson):
         return None
-    if not text.strip(_BLANKS_AND_MARKS):  # an empty file with a byte order mark was appended
+    if not text.strip(
+        _BLANKS_AND_MARKS + ","
+    ):  # an empty file with a byte order mark was appended, or a comma has its own line
         return Contents([], False)
     values = _objects_of_line(text)
     is_page = not values or values == [text]
@@ -78,8 +82,10 @@ def contents_of(
 
 
 def _values(text: str) -> Iterator[tuple[int, int, bool]]:
-    """The objects and arrays of a text: start, end, and whether a comma follows."""
-    position = _after(_BETWEEN, text, 0)
+    """The objects and arrays of a text: start, end, and whether a comma follows. A comma may precede the first one: some tools
+    begin lines with it."""
+    comma = _COMMA.match(text)
+    position = _after(_BETWEEN, text, comma.end() if comma else 0)
     while position < len(text):
         if text[position] not in "[{":
             raise reference.NotJson("there is text where a document should begin", position)
@@ -116,22 +122,28 @@ def _page(record: bytes, records_path: str, mapping: FieldMapping) -> list[bytes
     try:
         if record.startswith(b"["):
             return elements_of(record)
-        members = members_of(record) if record.startswith(b"{") else {}
+        pairs = pairs_of(record) if record.startswith(b"{") else []
     except reference.NotJson:
         return None
-    if not members or identity_of(record, mapping).keys() & {"order_id", "created_at"}:
+    members = dict(pairs)
+    if not members or repeated(pairs) or identity_of(record, mapping).keys() & {"order_id", "created_at"}:
         return None
-    array = array_of(members, records_path)
-    if array is None:
-        order = order_of(members, mapping)
-        return None if order is None else [order]
-    return elements_of(array) or ([] if is_paging(members) else None)
+    array, order = array_or_order(members, records_path, mapping)
+    if order is not None:
+        return [order]
+    return None if array is None else elements_of(array)
 
 
-def order_of(members: Mapping[str, bytes], mapping: FieldMapping) -> bytes | None:
-    """The one order that an object holds under ORDER_KEY, as text."""
-    text = members.get(ORDER_KEY, b"")
-    return text if text.startswith(b"{") and is_order(text, mapping) else None
+def array_or_order(
+    members: Mapping[str, bytes], records_path: str, mapping: FieldMapping
+) -> tuple[bytes | None, bytes | None]:
+    """What an object holds: the array of an envelope, or the one order under ORDER_KEY, as text. Neither where it holds none, or
+    may hold more."""
+    array, order = array_of(members, records_path), members.get(ORDER_KEY, b"")
+    if records_path or not _is_order(order, mapping):
+        return array, None
+    rest = {key: text for key, text in members.items() if key != ORDER_KEY}
+    return None, order if array_of(rest) in {None, b"[]"} and place_of_order(rest.items()) is None else None
 
 
 def _is_order(text: bytes, mapping: FieldMapping) -> bool:

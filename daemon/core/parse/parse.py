@@ -37,6 +37,7 @@ from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
 from .envelopes import members_of
+from .hidden import is_cut, may_hold_orders
 from .mapped import in_major_units, read_record, translator
 from .nested import Contents, contents_of
 from .refusals import refused
@@ -261,6 +262,11 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 continue
             tally.discarded[read] += 1
             tally.parts += not block.mapping.is_direct and _is_part(record)
+            if read in NO_ORDER and not tally.hidden_at and may_hold_orders(record, read, block.mapping):
+                tally.hidden_at = position
+            is_last = position == tally.extracted and not piece.data.endswith(b"\n")
+            if read is Reason.MALFORMED_RECORD and is_last and is_cut(record):
+                tally.cut_at = position
             into.discards.add(piece.drop, position, read, kept(record, read))
         elif deletion:
             if context.until is None:  # else it was applied before

@@ -199,7 +199,12 @@ def elements(text: str) -> list[str]:
 
 def members(text: str) -> dict[str, str]:
     """The members of an object, each value as text; of a repeated key the last counts."""
-    return {key: raw for key, (_, raw) in _members(text)}
+    return dict(pairs(text))
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    """The keys of an object and their values as texts, in order."""
+    return [(key, raw) for key, (_, raw) in _members(text)]
 
 
 def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, context: ParseContext) -> Order:

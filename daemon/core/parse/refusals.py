@@ -18,13 +18,13 @@ from ..errors import Unreadable
 from ..model import NO_ORDER, PARENT_KEY, Parsed, Reason
 from .damage import named
 from .envelopes import inner_order, members_of, preset_for, record_setting
-from .reference import NotJson, value_end
+from .reference import NotJson
 
 _SHOWN_RECORDS = 20  # whose keys a reason may name
-_SEARCHED_LINES = 10_000  # lines that are not JSON, to find a document that is spread over several of them
-_SEARCHED_OPENINGS, _LINES_TOGETHER = 100, 200
-_SPACE = " \t\r"
-_AROUND = _SPACE + ","
+_ROWS = 1 << 14  # that are Python objects at the same time
+_COLUMNS = ("position", "reason", "record")
+_AROUND = " \t\r\x1e\ufeff"
+_BRACKETS = _AROUND + "[]{},;"
 _AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
 
 
@@ -33,7 +33,7 @@ def refused(read: Parsed, whole: Collection[int]) -> Parsed:
     not decided yet."""
     reasons = {
         drop: why for drop, tally in read.tallies.items()
-        if drop in whole and (tally.no_orders or tally.pages) and (why := _why(read, drop))
+        if drop in whole and (tally.discarded or tally.pages) and (why := _why(read, drop))
     }  # fmt: skip
     return _without(read, reasons)
 
@@ -47,13 +47,28 @@ def _why(read: Parsed, drop: int) -> str | None:
         )
     if 0 < tally.extracted == tally.no_orders:
         return _no_order(read, drop)
+    if tally.extracted == tally.no_orders + tally.discarded[Reason.INVALID_CREATED_AT] > 0:
+        return (
+            f"none of its {tally.extracted:,} records has a `created_at` that can be read: it is no instant in a known form. "
+            "Write it as 2026-11-20T10:00:00Z"
+        )
     if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):
         _, _, keys, _, _ = _first(read, drop)
         return (
             "some of its lines are pages of many orders, and others are neither pages nor orders: perhaps a damaged page or an "
             f"error message. Keys of these: {keys}. Replace them with the right pages"
         )
-    if tally.discarded[Reason.MALFORMED_RECORD] > 1 and (position := _spread(read, drop)) is not None:
+    if tally.hidden_at:
+        return (
+            f"record {tally.hidden_at:,} is not an order, but holds orders or may have held several: perhaps a damaged page, or "
+            "records without a line end between them. They would be lost; write each record on one line"
+        )
+    if tally.cut_at:
+        return (
+            f"the file is truncated: record {tally.cut_at:,}, its last line, ends in the middle. Drop the complete file; if "
+            "nothing follows, remove that line"
+        )
+    if tally.discarded[Reason.MALFORMED_RECORD] and (position := _spread(read, drop)) is not None:
         return (
             f"at record {position:,}, a document is written over several lines among lines of one record each; write each "
             "record on one line"
@@ -62,34 +77,27 @@ def _why(read: Parsed, drop: int) -> str | None:
 
 
 def _spread(read: Parsed, drop: int) -> int | None:
-    """The position of the first line of a JSON document that is spread over consecutive lines; None where there is none. As
+    """The position of the first line of a JSON document that is spread over consecutive lines; None where there is none: a line
+    that begins an object without ending it, before one that does not begin an object, or a line of nothing but brackets. As
     discards, its order would be lost."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
-    reason = of_drop["reason"].cast(pa.large_string())
-    rows = of_drop.filter(pc.equal(reason, str(Reason.MALFORMED_RECORD))).slice(0, _SEARCHED_LINES)
-    position, text = rows["position"].to_pylist(), [_bare(_text(one)) for one in rows["record"].to_pylist()]
-    openings = [index for index, one in enumerate(text) if one.startswith(("{", "["))]
-    for first in openings[:_SEARCHED_OPENINGS]:
-        stop = first + 1
-        while stop < min(len(text), first + _LINES_TOGETHER) and position[stop] == position[stop - 1] + 1:
-            stop += 1
-        joined = "\n".join(text[first:stop])
-        try:
-            end = value_end(joined, 0)
-        except NotJson:
-            continue
-        if "\n" in joined[:end] and not joined[end:].partition("\n")[0].strip(_AROUND):
-            return int(position[first])
+    opened_at = -1
+    for batch in of_drop.filter(_is_no_order(of_drop)).to_batches(max_chunksize=_ROWS):
+        for position, reason, record in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
+            is_damaged = reason == Reason.MALFORMED_RECORD
+            text = _text(record).strip(_AROUND) if is_damaged else record
+            if is_damaged and not text.strip(_BRACKETS):
+                return int(position)
+            begins = text.startswith("{")
+            if not begins and position == opened_at + 1:
+                return opened_at
+            opened_at = position if begins and is_damaged else -1
     return None
 
 
 def _text(record: str) -> str:
     """The line of a malformed record. One that is JSON but for its encoding is kept as JSON, any other as a JSON string."""
     return str(json.loads(record)) if record.startswith('"') else record
-
-
-def _bare(line: str) -> str:
-    return line.strip(_SPACE + "\x1e\ufeff")
 
 
 def _no_order(read: Parsed, drop: int) -> str:
@@ -109,10 +117,7 @@ def _first(read: Parsed, drop: int) -> tuple[int, Reason, str, str | None, str]:
     """Of the first records of a drop that are not orders: position and reason of the first, the keys of all, and the path to an
     order inside one."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
-    no_order = pc.is_in(
-        of_drop["reason"].cast(pa.large_string()), value_set=pa.array(sorted(map(str, NO_ORDER)), pa.large_string())
-    )
-    rows = of_drop.filter(no_order).slice(0, _SHOWN_RECORDS).to_pylist()
+    rows = of_drop.filter(_is_no_order(of_drop)).slice(0, _SHOWN_RECORDS).to_pylist()
     objects = [_members(row["record"]) for row in rows]
     keys = named(key for members in objects for key in members)
     path = next((found for members in objects if (found := inner_order(members)) is not None), None)
@@ -125,6 +130,11 @@ def _members(record: str) -> dict[str, bytes]:
         return members_of(record.encode()) if record.startswith("{") else {}
     except NotJson:  # nested very deep
         return {}
+
+
+def _is_no_order(discards: pa.Table) -> pa.ChunkedArray:
+    reasons = pa.array(sorted(map(str, NO_ORDER)), pa.large_string())
+    return pc.is_in(discards["reason"].cast(pa.large_string()), value_set=reasons)
 
 
 def _not_of(table: pa.Table, drops: Collection[int]) -> pa.ChunkedArray:

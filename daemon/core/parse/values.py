@@ -34,6 +34,7 @@ _EPOCH = re.compile(r"/Date\((-?[0-9]{1,15})(?:[+-][0-9]{4})?\)/|([0-9]{10}|[0-9
 _SIGNIFICANT = re.compile(r'(?:[^ \t\n\r"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_INEXACT = 1 << 53  # from here on, a float does not have every whole number
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _SHORTENED = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2}")
 _TYPES = frozenset({"$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"})
@@ -67,7 +68,10 @@ def read_text(value: object) -> str | Fault | None:
         return None
     if isinstance(value, Number):
         whole = _WHOLE.fullmatch(value)  # pandas writes 17 as 17.0 where other rows have no value
-        return int_text(whole[1]) if whole and len(whole[1]) <= MAX_ID_BYTES else FAULT
+        if whole is None or len(whole[1]) > MAX_ID_BYTES:
+            return FAULT
+        is_inexact = whole[1] != value and abs(int(whole[1])) >= _INEXACT  # a float: its last digits may be lost
+        return FAULT if is_inexact else int_text(whole[1])
     if not isinstance(value, str):
         return FAULT
     text = value.strip(WHITE_SPACE)

@@ -178,7 +178,7 @@ def test_an_order_over_several_lines_is_not_lost_as_discards(
 
 def test_a_line_that_is_json_but_for_its_encoding_is_a_discard_like_others() -> None:
     """It is kept as JSON, not as the text of a line, and is looked at beside the other malformed lines all the same."""
-    data = order(1).encode() + b'\n{"order_id":"\xff","created_at":"2026-11-19"}\n{\n'
+    data = order(1).encode() + b'\n{"order_id":"\xff","created_at":"2026-11-19"}\n{"a\n'
     read = parse([Piece(1, data, CONTEXT)])
     assert not read.unreadable and read.tallies[1].discarded == {"malformed_record": 2}
 
