@@ -137,7 +137,7 @@ def status(config: Config, options: argparse.Namespace) -> int:
 def plan(config: Config, options: argparse.Namespace) -> int:
     from .core.mapping import DEFAULT_SOURCE
     from .sources.source_folder import source_of
-    from .wiring import contexts, places
+    from .wiring import contexts, places, refuse_retyped
 
     stop = _stop_on_signals(ATTENTION)
     with _scratch("plan") as scratch, _engine(config, stop, dry=scratch) as engine:
@@ -147,6 +147,7 @@ def plan(config: Config, options: argparse.Namespace) -> int:
         source = options.source or source_of(options.file, places(config)) or DEFAULT_SOURCE
         if source not in config.sources:
             raise UsageError(f"there is no source {source}; configured are {', '.join(config.sources)}")
+        refuse_retyped(config, engine.ledger)
         context = contexts(config, time.time_ns() // 1000)[source]
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
@@ -240,10 +241,10 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
-def schema(_: Config, options: argparse.Namespace) -> int:
+def schema(config: Config, options: argparse.Namespace) -> int:
     from .operate.ddl import ddl
 
-    print(ddl(options.dialect), end="")
+    print(ddl(options.dialect, config.columns), end="")
     return DONE
 
 

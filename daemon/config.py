@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .core.errors import UsageError, shown
+from .core.mapping import Columns
 from .core.retry import Backoff
+from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
@@ -232,6 +234,7 @@ class Config:
     metrics: Metrics = Metrics()
     log: Log = Log()
     engine: Engine = Engine()
+    columns: Columns = ()  # extra columns of fact_order
     sources: Mapping[str, Source] = field(default_factory=default_sources)  # by name; `default` always
 
     @property
@@ -240,7 +243,9 @@ class Config:
         return {name: source.folder for name, source in self.sources.items()}
 
 
-SECTIONS: dict[str, Any] = {one.name: type(one.default) for one in fields(Config) if one.name != "sources"}
+SECTIONS: dict[str, Any] = {
+    one.name: type(one.default) for one in fields(Config) if one.name not in ("columns", "sources")
+}
 SETTINGS: dict[tuple[str, str], Field[Any]] = {
     (name, setting.name): setting for name, kind in SECTIONS.items() for setting in fields(kind)
 }
@@ -266,12 +271,14 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration. `path` None: ./config.toml, or the defaults if it does not exist. UsageError where anything is wrong."""
     file = path or Path("config.toml")
     content = _content(file, required=path is not None)
-    sources = sources_of(content.pop("sources", {}), file)
+    columns = columns_of(content.pop("columns", {}), file)
+    sources = sources_of(content.pop("sources", {}), file, columns)
     given = [*_from_file(content, file), *_from_environment(environment)]
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for one in given:
         values[one.section][one.key] = _read(one)
-    config = Config(**{name: SECTIONS[name](**content) for name, content in values.items()}, sources=sources)
+    sections = {name: SECTIONS[name](**content) for name, content in values.items()}
+    config = Config(**sections, columns=columns, sources=sources)
     _check_paths(config.paths)
     return config
 

@@ -2,7 +2,7 @@
 
 Records are read by core/parse, so a notebook and the daemon never disagree: exact amounts, instants in UTC, NULL for what cannot
 be read. Every frame has the same columns and types, even if it is empty: texts are `string`, instants `datetime64[us, UTC]`,
-whole numbers `Int64`, dates and amounts Arrow types (`decimal128(18, 4)`, whose sums stay exact).
+whole numbers `Int64`, true and false `boolean`, dates and amounts Arrow types (`decimal128(18, 4)`, whose sums stay exact).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .core.columns import columns_of
 from .core.errors import Unreadable
 from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, ParseContext, dates_of
 from .core.parse.discards import each
 from .core.parse.parse import Piece, parse
 from .core.parse.values import read_instant
-from .storage.store import FACT_FILE, ITEMS_FILE, folder_name
+from .storage.store import FACT_FILE, ITEMS_FILE, fact_of, folder_name
 
 _DECIMAL = pa.decimal128(18, 4)
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -38,6 +39,7 @@ _ORDERS = pa.schema(
         ("metadata", pa.string()),
     ]
 )  # fmt: skip
+_EXTRA = {"text": pa.string(), "decimal": _DECIMAL, "instant": _INSTANT, "boolean": pa.bool_()}
 _ITEMS = pa.schema(
     [
         ("order_id", pa.string()), ("line_number", pa.int64()), ("sku", pa.string()), ("qty", _DECIMAL),
@@ -114,8 +116,8 @@ def dedupe(df: pd.DataFrame, key: str = "order_id") -> pd.DataFrame:
 
 
 def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
-    """The published orders, one row each, by created_at and id. `amount` is that of the whole order. `since`: only orders created
-    at or after it; earlier partitions are not opened."""
+    """The published orders, one row each, by created_at and id. `amount` is that of the whole order. Extra columns come last.
+    `since`: only orders created at or after it; earlier partitions are not opened."""
     fact = _published(output, FACT_FILE, FACT, since)
     line_number = fact["line_number"].to_numpy()
     starts = np.flatnonzero(line_number <= 1)
@@ -124,9 +126,11 @@ def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
     units = fact["amount"].combine_chunks().view(pa.int64()).fill_null(0).to_numpy()
     amounts = np.add.reduceat(units, starts) if len(starts) else np.zeros(0, np.int64)
     items = np.add.reduceat(line_number > 0, starts, dtype=np.int64) if len(starts) else np.zeros(0, np.int64)
-    columns = {name: first[name] for name in _ORDERS.names if name not in ("amount", "items")}
+    more = columns_of(fact.schema)
+    names = [*_ORDERS.names, *(name for name, _ in more)]
+    columns = {name: first[name] for name in names if name not in ("amount", "items")}
     columns |= {"amount": _as_decimals(pa.array(amounts, mask=~known)), "items": pa.array(items)}
-    return _frame(columns, _ORDERS)
+    return _frame(columns, pa.schema([*_ORDERS, *(pa.field(name, _EXTRA[kind]) for name, kind in more)]))
 
 
 def items_df(output: str | Path, since: Since = None) -> pd.DataFrame:
@@ -152,10 +156,11 @@ def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -
     for folder in sorted(path for path in curated.glob("date=*") if path.name >= first):
         try:
             # Not read_table: it opens the path twice, and the file may be replaced in between.
-            tables.append(pq.ParquetFile(folder / file).read().cast(schema))
+            opened = pq.ParquetFile(folder / file)
+            tables.append(fact_of(opened) if file == FACT_FILE else opened.read().cast(schema))
         except FileNotFoundError:  # its last order has just moved
             continue
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables, promote_options="default").combine_chunks()  # files may lack extra columns
     return table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
 
 
@@ -189,6 +194,8 @@ def _dtype(kind: pa.DataType) -> Any:
         return pd.StringDtype()
     if pa.types.is_integer(kind):
         return pd.Int64Dtype()
+    if pa.types.is_boolean(kind):
+        return pd.BooleanDtype()
     return None if pa.types.is_timestamp(kind) else pd.ArrowDtype(kind)
 
 

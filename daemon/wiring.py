@@ -16,6 +16,7 @@ from .batch.taking import Taking
 from .config import Config
 from .core import progress
 from .core.entries import Drop
+from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
 from .execution import cluster
@@ -89,7 +90,9 @@ def recovered(config: Config, engine: Engine) -> list[Drop]:
 
 
 def service(config: Config, engine: Engine, observers: Sequence[Observer], since: int | None = None) -> Service:
-    """The loop over an engine; the log is the first of its observers. `since`: an instant in microseconds."""
+    """The loop over an engine; the log is the first of its observers. `since`: an instant in microseconds. Raises UsageError if
+    an extra column has another type than before."""
+    refuse_retyped(config, engine.ledger)
     backoff = config.retry.backoff
     settings = ServiceSettings(
         contexts(config),
@@ -125,6 +128,17 @@ def contexts(config: Config, received_at: int = 0) -> Contexts:
         )
         for name, source in config.sources.items()
     }
+
+
+def refuse_retyped(config: Config, ledger: Ledger) -> None:
+    """Raises UsageError if an extra column has another type than before: its files would have no schema in common."""
+    today = dict(config.columns)
+    for name, before in ledger.columns():
+        if (kind := today.get(name, before)) != before:
+            raise UsageError(
+                f'[columns] {name} = "{kind}" is not allowed; it is "{before}" in what is published. Choose another name, '
+                "or run `strandline rebuild`, which reads all drops again with the columns of this configuration"
+            )
 
 
 def places(config: Config) -> list[SourceFolder]:

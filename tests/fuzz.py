@@ -42,6 +42,10 @@ MAPPED = FieldMapping(  # each input is read under this one, too
     ),
     time_zone="Europe/Berlin", minor_units=True, id_prefix="é-", skip_items_with="parent_item_id", deleted_path="status",
     deleted_values=('"gone"', "true"),
+    columns=(
+        ("gift", "boolean", ("gift",)), ("placed", "instant", ("meta.at", "placed")), ("state", "text", ("status", "metadata.x")),
+        ("tip", "decimal", ("tip",)),
+    ),
 )  # fmt: skip
 HANG_SECONDS = 20
 SLICE = 100_000

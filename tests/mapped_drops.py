@@ -40,12 +40,31 @@ NOISE = (
     '"total_money"',
     '"\\u0069d"',
 )
+# Extra columns, of which some read what a field reads or what is inside one.
+COLUMN_PATHS = (
+    "status", "state.now", "customer.tier", "meta.channel", "metadata.channel", "marks.1", "email", "total", "placed", "o.number",
+    "tip", "user_id.tier", "o.state",
+)  # fmt: skip
+COLUMN_VALUES = {
+    "text": ('"paid"', '" open "', "17", "17.0", "1.5", "true", '"\\u00e9\\u2028"', f'"{"x" * 257}"', '"0"', '"\\ud800"', "[1]"),
+    "decimal": ("12.5", '"12.34565"', '" 7 "', "-0.00005", "1e3", "100000000000000", '"1,5"', "true", "NaN", "0", "[]"),
+    "instant": (
+        '"2026-11-20T10:00:00Z"', '"2099-01-01"', "1795000000", "999999999999999", '"2026-03-29 02:30"',
+        '"2026-10-25T02:30:00.5"',
+        '"9999-12-31T23:59:59.999999Z"', '"9999-12-31T23:59:59-23:00"',
+        '"20261120T101500Z"', "20261120", '{"$date":"2026-11-20"}',
+        "-1", '"soon"', "253402300800",
+    ),
+    "boolean": ("true", "false", '"TRUE"', '" false "', "1", '"yes"', "0", "[]", "{}", '"t"', '"tru\\u0065"', "truer"),
+}  # fmt: skip
 NOTHING = ("null", '""', '" "')
 
 
 @st.composite
 def mappings(draw: DrawFn, *, deleting: bool = False) -> FieldMapping:
-    """Any mapping. The reference model does not know deletions."""
+    """Any mapping; some have the usual format with extra columns. The reference model does not know deletions."""
+    if not draw(st.integers(0, 5)):
+        return FieldMapping(columns=draw(columns()))
     fields = {}
     for name in draw(st.sets(st.sampled_from(sorted(PATHS)), min_size=1)):
         most = draw(st.sampled_from([1, 1, 2, 3]))
@@ -61,7 +80,20 @@ def mappings(draw: DrawFn, *, deleting: bool = False) -> FieldMapping:
         deleted_path=draw(st.sampled_from(["", "status", "o.state"])) if deleting else "",
         deleted_values=('"gone"', "true", "5", '"\\u00e9"') if deleting else (),
         skip_items_with=draw(st.sampled_from(["", "", "parent_item_id", "product.parent"])),
+        columns=draw(columns()),
     )
+
+
+@st.composite
+def columns(draw: DrawFn) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Often none; some are not read, some have several paths."""
+    if draw(st.booleans()):
+        return ()
+    names = sorted(
+        draw(st.sets(st.sampled_from(["status", "tip", "placed", "gift", "order", "key"]), min_size=1, max_size=3))
+    )
+    paths = st.lists(st.sampled_from(COLUMN_PATHS), max_size=2, unique=True)
+    return tuple((name, draw(st.sampled_from(sorted(COLUMN_VALUES))), tuple(draw(paths))) for name in names)
 
 
 Tree = dict[str, Any]  # key to the text of a value, or a tree
@@ -140,6 +172,11 @@ def records(draw: DrawFn, mapping: FieldMapping) -> str:
     if "items" in values:
         values["items"] = draw(_items(mapping, space))
     tree = _spell(draw, values, ORDER_FIELDS, mapping)
+    for _, kind, paths in mapping.columns:
+        for path in paths:
+            if draw(st.integers(0, 3)):
+                clean = COLUMN_VALUES[kind][:3] if draw(st.booleans()) else COLUMN_VALUES[kind]
+                _put(tree, path, draw(st.sampled_from([*clean, *NOTHING])))
     if mapping.deleted_path and draw(st.booleans()):
         states = ['"paid"', '"gone"', "true", "5", '"\\u0067one"', '"é"', "null", "[]", "1.50"]
         _put(tree, mapping.deleted_path, draw(st.sampled_from(states)))

@@ -62,11 +62,12 @@ class Mapping:
     minor_units: bool = False
     id_prefix: str = ""
     skip_items_with: str = ""
+    columns: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # extra ones: name, type, paths
 
     @property
     def is_direct(self) -> bool:
-        """Whether records have the format of docs/INPUT.md."""
-        return self == Mapping()
+        """Whether the fields of records have the format of docs/INPUT.md."""
+        return replace(self, columns=()) == Mapping()
 
 
 DIRECT = Mapping()
@@ -93,6 +94,7 @@ class Order:
     updated_at: int | None
     metadata: str | None
     items: tuple[Item, ...]
+    extra: tuple[tuple[str, Any], ...] = ()  # the extra columns that have a value, by name
 
 
 @dataclass(frozen=True)
@@ -695,7 +697,30 @@ def _read_record(record: Record, latest_us: int, faults: Counter[str], mapping: 
         updated_at=_optional("updated_at", lambda value: _instant_until(value, latest_us, zone), raw, faults),
         metadata=_optional("metadata", _metadata, raw, faults),
         items=_items(raw, faults, decimals, mapping),
+        extra=tuple(_extra(record.text, faults, mapping)),
     )
+
+
+def _extra(text: str, faults: Counter[str], mapping: Mapping) -> Iterator[tuple[str, Any]]:
+    """The extra columns that have a value. Neither a prefix nor minor units apply to them."""
+    inner = _value_at(text, mapping.record) if mapping.record else ""
+    order = inner if inner.startswith("{") else text
+    reads = {"text": _text, "decimal": _decimal, "boolean": _boolean}
+    reads["instant"] = lambda value: _instant_until(value, LAST_US, mapping.time_zone)
+    for name, kind, paths in mapping.columns:
+        there = [value for path in paths if (value := _value_at(order, path)) and not _is_nothing(value)]
+        value = _optional(name, reads[kind], {name: there[0]} if there else {}, faults)
+        if value is not None:
+            yield name, value
+
+
+def _boolean(value: str) -> bool | None:
+    if _is_nothing(value):
+        return None
+    word = json.loads(value).strip(TEXT_SPACE).lower() if value.startswith('"') else value
+    if word not in ("true", "false"):
+        raise _Fault
+    return bool(word == "true")
 
 
 def _required(name: str, read: Any, raw: dict[str, str]) -> Any:
@@ -1027,11 +1052,14 @@ class _Settings:
     records_path: str
     since_us: int | None
     received_at_us: int
+    mapping: Mapping = DIRECT
     refused_future: bool = False
 
     def says_no_more_than(self, earlier: _Settings) -> bool:
         """Whether reading the same bytes under these settings gives nothing beyond the `earlier` reading."""
         if (self.tolerance_us, self.records_path) != (earlier.tolerance_us, earlier.records_path):
+            return False
+        if self.mapping != earlier.mapping:
             return False
         if earlier.refused_future and self.received_at_us > earlier.received_at_us:
             return False
@@ -1055,7 +1083,10 @@ class Model:
         self._tolerance_us = tolerance_us
         self._records_path = records_path
         self._seq = 0
-        self._applied: dict[str, list[_Settings]] = {}
+        self._mapping = DIRECT
+        self._history: list[tuple[int, Drop, _Settings]] = []  # the applied drops, with their numbers
+        self._columns: set[str] = set()  # of all drops since the start, or the last rebuild
+        self._columns_of: dict[str, set[str]] = {}  # of the file of each date
         self._published: dict[str, tuple[Version, Order]] = {}
 
     def apply(
@@ -1066,9 +1097,12 @@ class Model:
         tolerance_us: int | None = None,
         records_path: str | None = None,
         again: Sequence[bytes] = (),
+        mapping: Mapping = DIRECT,
     ) -> list[DropOutcome]:
         """Applies one batch: reads every drop, lets the latest version of each order win, and counts the outcomes. `again`:
         contents to read again although they were applied before."""
+        self._mapping = mapping
+        self._columns |= {name for name, *_ in mapping.columns} if batch else set()
         self._tolerance_us = self._tolerance_us if tolerance_us is None else tolerance_us
         self._records_path = self._records_path if records_path is None else records_path
         self._again = {hashlib.sha256(data).hexdigest() for data in again}
@@ -1080,6 +1114,7 @@ class Model:
         for candidate in _winners(candidates):
             self._publish(candidate)
         self._restate(before)
+        self._columns_of |= {date: set(self._columns) for date in self.affected}
         instants = [candidate.order.created_at for candidate in candidates]
         self.hwm_us = max(instants if self.hwm_us is None else [*instants, self.hwm_us], default=None)
         for outcome in outcomes:
@@ -1089,18 +1124,21 @@ class Model:
     def _read(self, drop: Drop, since_us: int | None, candidates: list[_Candidate]) -> DropOutcome:
         self._seq += 1
         digest = hashlib.sha256(drop.data).hexdigest()
-        settings = _Settings(self._tolerance_us, self._records_path, since_us, drop.received_at_us)
-        known = [] if digest in self._again else self._applied.get(digest, [])
+        settings = _Settings(self._tolerance_us, self._records_path, since_us, drop.received_at_us, self._mapping)
+        applied = [one for _, other, one in self._history if other.data == drop.data]
+        known = [] if digest in self._again else applied
         if digest in self._of_batch or any(settings.says_no_more_than(earlier) for earlier in known):
             return DropOutcome(self._seq, "duplicate")
         outcome = DropOutcome(self._seq, "applied")
         try:
-            parsed = list(_parsed(drop.data, drop.received_at_us, self._tolerance_us, self._records_path))
+            parsed = list(
+                _parsed(drop.data, drop.received_at_us, self._tolerance_us, self._records_path, self._mapping)
+            )
         except Unreadable as unreadable:
             return DropOutcome(self._seq, "quarantined", str(unreadable))
         self._of_batch.add(digest)
         refused = any(result == "future_created_at" for _, result, _ in parsed)
-        self._applied.setdefault(digest, []).append(replace(settings, refused_future=refused))
+        self._history.append((self._seq, drop, replace(settings, refused_future=refused)))
         outcome.extracted = len(parsed)
         for position, result, faults in parsed:
             if isinstance(result, str):
@@ -1111,6 +1149,24 @@ class Model:
                 outcome.field_faults += faults
                 candidates.append(_Candidate(_version(result, outcome.seq, position), result, outcome))
         return outcome
+
+    def rebuild(self, columns: tuple[tuple[str, str, tuple[str, ...]], ...]) -> None:
+        """Reads all applied drops again, each as it was read, but with these extra columns. All files get them."""
+        self._published = {}
+        for number, (seq, drop, one) in enumerate(self._history):
+            mapping = replace(one.mapping, columns=columns)
+            self._history[number] = (seq, drop, replace(one, mapping=mapping))
+            for position, order, _ in _parsed(
+                drop.data, drop.received_at_us, one.tolerance_us, one.records_path, mapping
+            ):
+                if isinstance(order, str) or (one.since_us is not None and order.created_at < one.since_us):
+                    continue
+                known = self._published.get(order.order_id)
+                version = _version(order, seq, position)
+                if known is None or known[0] < version:
+                    self._published[order.order_id] = (version, order)
+        self._columns = {name for name, *_ in columns} if self._seq else set()
+        self._columns_of = {date: set(self._columns) for date in self.dates()}
 
     def _count_late(self, candidates: list[_Candidate]) -> None:
         for candidate in candidates:
@@ -1153,8 +1209,17 @@ class Model:
         return sorted(self._orders_by_date())
 
     def fact_rows(self, date: str) -> list[dict[str, Any]]:
-        """The rows of fact_order for one date, sorted as they are published."""
-        return [row for order in self._orders_by_date().get(date, []) for row in _fact_rows(order)]
+        """The rows of fact_order for one date, sorted as they are published, with the extra columns of its file."""
+        empty = dict.fromkeys(self.columns(date))
+        return [
+            row | empty | dict(order.extra)
+            for order in self._orders_by_date().get(date, [])
+            for row in _fact_rows(order)
+        ]
+
+    def columns(self, date: str) -> list[str]:
+        """The extra columns that the file of a date has."""
+        return sorted(self._columns_of.get(date, ()))
 
     def item_rows(self, date: str) -> list[dict[str, Any]]:
         """The rows of order_items for one date: the lines of the fact, except those of orders without items."""

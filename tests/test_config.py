@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from daemon.config import SECTIONS, SETTINGS, Config, load, variable_of
 from daemon.core.errors import UsageError
+from daemon.core.mapping import COLUMN_TYPES
 from daemon.core.retry import Backoff
 from daemon.sources.mapping_settings import SETTINGS as SOURCE_SETTINGS
 from tests.support import REPO
@@ -290,9 +291,10 @@ def test_the_page_of_settings_is_the_code() -> None:
     sections = re.split(
         r"^## \[([\w.]+)\]$", (REPO / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8"), flags=re.M
     )
-    assert sections[1::2] == [*SECTIONS, "sources.NAME"]
-    *sections, _, sources = sections
-    assert re.findall(r"^\| `(\w+)` \|", sources, flags=re.M) == ["folder", "preset", *SOURCE_SETTINGS]
+    assert sections[1::2] == [*SECTIONS, "columns", "sources.NAME"]
+    *sections, _, columns, _, sources = sections
+    assert all(f'`"{kind}"`' in columns for kind in COLUMN_TYPES)
+    assert re.findall(r"^\| `(\w+)` \|", sources, flags=re.M) == ["folder", "preset", *SOURCE_SETTINGS, "columns"]
     shipped = (REPO / "config.toml").read_text(encoding="utf-8")
     found = []
     for section, text in zip(sections[1::2], sections[2::2], strict=True):

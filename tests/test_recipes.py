@@ -11,8 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 
+from daemon.core.mapping import FieldMapping
+from daemon.frames import orders_df
 from tests.strategies import RECEIVED_AT_US
 from tests.support import REPO
 from tests.support.harness import apply_batch, open_engine
@@ -77,6 +80,7 @@ READING = (REPO / "docs" / "READING.md").read_text(encoding="utf-8")
 READING_BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", READING.split("## Spark")[0], re.DOTALL)
 READING_SQL = [code for language, code in READING_BLOCKS if language == "sql"]
 READING_PYTHON = [code for language, code in READING_BLOCKS if language == "python"]
+STATUS_SQL, STATUS_PYTHON = READING_SQL.pop(0), READING_PYTHON.pop(0)
 
 
 def run_python(code: str, home: Path) -> str:
@@ -104,6 +108,20 @@ def test_the_joins_with_the_dimensions(home: Path, monkeypatch: pytest.MonkeyPat
     assert sum(amount for *_, amount in found) == TOTAL + 6
     assert ("NA", None, 1) in found
     assert duckdb.execute(unknown).fetchall() == [("u2",)]
+
+
+def test_the_recipes_for_extra_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over files of which some lack a column, each reader has NULL there; so has a frame."""
+    more = {"order_id": "x", "amount": 3.25, "created_at": "2026-11-19", "status": "paid"}
+    mapping = FieldMapping(columns=(("status", "text", ("status",)),))
+    with open_engine(home) as engine:
+        apply_batch(engine, home, [("x.json", json.dumps(more).encode())], RECEIVED_AT_US, mapping=mapping)
+    monkeypatch.chdir(home)
+    assert duckdb.execute(STATUS_SQL).fetchall() == [("paid", Decimal("3.25")), (None, TOTAL)]
+    printed = run_python(STATUS_PYTHON, home)
+    assert printed.count("paid") == 2 and printed.count(str(TOTAL)) == 2 and printed.count("3.25") == 2
+    frame = orders_df(home / "output")
+    assert frame.groupby("status", dropna=False)["amount"].sum().to_dict() == {"paid": Decimal("3.25"), pd.NA: TOTAL}
 
 
 def test_the_notebook_recipes(home: Path) -> None:

@@ -244,4 +244,5 @@ def _partition(one: Rewritten, before: Before) -> Partition:
     return Partition(
         one.day, after.orders, after.lines, after.amount,
         staged.fact_sha256, staged.items_sha256, staged.bytes, staged.writer, restatements,
+        staged.columns,
     )  # fmt: skip

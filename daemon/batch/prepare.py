@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ..core.columns import together
 from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect
 from ..core.errors import Stopped
 from ..core.model import Parsed
@@ -67,8 +68,9 @@ def prepare(
         with phase("rewrite"):
             changes = dimensions.stage(ledger, store, batch, parsed.rows)
             known = dimensions.known_keys(ledger, store, changes)
+            columns = together([ledger.columns(), *(drop.context.mapping.extra_columns for drop in drops)])
             rewritten = engine.rewriter.rewrite(
-                store, batch, decision, changes_of(ledger, decision), known, engine.progress, engine.stopped
+                store, batch, decision, changes_of(ledger, decision), known, columns, engine.progress, engine.stopped
             )
             if damaged := [one.day for one in rewritten if one.damaged]:
                 raise Damaged(damaged)

@@ -160,7 +160,8 @@ def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[
     rows = sort_order(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
     spans = {day: rows[slice(*np.searchsorted(dates, [day, day + 1]))] for day in days}
-    return {day: lines_of(*gathered(orders, span)).table() for day, span in spans.items()}
+    published = ledger.partitions(days)
+    return {day: lines_of(*gathered(orders, span)).table(published[day].columns) for day, span in spans.items()}
 
 
 def read_groups(drops: Iterable[Drop]) -> Iterator[list[Drop]]:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
+from ..core.mapping import Columns
 from ..core.merge.facts import gathered
 from ..core.model import Ints
 from ..core.progress import Progress, silent
@@ -60,10 +61,12 @@ class Rewriter:
         decided: Decided,
         changes: Sequence[PartitionChange],
         known: tasks.Known,
+        columns: Columns = (),
         progress: Progress = silent,
         stopped: Callable[[], bool] = tasks.never,
     ) -> list[Rewritten]:
-        """Merges and stages these dates; returns the result of each, in the same order."""
+        """Merges and stages these dates; returns the result of each, in the same order. `columns`: the extra ones that their
+        files get."""
         spill.release_pages()  # the decision has read all orders
         sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
         with ExitStack() as stack:
@@ -71,7 +74,8 @@ class Rewriter:
 
             def rewrite_group(group: Sequence[PartitionChange]) -> list[Rewritten]:
                 with self._gathered(decided, group) as (orders, rows, shifted):
-                    call = self.executor.submit(tasks.rewrite, store, batch, orders, rows, shifted, keys, sync=sync)
+                    given = (store, batch, orders, rows, shifted, keys, columns)
+                    call = self.executor.submit(tasks.rewrite, *given, sync=sync)
                     return call.result()
 
             futures = [self.threads.submit(rewrite_group, group) for group in _grouped(changes)]

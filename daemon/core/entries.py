@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .mapping import Columns
 from .model import DropOutcome, ParseContext
 
 REASON = ".reason.json"  # appended to the name of a quarantined drop: the file with its reason
@@ -116,6 +117,7 @@ class Partition:
     bytes: int
     writer: str  # of both files: see parquet.WRITER
     restatements: int = 0
+    columns: Columns = ()  # extra ones, of fact_order
 
 
 @dataclass(frozen=True, slots=True)

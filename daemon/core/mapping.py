@@ -2,7 +2,8 @@
 
 A path is keys divided by dots, from a record; a whole number is the index of an array (`line_items.0.sku`). Of several paths, the
 first one whose value is neither missing, null nor blank counts. A field without a path of its own is at its own name; a field
-whose paths are empty is never read. Of users and products, a path is the name of a column.
+whose paths are empty is never read. Of users and products, a path is the name of a column. Extra columns of fact_order have paths
+as fields do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ ITEM_FIELDS = ("sku", "qty", "price")  # their paths begin at an element of `ite
 
 ENCODINGS = ("utf-8", "cp1252")
 
+COLUMN_TYPES = ("text", "decimal", "instant", "boolean")
+Columns = tuple[tuple[str, str], ...]  # extra columns of fact_order: (name, one of COLUMN_TYPES), by name
+
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
@@ -37,6 +41,7 @@ class FieldMapping:
     products: Paths = ()  # of the fields of products.csv
     encoding: str = "utf-8"  # of ENCODINGS: of CSV files that are not UTF-8, nor UTF-16 with a byte order mark
     skip_items_with: str = ""  # elements of `items` that have a value at this path are left out
+    columns: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # extra columns: (name, type, its paths), by name
 
     def compiled(self) -> dict[str, list[Path]]:
         """The paths of each field, as keys, the preferred one first."""
@@ -49,6 +54,21 @@ class FieldMapping:
         """The keys of an order that are read, or lead to what is."""
         paths = [path for field, paths in self.compiled().items() if field in ORDER_FIELDS for path in paths]
         return {path[0] for path in [*paths, keys_of(self.deleted_path)] if path}
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the fields of orders are spelled as in docs/INPUT.md. Extra columns change nothing about these."""
+        return self == DIRECT or (bool(self.columns) and replace(self, columns=()) == DIRECT)
+
+    @property
+    def extra_columns(self) -> Columns:
+        """The extra columns without their paths."""
+        return tuple((name, kind) for name, kind, _ in self.columns)
+
+    @property
+    def column_keys(self) -> set[str]:
+        """The keys of an order that extra columns read, or that lead to what they read."""
+        return {keys_of(path)[0] for _, _, paths in self.columns for path in paths}
 
     @property
     def of_orders(self) -> FieldMapping:
@@ -75,6 +95,7 @@ class FieldMapping:
         for name in ("fields", "users", "products"):
             values[name] = tuple((field, tuple(paths)) for field, paths in values.get(name, ()))
         values["deleted_values"] = tuple(values["deleted_values"])
+        values["columns"] = tuple((name, kind, tuple(paths)) for name, kind, paths in values.get("columns", ()))
         return cls(**values)
 
 

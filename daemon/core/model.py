@@ -327,5 +327,7 @@ def dates_of(instants: Ints) -> NDArray[np.int32]:
 
 
 def concat_orders(tables: Iterable[pa.Table]) -> pa.Table:
-    """One ORDERS table out of many, without copying: a chunk for each table that has rows."""
-    return pa.concat_tables([ORDERS.empty_table(), *(table for table in tables if table.num_rows)])
+    """One ORDERS table out of many, without copying: a chunk for each table that has rows. An extra column that some tables lack
+    is NULL there."""
+    some = [table for table in tables if table.num_rows]
+    return pa.concat_tables([ORDERS.empty_table(), *some], promote_options="default")

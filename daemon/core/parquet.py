@@ -6,6 +6,8 @@ of each file, and files of two writers are compared by their rows.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,14 +28,15 @@ _OPTIONS = {
 }
 
 
-def encode(table: pa.Table) -> pa.Buffer:
-    """A table as a Parquet file. Only the rows decide the bytes, neither chunks nor slices."""
+def encode(table: pa.Table, repeating: Collection[str] = ()) -> pa.Buffer:
+    """A table as a Parquet file. Only the rows decide the bytes, neither chunks nor slices. `repeating`: more columns with few
+    different values."""
     names = table.schema.names
     out = pa.BufferOutputStream()
     pq.write_table(
         table.combine_chunks(),
         out,
-        use_dictionary=[name for name in names if name in _DICTIONARIES] or False,
+        use_dictionary=[name for name in names if name in _DICTIONARIES or name in repeating] or False,
         write_statistics=[name for name in names if name in _STATISTICS] or False,
         **_OPTIONS,
     )

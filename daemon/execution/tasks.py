@@ -18,7 +18,9 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
+from ..core.columns import columns_of, together, widened
 from ..core.errors import Stopped, Unreadable
+from ..core.mapping import Columns
 from ..core.merge.facts import lines_of
 from ..core.merge.partition import EMPTY, Totals, merge, new_partition, order_within_instants
 from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, ParseContext, Parsed
@@ -213,18 +215,19 @@ def rewrite(
     rows: Ints,
     changes: Sequence[PartitionChange],
     known: Mapping[str, pa.Table | Path],
+    columns: Columns = (),
     *,
     sync: bool,
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time. The lines of all dates are
-    computed together, which is much faster than one date at a time. `known`: the column `key` of each dimension. A table may be
-    given as the path of its file (see spill)."""
+    computed together, which is much faster than one date at a time. `known`: the column `key` of each dimension. `columns`: the
+    extra columns that every file gets. A table may be given as the path of its file (see spill)."""
     orders = _loaded(orders)
     keys = {name: _loaded(table)["key"].combine_chunks() for name, table in known.items()}
     by_id = order_within_instants(orders, rows)
     lines = lines_of(orders, rows[by_id])
     unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
-    fact, stage = lines.table(), store.stage(batch, sync=sync)
+    fact, stage = lines.table(columns), store.stage(batch, sync=sync)
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)
@@ -244,7 +247,8 @@ def _rewritten(store: Store, stage: Stage, change: PartitionChange, incoming: pa
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
             return Rewritten(change.day, EMPTY, EMPTY, None, damaged=True)
-        merged = merge(published, incoming, change.replaces, change.leaving)
+        columns = together(columns_of(one.schema) for one in (published, incoming))
+        merged = merge(widened(published, columns), widened(incoming, columns), change.replaces, change.leaving)
     staged = None
     if merged.after.lines:
         staged = stage.put(change.day, merged.fact, is_new=change.published_sha256 is None)

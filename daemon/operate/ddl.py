@@ -9,11 +9,13 @@ not enforce it but trusts it, so its planner could drop the order from a join.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from ..core.columns import fact_schema
 from ..core.errors import UsageError
+from ..core.mapping import Columns
 from ..core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS, MAX_ID_BYTES, MAX_METADATA_BYTES
 
 _NOTE_INDENT = 30  # beyond the longest name: room for a type and NOT NULL
@@ -126,19 +128,22 @@ _DIALECTS = {
 DIALECTS = tuple(_DIALECTS)
 
 
-def ddl(dialect: str) -> str:
-    """The statements that create the tables, with a comment for each column that needs one."""
+def ddl(dialect: str, columns: Columns = ()) -> str:
+    """The statements that create the tables, with a comment for each column that needs one. `columns`: the extra ones of
+    fact_order."""
     if dialect not in _DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; allowed are {', '.join(DIALECTS)}")
     head = (
         f"-- Strandline's model, for {dialect}. Instants are UTC, amounts and prices exact.\n"
         "-- No foreign keys: orders whose user or product is unknown are kept.\n"
     )
-    return "\n".join([head, *(_create(table, _DIALECTS[dialect]) for table in TABLES.values())])
+    fact = replace(TABLES["fact_order"], schema=fact_schema(columns))
+    tables = (TABLES | {fact.name: fact}).values()
+    return "\n".join([head, *(_create(table, _DIALECTS[dialect]) for table in tables)])
 
 
 def _create(table: Table, dialect: _Dialect) -> str:
-    width = max(map(len, table.schema.names))
+    width = max(len(_name(field)) for field in table.schema)
     columns = [_column(field, width, table.notes.get(field.name), dialect) for field in table.schema]
     key = f"    PRIMARY KEY ({', '.join(table.key)})"
     body = "\n".join([*columns, key])
@@ -147,8 +152,14 @@ def _create(table: Table, dialect: _Dialect) -> str:
 
 def _column(field: pa.Field, width: int, note: str | None, dialect: _Dialect) -> str:
     null = "" if field.nullable else " NOT NULL"
-    line = f"    {field.name:{width}} {_type(field, dialect)}{null},"
+    line = f"    {_name(field):{width}} {_type(field, dialect)}{null},"
     return f"{line:{width + _NOTE_INDENT}} -- {note}" if note else line
+
+
+def _name(field: pa.Field) -> str:
+    """In quotes if it is a name of the user: it may be a reserved word."""
+    ours = any(field.name in table.schema.names for table in TABLES.values())
+    return field.name if ours else f'"{field.name}"'
 
 
 def _type(field: pa.Field, dialect: _Dialect) -> str:
@@ -159,4 +170,4 @@ def _type(field: pa.Field, dialect: _Dialect) -> str:
         return f"DECIMAL({kind.precision},{kind.scale})"
     if pa.types.is_timestamp(kind):
         return dialect.instant
-    return {pa.date32(): "DATE", pa.int32(): "INTEGER"}[kind]
+    return {pa.date32(): "DATE", pa.int32(): "INTEGER", pa.bool_(): "BOOLEAN"}[kind]

@@ -1,9 +1,9 @@
 """Rebuilds the ledger, the index and every partition from raw. Nothing that is published is missing at any moment.
 
-All applied drops are read again in order of arrival, each under its original parse context, into a second ledger and a second
-curated layer in the staging folder. Then one rename replaces the ledger. The new ledger has, as committed effects, the files that
-differ from what is published, and they are published like those of any batch. A crash before the rename changes nothing; after
-it, the next start finishes.
+All applied drops are read again in order of arrival, each under its original parse context, but all with the extra columns of
+today's configuration, into a second ledger and a second curated layer in the staging folder. Then one rename replaces the ledger.
+The new ledger has, as committed effects, the files that differ from what is published, and they are published like those of any
+batch. A crash before the rename changes nothing; after it, the next start finishes.
 
 If the ledger is lost or damaged, the history comes from the receipts. Raw copies that are in neither the ledger nor a receipt are
 entered in the new ledger before the rename and applied afterwards, so that no crash loses them.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..batch.phases import Phases
 from ..batch.prepare import prepare
 from ..batch.publish import publish
 from ..batch.repair import read_all, read_groups
+from ..core.columns import together
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
 from ..core.mapping import DEFAULT_SOURCE, FieldMapping
 from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
@@ -51,7 +53,7 @@ def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
     def keep(discards: Sequence[Effect]) -> None:
         replaced.extend(_replace_discards(engine.output, scratch, discards))
 
-    with _replaying(engine, scratch, now, keep) as (ledger, first, restatements):
+    with _replaying(engine, scratch, now, keep, contexts=contexts) as (ledger, first, restatements):
         adopt(ledger, engine.raw, engine.output, contexts, everywhere=True)
         log = engine.output / RESTATEMENTS
         # The log may be shorter than what was committed: lost bytes cannot be restored.
@@ -81,13 +83,17 @@ def _replaying(
     now: int,
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None] = lambda versions: None,
+    contexts: Contexts | None = None,
 ) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
-    """The ledger of a replay, the number of its first batch after the history, and how often each date was restated."""
+    """The ledger of a replay, the number of its first batch after the history, and how often each date was restated. `contexts`:
+    from now on, all drops are read with the extra columns of these."""
     store = Store(scratch)
     for folder in (store.curated, store.staging):
         files.make_folder(folder)
     with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
         restatements = _copy_history(engine, ledger, now)
+        if contexts is not None:
+            ledger.remap(partial(_with_columns, contexts))
         first = ledger.next_batch
         inner = replace(
             engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits(), dry=False
@@ -98,6 +104,15 @@ def _replaying(
             done += len(group)
             engine.progress("replaying drops", done, total)
         yield ledger, first, restatements
+
+
+def _with_columns(contexts: Contexts, source: str, mapping: FieldMapping) -> FieldMapping:
+    """The mapping of a drop with today's extra columns. A source that is not configured any more keeps the paths that it had."""
+    if source in contexts:
+        return replace(mapping, columns=contexts[source].mapping.columns)
+    paths = {name: paths for name, _, paths in mapping.columns}
+    today = together(context.mapping.extra_columns for context in contexts.values())
+    return replace(mapping, columns=tuple((name, kind, paths.get(name, (name,))) for name, kind in today))
 
 
 def take_over(engine: Engine, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from ..batch.engine import Engine
 from ..batch.repair import read_all, read_groups
+from ..core.columns import EXTRA, extra_of
 from ..core.entries import Drop
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
@@ -28,6 +30,7 @@ from ..storage.store import iso_date
 from .plan import one_line
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,15 @@ def _content(row: dict[str, Any]) -> dict[str, Any]:
         "updated_at": None if row["updated_at"] is None else _text(row["updated_at"]),
         "amount": _amount(row["amount"]),
         "items": items,
+        **{name.removeprefix(EXTRA): _extra(row[name]) for name in extra_of(row)},
     }
+
+
+def _extra(value: Any) -> Any:
+    """The value of an extra column."""
+    if isinstance(value, datetime):
+        return _text((value - _EPOCH) // timedelta(microseconds=1))
+    return f"{value:.4f}" if isinstance(value, Decimal) else value
 
 
 def _text(instant: int) -> str:
@@ -213,12 +224,14 @@ def _named(version: Version) -> str:
 
 def _was(before: dict[str, Any], name: str, value: Any) -> str:
     """The value in the previous version, if it differs."""
-    return f"   (was {_shown(before[name])})" if before and before[name] != value else ""
+    return f"   (was {_shown(before.get(name))})" if before and before.get(name) != value else ""
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, list):
         return one_line(str(value))
     return "; ".join(one_line(" ".join(_shown(part) for part in item.values())) for item in value) or "none"

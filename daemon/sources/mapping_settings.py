@@ -1,4 +1,5 @@
-"""The settings of a source in, where its records are and the mapping of their fields out. Presets are files of the same form."""
+"""The settings of a source and [columns] in, where its records are and the mapping of their fields out. Presets are files of the
+same form."""
 
 from __future__ import annotations
 
@@ -10,15 +11,17 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import available_timezones
 
-from ..core.errors import UsageError
-from ..core.mapping import ENCODINGS, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Paths
-from ..core.model import DIMENSIONS
+from ..core.errors import UsageError, shown
+from ..core.mapping import COLUMN_TYPES, ENCODINGS, ITEM_FIELDS, ORDER_FIELDS, Columns, FieldMapping, Paths
+from ..core.model import DIMENSIONS, FACT, Field
 
 _KEY = r"[^.\x00-\x1f\ud800-\udfff]+"
 _PATH = re.compile(rf"(?:{_KEY}(?:\.{_KEY})*)?")
 _A_PATH = 'keys divided by dots, such as "customer.id", or ""'
 _PRESETS = files(__package__) / "presets"
 _MAX_PREFIX = 64
+_COLUMN = re.compile("[a-z][a-z0-9_]{0,62}")  # an identifier of every SQL dialect
+_TAKEN = frozenset({*FACT.names, *ORDER_FIELDS, *ITEM_FIELDS, Field.ITEM})  # names of columns, and of faults
 
 
 def presets() -> list[str]:
@@ -26,21 +29,57 @@ def presets() -> list[str]:
     return sorted(one.name.removesuffix(".toml") for one in _PRESETS.iterdir() if one.name.endswith(".toml"))
 
 
-def mapping_of(settings: Mapping[str, Any], where: str) -> tuple[str, FieldMapping]:
-    """The path of the records, and the mapping. `where` names the section in errors. UsageError says which setting is not
-    allowed, and what is."""
-    given = {key: value for key, value in settings.items() if key != "preset"}
+def columns_of(content: Any, file: object) -> Columns:
+    """The extra columns that [columns] of a file defines, by name."""
+    if not isinstance(content, dict):
+        raise UsageError(f"columns = {shown(content)} in {file} is not allowed; [columns] is a section")
+    for name, kind in content.items():
+        if not _COLUMN.fullmatch(name):
+            raise UsageError(
+                f"[columns] {shown(name)} in {file} is not allowed; the name of a column is 1 to 63 letters (a-z), digits "
+                "and _, and begins with a letter"
+            )
+        if name in _TAKEN:
+            raise UsageError(
+                f"[columns] {name} in {file} is not allowed; it must be another name than those that orders have already: "
+                f"{', '.join(sorted(_TAKEN))}"
+            )
+        if kind not in COLUMN_TYPES:
+            allowed = ", ".join(f'"{one}"' for one in COLUMN_TYPES)
+            raise UsageError(f"[columns] {name} = {shown(kind)} in {file} is not allowed; it must be one of {allowed}")
+    return tuple(sorted(content.items()))
+
+
+def mapping_of(settings: Mapping[str, Any], where: str, columns: Columns = ()) -> tuple[str, FieldMapping]:
+    """The path of the records, and the mapping. `where` names the section in errors. `columns`: those of [columns]. UsageError
+    says which setting is not allowed, and what is."""
+    given = {key: value for key, value in settings.items() if key not in ("preset", "columns")}
     values = _preset(settings["preset"], where) if "preset" in settings else {}
     for key, value in given.items():
         if key not in SETTINGS:
-            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(SETTINGS)}")
+            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(SETTINGS)}, columns")
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
     read = {key: SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
     records = read.pop("records", "")
     if "deleted" in read:
         read["deleted_path"], read["deleted_values"] = read.pop("deleted")
-    return records, FieldMapping(**read)
+    found = _paths_of_columns(settings.get("columns", {}), f"{where} columns", columns)
+    return records, FieldMapping(
+        **read, columns=tuple((name, kind, found.get(name, (name,))) for name, kind in columns)
+    )
+
+
+def _paths_of_columns(value: Any, where: str, columns: Columns) -> dict[str, tuple[str, ...]]:
+    """Where a source has the columns that it names."""
+    names = [name for name, _ in columns]
+    if not isinstance(value, dict):
+        raise _refuse(value, where, "a table of columns: column = path, or a list of paths, the preferred one first")
+    for name in value:
+        if name not in names:
+            allowed = f"allowed are those of [columns]: {', '.join(names)}" if names else "[columns] defines none"
+            raise UsageError(f"unknown column {name!r} in {where}; {allowed}")
+    return {name: _paths(paths, f"{where}.{name}") for name, paths in value.items()}
 
 
 def _preset(name: Any, where: str) -> dict[str, Any]:

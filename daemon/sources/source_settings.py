@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError, shown
-from ..core.mapping import DEFAULT_SOURCE, DIRECT, FieldMapping
+from ..core.mapping import DEFAULT_SOURCE, DIRECT, Columns, FieldMapping
 from .mapping_settings import mapping_of
 
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -31,11 +31,12 @@ def default_sources() -> dict[str, Source]:
     return {DEFAULT_SOURCE: Source()}
 
 
-def sources_of(content: Any, path: Path) -> dict[str, Source]:
-    """The sources of a file, `default` among them. Each has a folder of its own, also where upper and lower case are the same."""
+def sources_of(content: Any, path: Path, columns: Columns = ()) -> dict[str, Source]:
+    """The sources of a file, `default` among them. Each has a folder of its own, also where upper and lower case are the same,
+    and all extra `columns`."""
     if not isinstance(content, dict):
         raise UsageError(f"sources = {shown(content)} in {path} is not allowed; [sources.NAME] is a section")
-    found = default_sources()
+    found = {DEFAULT_SOURCE: Source("", *mapping_of({}, f"[sources.{DEFAULT_SOURCE}] in {path}:", columns))}
     for name, settings in content.items():
         where = f"[sources.{name}] in {path}"
         if not _SOURCE_NAME.fullmatch(name):
@@ -54,7 +55,7 @@ def sources_of(content: Any, path: Path) -> dict[str, Source]:
             if other != name and folder.casefold() == source.folder.casefold():
                 raise UsageError(f"{where}: folder = {shown(folder)} is not allowed; it is that of [sources.{other}]")
         others = {key: value for key, value in settings.items() if key != "folder"}
-        found[name] = Source(folder, *mapping_of(others, f"{where}:"))
+        found[name] = Source(folder, *mapping_of(others, f"{where}:", columns))
     return found
 
 

@@ -6,8 +6,9 @@ transaction. It never touches any file but its own.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
+from ..core.mapping import FieldMapping
 from . import files, ledger_schema, order_index
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
@@ -90,6 +92,20 @@ class Ledger(LedgerQueries):
                 ),
             )  # fmt: skip
 
+    def remap(self, changed: Callable[[str, FieldMapping], FieldMapping]) -> None:
+        """Changes the mapping that each drop is read under. `changed`: of a source and a mapping, the new one; of a new one, the
+        same."""
+        query = "SELECT DISTINCT source, number, mappings.mapping FROM drops JOIN mappings ON number = drops.mapping"
+        with self.transaction():
+            for source, number, text in self._sql.execute(query).fetchall():
+                new = changed(source, FieldMapping.from_json(text)).to_json()
+                self._sql.execute("INSERT OR IGNORE INTO mappings (mapping) VALUES (?)", (new,))
+                self._sql.execute(
+                    "UPDATE drops SET mapping = (SELECT number FROM mappings WHERE mapping = ?) WHERE source = ? AND mapping = ?",
+                    (new, source, number),
+                )
+            self._sql.execute("DELETE FROM mappings WHERE number NOT IN (SELECT mapping FROM drops)")
+
     def commit(self, change: Commit) -> None:
         """Commits a batch in one transaction. Its effects are to be published next."""
         with self.transaction():
@@ -111,10 +127,10 @@ class Ledger(LedgerQueries):
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
             self._sql.executemany("DELETE FROM gone WHERE date = ?", ((p.date,) for p in change.partitions))
             self._sql.executemany(
-                "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (p.date, p.orders, p.lines, str(p.amount), p.fact_sha256, p.items_sha256, p.bytes, p.writer, batch,
-                     p.restatements) for p in change.partitions
+                     p.restatements, json.dumps(p.columns)) for p in change.partitions
                 ),
             )  # fmt: skip
             self._sql.executemany(

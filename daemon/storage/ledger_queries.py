@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
-from ..core.mapping import FieldMapping
+from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
 
 DROP_COLUMNS = (
@@ -159,13 +159,19 @@ class LedgerQueries:
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""
-        columns = "date, orders, lines, amount, fact_sha256, items_sha256, bytes, writer, restatements"
+        columns = "date, orders, lines, amount, fact_sha256, items_sha256, bytes, writer, restatements, columns"
         if dates is None:
             rows: Iterable[tuple] = self._sql.execute(f"SELECT {columns} FROM partitions ORDER BY date")
         else:
             query = f"SELECT {columns} FROM partitions WHERE date = ?"
             rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
-        return {date: Partition(date, orders, lines, int(amount), *rest) for date, orders, lines, amount, *rest in rows}
+        return {row[0]: _partition(row) for row in rows}
+
+    def columns(self) -> Columns:
+        """The extra columns that any drop was entered under since the ledger was made, or that a file has."""
+        mappings = (_mapping(text).extra_columns for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
+        files = (_columns(text) for (text,) in self._sql.execute("SELECT DISTINCT columns FROM partitions"))
+        return tuple(sorted({column for columns in (*mappings, *files) for column in columns}))
 
     def gone(self, dates: Iterable[int]) -> dict[int, int]:
         """Those of `dates` that were published and are not any more, with the number of their restatements."""
@@ -209,6 +215,15 @@ class LedgerQueries:
     def _meta(self, key: str) -> int | None:
         row = self._sql.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
+
+
+def _partition(row: tuple) -> Partition:
+    date, orders, lines, amount, fact, items, size, writer, restatements, text = row
+    return Partition(date, orders, lines, int(amount), fact, items, size, writer, restatements, _columns(text))
+
+
+def _columns(text: str) -> Columns:
+    return tuple((name, kind) for name, kind in json.loads(text))
 
 
 def _drop(row: tuple) -> Drop:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.errors import EnvironmentFault
 from . import order_index
 
-VERSION = 8
+VERSION = 9
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -43,7 +43,8 @@ CREATE TABLE partitions (
     orders INTEGER NOT NULL, lines INTEGER NOT NULL, amount TEXT NOT NULL,
     fact_sha256 BLOB NOT NULL, items_sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
     writer TEXT NOT NULL,           -- of both files: see parquet.WRITER
-    batch INTEGER NOT NULL, restatements INTEGER NOT NULL
+    batch INTEGER NOT NULL, restatements INTEGER NOT NULL,
+    columns TEXT NOT NULL           -- extra ones of fact_order: JSON of names and types
 );
 CREATE TABLE gone (                 -- dates that were published and lost their last order
     date INTEGER PRIMARY KEY, restatements INTEGER NOT NULL

@@ -19,8 +19,10 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..core.columns import columns_of, fact_schema
+from ..core.mapping import Columns
 from ..core.merge.facts import files_of
-from ..core.model import FACT, ITEMS, Dimension
+from ..core.model import ITEMS, Dimension
 from ..core.parquet import WRITER, encode
 from . import files
 
@@ -38,6 +40,7 @@ class StagedPartition:
     items_sha256: bytes
     bytes: int
     writer: str
+    columns: Columns = ()  # extra ones, of fact_order
 
 
 class Stage:
@@ -57,7 +60,9 @@ class Stage:
             (self._folder / folder_name(day)).mkdir(exist_ok=True)
         for file, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
             files.write_new(self._folder / f"{name}.{file}", content, sync=self._sync)
-        return StagedPartition(name, _sha256(fact), _sha256(items), len(fact) + len(items), WRITER)
+        return StagedPartition(
+            name, _sha256(fact), _sha256(items), len(fact) + len(items), WRITER, columns_of(rows.schema)
+        )
 
 
 class Store:
@@ -73,9 +78,9 @@ class Store:
         return Store, (self.curated.parent, self.staging)
 
     def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
-        """The published FACT table of a date; None where the file has another SHA-256."""
+        """The published FACT table of a date, with its extra columns; None where the file has another SHA-256."""
         content = _content(self.curated / folder_name(day) / FACT_FILE, sha256)
-        return None if content is None else table_of(content, FACT)
+        return None if content is None else fact_of(pq.ParquetFile(pa.BufferReader(content)))
 
     def read_items(self, day: int, sha256: bytes) -> pa.Table | None:
         """The published ITEMS table of a date; None where the file has another SHA-256."""
@@ -135,6 +140,11 @@ def _content(path: Path, sha256: bytes) -> bytes | None:
     except FileNotFoundError:
         return None
     return content if _sha256(content) == sha256 else None
+
+
+def fact_of(file: pq.ParquetFile) -> pa.Table:
+    """The FACT table of a Parquet file, with the extra columns that it has."""
+    return file.read(use_threads=False).cast(fact_schema(columns_of(file.schema_arrow)))
 
 
 def table_of(content: bytes | pa.Buffer, schema: pa.Schema) -> pa.Table:

@@ -6,6 +6,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from daemon.core.columns import fact_schema
 from daemon.core.errors import UsageError
 from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS
 from daemon.operate.ddl import DIALECTS, TABLES, ddl
@@ -26,6 +27,18 @@ def test_the_ddl_has_the_columns_of_the_files_in_their_order(dialect: str) -> No
         assert create.find(exp.PrimaryKey) is not None and create.find(exp.ForeignKey) is None
     for table in TABLES.values():
         assert table.notes.keys() | set(table.key) <= set(table.schema.names)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_extra_columns_come_last_by_name(dialect: str) -> None:
+    """Nullable, in the types of the files; a reserved word is a name, too."""
+    columns = (("gift", "boolean"), ("order", "text"), ("shipped", "instant"), ("tip", "decimal"))
+    create = next(one for one in parsed(ddl(dialect, columns), dialect) if one.find(exp.Table).name == "fact_order")
+    found = [(one.name, one.kind.sql(dialect)) for one in create.find_all(exp.ColumnDef)]
+    assert [name for name, _ in found] == fact_schema(columns).names
+    text = {"redshift": "VARCHAR(256)", "duckdb": "TEXT", "postgres": "TEXT"}[dialect]
+    instant = "TIMESTAMP" if dialect == "redshift" else "TIMESTAMPTZ"
+    assert [kind for _, kind in found[-4:]] == ["BOOLEAN", text, instant, "DECIMAL(18, 4)"]
 
 
 def test_redshift_gets_lengths_in_bytes_naive_instants_keys_and_no_reserved_name() -> None:

@@ -201,6 +201,30 @@ def test_only_what_changed_is_loaded_again(home: Path, database: str) -> None:
     assert [one["date"] for one in log if one["orders_after"] == 0] == ["2026-07-04"]
 
 
+def test_a_column_that_is_added_is_null_where_files_lack_it(home: Path, database: str) -> None:
+    """The loader names the columns of each file; after a rebuild, every date has the values of old orders."""
+    load(home, database)
+    with psycopg.connect(database) as connection:
+        connection.execute('ALTER TABLE fact_order ADD COLUMN "currency_code" TEXT')
+    columns = '[columns]\ncurrency_code = "text"\n[sources.default.columns]\ncurrency_code = "currency"\n'
+    (home / "config.toml").write_text(columns)
+    once(home, more=[ODD[3] | {"updated_at": "2026-07-09", "currency": "EUR"}])
+    assert load(home, database) == ["2026-07-04"]
+    known = "SELECT count(*) FROM fact_order WHERE currency_code IS NOT NULL"
+    assert query(database, known) == [(1,)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "daemon", "rebuild"],
+        cwd=home, env=os.environ | {"PYTHONPATH": str(REPO)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ended.returncode in (0, 1), ended.stderr
+    assert load(home, database) == [date for date in dates(home / "output") if date != "2026-07-04"]
+    assert (
+        query(database, known)
+        == query(database, "SELECT count(*) FROM fact_order WHERE currency_code = currency")
+        != [(1,)]
+    )
+
+
 def test_a_load_that_fails_changes_nothing(home: Path, database: str) -> None:
     """One transaction: a file that cannot be read leaves the tables as they were."""
     load(home, database)

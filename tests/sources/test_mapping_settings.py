@@ -8,7 +8,7 @@ import pytest
 
 from daemon.core.errors import UsageError
 from daemon.core.mapping import FieldMapping
-from daemon.sources.mapping_settings import mapping_of, presets
+from daemon.sources.mapping_settings import columns_of, mapping_of, presets
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,50 @@ from daemon.sources.mapping_settings import mapping_of, presets
         ({"products": {"sku": []}}, ["products.sku", "key"]),
         ({"products": {"name": [7]}}, ["products.name", "name of a column"]),
         ({"encoding": "latin-1"}, ["encoding", "utf-8", "cp1252"]),
+        ({"columns": {"colour": "x"}}, ["columns", "unknown column 'colour'", "[columns]: status, tip"]),
+        ({"columns": {"status": "a..b"}}, ["columns.status", "a..b", "dots"]),
+        ({"columns": {"status": ["a", 7]}}, ["columns.status = 7", "dots"]),
+        ({"columns": "status"}, ["columns", "table"]),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(settings: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UsageError) as raised:
-        mapping_of(settings, "[sources.shop] in config.toml:")
+        mapping_of(settings, "[sources.shop] in config.toml:", (("status", "text"), ("tip", "decimal")))
     for word in ["[sources.shop]", *words]:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"status": "string"}, ["[columns] status = 'string'", '"text", "decimal", "instant", "boolean"']),
+        ({"status": ["text"]}, ["[columns] status = ['text']", '"text", "decimal", "instant", "boolean"']),
+        ({"Status": "text"}, ["[columns] 'Status'", "letters (a-z)"]),
+        ({"7th": "text"}, ["[columns] '7th'", "begins with a letter"]),
+        ({"customer.tier": "text"}, ["[columns] 'customer.tier'", "letters (a-z)"]),
+        ({"amount": "text"}, ["[columns] amount", "another name", "currency"]),
+        ({"date": "text"}, ["[columns] date", "another name"]),
+        ({"items": "text"}, ["[columns] items", "another name"]),
+        (["status"], ["columns = ['status']", "[columns] is a section"]),
+    ],
+)
+def test_a_wrong_column_is_named_with_what_is_allowed(content: Any, words: list[str]) -> None:
+    with pytest.raises(UsageError) as raised:
+        columns_of(content, "config.toml")
+    for word in ["config.toml", *words]:
+        assert word in str(raised.value)
+
+
+def test_a_source_has_all_columns() -> None:
+    """Where it says, or at their own names; with an empty path it has none."""
+    columns = columns_of({"tip": "decimal", "status": "text", "gift": "boolean"}, "config.toml")
+    settings = {"columns": {"status": ["state.now", "state"], "gift": ""}}
+    _, mapping = mapping_of(settings, "here", columns)
+    found = (("gift", "boolean", ()), ("status", "text", ("state.now", "state")), ("tip", "decimal", ("tip",)))
+    assert mapping.columns == found and mapping.is_direct
+    assert mapping.column_keys == {"state", "tip"}
+    with pytest.raises(UsageError, match=r"\[columns\] defines none"):
+        mapping_of({"columns": {"status": "x"}}, "here")
 
 
 def test_settings_override_those_of_the_preset() -> None:
@@ -58,7 +95,8 @@ def test_settings_override_those_of_the_preset() -> None:
 def test_a_mapping_survives_the_ledger(name: str) -> None:
     """As text, and as a receipt has it."""
     csv = {"users": {"email": ["Mail", "E-Mail"], "country": ""}, "products": {"sku": "Nr."}, "encoding": "cp1252"}
-    mapping = mapping_of({"preset": name, "id_prefix": "é", "time_zone": "Asia/Tokyo", **csv}, "here")[1]
+    settings = {"preset": name, "id_prefix": "é", "time_zone": "Asia/Tokyo", "columns": {"tip": ["a.b", "c"]}, **csv}
+    mapping = mapping_of(settings, "here", (("status", "text"), ("tip", "decimal")))[1]
     assert mapping.users == (("country", ()), ("email", ("Mail", "E-Mail"))) and mapping.products == (
         ("sku", ("Nr.",)),
     )

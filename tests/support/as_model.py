@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from daemon.batch.engine import Engine
 from daemon.batch.outcome import BatchOutcome
+from daemon.core.columns import EXTRA
 from daemon.core.mapping import DIRECT, FieldMapping
 from daemon.core.model import INDEX_ENTRY, ParseContext, Parsed
 from daemon.core.parse.discards import each
@@ -24,6 +26,7 @@ from tests.model import DropOutcome, Model
 from tests.strategies import RECEIVED_AT_US
 from tests.support.harness import dates, rows
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CONTEXT = ParseContext(RECEIVED_AT_US, 86_400_000_000)
 
 
@@ -45,7 +48,15 @@ def expected_row(position: int, order: model.Order) -> dict:
         "currency": order.currency,
         "metadata": order.metadata,
         "items": [{"sku": i.sku, "qty": unscaled(i.qty), "price": unscaled(i.price)} for i in order.items],
+        **{EXTRA + name: value for name, value in order.extra},
     }
+
+
+def found_row(row: dict) -> dict:
+    """A row of ORDERS as the model has it: of extra columns those with a value, instants in microseconds."""
+    row = {key: value for key, value in row.items() if not (key.startswith(EXTRA) and value is None)}
+    row |= {key: (v - EPOCH) // timedelta(microseconds=1) for key, v in row.items() if isinstance(v, datetime)}
+    return {key: value for key, value in row.items() if key not in ("key", "content", "drop")}
 
 
 def as_model_mapping(mapping: FieldMapping) -> model.Mapping:
@@ -65,7 +76,7 @@ def assert_as_model(
         assert 1 in parsed.unreadable, f"the model says: {reason}"
         return
     assert not parsed.unreadable, parsed.unreadable
-    found = [{k: v for k, v in row.items() if k not in ("key", "content", "drop")} for row in orders_of(parsed)]
+    found = [found_row(row) for row in orders_of(parsed)]
     assert found == [expected_row(position, order) for position, order in orders]
     assert [(d.position, str(d.reason)) for d in each(parsed.discards)] == [(d.position, d.reason) for d in discards]
     tally = parsed.tallies[1]

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..columns import EXTRA, TYPES, columns_of, fact_schema
+from ..mapping import Columns
 from ..model import FACT, ITEMS, Ints, dates_of
 from ..native import bindings
 from ..parquet import encode
@@ -64,9 +66,14 @@ class Lines:
             case _:
                 return one_chunk(self.orders[name]), self.of_order
 
-    def table(self) -> pa.Table:
-        """The lines as a FACT table."""
-        return pa.table([_taken(field, *self._column(field.name)) for field in FACT], schema=FACT)
+    def table(self, columns: Columns = ()) -> pa.Table:
+        """The lines as a FACT table, with these extra columns."""
+        schema = fact_schema(columns)
+        there = [(field, EXTRA + field.name) for field in schema if EXTRA + field.name in self.orders.schema.names]
+        extra = {field.name: _taken(field, one_chunk(self.orders[name]), self.of_order) for field, name in there}
+        nulls = {name: pa.nulls(len(self.of_order), TYPES[kind]) for name, kind in columns if name not in extra}
+        fixed = {field.name: _taken(field, *self._column(field.name)) for field in FACT}
+        return pa.table([{**fixed, **extra, **nulls}[name] for name in schema.names], schema=schema)
 
     def amounts(self) -> Ints:
         """The amounts, 0 where unknown."""
@@ -101,7 +108,8 @@ def files_of(fact: pa.Table) -> tuple[pa.Buffer, pa.Buffer]:
     """The two files of a partition with these FACT rows: the order lines, and the items as the source has them."""
     items = fact.select(ITEMS.names)
     has_item = fact["line_number"].to_numpy() > 0
-    return encode(fact), encode(items if has_item.all() else items.filter(pa.array(has_item)))
+    texts = [name for name, kind in columns_of(fact.schema) if kind == "text"]
+    return encode(fact, texts), encode(items if has_item.all() else items.filter(pa.array(has_item)))
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:

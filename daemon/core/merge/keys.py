@@ -11,7 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from ..columns import EXTRA, extra_of
 from ..model import INDEX_ENTRY, ORDERS, VERSIONS, Bools, Ints
+from ..native import bindings
 from ..native.bindings import library
 
 _HASHED = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
@@ -21,18 +23,29 @@ _BUCKET_ENTRIES = 8  # on average
 
 def with_hashes(columns: Mapping[str, pa.Array]) -> pa.Table:
     """The ORDERS table of these columns, with `key` and `content` computed from them. Orders with equal `content` have equal
-    FACT rows; NULL only equals NULL."""
+    FACT rows; NULL only equals NULL, or an extra column that is not there."""
+    extra = extra_of(columns)
     items = columns["items"]
     flat = [items.values.field(name) for name in _ITEM]
     addresses = _addresses([columns[name] for name in _HASHED] + flat)
     count = len(items)
-    hashes = {name: np.empty(16 * count, np.uint8) for name in ("key", "content")}
-    if library.strandline_hashes(addresses.ctypes.data, count, *(out.ctypes.data for out in hashes.values())):
-        raise MemoryError
+    more = zip(
+        extra, [columns[name].type for name in extra], _addresses([columns[name] for name in extra]), strict=True
+    )
+    hashes = bindings.hashes(
+        addresses, count, [(name.removeprefix(EXTRA), _kind_of(kind), at) for name, kind, at in more]
+    )
     added = {
-        name: pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(out)]) for name, out in hashes.items()
+        name: pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(out)])
+        for name, out in zip(("key", "content"), hashes, strict=True)
     }
-    return pa.table([{**columns, **added}[name] for name in ORDERS.names], schema=ORDERS)
+    schema = pa.schema([*ORDERS, *(pa.field(name, columns[name].type) for name in extra)])
+    return pa.table([{**columns, **added}[name] for name in schema.names], schema=schema)
+
+
+def _kind_of(kind: pa.DataType) -> int:
+    """The kind of an extra column in keyed.c: TEXT, NUMBER or BOOLEAN."""
+    return 0 if pa.types.is_large_string(kind) else 2 if pa.types.is_boolean(kind) else 1
 
 
 def _addresses(arrays: list[pa.Array]) -> np.ndarray:

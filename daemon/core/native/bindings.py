@@ -6,6 +6,7 @@ The library is compiled when the package is installed. Calls release Python's lo
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping
+from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, Columns, FieldMapping
 from ..model import Bools, Ints
-from .tables import Tables, tables_of
+from .tables import MOST_EXTRA, Tables, tables_of
 
 LIBRARY = Path(__file__).with_name("_native.so")
 
 _TEXTS = ("order_id", "user_id", "currency", "metadata", "sku")
-_NAMES = ORDER_FIELDS + ITEM_FIELDS  # in the order of scan.c
+_NAMES = ORDER_FIELDS + ITEM_FIELDS  # in the order of scan.c; the extra columns come after these
+_MOST = len(_NAMES) + MOST_EXTRA
 
 
 class _Column(Structure):
@@ -35,9 +37,15 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * len(_NAMES)), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * len(_NAMES)),
+        ("columns", _Column * _MOST), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * _MOST),
         ("depth", c_int), ("others", c_bool), ("skipped", c_bool), ("failed", c_bool),
     ]  # fmt: skip
+
+
+class _Extra(Structure):
+    """Extra of keyed.c."""
+
+    _fields_ = [("name", c_char_p), ("length", c_int64), ("kind", c_int), ("arrow", c_int64 * 4)]
 
 
 class _Spans(Structure):
@@ -62,7 +70,7 @@ def _load() -> Any:
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
-    library.strandline_hashes.argtypes = [pointer, number, pointer, pointer]
+    library.strandline_hashes.argtypes = [pointer, number, pointer, number, pointer, pointer]
     library.strandline_count_keys.argtypes = [pointer, number, c_int, pointer]
     library.strandline_place_entries.argtypes = [pointer, number, number, c_int, pointer, pointer, pointer]
     library.strandline_sort_entries.argtypes = [pointer, pointer, pointer, number]
@@ -120,6 +128,19 @@ def allocate(amount: Ints, qty: Ints, price: Ints, stops: Ints) -> tuple[Ints, I
     return shares, huge[:left]
 
 
+def hashes(columns: Ints, count: int, extra: Sequence[tuple[str, int, Ints]]) -> tuple[np.ndarray, np.ndarray]:
+    """The keys and the contents of orders, 16 bytes each. `columns`: where the columns of keyed.c are; `extra`: the name, kind
+    and place of more, by name."""
+    more = (_Extra * (len(extra) or 1))()
+    for one, (name, kind, place) in zip(more, extra, strict=False):
+        one.name, one.length, one.kind, one.arrow = name.encode(), len(name), kind, (c_int64 * 4)(*place.tolist())
+    keys, contents = np.empty(16 * count, np.uint8), np.empty(16 * count, np.uint8)
+    into = (keys.ctypes.data, contents.ctypes.data)
+    if library.strandline_hashes(columns.ctypes.data, count, more, len(extra), *into):
+        raise MemoryError
+    return keys, contents
+
+
 @dataclass(frozen=True, slots=True)
 class Scanned:
     """What the fast path read, by record: NULLs and no items where it is `refused`. The items of record i are
@@ -130,27 +151,33 @@ class Scanned:
     numbers: dict[str, Numbers]
     texts: dict[str, Texts]
     items: Ints
+    extra: dict[str, Numbers | Texts]  # by the name of the column; true is 1, false is 0
 
 
 class _ScanMemory:
-    """The memory of a scan. Freed when no array uses it."""
+    """The memory of a scan. Freed when no array uses it. `extra`: names and types."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, extra: Columns) -> None:
         self.scan = _Scan(mapping=ctypes.pointer(tables))
+        self._extra = extra
 
     def __del__(self, release: Any = library.strandline_release) -> None:
         release(byref(self.scan))
 
     def read(self) -> Scanned:
         """The results, as arrays over this memory."""
-        columns = dict(zip(_NAMES, self.scan.columns, strict=True))
+        columns = dict(zip(_NAMES, self.scan.columns, strict=False))
         count = columns["items"].count
         numbers = {name: self._numbers(columns[name]) for name in _NAMES if name not in (*_TEXTS, "items")}
         texts = {name: self._texts(columns[name]) for name in _TEXTS}
         ends = _array(columns["items"].values, count, np.int64, self)
         items = np.concatenate([np.zeros(1, np.int64), ends])
         bare = ~_array(columns["items"].valid, count, np.bool_, self)
-        return Scanned(~texts["order_id"].valid, bare, numbers, texts, items)
+        extra = {
+            name: self._texts(column) if kind == "text" else self._numbers(column)
+            for (name, kind), column in zip(self._extra, self.scan.columns[len(_NAMES) :], strict=False)
+        }
+        return Scanned(~texts["order_id"].valid, bare, numbers, texts, items, extra)
 
     def _numbers(self, column: _Column) -> Numbers:
         values = _array(column.values, column.count, np.int64, self)
@@ -175,7 +202,7 @@ def _tables_of(mapping: FieldMapping) -> Tables | None:
 def _memory_for(mapping: FieldMapping) -> _ScanMemory:
     tables = _tables_of(mapping)
     assert tables is not None, "ask is_mappable before"
-    return _ScanMemory(tables)
+    return _ScanMemory(tables, mapping.extra_columns)
 
 
 def scanned(blob: bytes, starts: Ints, stops: Ints, mapping: FieldMapping = DIRECT) -> Scanned:

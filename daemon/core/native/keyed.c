@@ -101,6 +101,38 @@ static uint8_t *put_content(uint8_t *end, const Arrow *columns, int64_t i, int64
     return end;
 }
 
+/* An extra column of orders. */
+typedef struct {
+    const uint8_t *name;
+    int64_t length;
+    int kind;
+    Arrow column;
+} Extra;
+enum { TEXT, NUMBER, BOOLEAN };
+
+static int64_t extra_size(const Extra *extra, int64_t count, int64_t i) {
+    int64_t size = 0;
+    for (const Extra *one = extra; one < extra + count; one++)
+        size += one->length + 3 * LONGEST_SIZE + (one->kind == TEXT ? texts_size(&one->column, i, i + 1) : 0);
+    return size;
+}
+
+/* The values of order i, each behind the name and the kind of its column. NULL is nothing, so that a column which was added or
+ * removed changes no order without a value in it. */
+static uint8_t *put_extra(uint8_t *end, const Extra *extra, int64_t count, int64_t i) {
+    for (const Extra *one = extra; one < extra + count; one++) {
+        if (!is_valid(&one->column, i)) continue;
+        end = put_size(end, (uint64_t)one->length);
+        memcpy(end, one->name, (size_t)one->length);
+        end = put_size(end + one->length, (uint64_t)one->kind);
+        int64_t bit = one->column.offset + i;
+        if (one->kind == TEXT) end = put_text(end, &one->column, i);
+        else if (one->kind == NUMBER) end = put_number(end, &one->column, i);
+        else end = put_size(end, ((const uint8_t *)one->column.values)[bit >> 3] >> (bit & 7) & 1);
+    }
+    return end;
+}
+
 /* Texts that are hashed together, one per lane, with SPARE bytes after each. */
 typedef struct {
     uint8_t *bytes;
@@ -137,9 +169,9 @@ static void hash_lanes(Texts *lanes, int used, uint8_t *digests) {
     lanes->used = 0;
 }
 
-/* The key and the content of each of `count` orders, 16 bytes each. `columns`: ORDER_ID to PRICE. Returns 0, or -1 where memory
- * runs out. */
-int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_t *contents) {
+/* The key and the content of each of `count` orders, 16 bytes each. `columns`: ORDER_ID to PRICE. `extra`: `extras` more, by name.
+ * Returns 0, or -1 where memory runs out. */
+int strandline_hashes(const Arrow *columns, int64_t count, const Extra *extra, int64_t extras, uint8_t *keys, uint8_t *contents) {
     const Arrow *ids = &columns[ORDER_ID], *items = &columns[ITEMS];
     Texts ids_to_hash = {0}, contents_to_hash = {0};
     int failed = 0;
@@ -149,12 +181,13 @@ int strandline_hashes(const Arrow *columns, int64_t count, uint8_t *keys, uint8_
             int64_t i = begin + lane, id = number_at(ids, i), length = number_at(ids, i + 1) - id;
             int64_t first = number_at(items, i), last = number_at(items, i + 1);
             uint8_t *text = reserve(&ids_to_hash, length);
-            uint8_t *content = reserve(&contents_to_hash, content_size(columns, i, first, last));
+            uint8_t *content = reserve(&contents_to_hash, content_size(columns, i, first, last) + extra_size(extra, extras, i));
             failed = !text || !content;
             if (failed) break;
             if (length) memcpy(text, ids->bytes + id, (size_t)length);
             end_text(&ids_to_hash, lane, length);
-            end_text(&contents_to_hash, lane, put_content(content, columns, i, first, last) - content);
+            uint8_t *end = put_extra(put_content(content, columns, i, first, last), extra, extras, i);
+            end_text(&contents_to_hash, lane, end - content);
         }
         if (failed) break;
         hash_lanes(&ids_to_hash, used, keys + 16 * begin);

@@ -40,7 +40,9 @@ typedef struct {
 /* In the order of bindings.py. */
 enum { ORDER_ID, CREATED_AT, UPDATED_AT, USER_ID, AMOUNT, CURRENCY, METADATA, ITEMS, RECORD_COLUMNS };
 enum { SKU = RECORD_COLUMNS, QTY, PRICE, COLUMNS };
-enum { SKIPPED = COLUMNS, DELETED, NO_COLUMN }; /* in the place of a column: what skips an item, deletes an order, is not read */
+enum { MAX_EXTRA = 32, ALL_COLUMNS = COLUMNS + MAX_EXTRA }; /* the extra columns of a mapping come after COLUMNS */
+enum { SKIPPED = ALL_COLUMNS, DELETED, NO_COLUMN }; /* in the place of a column: skips an item, deletes an order, is not read */
+enum { TEXT, DECIMAL, INSTANT, BOOLEAN, KINDS }; /* of extra columns, as in mapping.COLUMN_TYPES */
 static const bool is_text[COLUMNS] = {[ORDER_ID] = true, [USER_ID] = true, [CURRENCY] = true, [METADATA] = true, [SKU] = true};
 
 typedef struct Scan Scan;
@@ -61,6 +63,8 @@ struct Key {
     uint64_t masks[2];
     int length, column;
     int rank;          /* of several values of one column, that of the lowest rank counts */
+    int kind;          /* of an extra column */
+    bool deletes;      /* the value of an extra column also says whether the order is gone */
     bool mapped;       /* see `mapped_value` */
     const Table *inside;
     Read read;
@@ -75,13 +79,15 @@ typedef struct {
     const int64_t *deleted_lengths;
     int64_t prefix_length, zones, deletions;
     bool minor_units;
+    int extra;                          /* the number of extra columns, and the kind of each */
+    int kinds[MAX_EXTRA];
 } Mapping;
 
 struct Scan {
-    Column columns[COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `read_record` */
+    Column columns[ALL_COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `read_record` */
     const Mapping *mapping;
     Text end;           /* of the blob: the NUL byte after it */
-    int rank[COLUMNS];  /* of the record's and the item's values so far; UNRANKED without one */
+    int rank[ALL_COLUMNS]; /* of the record's and the item's values so far; UNRANKED without one */
     int depth;          /* of the value that is read: brackets that are open before it */
     bool others;        /* the record has members that are not read */
     bool skipped;       /* the item is left out */
@@ -134,9 +140,16 @@ static inline void end_text(Column *into, int64_t used, bool valid) {
     into->values[into->count] = used;
 }
 
+static inline bool has_texts(const Scan *scan, int column) {
+    return column < COLUMNS ? is_text[column] : scan->mapping->kinds[column - COLUMNS] == TEXT;
+}
+
+/* The end of the columns in use. */
+static inline int columns_end(const Scan *scan) { return COLUMNS + scan->mapping->extra; }
+
 static bool put_null(Scan *scan, int column) {
     Column *into = &scan->columns[column];
-    if (!is_text[column]) return put_number(scan, column, 0, false);
+    if (!has_texts(scan, column)) return put_number(scan, column, 0, false);
     if (!grow(scan, into, 0)) return false;
     end_text(into, into->used, false);
     return true;
@@ -687,6 +700,14 @@ static Text read_metadata(Scan *scan, Text p, int column) {
     return end;
 }
 
+/* values.read_boolean: true or false. */
+static Text read_boolean(Scan *scan, Text p, int column) {
+    Text end;
+    if (*p == 'n') return (end = literal(p, "null")) && put_null(scan, column) ? end : NULL;
+    bool is_true = *p == 't';
+    return (end = literal(p, is_true ? "true" : "false")) && put_number(scan, column, is_true, true) ? end : NULL;
+}
+
 /* ----------------------------------------------------------------------------------------------- members and items */
 
 static Text read_items(Scan *scan, Text p, int column);
@@ -695,6 +716,9 @@ static const Read READ[COLUMNS] = {
     [ORDER_ID] = read_text,   [CREATED_AT] = read_instant, [UPDATED_AT] = read_instant, [USER_ID] = read_text,
     [AMOUNT] = read_decimal,  [CURRENCY] = read_text,      [METADATA] = read_metadata,  [ITEMS] = read_items,
     [SKU] = read_text,        [QTY] = read_decimal,        [PRICE] = read_decimal,
+};
+static const Read READ_EXTRA[KINDS] = {
+    [TEXT] = read_text, [DECIMAL] = read_decimal, [INSTANT] = read_instant, [BOOLEAN] = read_boolean,
 };
 
 /* Ends the items of a record. */
@@ -776,7 +800,7 @@ static void shorten(Scan *scan, int first, int stop, int64_t count) {
     for (int i = first; i < stop; i++) {
         Column *column = &scan->columns[i];
         column->count = count;
-        if (is_text[i]) column->used = column->values[count];
+        if (has_texts(scan, i)) column->used = column->values[count];
     }
 }
 
@@ -866,7 +890,7 @@ static bool converted(Scan *scan, Text p, Text end, int column, bool *there) {
     Column *into = &scan->columns[column];
     *there = into->valid[into->count - 1];
     if (!*there) return true;
-    uint8_t *text = is_text[column] ? into->bytes + into->used - last_length(into) : NULL;
+    uint8_t *text = has_texts(scan, column) ? into->bytes + into->used - last_length(into) : NULL;
     if (column == USER_ID && last_length(into) == 1 && *text == '0') {
         *there = false;
         return end - p == 1 || (end - p == 3 && p[1] == '0');
@@ -885,9 +909,11 @@ static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
     int column = key->column;
     bool spaced = false, there;
     if (key->inside && (*p == '{' || *p == '[')) {
-        if (column != NO_COLUMN || (*p == '[' && key->inside->has_index)) return NULL;
-        if (*p == '{') return members(scan, p, key->inside, depth + 1);
+        if ((column != NO_COLUMN && column != METADATA) || (*p == '[' && key->inside->has_index)) return NULL;
+        Text end = *p == '{' ? members(scan, p, key->inside, depth + 1) : p;
+        if (!end || (*p == '{' && column == NO_COLUMN)) return end; /* metadata is also read as a whole */
     }
+    if (key->deletes && !read_deleted(scan, p, depth)) return NULL;
     if (column == SKIPPED) return read_skipped(scan, p, depth);
     if (column == DELETED) return read_deleted(scan, p, depth);
     if (column == NO_COLUMN || scan->rank[column] < key->rank) return value(p, scan->end, depth, &spaced);
@@ -902,7 +928,7 @@ static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
         shorten(scan, column, column + 1, into->count - 1);
         return end;
     }
-    if (replaces) replace_value(into, is_text[column]);
+    if (replaces) replace_value(into, has_texts(scan, column));
     scan->rank[column] = key->rank;
     return end;
 }
@@ -913,7 +939,7 @@ void strandline_prepare_keys(Key *keys, int64_t count) {
         int known = key->length < 16 ? key->length : 16;
         memcpy(key->text, key->name, (size_t)known);
         for (int word = 0; word < 2; word++) key->masks[word] = FIRST_BYTES(known - 8 * word);
-        key->read = key->column < COLUMNS ? READ[key->column] : NULL;
+        key->read = key->column < COLUMNS ? READ[key->column] : key->column < ALL_COLUMNS ? READ_EXTRA[key->kind] : NULL;
     }
 }
 
@@ -923,7 +949,9 @@ void strandline_prepare_keys(Key *keys, int64_t count) {
 static void refuse(Scan *scan, int64_t record, int64_t items) {
     shorten(scan, 0, RECORD_COLUMNS, record);
     shorten(scan, SKU, COLUMNS, items);
+    shorten(scan, COLUMNS, columns_end(scan), record);
     put_missing(scan, 0, ITEMS, record + 1);
+    put_missing(scan, COLUMNS, columns_end(scan), record + 1);
     put_items(scan, true);
 }
 
@@ -940,11 +968,13 @@ static Text read_record(Scan *scan, Text p, Text stop) {
     const Column *id = &scan->columns[ORDER_ID], *created_at = &scan->columns[CREATED_AT];
     int64_t record = id->count, items = scan->columns[SKU].count;
     for (int i = 0; i < RECORD_COLUMNS; i++) scan->rank[i] = UNRANKED;
+    for (int i = COLUMNS; i < columns_end(scan); i++) scan->rank[i] = UNRANKED;
     scan->others = false;
     scan->depth = 1;
     Text end = *p == '{' ? members(scan, p, &scan->mapping->order, 1) : NULL;
     if (end && scan->columns[ITEMS].count == record && !put_items(scan, !scan->others || scan->columns[AMOUNT].count > record)) end = NULL;
     if (end && !put_missing(scan, 0, ITEMS, record + 1)) end = NULL;
+    if (end && !put_missing(scan, COLUMNS, columns_end(scan), record + 1)) end = NULL;
     if (end && (!stop || end == stop) && id->valid[record] && created_at->valid[record] && !may_be_shortened(id) && is_utf8(p, end))
         return end;
     if (!scan->failed) refuse(scan, record, items);
@@ -990,7 +1020,8 @@ const char strandline_source[] = SOURCE_HASH; /* the SHA-256 of all sources that
 /* Prepares the scan of a blob with `count` records; 0 if the number is unknown. */
 static bool begin(Scan *scan, Text blob, int64_t length, int64_t count) {
     scan->end = blob + length;
-    for (int i = 0; i < COLUMNS; i++) if (!enlarge(scan, &scan->columns[i], i < RECORD_COLUMNS ? count : 0, 0)) return false;
+    for (int i = 0; i < columns_end(scan); i++)
+        if (!enlarge(scan, &scan->columns[i], i < RECORD_COLUMNS || i >= COLUMNS ? count : 0, 0)) return false;
     return true;
 }
 
@@ -1004,7 +1035,7 @@ int strandline_scan(Text blob, int64_t length, const int64_t *starts, const int6
 }
 
 void strandline_release(Scan *scan) {
-    for (int i = 0; i < COLUMNS; i++) {
+    for (int i = 0; i < ALL_COLUMNS; i++) {
         free(scan->columns[i].values);
         free(scan->columns[i].valid);
         free(scan->columns[i].bytes);

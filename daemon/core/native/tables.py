@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
+from ..mapping import COLUMN_TYPES, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 
 _COLUMNS = (*ORDER_FIELDS, *ITEM_FIELDS)  # in the order of scan.c
 _USUAL = (
@@ -26,7 +26,8 @@ _USUAL = (
     "items",
     "metadata",
 )  # in most records
-_SKIPPED, _DELETED, _NO_COLUMN = range(len(_COLUMNS), len(_COLUMNS) + 3)
+MOST_EXTRA = 32  # extra columns
+_SKIPPED, _DELETED, _NO_COLUMN = range(len(_COLUMNS) + MOST_EXTRA, len(_COLUMNS) + MOST_EXTRA + 3)
 _MOST_KEYS, _MOST_LEVELS = 64, 16
 _EPOCH = datetime(1970, 1, 1)
 _ZONE_DAYS = range(-1, 365 * 90)  # of the transitions of a zone; the reference parser reads later times
@@ -40,7 +41,8 @@ class KeyTable(Structure):
 class _Key(Structure):
     _fields_ = [
         ("name", c_char_p), ("text", ctypes.c_char * 16), ("masks", c_uint64 * 2), ("length", c_int), ("column", c_int),
-        ("rank", c_int), ("mapped", c_bool), ("inside", POINTER(KeyTable)), ("read", c_void_p),
+        ("rank", c_int), ("kind", c_int), ("deletes", c_bool), ("mapped", c_bool), ("inside", POINTER(KeyTable)),
+        ("read", c_void_p),
     ]  # fmt: skip
 
 
@@ -54,6 +56,7 @@ class Tables(Structure):
         ("order", KeyTable), ("item", KeyTable), ("prefix", c_char_p), ("zone_from", POINTER(c_int64)),
         ("offsets", POINTER(c_int64)), ("deleted", POINTER(c_char_p)), ("deleted_lengths", POINTER(c_int64)),
         ("prefix_length", c_int64), ("zones", c_int64), ("deletions", c_int64), ("minor_units", c_bool),
+        ("extra", c_int), ("kinds", c_int * MOST_EXTRA),
     ]  # fmt: skip
     kept: list[Any]
 
@@ -64,6 +67,8 @@ class _Node:
 
     column: int = _NO_COLUMN
     rank: int = 0
+    kind: int = 0  # of an extra column
+    deletes: bool = False  # of an extra column: it also says whether the order is gone
     inside: dict[str, _Node] = field(default_factory=dict)
     is_order: bool = False
 
@@ -74,6 +79,8 @@ class _Unfit(Exception):
 
 def tables_of(mapping: FieldMapping, prepare: Any) -> Tables | None:
     """The tables of a mapping; None where the fast path cannot do it. `prepare`: strandline_prepare_keys."""
+    if len(mapping.columns) > MOST_EXTRA:
+        return None
     try:
         order, item = _trees(mapping)
         deleted = [_raw(value) for value in mapping.deleted_values] if mapping.deleted_path else []
@@ -86,6 +93,8 @@ def tables_of(mapping: FieldMapping, prepare: Any) -> Tables | None:
     prefix = mapping.id_prefix.encode()
     zone_from, offsets = _offsets(mapping.time_zone)
     tables.prefix, tables.prefix_length, tables.minor_units = prefix, len(prefix), mapping.minor_units
+    tables.extra = len(mapping.columns)
+    tables.kinds = (c_int * MOST_EXTRA)(*(COLUMN_TYPES.index(kind) for _, kind, _ in mapping.columns))
     tables.zones, tables.deletions = len(zone_from), len(deleted)
     tables.zone_from, tables.offsets = _array(tables, c_int64, zone_from), _array(tables, c_int64, offsets)
     tables.deleted = _array(tables, c_char_p, deleted)
@@ -104,6 +113,13 @@ def _trees(mapping: FieldMapping) -> tuple[_Node, _Node]:
             _lead(order, path, _COLUMNS.index(name), rank)
     if mapping.deleted_path:
         _lead(order, keys_of(mapping.deleted_path), _DELETED, 0)
+    for number, (_, kind, ways) in enumerate(mapping.columns):
+        for rank, way in enumerate(ways):
+            _lead_extra(order, keys_of(way), len(_COLUMNS) + number, rank, COLUMN_TYPES.index(kind))
+    if mapping.is_direct and any(
+        name in order.inside and order.inside[name].inside for name in ("user_id", "currency")
+    ):
+        raise _Unfit  # keys with others inside are read as under a mapping, which changes these values
     for name in ORDER_FIELDS:
         _at(order, (name,))  # one that is not read says nothing about a record with neither amount nor items
     for name in ITEM_FIELDS:
@@ -129,9 +145,23 @@ def _lead(node: _Node, path: Path, column: int, rank: int) -> None:
     node.column, node.rank = column, rank
 
 
+def _lead_extra(node: _Node, path: Path, column: int, rank: int, kind: int) -> None:
+    node = _at(node, path)
+    node.deletes = node.column == _DELETED
+    if node.deletes:
+        node.column = _NO_COLUMN
+    _lead(node, (), column, rank)
+    node.kind = kind
+
+
 def _plain_columns(mapping: FieldMapping) -> set[int]:
     """The columns whose values a mapping leaves as they are: one path, where null and nothing are the same, no conversion."""
-    if mapping == DIRECT:
+    extra = {len(_COLUMNS) + number for number, (_, _, paths) in enumerate(mapping.columns) if len(paths) == 1}
+    return extra | _plain_fields(mapping)
+
+
+def _plain_fields(mapping: FieldMapping) -> set[int]:
+    if mapping.is_direct:
         return set(range(len(_COLUMNS)))
     names = {"created_at", "updated_at", "sku", "qty"}
     names |= set() if mapping.id_prefix else {"order_id"}
@@ -146,7 +176,8 @@ def _table(tables: Tables, node: _Node, plain: Collection[int], prepare: Any) ->
     for key, (name, one) in zip(keys, node.inside.items(), strict=False):
         key.name = _raw(json.dumps(name)) + b":"
         key.length, key.column, key.rank = len(key.name), one.column, one.rank
-        key.mapped = bool(one.inside) or one.column not in plain
+        key.kind, key.deletes = one.kind, one.deletes
+        key.mapped = bool(one.inside) or one.deletes or one.column not in plain
         if one.inside:
             inner = _table(tables, one, plain, prepare)
             tables.kept.append(inner)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ..mapping import DIRECT, FieldMapping, keys_of
+from ..mapping import FieldMapping, keys_of
 from ..model import Reason
 from . import reference
 from .envelopes import ENVELOPE_KEYS, elements_of, pairs_of, place_of_order
@@ -31,7 +31,7 @@ def may_hold_orders(record: bytes, reason: Reason, mapping: FieldMapping) -> boo
     if not record.startswith(b"{"):
         return record.startswith(b"[") and _has_order(record, mapping, _SEARCHED_LEVELS)
     pairs = pairs_of(record)
-    return place_of_order(pairs) is not None if mapping == DIRECT else _has_page(pairs, mapping, _SEARCHED_LEVELS)
+    return place_of_order(pairs) is not None if mapping.is_direct else _has_page(pairs, mapping, _SEARCHED_LEVELS)
 
 
 def is_cut(record: bytes) -> bool:
@@ -46,7 +46,7 @@ def is_cut(record: bytes) -> bool:
 def _may_hold_several(text: str, mapping: FieldMapping) -> bool:
     """Whether a damaged text begins as an array of objects, has its first id in an array, or has more than one. Brackets are
     counted as far as the damage allows."""
-    if _ARRAY.match(text) or (mapping == DIRECT and len(_ORDER_ID.findall(text)) > 1):
+    if _ARRAY.match(text) or (mapping.is_direct and len(_ORDER_ID.findall(text)) > 1):
         return True
     ids, instants = _identity_keys(mapping)
     opened: list[str] = []

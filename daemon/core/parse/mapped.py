@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
@@ -18,12 +19,25 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
-from ..model import FIELDS, ParseContext
+from ..mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
+from ..model import FIELDS, LAST_INSTANT, ParseContext, Reason
 from ..native.bindings import Scanned
 from . import reference
 from .envelopes import elements_of, members_of
-from .values import WHITE_SPACE, Fault, Number, is_number, is_shortened, parts_of, read_instant, read_text, unwrapped
+from .values import (  # fmt: skip
+    FAULT,
+    WHITE_SPACE,
+    Fault,
+    Number,
+    is_number,
+    is_shortened,
+    parts_of,
+    read_boolean,
+    read_decimal,
+    read_instant,
+    read_text,
+    unwrapped,
+)
 
 _MINOR_DIGITS_OF = dict.fromkeys(  # of the currencies that do not have two: ISO 4217
     re.findall("...", "BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAFXOFXPF"), 0
@@ -36,6 +50,17 @@ _Members = dict[str, Any]
 _encoded = json.JSONEncoder().encode
 
 
+def _read_any_instant(value: object) -> int | Fault | None:
+    """An instant of the calendar: a column may be about the future."""
+    instant = read_instant(value)
+    return FAULT if isinstance(instant, int) and instant > LAST_INSTANT else instant
+
+
+_READ: Mapping[str, Callable[[object], object]] = {
+    "text": read_text, "decimal": read_decimal, "instant": _read_any_instant, "boolean": read_boolean,
+}  # fmt: skip
+
+
 class Translator:
     """A compiled mapping."""
 
@@ -46,6 +71,7 @@ class Translator:
         self._skip = keys_of(mapping.skip_items_with)
         self._deleted = keys_of(mapping.deleted_path)
         self._read = mapping.read_keys()
+        self._columns = [(name, kind, [keys_of(path) for path in paths]) for name, kind, paths in mapping.columns]
         self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
@@ -96,6 +122,18 @@ class Translator:
             (one for one in read if isinstance(one, int) and one <= context.latest_instant), context.received_at
         )
         return reference.deletion(order_id, instant)
+
+    def extra(self, record: bytes) -> tuple[tuple[object, ...], Counter[str]]:
+        """The values of the extra columns of an order, and the faults among them."""
+        members = self._members(record) or {}
+        values: list[object] = []
+        faults: Counter[str] = Counter()
+        for name, kind, paths in self._columns:
+            found = next((value for path in paths if _is_there(value := _at(members, path))), None)
+            value = _READ[kind](unwrapped(self.zoned(found) if kind == "instant" and self._zone else found))
+            faults[name] += isinstance(value, Fault)
+            values.append(None if isinstance(value, Fault) else value)
+        return tuple(values), +faults
 
     def _deletes(self, members: _Members) -> bool:
         found = _at(members, self._deleted) if self._deleted else None
@@ -187,7 +225,18 @@ def translator(mapping: FieldMapping) -> Translator:
 
 def direct(record: bytes, mapping: FieldMapping) -> bytes:
     """A record as the reference parser reads it."""
-    return record if mapping == DIRECT else translator(mapping)(record)
+    return record if mapping.is_direct else translator(mapping)(record)
+
+
+def read_record(record: bytes, context: ParseContext) -> reference.Order | Reason:
+    """Parses one record under the mapping of its source, with its extra columns. See reference.read_record."""
+    mapping = context.mapping
+    read = reference.read_record(direct(record, mapping), context)
+    if isinstance(read, Reason) or not mapping.columns:
+        return read
+    extra, faults = translator(mapping).extra(record)
+    others = set(read.other_keys) - mapping.column_keys
+    return replace(read, extra=extra, faults=read.faults + faults, other_keys=tuple(others))
 
 
 def in_major_units(read: Scanned) -> Scanned:
@@ -211,7 +260,7 @@ def in_major_units(read: Scanned) -> Scanned:
 
 def identity_of(record: bytes, mapping: FieldMapping) -> Mapping[str, bytes]:
     """The `order_id` and `created_at` of an object, as texts, if it has them."""
-    return members_of(record) if mapping == DIRECT else translator(mapping).identity(record)
+    return members_of(record) if mapping.is_direct else translator(mapping).identity(record)
 
 
 def is_order(record: bytes, mapping: FieldMapping) -> bool:
@@ -219,7 +268,7 @@ def is_order(record: bytes, mapping: FieldMapping) -> bool:
     fields = identity_of(record, mapping)
     if reference.is_order(fields):
         return True
-    return mapping != DIRECT and translator(mapping).is_deletion(record) and "order_id" in fields
+    return not mapping.is_direct and translator(mapping).is_deletion(record) and "order_id" in fields
 
 
 def _at(members: _Members, path: Path) -> Any:

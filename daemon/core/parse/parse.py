@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from ..columns import EXTRA, TYPES
 from ..errors import Unreadable
-from ..mapping import DIRECT, FieldMapping
+from ..mapping import FieldMapping
 from ..merge.keys import with_hashes
 from ..model import (  # fmt: skip
     ITEM_TYPE,
@@ -31,13 +32,13 @@ from ..model import (  # fmt: skip
     concat_orders,
 )
 from ..native import bindings
-from ..native.bindings import Scanned
+from ..native.bindings import Numbers, Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
 from .envelopes import members_of
 from .hidden import is_cut, may_hold_orders
-from .mapped import direct, in_major_units, translator
+from .mapped import in_major_units, read_record, translator
 from .nested import Contents, contents_of
 from .refusals import refused
 
@@ -205,24 +206,31 @@ def _read_fast(block: _Block, pieces: Sequence[Piece]) -> _Fast:
         read = in_major_units(read)
     created_at, updated_at = read.numbers["created_at"].values, read.numbers["updated_at"].values
     accepted = ~read.refused & (created_at <= latest) & (updated_at <= latest)
+    kinds = dict(block.mapping.extra_columns)
+    for name, column in read.extra.items():
+        if kinds[name] == "instant" and isinstance(column, Numbers):
+            accepted &= column.values <= LAST_INSTANT
     before_since = accepted & (created_at < since)
     is_taken = accepted & (created_at >= since) & (created_at < until)
     taken = np.flatnonzero(is_taken)
     by_time = taken[np.argsort(created_at[taken], kind="stable")]
-    return _Fast(_orders(read, by_time, drop, block.position), ~accepted, before_since, is_taken & read.bare)
+    return _Fast(_orders(read, by_time, drop, block.position, kinds), ~accepted, before_since, is_taken & read.bare)
 
 
 def _until(context: ParseContext) -> int:
     return LAST_INSTANT + 1 if context.until is None else context.until
 
 
-def _orders(read: Scanned, records: Ints, drop: Ints, position: Ints) -> pa.Table:
-    """The ORDERS rows of these records, in this order."""
+def _orders(read: Scanned, records: Ints, drop: Ints, position: Ints, kinds: Mapping[str, str]) -> pa.Table:
+    """The ORDERS rows of these records, in this order. `kinds`: the types of the extra columns."""
     columns = {name: column.array() for name, column in (read.numbers | read.texts).items()}
     items = [columns.pop(name) for name in ITEM_TYPE.names]
     columns["items"] = pa.LargeListArray.from_arrays(
         pa.array(read.items), pa.StructArray.from_arrays(items, fields=list(ITEM_TYPE))
     )
+    for name, column in read.extra.items():
+        array, kind = column.array(), TYPES[kinds[name]]
+        columns[EXTRA + name] = array.cast(kind) if kinds[name] == "boolean" else array.view(kind)
     columns |= {"drop": pa.array(drop), "position": pa.array(position)}
     if not np.array_equal(records, np.arange(len(position))):  # else they are all the records, sorted by time already
         columns = _taken(columns, records)
@@ -244,8 +252,8 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
         tally, context = into.tallies[piece.drop], piece.context
-        deletion = None if block.mapping == DIRECT else translator(block.mapping).deletion(record, context)
-        read = deletion or reference.read_record(direct(record, block.mapping), context)
+        deletion = None if block.mapping.is_direct else translator(block.mapping).deletion(record, context)
+        read = deletion or read_record(record, context)
         if isinstance(read, Reason):
             may_hold = into.opened is not None and read in NO_ORDER
             if may_hold and (held := contents_of(record, context.records_path, block.mapping)):
@@ -253,7 +261,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            tally.parts += block.mapping != DIRECT and _is_part(record)
+            tally.parts += not block.mapping.is_direct and _is_part(record)
             if read in NO_ORDER and not tally.hidden_at and may_hold_orders(record, read, block.mapping):
                 tally.hidden_at = position
             is_last = position == tally.extracted and not piece.data.endswith(b"\n")
@@ -271,7 +279,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 tally.bare += 1
                 tally.note_bare(position, read.other_keys)
             rows.append((piece.drop, position, read))
-    return _table(rows)
+    return _table(rows, block.mapping)
 
 
 def _is_part(record: bytes) -> bool:
@@ -288,12 +296,12 @@ def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _
     found = np.flatnonzero(bare)
     for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
         index, piece = int(found[first]), pieces[of_piece]
-        order = reference.read_record(direct(block.records[index], block.mapping), piece.context)
+        order = read_record(block.records[index], piece.context)
         assert isinstance(order, reference.Order), "the fast path accepted it"
         into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 
 
-def _table(rows: Sequence[tuple[int, int, reference.Order]]) -> pa.Table:
+def _table(rows: Sequence[tuple[int, int, reference.Order]], mapping: FieldMapping) -> pa.Table:
     orders = [order for _, _, order in rows]
 
     def column(read: Callable[[reference.Order], object]) -> list[object]:
@@ -306,4 +314,14 @@ def _table(rows: Sequence[tuple[int, int, reference.Order]]) -> pa.Table:
     }
     for name in ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata"):
         columns[name] = [getattr(order, name) for order in orders]
-    return with_hashes({name: pa.array(values, ORDERS.field(name).type) for name, values in columns.items()})
+    arrays = {name: pa.array(values, ORDERS.field(name).type) for name, values in columns.items()}
+    for place, (name, kind) in enumerate(mapping.extra_columns):
+        arrays[EXTRA + name] = _extra([order.extra[place] if order.extra else None for order in orders], kind)
+    return with_hashes(arrays)
+
+
+def _extra(values: list[object], kind: str) -> pa.Array:
+    """The values of an extra column; decimals in units of 1/10,000, instants in microseconds."""
+    if kind in ("text", "boolean"):
+        return pa.array(values, TYPES[kind])
+    return pa.array(values, pa.int64()).view(TYPES[kind])

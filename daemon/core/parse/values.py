@@ -129,6 +129,16 @@ def read_decimal(value: object) -> int | Fault | None:
     return FAULT if unscaled is None or abs(unscaled) >= DECIMAL_LIMIT else unscaled
 
 
+def read_boolean(value: object) -> bool | Fault | None:
+    """true or false, also as text in upper or lower case."""
+    if value is None or isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or isinstance(value, Number):
+        return FAULT
+    text = value.strip(WHITE_SPACE).lower()
+    return {"": None, "true": True, "false": False}.get(text, FAULT)
+
+
 def read_instant(value: object) -> int | Fault | None:
     """An instant in microseconds since 1970 UTC. FAULT where it is not an instant, or before 1970. An instant beyond the calendar
     is a number larger than any date, and so counts as being in the future."""

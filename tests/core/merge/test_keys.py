@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.core.columns import EXTRA, TYPES
+from daemon.core.mapping import Columns
 from daemon.core.merge import keys
 from daemon.core.merge.facts import lines_of
 from daemon.core.model import DECIMAL_LIMIT, INDEX_ENTRY, LAST_INSTANT, MICROSECONDS_PER_DAY, ORDERS, concat_orders
@@ -21,11 +23,16 @@ DAY = MICROSECONDS_PER_DAY
 FIELDS = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata")
 
 
-def identified(orders: list[dict[str, Any]]) -> pa.Table:
-    """An ORDERS table; drop 1, positions from 1 on, unless said otherwise."""
+def identified(orders: list[dict[str, Any]], columns: Columns = ()) -> pa.Table:
+    """An ORDERS table with these extra columns; drop 1, positions from 1 on, unless said otherwise."""
     rows = [{"drop": 1, "position": i} | order for i, order in enumerate(orders, 1)]
     names = [name for name in ORDERS.names if name not in ("key", "content")]
-    return keys.with_hashes({n: pa.array([row[n] for row in rows], ORDERS.field(n).type) for n in names})
+    arrays = {n: pa.array([row[n] for row in rows], ORDERS.field(n).type) for n in names}
+    for name, kind in columns:
+        values = [row.get("extra", {}).get(name) for row in rows]
+        is_number = kind in ("decimal", "instant")
+        arrays[EXTRA + name] = pa.array(values, pa.int64() if is_number else TYPES[kind]).view(TYPES[kind])
+    return keys.with_hashes(arrays)
 
 
 # ----------------------------------------------------------------------------------------------------------- contents
@@ -79,7 +86,12 @@ def spelled(order: dict[str, Any]) -> bytes:
 
     fields = [text(order[n]) if n in ("user_id", "currency", "metadata") else number(order[n]) for n in FIELDS]
     items = [text(item["sku"]) + number(item["qty"]) + number(item["price"]) for item in order["items"]]
-    return b"".join(fields) + size(len(items)) + b"".join(items)
+    extra = b""
+    for name, value in sorted(order.get("extra", {}).items()):
+        if value is not None:
+            kind = 0 if isinstance(value, str) else 2 if isinstance(value, bool) else 1
+            extra += size(len(name)) + name.encode() + size(kind) + (text, number, size)[kind](value)
+    return b"".join(fields) + size(len(items)) + b"".join(items) + extra
 
 
 BIG = {"metadata": "m" * 65_535, "items": [{"sku": "s" * 256, "qty": DECIMAL_LIMIT - 1, "price": None}] * 1_000}
@@ -93,6 +105,34 @@ def test_hashes_are_those_of_the_spelling(orders: list[dict[str, Any]], order_id
     made = identified(orders)
     assert made["content"].to_pylist() == [hashlib.blake2b(spelled(o), digest_size=16).digest() for o in orders]
     assert set(made["key"].to_pylist()) <= {hashlib.blake2b(order_id.encode(), digest_size=16).digest()}
+
+
+COLUMNS: Columns = (("gift", "boolean"), ("status", "text"), ("tip", "decimal"), ("told", "instant"))
+EXTRAS = st.fixed_dictionaries(
+    {
+        "gift": st.sampled_from([None, True, False]),
+        "status": TEXTS,
+        "tip": NUMBERS,
+        "told": st.sampled_from([None, 0, LAST_INSTANT]),
+    }
+)
+
+
+@SLOW
+@given(st.lists(st.tuples(CONTENT, EXTRAS), max_size=20), st.sets(st.sampled_from(COLUMNS)), st.data())
+def test_hashes_cover_extra_columns_where_they_have_a_value(
+    many: list[tuple[dict[str, Any], dict[str, Any]]], some: set[tuple[str, str]], data: st.DataObject
+) -> None:
+    """A column without values is as one that is not there; also in a slice, which begins in the middle of its bits."""
+    orders = [order | {"extra": extra} for order, extra in many]
+    made = identified(orders, COLUMNS)
+    assert made["content"].to_pylist() == [hashlib.blake2b(spelled(o), digest_size=16).digest() for o in orders]
+    fewer = [o | {"extra": {n: v for n, v in o["extra"].items() if n in dict(some)}} for o in orders]
+    assert identified(fewer, COLUMNS)["content"] == identified(fewer, tuple(sorted(some)))["content"]
+    start = data.draw(st.integers(0, len(orders)))
+    names = [name for name in made.schema.names if name not in ("key", "content")]
+    part = keys.with_hashes({name: made[name].combine_chunks().slice(start) for name in names})
+    assert part.equals(made.slice(start))
 
 
 def test_hashes_of_texts_of_every_length() -> None:

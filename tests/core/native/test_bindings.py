@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -60,6 +61,47 @@ def test_usual_spellings_take_the_fast_lane(change: dict, ascii_only: bool) -> N
     """What APIs write is not sent to the slow lane; that both read it alike, test_parse holds."""
     text = json.dumps(RECORD | change, ensure_ascii=ascii_only).encode(errors="surrogatepass")
     assert is_odd(text) == (b"\xed\xa0\x80" in text)
+
+
+MORE = {"status": "paid", "tip": "1.5", "gift": False, "shipped": "2026-03-02T18:04:11Z"}
+COLUMNS = (
+    ("channel", "text", ("metadata.source",)), ("gift", "boolean", ("gift",)), ("shipped", "instant", ("state.at", "shipped")),
+    ("status", "text", ("status",)), ("tip", "decimal", ("tip",)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "mapping", [FieldMapping(), FieldMapping(id_prefix="a-", deleted_path="status", deleted_values=('"gone"',))]
+)
+@pytest.mark.parametrize(
+    ("change", "odd"),
+    [
+        ({}, False), ({"status": None, "tip": None, "gift": None, "shipped": None}, False), ({"status": 17, "tip": -3}, False),
+        ({"state": {"at": 1772474651}, "metadata": None}, False), ({"status": "é", "metadata": {}}, False),
+        ({"gift": "true"}, True), ({"gift": 1}, True), ({"status": True}, True), ({"tip": "1,5"}, True), ({"status": {}}, True),
+        ({"shipped": "soon"}, True), ({"shipped": ""}, False),
+    ],
+)  # fmt: skip
+def test_usual_values_of_extra_columns_take_the_fast_path(mapping: FieldMapping, change: dict, odd: bool) -> None:
+    """Also inside metadata, and at the path that says whether an order is gone; both parsers read the same."""
+    mapping = replace(mapping, columns=COLUMNS)
+    record = json.dumps(RECORD | MORE | change, ensure_ascii=False).encode()
+    assert is_odd(record, mapping) == odd
+    pieces = [Piece(1, record, replace(CONTEXT, mapping=mapping))]
+    fast, slow = (parse(pieces, reference_only=only) for only in (False, True))
+    assert fast.orders.to_pylist() == slow.orders.to_pylist() and fast.tallies == slow.tallies
+    assert is_odd(json.dumps(RECORD | {"status": "gone"}).encode(), mapping) == bool(mapping.deleted_path)
+
+
+def test_what_the_fast_path_leaves_of_extra_columns() -> None:
+    """More than it has room for; a path that is a field's, or another column's; one inside a field that a mapping changes."""
+    many = tuple((f"c{n:02}", "text", (f"c{n:02}",)) for n in range(33))
+    assert bindings.is_mappable(FieldMapping(columns=many[:32])) and not bindings.is_mappable(
+        FieldMapping(columns=many)
+    )
+    for paths in ((("a", "amount"),), (("a", "x"), ("b", "x")), (("a", "user_id.x"),), (("a", "currency.x"),)):
+        columns = tuple((name, "text", (path,)) for name, path in paths)
+        assert not bindings.is_mappable(FieldMapping(columns=columns))
 
 
 @pytest.mark.parametrize("shop", sorted(path.stem for path in SHOPS.iterdir()))
