@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from ..core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
+from ..core.parse.advice import for_source
 from ..core.parse.csv import Upserted
 from ..core.parse.damage import named_list
 from ..execution.tasks import Rewritten
@@ -116,7 +117,8 @@ def _results(
         elif drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
         elif reason is not None:  # an unreadable drop has no duplicates: each copy can be retried
-            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
+            why = for_source(reason, drop.context)
+            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), why, keeps_raw=False))
         elif drop is not first:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
         else:

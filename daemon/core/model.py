@@ -153,7 +153,7 @@ class Tally:
     bare_at: int = 0  # its position
     pages: int = 0  # records that were arrays or envelopes with orders in them
     strays: int = 0  # records that were neither pages nor orders
-    parts: int = 0  # records under a mapping that are a part of another record: see PARENT_KEY
+    parts: int = 0  # records that are no orders, but a part of another record: see PARENT_KEY
 
     @property
     def no_orders(self) -> int:

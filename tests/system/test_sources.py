@@ -208,3 +208,20 @@ def test_a_killed_daemon_finishes_the_drops_of_each_source(tmp_path: Path) -> No
     assert published(home) == {f"s-n_{n}" for n in numbers} | {f"o_{n}" for n in numbers}
     assert [path for path in (home / "inbox").rglob("*") if path.is_file()] == []
     assert differences(home) == []
+
+
+def test_a_reason_names_the_section_of_the_source_of_its_drop(tmp_path: Path) -> None:
+    """In `plan`, in quarantine and in `status`: what it says can be pasted into the configuration, and then the drop is read."""
+    home = home_of(tmp_path, CONFIG + "[sources.berlin]\n")
+    once(home)
+    shopify = json.dumps({"orders": [{"id": 1, "created_at": "2026-03-02", "total_price": "1.00", "line_items": []}]})
+    place(home / "inbox" / "berlin" / "a.json", shopify.encode())
+    setting = 'set preset = "shopify" in [sources.berlin]'
+    assert setting in strandline(home, "plan", "inbox/berlin/a.json").stdout
+    assert once(home).returncode == 1
+    status = json.loads(strandline(home, "status", "--json").stdout)
+    assert status["quarantine"]["newest"][0]["reason"].endswith(setting)
+    assert status["last_drops"][0]["reason"].endswith(setting)
+    home_of(home, CONFIG + '[sources.berlin]\npreset = "shopify"\n')
+    assert strandline(home, "retry").returncode == 0 and once(home).returncode == 0
+    assert published(home) == {"1"}

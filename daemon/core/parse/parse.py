@@ -252,7 +252,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            tally.parts += block.mapping != DIRECT and _is_part(record)
+            tally.parts += _is_part(record)
             into.discards.add(piece.drop, position, read, kept(record, read))
         elif deletion:
             if context.until is None:  # else it was applied before
