@@ -25,7 +25,8 @@ from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Int
 from ..core.parse import csv
 from ..core.parse.damage import refuse_foreign
 from ..core.parse.documents import Form, WrongCut, cut, first_pieces
-from ..core.parse.parse import Piece, parse
+from ..core.parse.explain import ReadRecord, explained
+from ..core.parse.parse import Piece, first_records, parse
 from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
@@ -178,6 +179,20 @@ def _piece(span: Span) -> Piece:
     with open(span.path, "rb") as file:
         file.seek(span.start)
         return Piece(span.drop, file.read(span.stop - span.start), span.context, span.form)
+
+
+def explain(span: Span, most: int) -> list[ReadRecord]:
+    """How the first records of a drop of orders are read; none where they cannot be found. `span`: the first one of the drop."""
+    piece = _of_orders(_piece(span))
+    try:
+        try:
+            found = first_records(piece, most)
+        except WrongCut:
+            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
+            found = first_records(_of_orders(_piece(whole)), most)
+    except (Unreadable, MemoryError):
+        return []
+    return [explained(one, position, piece.context) for position, one in enumerate(found, 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from ..mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
-from ..model import FIELDS, ParseContext
+from ..model import FIELDS, ParseContext, Reason
 from ..native.bindings import Scanned
 from . import reference
 from .envelopes import elements_of, members_of
@@ -50,7 +50,7 @@ class Translator:
 
     def __call__(self, record: bytes) -> bytes:
         """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has no fields."""
-        members = self._members(record)
+        members = self.members(record)
         if members is None:
             return record
         return b"{}" if self._deletes(members) else _object(self._translated(members, record)).encode()
@@ -63,14 +63,14 @@ class Translator:
             texts = (text for path in self._paths[field] if (text := _text_at(members, path)) is not None)
             for text in texts:
                 if _is_there(value := reference.value_of(text.decode())):
-                    found[field] = _json(self._prefixed(value)).encode() if field == "order_id" else text
+                    found[field] = as_json(self._prefixed(value)).encode() if field == "order_id" else text
                     break
         return found
 
     def is_deletion(self, record: bytes) -> bool:
         """Whether an object says that its order is gone. Like `identity`."""
         text = _text_at(self._texts(record), self._deleted) if self._deleted else None
-        return text is not None and _json(reference.value_of(text.decode())) in self._mapping.deleted_values
+        return text is not None and as_json(reference.value_of(text.decode())) in self._mapping.deleted_values
 
     def _texts(self, record: bytes) -> Mapping[str, bytes]:
         """The members of the order in an object, as they are written."""
@@ -81,7 +81,7 @@ class Translator:
     def deletion(self, record: bytes, context: ParseContext) -> reference.Order | None:
         """The deletion that a record is, if it is one: it has an order_id that can be read, and says so. Its instant is that of
         its version; without one, the time of receipt."""
-        members = self._members(record)
+        members = self.members(record)
         if members is None or not self._deletes(members):
             return None
         texts = self._translated(members, record)
@@ -99,9 +99,10 @@ class Translator:
 
     def _deletes(self, members: _Members) -> bool:
         found = _at(members, self._deleted) if self._deleted else None
-        return found is not None and _json(found) in self._mapping.deleted_values
+        return found is not None and as_json(found) in self._mapping.deleted_values
 
-    def _members(self, record: bytes) -> _Members | None:
+    def members(self, record: bytes) -> _Members | None:
+        """The members of the order in a record, as values; None where it is no JSON object."""
         try:
             text = record.decode()
             reference.check_depth(text)
@@ -122,13 +123,13 @@ class Translator:
             found |= {field: self._prefixed(found[field]) for field in ("order_id", "user_id") if field in found}
         if self._zone is not None:
             found |= {field: self.zoned(found[field]) for field in ("created_at", "updated_at") if field in found}
-        texts = {field: _json(value) for field, value in found.items() if field not in ("items", "metadata")}
+        texts = {field: as_json(value) for field, value in found.items() if field not in ("items", "metadata")}
         if digits and "amount" in found:
             texts["amount"] = _shifted(found["amount"], digits)
         if isinstance(items := found.get("items"), list):
-            texts["items"] = f"[{','.join(self._item(one, digits) for one in items if not self._is_skipped(one))}]"
+            texts["items"] = f"[{','.join(self._item(one, digits) for one in items if not self.is_skipped(one))}]"
         elif "items" in found:
-            texts["items"] = _json(items)
+            texts["items"] = as_json(items)
         if "metadata" in found:
             texts["metadata"] = self._metadata(record)
         if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
@@ -137,23 +138,28 @@ class Translator:
 
     def _item(self, item: object, digits: int) -> str:
         if not isinstance(item, dict):
-            return _json(item)
+            return as_json(item)
         found = {field: value for field in ITEM_FIELDS if (value := self._first(item, field)) is not None}
-        texts = {field: _json(value) for field, value in found.items()}
+        texts = {field: as_json(value) for field, value in found.items()}
         if digits and "price" in found:
             texts["price"] = _shifted(found["price"], digits)
         return _object(texts)
 
-    def _is_skipped(self, item: object) -> bool:
+    def is_skipped(self, item: object) -> bool:
+        """Whether an element of `items` is left out."""
         return bool(self._skip) and isinstance(item, dict) and _is_there(_at(item, self._skip))
 
     def _first(self, members: _Members, field: str) -> Any:
         """The value of the first path that has one; None where none has."""
+        return self.found(members, field)[1]
+
+    def found(self, members: _Members, field: str) -> tuple[str, Any]:
+        """The same with its path; ("", None) where no path has a value. `members`: of an order, or of an item."""
         for path in self._paths[field]:
             found = members.get(path[0]) if len(path) == 1 else _at(members, path)
             if _is_there(found) and not (field == "user_id" and isinstance(found, str) and found == "0"):
-                return found
-        return None
+                return ".".join(path), found
+        return "", None
 
     def _metadata(self, record: bytes) -> str:
         """The text of the metadata as it is written: it is kept so."""
@@ -188,6 +194,13 @@ def translator(mapping: FieldMapping) -> Translator:
 def direct(record: bytes, mapping: FieldMapping) -> bytes:
     """A record as the reference parser reads it."""
     return record if mapping == DIRECT else translator(mapping)(record)
+
+
+def read_record(record: bytes, context: ParseContext) -> tuple[reference.Order | Reason, bool]:
+    """What the reference parser reads in a record, and whether that is a deletion."""
+    mapping = context.mapping
+    deletion = None if mapping == DIRECT else translator(mapping).deletion(record, context)
+    return deletion or reference.read_record(direct(record, mapping), context), deletion is not None
 
 
 def in_major_units(read: Scanned) -> Scanned:
@@ -253,14 +266,14 @@ def _is_there(value: object) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip(WHITE_SPACE))
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
     """A value as JSON text; numbers as they are written."""
     if isinstance(value, Number):
         return value
     if isinstance(value, dict):
-        return _object({key: _json(one) for key, one in value.items()})
+        return _object({key: as_json(one) for key, one in value.items()})
     if isinstance(value, list):
-        return f"[{','.join(map(_json, value))}]"
+        return f"[{','.join(map(as_json, value))}]"
     return "NaN" if isinstance(value, Fault) else _encoded(value)
 
 
@@ -277,9 +290,9 @@ def _shifted(value: object, digits: int) -> str:
     value = unwrapped(value)
     text = value.strip(WHITE_SPACE) if isinstance(value, str) else ""
     if not is_number(text):
-        return _json(value)
+        return as_json(value)
     if match := _INTEGER.fullmatch(text):
         padded = match[2].rjust(digits + 1, "0")
         return f"{match[1]}{padded[:-digits]}.{padded[-digits:]}"
     number, _, exponent = text.lower().partition("e")
-    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else _json(value)
+    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else as_json(value)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Unreadable
-from ..mapping import DIRECT, FieldMapping
+from ..mapping import FieldMapping
 from ..merge.keys import with_hashes
 from ..model import (  # fmt: skip
     ITEM_TYPE,
@@ -36,7 +36,7 @@ from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
 from .envelopes import members_of
-from .mapped import direct, in_major_units, translator
+from .mapped import direct, in_major_units, read_record
 from .nested import Contents, contents_of
 from .refusals import refused
 
@@ -72,6 +72,22 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
             unreadable[piece.drop] = str(error)
     read = _read_opened(readable, found, unreadable, reference_only)
     return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
+
+
+def first_records(piece: Piece, most: int) -> list[bytes]:
+    """The first records of a piece, as `parse` finds them. Raises Unreadable where it has none, and WrongCut."""
+    context = piece.context
+    records = split(piece.data, piece.form, context.records_path, mapping=context.mapping)
+    found: list[bytes] = []
+    for index in range(len(records)):
+        if len(found) >= most:
+            break
+        record = records[index]
+        read, _ = read_record(record, context)
+        may_hold = isinstance(read, Reason) and read in NO_ORDER
+        held = contents_of(record, context.records_path, context.mapping) if may_hold else None
+        found += held.texts if held else [record]
+    return found[:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +259,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
         tally, context = into.tallies[piece.drop], piece.context
-        deletion = None if block.mapping == DIRECT else translator(block.mapping).deletion(record, context)
-        read = deletion or reference.read_record(direct(record, block.mapping), context)
+        read, is_deletion = read_record(record, context)
         if isinstance(read, Reason):
             may_hold = into.opened is not None and read in NO_ORDER
             if may_hold and (held := contents_of(record, context.records_path, block.mapping)):
@@ -254,7 +269,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
             tally.discarded[read] += 1
             tally.parts += _is_part(record)
             into.discards.add(piece.drop, position, read, kept(record, read))
-        elif deletion:
+        elif is_deletion:
             if context.until is None:  # else it was applied before
                 rows.append((piece.drop, position, read))
         elif piece.context.since is not None and read.created_at < piece.context.since:
