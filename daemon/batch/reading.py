@@ -130,7 +130,7 @@ class Reading:
             if group[0].drop not in miscut for part in answer or []
         ]  # fmt: skip
         for span in miscut.values():
-            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
+            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE, is_first=True)
             good += self._alone([whole], stopped) or []
         return _joined(good, dict(self.unreadable))
 

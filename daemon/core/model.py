@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .drift import SeenKeys
 from .mapping import DEFAULT_SOURCE, DIRECT, FieldMapping
 
 Bools = NDArray[np.bool_]
@@ -153,6 +154,7 @@ class Tally:
     bare_at: int = 0  # its position
     pages: int = 0  # records that were arrays or envelopes with orders in them
     strays: int = 0  # records that were neither pages nor orders
+    keys: SeenKeys | None = None  # of its first records; None: none was sampled
     parts: int = 0  # records that are no orders, but a part of another record: see PARENT_KEY
 
     @property
@@ -176,6 +178,11 @@ class Tally:
         self.pages += other.pages
         self.strays += other.strays
         self.parts += other.parts
+        self.note_keys(other.keys)
+
+    def note_keys(self, keys: SeenKeys | None) -> None:
+        """Adds the keys of more records."""
+        self.keys = self.keys.plus(keys) if self.keys and keys else self.keys or keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.batch.engine import Engine
+from daemon.storage.ledger_schema import VERSION
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import as_drop, order, strandline
 from tests.support.harness import apply_batch, open_engine, tree
@@ -24,7 +25,7 @@ def unchanged_drop(engine: Engine, root: Path, name: str, data: bytes) -> int:
     return result.counts.unchanged
 
 
-@pytest.mark.parametrize("version", [7, 9])
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
 def test_a_ledger_of_another_version_is_refused_and_a_rebuild_makes_a_new_one(tmp_path: Path, version: int) -> None:
     """Every command but `rebuild` says what to do, and changes nothing. `rebuild` sets the ledger aside, and takes the history
     from the receipts."""

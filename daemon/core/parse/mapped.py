@@ -53,7 +53,7 @@ class Translator:
         members = self.members(record)
         if members is None:
             return record
-        return b"{}" if self._deletes(members) else _object(self._translated(members, record)).encode()
+        return b"{}" if self.deletes(members) else _object(self._translated(members, record)).encode()
 
     def identity(self, record: bytes) -> dict[str, bytes]:
         """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
@@ -82,7 +82,7 @@ class Translator:
         """The deletion that a record is, if it is one: it has an order_id that can be read, and says so. Its instant is that of
         its version; without one, the time of receipt."""
         members = self.members(record)
-        if members is None or not self._deletes(members):
+        if members is None or not self.deletes(members):
             return None
         texts = self._translated(members, record)
         order_id, *instants = (
@@ -97,7 +97,8 @@ class Translator:
         )
         return reference.deletion(order_id, instant)
 
-    def _deletes(self, members: _Members) -> bool:
+    def deletes(self, members: _Members) -> bool:
+        """Whether an order says that it is gone."""
         found = _at(members, self._deleted) if self._deleted else None
         return found is not None and as_json(found) in self._mapping.deleted_values
 

@@ -39,6 +39,7 @@ from .envelopes import members_of
 from .mapped import direct, in_major_units, read_record
 from .nested import Contents, contents_of
 from .refusals import refused
+from .shapes import SAMPLED_RECORDS, keys_of_records
 
 # Read together: more than a piece of orders holds, since an order takes at least 40 bytes. It bounds the memory of junk.
 _BLOCK_RECORDS = 1 << 17
@@ -52,6 +53,7 @@ class Piece:
     data: bytes
     context: ParseContext
     form: Form = Form.WHOLE
+    is_first: bool = True  # its first records are those of the drop
 
 
 def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bool = True) -> Parsed:
@@ -159,6 +161,7 @@ def _read(
     orders: list[pa.Table] = []
     for block in _blocks(found, pieces):
         orders += _orders_of(block, pieces, into, reference_only)
+        _note_keys(block, pieces, tallies)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
@@ -174,6 +177,18 @@ def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_o
     orders = _by_time(_read_by_reference(block, refused, pieces, into))
     _name_bare_keys(block, read.bare, pieces, into)
     return [read.orders, orders]
+
+
+def _note_keys(block: _Block, pieces: Sequence[Piece], tallies: Mapping[int, Tally]) -> None:
+    """Notes which keys the first records of each drop have."""
+    is_first = np.array([piece.is_first for piece in pieces], np.bool_)
+    sampled = np.flatnonzero((block.position <= SAMPLED_RECORDS) & is_first[block.piece_of])
+    records = block.records
+    found = keys_of_records(
+        records.blob, records.starts[sampled], records.stops[sampled], block.piece_of[sampled], block.mapping
+    )
+    for index, keys in found.items():
+        tallies[pieces[index].drop].note_keys(keys)
 
 
 def _by_time(orders: pa.Table) -> pa.Table:
