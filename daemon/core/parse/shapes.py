@@ -21,6 +21,7 @@ from .mapped import translator
 
 SAMPLED_RECORDS = 1_000  # of each drop
 _MOST_SHAPES = 64  # of a drop: one of many more has keys that are values
+_MOST_BYTES = 256 << 10  # of a record that is looked into: one may be a whole drop
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -42,7 +43,9 @@ def keys_of_records(
         places = [(int(hashes[index]), piece if mapping.deleted_path else 0) for index in indexes[:_MOST_SHAPES]]
         for index, place in zip(indexes, places, strict=False):
             if place not in known:
-                known[place] = _keys_of(blob[starts[index] : stops[index]], mapping)
+                is_large = stops[index] - starts[index] > _MOST_BYTES  # nothing is known of it
+                record = b"" if is_large else blob[starts[index] : stops[index]]
+                known[place] = SeenKeys(unclear=paths_of(mapping)) if is_large else _keys_of(record, mapping)
         together = tuple(places)
         if together not in known:
             known[together] = _of_all(known[place] for place in places)
