@@ -117,7 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         "status", commands.status, "show the high-water mark, the backlog, the last drops, discards and partitions"
     )
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
-    plan = add("plan", commands.plan, "show what a file would become if it were dropped now, and change nothing")
+    plan = add(
+        "plan",
+        commands.plan,
+        "show what a file would become if it were dropped now and how its first records are read, and change nothing",
+    )
     plan.add_argument("file", type=Path, metavar="FILE", help="a file with the name that it would be dropped under")
     plan.add_argument("--json", action="store_true", help="as JSON, with every discard")
     plan.add_argument(

@@ -151,7 +151,8 @@ EXAMPLES = {
     "API error object": [
         b'{"error":"rate limit"}', b'{"data":null,"errors":[{"message":"no"}]}', b'{"message":"Not found","orders":null}',
         b'{"data":[],"errors":[{"message":"no"}]}', b'{"data":[],"error":"rate limit"}', b'{"success":false,"data":null}',
-        b'{"data":[],"message":"Rate limit exceeded","status":429}', b'{"status":"error","data":[]}', b'{"ok":false,"results":{}}',
+        b'{"data":[],"message":"Rate limit exceeded","status":429}', b'{"status":"error","data":[]}',
+        b'{"ok":false,"results":{}}',
         b'{"title":"Unauthorized","status":401,"type":"about:blank"}', b'{"code":40100,"msg":"token expired"}',
     ],
     "object with its records under another key": [
@@ -361,9 +362,10 @@ def test_the_content_says_whether_a_drop_is_compressed(
     tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
 ) -> None:
     """Whatever the name says. The same bytes under another name are a duplicate, and raw/orders_raw.json is never compressed."""
+    packed = pack(GOOD)
     with open_engine(tmp_path) as engine:
-        (first,) = apply_batch(engine, tmp_path, [(name, pack(GOOD))], RECEIVED_AT_US).results
-        (second,) = apply_batch(engine, tmp_path, [("other.jsonl", pack(GOOD))], RECEIVED_AT_US).results
+        (first,) = apply_batch(engine, tmp_path, [(name, packed)], RECEIVED_AT_US).results
+        (second,) = apply_batch(engine, tmp_path, [("other.jsonl", packed)], RECEIVED_AT_US).results
         users_name = name.replace("a.json", "users.csv")
         (users,) = apply_batch(engine, tmp_path, [(users_name, pack(b"user_id\n1\n"))], RECEIVED_AT_US).results
     assert [first.outcome, second.outcome, users.outcome] == ["applied", "duplicate", "applied"]

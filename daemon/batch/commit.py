@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..core.drift import KnownKey, SeenKeys, changes, drifts
 from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
+from ..core.mapping import FieldMapping
 from ..core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
+from ..core.parse.advice import for_source
 from ..core.parse.csv import Upserted
 from ..core.parse.damage import named_list
 from ..execution.tasks import Rewritten
@@ -51,6 +54,7 @@ class Before:
     )  # affected dates that lost their partition: restatements so far
     overtaken: bool = False  # an orders drop with a higher number is applied: the link must not move back
     linkable: Container[int] = frozenset()  # the drops that the link may point to
+    keys: Sequence[KnownKey] = ()  # of the sources of the drops
 
 
 def commit_of(
@@ -71,6 +75,10 @@ def commit_of(
     counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
     results = _results(drops, parsed, counts, read_before or {})
+    known = {(one.source, one.is_read, one.key): one for one in before.keys}
+    after = dict(known)
+    drift = drifts(after, _seen(drops, parsed, read_before or {}))
+    keys, forgotten = changes(known, after)
     kept = [one for one in rewritten if one.staged]
     removed = [one.day for one in rewritten if not one.staged]
     losing = set(decided.leaving.date.tolist())
@@ -99,7 +107,20 @@ def commit_of(
         hwm=_raised(before.hwm, decided.newest),
         effects=effects,
         restatements_bytes=before.restatements_bytes + len(log.encode()),
+        drift=drift,
+        keys=keys,
+        forgotten=forgotten,
     )
+
+
+def _seen(
+    drops: Sequence[Drop], parsed: Parsed, read_before: Container[int]
+) -> Iterator[tuple[int, str, FieldMapping, SeenKeys]]:
+    """The keys of the first records of each drop of orders, as `drifts` takes them. A drop that is read again brings nothing."""
+    for drop in sorted(drops, key=lambda one: one.seq):
+        tally = parsed.tallies.get(drop.seq)
+        if tally is not None and tally.keys is not None and drop.seq not in read_before:
+            yield drop.seq, drop.context.source, drop.context.mapping.of_orders, tally.keys
 
 
 def _results(
@@ -116,7 +137,8 @@ def _results(
         elif drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
         elif reason is not None:  # an unreadable drop has no duplicates: each copy can be retried
-            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), reason, keeps_raw=False))
+            why = for_source(reason, drop.context)
+            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), why, keeps_raw=False))
         elif drop is not first:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..core.drift import Drift
 from ..core.entries import DimensionFile, DropResult
 
 
@@ -41,6 +42,7 @@ class BatchOutcome:
     hwm: int | None
     committed_at: int  # microseconds since 1970
     seconds: Mapping[str, float]  # by phase
+    drift: Sequence[Drift] = ()  # keys of records that came or vanished
 
     @property
     def restated(self) -> list[str]:

@@ -102,7 +102,7 @@ def _apply(
     change = prepared.commit
     return BatchOutcome(
         prepared.batch, change.results, prepared.written, prepared.dimensions, repaired, change.totals, change.hwm, now,
-        phase.seconds,
+        phase.seconds, change.drift,
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def _before(engine: Engine, batch: int, drops: Sequence[Drop], days: Sequence[in
     overtaken = any(_linkable(engine.output, [drop]) for drop in later)  # possible when raw copies are adopted late
     return Before(
         batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken,
-        _linkable(engine.output, drops),
+        _linkable(engine.output, drops), ledger.record_keys({drop.context.source for drop in drops}),
     )  # fmt: skip
 
 

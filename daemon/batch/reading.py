@@ -21,6 +21,7 @@ from ..core.errors import Stopped, Unreadable
 from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Tally, concat_orders
 from ..core.parse.discards import concat_discards
 from ..core.parse.documents import Form
+from ..core.parse.explain import ReadRecord
 from ..core.parse.refusals import refused
 from ..core.progress import Progress, silent
 from ..execution import tasks
@@ -129,9 +130,20 @@ class Reading:
             if group[0].drop not in miscut for part in answer or []
         ]  # fmt: skip
         for span in miscut.values():
-            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
+            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE, is_first=True)
             good += self._alone([whole], stopped) or []
         return _joined(good, dict(self.unreadable))
+
+    def explained(self, most: int, stopped: Callable[[], bool] = tasks.never) -> dict[int, list[ReadRecord]]:
+        """How the first records of each drop of orders are read, by drop."""
+        first_of_each: dict[int, tasks.Span] = {}
+        for span in (span for group in self.groups for span in group if span.dimension is None):
+            first_of_each.setdefault(span.drop, span)
+        futures = [self.executor.submit(tasks.explain, span, most) for span in first_of_each.values()]
+        try:
+            return dict(zip(first_of_each, tasks.results(futures, stopped), strict=True))
+        except BrokenExecutor:  # a record that takes more memory than there is
+            return {}
 
     def _alone(self, spans: Sequence[tasks.Span], stopped: Callable[[], bool]) -> list[Parsed] | None:
         """The answer for some spans while no other task runs. Used after a worker was killed, perhaps because of one of them.

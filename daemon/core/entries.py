@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .drift import Drift, KnownKey
 from .mapping import Columns
 from .model import DropOutcome, ParseContext
 
@@ -163,3 +164,6 @@ class Commit:
     hwm: int | None
     effects: Sequence[Effect]
     restatements_bytes: int
+    drift: Sequence[Drift] = ()  # to be reported
+    keys: Sequence[KnownKey] = ()  # of sources, new or changed
+    forgotten: Sequence[KnownKey] = ()

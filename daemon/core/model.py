@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .drift import SeenKeys
 from .mapping import DEFAULT_SOURCE, DIRECT, FieldMapping
 
 Bools = NDArray[np.bool_]
@@ -153,7 +154,8 @@ class Tally:
     bare_at: int = 0  # its position
     pages: int = 0  # records that were arrays or envelopes with orders in them
     strays: int = 0  # records that were neither pages nor orders
-    parts: int = 0  # records under a mapping that are a part of another record: see PARENT_KEY
+    keys: SeenKeys | None = None  # of its first records; None: none was sampled
+    parts: int = 0  # records that are no orders, but a part of another record: see PARENT_KEY
     hidden_at: int = 0  # the position of the first record that is no order and may hold several; 0: there is none
     cut_at: int = 0  # the position of the last line of a file that ends in the middle of it; 0: it does not
 
@@ -182,6 +184,11 @@ class Tally:
         self.pages += other.pages
         self.strays += other.strays
         self.parts += other.parts
+        self.note_keys(other.keys)
+
+    def note_keys(self, keys: SeenKeys | None) -> None:
+        """Adds the keys of more records."""
+        self.keys = self.keys.plus(keys) if self.keys and keys else self.keys or keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Int
 from ..core.parse import csv
 from ..core.parse.damage import refuse_foreign
 from ..core.parse.documents import Form, WrongCut, cut, first_pieces
-from ..core.parse.parse import Piece, parse
+from ..core.parse.explain import ReadRecord, explained
+from ..core.parse.parse import Piece, first_records, parse
 from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
@@ -49,6 +50,7 @@ class Span:
     context: ParseContext
     form: Form
     dimension: str | None = None  # None: orders
+    is_first: bool = True  # of its drop
 
 
 def spans_of(drop: int, path: Path, context: ParseContext, dimension: str | None = None) -> list[Span]:
@@ -59,14 +61,21 @@ def spans_of(drop: int, path: Path, context: ParseContext, dimension: str | None
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         refuse_foreign(data[:4096])
         pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # an mmap has what is used of bytes
-    return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
+    return _spans(drop, path, context, pieces)
 
 
 def first_spans_of(drop: int, path: Path, context: ParseContext) -> list[Span]:
     """The first spans that `spans_of` will return for a drop of orders, of which the file has the beginning."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         pieces = first_pieces(data, PIECE_BYTES)  # type: ignore[arg-type]
-    return [Span(drop, path, start, stop, context, form) for start, stop, form in pieces]
+    return _spans(drop, path, context, pieces)
+
+
+def _spans(drop: int, path: Path, context: ParseContext, pieces: Sequence[tuple[int, int, Form]]) -> list[Span]:
+    return [
+        Span(drop, path, start, stop, context, form, is_first=number == 0)
+        for number, (start, stop, form) in enumerate(pieces)
+    ]
 
 
 def parcels(spans: Sequence[Span]) -> list[list[Span]]:
@@ -179,7 +188,21 @@ def _nothing_of(drop: int, reason: Unreadable) -> Parsed:
 def _piece(span: Span) -> Piece:
     with open(span.path, "rb") as file:
         file.seek(span.start)
-        return Piece(span.drop, file.read(span.stop - span.start), span.context, span.form)
+        return Piece(span.drop, file.read(span.stop - span.start), span.context, span.form, span.is_first)
+
+
+def explain(span: Span, most: int) -> list[ReadRecord]:
+    """How the first records of a drop of orders are read; none where they cannot be found. `span`: the first one of the drop."""
+    piece = _of_orders(_piece(span))
+    try:
+        try:
+            found = first_records(piece, most)
+        except WrongCut:
+            whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE)
+            found = first_records(_of_orders(_piece(whole)), most)
+    except (Unreadable, MemoryError):
+        return []
+    return [explained(one, position, piece.context) for position, one in enumerate(found, 1)]
 
 
 @dataclass(frozen=True, slots=True)

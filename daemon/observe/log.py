@@ -15,6 +15,7 @@ from typing import IO
 
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
+from ..core.drift import Drift
 from ..core.entries import DropResult
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
@@ -22,6 +23,7 @@ from ..core.parse.damage import without_text
 from .observer import Observer
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SHOWN_KEYS = 20
 log = logging.getLogger("strandline")
 
 
@@ -83,6 +85,8 @@ class Reporter(Observer):
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for result in outcome.results:
             _tell_of(result)
+        for drift in outcome.drift:
+            _tell_drift(drift)
         for date in outcome.repaired:
             log.error("published file was damaged, and was rebuilt from raw", extra={"published": date})
         log.info("batch applied", extra=_summary(outcome) | {"seconds": round(sum(outcome.seconds.values()), 3)})
@@ -146,6 +150,28 @@ def _tell_of(result: DropResult) -> None:
     if counts.bare:
         message = "orders have neither amount nor items, but other keys"
         log.warning(message, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
+
+
+def _tell_drift(drift: Drift) -> None:
+    """Keys that came or vanished. Those of the first drop of a source are no change."""
+    about: dict[str, object] = {"drop": drift.drop}
+    if drift.source != DEFAULT_SOURCE:
+        about["source"] = drift.source
+    if drift.unread:
+        level = logging.INFO if drift.is_first else logging.WARNING
+        message = (
+            "records have keys that nothing reads" if drift.is_first else "records have new keys that nothing reads"
+        )
+        log.log(level, message, extra=about | {"keys": _listed(drift.unread)})
+    if drift.missing:
+        log.warning(
+            "keys that were read are missing in all first records", extra=about | {"keys": _listed(drift.missing)}
+        )
+
+
+def _listed(keys: Sequence[str]) -> str:
+    rest = len(keys) - _SHOWN_KEYS
+    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _summary(outcome: BatchOutcome) -> dict[str, object]:

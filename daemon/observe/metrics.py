@@ -73,6 +73,10 @@ class Metrics(Observer):
         self._bare = self._counter(
             "bare_orders", "Accepted orders with neither amount nor items, whose records have other keys."
         )
+        self._drift = self._counter(
+            "key_drift", "Keys of records that came and that nothing reads, or that were read and vanished; each once.",
+            source=sources, kind=("unread", "missing"),
+        )  # fmt: skip
         self._rows_read = self._counter(
             "dimension_rows", "Rows found in drops of users and products, by what became of them.",
             dimension=DIMENSIONS, outcome=ROW_OUTCOMES,
@@ -116,6 +120,9 @@ class Metrics(Observer):
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for (source, name), value in outcome.totals.items():
             self._add(source, name, value)
+        for drift in outcome.drift:
+            self._drift.labels(drift.source, "unread").inc(len(drift.unread))
+            self._drift.labels(drift.source, "missing").inc(len(drift.missing))
         self._restatements.inc(len(outcome.restated))
         self._partitions.inc(len(outcome.written))
         for table, rows in outcome.rows_written.items():

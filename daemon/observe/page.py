@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..core.errors import EnvironmentFault
-from ..operate.status import summed
+from ..operate.status import keys_text, summed
 
 _HERE = Path(__file__).parent
 _FRESH_SECONDS = 0.5  # however many clients there are, the ledger is queried twice a second at most
@@ -44,7 +44,14 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"number": "{:,}".format, "span": span, "size": size, "moment": moment, "pretty": pretty}
+        environment.filters |= {
+            "number": "{:,}".format,
+            "span": span,
+            "size": size,
+            "moment": moment,
+            "pretty": pretty,
+            "keys": keys_text,
+        }
         self._template = environment.get_template("page.html")
         self._script = (_HERE / "page.js").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ match the ledger, both are read again before the file is reported as damaged.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +24,14 @@ from ..core.entries import Drop, DropResult
 from ..core.errors import Corruption, EnvironmentFault, Unreadable, UsageError
 from ..core.model import Discard, ParseContext
 from ..core.parse.discards import each
+from ..core.parse.explain import ReadRecord
 from ..storage import files, raw, receipts
 from ..storage.ledger import Ledger
+from . import first_records
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
+_EXPLAINED = 3  # records of each drop
 _TRIES = 50  # while a daemon is publishing
 _RETRY_SECONDS = 0.1
 Fresh = Callable[[], Ledger]
@@ -41,6 +44,7 @@ class Plan:
     results: Sequence[DropResult]
     discards: list[Discard]
     written: Sequence[Written]
+    first_records: Mapping[int, Sequence[ReadRecord]]  # by drop of orders: how its first records are read
 
     @property
     def result(self) -> DropResult:
@@ -59,11 +63,12 @@ def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Pla
     drops = with_duplicates(engine.ledger, _unpacked(engine, path, first, context) or [drop])
     with engine.reader.begin(to_read(drops), {one.seq: Path(one.raw or "") for one in drops}) as reading:
         parsed = reading.result(engine.progress, engine.stopped)
+        explained = reading.explained(_EXPLAINED, engine.stopped)
     for _ in range(_TRIES):
         with closing(fresh()) as ledger:
             try:
                 prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
-                return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written)
+                return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written, explained)
             except Corruption:
                 if _is_unchanged(ledger, fresh):
                     raise
@@ -108,7 +113,11 @@ def _as_drop(path: Path, seq: int, context: ParseContext) -> Drop:
 
 def as_dict(plan: Plan) -> dict[str, Any]:
     """The plan as JSON. For a zip archive, the drops are in a list."""
-    drops = [_receipt(result, [d for d in plan.discards if d.drop == result.drop.seq]) for result in plan.results]
+    drops = [
+        _receipt(result, [d for d in plan.discards if d.drop == result.drop.seq])
+        | {"first_records": first_records.as_dicts(plan.first_records.get(result.drop.seq, ()))}
+        for result in plan.results
+    ]
     partitions = [
         {"date": one.date, "orders_before": one.orders_before, "orders_after": one.orders} for one in plan.written
     ]
@@ -125,7 +134,13 @@ def _receipt(result: DropResult, discards: Sequence[Discard]) -> dict[str, Any]:
 
 def table(plan: Plan) -> str:
     """The plan for a terminal. The files of a zip archive come one after another."""
-    drops = [_of_drop(result, [d for d in plan.discards if d.drop == result.drop.seq]) for result in plan.results]
+    drops = [
+        [
+            *_of_drop(result, [d for d in plan.discards if d.drop == result.drop.seq]),
+            *first_records.lines(plan.first_records.get(result.drop.seq, ())),
+        ]
+        for result in plan.results
+    ]
     lines = [line for drop in drops for line in (*drop, "")][:-1]
     lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..core.drift import KnownKey
 from ..core.entries import REASON, DropResult
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.merge.partition import amount_text
@@ -30,6 +31,9 @@ _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
 _SHOWN_QUARANTINED = 20
 _SHOWN_DISCARDS = 5
+_SHOWN_BARE = 5
+_SEARCHED_DROPS = 1_000
+_SHOWN_KEYS = 20
 _SHOWN_CHARACTERS = 300
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
@@ -51,7 +55,9 @@ def gather(
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
         "inbox": {"path": str(places[0].inbox)} | _shown_waiting(*waiting.values()),
-        "sources": _sources(places, waiting, ledger.totals_by_source() if ledger else Counter()),
+        "sources": _sources(
+            places, waiting, ledger.totals_by_source() if ledger else Counter(), ledger.record_keys() if ledger else []
+        ),
         "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
         "quarantine": _quarantine(output / "quarantine"),
         "drops": _part(totals, "drops"),
@@ -61,6 +67,7 @@ def gather(
             for name, file in (ledger.dimensions() if ledger else {}).items()
         },
         "last_drops": [_last_drop(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
+        "bare_drops": [_bare_drop(one) for one in (ledger.last_bare(_SHOWN_BARE, _SEARCHED_DROPS) if ledger else [])],
         "drops_by_hour": _by_hour(ledger.drops_by_hour(now - _DAY) if ledger else {}, now),
         "partitions": [
             {
@@ -86,6 +93,12 @@ def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
         except OSError:
             pass
     return receipt | {"first_discards": [line.rstrip("\n") for line in lines]}
+
+
+def _bare_drop(result: DropResult) -> dict[str, Any]:
+    """A drop with orders that have neither amount nor items, and the keys that they have instead."""
+    receipt = as_dict(result)
+    return {key: receipt[key] for key in ("drop", "name", "source")} | receipt["without_amount_and_items"]
 
 
 def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]]:
@@ -150,10 +163,13 @@ def _shown_waiting(*found: _Waiting) -> dict[str, Any]:
 
 
 def _sources(
-    places: Sequence[SourceFolder], waiting: Mapping[str, _Waiting], totals: Mapping[tuple[str, str], int]
+    places: Sequence[SourceFolder],
+    waiting: Mapping[str, _Waiting],
+    totals: Mapping[tuple[str, str], int],
+    keys: Sequence[KnownKey],
 ) -> dict[str, Any]:
     """Each configured source, and each that the ledger has drops of: its folder (None: not configured any more), what waits
-    there, and the sums over its drops."""
+    there, the sums over its drops, and the keys of its records that nothing reads or that are missing."""
     folders = {place.source: str(place.path) for place in places}
     names = [*folders, *sorted({source for source, _ in totals} - folders.keys())]
     found: dict[str, Any] = {}
@@ -161,6 +177,11 @@ def _sources(
         own = Counter({key: value for (source, key), value in totals.items() if source == name})
         there = {"folder": folders.get(name)} | (_shown_waiting(waiting[name]) if name in waiting else {})
         found[name] = there | {"drops": _part(own, "drops"), "orders": _part(own, "orders")}
+        of_source = [one for one in keys if one.source == name]
+        found[name] |= {
+            "unread_keys": {one.key: one.first_drop for one in of_source if not one.is_read},
+            "missing_keys": {one.key: one.missing_since for one in of_source if one.missing_since is not None},
+        }
     return found
 
 
@@ -213,7 +234,7 @@ def table(status: dict[str, Any]) -> str:
     ]
     lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
     if orders.get("bare"):
-        lines.append(f"No amount, items  {orders['bare']:,} orders, with other keys in their place: see their receipts")
+        lines.append(f"No amount, items  {orders['bare']:,} orders, with other keys in their place")
     if orders.get("unknown"):
         lines.append("Unknown keys      " + _numbers(orders["unknown"]))
     lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
@@ -224,10 +245,36 @@ def table(status: dict[str, Any]) -> str:
     )
     if status["sources"].keys() != {DEFAULT_SOURCE}:
         lines += _section("Sources", [_source_row(name, one) for name, one in status["sources"].items()])
+    lines += _section(
+        "Orders with neither amount nor items, and the keys that they have instead",
+        [
+            (
+                str(one["drop"]),
+                _named(one),
+                f"{one['orders']:,} order{'' if one['orders'] == 1 else 's'}: {', '.join(one['other_keys'])}",
+            )
+            for one in status["bare_drops"]
+        ],
+    )
+    for title, group in (
+        ("Keys that nothing reads (first in drop)", "unread_keys"), ("Keys that are missing (since drop)", "missing_keys"),
+    ):  # fmt: skip
+        lines += _section(
+            title, [(name, keys_text(one[group])) for name, one in status["sources"].items() if one[group]]
+        )
     lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
     return "\n".join(
         "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
+    )
+
+
+def keys_text(keys: Mapping[str, int]) -> str:
+    """The newest keys, each with its drop."""
+    newest = sorted(keys.items(), key=lambda item: -item[1])
+    rest = len(newest) - _SHOWN_KEYS
+    return ", ".join(f"{key} ({drop})" for key, drop in newest[:_SHOWN_KEYS]) + (
+        f" and {rest:,} more" if rest > 0 else ""
     )
 
 

@@ -141,6 +141,14 @@ class Ledger(LedgerQueries):
                 "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
                 ((source, name, value) for (source, name), value in change.totals.items()),
             )
+            self._sql.executemany(
+                "DELETE FROM keys WHERE source = ? AND is_read = ? AND key = ?",
+                ((k.source, k.is_read, k.key) for k in change.forgotten),
+            )
+            self._sql.executemany(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+                ((k.source, k.is_read, k.key, k.first_drop, k.missing_since, k.told) for k in change.keys),
+            )
             self._add_effects(change.effects)
             self._set_meta("hwm", change.hwm)
             self._set_meta("restatements_bytes", change.restatements_bytes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
+from ..core.drift import KnownKey
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
@@ -129,6 +130,14 @@ class LedgerQueries:
         )
         return [_result(row) for row in rows]
 
+    def last_bare(self, limit: int, newest: int) -> list[DropResult]:
+        """The results of drops with orders that have neither amount nor items, the newest first; among the `newest` drops."""
+        rows = self._sql.execute(
+            f"SELECT {_RESULT} FROM drops WHERE seq > ? AND json_extract(counts, '$.bare') > 0 ORDER BY seq DESC LIMIT ?",
+            (self.last_drop - newest, limit),
+        )
+        return [_result(row) for row in rows]
+
     def drops_by_hour(self, since: int) -> dict[int, dict[str, int]]:
         """The number of drops committed in each hour (its start, in microseconds) from `since` on, by outcome. Reads only the
         newest batches."""
@@ -201,6 +210,21 @@ class LedgerQueries:
         """The sources that any drop came from."""
         rows = self._sql.execute("SELECT source FROM totals UNION SELECT source FROM drops WHERE batch IS NULL")
         return {row[0] for row in rows}
+
+    def record_keys(self, sources: Collection[str] | None = None) -> list[KnownKey]:
+        """The known keys of the records of these sources, or of all."""
+        columns = "source, key, is_read, first_drop, missing_since, told"
+        if sources is None:
+            rows: Iterable[tuple] = self._sql.execute(
+                f"SELECT {columns} FROM keys ORDER BY source, is_read, first_drop, key"
+            )
+        else:
+            query = f"SELECT {columns} FROM keys WHERE source = ?"
+            rows = (row for source in sources for row in self._sql.execute(query, (source,)))
+        return [
+            KnownKey(source, key, bool(is_read), first_drop, missing_since, bool(told))
+            for source, key, is_read, first_drop, missing_since, told in rows
+        ]
 
     def effects(self) -> list[Effect]:
         """The committed effects that may not be visible yet, in order."""

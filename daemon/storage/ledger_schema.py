@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.errors import EnvironmentFault
 from . import order_index
 
-VERSION = 9
+VERSION = 10
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -56,6 +56,10 @@ CREATE TABLE dimensions (
 ) WITHOUT ROWID;
 CREATE TABLE totals (               -- sums over all drops of a source
     source TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (source, name)
+) WITHOUT ROWID;
+CREATE TABLE keys (                 -- of the records of a source: see KnownKey
+    source TEXT NOT NULL, is_read INTEGER NOT NULL, key TEXT NOT NULL, first_drop INTEGER NOT NULL, missing_since INTEGER,
+    told INTEGER NOT NULL, PRIMARY KEY (source, is_read, key)
 ) WITHOUT ROWID;
 CREATE TABLE effects (              -- committed, not visible yet; in this order
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT

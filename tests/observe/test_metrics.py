@@ -46,6 +46,7 @@ def test_every_series_of_the_design_exists_before_anything_happened(tmp_path: Pa
         ],
         "orders_discarded_total": [{"source": "default", "reason": r} for r in Reason],
         "field_faults_total": [{"source": "default", "field": f} for f in Field],
+        "key_drift_total": [{"source": "default", "kind": kind} for kind in ("unread", "missing")],
         "unknown_keys_total": [{"dimension": d} for d in ("user", "product")],
         "rows_written_total": [{"table": t} for t in ("fact_order", "order_items", "dim_user", "dim_product")],
         "retries_total": [{"operation": o} for o in ("read_drop", *PHASES)],

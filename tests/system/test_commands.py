@@ -145,6 +145,38 @@ def test_plan_knows_duplicates_dimensions_and_what_cannot_be_read(home: Path) ->
     assert strandline(home, "plan", "nothing.json").returncode == 2
 
 
+def test_plan_shows_how_the_first_records_are_read(home: Path) -> None:
+    """By the source that is named, else by that of the folder; field by field, with the paths; the same in JSON."""
+    (home / "config.toml").write_text('[sources.shop]\npreset = "shopify"\n[sources.web]\n')
+    item = {"sku": "A", "quantity": 2, "price": "5", "grams": 7}
+    bad = {"id": 2, "created_at": "2026-03-02", "total_price": "5 EUR", "line_items": []}
+    records = [{"id": 1, "created_at": "2026-03-02", "total_price": "199.9", "line_items": [item], "tags": ""}, bad]
+    for place in (home, home / "inbox" / "shop"):
+        place.mkdir(exist_ok=True)
+        (place / "export.json").write_text(json.dumps({"orders": [*records, *[bad] * 4]}))
+    named = strandline(home, "plan", "export.json", "--source", "shop")
+    assert named.returncode == 0 and named.stdout == strandline(home, "plan", "inbox/shop/export.json").stdout
+    lines = [line.split() for line in named.stdout.splitlines()]
+    for expected in (
+        "1 order", "amount 199.90 total_price", "user_id NULL (nothing at customer.id, email)", "metadata NULL (not read)",
+        "items 1 line_items", "sku A line_items.0.sku", "qty 2 line_items.0.quantity", "not read: tags, line_items.grams",
+        "2 order", 'amount "5 EUR" total_price FAULT: this cannot be read', "3 order",
+    ):  # fmt: skip
+        assert expected.split() in lines, expected
+    assert ["4", "order"] not in lines
+    first = json.loads(strandline(home, "plan", "inbox/shop/export.json", "--json").stdout)["first_records"]
+    assert [one["position"] for one in first] == [1, 2, 3] and first[0]["not_read"] == ["tags", "line_items.grams"]
+    assert {"field": "amount", "value": "199.90", "path": "total_price", "is_fault": False} in first[0]["fields"]
+    assert first[0]["items"][0][1] == {"field": "qty", "value": "2", "path": "line_items.0.quantity", "is_fault": False}
+    unmapped = strandline(home, "plan", "export.json")
+    assert unmapped.returncode == 1 and "discarded: missing_order_id" in unmapped.stdout
+    assert ["order_id", "NULL", "order_id", "FAULT:", "this", "is", "missing"] in map(
+        str.split, unmapped.stdout.splitlines()
+    )
+    unknown = strandline(home, "plan", "export.json", "--source", "nobody")
+    assert unknown.returncode == 2 and "configured are default, shop, web" in unknown.stderr
+
+
 def test_plan_shows_the_files_of_an_archive_one_after_another(home: Path) -> None:
     """As the drops that they become, with the dates of all of them; an archive that cannot be unpacked as one drop."""
     with zipfile.ZipFile(home / "more.zip", "w") as archive:

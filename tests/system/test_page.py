@@ -33,8 +33,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         until(lambda: one.receipt("orders.json") and one.receipt("users.csv"))
         for name in HOSTILE_NAMES:
             put(one, name, HOSTILE_RECORDS)
+        put(one, "a-rather-long-name-of-a-drop-that-has-two-badges.json", [
+            order(300, amount="five"), {"order_id": "o_301", "created_at": "2026-03-20", "total_price": 5},
+        ])  # fmt: skip
         put(one, "<b>broken.json", b'{"<script>document.title=1</script>": 1}')
-        until(lambda: len(list(one.output.glob("receipts/*/*.json"))) == 3 + len(HOSTILE_NAMES))
+        until(lambda: len(list(one.output.glob("receipts/*/*.json"))) == 4 + len(HOSTILE_NAMES))
         yield one
 
 

@@ -103,7 +103,9 @@ def test_a_lost_ledger_is_rebuilt_to_the_same_bytes(tmp_path: Path) -> None:
     assert (tree(home / "output" / "curated"), tree(home / "output" / "receipts")) == before
     assert differences(home) == []
     status = json.loads(strandline(home, "status", "--json").stdout)
-    assert status["sources"]["shop"] == {"folder": None, "drops": {"applied": 1}, "orders": {"extracted": 1, "new": 1}}
+    assert status["sources"]["shop"] == {
+        "folder": None, "drops": {"applied": 1}, "orders": {"extracted": 1, "new": 1}, "unread_keys": {}, "missing_keys": {},
+    }  # fmt: skip
     assert "not configured" in strandline(home, "status").stdout
     assert "shop: a.json" in strandline(home, "trace", "s-n_1").stdout
 
@@ -208,3 +210,107 @@ def test_a_killed_daemon_finishes_the_drops_of_each_source(tmp_path: Path) -> No
     assert published(home) == {f"s-n_{n}" for n in numbers} | {f"o_{n}" for n in numbers}
     assert [path for path in (home / "inbox").rglob("*") if path.is_file()] == []
     assert differences(home) == []
+
+
+def test_a_reason_names_the_section_of_the_source_of_its_drop(tmp_path: Path) -> None:
+    """In `plan`, in quarantine and in `status`: what it says can be pasted into the configuration, and then the drop is read."""
+    home = home_of(tmp_path, CONFIG + "[sources.berlin]\n")
+    once(home)
+    shopify = json.dumps({"orders": [{"id": 1, "created_at": "2026-03-02", "total_price": "1.00", "line_items": []}]})
+    place(home / "inbox" / "berlin" / "a.json", shopify.encode())
+    setting = 'set preset = "shopify" in [sources.berlin]'
+    assert setting in strandline(home, "plan", "inbox/berlin/a.json").stdout
+    assert once(home).returncode == 1
+    status = json.loads(strandline(home, "status", "--json").stdout)
+    assert status["quarantine"]["newest"][0]["reason"].endswith(setting)
+    assert status["last_drops"][0]["reason"].endswith(setting)
+    home_of(home, CONFIG + '[sources.berlin]\npreset = "shopify"\n')
+    assert strandline(home, "retry").returncode == 0 and once(home).returncode == 0
+    assert published(home) == {"1"}
+
+
+def of_berlin(number: int, **more: object) -> bytes:
+    item = {"sku": "a", "quantity": 1, "price": "5.00"}
+    record = {
+        "id": number,
+        "created_at": "2026-03-02T10:00:00Z",
+        "total_price": "5.00",
+        "line_items": [item],
+        "tags": "",
+    }
+    return json.dumps([{key: value for key, value in (record | more).items() if value is not None}]).encode()
+
+
+def test_keys_that_come_and_vanish_are_told_once_by_source(tmp_path: Path) -> None:
+    """In the log, in `status`, on the page and in the metrics, with the drop that brought them; also after a restart."""
+    home = home_of(tmp_path, CONFIG + '[sources.berlin]\npreset = "shopify"\n')
+    with running(home) as daemon:
+        berlin = daemon.inbox / "berlin"
+        for name, content in (
+            ("a.json", of_berlin(1)), ("b.json", of_berlin(2, total_price=None, total={"gross": 5})),
+            ("c.json", of_berlin(3, total_price=None, total=5, line_items=[{"sku": "a", "qty": 2, "price": 1}])),
+        ):  # fmt: skip
+            place(berlin / name, content)
+            daemon.applied(name)
+        place(daemon.inbox / "a.json", json.dumps([order(1, total=5)]).encode())
+        daemon.applied("a.json")
+        until(lambda: counted(daemon, "key_drift", source="default", kind="unread") == 1, "counted")
+        assert counted(daemon, "key_drift", source="berlin", kind="unread") == 2
+        assert counted(daemon, "key_drift", source="berlin", kind="missing") == 2
+    (first,) = [one for one in daemon.said("records have keys that nothing reads") if one.get("source") == "berlin"]
+    assert (first["level"], first["drop"], first["keys"]) == ("info", 1, "tags")
+    (new,) = daemon.said("records have new keys that nothing reads")
+    assert (new["level"], new["source"], new["drop"], new["keys"]) == ("warning", "berlin", 2, "total")
+    missing = daemon.said("keys that were read are missing in all first records")
+    assert [(one["source"], one["drop"], one["keys"]) for one in missing] == [
+        ("berlin", 2, "total_price"), ("berlin", 3, "line_items.quantity"),
+    ]  # fmt: skip
+    with running(home) as daemon:
+        found = json.loads(daemon.get("/api/status")[1])["sources"]
+        page = daemon.get("/")[1]
+    assert found["berlin"]["unread_keys"] == {"tags": 1, "total": 2}
+    assert found["berlin"]["missing_keys"] == {"total_price": 2, "line_items.quantity": 3}
+    assert found["default"]["unread_keys"] == {"total": 4} and found["web"]["missing_keys"] == {}
+    assert len(daemon.said("records have new keys that nothing reads")) == 1  # in the logs of both runs
+    for text in (page, strandline(home, "status").stdout):
+        for expected in (
+            "Keys that nothing reads",
+            "total (2), tags (1)",
+            "Keys that are missing",
+            "line_items.quantity (3)",
+        ):
+            assert expected in text
+
+
+def test_orders_without_amount_and_items_have_a_badge_and_name_their_keys(tmp_path: Path) -> None:
+    """Of each drop, from the ledger: after a restart and after other drops, too. A fault has one as well."""
+    home = home_of(tmp_path)
+    place_all = {
+        "bare.json": [{"order_id": "b", "created_at": "2026-03-02", "total_price": 5, "line_items": []}],
+        "fault.json": [order(2, amount="five")],
+    }
+    once(home)
+    for name, content in place_all.items():
+        place(home / "inbox" / name, json.dumps(content).encode())
+        assert once(home).returncode == 0
+    receipt = json.loads(next((home / "output" / "receipts").glob("*/00000001_*")).read_text())
+    assert receipt["without_amount_and_items"] == {"orders": 1, "other_keys": ["line_items", "total_price"]}
+    with running(home) as daemon:
+        page = daemon.get("/")[1]
+        assert page.count('<span class="badge warn">no amount, no items</span>') == 1
+        assert page.count('<span class="badge warn">field faults</span>') == 1
+        for number in range(12):
+            place(daemon.inbox / f"{number}.json", json.dumps([order(number)]).encode())
+            daemon.applied(f"{number}.json")
+        until(lambda: "no amount, no items</span>" not in daemon.get("/")[1], "it is none of the last ten drops")
+        page, found = daemon.get("/")[1], json.loads(daemon.get("/api/status")[1])
+    assert "Orders with neither amount nor items" in page
+    bare = {
+        "drop": 1,
+        "name": "bare.json",
+        "source": "default",
+        "orders": 1,
+        "other_keys": ["line_items", "total_price"],
+    }
+    assert found["bare_drops"] == [bare]
+    assert "1  bare.json  1 order: line_items, total_price" in strandline(home, "status").stdout

@@ -6,7 +6,8 @@ The library is compiled when the package is installed. Calls release Python's lo
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,6 +49,10 @@ class _Extra(Structure):
     _fields_ = [("name", c_char_p), ("length", c_int64), ("kind", c_int), ("arrow", c_int64 * 4)]
 
 
+class _Inner(Structure):
+    _fields_ = [("names", POINTER(c_char_p)), ("lengths", POINTER(c_int64)), ("count", c_int64)]
+
+
 class _Spans(Structure):
     _fields_ = [("starts", POINTER(c_int64)), ("stops", POINTER(c_int64)), ("count", c_int64), ("capacity", c_int64)]
 
@@ -67,6 +72,7 @@ def _load() -> Any:
     library.strandline_release.argtypes = [POINTER(_Scan)]
     library.strandline_lines.argtypes = [c_char_p, number, POINTER(_Spans)]
     library.strandline_parts.argtypes = [c_char_p, number, c_int, POINTER(_Spans)]
+    library.strandline_shapes.argtypes = [c_char_p, pointer, pointer, number, POINTER(_Inner), pointer]
     library.strandline_release_spans.argtypes = [POINTER(_Spans)]
     library.strandline_allocate.argtypes = [pointer, pointer, pointer, pointer, number, pointer, pointer]
     library.strandline_allocate.restype = number
@@ -238,6 +244,24 @@ def parts(text: bytes, *, inside: bool = False) -> tuple[Ints, Ints] | None:
     or (`inside`) the text between the brackets of an array. None where it is not, or nested too deep."""
     spans = _SpanMemory()
     return spans.read() if _found(library.strandline_parts(text, len(text), inside, byref(spans.spans))) else None
+
+
+class InnerKeys:
+    """Keys of a record, for `shapes`."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        names = [json.dumps(key, ensure_ascii=False).encode() for key in sorted(keys)]
+        self._kept = (c_char_p * (len(names) or 1))(*names), (c_int64 * (len(names) or 1))(*map(len, names))
+        self.table = _Inner(*self._kept, len(names))
+
+
+def shapes(blob: bytes, starts: Ints, stops: Ints, inner: InnerKeys) -> NDArray[np.uint64]:
+    """A hash for the shape of each record blob[starts[i]:stops[i]]: of its keys, and those in the values of `inner` keys."""
+    starts, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(stops, np.int64)
+    hashes = np.empty(len(starts), np.uint64)
+    places = (starts.ctypes.data, stops.ctypes.data, len(starts))
+    library.strandline_shapes(blob, *places, byref(inner.table), hashes.ctypes.data)
+    return hashes
 
 
 def _found(refused: int) -> bool:

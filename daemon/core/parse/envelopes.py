@@ -36,7 +36,7 @@ _FINE = frozenset("ok success succeeded successful completed complete done true 
 _BEGINS_WITH_OBJECT = re.compile(rb"\[[ \t\n\r]*\{")
 _EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _SEARCHED_LEVELS = 3
-_SHOPS = {  # keys that the records of a shop have, and those of no other
+PRESET_KEYS = {  # keys that the records of a shop have, and those of no other
     "shopify": {"line_items", "total_price"},
     "woocommerce": {"line_items", "date_created_gmt"},
     "magento": {"increment_id", "grand_total"},
@@ -176,7 +176,7 @@ def record_setting(path: str) -> str:
 
 def preset_for(keys: Collection[str]) -> str:
     """The setting that reads records with these keys, as a sentence; "" where they are of no shop that is known."""
-    shop = next((shop for shop, its in _SHOPS.items() if its <= set(keys)), None)
+    shop = next((shop for shop, its in PRESET_KEYS.items() if its <= set(keys)), None)
     return f'. This is the form of {shop.capitalize()}: set preset = "{shop}" in [sources.default]' if shop else ""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
@@ -71,15 +71,14 @@ class Translator:
         self._skip = keys_of(mapping.skip_items_with)
         self._deleted = keys_of(mapping.deleted_path)
         self._read = mapping.read_keys()
-        self._columns = [(name, kind, [keys_of(path) for path in paths]) for name, kind, paths in mapping.columns]
         self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
         """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has no fields."""
-        members = self._members(record)
+        members = self.members(record)
         if members is None:
             return record
-        return b"{}" if self._deletes(members) else _object(self._translated(members, record)).encode()
+        return b"{}" if self.deletes(members) else _object(self._translated(members, record)).encode()
 
     def identity(self, record: bytes) -> dict[str, bytes]:
         """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
@@ -89,14 +88,14 @@ class Translator:
             texts = (text for path in self._paths[field] if (text := _text_at(members, path)) is not None)
             for text in texts:
                 if _is_there(value := reference.value_of(text.decode())):
-                    found[field] = _json(self._prefixed(value)).encode() if field == "order_id" else text
+                    found[field] = as_json(self._prefixed(value)).encode() if field == "order_id" else text
                     break
         return found
 
     def is_deletion(self, record: bytes) -> bool:
         """Whether an object says that its order is gone. Like `identity`."""
         text = _text_at(self._texts(record), self._deleted) if self._deleted else None
-        return text is not None and _json(reference.value_of(text.decode())) in self._mapping.deleted_values
+        return text is not None and as_json(reference.value_of(text.decode())) in self._mapping.deleted_values
 
     def _texts(self, record: bytes) -> Mapping[str, bytes]:
         """The members of the order in an object, as they are written."""
@@ -107,8 +106,8 @@ class Translator:
     def deletion(self, record: bytes, context: ParseContext) -> reference.Order | None:
         """The deletion that a record is, if it is one: it has an order_id that can be read, and says so. Its instant is that of
         its version; without one, the time of receipt."""
-        members = self._members(record)
-        if members is None or not self._deletes(members):
+        members = self.members(record)
+        if members is None or not self.deletes(members):
             return None
         texts = self._translated(members, record)
         order_id, *instants = (
@@ -123,23 +122,30 @@ class Translator:
         )
         return reference.deletion(order_id, instant)
 
+    def found_column(self, members: _Members, paths: Sequence[str]) -> tuple[str, Any]:
+        """The first path of an extra column that has a value, and the value as it is written; "" and None where none has."""
+        found = ((path, _at(members, keys_of(path))) for path in paths)
+        return next(((path, value) for path, value in found if _is_there(value)), ("", None))
+
     def extra(self, record: bytes) -> tuple[tuple[object, ...], Counter[str]]:
         """The values of the extra columns of an order, and the faults among them."""
-        members = self._members(record) or {}
+        members = self.members(record) or {}
         values: list[object] = []
         faults: Counter[str] = Counter()
-        for name, kind, paths in self._columns:
-            found = next((value for path in paths if _is_there(value := _at(members, path))), None)
+        for name, kind, paths in self._mapping.columns:
+            _, found = self.found_column(members, paths)
             value = _READ[kind](unwrapped(self.zoned(found) if kind == "instant" and self._zone else found))
             faults[name] += isinstance(value, Fault)
             values.append(None if isinstance(value, Fault) else value)
         return tuple(values), +faults
 
-    def _deletes(self, members: _Members) -> bool:
+    def deletes(self, members: _Members) -> bool:
+        """Whether an order says that it is gone."""
         found = _at(members, self._deleted) if self._deleted else None
-        return found is not None and _json(found) in self._mapping.deleted_values
+        return found is not None and as_json(found) in self._mapping.deleted_values
 
-    def _members(self, record: bytes) -> _Members | None:
+    def members(self, record: bytes) -> _Members | None:
+        """The members of the order in a record, as values; None where it is no JSON object."""
         try:
             text = record.decode()
             reference.check_depth(text)
@@ -160,13 +166,13 @@ class Translator:
             found |= {field: self._prefixed(found[field]) for field in ("order_id", "user_id") if field in found}
         if self._zone is not None:
             found |= {field: self.zoned(found[field]) for field in ("created_at", "updated_at") if field in found}
-        texts = {field: _json(value) for field, value in found.items() if field not in ("items", "metadata")}
+        texts = {field: as_json(value) for field, value in found.items() if field not in ("items", "metadata")}
         if digits and "amount" in found:
             texts["amount"] = _shifted(found["amount"], digits)
         if isinstance(items := found.get("items"), list):
-            texts["items"] = f"[{','.join(self._item(one, digits) for one in items if not self._is_skipped(one))}]"
+            texts["items"] = f"[{','.join(self._item(one, digits) for one in items if not self.is_skipped(one))}]"
         elif "items" in found:
-            texts["items"] = _json(items)
+            texts["items"] = as_json(items)
         if "metadata" in found:
             texts["metadata"] = self._metadata(record)
         if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
@@ -175,23 +181,28 @@ class Translator:
 
     def _item(self, item: object, digits: int) -> str:
         if not isinstance(item, dict):
-            return _json(item)
+            return as_json(item)
         found = {field: value for field in ITEM_FIELDS if (value := self._first(item, field)) is not None}
-        texts = {field: _json(value) for field, value in found.items()}
+        texts = {field: as_json(value) for field, value in found.items()}
         if digits and "price" in found:
             texts["price"] = _shifted(found["price"], digits)
         return _object(texts)
 
-    def _is_skipped(self, item: object) -> bool:
+    def is_skipped(self, item: object) -> bool:
+        """Whether an element of `items` is left out."""
         return bool(self._skip) and isinstance(item, dict) and _is_there(_at(item, self._skip))
 
     def _first(self, members: _Members, field: str) -> Any:
         """The value of the first path that has one; None where none has."""
+        return self.found(members, field)[1]
+
+    def found(self, members: _Members, field: str) -> tuple[str, Any]:
+        """The same with its path; ("", None) where no path has a value. `members`: of an order, or of an item."""
         for path in self._paths[field]:
             found = members.get(path[0]) if len(path) == 1 else _at(members, path)
             if _is_there(found) and not (field == "user_id" and isinstance(found, str) and found == "0"):
-                return found
-        return None
+                return ".".join(path), found
+        return "", None
 
     def _metadata(self, record: bytes) -> str:
         """The text of the metadata as it is written: it is kept so."""
@@ -228,15 +239,18 @@ def direct(record: bytes, mapping: FieldMapping) -> bytes:
     return record if mapping.is_direct else translator(mapping)(record)
 
 
-def read_record(record: bytes, context: ParseContext) -> reference.Order | Reason:
-    """Parses one record under the mapping of its source, with its extra columns. See reference.read_record."""
+def read_record(record: bytes, context: ParseContext) -> tuple[reference.Order | Reason, bool]:
+    """What the reference parser reads in a record under the mapping of its source, with its extra columns; and whether that is a
+    deletion."""
     mapping = context.mapping
+    if not mapping.is_direct and (deletion := translator(mapping).deletion(record, context)):
+        return deletion, True
     read = reference.read_record(direct(record, mapping), context)
     if isinstance(read, Reason) or not mapping.columns:
-        return read
+        return read, False
     extra, faults = translator(mapping).extra(record)
     others = set(read.other_keys) - mapping.column_keys
-    return replace(read, extra=extra, faults=read.faults + faults, other_keys=tuple(others))
+    return replace(read, extra=extra, faults=read.faults + faults, other_keys=tuple(others)), False
 
 
 def in_major_units(read: Scanned) -> Scanned:
@@ -302,14 +316,14 @@ def _is_there(value: object) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip(WHITE_SPACE))
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
     """A value as JSON text; numbers as they are written."""
     if isinstance(value, Number):
         return value
     if isinstance(value, dict):
-        return _object({key: _json(one) for key, one in value.items()})
+        return _object({key: as_json(one) for key, one in value.items()})
     if isinstance(value, list):
-        return f"[{','.join(map(_json, value))}]"
+        return f"[{','.join(map(as_json, value))}]"
     return "NaN" if isinstance(value, Fault) else _encoded(value)
 
 
@@ -326,9 +340,9 @@ def _shifted(value: object, digits: int) -> str:
     value = unwrapped(value)
     text = value.strip(WHITE_SPACE) if isinstance(value, str) else ""
     if not is_number(text):
-        return _json(value)
+        return as_json(value)
     if match := _INTEGER.fullmatch(text):
         padded = match[2].rjust(digits + 1, "0")
         return f"{match[1]}{padded[:-digits]}.{padded[-digits:]}"
     number, _, exponent = text.lower().partition("e")
-    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else _json(value)
+    return f"{number}e{int(exponent or 0) - digits}" if len(exponent) < 10 else as_json(value)

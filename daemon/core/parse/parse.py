@@ -38,9 +38,10 @@ from .discards import Discards, kept
 from .documents import Form, Records, split
 from .envelopes import members_of
 from .hidden import is_cut, may_hold_orders
-from .mapped import in_major_units, read_record, translator
+from .mapped import in_major_units, read_record
 from .nested import Contents, contents_of
 from .refusals import refused
+from .shapes import SAMPLED_RECORDS, keys_of_records
 
 # Read together: more than a piece of orders holds, since an order takes at least 40 bytes. It bounds the memory of junk.
 _BLOCK_RECORDS = 1 << 17
@@ -54,6 +55,7 @@ class Piece:
     data: bytes
     context: ParseContext
     form: Form = Form.WHOLE
+    is_first: bool = True  # its first records are those of the drop
 
 
 def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bool = True) -> Parsed:
@@ -74,6 +76,22 @@ def parse(pieces: Sequence[Piece], *, reference_only: bool = False, refusing: bo
             unreadable[piece.drop] = str(error)
     read = _read_opened(readable, found, unreadable, reference_only)
     return refused(read, {piece.drop for piece in pieces if piece.form is Form.WHOLE}) if refusing else read
+
+
+def first_records(piece: Piece, most: int) -> list[bytes]:
+    """The first records of a piece, as `parse` finds them. Raises Unreadable where it has none, and WrongCut."""
+    context = piece.context
+    records = split(piece.data, piece.form, context.records_path, mapping=context.mapping)
+    found: list[bytes] = []
+    for index in range(len(records)):
+        if len(found) >= most:
+            break
+        record = records[index]
+        read, _ = read_record(record, context)
+        may_hold = isinstance(read, Reason) and read in NO_ORDER
+        held = contents_of(record, context.records_path, context.mapping) if may_hold else None
+        found += held.texts if held else [record]
+    return found[:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +163,7 @@ def _read(
     orders: list[pa.Table] = []
     for block in _blocks(found, pieces):
         orders += _orders_of(block, pieces, into, reference_only)
+        _note_keys(block, pieces, tallies)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
@@ -160,6 +179,18 @@ def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_o
     orders = _by_time(_read_by_reference(block, refused, pieces, into))
     _name_bare_keys(block, read.bare, pieces, into)
     return [read.orders, orders]
+
+
+def _note_keys(block: _Block, pieces: Sequence[Piece], tallies: Mapping[int, Tally]) -> None:
+    """Notes which keys the first records of each drop have."""
+    is_first = np.array([piece.is_first for piece in pieces], np.bool_)
+    sampled = np.flatnonzero((block.position <= SAMPLED_RECORDS) & is_first[block.piece_of])
+    records = block.records
+    found = keys_of_records(
+        records.blob, records.starts[sampled], records.stops[sampled], block.piece_of[sampled], block.mapping
+    )
+    for index, keys in found.items():
+        tallies[pieces[index].drop].note_keys(keys)
 
 
 def _by_time(orders: pa.Table) -> pa.Table:
@@ -252,8 +283,7 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
         piece, record = pieces[of_piece], block.records[index]
         tally, context = into.tallies[piece.drop], piece.context
-        deletion = None if block.mapping.is_direct else translator(block.mapping).deletion(record, context)
-        read = deletion or read_record(record, context)
+        read, is_deletion = read_record(record, context)
         if isinstance(read, Reason):
             may_hold = into.opened is not None and read in NO_ORDER
             if may_hold and (held := contents_of(record, context.records_path, block.mapping)):
@@ -261,14 +291,14 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
-            tally.parts += not block.mapping.is_direct and _is_part(record)
+            tally.parts += _is_part(record)
             if read in NO_ORDER and not tally.hidden_at and may_hold_orders(record, read, block.mapping):
                 tally.hidden_at = position
             is_last = position == tally.extracted and not piece.data.endswith(b"\n")
             if read is Reason.MALFORMED_RECORD and is_last and is_cut(record):
                 tally.cut_at = position
             into.discards.add(piece.drop, position, read, kept(record, read))
-        elif deletion:
+        elif is_deletion:
             if context.until is None:  # else it was applied before
                 rows.append((piece.drop, position, read))
         elif piece.context.since is not None and read.created_at < piece.context.since:
@@ -296,7 +326,7 @@ def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _
     found = np.flatnonzero(bare)
     for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
         index, piece = int(found[first]), pieces[of_piece]
-        order = read_record(block.records[index], piece.context)
+        order, _ = read_record(block.records[index], piece.context)
         assert isinstance(order, reference.Order), "the fast path accepted it"
         into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
 

@@ -221,7 +221,7 @@ def _kept(members: dict[str, tuple[Any, str]], order_id: str, created_at: int, c
         _settle(faults, Field.AMOUNT, read_decimal(_value(members, "amount"))),
         _settle(faults, Field.CURRENCY, read_text(_value(members, "currency"))),
         _settle(faults, Field.METADATA, read_metadata(members["metadata"][1] if "metadata" in members else None)),
-        tuple(_items(_settle(faults, Field.ITEMS, _read_items(_value(members, "items"))) or [], faults)),
+        tuple(read_items(_settle(faults, Field.ITEMS, _read_items(_value(members, "items"))) or [], faults)),
         faults,
         () if "amount" in members or "items" in members else tuple(members.keys() - FIELDS),
     )
@@ -245,7 +245,8 @@ def _read_items(value: object) -> list[Any] | Fault | None:
     return None if value is None or (type(value) is str and read_text(value) is None) else FAULT
 
 
-def _items(items: list[Any], faults: Counter[str]) -> Iterator[Item]:
+def read_items(items: list[Any], faults: Counter[str]) -> Iterator[Item]:
+    """The items of an order. Counts what cannot be read in `faults`."""
     for item in items:
         if isinstance(item, dict):
             yield Item(

@@ -105,10 +105,14 @@ BULK = b'{"id":"gid://shopify/Order/1","created_at":"2026-11-18","total_price":"
 PART = b'{"id":"gid://shopify/LineItem/2","sku":"a","quantity":1,"__parentId":"gid://shopify/Order/1"}\n'
 
 
-@pytest.mark.parametrize("data", [BULK + PART, PART + PART, BULK + PART + BULK])
-def test_items_on_lines_of_their_own_are_not_lost(data: bytes) -> None:
-    """A bulk operation of Shopify: orders without their items would look applied."""
-    records_path, mapping = mapping_of({"preset": "shopify"}, "here")
+RENAMED = b'{"order_id":"gid://shopify/Order/1","created_at":"2026-11-18"}\n'  # by an alias in the query
+
+
+@pytest.mark.parametrize("preset", ["shopify", ""])
+@pytest.mark.parametrize("data", [BULK + PART, PART + PART, BULK + PART + BULK, RENAMED + PART])
+def test_items_on_lines_of_their_own_are_not_lost(data: bytes, preset: str) -> None:
+    """A bulk operation of Shopify: orders without their items would look applied. Also where no source is set up yet."""
+    records_path, mapping = mapping_of({"preset": preset} if preset else {}, "here")
     parsed = parse([Piece(1, data, replace(CONTEXT, records_path=records_path, mapping=mapping))])
     assert "bulk operations" in parsed.unreadable[1] and not parsed.orders.num_rows
 
