@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..mapping import DEFAULT_SOURCE, DIRECT
+from ..mapping import DEFAULT_SOURCE
 from ..model import ParseContext
 from .damage import NEAR
 from .envelopes import PRESET_KEYS
@@ -23,7 +23,7 @@ _OF_SEVERAL = {"line_items"}  # a key of several shops
 def for_source(reason: str, context: ParseContext) -> str:
     """The reason of a drop that was read under this context. The text around the damage stays as it is."""
     text, near, around = reason.partition(NEAR)
-    if context.mapping != DIRECT:
+    if not context.mapping.is_direct:
         text = _PRESET.sub(lambda found: _other_preset(found[1], found[2], context), text)
     if context.source != DEFAULT_SOURCE:
         section = f"[sources.{context.source}]"
