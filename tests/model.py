@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
@@ -33,7 +33,12 @@ PAGING = set(
     requestid traceid timestamp version apiversion took duration
     """.split()  # noqa: SIM905
 )
-FINE = "ok success succeeded successful completed complete done true yes 0 1".split()  # noqa: SIM905
+FINE = "0|1|2[0-9][0-9]( .*)?|ok|success|successful|successfully|succeeded|complete|completed|done|true|yes"
+BAD_WORDS = """
+    error fail denied unauthori forbidden invalid expired limit exceed timeout time.out unavailable not.allowed not.permitted
+    bad.request too.many quota throttl cannot couldn't could.not unable refused missing wrong
+    """.split()  # noqa: SIM905
+BAD = "false|no|-[0-9]+|[45][0-9][0-9]( .*)?|.*(" + "|".join(BAD_WORDS) + ").*"
 MARKS = "\x1e\ufeff"
 NO_ORDER = {"missing_order_id", "invalid_order_id", "missing_created_at", "malformed_record", "not_an_object"}
 MAX_DEPTH = 512
@@ -272,7 +277,7 @@ def _several_documents(data: bytes) -> list[str]:
         raise Unreadable("not UTF-8") from None
     if rest or not texts or any(depth_of(text) > MAX_DEPTH for text in texts):
         raise Unreadable("a damaged document, or no JSON at all")
-    if commas and any(text[0] == "[" or _array_in(text, "") is not None for text in texts):
+    if commas and any(text[0] == "[" or _array_in(text, "", DIRECT) is not None for text in texts):
         raise Unreadable("a comma behind a document")
     return texts
 
@@ -314,63 +319,64 @@ def _opened(records: list[Record], records_path: str, mapping: Mapping) -> list[
 
 
 def _hides_orders(text: str, is_json: bool, mapping: Mapping) -> bool:
-    """Whether a record that is no order may contain several: one that is JSON has an order in an array, or (without a mapping)
-    anywhere; a damaged one begins as an array of arrays or objects, or has its id twice, or in an array."""
+    """Whether a record that was rejected may contain several orders, or one below its first level: as JSON, or as JSON in a
+    text. Of one that is damaged, whether it begins as an array of arrays or objects, has its first id in one, or several ids."""
     if is_json:
-        return _holds(text, mapping, 3)
-    if re.match(r"[\s\x1e\ufeff,]*\[\s*(?:[\[{]|$)", text) or (
-        mapping.is_direct and len(re.findall(r"order_id[\"']?\s*:", text)) > 1
-    ):
+        inner = _value_at(text, mapping.record) if mapping.record else ""
+        own = inner if inner.startswith("{") else text
+        values = parts(own)[1::2] if own.startswith("{") else [own]
+        if any(True for value in values for _ in _orders_within(value, mapping)):
+            return True
+        return '\\"' in text and _has_several_ids(text.replace('\\"', '"'), mapping)
+    if "\x1f\ufffd\x08" in text or "(\ufffd/\ufffd" in text or "\0" in text.strip("\0"):
+        return True  # gzip, Zstandard, UTF-16
+    if re.match(r"[ \t\r\x1e\ufeff,]*\[\s*(?:[\[{]|$)", text):
         return True
-    paths = dict(mapping.fields)
-    ids, instants = ({path.split(".")[-1] for path in paths.get(name, (name,))} for name in ("order_id", "created_at"))
-    inside = ""
-    on_top, found, dated = 0, 0, 0
-    for match in re.finditer(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]', text, re.DOTALL):
-        if match[0] in ("[", "{"):
-            inside += match[0]
-        elif match[0] in ("]", "}"):
-            inside = inside[:-1]
-        elif match[2] and match[1] in ids:
-            if not found and "[" in inside:
-                return True
-            found += 1
-            on_top += len(inside) <= 1
-        if match[2] and match[1] in instants:
-            dated += 1
-    return on_top > 1 or (found > 1 and dated > 1)
+    first = _key_in(text, "order_id", mapping)
+    before = text[: first[0].start()] if first else text
+    if re.search(r"""["'](?:orders|data|results|records)["']\s*:\s*\[""", before):
+        return True
+    if first and mapping.is_direct and before.count("[") > before.count("]"):
+        return True
+    return _has_several_ids(text, mapping)
 
 
-def _holds(text: str, mapping: Mapping, levels: int) -> bool:
-    if text.startswith("["):
-        return any(
-            _is_order(one, mapping) or (levels > 1 and one[0] == "[" and _holds(one, mapping, levels - 1))
-            for one in parts(text)
-        )
-    if not text.startswith("{"):
-        return False
+def _has_several_ids(text: str, mapping: Mapping) -> bool:
+    """Whether a text that cannot be parsed has several orders: ids; under a mapping, amounts and items."""
+    ids = {match[1] for match in _key_in(text, "order_id", mapping)}
     if mapping.is_direct:
-        return _has_order(parts(text)[1::2])
-    for key, value in zip(map(json.loads, parts(text)[::2]), parts(text)[1::2], strict=True):
-        if value.startswith("[") and key in ENVELOPE_KEYS and any(_is_order(one, mapping) for one in parts(value)):
-            return True
-        if value.startswith("{") and levels >= 0 and _holds(value, mapping, levels - 1):
-            return True
-    return False
+        return len(ids) > 1
+    amounts, items = len(_key_in(text, "amount", mapping)), len(_key_in(text, "items", mapping))
+    if amounts or items or {"amount", "items"} & dict(mapping.fields).keys():
+        return amounts > 1 and items > 1
+    return len(ids) > 1 and len(_key_in(text, "created_at", mapping)) > 1
+
+
+def _key_in(text: str, field: str, mapping: Mapping) -> list[re.Match[str]]:
+    """Where a text has the key of a field with its closing quote, and what follows the colon."""
+    names = {path.split(".")[-1] for path in dict(mapping.fields).get(field, (field,))} - {""}
+    name = "|".join(map(re.escape, sorted(names))) or "(?!)"
+    value = r"""(\\*"[^"]*|[^ \t\r\n,}\]]*)"""
+    return list(re.finditer(rf"""(?<![A-Za-z0-9_])(?:{name})\\*["'][ \t\r\n]*:[ \t\r\n]*{value}""", text))
 
 
 def _is_spread(records: Sequence[tuple[int, str, bool]]) -> bool:
     """Whether records that are no orders (position, text, is it JSON) are one document over several lines: one is nothing but
-    brackets, or a damaged one begins as an object and the next line does not."""
+    brackets, or a damaged one is the beginning of an object, and the next line is no order either."""
     around = JSON_SPACE + MARKS
     for position, text, is_json in records:
         begin = text.strip(around)
         if not is_json and not begin.strip(around + "[]{},;"):
             return True
         before = [one for at, one, fine in records if at == position - 1 and not fine]
-        if before and before[0].strip(around).startswith("{") and not (text if is_json else begin).startswith("{"):
+        if before and _is_beginning(before[0]):
             return True
     return False
+
+
+def _is_beginning(text: str) -> bool:
+    text = text.lstrip(JSON_SPACE + MARKS + ",")
+    return text.startswith("{") and scan(text) == UNFINISHED
 
 
 def _is_order(text: str, mapping: Mapping) -> bool:
@@ -403,10 +409,12 @@ def _inside(text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3
     elif rest:
         texts = [*texts, rest.strip(JSON_SPACE + MARKS)]
     if not texts or texts == [text]:
-        is_page = True
         inner = _page(text, path, mapping)
         if inner is None:
             return None
+        is_page = not (
+            len(inner) == 1 and text.startswith("{") and _is_order(members(text).get("order", ""), mapping)
+        )  # one order that is wrapped is no page
         texts = inner
     found: list[str] = []
     holds_orders = False
@@ -425,7 +433,7 @@ def _inside(text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3
 
 def _marks_of(text: str) -> Iterator[str]:
     """The brackets of a text, outside strings as far as these can be recognized."""
-    for match in re.finditer(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"', text, re.DOTALL):
+    for match in re.finditer(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', text, re.DOTALL):
         if len(match[0]) == 1:
             yield match[0]
 
@@ -446,14 +454,15 @@ def _page(text: str, path: str, mapping: Mapping) -> list[str] | None:
 
 
 def _array_or_order(text: str, path: str, mapping: Mapping) -> tuple[str | None, str]:
-    """The array of an envelope, or the order under `order` ("": none). Neither if there are orders in both."""
+    """The array of an envelope, or the order under `order` ("": none). Neither if there are other orders, too."""
     raw = members(text)
-    array = _array_in(text, path)
+    array = _array_in(text, path, mapping)
     if path or not _is_order(raw.get("order", ""), mapping):
         return array, ""
     rest = {key: value for key, value in raw.items() if key != "order"}
-    beside = _array_in(json_object(rest), "")
-    return None, "" if beside not in (None, "[]") or _has_order(rest.values()) else raw["order"]
+    beside = _array_in(json_object(rest), "", mapping)
+    is_all = beside in (None, "[]") and not _lost([*rest.values()], f"[{raw['order']}]", mapping)
+    return None, raw["order"] if is_all else ""
 
 
 def json_object(raw: dict[str, str]) -> str:
@@ -464,8 +473,12 @@ def json_object(raw: dict[str, str]) -> str:
 def _says_twice(text: str) -> bool:
     """Whether an object has a key twice, with different objects or arrays."""
     cut = parts(text)
-    pairs = [(json.loads(key), value) for key, value in zip(cut[::2], cut[1::2], strict=True) if value[0] in "[{"]
-    return any(one == other and value != more for one, value in pairs for other, more in pairs)
+    pairs = [(json.loads(key), value) for key, value in zip(cut[::2], cut[1::2], strict=True)]
+    return any(
+        one == other and value != more and (value[0] in "[{" or more[0] in "[{")
+        for one, value in pairs
+        for other, more in pairs
+    )
 
 
 def _scan_bytes(data: bytes) -> str:
@@ -502,74 +515,128 @@ def _document_records(text: str, records_path: str, mapping: Mapping) -> list[Re
     return [Record(position, element, True) for position, element in enumerate(elements, 1)]
 
 
-def _array_in(text: str, records_path: str) -> str | None:
-    """The array of an envelope. It is empty if null or {} is in its place, if only paging fields are beside it, and nothing in it
-    reports an error. An envelope with records has no order elsewhere."""
+def _array_in(text: str, records_path: str, mapping: Mapping) -> str | None:
+    """The array of an envelope, if no order that it does not have is elsewhere. It may be empty, if nothing reports an error, or
+    could be an order. null or {} is an empty array if only paging fields are beside it."""
     raw = members(text)
-    failed = _reports_error(raw)
     if records_path:
         place = _at(text, records_path)
-        if place.startswith("[") and parts(place):
-            return place
-        return "[]" if _is_vacant(place) and not failed else None
+        if _is_vacant(place):
+            place = "" if _reports_error(raw) else "[]"
+        return place if place.startswith("[") and not _lost(_beside(text, records_path), place, mapping) else None
     arrays = [(key, raw[key]) for key in ENVELOPE_KEYS if raw.get(key, "").startswith("[") and parts(raw[key])]
     filled = [(key, place) for key, place in arrays if any(one[0] == "{" for one in parts(place))]
     if len(filled) > 1:
         return None
     for chosen, place in [*filled, *arrays]:
-        return None if _has_order(value for key, value in raw.items() if key != chosen) else place
-    is_page = all(
-        _is_vacant(value) if key in ENVELOPE_KEYS else re.sub("[-_]", "", key.lower()) in PAGING
-        for key, value in raw.items()
+        return None if _lost(_beside(text, chosen), place, mapping) else place
+    held = [value for key, value in raw.items() if key in ENVELOPE_KEYS]
+    others = {key: value for key, value in raw.items() if key not in ENVELOPE_KEYS}
+    is_page = bool(held) and all(map(_is_vacant, held)) and not _reports_error(raw)
+    if not any(value[0] == "[" for value in held):
+        is_page = is_page and all(_plain(key) in PAGING for key in others)
+    suspect = _lost([*others.values()], "[]", mapping) or _has_records(others, 3) or _may_be_order(others, 3)
+    return "[]" if is_page and not suspect else None
+
+
+def _plain(key: str) -> str:
+    return re.sub("[-_]", "", key.lower())
+
+
+def _beside(text: str, path: str) -> list[str]:
+    """The values of an object that do not lead to this path."""
+    found = []
+    for key in path.split("."):
+        raw = members(text) if text.startswith("{") else {}
+        found += [value for other, value in raw.items() if other != key]
+        text = raw.get(key, "")
+    return found
+
+
+def _lost(beside: Sequence[str], array: str, mapping: Mapping) -> bool:
+    """Whether there is an order in some values that an array does not have."""
+    found = {one for value in beside for one in _orders_within(value, mapping)}
+    return bool(found) and not found <= set(_orders_within(array, mapping))
+
+
+def _orders_within(text: str, mapping: Mapping) -> Iterator[str]:
+    """The ids of the orders in a value, itself included, at any depth. Under a mapping, an order has an amount or items, too."""
+    todo = [text]
+    while todo:
+        one = todo.pop()
+        if one.startswith("["):
+            todo += parts(one)
+        elif one.startswith("{"):
+            raw = members(one)
+            fields = raw if mapping.is_direct else _found(one, ORDER_FIELDS, mapping)
+            order_id = _identity(fields, Mapping() if mapping.is_direct else replace(mapping, id_prefix=""))
+            if order_id is not None and (mapping.is_direct or fields.keys() & {"amount", "items"}):
+                yield order_id
+            else:
+                todo += raw.values()
+
+
+def _identity(fields: dict[str, str], mapping: Mapping) -> str | None:
+    """The id of what is an order, valid or not."""
+    try:
+        order_id = _order_id(_untyped(fields.get("order_id", "null")), mapping.id_prefix)
+    except _Fault:
+        return None
+    return None if _is_nothing(_untyped(fields.get("created_at", "null"))) else order_id
+
+
+def _may_be_order(raw: dict[str, str], levels: int) -> bool:
+    """Whether an object, or one in it, has an id and a date, or an order_id."""
+    own = {_plain(key): value for key, value in raw.items() if _plain(key) not in PAGING}
+    given = {key: value for key, value in own.items() if value not in NO_ERROR}
+    has_id = any(re.fullmatch("_?id|uuid|key|number|order.*", key, re.DOTALL) for key in given)
+    dates = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{4}"
+    dated = any(
+        "date" in key or "created" in key or "time" in key or re.search(dates, value[:64])
+        for key, value in given.items()
     )
-    return "[]" if is_page and raw.keys() & {*ENVELOPE_KEYS} and not failed and not _has_records(text, 3) else None
+    inner = levels > 1 and any(_may_be_order(members(value), levels - 1) for value in own.values() if value[0] == "{")
+    return (has_id and dated) or "orderid" in own or inner
 
 
 def _is_vacant(value: str) -> bool:
     return value == "null" or (value[:1] in ("[", "{") and not parts(value))
 
 
-def _has_order(values: Iterable[str], levels: int = 3) -> bool:
-    """Whether one of some values is an order, or an array of some, or an object that contains one."""
-    for value in values:
-        if value.startswith("[") and any(_is_order(one, DIRECT) for one in parts(value)):
-            return True
-        if value.startswith("{") and (
-            _is_order(value, DIRECT) or (levels > 1 and _has_order(parts(value)[1::2], levels - 1))
-        ):
-            return True
-    return False
-
-
 def _reports_error(raw: dict[str, str]) -> bool:
-    """Whether there is an error, or a status that is not fine; or a message, without a status."""
-    said = {re.sub("[-_]", "", key.lower()): value for key, value in raw.items() if value not in ("null", '""')}
+    """Whether there is an error, or a bad status; or one that is unknown, without a message that is fine; or a bad message."""
+    said = {_plain(key): value for key, value in raw.items() if value not in ("null", '""')}
     said = {key: value for key, value in said.items() if not (value[0] in "[{" and not parts(value))}
     if any(said.get(key, "null") not in NO_ERROR for key in ("error", "errors", "fault", "exception")):
         return True
-    words = {key: value.strip('" ').lower() for key, value in said.items()}
-    for keys in (("success", "ok", "status", "statuscode", "code"), ("message", "msg", "detail")):
-        if judged := [
-            words[key] in FINE or bool(re.fullmatch("2[0-9][0-9]", words[key])) for key in keys if key in words
-        ]:
-            return not all(judged)
-    return False
+    statuses = [said[key] for key in ("success", "ok", "status", "statuscode", "code") if key in said]
+    messages = [said[key] for key in ("message", "msg", "detail", "errormessage", "errordescription") if key in said]
+
+    def are(values: list[str], kind: str) -> bool:
+        return any(re.fullmatch(kind, value.strip('" ').lower(), re.DOTALL) for value in values)
+
+    if are(statuses, BAD) or are(statuses + messages, FINE):
+        return are(statuses, BAD)
+    if statuses or not any(raw.get(key, "").startswith("[") for key in ENVELOPE_KEYS):
+        return bool(statuses + messages)
+    return are(messages, BAD)
 
 
-def _has_records(text: str, levels: int) -> bool:
-    """Whether an object contains, somewhere, an array with an object in it."""
-    for value in members(text).values():
-        if value[0] == "[" and any(one[0] == "{" for one in parts(value)):
+def _has_records(raw: dict[str, str], levels: int) -> bool:
+    """Whether an object contains, somewhere, an array with an object in it, other than of links."""
+    for key, value in raw.items():
+        if value[0] == "[" and _plain(key) not in PAGING and any(one[0] == "{" for one in parts(value)):
             return True
-        if value[0] == "{" and levels > 1 and _has_records(value, levels - 1):
+        if value[0] == "{" and levels > 1 and _has_records(members(value), levels - 1):
             return True
     return False
 
 
 def _at(text: str, records_path: str) -> str:
     found = text
-    for key in records_path.split("."):
-        found = members(found).get(key, "") if found.startswith("{") else ""
+    for number, key in enumerate(records_path.split(".")):
+        is_clear = found.startswith("{") and (not number or not _says_twice(found))
+        found = members(found).get(key, "") if is_clear else ""
     return found
 
 
@@ -645,10 +712,11 @@ def _parsed(
     if parsed and all(result in {*NO_ORDER, "invalid_created_at"} for _, result, _ in parsed):
         raise Unreadable("none of its records is an order")
     others = [record for record, (_, result, _) in zip(records, parsed, strict=True) if result in NO_ORDER]
-    if any(_hides_orders(record.text, record.is_json, mapping) for record in others):
+    rejected = [record for record, (_, result, _) in zip(records, parsed, strict=True) if isinstance(result, str)]
+    if any(_hides_orders(record.text, record.is_json, mapping) for record in rejected):
         raise Unreadable("a record that is no order may contain several")
     last = records[-1] if records and not data.endswith(b"\n") else None
-    if last in others and not last.is_json and last.text[:1] == "{" and scan(last.text) == UNFINISHED:
+    if last in others and not last.is_json and _is_beginning(last.text):
         raise Unreadable("truncated: the last line is not complete")
     if _is_spread([(record.position, record.text, record.is_json) for record in others]):
         raise Unreadable("a document is written over several lines")

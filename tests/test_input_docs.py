@@ -160,8 +160,8 @@ EXAMPLES = {
         b'{"code":0,"message":"Success","data":{"order_list":[' + GOOD.strip() + b"]}}",
     ],
     "envelope with an order beside its records": [
-        b'{"orders":[' + GOOD.strip() + b'],"order":' + GOOD.strip() + b"}",
-        b'{"data":[' + GOOD.strip() + b'],"more":{"1":' + GOOD.strip() + b"}}",
+        b'{"orders":[' + GOOD.strip() + b'],"order":{"order_id":"b","created_at":"2026-11-18"}}',
+        b'{"data":[' + GOOD.strip() + b'],"more":{"1":[[{"order_id":"b","created_at":"2026-11-18"}]]}}',
     ],
     "object with a key twice, each with other data": [
         b'{"orders":[' + GOOD.strip() + b'],"orders":[]}', b'{"order":{},"order":' + GOOD.strip() + b"}",

@@ -26,9 +26,10 @@ from ..model import MAX_DEPTH, Ints
 from ..native import bindings
 from . import nested, reference
 from .damage import described, refuse_foreign, shown
-from .envelopes import pairs_of, repeated, without_array
+from .envelopes import without_array
 from .mapped import identity_of, is_order
 from .nested import array_or_order
+from .texts import pairs_of, repeated
 
 BOM = b"\xef\xbb\xbf"
 _JSON_SPACE = b" \t\n\r"
@@ -295,7 +296,7 @@ def _object_records(text: bytes, records_path: str, scan: bool, mapping: FieldMa
         return _one(text)
     if order is not None:
         return _one(order)
-    raise Unreadable(without_array(members, records_path))
+    raise Unreadable(without_array(members, records_path, mapping))
 
 
 def _one(text: bytes) -> Records:

@@ -1,4 +1,4 @@
-"""Whether a record that is no order may hold orders that would be lost with it. Pure.
+"""Orders that would be lost with what is not read: with a record that is no order, or beside the records of an envelope. Pure.
 
 A discard stands for one record. A damaged page or array, or records with no line end between them, would lose all their orders as
 one discard, so a drop with such a record is refused as a whole.
@@ -7,88 +7,129 @@ one discard, so a drop with such a record is refused as a whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from ..mapping import FieldMapping, keys_of
+from ..mapping import FieldMapping
 from ..model import Reason
 from . import reference
-from .envelopes import ENVELOPE_KEYS, elements_of, pairs_of, place_of_order
-from .mapped import is_order
+from .damage import named
+from .mapped import order_id_in, translator
+from .texts import elements_of, pairs_of
 
-_TOKEN = re.compile(
-    r'"((?:[^"\\]|\\.)*)"([ \t\r\n]*:)?|[\[\]{}]', re.DOTALL
-)  # a key (with its colon), a text, or a bracket
+ENVELOPE_KEYS = ("orders", "data", "results", "records")
 _ARRAY = re.compile(r"[ \t\r\x1e\ufeff,]*\[[ \t\r\n]*(?:[\[{]|\Z)")  # not `[INFO] export begins`
-_ORDER_ID = re.compile(r"""order_id["']?[ \t\r\n]*:""")
-_SEARCHED_LEVELS = 3
+_ENVELOPE = re.compile(rf"""["'](?:{"|".join(ENVELOPE_KEYS)})["'][ \t\r\n]*:[ \t\r\n]*\[""")
+_VALUE = r"""[ \t\r\n]*:[ \t\r\n]*(\\*"[^"]*|[^ \t\r\n,}\]]*)"""
+_PACKED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")  # gzip and Zstandard, appended to lines
+_AROUND = " \t\r\x1e\ufeff,"
 
 
 def may_hold_orders(record: bytes, reason: Reason, mapping: FieldMapping) -> bool:
-    """Whether a record that was rejected for one of NO_ORDER may hold more than one order, or one below its first level."""
+    """Whether a record that was rejected may hold more than one order, or one below its first level."""
     if reason is Reason.MALFORMED_RECORD:
-        return _may_hold_several(record.decode(errors="replace"), mapping)
-    if not record.startswith(b"{"):
-        return record.startswith(b"[") and _has_order(record, mapping, _SEARCHED_LEVELS)
-    pairs = pairs_of(record)
-    return place_of_order(pairs) is not None if mapping.is_direct else _has_page(pairs, mapping, _SEARCHED_LEVELS)
+        return _is_binary(record) or _may_hold_several(record.decode(errors="replace"), mapping)
+    texts = [record]
+    if record.startswith(b"{"):
+        inner = translator(mapping).texts(record).items() if mapping.record else pairs_of(record)
+        texts = [text for _, text in inner]
+    if any(True for text in texts for _ in orders_in(text, mapping)):
+        return True
+    escaped = record.decode()
+    return '\\"' in escaped and _may_hold_several(escaped, mapping, escaped=True)
 
 
-def is_cut(record: bytes) -> bool:
-    """Whether a record is the beginning of an object, of which the rest is missing."""
+def is_cut(text: str) -> bool:
+    """Whether a text is the beginning of an object, of which the rest is missing."""
+    text = text.lstrip(_AROUND)
     try:
-        reference.whole(record.decode(errors="replace"))
+        reference.whole(text)
     except reference.NotJson as error:
-        return error.truncated and record.startswith(b"{")
+        return error.truncated and text.startswith("{")
     return False
 
 
-def _may_hold_several(text: str, mapping: FieldMapping) -> bool:
-    """Whether a damaged text begins as an array of objects, has its first id in an array, or has more than one. Brackets are
-    counted as far as the damage allows."""
-    if _ARRAY.match(text) or (mapping.is_direct and len(_ORDER_ID.findall(text)) > 1):
-        return True
-    ids, instants = _identity_keys(mapping)
-    opened: list[str] = []
-    found = on_top = dated = 0
-    for match in _TOKEN.finditer(text):
-        if match[2]:
-            if match[1] in ids:
-                if "[" in opened and not found:
-                    return True
-                found += 1
-                on_top += len(opened) < 2
-            dated += match[1] in instants
-        elif match[0] in "[{":
-            opened.append(match[0])
-        elif match[0] in "]}" and opened:
-            opened.pop()
-    return on_top > 1 or (found > 1 and dated > 1)
+def orders_in(text: bytes, mapping: FieldMapping) -> Iterator[tuple[str, str]]:
+    """The orders in a value, itself included, at any depth: the path and the id of each."""
+    if not any(key in text for key in _keys(mapping).id_bytes) and b"\\u" not in text:  # nearly always, and cheap
+        return
+    try:
+        found: list[tuple[str, object]] = [("", reference.value_of(text.decode()))]
+    except reference.NotJson:  # nested too deep
+        return
+    while found:
+        path, value = found.pop()
+        if isinstance(value, dict):
+            if (order_id := order_id_in(value, mapping)) is not None:
+                yield path, order_id
+                continue
+            found += [(_below(path, key), one) for key, one in value.items() if isinstance(one, (dict, list))]
+        elif isinstance(value, list):
+            found += [(path, one) for one in value if isinstance(one, (dict, list))]
+
+
+def lost_beside(beside: Iterable[tuple[str, bytes]], array: bytes, mapping: FieldMapping) -> str | None:
+    """The path to an order among values beside an array of records that the array does not have; None where there is none."""
+    found = {order_id: _below(key, path) for key, text in beside for path, order_id in orders_in(text, mapping)}
+    if not found:
+        return None
+    inside = {order_id for one in elements_of(array) for _, order_id in orders_in(one, mapping)} if array else set()
+    return next((path for order_id, path in found.items() if order_id not in inside), None)
+
+
+def _below(path: str, key: str) -> str:
+    """A path that goes on. Keys that are not names may be personal data."""
+    shown = key if not key or all(named([one]) == one for one in key.split(".")) else "…"
+    return f"{path}.{shown}" if path and shown else path or shown
+
+
+class _Keys:
+    """The last keys of the paths of a mapping, to find them in a text that cannot be parsed."""
+
+    def __init__(self, mapping: FieldMapping) -> None:
+        paths = mapping.compiled()
+        last = {
+            field: {path[-1] for path in paths[field] if path}
+            for field in ("order_id", "created_at", "amount", "items")
+        }
+        self.ids, self.instants, self.amounts, self.items = (_pattern(last[field]) for field in last)
+        self.id_bytes = [key.encode() for key in last["order_id"]]
 
 
 @lru_cache(maxsize=64)
-def _identity_keys(mapping: FieldMapping) -> tuple[frozenset[str], frozenset[str]]:
-    """The keys that hold an `order_id`, and those that hold a `created_at`."""
-    given = dict(mapping.fields)
-    ids, instants = (
-        frozenset(keys_of(path)[-1] for path in given.get(field, (field,)) if path)
-        for field in ("order_id", "created_at")
-    )
-    return ids, instants
+def _keys(mapping: FieldMapping) -> _Keys:
+    return _Keys(mapping)
 
 
-def _has_page(pairs: Iterable[tuple[str, bytes]], mapping: FieldMapping, levels: int) -> bool:
-    """Whether one of the objects in an object has an array of orders where envelopes have it."""
-    for key, text in pairs:
-        if text.startswith(b"[") and key in ENVELOPE_KEYS and _has_order(text, mapping, 1):
-            return True
-        if levels and text.startswith(b"{") and _has_page(pairs_of(text), mapping, levels - 1):
-            return True
-    return False
+def _pattern(keys: Iterable[str]) -> re.Pattern[str]:
+    """One of these keys with its closing quote, a colon, and the beginning of its value."""
+    names = "|".join(map(re.escape, sorted(keys))) or "(?!)"
+    return re.compile(rf"""(?<![A-Za-z0-9_])(?:{names})\\*["']{_VALUE}""")
 
 
-def _has_order(array: bytes, mapping: FieldMapping, levels: int) -> bool:
-    elements = elements_of(array)
-    if any(one.startswith(b"{") and is_order(one, mapping) for one in elements):
+def _is_binary(record: bytes) -> bool:
+    """Whether a line is of another encoding, or compressed: of what may be a whole file, it is a part."""
+    return any(one in record for one in _PACKED) or b"\0" in record.strip(b"\0")
+
+
+def _may_hold_several(text: str, mapping: FieldMapping, *, escaped: bool = False) -> bool:
+    """Whether a text that cannot be parsed begins as an array of objects, has its first id in an array, or has several. Of a
+    mapping, ids may be of anything; several orders have several amounts and several `items`."""
+    keys = _keys(mapping)
+    if escaped:
+        text = text.replace('\\"', '"')
+    elif _ARRAY.match(text):
         return True
-    return levels > 1 and any(one.startswith(b"[") and _has_order(one, mapping, levels - 1) for one in elements)
+    first = keys.ids.search(text)
+    before = text[: first.start()] if first else text
+    if not escaped and (
+        _ENVELOPE.search(before) or (first and mapping.is_direct and before.count("[") > before.count("]"))
+    ):
+        return True
+    if mapping.is_direct:
+        return len({match[1] for match in keys.ids.finditer(text)}) > 1
+    amounts, items = (sum(1 for _ in pattern.finditer(text)) for pattern in (keys.amounts, keys.items))
+    if amounts or items or any(field in ("amount", "items") for field, _ in mapping.fields):
+        return min(amounts, items) > 1
+    ids = {match[1] for match in keys.ids.finditer(text)}
+    return len(ids) > 1 and sum(1 for _ in keys.instants.finditer(text)) > 1

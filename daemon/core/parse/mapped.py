@@ -23,7 +23,7 @@ from ..mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 from ..model import FIELDS, LAST_INSTANT, ParseContext, Reason
 from ..native.bindings import Scanned
 from . import reference
-from .envelopes import elements_of, members_of
+from .texts import elements_of, members_of
 from .values import (  # fmt: skip
     FAULT,
     WHITE_SPACE,
@@ -82,22 +82,23 @@ class Translator:
 
     def identity(self, record: bytes) -> dict[str, bytes]:
         """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
-        members = self._texts(record)
+        members = self.texts(record)
         found = {}
         for field in ("order_id", "created_at"):
             texts = (text for path in self._paths[field] if (text := _text_at(members, path)) is not None)
             for text in texts:
                 if _is_there(value := reference.value_of(text.decode())):
-                    found[field] = as_json(self._prefixed(value)).encode() if field == "order_id" else text
+                    prefixed = self._prefixed(value)
+                    found[field] = text if field != "order_id" or prefixed is value else as_json(prefixed).encode()
                     break
         return found
 
     def is_deletion(self, record: bytes) -> bool:
         """Whether an object says that its order is gone. Like `identity`."""
-        text = _text_at(self._texts(record), self._deleted) if self._deleted else None
+        text = _text_at(self.texts(record), self._deleted) if self._deleted else None
         return text is not None and as_json(reference.value_of(text.decode())) in self._mapping.deleted_values
 
-    def _texts(self, record: bytes) -> Mapping[str, bytes]:
+    def texts(self, record: bytes) -> Mapping[str, bytes]:
         """The members of the order in an object, as they are written."""
         members = members_of(record)
         inner = _text_at(members, self._record) if self._record else None
@@ -206,7 +207,7 @@ class Translator:
 
     def _metadata(self, record: bytes) -> str:
         """The text of the metadata as it is written: it is kept so."""
-        members = self._texts(record)
+        members = self.texts(record)
         found = (_text_at(members, path) for path in self._paths["metadata"])
         texts = (text.decode() for text in found if text is not None)
         return next(text for text in texts if _is_there(reference.value_of(text)))
@@ -283,6 +284,18 @@ def is_order(record: bytes, mapping: FieldMapping) -> bool:
     if reference.is_order(fields):
         return True
     return not mapping.is_direct and translator(mapping).is_deletion(record) and "order_id" in fields
+
+
+def order_id_in(members: _Members, mapping: FieldMapping) -> str | None:
+    """The id of an object that is an order, valid or not; None of any other. Under a mapping, other objects may have an id and a
+    date, too: an order has an amount or items besides."""
+    by = translator(mapping)
+    order_id = read_text(unwrapped(by.found(members, "order_id")[1]))
+    created_at = read_instant(unwrapped(by.found(members, "created_at")[1]))
+    if not isinstance(order_id, str) or is_shortened(order_id) or created_at is None:
+        return None
+    is_more = mapping.is_direct or by.found(members, "amount")[0] or by.found(members, "items")[0]
+    return order_id if is_more else None
 
 
 def _at(members: _Members, path: Path) -> Any:

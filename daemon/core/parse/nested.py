@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from ..mapping import DIRECT, FieldMapping
 from . import reference
-from .envelopes import ORDER_KEY, array_of, elements_of, members_of, pairs_of, place_of_order, repeated
+from .envelopes import ORDER_KEY, array_of
+from .hidden import lost_beside
 from .mapped import identity_of, is_order
+from .texts import elements_of, members_of, pairs_of, repeated
 
 _BETWEEN = re.compile("[ \t\n\r\x1e\ufeff]*")  # RS begins each record of a JSON text sequence
 _COMMA = re.compile("[ \t\n\r\x1e\ufeff]*,")
@@ -72,6 +74,7 @@ def contents_of(
     parts = _page(record, records_path, mapping) if is_page else [value.encode() for value in values]
     if parts is None or not levels:
         return None
+    is_page = is_page and not (len(parts) == 1 and _is_wrapper(record, mapping))
     texts, holds_orders = [], False
     for part in parts:
         part_is_order = _is_order(part, mapping)
@@ -101,7 +104,7 @@ def _after(pattern: re.Pattern[str], text: str, position: int) -> int:
 
 
 def _may_be_a_record(text: str) -> bool:
-    return text.startswith("{") and array_of(members_of(text.encode())) is None
+    return text.startswith("{") and array_of(members_of(text.encode()), "", DIRECT) is None
 
 
 def _objects_of_line(text: str) -> list[str]:
@@ -140,11 +143,19 @@ def array_or_order(
 ) -> tuple[bytes | None, bytes | None]:
     """What an object holds: the array of an envelope, or the one order under ORDER_KEY, as text. Neither where it holds none, or
     may hold more."""
-    array, order = array_of(members, records_path), members.get(ORDER_KEY, b"")
+    array, order = array_of(members, records_path, mapping), members.get(ORDER_KEY, b"")
     if records_path or not _is_order(order, mapping):
         return array, None
     rest = {key: text for key, text in members.items() if key != ORDER_KEY}
-    return None, order if array_of(rest) in {None, b"[]"} and place_of_order(rest.items()) is None else None
+    is_all = (
+        array_of(rest, "", mapping) in {None, b"[]"} and lost_beside(rest.items(), b"[" + order + b"]", mapping) is None
+    )
+    return None, order if is_all else None
+
+
+def _is_wrapper(record: bytes, mapping: FieldMapping) -> bool:
+    """Whether an object holds one order under ORDER_KEY, and no array."""
+    return record.startswith(b"{") and _is_order(members_of(record).get(ORDER_KEY, b""), mapping)
 
 
 def _is_order(text: bytes, mapping: FieldMapping) -> bool:

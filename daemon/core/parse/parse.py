@@ -36,12 +36,12 @@ from ..native.bindings import Numbers, Scanned
 from . import reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
-from .envelopes import members_of
 from .hidden import is_cut, may_hold_orders
 from .mapped import in_major_units, read_record
 from .nested import Contents, contents_of
 from .refusals import refused
 from .shapes import SAMPLED_RECORDS, keys_of_records
+from .texts import members_of
 
 # Read together: more than a piece of orders holds, since an order takes at least 40 bytes. It bounds the memory of junk.
 _BLOCK_RECORDS = 1 << 17
@@ -292,10 +292,10 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
                 continue
             tally.discarded[read] += 1
             tally.parts += _is_part(record)
-            if read in NO_ORDER and not tally.hidden_at and may_hold_orders(record, read, block.mapping):
+            if not tally.hidden_at and may_hold_orders(record, read, block.mapping):
                 tally.hidden_at = position
             is_last = position == tally.extracted and not piece.data.endswith(b"\n")
-            if read is Reason.MALFORMED_RECORD and is_last and is_cut(record):
+            if read is Reason.MALFORMED_RECORD and is_last and is_cut(record.decode(errors="replace")):
                 tally.cut_at = position
             into.discards.add(piece.drop, position, read, kept(record, read))
         elif is_deletion:

@@ -334,7 +334,7 @@ def check_depth(text: str) -> None:
 def depth(text: str) -> int:
     """The largest number of brackets that are open at once, outside of strings. Not recursive, so that any text is safe."""
     deepest = level = 0
-    for match in re.finditer(r'[][{}]|"[^"\\]*(?:\\.[^"\\]*)*"', text, re.DOTALL):
+    for match in re.finditer(r'[][{}]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', text, re.DOTALL):
         token = match.group()
         if token in "{[":
             level += 1

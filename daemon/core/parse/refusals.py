@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 from ..errors import Unreadable
 from ..model import NO_ORDER, PARENT_KEY, Parsed, Reason
 from .damage import named
-from .envelopes import inner_order, members_of, preset_for, record_setting
+from .envelopes import inner_order, preset_for, record_setting
+from .hidden import is_cut
 from .reference import NotJson
+from .texts import members_of
 
 _SHOWN_RECORDS = 20  # whose keys a reason may name
 _ROWS = 1 << 14  # that are Python objects at the same time
@@ -78,20 +80,19 @@ def _why(read: Parsed, drop: int) -> str | None:
 
 def _spread(read: Parsed, drop: int) -> int | None:
     """The position of the first line of a JSON document that is spread over consecutive lines; None where there is none: a line
-    that begins an object without ending it, before one that does not begin an object, or a line of nothing but brackets. As
-    discards, its order would be lost."""
+    that begins an object without ending it, before another one that is no order, or a line of nothing but brackets. As discards,
+    its order would be lost."""
     of_drop = read.discards.filter(pc.equal(read.discards["drop"], drop))
-    opened_at = -1
+    opened_at, opened = -1, ""
     for batch in of_drop.filter(_is_no_order(of_drop)).to_batches(max_chunksize=_ROWS):
         for position, reason, record in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
             is_damaged = reason == Reason.MALFORMED_RECORD
             text = _text(record).strip(_AROUND) if is_damaged else record
             if is_damaged and not text.strip(_BRACKETS):
                 return int(position)
-            begins = text.startswith("{")
-            if not begins and position == opened_at + 1:
+            if opened and position == opened_at + 1 and is_cut(opened):
                 return opened_at
-            opened_at = position if begins and is_damaged else -1
+            opened_at, opened = int(position), text if is_damaged and text.startswith("{") else ""
     return None
 
 
