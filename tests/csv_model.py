@@ -104,12 +104,15 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
     ]
     text = io.StringIO()
     end = draw(st.sampled_from(["\n", "\r\n"]))
-    separator = draw(st.sampled_from([",", ",", ";", "\t"]))
+    separator = (
+        draw(st.sampled_from([",", ",", ";", "\t"])) if len(header) > 1 else ","
+    )  # else the header does not tell it
     text.write(draw(st.sampled_from(["", "", "", f"sep={separator}{end}", f'{end}"SEP={separator}"{end}'])))
     writer = csv.writer(text, lineterminator=end, delimiter=separator)
     writer.writerow([draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in header])
     for row in rows:
-        text.write(draw(st.sampled_from([*[""] * 8, "\ufeff", separator.join(header).upper() + end])))
+        joined = ["\ufeff", separator.join(header).upper() + end, separator.join(reversed(header)) + end]
+        text.write(draw(st.sampled_from([*[""] * 12, *joined])))
         if draw(st.sampled_from([False, False, True])):  # quoted, with blanks before the quotes
             blanks = draw(st.sampled_from([" ", "  "]))
             text.write(separator.join(blanks + '"' + cell.replace('"', '""') + '"' for cell in row) + end)
@@ -126,12 +129,21 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
 
 def expected_rows(name: str, data: bytes) -> tuple[list[tuple[str, tuple[object, ...]] | str], Counter[str]]:
     """Each row of a drop by a literal reading of the input contract: (key, row), or the reason of a discard. Unreadable where
-    all are discards."""
+    all are discards, or one is another header, goes over several lines, or has another separator."""
     separator, lines = lines_of(name, data)
     header, found, faults = [cell.strip().lower() for cell in lines[0]], [], Counter[str]()
     for line in lines[1:]:
         if [cell.strip().lower() for cell in line] == header:
             continue
+        stripped = [cell.strip(model.TEXT_SPACE) for cell in line]
+        filled = [cell.lower() for cell in stripped if cell]
+        typed = [COLUMNS[name][0], "created_at", "price"]
+        if (
+            (len(filled) > 1 and all(cell in header for cell in filled))
+            or any("\n" in cell for column, cell in zip(header, stripped, strict=False) if column in typed)
+            or (len(line) == 1 < len(header) and set(stripped[0]) & set(",;\t") - {separator})
+        ):
+            raise model.Unreadable("rows are shifted")
         cells = dict(zip(header, line + [""] * (len(header) - len(line)), strict=False))
         key = cells[COLUMNS[name][0]].strip(model.TEXT_SPACE)
         if any(cell.strip(model.TEXT_SPACE) for cell in line[len(header) :]):
@@ -234,8 +246,10 @@ class DimensionModel:
         """None: a duplicate."""
         results: list[Counter[str] | None] = []
         came: list[tuple[str, tuple[object, ...], Counter[str]]] = []
+        before = self.last  # in a batch, a drop is compared with the one before it, whatever becomes of that
         for data in batch:
-            if data == self.last:
+            is_again, before = data == before, data
+            if is_again:
                 results.append(None)
                 continue
             counts: Counter[str] = Counter()
@@ -243,6 +257,7 @@ class DimensionModel:
                 rows = expected_rows(self.name, data)[0]
             except model.Unreadable:
                 results.append(Counter(quarantined=1))
+                before = b"refused"
                 continue
             self.last = data
             for one in rows:

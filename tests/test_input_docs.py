@@ -89,6 +89,11 @@ DROPS = {
     'CSV that is neither UTF-8 nor cp1252, under `encoding = "cp1252"`': [("users.csv", b"user_id\n\xe4\x81\n")],
     "CSV of which no row can be kept": [("users.csv", b"user_id,email\n,a\n,b\n")],
     "CSV that ends in NUL characters": [("users.csv", b"user_id,email\na,b\n\0\0\0")],
+    "CSV with a second header that has another order of columns": [("users.csv", b"user_id,email\na,b\nemail,user_id\nc,d\n")],
+    "CSV with a line end in a key, an instant or a price: a quote is missing": [
+        ("users.csv", b'user_id,email,created_at\na,b,"\nc,d,2026-01-01\ne,f,"\n'),
+    ],
+    "CSV row that has another separator than the header": [("users.csv", b"user_id,email\na,b\nc;d\n")],
     "CSV without a line": [("users.csv", b""), ("products.csv.gz", gzip.compress(b"\n"))],
     "compressed, and damaged": [("b.json.gz", PACKED[:-6] + b"XXXXXX"), ("b.json", PACKED[:-6] + b"XXXXXX")],
     "compressed, and cut short, under any name": [

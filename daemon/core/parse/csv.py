@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ..errors import Unreadable
 from ..mapping import FieldMapping
 from ..model import Bools, Dimension, Ints, ParseContext, Reason, Tally
-from .csv_text import READABLE_SEPARATORS, SEMICOLON, Sheet, read_sheet
+from .csv_text import READABLE_SEPARATORS, SEMICOLON, SEPARATORS, Sheet, read_sheet
 from .discards import Discards
 from .mapped import translator
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
@@ -46,6 +46,7 @@ def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) ->
     column_of = {field: _column_of(sheet.header, names[field]) for field in dimension.schema.names}
     key, rows = column_of[dimension.key], list(sheet.rows)
     assert key is not None, "_check refuses a file without its key column"
+    _refuse_shifted(rows, sheet, dimension, column_of)
     prefix = context.mapping.id_prefix if dimension.key == "user_id" else ""  # as orders have it
     reasons = [_why_discarded(row, key, len(sheet.header), prefix) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
@@ -102,6 +103,29 @@ def _check(sheet: Sheet, dimension: Dimension, names: Mapping[str, Sequence[str]
     twice = next((name for name in used if header.count(name) > 1), None)
     if twice:
         raise Unreadable(f"its first line names the column {twice} twice, so it is unknown which one is meant")
+
+
+def _refuse_shifted(
+    rows: Sequence[Sequence[str]], sheet: Sheet, dimension: Dimension, column_of: Mapping[str, int | None]
+) -> None:
+    """Unreadable where rows show that others are read wrongly: a second header with other columns, a row that the quotes of
+    another have swallowed, or rows with another separator than the header."""
+    is_free = {
+        field.name: pa.types.is_large_string(field.type) and field.name != dimension.key for field in dimension.schema
+    }
+    typed = [place for field, place in column_of.items() if place is not None and not is_free[field]]
+    columns = set(sheet.header)
+    others = [separator for separator in SEPARATORS if separator != sheet.separator]
+    for number, row in enumerate(rows, 1):
+        cells = [cell.strip(WHITE_SPACE) for cell in row]
+        if sum(map(bool, cells)) > 1 and columns.issuperset(cell.lower() for cell in cells if cell):
+            raise Unreadable(
+                f"row {number:,} names columns again, in another order; drop files with other columns one by one"
+            )
+        if any("\n" in cells[place] for place in typed if place < len(cells)):
+            raise Unreadable(f"row {number:,} goes on over several lines: a quote is probably missing or too many")
+        if len(cells) == 1 < len(sheet.header) and any(separator in cells[0] for separator in others):
+            raise Unreadable(f"row {number:,} has another separator than the header; save the file with one separator")
 
 
 def _key(cell: str, prefix: str) -> object:

@@ -19,7 +19,7 @@ from .values import WHITE_SPACE
 csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
 
 COMMA, SEMICOLON, TAB = ",", ";", "\t"
-_SEPARATORS = (COMMA, SEMICOLON, TAB)  # the preferred one first
+SEPARATORS = (COMMA, SEMICOLON, TAB)  # the preferred one first
 READABLE_SEPARATORS = "commas, semicolons or tabs"
 _UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _UTF_32 = b"\xff\xfe\x00\x00"
@@ -50,12 +50,12 @@ def read_sheet(data: bytes, keys: Sequence[str], encoding: str) -> Sheet:
     lines = _text(data, encoding).split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip(WHITE_SPACE)), 0)
     if told := _INSTRUCTION.fullmatch(lines[first]):
-        if told[1] not in _SEPARATORS:
+        if told[1] not in SEPARATORS:
             raise Unreadable(
                 f"its first line says that its columns are separated by {told[1]}; save it with {READABLE_SEPARATORS}"
             )
         return _sheet(lines, told[1], first + 1)
-    sheets = (sheet for separator in _SEPARATORS if (sheet := _sheet_if_csv(lines, separator)) is not None)
+    sheets = (sheet for separator in SEPARATORS if (sheet := _sheet_if_csv(lines, separator)) is not None)
     found = next((sheet for sheet in sheets if any(key in sheet.header for key in keys)), None)
     return found or _sheet(lines, COMMA)
 
