@@ -369,7 +369,7 @@ def _is_spread(records: Sequence[tuple[int, str, bool]]) -> bool:
         if not is_json and not begin.strip(around + "[]{},;"):
             return True
         before = [one for at, one, fine in records if at == position - 1 and not fine]
-        if before and _is_beginning(before[0]):
+        if before and _is_beginning(before[0].strip(around + ",")):
             return True
     return False
 

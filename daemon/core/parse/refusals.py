@@ -25,8 +25,8 @@ from .texts import members_of
 _SHOWN_RECORDS = 20  # whose keys a reason may name
 _ROWS = 1 << 14  # that are Python objects at the same time
 _COLUMNS = ("position", "reason", "record")
-_AROUND = " \t\r\x1e\ufeff"
-_BRACKETS = _AROUND + "[]{},;"
+_AROUND = " \t\r\x1e\ufeff,"
+_BRACKETS = _AROUND + "[]{};"
 _AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
 
 
