@@ -288,10 +288,10 @@ def test_discards_are_the_same_bytes_however_they_are_divided(tmp_path: Path, mo
         b"\xff",
         '{"order_id": "ü"}'.encode(),
         b'"a text"',
-        b"{",
+        b'{"a" 1}',
     ]
     drops = [(f"{n}.jsonl", b"\n".join(records * (n + 1)) + b"\n") for n in range(12)]
-    drops.insert(5, ("users.csv", b"user_id,email\n" + b",x\n" * 9 + b"u,x,too many\n"))
+    drops.insert(5, ("users.csv", b"user_id,email\n" + b",x\n" * 9 + b"u,x,too many\nv,x\n"))
     found = []
     for piece_bytes, least_bytes, together in ((1 << 20, 1 << 20, 1 << 14), (300, 1, 3)):
         monkeypatch.setattr(tasks, "PIECE_BYTES", piece_bytes)

@@ -35,7 +35,7 @@ def order(order_id: str, created_at: str, **more: object) -> dict[str, object]:
     return {"order_id": order_id, "created_at": created_at, **more}
 
 
-INSIDE = json.dumps({"data": [order("d", "2026-11-18")], "page": {"orders": [order("p", "2026-11-19")]}}).encode()
+INSIDE = json.dumps({"data": [order("p", "2026-11-18")], "page": {"orders": [order("p", "2026-11-19")]}}).encode()
 FUTURE = json.dumps([order("now", "2026-11-20T11:00:00Z"), order("soon", "2026-11-21T13:00:00Z")]).encode()
 CONTENTS = [
     INSIDE,
@@ -111,7 +111,7 @@ def hash_of(data: bytes) -> bytes:
 
 
 def test_a_mended_setting_and_the_same_file_read_it_anew(tmp_path: Path) -> None:
-    """Under the wrong path it was applied with other orders; dropped again under the right one it is no duplicate."""
+    """Under the wrong path it was applied with other versions; dropped again under the right one it is no duplicate."""
     with open_engine(tmp_path) as engine:
         first, again, right, repeated = (
             apply_batch(engine, tmp_path, [("a.json", INSIDE)], RECEIVED_AT_US, records_path=path).results[0]
@@ -123,7 +123,7 @@ def test_a_mended_setting_and_the_same_file_read_it_anew(tmp_path: Path) -> None
         "applied",
         "duplicate",
     ]
-    assert (right.counts.new, repeated.duplicate_of) == (1, right.drop.seq)
+    assert (right.counts.corrected, repeated.duplicate_of) == (1, right.drop.seq)
 
 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -59,7 +59,8 @@ def test_a_process_killed_at_any_operation_loses_and_doubles_nothing(
         assert one.violations == [], one.replay
         hit.update(kills.kind_of(what).partition(" ")[0] for what in (one.what, one.what_second) if what)
     assert hit["fsync"] > 30 and hit["write"] > 40, hit
-    assert hit.keys() >= {"open", "write", "truncate", "fsync", "rename", "unlink", "mkdir", "rmdir", "symlink"}
+    rare = {"symlink"} if step == 1 else set()  # once in a run
+    assert hit.keys() >= {"open", "write", "truncate", "fsync", "rename", "unlink", "mkdir", "rmdir"} | rare
 
 
 @pytest.mark.parametrize("seed", [2, 8])

@@ -89,7 +89,7 @@ def test_broken_drops_are_quarantined_beside_good_ones(tmp_path: Path) -> None:
 
 def test_discards_are_kept_whole(tmp_path: Path) -> None:
     """Every discarded record lies in discarded/, as it was written, with its position and the reason."""
-    lines = [b'{"order_id":"a","created_at":"2026-03-02"}', b'{"order_id":null,"big":1.10}', b'{"order_id":"b"', b"[1]"]
+    lines = [b'{"order_id":"a","created_at":"2026-03-02"}', b'{"order_id":null,"big":1.10}', b"[1]", b'{"order_id":"b"']
     drop(tmp_path, "a.ndjson", b"\n".join(lines) + b"\n")
     assert once(tmp_path).returncode == 0
     (kept,) = (tmp_path / "output" / "discarded").rglob("*.jsonl")
@@ -97,10 +97,10 @@ def test_discards_are_kept_whole(tmp_path: Path) -> None:
     assert '"record":{"order_id":null,"big":1.10}' in found[0]
     assert [(d["position"], d["reason"]) for d in map(json.loads, found)] == [
         (2, "missing_order_id"),
-        (3, "malformed_record"),
-        (4, "not_an_object"),
+        (3, "not_an_object"),
+        (4, "malformed_record"),
     ]
-    assert json.loads(found[1])["record"] == '{"order_id":"b"'
+    assert json.loads(found[2])["record"] == '{"order_id":"b"'
 
 
 def test_strange_things_in_the_inbox_are_left_and_named(tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ def test_at_whatever_operation_it_happens_no_drop_is_in_neither(folder: Path, re
             if second.run(home, None, ["verify"]).status:
                 assert any(name in control.what for name in _WRITTEN_BY_PATH), (point, control.what)
                 assert second.run(home, None, ["rebuild"]).status == 0
+                _remove_unknown_receipts(home)
                 assert second.run(home, None, ["verify"]).status == 0, (point, control.what)
             if replace is _restore:
                 (home / "output").rename(home / "new")
@@ -222,6 +223,14 @@ def test_at_whatever_operation_it_happens_no_drop_is_in_neither(folder: Path, re
 # What the first run may still change in the new folder, if it was stopped between the look at it and this very operation. It
 # holds no orders, and `rebuild` writes it anew.
 _WRITTEN_BY_PATH = ("orders_raw.json", "restatements.jsonl", "receipts")
+
+
+def _remove_unknown_receipts(home: Path) -> None:
+    """What `verify` says to do with a receipt that was written into an output that has no such drop."""
+    known = {row.seq for row in ledger_rows(home)}
+    for path in (home / "output" / "receipts").glob("*/*.json"):
+        if int(path.name.split("_")[0]) not in known:
+            path.unlink()
 
 
 def _is_stopped(process: int) -> bool:

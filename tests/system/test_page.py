@@ -20,6 +20,7 @@ HOSTILE_NAMES = (
 )  # fmt: skip
 HOSTILE_RECORDS = [
     {"order_id": "</pre><script>document.title='owned'</script>"},
+    {"order_id": "o_299", "created_at": "2026-03-20", "amount": 5},
     {"order_id": "<img src=x onerror=document.title='owned'>", "created_at": "<b>soon</b>"},
 ]
 

@@ -73,7 +73,7 @@ def test_every_question_in_the_docs_is_promql_that_answers(tmp_path: Path) -> No
     text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
     block = text.split("```promql\n")[1].split("```")[0]
     lines = [line for line in block.replace("\n  ", " ").splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 6
+    assert len(lines) == 7
     with running(tmp_path) as daemon, prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}") as server:
         until(lambda: server.value("up") == 1, "a first scrape")
         place(daemon.inbox / "dirty.ndjson", DIRTY)

@@ -63,7 +63,8 @@ def same_as_parsed(data: bytes, mapping: FieldMapping) -> None:
             for field in fields_of_item:
                 assert field.is_fault or field.value == text(field.field, item[field.field])
     assert not orders
-    assert faults == sum(parsed.tallies[1].faults[name] for name in FIELDS - {"order_id", "created_at"})
+    columns = [name for name, _, _ in mapping.columns]
+    assert faults == sum(parsed.tallies[1].faults[name] for name in {*FIELDS, *columns} - {"order_id", "created_at"})
 
 
 def text(name: str, value: Any) -> str | None:
