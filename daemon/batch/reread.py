@@ -30,12 +30,14 @@ def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
         return {}
     with closing(Ledger(path, read_only=True)) as ledger:
         drops = {key: drop for drop in ledger.applied_drops() for key in _keys(drop)}
-    found = ((name, _key(os.path.basename(name))) for name in names)
-    return {name: drops[key] for name, key in found if key in drops}
+    found = ((name, drops.get(_key(name)) or drops.get(("raw", os.path.basename(name)))) for name in names)
+    return {name: drop for name, drop in found if drop is not None}
 
 
 def _keys(drop: Drop) -> tuple[object, ...]:
-    return drop.seq, own_name(original(drop.name)), os.path.basename(drop.raw or "")
+    names = {own_name(original(drop.name)), drop.name, original(drop.name)}
+    with_source = {f"{drop.context.source}/{name}" for name in names}
+    return drop.seq, *names, *with_source, ("raw", os.path.basename(drop.raw or ""))
 
 
 def _key(name: str) -> object:

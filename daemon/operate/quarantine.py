@@ -29,12 +29,13 @@ def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]
     quarantine. A name is that of the file in quarantine (with or without its folder), the name that the drop arrived with, or its
     number. Raises UsageError for a name without a drop, and for a source that is not configured any more."""
     found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
-    if unknown := [name for name in names if not _called(found, name)]:
+    asked = {name: _called(quarantine, found, name) for name in names}
+    if unknown := [name for name in names if not asked[name]]:
         raise UsageError(
             f"cannot retry {unknown[0]}: no drop in quarantine and no applied drop has this name or number; quarantine holds "
             f"{', '.join(found) or 'nothing'}"
         )
-    wanted = list(dict.fromkeys(found if not names else [file for name in names for file in _called(found, name)]))
+    wanted = list(dict.fromkeys(found if not names else [file for name in names for file in asked[name]]))
     targets = {file: place_of(_source(quarantine / file), places) for file in wanted}
     for file, place in targets.items():
         place.make()
@@ -44,7 +45,7 @@ def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]
 
 def called(quarantine: Path, name: str) -> bool:
     """Whether a drop in quarantine has this name or number."""
-    return bool(_called({file: _name(quarantine / file) for file in quarantined(quarantine)}, name))
+    return bool(_called(quarantine, {file: _name(quarantine / file) for file in quarantined(quarantine)}, name))
 
 
 def _name(path: Path) -> str:
@@ -81,12 +82,21 @@ def _reason(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _called(found: dict[str, str], name: str) -> list[str]:
+def _called(quarantine: Path, found: dict[str, str], name: str) -> list[str]:
     asked = os.path.basename(name)
-    files_called = [file for file, own in found.items() if asked in (file, own, printable(own))]
+    files_called = (
+        [asked] if asked in found else [file for file, own in found.items() if name in _names(quarantine / file, own)]
+    )
     if asked.isascii() and asked.isdigit():
         files_called += [file for file in found if _number(file) == asked.lstrip("0")]
     return files_called
+
+
+def _names(path: Path, own: str) -> set[str]:
+    """How people call a drop: by its own name, with its zip archive, and with its source."""
+    whole = str((_reason(path) or {}).get("name", own))
+    names = {own, printable(own), whole}
+    return names | {f"{_source(path)}/{name}" for name in names}
 
 
 def _number(file: str) -> str:

@@ -21,7 +21,7 @@ from ..batch.repair import read_all, read_groups
 from ..core.columns import EXTRA, extra_of
 from ..core.entries import Drop
 from ..core.mapping import DEFAULT_SOURCE
-from ..core.model import INDEX_ENTRY, SCALE, Discard, DropOutcome
+from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, Discard, DropOutcome
 from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
 from ..core.parse.values import order_key
@@ -44,7 +44,8 @@ class Version:
     position: int
     instant: str  # updated_at, or else created_at
     before_since: bool  # excluded by --since, so not part of what is published
-    content: dict[str, Any]
+    content: dict[str, Any]  # empty if it is a deletion
+    is_deletion: bool = False
     why: str = ""
 
     @property
@@ -54,8 +55,8 @@ class Version:
 
     @property
     def location(self) -> tuple[str, int, int]:
-        """The date, drop and position, as in the index."""
-        return (self.content["created_at"][:10], self.drop, self.position)
+        """The date ("" of a deletion), drop and position, as in the index."""
+        return ("" if self.is_deletion else self.content["created_at"][:10], self.drop, self.position)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Trace:
     versions: list[Version]
     discards: list[Discard]
     repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
-    published: tuple[str, int, int] | None  # the date, drop and position that the index names
+    published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
 
     @property
     def winner(self) -> Version | None:
@@ -107,11 +108,12 @@ def trace(engine: Engine, order_id: str) -> Trace:
 def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
     for row in orders.to_pylist():
         drop = drops[row["drop"]]
-        passed = drop.context.since is not None and row["created_at"] < drop.context.since
+        is_deletion = row["created_at"] == DELETED_AT
+        passed = drop.context.since is not None and row["created_at"] < drop.context.since and not is_deletion
         instant = row["created_at"] if row["updated_at"] is None else row["updated_at"]
         yield Version(
             drop.seq, drop.name, drop.context.source, _text(drop.context.received_at), row["position"], _text(instant),
-            passed, _content(row),
+            passed, {} if is_deletion else _content(row), is_deletion,
         )  # fmt: skip
 
 
@@ -149,7 +151,8 @@ def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool
         if version.before_since:
             why = "not applied: it is before the --since that its drop was read under"
         elif version is winner:
-            why = "published: no other is later" if agrees else "the latest, and not what the index names"
+            outcome = "deleted" if version.is_deletion else "published"
+            why = f"{outcome}: no other is later" if agrees else "the latest, and not what the index names"
         else:
             assert later is not None, "only the winner has none later"
             why = f"superseded: {_record(later)} is later ({_reason(version, later)})"
@@ -174,17 +177,23 @@ def _published(engine: Engine, key: bytes) -> tuple[str, int, int] | None:
     entries, found = engine.ledger.index.find(wanted)
     if not found[0]:
         return None
-    return iso_date(int(entries["date"][0])), int(entries["drop"][0]), int(entries["position"][0])
+    day = int(entries["date"][0])
+    date = "" if day == DELETED_DATE else iso_date(day)
+    return date, int(entries["drop"][0]), int(entries["position"][0])
 
 
 def as_dict(found: Trace) -> dict[str, Any]:
     """The trace as JSON."""
-    published = (
+    location = (
         None if found.published is None else dict(zip(("date", "drop", "position"), found.published, strict=True))
     )
+    is_deleted = location is not None and not location["date"]
+    if location is not None and is_deleted:
+        del location["date"]
     return {
         "order_id": found.order_id,
-        "published": published,
+        "published": None if is_deleted else location,
+        "deleted_by": location if is_deleted else None,
         "agrees_with_raw": found.agrees,
         "versions": [asdict(one) | {"repeated_by": found.repeats[one.drop]} for one in found.versions],
         "discards": [asdict(one) for one in found.discards],
@@ -197,7 +206,8 @@ def table(found: Trace) -> str:
         lines = [f"order {one_line(found.order_id)} is not published"]
     else:
         date, drop, position = found.published
-        lines = [f"order {one_line(found.order_id)} is published in date={date}, from record {position} of drop {drop}"]
+        where = f"published in date={date}, from" if date else "deleted, by"
+        lines = [f"order {one_line(found.order_id)} is {where} record {position} of drop {drop}"]
     if not found.agrees:
         lines.append(
             "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows the difference, `strandline rebuild` repairs it"
@@ -209,6 +219,7 @@ def table(found: Trace) -> str:
         lines += ["", f"record {version.position} of drop {version.drop} ({_named(version)}), "
                       f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
         lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
+        lines += ["  it deletes the order"] if version.is_deletion else []
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
         before = version.content
     for discard in found.discards:

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.batch import reread
 from daemon.batch.reading import Limits
+from daemon.core.errors import UsageError
 from daemon.operate import quarantine
 from daemon.sources.source_folder import SourceFolder
 from daemon.storage import raw
@@ -215,3 +217,14 @@ def test_an_archive_that_was_written_to_after_it_was_taken_comes_back(tmp_path: 
             assert kept[2].duplicate_of == 1
             return
         point += 1
+
+
+def test_of_files_of_one_name_the_one_that_is_meant_is_retried(tmp_path: Path) -> None:
+    """In quarantine by its archive and path; applied ones, too; a name alone means all of that name."""
+    results(tmp_path, ("a.zip", zipped(("x/b.json", b"[{]"), ("y/b.json", b"[[]"), ("z/b.json", ORDER))))
+    folder, places = tmp_path / "output" / "quarantine", [SourceFolder(tmp_path / "inbox")]
+    assert [drop.seq for drop in reread.applied(tmp_path / "output", ["a.zip/z/b.json"]).values()] == [3]
+    assert [file.split("_")[0] for file in quarantine.retry(folder, places, ["a.zip/y/b.json"])] == ["00000002"]
+    with pytest.raises(UsageError, match="no drop in quarantine"):
+        quarantine.retry(folder, places, ["c.zip/x/b.json"])
+    assert [file.split("_")[0] for file in quarantine.retry(folder, places, ["b.json"])] == ["00000001"]

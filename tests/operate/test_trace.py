@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from daemon.core.mapping import FieldMapping
 from daemon.operate import trace
 from tests.support.command import order, strandline
 from tests.support.crash import drop, run
@@ -114,3 +115,34 @@ def test_the_command(tmp_path: Path) -> None:
     assert found["agrees_with_raw"] and [one["drop"] for one in found["versions"]] == [1, 2]
     none = strandline(tmp_path, "trace", "nobody")
     assert none.returncode == 1 and "no applied drop has a record of it" in none.stdout
+
+
+def test_a_deletion_is_shown_as_one(tmp_path: Path) -> None:
+    """While the order is gone, after it came back, and where the deletion lost; also under a `--since`."""
+    mapping = FieldMapping(deleted_path="gone", deleted_values=("true",))
+
+    def applied(root: Path, *records: dict[str, Any], since: int | None = None) -> None:
+        with open_engine(root) as engine:
+            data = b"\n".join(json.dumps(record).encode() for record in records)
+            number = len(list((root / "output" / "receipts").rglob("*.json")))
+            apply_batch(engine, root, [(f"{number}.ndjson", data)], NOW, DAY, since, mapping=mapping)
+
+    first, gone = order(7, amount=1), order(7, updated_at="2026-03-05T00:00:00Z", gone=True)
+    home = tmp_path / "gone"
+    applied(home, first)
+    applied(home, gone, since=1_772_700_000_000_000)
+    found = lives(home, first["order_id"])
+    assert found.agrees and found.published == ("", 2, 1)
+    assert [(one.is_deletion, one.content == {}) for one in found.versions] == [(False, False), (True, True)]
+    assert found.versions[1].why == "deleted: no other is later"
+    text, told = trace.table(found), trace.as_dict(found)
+    assert "is deleted, by record 1 of drop 2" in text and "it deletes the order" in text
+    assert told["published"] is None and told["deleted_by"] == {"drop": 2, "position": 1}
+    applied(home, order(7, amount=2, updated_at="2026-03-06T00:00:00Z"))
+    found = lives(home, first["order_id"])
+    assert found.agrees and found.published is not None and found.published[1:] == (3, 1)
+    assert "it deletes the order" in trace.table(found) and trace.as_dict(found)["deleted_by"] is None
+    home = tmp_path / "lost"
+    applied(home, order(7, amount=1, updated_at="2026-03-07T00:00:00Z"), gone)
+    found = lives(home, first["order_id"])
+    assert found.agrees and "superseded" in found.versions[0].why and found.versions[0].is_deletion

@@ -107,10 +107,16 @@ def _without_any(members: Members, records_path: str) -> str:
     where = f"at records_path = {records_path!r}" if records_path else f"under {', '.join(ENVELOPE_KEYS)}"
     begin = f"the file is one object without `order_id`, and there is no array {where}"
     arrays = list(_arrays(members, _SEARCHED_LEVELS))
-    first_of_each = [reference.members(one) for _, text in arrays if (one := _first_object(text)) is not None]
-    for keys in [members, *first_of_each]:
+    firsts = [(path, one) for path, text in arrays if (one := _first_object(text)) is not None]
+    places, first_of_each = [path for path, _ in firsts], [reference.members(one) for _, one in firsts]
+    for place, keys in [("", members), *zip(places, first_of_each, strict=True)]:
         if shop := preset_for(keys):
-            return f"{begin}{shop}. Keys of its records: {named(keys)}"
+            setting = (
+                f'. They are at {place}: set [input] records_path = "{place}"'
+                if place and place not in ENVELOPE_KEYS
+                else ""
+            )
+            return f"{begin}{shop}{setting}. Keys of its records: {named(keys)}"
     objects = [(key, members_of(text)) for key, text in members.items() if text.startswith(b"{")]
     if (keys_of_orders := _by_key(("", members), *objects)) is not None:
         return f"{begin}. Each order is under its own key ({keys_of_orders}); write them as an array"

@@ -81,3 +81,12 @@ def test_the_text_around_a_damage_is_left_alone() -> None:
     """It is what the file says."""
     written = f"damaged{NEAR}set [input] records_path in [sources.default]"
     assert for_source(written, context()) == written
+
+
+def test_orders_of_a_shop_below_another_key_are_told_with_their_place() -> None:
+    """Also in a source that has the preset already: it is the path that is missing."""
+    records_path, mapping = mapping_of({"preset": "shopify"}, "here")
+    context = ParseContext(RECEIVED_AT_US, 86_400_000_000, records_path, source="berlin", mapping=mapping)
+    data = b'{"data":{"orders":[{"id":1,"created_at":"2026-11-18","total_price":"5","line_items":[]}]}}'
+    reason = for_source(parse([Piece(1, data, context)]).unreadable[1], context)
+    assert 'set records = "data.orders" in [sources.berlin]' in reason and "preset" not in reason
