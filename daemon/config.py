@@ -306,7 +306,9 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
 def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:
     for section, settings in content.items():
         if section not in SECTIONS:
-            raise UsageError(f"unknown section {shown(section)} in {path}; allowed are {', '.join(SECTIONS)}")
+            raise UsageError(
+                f"unknown section {shown(section)} in {path}; allowed are {', '.join(SECTIONS)}, sources, columns"
+            )
         if not isinstance(settings, dict):
             raise UsageError(f"{section} = {shown(settings)} in {path} is not allowed; [{section}] is a section")
         for key, value in settings.items():

@@ -18,6 +18,7 @@ from ..core.model import DIMENSIONS, FACT, Field
 _KEY = r"[^.\x00-\x1f\ud800-\udfff]+"
 _PATH = re.compile(rf"(?:{_KEY}(?:\.{_KEY})*)?")
 _A_PATH = 'keys divided by dots, such as "customer.id", or ""'
+_NEEDED = ("order_id", "created_at")  # without these no record is an order
 _PRESETS = files(__package__) / "presets"
 _MAX_PREFIX = 64
 _COLUMN = re.compile("[a-z][a-z0-9_]{0,62}")  # an identifier of every SQL dialect
@@ -57,7 +58,9 @@ def mapping_of(settings: Mapping[str, Any], where: str, columns: Columns = ()) -
     values = _preset(settings["preset"], where) if "preset" in settings else {}
     for key, value in given.items():
         if key not in SETTINGS:
-            raise UsageError(f"unknown setting {key!r} in {where}; allowed are preset, {', '.join(SETTINGS)}, columns")
+            raise UsageError(
+                f"unknown setting {key!r} in {where}; allowed are folder, preset, {', '.join(SETTINGS)}, columns"
+            )
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
     read = {key: SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
@@ -110,7 +113,15 @@ def _fields(allowed: tuple[str, ...]) -> Callable[[Any, str], Paths]:
         for name in value:
             if name not in allowed:
                 raise UsageError(f"unknown field {name!r} in {where}; allowed are {', '.join(allowed)}")
-        return tuple(sorted((name, _paths(paths, f"{where}.{name}")) for name, paths in value.items()))
+        read = {name: _paths(paths, f"{where}.{name}") for name, paths in value.items()}
+        for name, paths in read.items():
+            if not paths and name in _NEEDED:
+                raise _refuse(
+                    value[name],
+                    f"{where}.{name}",
+                    "the path of the field, or several; without one, no record is an order",
+                )
+        return tuple(sorted(read.items()))
 
     return read
 
@@ -128,8 +139,13 @@ def _switch(value: Any, where: str) -> bool:
 
 
 def _prefix(value: Any, where: str) -> str:
-    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > _MAX_PREFIX or not value.isprintable():
-        raise _refuse(value, where, f"a printable text of at most {_MAX_PREFIX} bytes")
+    if (
+        not isinstance(value, str)
+        or len(value.encode("utf-8", "replace")) > _MAX_PREFIX
+        or not value.isprintable()
+        or value.lstrip() != value
+    ):
+        raise _refuse(value, where, f"a printable text of at most {_MAX_PREFIX} bytes that does not begin with a blank")
     return value
 
 
@@ -137,7 +153,11 @@ def _deleted(value: Any, where: str) -> tuple[str, tuple[str, ...]]:
     allowed = 'a table with a path and its values, such as {path = "status", values = ["trash"]}'
     if not isinstance(value, dict) or value.keys() != {"path", "values"} or not isinstance(value["values"], list):
         raise _refuse(value, where, allowed)
-    if not value["path"] or not all(isinstance(one, str | bool | int) for one in value["values"]):
+    if (
+        not value["path"]
+        or not value["values"]
+        or not all(isinstance(one, str | bool | int) for one in value["values"])
+    ):
         raise _refuse(value, where, allowed)
     return _path(value["path"], f"{where}.path"), tuple(json.dumps(one) for one in value["values"])
 
