@@ -605,8 +605,8 @@ def _is_vacant(value: str) -> bool:
 
 def _reports_error(raw: dict[str, str]) -> bool:
     """Whether there is an error, or a bad status; or one that is unknown, without a message that is fine; or a bad message."""
-    said = {_plain(key): value for key, value in raw.items() if value not in ("null", '""')}
-    said = {key: value for key, value in said.items() if not (value[0] in "[{" and not parts(value))}
+    is_empty = {key: value in ("null", '""') or (value[0] in "[{" and not parts(value)) for key, value in raw.items()}
+    said = {_plain(key): value for key, value in raw.items() if not is_empty[key]}
     if any(said.get(key, "null") not in NO_ERROR for key in ("error", "errors", "fault", "exception")):
         return True
     statuses = [said[key] for key in ("success", "ok", "status", "statuscode", "code") if key in said]
