@@ -23,8 +23,8 @@ _FOLDER = "state/again"
 
 
 def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
-    """For each name, an applied drop: by its number, by the name that it arrived with, or by that of its raw copy. Of several,
-    the newest."""
+    """For each name, an applied drop: by its number, by the name that it arrived with (alone, with its source or with its zip
+    archive), or by that of its raw copy. Of several, the newest."""
     path = output / "state" / "ledger.sqlite"
     if not names or not path.exists():
         return {}

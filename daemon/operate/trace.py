@@ -184,16 +184,12 @@ def _published(engine: Engine, key: bytes) -> tuple[str, int, int] | None:
 
 def as_dict(found: Trace) -> dict[str, Any]:
     """The trace as JSON."""
-    location = (
-        None if found.published is None else dict(zip(("date", "drop", "position"), found.published, strict=True))
-    )
-    is_deleted = location is not None and not location["date"]
-    if location is not None and is_deleted:
-        del location["date"]
+    date, drop, position = found.published or ("", 0, 0)
+    record = {"drop": drop, "position": position}
     return {
         "order_id": found.order_id,
-        "published": None if is_deleted else location,
-        "deleted_by": location if is_deleted else None,
+        "published": {"date": date, **record} if date else None,
+        "deleted_by": record if found.published and not date else None,
         "agrees_with_raw": found.agrees,
         "versions": [asdict(one) | {"repeated_by": found.repeats[one.drop]} for one in found.versions],
         "discards": [asdict(one) for one in found.discards],

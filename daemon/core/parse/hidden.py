@@ -33,7 +33,7 @@ def may_hold_orders(record: bytes, reason: Reason, mapping: FieldMapping) -> boo
     if record.startswith(b"{"):
         inner = translator(mapping).texts(record).items() if mapping.record else pairs_of(record)
         texts = [text for _, text in inner]
-    if any(True for text in texts for _ in orders_in(text, mapping)):
+    if any(next(orders_in(text, mapping), None) for text in texts):
         return True
     escaped = record.decode()
     return '\\"' in escaped and _may_hold_several(escaped, mapping, escaped=True)

@@ -49,7 +49,7 @@ def is_empty_page(members: Members, mapping: FieldMapping) -> bool:
         return False
     if not any(text.startswith(b"[") for text in held) and not all(plain(key) in _PAGING for key in others):
         return False
-    if any(True for text in others.values() for _ in orders_in(text, mapping)):
+    if any(next(orders_in(text, mapping), None) for text in others.values()):
         return False
     return not _has_objects(others, _SEARCHED_LEVELS) and not _may_be_order(others, _SEARCHED_LEVELS)
 
