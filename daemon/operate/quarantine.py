@@ -27,7 +27,8 @@ from ..storage.raw import fitting, original, own_name, printable, quarantined
 def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]) -> dict[str, Path]:
     """Moves the named drops (all, without names) back into the folders of their sources. Returns these, by file name in
     quarantine. A name is that of the file in quarantine (with or without its folder), the name that the drop arrived with
-    (alone, with its source or with its zip archive), or its number. Raises UsageError for a name without a drop, and for a source that is not configured any more."""
+    (alone, with its source or with its zip archive), or its number. Raises UsageError for a name without a drop, and
+    for a source that is not configured any more."""
     found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
     asked = {name: _called(quarantine, found, name) for name in names}
     if unknown := [name for name in names if not asked[name]]:
