@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from .stopping import Stop
 if TYPE_CHECKING:
     from .batch.engine import Engine
     from .config import Config
+    from .downstream.follow import Following
     from .observe.health import Health
     from .observe.http import Answer
     from .observe.metrics import Metrics
+    from .observe.observer import Observer
     from .service import Summary
 
 DONE, ATTENTION, USAGE, ENVIRONMENT = 0, 1, 2, 3  # exit codes: see cli
@@ -35,31 +37,60 @@ def serve(config: Config, options: argparse.Namespace) -> int:
     with _engine(config, stop) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .observe.log import log
+        from .wiring import checked_following
 
         refuse_lost_ledger(engine)
-        log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
-                                       "once": options.once})  # fmt: skip
-        since = instant(options.since, engine.ledger.hwm)
-        return _run_once(config, engine, stop, since) if options.once else _watch(config, engine, stop, since)
+        with checked_following(config, engine, stop) as follows:
+            log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
+                                           "once": options.once})  # fmt: skip
+            since = instant(options.since, engine.ledger.hwm)
+            run = _run_once if options.once else _watch
+            return run(config, engine, stop, since, follows)
 
 
-def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None) -> int:
-    from .wiring import service
-
+def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
     textfile = config.metrics.textfile
     if not textfile:
-        return _ended(service(config, engine, [], since).once(stop.asked), once=True)
+        return _applied_once(config, engine, stop, since, follows, [])
     _refuse_missing_folder(Path(textfile))
     from .observe.log import log
     from .observe.metrics import write_textfile
 
-    metrics = _metrics(config, engine)
+    metrics = _metrics(config, engine, follows)
     try:
-        return _ended(service(config, engine, [metrics], since).once(stop.asked), once=True)
+        return _applied_once(config, engine, stop, since, follows, [metrics])
     finally:
         if trouble := write_textfile(metrics.registry, Path(textfile)):
             log.warning("the textfile could not be read; its counters start again from zero",
                         extra={"file": textfile, "cause": trouble})  # fmt: skip
+
+
+def _applied_once(
+    config: Config,
+    engine: Engine,
+    stop: Stop,
+    since: int | None,
+    follows: Following | None,
+    observers: Sequence[Observer],
+) -> int:
+    from .wiring import service
+
+    summary = service(config, engine, observers, since).once(stop.asked)
+    if follows is not None and not summary.stopped:
+        summary.behind = _followed(config, follows, stop, observers)
+        summary.stopped = stop.asked.is_set()
+    return _ended(summary, once=True)
+
+
+def _followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:
+    """Brings models and checks up to date; returns the names of those that are not."""
+    from .core.errors import Stopped
+    from .downstream.follower import bring_up_to_date
+    from .wiring import telling
+
+    with suppress(Stopped):
+        return bring_up_to_date(follows, config.retry.backoff, stop.asked, telling(observers))
+    return []
 
 
 def _refuse_missing_folder(textfile: Path) -> None:
@@ -68,13 +99,13 @@ def _refuse_missing_folder(textfile: Path) -> None:
         raise UsageError(f"[metrics] textfile {textfile}: the folder {textfile.parent} does not exist; create it first")
 
 
-def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int:
+def _watch(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
     from prometheus_client import ProcessCollector
 
     from .observe.health import Health
     from .observe.log import log
     from .observe.systemd import notify
-    from .wiring import service, watchers
+    from .wiring import Waking, follower_of, service, watchers
 
     watched = watchers(config, stop.wake.set)
 
@@ -83,15 +114,18 @@ def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int
 
     rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
     health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
-    metrics = _metrics(config, engine, watching)
+    metrics = _metrics(config, engine, follows, watching)
     ProcessCollector(registry=metrics.registry)
 
     def stopped() -> bool:
         health.turn()
         return stop.asked.is_set()
 
-    loop = service(config, replace(engine, stopped=stopped), [metrics, health], since)
+    observers = [metrics, health]
+    follower = follower_of(config, engine, follows, observers)
+    loop = service(config, replace(engine, stopped=stopped), [*observers, Waking(follower)], since)
     with ExitStack() as stack:
+        stack.enter_context(follower)
         if config.http.enabled:
             from .observe.http import serving
 
@@ -103,13 +137,15 @@ def _watch(config: Config, engine: Engine, stop: Stop, since: int | None) -> int
     return _ended(summary, once=False)
 
 
-def _metrics(config: Config, engine: Engine, watching: Callable[[], bool] | None = None) -> Metrics:
-    """Metrics of all sources that drops may be of, with the values that the ledger keeps between runs."""
+def _metrics(
+    config: Config, engine: Engine, follows: Following | None, watching: Callable[[], bool] | None = None
+) -> Metrics:
+    """Metrics of all sources that drops may be of, with the values that are kept between runs."""
     from .observe.metrics import Metrics
 
     ledger = engine.ledger
     sources = [*config.sources, *sorted(ledger.sources() - config.sources.keys())]
-    metrics = Metrics(engine.output, version(), watching, sources)
+    metrics = Metrics(engine.output, version(), watching, sources, follows.states() if follows else ())
     metrics.restore(ledger.hwm, ledger.last_commit(with_new_data=True), ledger.last_commit())
     return metrics
 
@@ -313,6 +349,7 @@ def _ended(summary: Summary, *, once: bool) -> int:
     from .observe.log import log
 
     log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
-                                 "quarantined": summary.quarantined, "left": summary.left,
+                                 "quarantined": summary.quarantined, "left": summary.left, "behind": summary.behind,
                                  "stopped": summary.stopped})  # fmt: skip
-    return ATTENTION if once and (summary.quarantined or summary.left or summary.stopped) else DONE
+    attention = summary.quarantined or summary.left or summary.behind or summary.stopped
+    return ATTENTION if once and attention else DONE

@@ -141,10 +141,17 @@ def _quantity(value: Any, units: Mapping[str, int | str]) -> Decimal | int | Non
     return value if _is_number(value) else None
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Paths:
     inbox: Path = _path(Path("inbox"))
     output: Path = _path(Path("output"))
+    models: Path = _path(Path("models"))
+    checks: Path = _path(Path("checks"))
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,18 @@ class Input:
     )
     max_drop_bytes: Bytes = _size(8 << 30)
     max_expansion: int = _whole(200, 1, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Models:
+    memory_limit: Bytes = _size(1 << 30)
+    threads: int = _whole(0, 0, 1024)
+    time_limit: Duration = _duration(600, 7)
+
+    @property
+    def thread_count(self) -> int:
+        """As set, or the number of cores that this process may use."""
+        return self.threads or cores()
 
 
 @dataclass(frozen=True)
@@ -215,9 +234,7 @@ class Engine:
     @property
     def worker_count(self) -> int:
         """The number of processes: as set, or the number of cores that this process may use."""
-        if self.workers:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or cores()
 
 
 @dataclass(frozen=True)
@@ -234,6 +251,7 @@ class Config:
     metrics: Metrics = Metrics()
     log: Log = Log()
     engine: Engine = Engine()
+    models: Models = Models()
     columns: Columns = ()  # extra columns of fact_order
     sources: Mapping[str, Source] = field(default_factory=default_sources)  # by name; `default` always
 

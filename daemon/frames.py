@@ -1,4 +1,4 @@
-"""The pandas API, for notebooks: records of an API, and the curated layer, as data frames. Only this module imports pandas.
+"""The pandas API, for notebooks: records of an API, and the curated layer, as data frames.
 
 Records are read by core/parse, so a notebook and the daemon never disagree: exact amounts, instants in UTC, NULL for what cannot
 be read. Every frame has the same columns and types, even if it is empty: texts are `string`, instants `datetime64[us, UTC]`,
@@ -27,6 +27,7 @@ from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, ParseCo
 from .core.parse.discards import each
 from .core.parse.parse import Piece, parse
 from .core.parse.values import read_instant
+from .downstream.pandas_runs import dtype
 from .storage.store import FACT_FILE, ITEMS_FILE, fact_of, folder_name
 
 _DECIMAL = pa.decimal128(18, 4)
@@ -185,18 +186,8 @@ def _as_decimals(units: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _frame(columns: Mapping[str, Any], schema: pa.Schema) -> pd.DataFrame:
     table = pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
-    frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=dtype)
     return frame
-
-
-def _dtype(kind: pa.DataType) -> Any:
-    if pa.types.is_string(kind):
-        return pd.StringDtype()
-    if pa.types.is_integer(kind):
-        return pd.Int64Dtype()
-    if pa.types.is_boolean(kind):
-        return pd.BooleanDtype()
-    return None if pa.types.is_timestamp(kind) else pd.ArrowDtype(kind)
 
 
 # --------------------------------------------------------------------------------------------------- records as JSON

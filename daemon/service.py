@@ -56,6 +56,7 @@ class Summary:
     quarantined: int = 0
     left: list[str] = field(default_factory=list)
     stopped: bool = False  # before everything was applied
+    behind: list[str] = field(default_factory=list)  # models that are not up to date, and checks that found errors
 
     def add(self, outcome: BatchOutcome) -> None:
         outcomes = [result.outcome for result in outcome.results if result.before is None]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from .batch.engine import Engine
+from .batch.outcome import BatchOutcome
 from .batch.reading import Limits, Reader
 from .batch.recovery import recover
 from .batch.rewriting import Rewriter
@@ -19,6 +21,10 @@ from .core.entries import Drop
 from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
+from .downstream.follow import Followed, Following, is_needed
+from .downstream.follow import Settings as FollowingSettings
+from .downstream.follower import Follower
+from .downstream.sandbox import Limits as SandboxLimits
 from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
@@ -116,6 +122,64 @@ def service(config: Config, engine: Engine, observers: Sequence[Observer], since
         for place in places(config)
     ]
     return Service(engine, Inboxes(inboxes), settings, [Reporter(), *observers], lambda: recovered(config, engine))
+
+
+def following_settings(config: Config) -> FollowingSettings:
+    """What models and checks may use."""
+    models = config.models
+    limits = SandboxLimits(models.memory_limit, models.thread_count, models.time_limit)
+    return FollowingSettings(config.paths.models, config.paths.checks, limits, config.retry.backoff, config.columns)
+
+
+def following(config: Config, engine: Engine) -> Following | None:
+    """What follows an output; None where there are no models and no checks."""
+    settings = following_settings(config)
+    return Following(engine.output, settings, engine.guard.check) if is_needed(engine.output, settings) else None
+
+
+@contextmanager
+def checked_following(config: Config, engine: Engine, stop: Stop) -> Iterator[Following | None]:
+    """The same at the start of a command. Raises UsageError where a file of a model or check is wrong."""
+    found = following(config, engine)
+    if found is None:
+        yield None
+        return
+    with closing(found):
+        found.catalog(stop.asked.is_set).refuse_errors()
+        yield found
+
+
+def telling(observers: Sequence[Observer]) -> Callable[[Sequence[Followed]], None]:
+    """Tells the log and the observers of a round."""
+    told = [Reporter(), *observers]
+
+    def tell(results: Sequence[Followed]) -> None:
+        for observer in told:
+            observer.followed(results, time.time())
+
+    return tell
+
+
+def follower_of(config: Config, engine: Engine, first: Following | None, observers: Sequence[Observer]) -> Follower:
+    """Follows beside a daemon. `first`: what follows at the start; models may also come later."""
+    ready = [first] if first else []
+    return Follower(
+        lambda: ready.pop() if ready else following(config, engine),
+        config.watch.rescan_seconds,
+        config.retry.backoff,
+        telling(observers),
+        Reporter().noted,
+    )
+
+
+class Waking(Observer):
+    """Asks for a round of models and checks after each batch."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
+        self._follower.wake()
 
 
 def contexts(config: Config, received_at: int = 0) -> Contexts:

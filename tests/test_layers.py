@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ CLOCKS = {"now", "utcnow", "today", "time_ns", "monotonic", "perf_counter"}
 DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
 
 # From the bottom up: a package imports only itself and those before it. What lies flat in daemon/ may import all of them.
-PACKAGES = ("core", "storage", "execution", "sources", "batch", "operate", "observe")
+PACKAGES = ("core", "storage", "execution", "sources", "batch", "downstream", "operate", "observe")
 MOST_FLAT_MODULES = 10
 
 
@@ -106,13 +108,27 @@ def test_a_package_says_what_it_owns(package: Path) -> None:
     assert len((ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or "").split(". ")) >= 2
 
 
-def test_pandas_and_duckdb_are_not_needed_to_run() -> None:
-    """Neither is imported anywhere in the daemon: start-up stays short."""
+def test_pandas_and_duckdb_are_imported_only_where_they_are_used() -> None:
+    """Neither is imported in the process of the daemon: start-up stays short, and what a model does, it does elsewhere."""
+    using = {"frames": {"pandas"}, "downstream.pandas_runs": {"pandas"}, "downstream.runs": {"duckdb"},
+             "downstream.sandbox": {"duckdb"}}  # fmt: skip
     for name, path in MODULES.items():
-        if name == "frames":
-            continue  # the face for notebooks: nobody else imports it
-        assert "daemon.frames" not in imports(path)
-        assert not {"pandas", "duckdb"} & {module.partition(".")[0] for module in imports(path)}, name
+        assert "daemon.frames" not in imports(path)  # the face for notebooks: nobody else imports it
+        found = {"pandas", "duckdb"} & {module.partition(".")[0] for module in imports(path)}
+        assert found == using.get(name, set()), name
+
+
+def test_the_daemon_starts_without_pandas_and_duckdb() -> None:
+    """Modules that name them import them in functions, or are imported by a worker."""
+    program = """
+import sys
+from daemon.execution.process import prepare
+prepare()
+import daemon.cli, daemon.service, daemon.wiring
+print({"pandas", "duckdb"} & sys.modules.keys())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "set()"
 
 
 def test_only_the_top_level_knows_the_configuration() -> None:

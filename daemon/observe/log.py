@@ -20,6 +20,7 @@ from ..core.entries import DropResult
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
 from ..core.parse.damage import without_text
+from ..downstream.follow import Followed
 from .observer import Observer
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -81,6 +82,7 @@ class Reporter(Observer):
 
     def __init__(self) -> None:
         self._failing = False
+        self._errors: dict[tuple[str, str], str] = {}  # of models and checks
 
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
         for result in outcome.results:
@@ -125,6 +127,19 @@ class Reporter(Observer):
         if self._failing:
             log.info("the cause is gone; work goes on")
         self._failing = False
+
+    def followed(self, results: Sequence[Followed], now: float) -> None:
+        for one in results:
+            about: dict[str, object] = {one.kind: one.name}
+            if one.error and self._errors.get((one.kind, one.name)) != one.error:
+                log.error("not up to date", extra=about | {"stale": one.stale, "cause": one.error})
+            elif one.dates and not one.error:
+                log.info("brought up to date", extra=about | {"dates": one.dates, "files": one.files, "rows": one.rows,
+                                                              "seconds": round(one.seconds, 3)})  # fmt: skip
+            if one.found and one.dates:
+                level = logging.ERROR if one.severity == "error" else logging.WARNING
+                log.log(level, "a check found rows", extra=about | {"rows": one.found})
+        self._errors = {(one.kind, one.name): one.error for one in results if one.error}
 
     def found_by_rescan(self, drops: int) -> None:
         log.info("rescan found drops that no event named", extra={"drops": drops})

@@ -24,8 +24,11 @@ from ..batch.phases import OPERATIONS, PHASES
 from ..batch.retries import Retry
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
+from ..downstream.follow import Followed
+from ..downstream.records import State
 from ..storage import files
 from ..storage.raw import quarantined
+from .following import FollowingMetrics
 from .observer import Observer
 
 ORDER_OUTCOMES = ("new", "corrected", "deleted", "unchanged", "superseded", "before_since")
@@ -41,7 +44,7 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 class Metrics(Observer):
     """The metrics of one instance over one output folder. `watching`: called at each scrape; whether new drops are noticed.
-    `sources`: every source that a drop may be of."""
+    `sources`: every source that a drop may be of. `downstreams`: how models and checks went before."""
 
     def __init__(
         self,
@@ -49,8 +52,10 @@ class Metrics(Observer):
         version: str,
         watching: Callable[[], bool] | None = None,
         sources: Collection[str] = (DEFAULT_SOURCE,),
+        downstreams: Sequence[State] = (),
     ) -> None:
         self.registry = CollectorRegistry()
+        self._following = FollowingMetrics(self.registry, _PREFIX, downstreams)
         self._drops = self._counter("drops", "Drops by what became of them.", source=sources, outcome=list(DropOutcome))
         self._extracted = self._counter("orders_extracted", "Records found in drops of orders.")
         self._orders = self._counter(
@@ -135,6 +140,9 @@ class Metrics(Observer):
             self._latency.observe(seconds)
         for phase, seconds in outcome.seconds.items():
             self._duration.labels(phase).observe(seconds)
+
+    def followed(self, results: Sequence[Followed], now: float) -> None:
+        self._following.followed(results, now)
 
     def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
         self._retries.labels("read_drop").inc()

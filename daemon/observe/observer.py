@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
+from ..downstream.follow import Followed
 
 
 class Observer:
@@ -43,6 +44,10 @@ class Observer:
 
     def noted(self, note: str) -> None:
         """A message for the operator."""
+
+    def followed(self, results: Sequence[Followed], now: float) -> None:
+        """A round of models and checks ended, at `now` (seconds since 1970). Called in a thread of its own, beside the
+        service."""
 
     def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         """The inbox was scanned: the number of drops, the modification time (seconds since 1970) of the oldest, and the number

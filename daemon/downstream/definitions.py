@@ -1,0 +1,197 @@
+"""The files in the folders of models and checks, as definitions: their names, their options, and what they read.
+
+A Python model is read with `ast` and not run. Only DuckDB's own parser knows what SQL reads, so a worker inspects it
+(inspection). Everything wrong is a UsageError that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import metadata
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UsageError
+from .fingerprints import digest
+
+MODEL, CHECK = "model", "check"
+TABLES = ("fact_order", "order_items", "dim_user", "dim_product")
+RESERVED = {*TABLES, "drops", "discards", "restatements"}
+SEVERITIES = ("warning", "error")
+MOST_LOOKBACK = 3_660
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_OPTION = re.compile(r"([a-z_]+)(?:\s*=\s*(.*))?")
+_OPTIONS = {MODEL: ("lookback", "whole"), CHECK: ("severity",)}
+_COMMENT = {".sql": "--", ".py": "#"}
+_FORMAT = "1"  # of fingerprints; increase it where equal texts and inputs may give another result
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One model or check. `reads` is empty until it is known."""
+
+    kind: str
+    name: str
+    path: Path
+    text: str
+    lookback: int = 0  # days before a date that its result depends on
+    whole: bool = False  # the result of all dates is computed at once
+    severity: str = SEVERITIES[0]
+    reads: tuple[str, ...] = ()
+    is_ordered: bool = False  # the SELECT has an order of its own
+    lines: dict[str, int] = field(default_factory=dict, compare=False)  # where it first names each table
+
+    @property
+    def is_python(self) -> bool:
+        return self.path.suffix == ".py"
+
+    @property
+    def base(self) -> bytes:
+        """The part of its fingerprints that does not depend on any input."""
+        library = "pandas" if self.is_python else "duckdb"
+        options = f"{self.lookback} {self.whole}"
+        return digest(_FORMAT, self.kind, self.text, options, f"{library} {version_of(library)}", " ".join(self.reads))
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What is kept of it, for commands that do not read the folders."""
+        return {
+            "file": self.path.name, "reads": list(self.reads), "lookback": self.lookback, "whole": self.whole,
+            "severity": self.severity, "base": self.base.hex(),
+        }  # fmt: skip
+
+
+@lru_cache
+def version_of(library: str) -> str:
+    """The installed version of a library, which is not imported for it."""
+    return metadata.version(library)
+
+
+def read_folder(folder: Path, kind: str) -> Iterator[tuple[Path, Definition | UsageError]]:
+    """The files of a folder, by name, each with its definition or with what is wrong. A folder that does not exist has none."""
+    found: dict[str, Path] = {}
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in _COMMENT and not path.name.startswith("."))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"cannot read the folder of {kind}s {folder}: {error.strerror}") from None
+    for path in paths:
+        if path.suffix == ".py" and kind == CHECK:
+            yield path, UsageError(f"{path}: a check is SQL; write it as {path.stem}.sql")
+        elif path.stem in found:
+            yield path, UsageError(f"{path}: there is {found[path.stem].name} too; a name can be given once")
+        else:
+            found[path.stem] = path
+            try:
+                yield path, read(path, kind)
+            except UsageError as error:
+                yield path, error
+
+
+def has_files(folder: Path) -> bool:
+    """Whether there is any file to read in a folder."""
+    return any(path.suffix in _COMMENT for path in folder.iterdir()) if folder.is_dir() else False
+
+
+def read(path: Path, kind: str) -> Definition:
+    """One file. Raises UsageError."""
+    if not _NAME.fullmatch(path.stem):
+        raise UsageError(f"{path}: the name must be a small letter, then small letters, digits and _ (63 at most)")
+    if path.stem in RESERVED:
+        raise UsageError(f"{path}: {path.stem} is the name of a table of strandline; choose another one")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{path} is not UTF-8 text") from None
+    definition = Definition(kind, path.stem, path, text, **_options(path, kind, text))
+    if kind == CHECK:
+        definition = replace(definition, whole=True)
+    return _with_arguments(definition) if definition.is_python else definition
+
+
+def _options(path: Path, kind: str, text: str) -> dict[str, Any]:
+    """The options in the comments at the head of a file. Other comments there are prose, unless they look like an option."""
+    found: dict[str, Any] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith(_COMMENT[path.suffix]):
+            break
+        match = _OPTION.fullmatch(stripped.removeprefix(_COMMENT[path.suffix]).strip())
+        if match is None or (match[2] is None and match[1] not in _OPTIONS[kind]):
+            continue
+        where = f"{path}, line {number}"
+        if match[1] not in _OPTIONS[kind]:
+            raise UsageError(f"{where}: unknown option {match[1]}; allowed are {', '.join(_OPTIONS[kind])}")
+        found[match[1]] = _option(match[1], match[2], where)
+    if found.get("whole") and found.get("lookback"):
+        raise UsageError(f"{path}: whole computes all dates at once, so it goes without lookback; remove one of them")
+    return found
+
+
+def _option(name: str, text: str | None, where: str) -> Any:
+    try:
+        value = True if text is None else tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if name == "whole" and isinstance(value, bool):
+        return value
+    if name == "lookback" and type(value) is int and 0 <= value <= MOST_LOOKBACK:
+        return value
+    if name == "severity" and value in SEVERITIES:
+        return value
+    allowed = {
+        "whole": "whole or whole = false",
+        "lookback": f"a whole number of days from 0 to {MOST_LOOKBACK}",
+        "severity": " or ".join(f'"{one}"' for one in SEVERITIES),
+    }
+    raise UsageError(f"{where}: {name} = {text or ''} is not allowed; it must be {allowed[name]}")
+
+
+def _with_arguments(definition: Definition) -> Definition:
+    """A Python model with what it reads: the names of its arguments."""
+    path = definition.path
+    try:
+        tree = ast.parse(definition.text)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise UsageError(f"{path}, line {line}: {getattr(error, 'msg', None) or error}") from None
+    function = next((one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "model"), None)
+    if function is None:
+        raise UsageError(
+            f"{path}: there is no function `model`; write def model(fact_order: pd.DataFrame) -> pd.DataFrame"
+        )
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    if function.args.vararg or function.args.kwarg or not arguments:
+        raise UsageError(
+            f"{path}, line {function.lineno}: the arguments of `model` are the names of the tables that it reads"
+        )
+    return replace(
+        definition,
+        reads=tuple(sorted(one.arg for one in arguments)),
+        lines={one.arg: one.lineno for one in arguments},
+    )
+
+
+def check_tables(definition: Definition, known: Collection[str]) -> None:
+    """UsageError where a definition reads a table that does not exist."""
+    for name in definition.reads:
+        if name not in known:
+            where = f"{definition.path}, line {definition.lines.get(name, 1)}"
+            raise UsageError(f"{where}: there is no table {name}; there are {', '.join(sorted(known))}")
+
+
+def circle_error(definitions: Sequence[Definition]) -> UsageError:
+    """The error of models that read each other; the first comes again at the end."""
+    steps = [
+        f"{one.path} (line {one.lines.get(other.name, 1)}) reads {other.name}" for one, other in pairwise(definitions)
+    ]
+    return UsageError(f"models read each other: {', '.join(steps)}")

@@ -1,0 +1,274 @@
+"""Brings everything that follows up to date. Read this module first.
+
+One round: read what is published; read the models and checks there are; for each of them, after those that it reads, compare what
+it wants with what it has, and bring the stale dates up to date, oldest first, a piece at a time.
+
+A round neither waits for a batch nor makes one wait. What fails is tried again later, with growing delays, and whatever reads it
+waits; everything else goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..batch.retries import cause_of, is_transient
+from ..core.errors import OutputReplaced, Stopped, StrandlineError
+from ..core.mapping import Columns
+from ..core.retry import Backoff
+from ..storage.ledger import Ledger
+from .catalog import Catalog, Reader
+from .contract import Downstream, File, InputChanged, Table, stale
+from .definitions import CHECK, has_files
+from .inputs import Inputs, all_columns, published, schemas
+from .records import Records, State
+from .results import Place, Result, path_of, remove
+from .sandbox import Limits
+from .scratch import remove_abandoned
+from .worker import Worker
+
+_CHANGED_TRIES = 20  # of a round, while batches are published; then a file is damaged, not changed
+_CHANGED_SECONDS = 0.05
+_LONGEST_DELAY_SECONDS = 900.0
+LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a round did for one downstream. `error` is empty if everything of it is up to date."""
+
+    kind: str
+    name: str
+    dates: int  # that were brought up to date
+    files: int  # that were written or removed
+    rows: int
+    stale: int  # dates that are left
+    seconds: float
+    error: str = ""
+    failures: int = 0  # since it last succeeded; 0 where it only waits for another one
+    is_transient: bool = False  # the environment failed, and not the downstream
+    found: int | None = None  # rows of a check
+    severity: str = ""  # of a check
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where models and checks are, what they may use, and how long to wait after failures."""
+
+    models: Path
+    checks: Path
+    limits: Limits
+    backoff: Backoff
+    columns: Columns
+
+
+def is_needed(output: Path, settings: Settings) -> bool:
+    """Whether there is anything that follows, or was."""
+    return (output / RECORDS).exists() or has_files(settings.models) or has_files(settings.checks)
+
+
+class Following:
+    """What follows one output folder. Not thread-safe; belongs to the process that holds the lock of the output."""
+
+    def __init__(self, output: Path, settings: Settings, check: Callable[[], None]) -> None:
+        self._output, self._settings = output, settings
+        remove_abandoned(output)
+        self._ledger = output / LEDGER
+        self._records = Records(output / RECORDS)
+        self._worker = Worker(settings.limits)
+        self._reader = Reader(settings.models, settings.checks, output, self._worker, self._records)
+        self._inputs = Inputs(output)
+        self._catalog = Catalog()
+        self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
+        self._due: dict[tuple[str, str], float] = {}  # when to try again what failed
+        self._found_damaged = False
+
+    def close(self) -> None:
+        self._worker.close()
+        self._records.close()
+
+    def catalog(self, stopped: Callable[[], bool]) -> Catalog:
+        """The models and checks there are now. Raises Stopped."""
+        self._catalog = self._reader.read(self._known_schemas(self._published()), stopped)
+        return self._catalog
+
+    def refresh(self, names: Collection[str] | None = None, dates: Collection[int] | None = None) -> None:
+        """Forgets what the named downstreams have, or all."""
+        for state in self._records.states():
+            if names is None or state.name in names:
+                self._records.distrust(state.kind, state.name, dates)
+        self._due.clear()
+
+    def states(self) -> list[State]:
+        """How the runs went so far."""
+        return self._records.states()
+
+    def rest(self) -> None:
+        """Ends the worker process until it is needed again."""
+        self._worker.close()
+
+    def round(self, stopped: Callable[[], bool], *, now: bool = False) -> list[Followed]:
+        """One round. `now`: also what is to be tried again later. Raises Stopped, OutputReplaced, or an error of the
+        environment that is not of one downstream."""
+        for _ in range(_CHANGED_TRIES):
+            try:
+                return self._round(stopped, trying_all=now)
+            except InputChanged:
+                if stopped():
+                    raise Stopped("stopped between two rounds") from None
+                time.sleep(_CHANGED_SECONDS)
+        self._found_damaged = True
+        try:
+            return self._round(stopped, trying_all=now)
+        finally:
+            self._found_damaged = False
+
+    @property
+    def delay_seconds(self) -> float | None:
+        """How long until something that failed is due; None where nothing failed."""
+        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+
+    def _round(self, stopped: Callable[[], bool], *, trying_all: bool) -> list[Followed]:
+        tables = self._published()
+        catalog = self._catalog = self._reader.read(self._known_schemas(tables), stopped)
+        self._define(catalog)
+        found = [self._broken(where, str(error)) for where, error in catalog.errors.items()]
+        behind = {name for _, name in catalog.errors}  # whatever reads these waits
+        for definition in catalog.definitions:
+            one = Result(definition, self._place)
+            waits_for = sorted(behind.intersection(one.reads))
+            known = tables | {name: {} for name in waits_for}
+            if waits_for:
+                result = self._waiting(one, known, f"it waits for {', '.join(waits_for)}")
+            elif not trying_all and self._due.get((one.kind, one.name), 0.0) > time.monotonic():
+                result = self._waiting(one, known, self._error_of(one))
+            else:
+                result = self._brought(one, tables, stopped)
+            found.append(self._with_rows(one, result))
+            if result.error:
+                behind.add(one.name)
+            if (table := one.table()) is not None:
+                tables[one.name] = table
+        return found
+
+    def _brought(self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool]) -> Followed:
+        began = time.monotonic()
+        dates = count = rows = 0
+        behind = stale(one.wanted(tables), one.has())
+        left = len(behind)
+        try:
+            for piece in one.pieces(behind, tables) if behind else ():
+                if stopped():
+                    raise Stopped("stopped between two pieces")
+                brought = one.bring(piece, tables, stopped)
+                dates, count, rows = dates + len(piece), count + brought.files, rows + brought.rows
+                left -= len(piece)
+        except (Stopped, OutputReplaced):
+            raise
+        except InputChanged as error:
+            if not self._found_damaged:
+                raise
+            return self._failure(one, dates, count, rows, left, began, f"{error}; it is damaged: run `strandline rebuild`, "
+                                 "or `strandline refresh` for a model", transient=False)  # fmt: skip
+        except Exception as error:
+            expected = isinstance(error, StrandlineError) or is_transient(error)
+            cause = cause_of(error) if expected else f"unexpected {type(error).__name__}: {error}"
+            return self._failure(one, dates, count, rows, left, began, cause, transient=is_transient(error))
+        seconds = time.monotonic() - began
+        self._due.pop((one.kind, one.name), None)
+        if dates:
+            self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
+        return Followed(one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0)
+
+    def _failure(
+        self,
+        one: Downstream,
+        dates: int,
+        files: int,
+        rows: int,
+        left: int,
+        began: float,
+        cause: str,
+        *,
+        transient: bool,
+    ) -> Followed:
+        failures = self._failed(one.kind, one.name, cause)
+        seconds = time.monotonic() - began
+        return Followed(one.kind, one.name, dates, files, rows, left, seconds, cause, failures, transient)
+
+    def _failed(self, kind: str, name: str, cause: str) -> int:
+        failures = self._records.failed(kind, name, time.time_ns() // 1000, cause)
+        first = self._settings.backoff.initial_delay_seconds
+        backoff = Backoff(self._settings.backoff.attempts, first, _LONGEST_DELAY_SECONDS)
+        self._due[kind, name] = time.monotonic() + backoff.delay_seconds(failures)
+        return failures
+
+    def _waiting(self, one: Result, tables: Mapping[str, Table], why: str) -> Followed:
+        left = len(stale(one.wanted(tables), one.has()))
+        return Followed(one.kind, one.name, 0, 0, 0, left, 0.0, why)
+
+    def _broken(self, where: tuple[str, str], error: str) -> Followed:
+        """A file with an error in it: tried again when it changes, so it is reported once."""
+        kind, name = where
+        known = {(state.kind, state.name): state for state in self._records.states()}
+        state = known.get(where)
+        failures = 0
+        if state is None or state.error != error:
+            self._records.define(kind, name, {"error": error})
+            failures = self._records.failed(kind, name, time.time_ns() // 1000, error)
+        return Followed(kind, name, 0, 0, 0, 1, 0.0, error, failures)
+
+    def _with_rows(self, one: Result, result: Followed) -> Followed:
+        if one.kind != CHECK:
+            return result
+        files = self._records.files(one.kind, one.name).values()
+        return replace(result, found=sum(file.rows for file in files), severity=one.definition.severity)
+
+    def _error_of(self, one: Downstream) -> str:
+        states = (state for state in self._records.states() if (state.kind, state.name) == (one.kind, one.name))
+        return next((state.error for state in states if state.error), None) or "it failed before"
+
+    def _define(self, catalog: Catalog) -> None:
+        """Records the definitions, and removes what belongs to none."""
+        known = {(state.kind, state.name): state for state in self._records.states()}
+        present = {(one.kind, one.name) for one in catalog.definitions} | catalog.errors.keys()
+        for one in catalog.definitions:
+            state = known.get((one.kind, one.name))
+            if state is None or dict(state.definition) != one.recorded:
+                self._records.define(one.kind, one.name, one.recorded)
+                self._due.pop((one.kind, one.name), None)
+        for kind, name in known.keys() - present:
+            self._place.check()
+            remove(self._output, self._records, kind, name)
+            self._due.pop((kind, name), None)
+
+    def _published(self) -> dict[str, Table]:
+        with closing(Ledger(self._ledger, read_only=True)) as ledger:
+            return published(ledger)
+
+    def _schemas(self, tables: Mapping[str, Table]) -> dict[str, pa.Schema]:
+        return self._known_schemas(tables) | dict(self._catalog.schemas)
+
+    def _known_schemas(self, tables: Mapping[str, Table]) -> dict[str, pa.Schema]:
+        """The columns of the published tables, and those of models by their files: the only source for Python models."""
+        found = schemas(all_columns(tables, self._settings.columns))
+        for state in self._records.states():
+            if state.kind != CHECK and str(state.definition.get("file", "")).endswith(".py"):
+                table = {date: file for date, file in self._files(state.kind, state.name).items() if file.sha256}
+                if (schema := self._inputs.schema_of(table)) is not None:
+                    found[state.name] = schema
+        return found
+
+    def _files(self, kind: str, name: str) -> Table:
+        files = self._records.files(kind, name).items()
+        return {date: File(path_of(kind, name, date), one.sha256, one.bytes) for date, one in files}
+
+
+def failing(followed: Sequence[Followed]) -> list[str]:
+    """The names of what is not up to date, and of checks with the severity `error` that found rows."""
+    return [one.name for one in followed if one.error or (one.severity == "error" and one.found)]

@@ -1,0 +1,117 @@
+"""The files that a run reads, as they were when its fingerprints were computed: hard links, checked by SHA-256.
+
+A batch that is published meanwhile renames new files over the paths, and the links keep the old ones. So a run sees one state,
+however long it takes, and a damaged file is never read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..core.columns import fact_schema, together
+from ..core.mapping import Columns
+from ..core.model import DIM_PRODUCT, DIM_USER, ITEMS
+from ..storage import files
+from ..storage.ledger import Ledger
+from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name
+from .contract import WHOLE, File, InputChanged, Table, Tables
+from .sandbox import View
+
+_CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+_Identity = tuple[int, int, int, int]
+
+
+def published(ledger: Ledger) -> dict[str, Table]:
+    """The tables that are published, as the ledger has them. Of a batch that is not published yet, paths may still have the
+    files before."""
+    partitions = ledger.partitions()
+    fact: dict[int, File] = {}
+    items: dict[int, File] = {}
+    for date, one in partitions.items():
+        folder = f"curated/{folder_name(date)}"
+        fact[date] = File(f"{folder}/{FACT_FILE}", one.fact_sha256, one.bytes, one.columns)
+        items[date] = File(f"{folder}/{ITEMS_FILE}", one.items_sha256, one.bytes)
+    found: dict[str, Table] = {"fact_order": fact, "order_items": items, "dim_user": {}, "dim_product": {}}
+    for name, file in ledger.dimensions().items():
+        found[f"dim_{name}"] = {WHOLE: File(f"curated/dim_{name}.parquet", file.sha256, file.bytes)}
+    return found
+
+
+def schemas(columns: Columns) -> dict[str, pa.Schema]:
+    """The columns of the published tables, with these extra ones."""
+    return {
+        "fact_order": fact_schema(columns), "order_items": ITEMS, "dim_user": DIM_USER, "dim_product": DIM_PRODUCT,
+    }  # fmt: skip
+
+
+def only(table: Table, dates: Collection[int] | None) -> Table:
+    """The files of a table of these dates; the one file of a table without dates."""
+    return table if dates is None else {date: file for date, file in table.items() if date == WHOLE or date in dates}
+
+
+class Inputs:
+    """Links files of one output folder. Remembers which files it has checked, so that a file is read once for that."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._checked: dict[str, tuple[_Identity, bytes]] = {}
+
+    def views(self, tables: Tables, schemas: Mapping[str, pa.Schema], folder: Path) -> dict[str, View]:
+        """Links the files of these tables into the folder. Raises InputChanged where a file is not the one that is named."""
+        return {
+            name: View(schemas[name], self._linked(name, table, folder), _differ(table))
+            for name, table in tables.items()
+        }
+
+    def schema_of(self, table: Table) -> pa.Schema | None:
+        """The columns of a table that has files; None where they cannot be read."""
+        import pyarrow.parquet as pq
+
+        for file in table.values():
+            try:
+                return pq.read_schema(self._output / file.path).remove_metadata()
+            except (OSError, pa.ArrowException):
+                continue
+        return None
+
+    def _linked(self, name: str, table: Table, folder: Path) -> list[str]:
+        below = folder / name
+        below.mkdir()
+        return [
+            str(self._link(file, below / f"{number}.parquet")) for number, (_, file) in enumerate(sorted(table.items()))
+        ]
+
+    def _link(self, file: File, target: Path) -> Path:
+        source = self._output / file.path
+        try:
+            try:
+                os.link(source, target)
+            except OSError as error:
+                if error.errno not in _CANNOT_LINK:
+                    raise
+                shutil.copyfile(source, target)
+        except FileNotFoundError:
+            raise InputChanged(f"{file.path} is gone") from None
+        found = target.stat()
+        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._checked.get(file.path) != (identity, file.sha256):
+            if files.sha256_of(target) != file.sha256:
+                raise InputChanged(f"{file.path} is not the file that was committed")
+            self._checked[file.path] = identity, file.sha256
+        return target
+
+
+def _differ(table: Table) -> bool:
+    """Whether some files of a table may lack columns that others have."""
+    return len({file.columns for file in table.values()}) > 1 or any(file.columns for file in table.values())
+
+
+def all_columns(tables: Tables, configured: Columns) -> Columns:
+    """The extra columns of fact_order: those of its files and those of the configuration."""
+    return together([configured, *(file.columns for file in tables["fact_order"].values())])

@@ -1,0 +1,252 @@
+"""state/downstream.sqlite: what each model and check was made from, its files, and how its runs went.
+
+It is beside the ledger, not in it: the ledger belongs to the batch that may be running. Everything in it can be made again, so a
+file of another version, or one that cannot be read, is removed, and everything counts as stale. Thread-safe; `refresh` may write
+to it beside a running daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..storage import files
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE downstreams (
+    kind TEXT NOT NULL, name TEXT NOT NULL,
+    definition TEXT NOT NULL,       -- JSON of what a reader needs to know of it: see Definition.recorded
+    succeeded_at INTEGER, seconds REAL,                         -- of the last run that succeeded
+    failures INTEGER NOT NULL DEFAULT 0, error TEXT, failed_at INTEGER,  -- since then
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE has (
+    kind TEXT NOT NULL, name TEXT NOT NULL, date INTEGER NOT NULL, fingerprint BLOB NOT NULL,
+    PRIMARY KEY (kind, name, date)
+) WITHOUT ROWID;
+CREATE TABLE files (
+    kind TEXT NOT NULL, name TEXT NOT NULL, date INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, PRIMARY KEY (kind, name, date)
+) WITHOUT ROWID;
+CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID  -- of all SQL together: the last one
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file of a result. An empty `sha256`: unknown, since somebody asked for a new one."""
+
+    sha256: bytes
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How the runs of a downstream went. Instants in microseconds."""
+
+    kind: str
+    name: str
+    definition: Mapping[str, Any]
+    succeeded_at: int | None
+    seconds: float | None
+    failures: int
+    error: str | None
+    failed_at: int | None
+
+
+class Records:
+    """One open file. `read_only`: for any process, and only where the file exists."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock = threading.RLock()
+        if read_only:
+            self._sql = _view(path)
+            return
+        try:
+            self._sql = _opened(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # the machine, not the file
+                raise
+            for suffix in ("", "-wal", "-shm"):
+                files.unlink(path.with_name(path.name + suffix))
+            self._sql = _opened(path)
+
+    def close(self) -> None:
+        self._sql.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One durable, all-or-nothing change."""
+        with self._lock:
+            self._sql.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._sql.execute("COMMIT")
+            except BaseException:
+                if self._sql.in_transaction:
+                    self._sql.execute("ROLLBACK")
+                raise
+
+    # -------------------------------------------------------------------------------------------------------- results
+
+    def has(self, kind: str, name: str) -> dict[int, bytes]:
+        """The recorded fingerprints by date."""
+        return dict(self._rows("SELECT date, fingerprint FROM has WHERE kind = ? AND name = ?", kind, name))
+
+    def files(self, kind: str, name: str) -> dict[int, ResultFile]:
+        """The files of the results by date. A date without rows has none."""
+        rows = self._rows("SELECT date, sha256, rows, bytes FROM files WHERE kind = ? AND name = ?", kind, name)
+        return {date: ResultFile(sha256, number, size) for date, sha256, number, size in rows}
+
+    def intend(self, kind: str, name: str, dates: Collection[int], changing: Collection[int]) -> None:
+        """Before files change: forgets the fingerprints of `dates`, and what is in the files of `changing`. After a crash it is
+        then known which files there may be, and that none of them can be trusted."""
+        with self.transaction():
+            self._forget(kind, name, dates)
+            self._sql.executemany(
+                "INSERT INTO files VALUES (?, ?, ?, x'', 0, 0) ON CONFLICT DO UPDATE SET sha256 = x''",
+                ((kind, name, date) for date in changing),
+            )
+
+    def distrust(self, kind: str, name: str, dates: Collection[int] | None = None) -> None:
+        """Forgets the fingerprints, and that the files are what was written, so that each is written again."""
+        with self.transaction():
+            self._forget(kind, name, dates)
+            query = "UPDATE files SET sha256 = x'' WHERE kind = ? AND name = ?"
+            if dates is None:
+                self._sql.execute(query, (kind, name))
+            else:
+                self._sql.executemany(f"{query} AND date = ?", ((kind, name, date) for date in dates))
+
+    def remember(
+        self,
+        kind: str,
+        name: str,
+        fingerprints: Mapping[int, bytes],
+        placed: Mapping[int, ResultFile],
+        removed: Collection[int],
+    ) -> None:
+        """Records results together with their fingerprints. Their files are durable."""
+        with self.transaction():
+            self._sql.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
+                ((kind, name, date, one.sha256, one.rows, one.bytes) for date, one in placed.items()),
+            )
+            self._sql.executemany(
+                "DELETE FROM files WHERE kind = ? AND name = ? AND date = ?", ((kind, name, date) for date in removed)
+            )
+            self._sql.executemany(
+                "INSERT OR REPLACE INTO has VALUES (?, ?, ?, ?)",
+                ((kind, name, date, fingerprint) for date, fingerprint in fingerprints.items()),
+            )
+
+    def _forget(self, kind: str, name: str, dates: Collection[int] | None) -> None:
+        query = "DELETE FROM has WHERE kind = ? AND name = ?"
+        if dates is None:
+            self._sql.execute(query, (kind, name))
+        else:
+            self._sql.executemany(f"{query} AND date = ?", ((kind, name, date) for date in dates))
+
+    # ----------------------------------------------------------------------------------------------------------- runs
+
+    def states(self) -> list[State]:
+        """All known downstreams, by kind and name."""
+        rows = self._rows(
+            "SELECT kind, name, definition, succeeded_at, seconds, failures, error, failed_at FROM downstreams ORDER BY 1, 2"
+        )
+        return [State(row[0], row[1], json.loads(row[2]), *row[3:]) for row in rows]
+
+    def define(self, kind: str, name: str, definition: Mapping[str, Any]) -> None:
+        """Records what a downstream is. One that changed has no failures yet."""
+        text = json.dumps(definition, sort_keys=True)
+        with self.transaction():
+            self._sql.execute(
+                "INSERT INTO downstreams (kind, name, definition) VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET definition = excluded.definition, failures = 0, error = NULL, failed_at = NULL "
+                "WHERE definition <> excluded.definition",
+                (kind, name, text),
+            )
+
+    def succeeded(self, kind: str, name: str, now: int, seconds: float) -> None:
+        """Records a run that brought everything up to date."""
+        with self.transaction():
+            self._sql.execute(
+                "UPDATE downstreams SET succeeded_at = ?, seconds = ?, failures = 0, error = NULL, failed_at = NULL "
+                "WHERE kind = ? AND name = ?",
+                (now, seconds, kind, name),
+            )
+
+    def failed(self, kind: str, name: str, now: int, error: str) -> int:
+        """Records a run that failed; returns how many have failed since the last success."""
+        with self.transaction():
+            self._sql.execute(
+                "UPDATE downstreams SET failures = failures + 1, error = ?, failed_at = ? WHERE kind = ? AND name = ?",
+                (error, now, kind, name),
+            )
+            rows = self._rows("SELECT failures FROM downstreams WHERE kind = ? AND name = ?", kind, name)
+            return int(rows[0][0]) if rows else 1
+
+    def inspection(self, key: bytes) -> str | None:
+        """What was found about SQL, if it is the last that was kept."""
+        rows = self._rows("SELECT found FROM inspections WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def keep_inspection(self, key: bytes, found: str) -> None:
+        """Keeps what was found about SQL, in place of the last one."""
+        with self.transaction():
+            self._sql.execute("DELETE FROM inspections")
+            self._sql.execute("INSERT INTO inspections VALUES (?, ?)", (key, found))
+
+    def drop(self, kind: str, name: str) -> None:
+        """Forgets everything of a downstream."""
+        with self.transaction():
+            for table in ("has", "files", "downstreams"):
+                self._sql.execute(f"DELETE FROM {table} WHERE kind = ? AND name = ?", (kind, name))
+
+    def _rows(self, query: str, *values: object) -> Sequence[tuple]:
+        with self._lock:
+            return self._sql.execute(query, values).fetchall()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection that may write. As with the ledger, a commit that returned survives a power cut."""
+    sql = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
+    try:
+        sql.execute("PRAGMA journal_mode = WAL")
+        sql.execute("PRAGMA synchronous = FULL")
+        version = sql.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, VERSION):
+            raise sqlite3.DatabaseError(f"its schema version is {version}")
+        if version == 0:
+            sql.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";\n"):
+                sql.execute(statement)
+            sql.execute(f"PRAGMA user_version = {VERSION}")
+            sql.execute("COMMIT")
+    except BaseException:
+        sql.close()
+        raise
+    return sql
+
+
+def _view(path: Path) -> sqlite3.Connection:
+    """A read-only connection. Where the folder is not writable and no process has the file open, SQLite needs `immutable=1`."""
+    for option in ("mode=ro", "immutable=1"):
+        sql = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, timeout=10.0, check_same_thread=False)
+        try:
+            sql.execute("SELECT 1 FROM downstreams").fetchone()
+        except sqlite3.OperationalError:
+            sql.close()
+            if option == "immutable=1":
+                raise
+        else:
+            break
+    return sql

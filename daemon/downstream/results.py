@@ -1,0 +1,194 @@
+"""Models and checks: downstreams whose results are Parquet files in the output folder.
+
+The order of one piece: the results are made in a scratch folder; they become durable; it is recorded that these dates change; the
+files are renamed to their paths; fingerprints and files are recorded. A crash in between leaves dates without a fingerprint, so
+they are made again, whatever was renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..storage import files
+from ..storage.store import folder_name
+from . import fingerprints
+from .contract import WHOLE, Brought, Downstream, File, Piece, Table, Tables, Wanted
+from .definitions import CHECK, Definition
+from .inputs import Inputs, only
+from .records import Records, ResultFile
+from .runs import Made, Run
+from .scratch import scratch
+from .worker import Worker
+
+MODELS, CHECKS = "models", "checks"  # folders below the output
+_PIECE_BYTES = 256 << 20  # of compressed input
+_PANDAS_PIECE_BYTES = 32 << 20  # a frame takes ten times that, and a model copies it
+
+
+@dataclass(frozen=True)
+class Place:
+    """What results are made with. `check`: raises if the output folder is no longer the one that was opened."""
+
+    output: Path
+    records: Records
+    inputs: Inputs
+    worker: Worker
+    schemas: Callable[[Tables], Mapping[str, pa.Schema]]  # of the tables that are read
+    check: Callable[[], None] = lambda: None
+
+
+class Result(Downstream):
+    """A model or a check."""
+
+    def __init__(self, definition: Definition, place: Place) -> None:
+        self.definition, self._place = definition, place
+        self.kind, self.name, self.reads = definition.kind, definition.name, definition.reads
+
+    def wanted(self, tables: Tables) -> Wanted:
+        return wanted(self.definition.base, self.reads, tables, self.definition.lookback, whole=self.definition.whole)
+
+    def has(self) -> Wanted:
+        """Files without a fingerprint are of a run that was killed, or of other options: they have an empty one."""
+        found = self._place.records.has(self.kind, self.name)
+        if self.definition.whole:
+            return found
+        return dict.fromkeys(self._place.records.files(self.kind, self.name), b"") | found
+
+    def table(self) -> Table | None:
+        """The files of a model. One whose content is not known is there, and differs from every other."""
+        if self.kind == CHECK:
+            return None
+        found = self._place.records.files(self.kind, self.name)
+        return {date: File(path_of(self.kind, self.name, date), one.sha256, one.bytes) for date, one in found.items()}
+
+    def pieces(self, stale: Piece, tables: Tables) -> Iterator[Piece]:
+        if self.definition.whole:
+            yield stale
+            return
+        most = _PANDAS_PIECE_BYTES if self.definition.is_python else _PIECE_BYTES
+        piece: dict[int, bytes | None] = {}
+        size = 0
+        for date, fingerprint in stale.items():
+            own = sum(table[date].bytes for name in self.reads if date in (table := tables[name]))
+            if piece and size + own > most:
+                yield piece
+                piece, size = {}, 0
+            piece[date] = fingerprint
+            size += own
+        if piece:
+            yield piece
+
+    def bring(self, piece: Piece, tables: Tables, stopped: Callable[[], bool]) -> Brought:
+        definition, records = self.definition, self._place.records
+        asked = None if definition.whole else sorted(date for date, wanted in piece.items() if wanted is not None)
+        with scratch(self._place.output) as folder:
+            made = self.made(asked, tables, folder, stopped) if asked is None or asked else {}
+            before = records.files(self.kind, self.name)
+            concerned = {*before, *made} if definition.whole else piece.keys()
+            placed = {
+                date: one for date, one in made.items() if date not in before or before[date].sha256 != one.sha256
+            }
+            removed = sorted(date for date in concerned if date in before and date not in made)
+            files.sync_many(one.path for one in placed.values())
+            self._place.check()
+            self._replace(piece, placed, removed)
+        wanted = {date: fingerprint for date, fingerprint in piece.items() if fingerprint is not None}
+        kept = {date: ResultFile(one.sha256, one.rows, one.bytes) for date, one in made.items()}
+        records.remember(self.kind, self.name, wanted, kept, removed)
+        return Brought(len(placed) + len(removed), sum(one.rows for one in made.values()))
+
+    def made(
+        self, asked: Sequence[int] | None, tables: Tables, folder: Path, stopped: Callable[[], bool]
+    ) -> dict[int, Made]:
+        """Runs it over the inputs of these dates, or all; the files are in a scratch folder."""
+        definition = self.definition
+        possible: list[int] | None = None
+        read: set[int] | None = None
+        if asked is not None:
+            days = range(definition.lookback + 1)
+            read = {date - back for date in asked for back in days}
+            needed = {date for name in self.reads for date in tables[name] if date in read}
+            possible = sorted({date + ahead for date in needed for ahead in days})
+        inputs = {name: only(tables[name], read) for name in self.reads}
+        if self.kind != CHECK and self.reads and not any(inputs.values()):  # before the first drop
+            return {}
+        schemas = self._place.schemas(tables)
+        out = folder / "out"
+        out.mkdir()
+        views = self._place.inputs.views(inputs, schemas, folder)
+        run = Run(
+            str(definition.path), definition.text, views, out, asked, possible, definition.is_ordered,
+            is_dated=definition.kind != CHECK,
+        )  # fmt: skip
+        if definition.is_python:
+            return self._call("run_pandas", run, stopped=stopped)
+        return self._call("run_sql", run, self._place.worker.limits, folder, stopped=stopped)
+
+    def _call(self, function: str, *arguments: Any, stopped: Callable[[], bool]) -> dict[int, Made]:
+        made: dict[int, Made] = self._place.worker.call(
+            str(self.definition.path), function, *arguments, stopped=stopped
+        )
+        return made
+
+    def _replace(self, piece: Piece, placed: Mapping[int, Made], removed: Collection[int]) -> None:
+        """Makes the files visible. Before the first of them, it is recorded that the content of these files is not known."""
+        records, output = self._place.records, self._place.output
+        records.intend(self.kind, self.name, piece.keys(), [*placed, *removed])
+        folders = set()
+        for date, one in placed.items():
+            target = output / path_of(self.kind, self.name, date)
+            files.make_folder(target.parent)
+            files.move(one.path, target)
+            folders.add(target.parent)
+        for date in removed:
+            target = output / path_of(self.kind, self.name, date)
+            files.unlink(target)
+            if target.parent.is_dir():
+                folders.add(target.parent)
+        files.sync_many(folders)
+        for date in removed:
+            if date != WHOLE:
+                files.remove_folder_if_empty((output / path_of(self.kind, self.name, date)).parent)
+
+    def forget(self, dates: Collection[int] | None) -> None:
+        self._place.records.distrust(
+            self.kind, self.name, {WHOLE} if dates is not None and self.definition.whole else dates
+        )
+
+    def remove(self) -> None:
+        remove(self._place.output, self._place.records, self.kind, self.name)
+
+
+def wanted(base: bytes, reads: Collection[str], tables: Tables, lookback: int, *, whole: bool) -> Wanted:
+    """The fingerprints of a model or a check."""
+    known = {name: tables.get(name, {}) for name in reads}
+    if whole:
+        return fingerprints.of_everything(base, reads, known)
+    return fingerprints.by_date(base, reads, known, lookback)
+
+
+def remove(output: Path, records: Records, kind: str, name: str) -> None:
+    """Removes the files of a model or a check and all that is recorded of it. Other files in its folder stay."""
+    for date in records.files(kind, name):
+        path = output / path_of(kind, name, date)
+        files.unlink(path)
+        files.remove_folder_if_empty(path.parent)
+    files.remove_folder_if_empty(folder_of(output, kind, name))
+    records.drop(kind, name)
+
+
+def folder_of(output: Path, kind: str, name: str) -> Path:
+    """The folder of the files of a model or a check."""
+    return output / (CHECKS if kind == CHECK else MODELS) / name
+
+
+def path_of(kind: str, name: str, date: int) -> str:
+    """The path of a file of a result, relative to the output folder."""
+    if kind == CHECK:
+        return f"{CHECKS}/{name}/{name}.parquet"
+    return f"{MODELS}/{name}/{folder_name(date)}/{name}.parquet"

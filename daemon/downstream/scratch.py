@@ -1,0 +1,51 @@
+"""Scratch folders below the output, on its file system: links to the files that a run reads, and the files that it makes.
+
+Each is locked by its process. One whose process ended without removing it is removed by the next daemon.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+FOLDER = ".downstream"
+_LOCK = "lock"
+
+
+@contextmanager
+def scratch(output: Path) -> Iterator[Path]:
+    """A new scratch folder."""
+    parent = output / FOLDER
+    parent.mkdir(exist_ok=True)
+    folder = Path(mkdtemp(dir=parent))
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def remove_abandoned(output: Path) -> None:
+    """Removes the scratch folders whose process has ended."""
+    parent = output / FOLDER
+    if not parent.is_dir():
+        return
+    for folder in parent.iterdir():
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # not locked yet, or no folder of ours
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)

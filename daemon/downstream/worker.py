@@ -1,0 +1,112 @@
+"""A process of its own for SQL and pandas models: what it does there, it can do only to itself.
+
+It has a limit of memory and of time, and ends with its parent. A call that takes too long, dies, or is stopped ends the process;
+the next call starts a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import Stopped
+from .contract import DownstreamFailed
+from .sandbox import Limits
+
+_CHECK_SECONDS = 0.1
+_ROOT = Path(__file__).resolve().parents[2]  # a checkout that is not installed is found here
+_MAIN = f"{__package__}.worker_main"
+
+
+class Worker:
+    """One worker process at a time; started by the first call."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
+        """The result of a function of worker_main. `what` begins the text of errors: the file. Raises DownstreamFailed, OSError
+        as in the process, Stopped."""
+        connection = self._started()
+        try:
+            connection.send((function, arguments))
+            kind, value = self._answer(connection, what, stopped)
+        except (EOFError, ConnectionError):
+            code = self.close()
+            raise DownstreamFailed(f"{what}: its process ended ({_reason(code)}), most likely because memory ran out; "
+                                   f"{self._advice}") from None  # fmt: skip
+        if kind == "result":
+            return value
+        if kind == "memory":
+            raise DownstreamFailed(f"{what}: it needs more memory; {self._advice}")
+        if kind == "system":
+            raise OSError(*value)
+        raise DownstreamFailed(value if kind == "failed" else f"{what}: {value}")
+
+    def close(self) -> int | None:
+        """Ends the process; returns its exit code if it had ended by itself."""
+        if self._process is None or self._connection is None:
+            return None
+        self._connection.close()
+        code = self._process.poll()
+        if code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(_CHECK_SECONDS)
+        if code is None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._connection = None
+        return code
+
+    @property
+    def _advice(self) -> str:
+        return f"it may have {self.limits.memory_bytes >> 20} MiB: see [models] memory_limit, or let it read less"
+
+    def _answer(self, connection: Connection, what: str, stopped: Callable[[], bool]) -> tuple[str, Any]:
+        end = time.monotonic() + self.limits.seconds
+        while not connection.poll(_CHECK_SECONDS):
+            if stopped():
+                self._kill()
+                raise Stopped("stopped while a model was running")
+            if time.monotonic() > end:
+                self._kill()
+                raise DownstreamFailed(
+                    f"{what}: it took longer than [models] time_limit, {self.limits.seconds:g} s, and was ended"
+                )
+        answer: tuple[str, Any] = connection.recv()
+        return answer
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+        self.close()
+
+    def _started(self) -> Connection:
+        if self._connection is not None and self._process is not None and self._process.poll() is None:
+            return self._connection
+        self.close()
+        ours, theirs = Pipe()
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", _MAIN, str(theirs.fileno()), str(self.limits.memory_bytes)]
+        self._process = subprocess.Popen(
+            command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
+        )
+        theirs.close()
+        self._connection = ours
+        return ours
+
+
+def _reason(code: int | None) -> str:
+    return "it was killed" if code is None or code < 0 else f"exit code {code}"

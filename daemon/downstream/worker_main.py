@@ -1,0 +1,93 @@
+"""The main program of a worker: answers calls of its parent until the parent closes the connection or ends.
+
+python -m strandline.downstream.worker_main DESCRIPTOR MEMORY_BYTES
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+_BESIDES_BYTES = (
+    384 << 20
+)  # libraries, Arrow's buffers and the stacks of threads, besides what DuckDB and a model may take
+_NICENESS = 10  # drops come first
+
+
+def main() -> None:
+    descriptor, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints
+    os.nice(_NICENESS)
+    connection = Connection(descriptor)
+    _limit_memory(memory_bytes)
+    while True:
+        try:
+            name, arguments = connection.recv()
+        except EOFError:
+            return
+        watch = threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True)
+        if threading.active_count() == 1:
+            watch.start()
+        try:
+            answer: tuple[str, Any] = ("result", _FUNCTIONS[name](*arguments))
+        except MemoryError:
+            answer = ("memory", None)
+        except BaseException as error:
+            answer = _described(error)
+        connection.send(answer)
+
+
+def _described(error: BaseException) -> tuple[str, Any]:
+    """An error as the parent raises it again."""
+    from .contract import DownstreamFailed
+
+    if isinstance(error, DownstreamFailed):
+        return "failed", str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return "system", (error.errno, error.strerror, error.filename)
+    return "unexpected", f"{type(error).__name__}: {error}"
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Beyond this much data, an allocation fails in this process alone."""
+    wanted = memory_bytes + _BESIDES_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process in the middle of a call when the parent is gone."""
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(0.5)
+    os._exit(1)
+
+
+def _inspect(*arguments: Any) -> Any:
+    from .inspection import inspect
+
+    return inspect(*arguments)
+
+
+def _run_sql(*arguments: Any) -> Any:
+    from .runs import run_sql
+
+    return run_sql(*arguments)
+
+
+def _run_pandas(*arguments: Any) -> Any:
+    from .pandas_runs import run_pandas
+
+    return run_pandas(*arguments)
+
+
+_FUNCTIONS = {"inspect": _inspect, "run_sql": _run_sql, "run_pandas": _run_pandas}
+
+if __name__ == "__main__":
+    main()
