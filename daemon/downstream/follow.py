@@ -10,7 +10,7 @@ waits; everything else goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,15 +73,19 @@ def is_needed(output: Path, settings: Settings) -> bool:
 
 
 class Following:
-    """What follows one output folder. Not thread-safe; belongs to the process that holds the lock of the output."""
+    """What follows one output folder. Not thread-safe; belongs to the process that holds the lock of the output. `dry`: a
+    folder with a copy of the records; then nothing in the output changes, and there are no rounds."""
 
-    def __init__(self, output: Path, settings: Settings, check: Callable[[], None]) -> None:
+    def __init__(
+        self, output: Path, settings: Settings, check: Callable[[], None] = lambda: None, dry: Path | None = None
+    ) -> None:
         self._output, self._settings = output, settings
-        remove_abandoned(output)
+        if dry is None:
+            remove_abandoned(output)
         self._ledger = output / LEDGER
-        self._records = Records(output / RECORDS)
+        self._records = Records((dry or output) / RECORDS)
         self._worker = Worker(settings.limits)
-        self._reader = Reader(settings.models, settings.checks, output, self._worker, self._records)
+        self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
         self._inputs = Inputs(output)
         self._catalog = Catalog()
         self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
@@ -103,6 +107,17 @@ class Following:
             if names is None or state.name in names:
                 self._records.distrust(state.kind, state.name, dates)
         self._due.clear()
+
+    def each(self, stopped: Callable[[], bool]) -> Iterator[tuple[Result, dict[str, Table]]]:
+        """Each model and check that can be read, with the tables that are published now."""
+        tables = self._published()
+        self.catalog(stopped)
+        for definition in self._catalog.definitions:
+            one = Result(definition, self._place)
+            if all(name in tables for name in one.reads):
+                yield one, dict(tables)
+            if (table := one.table()) is not None:
+                tables[one.name] = table
 
     def states(self) -> list[State]:
         """How the runs went so far."""
@@ -181,7 +196,7 @@ class Following:
             return self._failure(one, dates, count, rows, left, began, cause, transient=is_transient(error))
         seconds = time.monotonic() - began
         self._due.pop((one.kind, one.name), None)
-        if dates:
+        if dates or self._records.has_failed(one.kind, one.name):
             self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
         return Followed(one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0)
 

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,10 @@ class Records:
             self._sql.execute("DELETE FROM inspections")
             self._sql.execute("INSERT INTO inspections VALUES (?, ?)", (key, found))
 
+    def has_failed(self, kind: str, name: str) -> bool:
+        """Whether a run failed since the last success."""
+        return bool(self._rows("SELECT 1 FROM downstreams WHERE kind = ? AND name = ? AND failures > 0", kind, name))
+
     def drop(self, kind: str, name: str) -> None:
         """Forgets everything of a downstream."""
         with self.transaction():
@@ -214,6 +218,13 @@ class Records:
     def _rows(self, query: str, *values: object) -> Sequence[tuple]:
         with self._lock:
             return self._sql.execute(query, values).fetchall()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies the records, as they are at a moment, to a new file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_view(source)) as sql, closing(sqlite3.connect(target)) as other:
+        sql.backup(other)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -66,6 +66,10 @@ class Result(Downstream):
         found = self._place.records.files(self.kind, self.name)
         return {date: File(path_of(self.kind, self.name, date), one.sha256, one.bytes) for date, one in found.items()}
 
+    def files(self) -> dict[int, ResultFile]:
+        """The files that were recorded, by date."""
+        return self._place.records.files(self.kind, self.name)
+
     def pieces(self, stale: Piece, tables: Tables) -> Iterator[Piece]:
         if self.definition.whole:
             yield stale

@@ -26,6 +26,7 @@ from ..storage.lock import holder_of
 from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text
 from ..storage.store import iso_date
+from .downstreams import state_text
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
@@ -40,11 +41,16 @@ _DAY = 24 * _HOUR
 
 
 def gather(
-    ledger: Ledger | None, places: Sequence[SourceFolder], output: Path, now: int, ignored: Sequence[str] = ()
+    ledger: Ledger | None,
+    places: Sequence[SourceFolder],
+    output: Path,
+    now: int,
+    ignored: Sequence[str] = (),
+    downstreams: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The whole state as JSON. `ledger` is None before the first run. `places`: the folder of each source, the
     inbox itself first. `now` in microseconds. `ignored`: patterns of names in the
-    inbox that are not drops."""
+    inbox that are not drops. `downstreams`: see downstreams.gather."""
     hwm = ledger.hwm if ledger else None
     totals = ledger.totals() if ledger else Counter()
     waiting = {place.source: _waiting(place, ignored) for place in places}
@@ -69,6 +75,7 @@ def gather(
         "last_drops": [_last_drop(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
         "bare_drops": [_bare_drop(one) for one in (ledger.last_bare(_SHOWN_BARE, _SEARCHED_DROPS) if ledger else [])],
         "drops_by_hour": _by_hour(ledger.drops_by_hour(now - _DAY) if ledger else {}, now),
+        "downstreams": list(downstreams),
         "partitions": [
             {
                 "date": iso_date(one.date), "orders": one.orders, "lines": one.lines, "amount": amount_text(one.amount),
@@ -242,6 +249,17 @@ def table(status: dict[str, Any]) -> str:
     lines += _section(
         f"In quarantine ({quarantine['drops']:,})",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
+    )
+    lines += _section(
+        "Models and checks that need attention",
+        [
+            (
+                one["name"],
+                one["error"] or (f"{one['rows']:,} rows found" if one["kind"] == "check" else state_text(one)),
+            )
+            for one in status["downstreams"]
+            if one["error"] or one["stale"] or (one["kind"] == "check" and one["rows"])
+        ],
     )
     if status["sources"].keys() != {DEFAULT_SOURCE}:
         lines += _section("Sources", [_source_row(name, one) for name, one in status["sources"].items()])
