@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..core.errors import UsageError
+from ..core.errors import EnvironmentFault, UsageError
 from . import inspection
-from .contract import Circle, in_order
+from .contract import Circle, DownstreamFailed, in_order
 from .definitions import CHECK, MODEL, TABLES, Definition, check_tables, circle_error, read_folder, version_of
 from .inspection import Inspected, Statement
 from .records import Records
@@ -132,8 +132,11 @@ class Reader:
             return inspection.from_json(kept)
         with scratch(self._output) as folder:
             what = f"the SQL in {self._folders[MODEL]} and {self._folders[CHECK]}"
-            found: dict[str, Inspected] = self._worker.call(
-                what, "inspect", statements, schemas, unknown, self._worker.limits, folder, stopped=stopped
-            )
+            try:
+                found: dict[str, Inspected] = self._worker.call(
+                    what, "inspect", statements, schemas, unknown, self._worker.limits, folder, stopped=stopped
+                )
+            except DownstreamFailed as error:
+                raise EnvironmentFault("inspect", what, error, "Nothing is lost: start again.") from error
         self._records.keep_inspection(key, inspection.to_json(found))
         return found

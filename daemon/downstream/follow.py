@@ -157,7 +157,7 @@ class Following:
         for definition in catalog.definitions:
             one = Result(definition, self._place)
             waits_for = sorted(behind.intersection(one.reads))
-            known = tables | {name: {} for name in waits_for}
+            known: dict[str, Table] = {name: {} for name in waits_for} | tables
             if waits_for:
                 result = self._waiting(one, known, f"it waits for {', '.join(waits_for)}")
             elif not trying_all and self._due.get((one.kind, one.name), 0.0) > time.monotonic():

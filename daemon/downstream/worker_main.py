@@ -13,9 +13,10 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-_BESIDES_BYTES = (
-    384 << 20
-)  # libraries, Arrow's buffers and the stacks of threads, besides what DuckDB and a model may take
+# The limit is of address space, which DuckDB and allocators take more of than they use. DuckDB keeps to its own limit, and writes
+# to disk what does not fit; so for SQL this one is only the last resort.
+_BESIDES_BYTES = 512 << 20
+_SQL_FACTOR = 3
 _NICENESS = 10  # drops come first
 
 
@@ -25,7 +26,6 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints
     os.nice(_NICENESS)
     connection = Connection(descriptor)
-    _limit_memory(memory_bytes)
     while True:
         try:
             name, arguments = connection.recv()
@@ -34,6 +34,7 @@ def main() -> None:
         watch = threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True)
         if threading.active_count() == 1:
             watch.start()
+        _limit_memory(memory_bytes if name == "run_pandas" else _SQL_FACTOR * memory_bytes)
         try:
             answer: tuple[str, Any] = ("result", _FUNCTIONS[name](*arguments))
         except MemoryError:
