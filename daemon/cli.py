@@ -1,7 +1,7 @@
 """The command line: its options, its help and its exit codes. What each command does is in commands.
 
-Exit codes: 0 done; 1 done, but something was quarantined or left, a model is not up to date, or the run was stopped early; 2 usage or configuration;
-3 the environment failed.
+Exit codes: 0 done; 1 done, but something was quarantined or left, a model is not up to date, or the run was stopped early;
+2 usage or configuration; 3 the environment failed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="strandline",
         description="Watches an inbox for drops of orders (JSON), users and products (CSV), and keeps date-partitioned Parquet "
         "exact: a batch rewrites only the dates that it changes. Without a command, it watches until it is stopped.",
-        epilog="Exit codes: 0 done; 1 done, but something was quarantined or left, or a model is not up to date; 2 usage or configuration error; "
+        epilog="Exit codes: 0 done; 1 done, but something was quarantined or left, or a model is not up to date; "
+        "2 usage or configuration error; "
         "3 the environment failed (disk full, output locked by another instance).",
     )
     parser.add_argument("--once", action="store_true", help="apply everything that is in the inbox, then exit")
