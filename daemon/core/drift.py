@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from .mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path
+from .mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 
 _MOST_KEYS = 200  # of a source that nothing reads: the keys of some records are not names, but values
 
@@ -68,6 +68,14 @@ Known = dict[tuple[str, bool, str], KnownKey]  # by (source, is_read, key)
 def read_keys_of(mapping: FieldMapping) -> frozenset[str]:
     """The keys of an order that are read, or lead to what is."""
     return frozenset(mapping.read_keys() | mapping.column_keys)
+
+
+@lru_cache(maxsize=64)
+def read_item_keys_of(mapping: FieldMapping) -> frozenset[str]:
+    """The same of an item."""
+    compiled = mapping.compiled()
+    paths = [path for field in ITEM_FIELDS for path in compiled[field]]
+    return frozenset(path[0] for path in [*paths, keys_of(mapping.skip_items_with)] if path)
 
 
 @lru_cache(maxsize=64)

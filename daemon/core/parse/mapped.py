@@ -176,7 +176,7 @@ class Translator:
             texts["items"] = as_json(items)
         if "metadata" in found:
             texts["metadata"] = self._metadata(record)
-        if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
+        if "amount" not in texts and "items" not in texts and not self._mapping.fields:  # see bare.py
             texts |= {key: "null" for key in members if key not in self._read and key not in FIELDS}
         return texts
 
