@@ -745,7 +745,7 @@ def _is_without_worth(records: Sequence[tuple[str, Order | str, Counter[str]]], 
 
 
 def _leads_to(text: str, path: str, mapping: Mapping) -> bool:
-    """Whether there is anything at a path of an order; or it cannot be known: a value on the way is empty, or cannot be entered."""
+    """Whether there is anything at a path of an order, or it cannot be known: a value on the way is empty, or no container."""
     inner = _value_at(text, mapping.record) if mapping.record else ""
     value = inner if inner.startswith("{") else text
     for key in path.split("."):

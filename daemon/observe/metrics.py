@@ -71,7 +71,8 @@ class Metrics(Observer):
             "unknown_keys", "Orders with a user or a product that the dimension does not know.", dimension=DIMENSIONS
         )
         self._bare = self._counter(
-            "bare_orders", "Accepted orders with neither amount nor items, whose records have other keys."
+            "bare_orders",
+            "Accepted orders with neither an amount nor a price, whose records may have them under other keys.",
         )
         self._drift = self._counter(
             "key_drift", "Keys of records that came and that nothing reads, or that were read and vanished; each once.",

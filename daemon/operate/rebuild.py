@@ -245,7 +245,7 @@ def _result(receipt: dict[str, Any]) -> DropResult:
         int(receipt["drop"]), str(receipt["name"]), receipt["raw"], bytes.fromhex(receipt["sha256"]),
         int(receipt["bytes"]), context, receipt["duplicate_of"],
     )  # fmt: skip
-    bare = receipt.get("without_amount_and_items", {"orders": 0, "other_keys": []})
+    bare = receipt.get("without_amount_and_price", {"orders": 0, "other_keys": []})
     counts = Counts.from_dict(
         receipt["records"]
         | {"late": receipt["late"], "faults": receipt["field_faults"], "unknown": receipt["unknown_keys"]}

@@ -96,9 +96,9 @@ def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
 
 
 def _bare_drop(result: DropResult) -> dict[str, Any]:
-    """A drop with orders that have neither amount nor items, and the keys that they have instead."""
+    """A drop with bare orders, and the keys of the first one that nothing reads."""
     receipt = as_dict(result)
-    return {key: receipt[key] for key in ("drop", "name", "source")} | receipt["without_amount_and_items"]
+    return {key: receipt[key] for key in ("drop", "name", "source")} | receipt["without_amount_and_price"]
 
 
 def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]]:
@@ -234,7 +234,7 @@ def table(status: dict[str, Any]) -> str:
     ]
     lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
     if orders.get("bare"):
-        lines.append(f"No amount, items  {orders['bare']:,} orders, with other keys in their place")
+        lines.append(f"No amount, price  {orders['bare']:,} orders")
     if orders.get("unknown"):
         lines.append("Unknown keys      " + _numbers(orders["unknown"]))
     lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
@@ -246,12 +246,12 @@ def table(status: dict[str, Any]) -> str:
     if status["sources"].keys() != {DEFAULT_SOURCE}:
         lines += _section("Sources", [_source_row(name, one) for name, one in status["sources"].items()])
     lines += _section(
-        "Orders with neither amount nor items, and the keys that they have instead",
+        "Orders with neither an amount nor a price, and the keys of the first one that nothing reads",
         [
             (
                 str(one["drop"]),
                 _named(one),
-                f"{one['orders']:,} order{'' if one['orders'] == 1 else 's'}: {', '.join(one['other_keys'])}",
+                f"{one['orders']:,} order{'' if one['orders'] == 1 else 's'}: {', '.join(one['other_keys']) or 'none'}",
             )
             for one in status["bare_drops"]
         ],
@@ -304,11 +304,11 @@ def summed(status: dict[str, Any], group: str) -> dict[str, int]:
 def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
     kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
     discarded = sum(receipt["records"]["discarded"].values())
-    faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_items"]
-    more = {"discarded": discarded, "field faults": faults, "without amount and items": bare["orders"]}
+    faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_price"]
+    more = {"discarded": discarded, "field faults": faults, "without amount and price": bare["orders"]}
     detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
     if bare["orders"]:
-        detail += f" (keys: {', '.join(bare['other_keys'])})"
+        detail += f" (keys that nothing reads: {', '.join(bare['other_keys']) or 'none'})"
     return str(receipt["drop"]), _named(receipt), str(receipt["outcome"]), detail
 
 

@@ -83,7 +83,7 @@ def panels() -> list[dict[str, Any]]:
         ]),
         _graph("Field faults, unknown keys, late orders", "Records that were kept although a part is wrong.", "short", [
             (per_minute("strandline_field_faults_total", "field"), "fault in {{field}} /min"),
-            (per_minute("strandline_bare_orders_total"), "orders with neither amount nor items /min"),
+            (per_minute("strandline_bare_orders_total"), "orders with neither amount nor price /min"),
             (per_minute("strandline_key_drift_total", "source, kind"), "{{source}}: keys {{kind}} /min"),
             (per_minute("strandline_unknown_keys_total", "dimension"), "unknown {{dimension}} /min"),
             (per_minute("strandline_late_orders_total"), "late /min"),

@@ -33,7 +33,7 @@ def home_of(folder: Path, config: str = CONFIG) -> Path:
 
 
 def of_shop(number: int) -> bytes:
-    return json.dumps([{"number": f"n_{number}", "created_at": "2026-03-02T10:00:00Z"}]).encode()
+    return json.dumps([{"number": f"n_{number}", "created_at": "2026-03-02T10:00:00Z", "amount": 5}]).encode()
 
 
 def of_web(number: int) -> bytes:
@@ -282,7 +282,7 @@ def test_keys_that_come_and_vanish_are_told_once_by_source(tmp_path: Path) -> No
             assert expected in text
 
 
-def test_orders_without_amount_and_items_have_a_badge_and_name_their_keys(tmp_path: Path) -> None:
+def test_orders_without_amount_and_price_have_a_badge_and_name_their_keys(tmp_path: Path) -> None:
     """Of each drop, from the ledger: after a restart and after other drops, too. A fault has one as well."""
     home = home_of(tmp_path)
     place_all = {
@@ -294,17 +294,17 @@ def test_orders_without_amount_and_items_have_a_badge_and_name_their_keys(tmp_pa
         place(home / "inbox" / name, json.dumps(content).encode())
         assert once(home).returncode == 0
     receipt = json.loads(next((home / "output" / "receipts").glob("*/00000001_*")).read_text())
-    assert receipt["without_amount_and_items"] == {"orders": 1, "other_keys": ["line_items", "total_price"]}
+    assert receipt["without_amount_and_price"] == {"orders": 1, "other_keys": ["line_items", "total_price"]}
     with running(home) as daemon:
         page = daemon.get("/")[1]
-        assert page.count('<span class="badge warn">no amount, no items</span>') == 1
+        assert page.count('<span class="badge warn">no amount, no price</span>') == 1
         assert page.count('<span class="badge warn">field faults</span>') == 1
         for number in range(12):
             place(daemon.inbox / f"{number}.json", json.dumps([order(number)]).encode())
             daemon.applied(f"{number}.json")
-        until(lambda: "no amount, no items</span>" not in daemon.get("/")[1], "it is none of the last ten drops")
+        until(lambda: "no amount, no price</span>" not in daemon.get("/")[1], "it is none of the last ten drops")
         page, found = daemon.get("/")[1], json.loads(daemon.get("/api/status")[1])
-    assert "Orders with neither amount nor items" in page
+    assert "Orders with neither an amount nor a price" in page
     bare = {
         "drop": 1,
         "name": "bare.json",

@@ -161,7 +161,9 @@ def record_setting(path: str) -> str:
 def preset_for(keys: Collection[str], mapping: FieldMapping = DIRECT) -> str:
     """The setting that reads records with these keys, as a sentence; "" where they are of no shop that is known, or of one whose
     form this mapping reads."""
-    shop = next((shop for shop, its in PRESET_KEYS.items() if its <= set(keys) and not reads_preset(mapping, shop)), None)
+    shop = next(
+        (shop for shop, its in PRESET_KEYS.items() if its <= set(keys) and not reads_preset(mapping, shop)), None
+    )
     return f'. This is the form of {SHOPS[shop]}: set preset = "{shop}" in [sources.default]' if shop else ""
 
 

@@ -89,15 +89,16 @@ def is_without_worth(tally: Tally) -> bool:
     where the amount should be. These are other objects with an id and a date, or a path is wrong: revenue would be NULL."""
     if not tally.orders or tally.with_amount:
         return False
-    return not tally.with_price or (bool(tally.mapping.amount_paths) and not any(one.has_amount_key for one in tally.samples))
+    return not tally.with_price or (
+        bool(tally.mapping.amount_paths) and not any(one.has_amount_key for one in tally.samples)
+    )
 
 
 def _without_worth(tally: Tally) -> str:
     paths = tally.mapping.amount_paths
     places = f" (there is no value at {' or '.join(map(shown, paths))})" if paths else ""
-    is_one, also = tally.orders == 1, not tally.with_price
-    begin = f"its one order has no amount{places}" if is_one else f"none of its {tally.orders:,} orders has an amount{places}"
-    begin += f" {'and no' if is_one else 'or an'} item with a price" if also else ""
+    begin = f"none of its {tally.orders:,} orders has" if tally.orders > 1 else "its one order lacks"
+    begin += f" an amount{places}" + ("" if tally.with_price else " or an item with a price")
     together = {key for one in tally.samples for key in one.keys}
     keys = f"Keys of its records: {named(key for one in tally.samples for key in one.keys)}"
     if path := next((one.inside for one in tally.samples if one.inside), ""):
