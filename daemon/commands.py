@@ -166,6 +166,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .observe.log import log
         from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
+        from .storage.adoption import unknown
         from .wiring import contexts, recovered, service
 
         if days:
@@ -175,14 +176,19 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
             return DONE
-        if not is_lost(engine):
+        if is_lost(engine):
+            engine.store.clean_staging()  # of a rebuild that failed
+        else:
             recovered(config, engine)
         take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, contexts(config)))
     with _engine(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())
         log.info("ledger and all partitions rebuilt from raw", extra={"partitions": len(engine.ledger.partitions())})
-        return _ended(summary, once=True)
+        left = unknown(engine.ledger, engine.raw, everywhere=True)
+        if left:
+            log.error("raw copies were not taken in; see above", extra={"copies": len(left), "first": left[0].path})
+        return max(_ended(summary, once=True), ATTENTION if left else DONE)
 
 
 def verify(config: Config, options: argparse.Namespace) -> int:
