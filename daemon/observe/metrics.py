@@ -97,6 +97,9 @@ class Metrics(Observer):
         self._unfinished = self._gauge(
             "inbox_unfinished_files", "Files in the inbox whose names say that they are still being written."
         )
+        self._strays = self._gauge(
+            "inbox_stray_files", "Files in folders below the inbox that no source names; they are not taken."
+        )
         self._gauge("quarantined_drops", "Drops in quarantine.", lambda: _quarantined(output / "quarantine"))
         self._gauge("disk_free_bytes", "Free bytes on the file system of the output folder.", lambda: _free(output))
         self._latency = self._histogram(
@@ -160,6 +163,9 @@ class Metrics(Observer):
         self._pending.set(pending)
         self._unfinished.set(unfinished)
         self._oldest.set(oldest or 0)
+
+    def strays(self, files: int) -> None:
+        self._strays.set(files)
 
     def _add(self, source: str, name: str, value: int) -> None:
         """One of the ledger's sums, such as `drops.applied`, `orders.discarded.missing_key`, `user.new`."""

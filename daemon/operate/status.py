@@ -21,6 +21,7 @@ from ..core.merge.partition import amount_text
 from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
 from ..sources.source_folder import SourceFolder
+from ..sources.strays import strays
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
 from ..storage.raw import kind_of, quarantined
@@ -32,6 +33,7 @@ _SHOWN_PARTITIONS = 31
 _SHOWN_QUARANTINED = 20
 _SHOWN_DISCARDS = 5
 _SHOWN_BARE = 5
+_SHOWN_FOLDERS = 5
 _SEARCHED_DROPS = 1_000
 _SHOWN_KEYS = 20
 _SHOWN_CHARACTERS = 300
@@ -54,7 +56,9 @@ def gather(
         "running": holder_of(output / "state" / "lock"),
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
-        "inbox": {"path": str(places[0].inbox)} | _shown_waiting(*waiting.values()),
+        "inbox": {"path": str(places[0].inbox)}
+        | _shown_waiting(*waiting.values())
+        | {"strays": strays(places, ignored)},
         "sources": _sources(
             places, waiting, ledger.totals_by_source() if ledger else Counter(), ledger.record_keys() if ledger else []
         ),
@@ -224,6 +228,7 @@ def table(status: dict[str, Any]) -> str:
         f"Running           {_running(running)}",
         f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
         f"Inbox             {inbox.get('error') or _pending(inbox)}",
+        *([f"Not taken         {strays_text(inbox['strays'])}"] if inbox["strays"] else []),
         f"Archived, waiting {status['archived_not_applied']}",
         "",
         "Drops             " + _numbers(status["drops"], ("applied", "duplicate", "quarantined")),
@@ -276,6 +281,14 @@ def keys_text(keys: Mapping[str, int]) -> str:
     return ", ".join(f"{key} ({drop})" for key, drop in newest[:_SHOWN_KEYS]) + (
         f" and {rest:,} more" if rest > 0 else ""
     )
+
+
+def strays_text(found: Mapping[str, int]) -> str:
+    """How many files no source takes, and where they are."""
+    files, shown = sum(found.values()), list(found)[:_SHOWN_FOLDERS]
+    rest = f" and {len(found) - len(shown):,} more" if len(found) > len(shown) else ""
+    count = f"{files:,} file{'' if files == 1 else 's'}"
+    return f"{count} in folders that no [sources] section names: {', '.join(shown)}{rest}"
 
 
 def _running(holder: dict[str, Any] | None) -> str:

@@ -59,11 +59,12 @@ def panels() -> list[dict[str, Any]]:
         _graph("Drops", "Drops by outcome.", "short", [
             (per_minute("strandline_drops_total", "source, outcome"), "{{source}} {{outcome}} /min"),
         ], stacked=True),
-        _graph("Backlog", "Drops in the inbox, the age of the oldest, and files that are still being written.", "short", [
+        _graph("Backlog", "Drops in the inbox, the age of the oldest, files that are unfinished, and files of no source.", "short", [
             (f"sum(strandline_inbox_pending_drops{{{SELECTED}}})", "drops"),
             (f"max((time() - strandline_inbox_oldest_drop_timestamp_seconds{{{SELECTED}}}) * on (job, instance) "
              f"(strandline_inbox_pending_drops{{{SELECTED}}} > bool 0))", "age of the oldest in s"),
             (f"sum(strandline_inbox_unfinished_files{{{SELECTED}}})", "unfinished files"),
+            (f"sum(strandline_inbox_stray_files{{{SELECTED}}})", "files that no source takes"),
         ]),
         _row("Latency"),
         _graph("From settled to published", "Quantiles of the time from settled to published.", "s", [

@@ -45,7 +45,7 @@ def published(home: Path) -> set[object]:
 
 
 def counted(daemon: Daemon, name: str, **labels: str) -> float:
-    return daemon.metrics()[series(f"strandline_{name}_total", **labels)]
+    return daemon.metrics()[series(f"strandline_{name}_total" if labels else f"strandline_{name}", **labels)]
 
 
 def test_drops_into_each_folder_are_noticed_and_counted_by_source(tmp_path: Path) -> None:
@@ -80,6 +80,9 @@ def test_drops_into_each_folder_are_noticed_and_counted_by_source(tmp_path: Path
         }  # fmt: skip
         page = daemon.get("/")[1]
         assert "shop: a.json" in page and "eu/web" in page
+        said = "2 files in folders that no [sources] section names: eu/mine, mine"
+        assert status["inbox"]["strays"] == {"eu/mine": 1, "mine": 1} and said in page
+        assert f"Not taken         {said}" in strandline(tmp_path, "status").stdout
     assert (tmp_path / "inbox" / "mine" / "x.json").exists() and (
         tmp_path / "inbox" / "eu" / "mine" / "x.json"
     ).exists()
@@ -164,6 +167,20 @@ def test_plan_reads_a_file_as_its_source_does(tmp_path: Path) -> None:
         assert (code, found["source"], found["records"]["new"]) == (0, "shop", 1)
     code, found = planned("elsewhere.json", "--source", "shoe")
     assert code == 2 and "default, shop, web" in found["error"]
+
+
+def test_files_of_a_source_that_was_removed_are_counted(tmp_path: Path) -> None:
+    """They are not taken, and nothing else would say so."""
+    home = home_of(tmp_path)
+    once(home)
+    place(home / "inbox" / "shop" / "a.json", of_shop(1))
+    home_of(home, CONFIG.replace("[sources.shop", "[sources.other"))
+    assert once(home).returncode == 0 and (home / "inbox" / "shop" / "a.json").exists()
+    assert "1 file in folders that no [sources] section names: shop\n" in strandline(home, "status").stdout
+    with running(home) as daemon:
+        until(lambda: counted(daemon, "inbox_stray_files") == 1, "counted")
+        os.unlink(daemon.inbox / "shop" / "a.json")
+        until(lambda: counted(daemon, "inbox_stray_files") == 0, "counted again")
 
 
 def test_a_link_is_no_folder_of_a_source(tmp_path: Path) -> None:
