@@ -59,7 +59,7 @@ def panels() -> list[dict[str, Any]]:
         _graph("Drops", "Drops by outcome.", "short", [
             (per_minute("strandline_drops_total", "source, outcome"), "{{source}} {{outcome}} /min"),
         ], stacked=True),
-        _graph("Backlog", "Drops in the inbox, the age of the oldest, files that are unfinished, and files of no source.", "short", [
+        _graph("Backlog", "Drops in the inbox, the age of the oldest, unfinished files, and files of no source.", "short", [
             (f"sum(strandline_inbox_pending_drops{{{SELECTED}}})", "drops"),
             (f"max((time() - strandline_inbox_oldest_drop_timestamp_seconds{{{SELECTED}}}) * on (job, instance) "
              f"(strandline_inbox_pending_drops{{{SELECTED}}} > bool 0))", "age of the oldest in s"),

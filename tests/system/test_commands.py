@@ -139,7 +139,8 @@ def test_plan_knows_duplicates_dimensions_and_what_cannot_be_read(home: Path) ->
     (home / "users2.csv").write_bytes(USERS + b"u_2,,,DE\n")
     (home / "worse.json").write_bytes(b"null")
     assert "would be duplicate" in strandline(home, "plan", "again.json").stdout
-    assert "1 new" in strandline(home, "plan", "users2.csv").stdout
+    planned = strandline(home, "plan", "users2.csv").stdout
+    assert "1 new" in planned and "  1  user\n" in planned
     worse = strandline(home, "plan", "worse.json")
     assert worse.returncode == 1 and "would be quarantined" in worse.stdout
     assert strandline(home, "plan", "nothing.json").returncode == 2

@@ -13,7 +13,7 @@ from ..model import ParseContext
 from .damage import NEAR
 from .envelopes import reads_preset
 
-_SECTION = "[sources.default]"
+_SECTION, _PART = "[sources.default]", "[sources.default."
 _PRESET = re.compile(r'\. This is the form of (\w+): set preset = "(\w+)" in \[sources\.default\]')
 _RECORDS_PATH = re.compile(r'\[input\] records_path( = "[^"]*")?')
 _LOOKED_AT = "at records_path = "
@@ -26,7 +26,11 @@ def for_source(reason: str, context: ParseContext) -> str:
         text = _PRESET.sub(lambda found: _other_preset(found[1], found[2], context), text)
     if context.source != DEFAULT_SOURCE:
         section = f"[sources.{context.source}]"
-        text = text.replace(_SECTION, section).replace(_LOOKED_AT, "at records = ")
+        text = (
+            text.replace(_PART, f"[sources.{context.source}.")
+            .replace(_SECTION, section)
+            .replace(_LOOKED_AT, "at records = ")
+        )
         text = _RECORDS_PATH.sub(lambda found: f"records{found[1] or ''} in {section}", text)
     return text + near + around
 

@@ -111,17 +111,23 @@ class Translator:
         if members is None or not self.deletes(members):
             return None
         texts = self._translated(members, record)
-        order_id, *instants = (
-            unwrapped(reference.value_of(texts.get(name, "null"))) for name in ("order_id", "updated_at", "created_at")
-        )
-        order_id = read_text(order_id)
+        order_id = read_text(unwrapped(reference.value_of(texts.get("order_id", "null"))))
         if not isinstance(order_id, str) or is_shortened(order_id):
             return None
-        read = (read_instant(one) for one in instants)
-        instant = next(
-            (one for one in read if isinstance(one, int) and one <= context.latest_instant), context.received_at
-        )
-        return reference.deletion(order_id, instant)
+        return reference.deletion(order_id, self.version_of_deletion(members, record, context)[1])
+
+    def version_of_deletion(self, members: _Members, record: bytes, context: ParseContext) -> tuple[str, int]:
+        """The field that says since when an order is gone, and the instant; "" and the time of receipt where none does."""
+        texts = self._translated(members, record)
+        for name in ("updated_at", "created_at"):
+            instant = read_instant(unwrapped(reference.value_of(texts.get(name, "null"))))
+            if isinstance(instant, int) and instant <= context.latest_instant:
+                return name, instant
+        return "", context.received_at
+
+    def deletion_value(self, members: _Members) -> Any:
+        """The value that would say that an order is gone."""
+        return _at(members, self._deleted)
 
     def found_column(self, members: _Members, paths: Sequence[str]) -> tuple[str, Any]:
         """The first path of an extra column that has a value, and the value as it is written; "" and None where none has."""
