@@ -79,6 +79,14 @@ def read_item_keys_of(mapping: FieldMapping) -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
+def _read_in_items(mapping: FieldMapping) -> frozenset[str]:
+    """The keys of items that are read, with the path of the items."""
+    return frozenset(
+        of_item(items, (key,)) for items in mapping.compiled()["items"] for key in read_item_keys_of(mapping)
+    )
+
+
+@lru_cache(maxsize=64)
 def paths_of(mapping: FieldMapping) -> frozenset[str]:
     """The mapped paths, as people write them."""
     compiled = mapping.compiled()
@@ -108,7 +116,7 @@ def changes(before: Mapping[tuple[str, bool, str], KnownKey], after: Known) -> t
 def _drift(known: Known, drop: int, source: str, mapping: FieldMapping, seen: SeenKeys) -> Drift:
     own = {place: one for place, one in known.items() if place[0] == source}
     paths = paths_of(mapping)
-    _forget(known, own, read_keys_of(mapping), paths)
+    _forget(known, own, read_keys_of(mapping) | _read_in_items(mapping), paths)
     room = _MOST_KEYS - sum(not is_read for _, is_read, _ in own)
     unread = [key for key in sorted(seen.unread) if (source, False, key) not in own][: max(room, 0)]
     for key in unread:

@@ -197,7 +197,8 @@ class Tally:
         before = self.extracted
         self.hidden_at = self.hidden_at or (other.hidden_at and before + other.hidden_at)
         self.cut_at = self.cut_at or (other.cut_at and before + other.cut_at)
-        self.bare_at = self.bare_at or (other.bare_at and before + other.bare_at)
+        if other.bare_at and not self.bare_at:
+            self.bare_at, self.bare_keys = before + other.bare_at, other.bare_keys
         self.orders += other.orders
         self.with_amount += other.with_amount
         self.with_price += other.with_price
@@ -207,7 +208,6 @@ class Tally:
         self.discarded += other.discarded
         self.faults += other.faults
         self.bare += other.bare
-        self.bare_keys = self.bare_keys or other.bare_keys
         self.pages += other.pages
         self.strays += other.strays
         self.parts += other.parts

@@ -6,15 +6,15 @@ The values are those of the reference parser, and the paths those that the trans
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, keys_of
+from ..mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping
 from ..model import Field, ParseContext, Reason
 from . import reference
 from .mapped import as_json, direct, read_record, translator
+from .unread import unread_item_keys
 
 _SHOWN_ITEMS = 3
 _SHOWN_CHARACTERS = 200
@@ -118,7 +118,7 @@ def _column_text(kind: str, value: object) -> str | None:
 
 
 def _items(record: bytes, members: dict[str, Any], mapping: FieldMapping) -> tuple[list[list[ReadField]], list[str]]:
-    """The first items, and the keys of these that nothing reads."""
+    """The first items, and the keys of all that nothing reads."""
     by = translator(mapping)
     path, written = by.found(members, "items")
     texts = reference.members(direct(record, mapping).decode())
@@ -126,15 +126,11 @@ def _items(record: bytes, members: dict[str, Any], mapping: FieldMapping) -> tup
     if not isinstance(written, list) or not isinstance(translated, list):
         return [], []
     kept = [(index, one) for index, one in enumerate(written) if not by.is_skipped(one)]
-    paths = mapping.compiled()
-    read = {one[0] for field in ITEM_FIELDS for one in paths[field]} | {*keys_of(mapping.skip_items_with)[:1]}
-    shown: list[list[ReadField]] = []
-    unread: dict[str, None] = {}
-    for (index, original), one in zip(kept[:_SHOWN_ITEMS], translated, strict=False):
-        shown.append(_item(original, one, f"{path}.{index}", mapping))
-        keys: Collection[str] = original if isinstance(original, dict) else ()
-        unread |= dict.fromkeys(f"{path}.{key}" for key in keys if key not in read)
-    return shown, list(unread)
+    shown = [
+        _item(original, one, f"{path}.{index}", mapping)
+        for (index, original), one in zip(kept[:_SHOWN_ITEMS], translated, strict=False)
+    ]
+    return shown, unread_item_keys(members, mapping)
 
 
 def _item(original: Any, translated: Any, path: str, mapping: FieldMapping) -> list[ReadField]:

@@ -18,6 +18,7 @@ from ..model import Ints
 from ..native.bindings import InnerKeys, shapes
 from .damage import named_list
 from .mapped import translator
+from .unread import unread_item_keys
 
 SAMPLED_RECORDS = 1_000  # of each drop
 _MOST_SHAPES = 64  # of a drop: one of many more has keys that are values
@@ -93,8 +94,9 @@ def _keys_of(record: bytes, mapping: FieldMapping) -> SeenKeys:
             if compiled["items"]
         ]
     there = {field for field, _, known in looks if known}
+    unread = [key for key in members if key not in read_keys_of(mapping)] + unread_item_keys(members, mapping)
     return SeenKeys(
-        frozenset(named_list((key for key in members if key not in read_keys_of(mapping)), len(members))),
+        frozenset(named_list(unread, len(unread))),
         frozenset(path for _, path, known in looks if known),
         frozenset(path for _, path, known in looks if known is None),
         judged={"order_id", "created_at"} <= there and not translator(mapping).deletes(members),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..drift import read_item_keys_of
+from ..drift import of_item, read_item_keys_of
 from ..mapping import FieldMapping
-from .mapped import translator
 
 
 def unread_item_keys(members: dict[str, Any], mapping: FieldMapping) -> list[str]:
-    """Those of the items of an order that are not left out. `members`: of the order, as values."""
-    by = translator(mapping)
-    path, items = by.found(members, "items")
-    if not isinstance(items, list):
-        return []
+    """Those of all items of an order, also of those that are left out. `members`: of the order, as values."""
     read = read_item_keys_of(mapping)
-    objects = (one for one in items if isinstance(one, dict) and not by.is_skipped(one))
-    return list(dict.fromkeys(f"{path}.{key}" for one in objects for key in one if key not in read))
+    found: dict[str, None] = {}
+    for path in mapping.compiled()["items"]:
+        value: Any = members
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, dict):
+                found |= dict.fromkeys(of_item(path, (key,)) for key in item if key not in read)
+    return list(found)
