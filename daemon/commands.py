@@ -35,8 +35,10 @@ def serve(config: Config, options: argparse.Namespace) -> int:
     with _engine(config, stop) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .observe.log import log
+        from .wiring import refuse_retyped
 
         refuse_lost_ledger(engine)
+        refuse_retyped(config, engine.ledger)
         log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
                                        "once": options.once})  # fmt: skip
         since = instant(options.since, engine.ledger.hwm)
@@ -236,9 +238,13 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     from .sources.source_folder import places_of
 
     output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
-    again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
-    if not options.names or len(again) < len(options.names):
-        others = [name for name in options.names if name not in again]
+    names = [
+        str(one) for name in options.names
+        for one in (called(output / "quarantine", name) and [name]) or reread.members(output, name) or [name]
+    ]  # fmt: skip
+    again = reread.applied(output, [name for name in names if not called(output / "quarantine", name)])
+    if not names or len(again) < len(names):
+        others = [name for name in names if name not in again]
         for file, folder in retry(output / "quarantine", folders, others).items():
             print(f"{file} is back in {folder}")
     back = reread.request(output, folders, list(again.values()))

@@ -1054,7 +1054,7 @@ def _is_left_out(element: str, mapping: Mapping) -> bool:
     if not mapping.skip_items_with or not element.startswith("{"):
         return False
     mark = _value_at(element, mapping.skip_items_with)
-    return mark != "" and not _is_nothing(mark)
+    return mark != "" and not _is_nothing(mark) and mark != "0" and not (mark[0] == '"' and json.loads(mark) == "0")
 
 
 def _item(value: str, faults: Counter[str], decimals: int, mapping: Mapping) -> Item:

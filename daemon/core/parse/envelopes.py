@@ -89,8 +89,13 @@ def without_array(members: Members, records_path: str, mapping: FieldMapping) ->
     holding = [path for path, text in _arrays(data, _SEARCHED_LEVELS) if has_object(text)]
     if filled:
         place = lost_beside(_beside(members, filled[0]), _at(members, filled[0]), mapping)
+        if place is None:
+            return (
+                f"the file has records under {filled[0]}, and one of them also at {ORDER_KEY}: it is unknown which counts; "
+                "leave one of them out"
+            )
         return (
-            f"the file has records under {filled[0]}, and at {place or ORDER_KEY} an order that is not among them and would be "
+            f"the file has records under {filled[0]}, and at {place} an order that is not among them and would be "
             "lost; write all orders as one array, or leave out those that are not wanted"
         )
     place = lost_beside(members.items(), b"", mapping)

@@ -74,11 +74,14 @@ class Translator:
         self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
-        """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has no fields."""
+        """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has only its id."""
         members = self.members(record)
         if members is None:
             return record
-        return b"{}" if self.deletes(members) else _object(self._translated(members, record)).encode()
+        texts = self._translated(members, record)
+        if self.deletes(members):
+            texts = {"order_id": texts["order_id"]} if "order_id" in texts else {}
+        return _object(texts).encode()
 
     def identity(self, record: bytes) -> dict[str, bytes]:
         """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
@@ -197,7 +200,8 @@ class Translator:
 
     def is_skipped(self, item: object) -> bool:
         """Whether an element of `items` is left out."""
-        return bool(self._skip) and isinstance(item, dict) and _is_there(_at(item, self._skip))
+        mark = _at(item, self._skip) if self._skip and isinstance(item, dict) else None
+        return _is_there(mark) and mark != "0"  # a number is a text here: shops write 0 for none
 
     def _first(self, members: _Members, field: str) -> Any:
         """The value of the first path that has one; None where none has."""
