@@ -178,6 +178,27 @@ def test_plan_shows_how_the_first_records_are_read(home: Path) -> None:
     assert unknown.returncode == 2 and "configured are default, shop, web" in unknown.stderr
 
 
+def test_retry_of_an_archive_is_one_of_all_drops_from_it(home: Path) -> None:
+    """Of those in quarantine, if there are any; else of the applied ones, each once."""
+
+    def archive(name: str, second: str) -> None:
+        with zipfile.ZipFile(home / "inbox" / name, "w") as file:
+            file.writestr("x.json", json.dumps([order(8, 8)]))
+            file.writestr("y.json", second)
+        os.utime(home / "inbox" / name, (1, 1))
+
+    archive("more.zip", "[")
+    assert strandline(home, "--once").returncode == 1
+    ended = strandline(home, "retry", "more.zip")
+    assert ended.returncode == 0 and "y.json is back in" in ended.stdout and "x.json" not in ended.stdout, ended
+    (home / "inbox" / "y.json").unlink()
+    ended = strandline(home, "retry", "default/more.zip")
+    assert ended.returncode == 0 and "(more.zip/x.json) was applied; it is back in" in ended.stdout, ended
+    assert strandline(home, "--once").returncode == 0
+    ended = strandline(home, "retry", "other.zip")
+    assert ended.returncode == 2 and "cannot retry other.zip" in ended.stderr
+
+
 def test_plan_shows_the_files_of_an_archive_one_after_another(home: Path) -> None:
     """As the drops that they become, with the dates of all of them; an archive that cannot be unpacked as one drop."""
     with zipfile.ZipFile(home / "more.zip", "w") as archive:
