@@ -67,6 +67,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from .observe.log import log
         from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
+        from .storage.adoption import unknown
         from .wiring import contexts, recovered, service
 
         if days:
@@ -76,15 +77,20 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
             return ATTENTION if _made_again(config, engine, stop, days) else DONE
-        if not is_lost(engine):
+        if is_lost(engine):
+            engine.store.clean_staging()  # of a rebuild that failed
+        else:
             recovered(config, engine)
         take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, contexts(config)))
     with engine_of(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())
         log.info("ledger and all partitions rebuilt from raw", extra={"partitions": len(engine.ledger.partitions())})
+        left = unknown(engine.ledger, engine.raw, everywhere=True)
+        if left:
+            log.error("raw copies were not taken in; see above", extra={"copies": len(left), "first": left[0].path})
         summary.behind = _made_again(config, engine, stop, None)
-        return ended(summary, once=True)
+        return max(ended(summary, once=True), ATTENTION if left else DONE)
 
 
 def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] | None) -> list[str]:
@@ -166,9 +172,13 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     from .sources.source_folder import places_of
 
     output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
-    again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
-    if not options.names or len(again) < len(options.names):
-        others = [name for name in options.names if name not in again]
+    names = [
+        str(one) for name in options.names
+        for one in (called(output / "quarantine", name) and [name]) or reread.members(output, name) or [name]
+    ]  # fmt: skip
+    again = reread.applied(output, [name for name in names if not called(output / "quarantine", name)])
+    if not names or len(again) < len(names):
+        others = [name for name in names if name not in again]
         for file, folder in retry(output / "quarantine", folders, others).items():
             print(f"{file} is back in {folder}")
     back = reread.request(output, folders, list(again.values()))

@@ -32,9 +32,10 @@ def serve(config: Config, options: argparse.Namespace) -> int:
     with engine_of(config, stop) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .observe.log import log
-        from .wiring import checked_following
+        from .wiring import checked_following, refuse_retyped
 
         refuse_lost_ledger(engine)
+        refuse_retyped(config, engine.ledger)
         with checked_following(config, engine, stop) as follows:
             log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
                                            "once": options.once})  # fmt: skip

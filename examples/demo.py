@@ -23,7 +23,7 @@ ARRIVALS = [
 QUERY = """
 SELECT date, coalesce(country, '(unknown)') AS country, coalesce(category, sku || ' (unknown)', '(no items)') AS category,
        count(DISTINCT order_id) AS orders, sum(qty) AS qty, sum(amount) AS amount
-FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false)
+FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false, union_by_name = true)
 LEFT JOIN '{curated}/dim_user.parquet' USING (user_id)
 LEFT JOIN '{curated}/dim_product.parquet' USING (sku)
 GROUP BY ALL ORDER BY ALL
@@ -32,7 +32,8 @@ MODEL = "FROM read_parquet('{models}/rolling_week/date=*/*.parquet', hive_partit
 SHOPS = ["shopify", "woocommerce"]
 ORDERS = """
 SELECT order_id, created_at::DATE AS date, user_id, sku, qty, price, amount, currency
-FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false) ORDER BY order_id, line_number
+FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false, union_by_name = true)
+ORDER BY order_id, line_number
 """
 
 

@@ -52,3 +52,6 @@ class Observer:
     def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         """The inbox was scanned: the number of drops, the modification time (seconds since 1970) of the oldest, and the number
         of files with the names of unfinished ones."""
+
+    def strays(self, files: int) -> None:
+        """The number of files in folders below the inbox that no source names."""

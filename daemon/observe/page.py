@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..core.errors import EnvironmentFault
-from ..operate.status import keys_text, summed
+from ..operate.status import keys_text, strays_text, summed
 
 _HERE = Path(__file__).parent
 _FRESH_SECONDS = 0.5  # however many clients there are, the ledger is queried twice a second at most
@@ -46,6 +46,7 @@ class Page:
         )
         environment.filters |= {
             "number": "{:,}".format,
+            "strays": strays_text,
             "span": span,
             "size": size,
             "moment": moment,
