@@ -86,14 +86,14 @@ class Home:
         self.root, self.output = root, root / "output"
         self.models, self.checks = root / "models", root / "checks"
         self.columns = columns
-        self._version = len(list((self.output / "receipts").rglob("*.json"))) if self.output.exists() else 0
+        self.version = 0  # of the last order
         for folder in (self.output / "state", self.models, self.checks):
             folder.mkdir(parents=True, exist_ok=True)
 
     def order(self, number: int, on: int, amount: object = 1, user: str = "u_1", **more: Any) -> dict[str, Any]:
         """A version of an order on the date with a number; later than all before it."""
-        self._version += 1
-        updated = f"2026-04-01T{self._version // 3600:02d}:{self._version // 60 % 60:02d}:{self._version % 60:02d}Z"
+        self.version += 1
+        updated = f"2026-04-01T{self.version // 3600:02d}:{self.version // 60 % 60:02d}:{self.version % 60:02d}Z"
         return {
             "order_id": f"o_{number}", "created_at": f"{day(on)}T10:00:00Z", "updated_at": updated, "amount": amount,
             "user_id": user, "items": [{"sku": "p_1", "qty": 1, "price": 1}],
@@ -101,9 +101,9 @@ class Home:
 
     def publish(self, *orders: dict[str, Any], users: str = "") -> None:
         """Applies orders, and the lines of a file of users, as one batch."""
-        drops = [(f"d{self._version}.json", json.dumps(orders).encode())] if orders else []
+        drops = [(f"d{self.version}.json", json.dumps(orders).encode())] if orders else []
         if users:
-            drops.append((f"users-{self._version}-{hashlib.md5(users.encode()).hexdigest()}.csv", users.encode()))
+            drops.append((f"users-{self.version}-{hashlib.md5(users.encode()).hexdigest()}.csv", users.encode()))
         with open_engine(self.root) as engine:
             mapping = FieldMapping(
                 deleted_path="gone", deleted_values=("true",),
