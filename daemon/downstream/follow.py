@@ -24,10 +24,10 @@ from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from .catalog import Catalog, Reader
 from .contract import Downstream, File, InputChanged, Table, stale
-from .definitions import CHECK, has_files
+from .definitions import CHECK, MODEL, has_files
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
-from .results import Place, Result, path_of, remove
+from .results import Place, Result, adopt, path_of, remove
 from .sandbox import Limits
 from .scratch import remove_abandoned
 from .worker import Worker
@@ -84,6 +84,8 @@ class Following:
             remove_abandoned(output)
         self._ledger = output / LEDGER
         self._records = Records((dry or output) / RECORDS)
+        if self._records.is_new:
+            adopt(output, self._records)
         self._worker = Worker(settings.limits)
         self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
         self._inputs = Inputs(output)
@@ -153,7 +155,7 @@ class Following:
         catalog = self._catalog = self._reader.read(self._known_schemas(tables), stopped)
         self._define(catalog)
         found = [self._broken(where, str(error)) for where, error in catalog.errors.items()]
-        behind = {name for _, name in catalog.errors}  # whatever reads these waits
+        behind = {name for kind, name in catalog.errors if kind == MODEL}  # whatever reads these waits
         for definition in catalog.definitions:
             one = Result(definition, self._place)
             waits_for = sorted(behind.intersection(one.reads))

@@ -64,6 +64,7 @@ class Follower:
                     self._wait(self._rescan_seconds)
                     continue
                 with closing(following):
+                    self._tell(following.round(self._stop.is_set))
                     failures = 0
                     self._rounds(following)
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too
@@ -78,11 +79,12 @@ class Follower:
 
     def _rounds(self, following: Following) -> None:
         while not self._stop.is_set():
-            self._tell(following.round(self._stop.is_set))
             if not self._wake.is_set():
                 following.rest()
             due = following.delay_seconds
             self._wait(self._rescan_seconds if due is None else min(due + 0.01, self._rescan_seconds))
+            if not self._stop.is_set():
+                self._tell(following.round(self._stop.is_set))
 
     def _wait(self, seconds: float) -> None:
         self._wake.wait(seconds)

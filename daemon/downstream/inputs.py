@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..core.columns import fact_schema, together
 from ..core.mapping import Columns
-from ..core.model import DIM_PRODUCT, DIM_USER, ITEMS
+from ..core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS
 from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name
@@ -24,6 +24,7 @@ from .contract import WHOLE, File, InputChanged, Table, Tables
 from .sandbox import View
 
 _CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+_LINKS = "in"  # in the scratch folder
 _Identity = tuple[int, int, int, int]
 
 
@@ -61,28 +62,44 @@ class Inputs:
     def __init__(self, output: Path) -> None:
         self._output = output
         self._checked: dict[str, tuple[_Identity, bytes]] = {}
+        self._schemas: dict[bytes, pa.Schema] = {}  # of files of Python models, by SHA-256
 
     def views(self, tables: Tables, schemas: Mapping[str, pa.Schema], folder: Path) -> dict[str, View]:
         """Links the files of these tables into the folder. Raises InputChanged where a file is not the one that is named."""
         return {
-            name: View(schemas[name], self._linked(name, table, folder), _differ(table))
+            name: View(schemas[name], self._linked(name, table, folder), self._differ(name, table, schemas[name]))
             for name, table in tables.items()
         }
 
     def schema_of(self, table: Table) -> pa.Schema | None:
-        """The columns of a table that has files; None where they cannot be read."""
-        import pyarrow.parquet as pq
-
+        """The columns of all files of a table together; None where it has none, or a column has types that do not go together."""
+        found: list[pa.Schema] = []
         for file in table.values():
             try:
-                return pq.read_schema(self._output / file.path).remove_metadata()
+                found.append(self._schema_of(file))
             except (OSError, pa.ArrowException):
                 continue
-        return None
+        try:
+            return pa.unify_schemas(found, promote_options="permissive") if found else None
+        except pa.ArrowException:
+            return None
+
+    def _schema_of(self, file: File) -> pa.Schema:
+        import pyarrow.parquet as pq
+
+        if file.sha256 not in self._schemas:
+            self._schemas[file.sha256] = pq.read_schema(self._output / file.path).remove_metadata()
+        return self._schemas[file.sha256]
+
+    def _differ(self, name: str, table: Table, schema: pa.Schema) -> bool:
+        """Whether some files of a table may have other columns than the table."""
+        if name == "fact_order":
+            return len(schema) > len(FACT)
+        return any(self._schemas.get(file.sha256, schema) != schema for file in table.values())
 
     def _linked(self, name: str, table: Table, folder: Path) -> list[str]:
-        below = folder / name
-        below.mkdir()
+        below = folder / _LINKS / name
+        below.mkdir(parents=True)
         return [
             str(self._link(file, below / f"{number}.parquet")) for number, (_, file) in enumerate(sorted(table.items()))
         ]
@@ -105,11 +122,6 @@ class Inputs:
                 raise InputChanged(f"{file.path} is not the file that was committed")
             self._checked[file.path] = identity, file.sha256
         return target
-
-
-def _differ(table: Table) -> bool:
-    """Whether some files of a table may lack columns that others have."""
-    return len({file.columns for file in table.values()}) > 1 or any(file.columns for file in table.values())
 
 
 def all_columns(tables: Tables, configured: Columns) -> Columns:

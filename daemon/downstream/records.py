@@ -67,6 +67,7 @@ class Records:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
+        self.is_new = not path.exists()  # nothing is known of the results that there may be
         if read_only:
             self._sql = _view(path)
             return
@@ -77,6 +78,7 @@ class Records:
                 raise
             for suffix in ("", "-wal", "-shm"):
                 files.unlink(path.with_name(path.name + suffix))
+            self.is_new = True
             self._sql = _opened(path)
 
     def close(self) -> None:
@@ -233,6 +235,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         sql.execute("PRAGMA journal_mode = WAL")
         sql.execute("PRAGMA synchronous = FULL")
+        if (found := sql.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
         version = sql.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             raise sqlite3.DatabaseError(f"its schema version is {version}")

@@ -65,6 +65,7 @@ class FollowingMetrics(Observer):
                 self._runs.labels(*labels, "failed").inc()
             self._seconds.labels(*labels).inc(one.seconds)
             if one.found is not None:
+                self._rows.remove_by_labels({"name": one.name})  # it may have another severity than before
                 self._rows.labels(one.name, one.severity).set(one.found)
         for labels in self._known - present:
             self._remove(*labels)

@@ -1,4 +1,5 @@
-"""Forks runs of the real command from a process that has imported everything. Requests and answers are lines of JSON."""
+"""Forks runs of the real command, or of another function that is named on the command line, from a process that has imported
+everything. Requests and answers are lines of JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +10,22 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from daemon.execution.process import prepare
+from tests.faults import COMMAND
 
-prepare()
 
-from daemon import cli  # noqa: E402
-from daemon.batch import repair  # noqa: E402, F401
-from tests.faults import mutants  # noqa: E402
+def _imported(name: str) -> Callable[[Sequence[str]], int]:
+    if name == COMMAND:
+        from daemon.execution.process import prepare
+
+        prepare()
+        import tests.faults.mutants  # noqa: F401
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)
 
 
 def _run(request: dict[str, Any], stderr: int) -> int:
@@ -27,10 +34,12 @@ def _run(request: dict[str, Any], stderr: int) -> int:
     os.dup2(stderr, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if request["mutant"]:
+        from tests.faults import mutants
+
         mutants.apply(request["mutant"])
     if request["control"]:
         ctypes.CDLL(None).faults_attach(os.fsencode(request["control"]))
-    return cli.main(request["arguments"])
+    return MAIN(request["arguments"])
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -62,5 +71,6 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    MAIN = _imported(sys.argv[1])
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), flush=True)
