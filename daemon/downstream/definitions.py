@@ -7,6 +7,7 @@ A Python model is read with `ast` and not run. Only DuckDB's own parser knows wh
 from __future__ import annotations
 
 import ast
+import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
@@ -84,7 +85,10 @@ def read_folder(folder: Path, kind: str) -> Iterator[tuple[Path, Definition | Us
     except OSError as error:
         raise UsageError(f"cannot read the folder of {kind}s {folder}: {error.strerror}") from None
     for path in paths:
-        if path.suffix == ".py" and kind == CHECK:
+        readable = path.with_name(os.fsencode(path.name).decode(errors="replace"))
+        if readable != path:  # records and metrics hold UTF-8 only
+            yield readable, UsageError(f"{readable}: the name is not UTF-8; give the file another one")
+        elif path.suffix == ".py" and kind == CHECK:
             yield path, UsageError(f"{path}: a check is SQL; write it as {path.stem}.sql")
         elif path.stem in found:
             yield path, UsageError(f"{path}: there is {found[path.stem].name} too; a name can be given once")

@@ -36,6 +36,11 @@ _CHANGED_TRIES = 20  # of a round, while batches are published; then a file is d
 _CHANGED_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 900.0
 LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
+Left = Callable[[str, str, int], None]  # told of a kind, a name, and how many of its dates are stale
+
+
+def untold(kind: str, name: str, dates: int) -> None:
+    """Where nobody asks how far a round is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +134,20 @@ class Following:
         """Ends the worker process until it is needed again."""
         self._worker.close()
 
-    def round(self, stopped: Callable[[], bool], *, now: bool = False) -> list[Followed]:
-        """One round. `now`: also what is to be tried again later. Raises Stopped, OutputReplaced, or an error of the
-        environment that is not of one downstream."""
+    def round(self, stopped: Callable[[], bool], *, now: bool = False, left: Left = untold) -> list[Followed]:
+        """One round. `now`: also what is to be tried again later. `left`: told when stale dates are found and after each piece of
+        them, since a round may take hours. Raises Stopped, OutputReplaced, or an error of the environment that is not of one
+        downstream."""
         for _ in range(_CHANGED_TRIES):
             try:
-                return self._round(stopped, trying_all=now)
+                return self._round(stopped, left, trying_all=now)
             except InputChanged:
                 if stopped():
                     raise Stopped("stopped between two rounds") from None
                 time.sleep(_CHANGED_SECONDS)
         self._found_damaged = True
         try:
-            return self._round(stopped, trying_all=now)
+            return self._round(stopped, left, trying_all=now)
         finally:
             self._found_damaged = False
 
@@ -150,7 +156,7 @@ class Following:
         """How long until something that failed is due; None where nothing failed."""
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
-    def _round(self, stopped: Callable[[], bool], *, trying_all: bool) -> list[Followed]:
+    def _round(self, stopped: Callable[[], bool], tell_left: Left, *, trying_all: bool) -> list[Followed]:
         tables = self._published()
         catalog = self._catalog = self._reader.read(self._known_schemas(tables), stopped)
         self._define(catalog)
@@ -165,7 +171,7 @@ class Following:
             elif not trying_all and self._due.get((one.kind, one.name), 0.0) > time.monotonic():
                 result = self._waiting(one, known, self._error_of(one))
             else:
-                result = self._brought(one, tables, stopped)
+                result = self._brought(one, tables, stopped, tell_left)
             found.append(self._with_rows(one, result))
             if result.error:
                 behind.add(one.name)
@@ -173,11 +179,13 @@ class Following:
                 tables[one.name] = table
         return found
 
-    def _brought(self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool]) -> Followed:
+    def _brought(self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool], tell_left: Left) -> Followed:
         began = time.monotonic()
         dates = count = rows = 0
         behind = stale(one.wanted(tables), one.has())
         left = len(behind)
+        if left:
+            tell_left(one.kind, one.name, left)
         try:
             for piece in one.pieces(behind, tables) if behind else ():
                 if stopped():
@@ -185,6 +193,7 @@ class Following:
                 brought = one.bring(piece, tables, stopped)
                 dates, count, rows = dates + len(piece), count + brought.files, rows + brought.rows
                 left -= len(piece)
+                tell_left(one.kind, one.name, left)
         except (Stopped, OutputReplaced):
             raise
         except InputChanged as error:

@@ -45,6 +45,10 @@ class Observer:
     def noted(self, note: str) -> None:
         """A message for the operator."""
 
+    def behind(self, kind: str, name: str, dates: int) -> None:
+        """A model or check is being brought up to date: so many of its dates are stale. Called in the same thread as
+        `followed`."""
+
     def followed(self, results: Sequence[Followed], now: float) -> None:
         """A round of models and checks ended, at `now` (seconds since 1970). Called in a thread of its own, beside the
         service."""
