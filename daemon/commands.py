@@ -277,6 +277,18 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
+def sql(config: Config, options: argparse.Namespace) -> int:
+    from .execution.process import prepare
+
+    prepare()  # before anything heavy is imported
+    from .operate.sql.command import Wanted, run
+    from .stopping import release
+    from .wiring import following_settings
+
+    wanted = Wanted(options.query, options.form, options.output)
+    return DONE if run(wanted, config.paths.output.resolve(), following_settings(config), release) else ATTENTION
+
+
 def schema(config: Config, options: argparse.Namespace) -> int:
     from .operate.ddl import ddl
 
@@ -291,7 +303,7 @@ def manifest(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
-HANDLE_SIGNALS = (serve, plan, rebuild, verify, trace)  # these stop at a safe point; the others end at once
+HANDLE_SIGNALS = (serve, plan, rebuild, verify, trace, sql)  # these stop at a safe point; the others end at once
 
 
 # --------------------------------------------------------------------------------------------------------- shared steps

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,16 +56,27 @@ def only(table: Table, dates: Collection[int] | None) -> Table:
 
 
 class Inputs:
-    """Links files of one output folder. Remembers which files it has checked, so that a file is read once for that."""
+    """Links files of one output folder. Remembers which files it has checked, so that a file is read once for that. `check` is
+    called before each file, and may raise."""
 
-    def __init__(self, output: Path) -> None:
-        self._output = output
+    def __init__(self, output: Path, check: Callable[[], None] = lambda: None) -> None:
+        self._output, self._check = output, check
         self._checked: dict[str, tuple[_Identity, bytes]] = {}
 
     def views(self, tables: Tables, schemas: Mapping[str, pa.Schema], folder: Path) -> dict[str, View]:
         """Links the files of these tables into the folder. Raises InputChanged where a file is not the one that is named."""
         return {
             name: View(schemas[name], self._linked(name, table, folder), _differ(table))
+            for name, table in tables.items()
+        }
+
+    def unlinked(self, tables: Tables, schemas: Mapping[str, pa.Schema]) -> dict[str, View]:
+        """Views over the published paths themselves, for whoever cannot write to the output. What is published meanwhile changes
+        them."""
+        return {
+            name: View(
+                schemas[name], [str(self._output / file.path) for _, file in sorted(table.items())], _differ(table)
+            )
             for name, table in tables.items()
         }
 
@@ -88,16 +99,8 @@ class Inputs:
         ]
 
     def _link(self, file: File, target: Path) -> Path:
-        source = self._output / file.path
-        try:
-            try:
-                os.link(source, target)
-            except OSError as error:
-                if error.errno not in _CANNOT_LINK:
-                    raise
-                shutil.copyfile(source, target)
-        except FileNotFoundError:
-            raise InputChanged(f"{file.path} is gone") from None
+        self._check()
+        link_or_copy(self._output / file.path, target)
         found = target.stat()
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._checked.get(file.path) != (identity, file.sha256):
@@ -105,6 +108,19 @@ class Inputs:
                 raise InputChanged(f"{file.path} is not the file that was committed")
             self._checked[file.path] = identity, file.sha256
         return target
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes a hard link, or a copy where the file system refuses one. Raises InputChanged where there is no such file."""
+    try:
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+            shutil.copyfile(source, target)
+    except FileNotFoundError:
+        raise InputChanged(f"{source} is gone") from None
 
 
 def _differ(table: Table) -> bool:

@@ -19,7 +19,10 @@ def inspected(text: str, folder: Path) -> Inspected:
     ("text", "named"),
     [
         ("WITH a AS (COPY (SELECT 1) TO 'x') SELECT date FROM fact_order", "COPY"),
-        ("SELECT date FROM fact_order WHERE EXISTS (WITH a AS (INSERT INTO t VALUES (1) RETURNING *) FROM a)", "INSERT"),
+        (
+            "SELECT date FROM fact_order WHERE EXISTS (WITH a AS (INSERT INTO t VALUES (1) RETURNING *) FROM a)",
+            "INSERT",
+        ),
         ("SELECT date FROM query('FROM fact_order')", "the function query"),
         ("SELECT date FROM query_table('fact_order')", "the function query_table"),
     ],
