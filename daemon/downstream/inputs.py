@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..core.columns import fact_schema, together
+from ..core.columns import columns_of, fact_schema, together
 from ..core.mapping import Columns
 from ..core.model import DIM_PRODUCT, DIM_USER, ITEMS
 from ..storage import files
@@ -66,7 +66,7 @@ class Inputs:
     def views(self, tables: Tables, schemas: Mapping[str, pa.Schema], folder: Path) -> dict[str, View]:
         """Links the files of these tables into the folder. Raises InputChanged where a file is not the one that is named."""
         return {
-            name: View(schemas[name], self._linked(name, table, folder), _differ(table))
+            name: View(schemas[name], self._linked(name, table, folder), _differ(name, table, schemas[name]))
             for name, table in tables.items()
         }
 
@@ -75,7 +75,9 @@ class Inputs:
         them."""
         return {
             name: View(
-                schemas[name], [str(self._output / file.path) for _, file in sorted(table.items())], _differ(table)
+                schemas[name],
+                [str(self._output / file.path) for _, file in sorted(table.items())],
+                _differ(name, table, schemas[name]),
             )
             for name, table in tables.items()
         }
@@ -123,9 +125,9 @@ def link_or_copy(source: Path, target: Path) -> None:
         raise InputChanged(f"{source} is gone") from None
 
 
-def _differ(table: Table) -> bool:
-    """Whether some files of a table may lack columns that others have."""
-    return len({file.columns for file in table.values()}) > 1 or any(file.columns for file in table.values())
+def _differ(name: str, table: Table, schema: pa.Schema) -> bool:
+    """Whether some files of a table lack columns that the table has: an extra one that is configured since."""
+    return name == "fact_order" and any(file.columns != columns_of(schema) for file in table.values())
 
 
 def all_columns(tables: Tables, configured: Columns) -> Columns:

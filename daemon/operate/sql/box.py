@@ -56,7 +56,7 @@ def write_box(result: Result, out: IO[str], width: int | None) -> None:
     rows = f"{result.count:,} {'row' if result.count == 1 else 'rows'}"
     rows += f" (the first and the last {half} are shown)" if is_short else ""
     hidden = len(result.columns) - len(shown)
-    out.write(rows + (f", {len(result.columns)} columns ({len(shown)} are shown)" if hidden else "") + "\n")
+    out.write(f"{rows}\n" + (f"{len(result.columns)} columns ({len(shown)} are shown)\n" if hidden else ""))
 
 
 def _rows(result: Result, columns: Sequence[tuple[str, str]], *, short: bool) -> Iterator[list[str | None]]:
