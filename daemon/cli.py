@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 # These stop at a safe point; the others end at once.
-_HANDLE_SIGNALS = (serving.serve, commands.plan, commands.rebuild, commands.verify, commands.trace)
+_HANDLE_SIGNALS = (serving.serve, commands.plan, commands.rebuild, commands.verify, commands.trace, commands.sql)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,6 +162,22 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument(
         "names", nargs="*", metavar="NAME", help="a file in quarantine/ or raw/, the name of a drop, or its number"
     )
+    sql = add(
+        "sql",
+        commands.sql,
+        "run a read-only SQL query over what is published; without one, on a terminal, ask for queries",
+    )
+    sql.epilog = 'Example: strandline sql "SELECT date, sum(amount) FROM fact_order GROUP BY ALL ORDER BY ALL"'
+    sql.add_argument(
+        "query",
+        nargs="?",
+        metavar="QUERY",
+        help="the query; -: from standard input (also without one, where that is no terminal)",
+    )
+    form = sql.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as CSV")
+    form.add_argument("--json", action="store_const", dest="form", const="json", help="as a JSON array of objects")
+    sql.add_argument("--output", type=Path, metavar="FILE", help="write FILE.parquet, FILE.csv or FILE.json")
     schema = add("schema", commands.schema, "print the tables of the model as SQL")
     schema.add_argument("--dialect", choices=["redshift", "postgres", "duckdb"], default="redshift")
     manifest = add("manifest", commands.manifest, "print a Redshift COPY manifest of published files")

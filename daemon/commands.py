@@ -217,6 +217,18 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
+def sql(config: Config, options: argparse.Namespace) -> int:
+    from .execution.process import prepare
+
+    prepare()  # before anything heavy is imported
+    from .operate.sql.command import Wanted, run
+    from .stopping import release
+    from .wiring import following_settings
+
+    wanted = Wanted(options.query, options.form, options.output)
+    return DONE if run(wanted, config.paths.output.resolve(), following_settings(config), release) else ATTENTION
+
+
 def schema(config: Config, options: argparse.Namespace) -> int:
     from .operate.ddl import ddl
 

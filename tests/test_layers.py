@@ -111,7 +111,7 @@ def test_a_package_says_what_it_owns(package: Path) -> None:
 def test_pandas_and_duckdb_are_imported_only_where_they_are_used() -> None:
     """Neither is imported in the process of the daemon: start-up stays short, and what a model does, it does elsewhere."""
     using = {"frames": {"pandas"}, "downstream.pandas_runs": {"pandas"}, "downstream.runs": {"duckdb"},
-             "downstream.sandbox": {"duckdb"}}  # fmt: skip
+             "downstream.sandbox": {"duckdb"}, "operate.sql.session": {"duckdb"}}  # fmt: skip
     for name, path in MODULES.items():
         assert "daemon.frames" not in imports(path)  # the face for notebooks: nobody else imports it
         found = {"pandas", "duckdb"} & {module.partition(".")[0] for module in imports(path)}

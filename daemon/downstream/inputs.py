@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
-from ..core.columns import fact_schema, together
+from ..core.columns import columns_of, fact_schema, together
 from ..core.mapping import Columns
-from ..core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS
+from ..core.model import DIM_PRODUCT, DIM_USER, ITEMS
 from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name
@@ -57,10 +57,11 @@ def only(table: Table, dates: Collection[int] | None) -> Table:
 
 
 class Inputs:
-    """Links files of one output folder. Remembers which files it has checked, so that a file is read once for that."""
+    """Links files of one output folder. Remembers which files it has checked, so that a file is read once for that. `check` is
+    called before each file, and may raise."""
 
-    def __init__(self, output: Path) -> None:
-        self._output = output
+    def __init__(self, output: Path, check: Callable[[], None] = lambda: None) -> None:
+        self._output, self._check = output, check
         self._checked: dict[str, tuple[_Identity, bytes]] = {}
         self._schemas: dict[bytes, pa.Schema] = {}  # of files of Python models, by SHA-256
 
@@ -68,6 +69,18 @@ class Inputs:
         """Links the files of these tables into the folder. Raises InputChanged where a file is not the one that is named."""
         return {
             name: View(schemas[name], self._linked(name, table, folder), self._differ(name, table, schemas[name]))
+            for name, table in tables.items()
+        }
+
+    def unlinked(self, tables: Tables, schemas: Mapping[str, pa.Schema]) -> dict[str, View]:
+        """Views over the published paths themselves, for whoever cannot write to the output. What is published meanwhile changes
+        them."""
+        return {
+            name: View(
+                schemas[name],
+                [str(self._output / file.path) for _, file in sorted(table.items())],
+                self._differ(name, table, schemas[name]),
+            )
             for name, table in tables.items()
         }
 
@@ -94,7 +107,7 @@ class Inputs:
     def _differ(self, name: str, table: Table, schema: pa.Schema) -> bool:
         """Whether some files of a table may have other columns than the table."""
         if name == "fact_order":
-            return len(schema) > len(FACT)
+            return any(file.columns != columns_of(schema) for file in table.values())
         return any(self._schemas.get(file.sha256, schema) != schema for file in table.values())
 
     def _linked(self, name: str, table: Table, folder: Path) -> list[str]:
@@ -105,16 +118,8 @@ class Inputs:
         ]
 
     def _link(self, file: File, target: Path) -> Path:
-        source = self._output / file.path
-        try:
-            try:
-                os.link(source, target)
-            except OSError as error:
-                if error.errno not in _CANNOT_LINK:
-                    raise
-                shutil.copyfile(source, target)
-        except FileNotFoundError:
-            raise InputChanged(f"{file.path} is gone") from None
+        self._check()
+        link_or_copy(self._output / file.path, target)
         found = target.stat()
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._checked.get(file.path) != (identity, file.sha256):
@@ -122,6 +127,19 @@ class Inputs:
                 raise InputChanged(f"{file.path} is not the file that was committed")
             self._checked[file.path] = identity, file.sha256
         return target
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes a hard link, or a copy where the file system refuses one. Raises InputChanged where there is no such file."""
+    try:
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+            shutil.copyfile(source, target)
+    except FileNotFoundError:
+        raise InputChanged(f"{source} is gone") from None
 
 
 def all_columns(tables: Tables, configured: Columns) -> Columns:

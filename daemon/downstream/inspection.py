@@ -143,32 +143,54 @@ def _parsed(connection: Any, one: Statement) -> Inspected | _Named:
     node = tree["statements"][0]["node"]
     if (node.get("from_table") or {}).get("type") == "SHOW_REF":
         return _refused(one, f"a {what} is one SELECT, and this is {node['from_table']['show_type']}", 1)
+    if found := not_reading(node):
+        return _refused(one, f"a {what} only reads, and this has {found} in it", _line_of(one, parsed[0]))
     lines: dict[str, int] = {}
-    for name, at in _tables(node, frozenset()):
+    for name, at in tables_in(node):
         line = one.text.encode()[:at].count(b"\n") + 1
         lines[name] = min(lines.get(name, line), line)
     return _Named(lines, any(modifier["type"] == "ORDER_MODIFIER" for modifier in node.get("modifiers", [])))
 
 
-def _tables(node: Any, defined: frozenset[str]) -> Iterator[tuple[str, int]]:
+_READING = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+# Functions that run SQL in a text, or read a table that a text names: what they read is in no parsed statement.
+_BY_TEXT = {"query", "query_table", "json_execute_serialized_sql"}
+
+
+def not_reading(node: Any) -> str:
+    """What a parsed statement does besides reading the tables that it names; empty where it does nothing else. WITH may have a
+    COPY in it, which is of type SELECT and would write into the folder of the run, through its links into published files."""
+    if isinstance(node, list):
+        return next(filter(None, map(not_reading, node)), "")
+    if not isinstance(node, dict):
+        return ""
+    kind = node.get("type") or ""
+    if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _READING:
+        return kind.partition("_")[0]
+    if (name := str(node.get("function_name", "")).lower()) in _BY_TEXT:
+        return f"the function {name}"
+    return next(filter(None, map(not_reading, node.values())), "")
+
+
+def tables_in(node: Any, defined: frozenset[str] = frozenset()) -> Iterator[tuple[str, int]]:
     """The tables that a parsed statement names, with their places in its text; not those that it defines itself (WITH), which
     may be named like one that they read."""
     if isinstance(node, list):
         for one in node:
-            yield from _tables(one, defined)
+            yield from tables_in(one, defined)
     elif isinstance(node, dict):
         inner = defined
         for entry in (node.get("cte_map") or {}).get("map", []):
-            yield from _tables(entry["value"], inner)
+            yield from tables_in(entry["value"], inner)
             inner = inner | {entry["key"].lower()}
         name, is_qualified = (node.get("table_name") or "").lower(), bool(node.get("schema_name"))
         if node.get("type") == "BASE_TABLE" and (is_qualified or name not in defined):
             yield name, node.get("query_location") or 0
         for key, value in node.items():
             if node.get("type") == "RECURSIVE_CTE_NODE" and key == "right":  # which reads what came before
-                yield from _tables(value, inner | {node["cte_name"].lower()})
+                yield from tables_in(value, inner | {node["cte_name"].lower()})
             elif key != "cte_map":
-                yield from _tables(value, inner)
+                yield from tables_in(value, inner)
 
 
 def _bound(

@@ -201,6 +201,11 @@ class Records:
         rows = self._rows("SELECT found FROM inspections WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
+    def last_inspection(self) -> str | None:
+        """What was found about SQL the last time."""
+        rows = self._rows("SELECT found FROM inspections")
+        return str(rows[0][0]) if rows else None
+
     def keep_inspection(self, key: bytes, found: str) -> None:
         """Keeps what was found about SQL, in place of the last one."""
         with self.transaction():

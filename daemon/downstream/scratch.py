@@ -23,7 +23,7 @@ _LOCK = "lock"
 def scratch(output: Path) -> Iterator[Path]:
     """A new scratch folder."""
     parent = output / FOLDER
-    parent.mkdir(exist_ok=True)
+    _make(parent)
     with _locked(parent, fcntl.LOCK_SH):
         folder = Path(mkdtemp(dir=parent))
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -33,6 +33,18 @@ def scratch(output: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def _make(parent: Path) -> None:
+    """Creates the folder of all scratch folders. It belongs to whom the output belongs to: where root reads first, the daemon
+    must be able to write to it afterwards."""
+    try:
+        parent.mkdir()
+    except FileExistsError:
+        return
+    owner, made = parent.parent.stat(), parent.stat()
+    if owner.st_uid != made.st_uid:
+        os.chown(parent, owner.st_uid, owner.st_gid)
 
 
 def remove_abandoned(output: Path) -> None:

@@ -156,6 +156,12 @@ class LedgerQueries:
         """The results of all committed drops, by number."""
         return map(_result, self._paged(_RESULT, "outcome IS NOT NULL"))
 
+    def committed(self) -> Iterator[tuple[DropResult, int, int | None]]:
+        """The results of all committed drops by number, each with its batch and when that was committed, if that is known."""
+        columns = f"{_RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
+        for row in self._paged(columns, "outcome IS NOT NULL"):
+            yield _result(row), row[15], row[16]
+
     def duplicates_of(self, seq: int) -> list[Drop]:
         """The duplicates of a drop, by number."""
         query = f"SELECT {_DROP} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
