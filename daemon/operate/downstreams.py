@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..downstream.definitions import CHECK, MODEL, Definition, read_folder
 from ..downstream.follow import RECORDS
 from ..downstream.inputs import published
 from ..downstream.records import Records, State
-from ..downstream.results import path_of, wanted
+from ..downstream.results import MODELS, path_of, wanted
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
@@ -23,7 +23,8 @@ _SHOWN_STALE = 5
 
 
 def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> list[dict[str, Any]]:
-    """Each model and check as JSON, by kind and name. Stale dates are those of now, so they are right without a daemon, too."""
+    """Each model and check as JSON, by kind and name. Stale dates are those of now, so they are right without a daemon, too.
+    `results`: where its rows are, below the output folder. `waits_for`: models that fail or wait, which it reads."""
     present = {
         (kind, path.stem): found
         for kind, folder in ((MODEL, models), (CHECK, checks))
@@ -31,7 +32,7 @@ def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> l
     }
     path = output / RECORDS
     if not path.exists():
-        return [_not_run(kind, name, found) for (kind, name), found in sorted(present.items())]
+        return _with_waiting([_not_run(kind, name, found) for (kind, name), found in sorted(present.items())])
     with closing(Records(path, read_only=True)) as records:
         states = {(state.kind, state.name): state for state in records.states()}
         tables = dict(published(ledger)) if ledger else {}
@@ -40,7 +41,15 @@ def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> l
                 tables[state.name] = _files(records, state)
         found = [_shown(records, state, tables, present.get(where)) for where, state in states.items()]
     new = [_not_run(kind, name, one) for (kind, name), one in present.items() if (kind, name) not in states]
-    return sorted([*found, *new], key=lambda one: (one["kind"], one["name"]))
+    return _with_waiting(sorted([*found, *new], key=lambda one: (one["kind"], one["name"])))
+
+
+def _with_waiting(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, with what each of them waits for, over any number of steps."""
+    behind = {one["name"] for one in found if one["error"]}
+    while waiting := {one["name"] for one in found if behind.intersection(one["reads"])} - behind:
+        behind |= waiting
+    return [one | {"waits_for": [] if one["error"] else sorted(behind.intersection(one["reads"]))} for one in found]
 
 
 def _shown(
@@ -70,6 +79,7 @@ def _shown(
         "severity": definition.get("severity") if state.kind == CHECK else None,
         "stale": len(behind),
         "stale_dates": ["all" if date == WHOLE else iso_date(date) for date in behind[:_SHOWN_STALE]],
+        "results": _results(state.kind, state.name),
         "files": len(files),
         "rows": sum(file.rows for file in files.values()),
         "bytes": sum(file.bytes for file in files.values()),
@@ -78,6 +88,11 @@ def _shown(
         "failures": state.failures,
         "error": error,
     }
+
+
+def _results(kind: str, name: str) -> str:
+    """The path of its file, or a pattern for the paths of its files."""
+    return path_of(kind, name, WHOLE) if kind == CHECK else f"{MODELS}/{name}/date=*/{name}.parquet"
 
 
 def _has(records: Records, state: State, *, whole: bool) -> dict[int, bytes]:
@@ -97,8 +112,8 @@ def _not_run(kind: str, name: str, found: Definition | UsageError) -> dict[str, 
     return {
         "kind": kind, "name": name, "file": file, "reads": [], "lookback": 0, "whole": False,
         "severity": found.severity if kind == CHECK and isinstance(found, Definition) else None, "stale": 1,
-        "stale_dates": ["all"], "files": 0, "rows": 0, "bytes": 0, "last_success": None, "seconds": None, "failures": 0,
-        "error": error,
+        "stale_dates": ["all"], "results": _results(kind, name), "files": 0, "rows": 0, "bytes": 0,
+        "last_success": None, "seconds": None, "failures": 0, "error": error,
     }  # fmt: skip
 
 
@@ -139,13 +154,31 @@ def table(found: Collection[Mapping[str, Any]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     errors = [f"{one['name']}: {one['error']}" for one in found if one["error"]]
-    return "\n".join([*lines, *([""] if errors else []), *errors])
+    rows_found = [f"{one['name']}: {found_text(one, 'output')}" for one in found if found_text(one, "")]
+    return "\n".join([*lines, *([""] if errors or rows_found else []), *errors, *rows_found])
+
+
+def found_text(one: Mapping[str, Any], output: str) -> str:
+    """How many rows a check found, and where they are; empty where it found none, and for a model."""
+    if one["kind"] != CHECK or not one["rows"]:
+        return ""
+    return f"{one['rows']:,} row{'' if one['rows'] == 1 else 's'} found: see {output}/{one['results']}"
+
+
+def attention(one: Mapping[str, Any], output: str) -> str:
+    """Why somebody should look at it; empty where nobody needs to."""
+    trouble = one["error"] or (state_text(one) if one["stale"] or one["waits_for"] else "")
+    return "; ".join(text for text in (trouble, found_text(one, output)) if text)
 
 
 def state_text(one: Mapping[str, Any]) -> str:
     """In a word or two: whether it is up to date."""
     if one["error"]:
         return "failing" if one["failures"] else "no"
+    if one["waits_for"]:
+        return f"waits for {', '.join(one['waits_for'])}"
     if not one["stale"]:
         return "yes"
-    return "not run yet" if one["last_success"] is None else f"{one['stale']:,} stale"
+    if one["last_success"] is None:
+        return "not run yet"
+    return "stale" if one["whole"] else f"{one['stale']:,} stale"

@@ -27,7 +27,7 @@ from ..storage.lock import holder_of
 from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text
 from ..storage.store import iso_date
-from .downstreams import state_text
+from .downstreams import attention
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
@@ -258,12 +258,9 @@ def table(status: dict[str, Any]) -> str:
     lines += _section(
         "Models and checks that need attention",
         [
-            (
-                one["name"],
-                one["error"] or (f"{one['rows']:,} rows found" if one["kind"] == "check" else state_text(one)),
-            )
+            (one["kind"], one["name"], text)
             for one in status["downstreams"]
-            if one["error"] or one["stale"] or (one["kind"] == "check" and one["rows"])
+            if (text := attention(one, status["output"]))
         ],
     )
     if status["sources"].keys() != {DEFAULT_SOURCE}:
