@@ -36,7 +36,7 @@ def serve(config: Config, options: argparse.Namespace) -> int:
 
         refuse_lost_ledger(engine)
         refuse_retyped(config, engine.ledger)
-        with checked_following(config, engine, stop) as follows:
+        with checked_following(config, engine, stop, beside=not options.once) as follows:
             log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
                                            "once": options.once})  # fmt: skip
             since = instant(options.since, engine.ledger.hwm)

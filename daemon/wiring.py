@@ -43,6 +43,9 @@ from .storage.raw import RawLayer
 from .storage.store import Store
 
 
+_BESIDE_NICENESS = 10
+
+
 @contextmanager
 def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[Engine]:
     """What a batch passes through, over a locked output. `dry`: a scratch folder; nothing is locked then, the ledger is opened
@@ -124,23 +127,28 @@ def service(config: Config, engine: Engine, observers: Sequence[Observer], since
     return Service(engine, Inboxes(inboxes), settings, [Reporter(), *observers], lambda: recovered(config, engine))
 
 
-def following_settings(config: Config) -> FollowingSettings:
-    """What models and checks may use."""
+def following_settings(config: Config, *, beside: bool = False) -> FollowingSettings:
+    """What models and checks may use. `beside` batches: these come first."""
     models = config.models
     limits = SandboxLimits(models.memory_limit, models.thread_count, models.time_limit)
-    return FollowingSettings(config.paths.models, config.paths.checks, limits, config.retry.backoff, config.columns)
+    niceness = _BESIDE_NICENESS if beside else 0
+    return FollowingSettings(
+        config.paths.models, config.paths.checks, limits, config.retry.backoff, config.columns, niceness
+    )
 
 
-def following(config: Config, engine: Engine) -> Following | None:
+def following(config: Config, engine: Engine, *, beside: bool = False) -> Following | None:
     """What follows an output; None where there are no models and no checks."""
-    settings = following_settings(config)
+    settings = following_settings(config, beside=beside)
     return Following(engine.output, settings, engine.guard.check) if is_needed(engine.output, settings) else None
 
 
 @contextmanager
-def checked_following(config: Config, engine: Engine, stop: Stop) -> Iterator[Following | None]:
+def checked_following(
+    config: Config, engine: Engine, stop: Stop, *, beside: bool = False
+) -> Iterator[Following | None]:
     """The same at the start of a command. Raises UsageError where a file of a model or check is wrong."""
-    found = following(config, engine)
+    found = following(config, engine, beside=beside)
     if found is None:
         yield None
         return
@@ -174,7 +182,7 @@ def follower_of(config: Config, engine: Engine, first: Following | None, observe
     """Follows beside a daemon. `first`: what follows at the start; models may also come later."""
     ready = [first] if first else []
     return Follower(
-        lambda: ready.pop() if ready else following(config, engine),
+        lambda: ready.pop() if ready else following(config, engine, beside=True),
         config.watch.rescan_seconds,
         config.retry.backoff,
         telling(observers),

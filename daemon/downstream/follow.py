@@ -70,6 +70,7 @@ class Settings:
     limits: Limits
     backoff: Backoff
     columns: Columns
+    niceness: int = 0  # of runs
 
 
 def is_needed(output: Path, settings: Settings) -> bool:
@@ -91,7 +92,7 @@ class Following:
         self._records = Records((dry or output) / RECORDS)
         if self._records.is_new:
             adopt(output, self._records)
-        self._worker = Worker(settings.limits)
+        self._worker = Worker(settings.limits, settings.niceness)
         self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
         self._inputs = Inputs(output)
         self._catalog = Catalog()

@@ -29,8 +29,8 @@ _MAIN = f"{__package__}.worker_main"
 class Worker:
     """One worker process at a time; started by the first call."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, niceness: int = 0) -> None:
+        self.limits, self._niceness = limits, niceness
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -107,7 +107,7 @@ class Worker:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
             "OPENBLAS_NUM_THREADS": "1",
         }
-        numbers = (theirs.fileno(), self.limits.memory_bytes, os.getpid())
+        numbers = (theirs.fileno(), self.limits.memory_bytes, os.getpid(), self._niceness)
         command = [sys.executable, "-P", "-m", _MAIN, *map(str, numbers)]  # -P: no module of the current folder
         self._process = subprocess.Popen(
             command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0

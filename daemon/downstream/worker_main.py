@@ -1,6 +1,6 @@
 """The main program of a worker: answers calls of its parent until the parent closes the connection or ends.
 
-python -m strandline.downstream.worker_main DESCRIPTOR MEMORY_BYTES PARENT
+python -m strandline.downstream.worker_main DESCRIPTOR MEMORY_BYTES PARENT NICENESS
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from typing import Any
 _BESIDES_BYTES = 512 << 20
 _SQL_FACTOR = 3
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_NICENESS = 10  # drops come first
 
 
 def main() -> None:
-    descriptor, memory_bytes, parent = map(int, sys.argv[1:])
+    descriptor, memory_bytes, parent, niceness = map(int, sys.argv[1:])
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints
-    os.nice(_NICENESS)
+    os.nice(niceness)
     connection = Connection(descriptor)
     while True:
         try:
