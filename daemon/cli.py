@@ -1,7 +1,7 @@
 """The command line: its options, its help and its exit codes. What each command does is in commands.
 
-Exit codes: 0 done; 1 done, but something was quarantined or left, or the run was stopped early; 2 usage or configuration;
-3 the environment failed.
+Exit codes: 0 done; 1 done, but something was quarantined or left, a model is not up to date, or the run was stopped early;
+2 usage or configuration; 3 the environment failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import commands
+from . import commands, serving
 from .commands import ATTENTION, DONE, ENVIRONMENT, USAGE
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
@@ -23,13 +23,16 @@ from .stopping import release
 if TYPE_CHECKING:
     from .config import Config
 
+# These stop at a safe point; the others end at once.
+_HANDLE_SIGNALS = (serving.serve, commands.plan, commands.rebuild, commands.verify, commands.trace, commands.sql)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Expected errors are one clear line on standard error."""
     options = _parser().parse_args(arguments)
-    if options.run is not commands.serve and (options.once or options.since is not None):
+    if options.run is not serving.serve and (options.once or options.since is not None):
         return _fail(USAGE, "--once and --since do not go with a command; remove them, or remove the command")
-    if options.run not in commands.HANDLE_SIGNALS:
+    if options.run not in _HANDLE_SIGNALS:
         release()
     exit_code = DONE
     try:
@@ -94,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="strandline",
         description="Watches an inbox for drops of orders (JSON), users and products (CSV), and keeps date-partitioned Parquet "
         "exact: a batch rewrites only the dates that it changes. Without a command, it watches until it is stopped.",
-        epilog="Exit codes: 0 done; 1 done, but something was quarantined or left; 2 usage or configuration error; "
+        epilog="Exit codes: 0 done; 1 done, but something was quarantined or left, or a model is not up to date; "
+        "2 usage or configuration error; "
         "3 the environment failed (disk full, output locked by another instance).",
     )
     parser.add_argument("--once", action="store_true", help="apply everything that is in the inbox, then exit")
@@ -103,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "high-water mark. Orders since then in drops that are archived already are applied too"
     )  # fmt: skip
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
-    parser.set_defaults(run=commands.serve, config=None)
+    parser.set_defaults(run=serving.serve, config=None)
     _add_config(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
 
@@ -142,6 +146,15 @@ def _parser() -> argparse.ArgumentParser:
     trace = add("trace", commands.trace, "show the history of one order: every version in raw, which one won, and why")
     trace.add_argument("order", metavar="ORDER_ID")
     trace.add_argument("--json", action="store_true", help="as JSON, for programs")
+    downstream = add(
+        "downstream", commands.downstream, "list models and checks: what they read, and what is not up to date"
+    )
+    downstream.add_argument("--json", action="store_true", help="as JSON, for programs")
+    refresh = add(
+        "refresh", commands.refresh, "make the results of a model or a check again, all or those of some dates"
+    )
+    refresh.add_argument("name", metavar="NAME")
+    refresh.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD; none: all")
     retry = add(
         "retry", commands.retry, "put quarantined drops back into the inbox (all, or those named); an applied drop that is named "
         "is read again"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,153 +19,18 @@ if TYPE_CHECKING:
     from .batch.engine import Engine
     from .config import Config
     from .downstream.follow import Following
-    from .observe.health import Health
-    from .observe.http import Answer
-    from .observe.metrics import Metrics
     from .observe.observer import Observer
+    from .operate.difference import Difference
+    from .operate.verify_models import Behind
     from .service import Summary
 
 DONE, ATTENTION, USAGE, ENVIRONMENT = 0, 1, 2, 3  # exit codes: see cli
 
 
-def serve(config: Config, options: argparse.Namespace) -> int:
-    """Watches the inbox; with --once, applies what is there and returns."""
-    stop = _stop_on_signals(ATTENTION if options.once else DONE)
-    from .arguments import instant
-
-    instant(options.since, None)  # refuse a wrong --since before anything is touched
-    with _engine(config, stop) as engine:
-        from .batch.recovery import refuse_lost_ledger
-        from .observe.log import log
-        from .wiring import checked_following
-
-        refuse_lost_ledger(engine)
-        with checked_following(config, engine, stop) as follows:
-            log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
-                                           "once": options.once})  # fmt: skip
-            since = instant(options.since, engine.ledger.hwm)
-            run = _run_once if options.once else _watch
-            return run(config, engine, stop, since, follows)
-
-
-def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
-    textfile = config.metrics.textfile
-    if not textfile:
-        return _applied_once(config, engine, stop, since, follows, [])
-    _refuse_missing_folder(Path(textfile))
-    from .observe.log import log
-    from .observe.metrics import write_textfile
-
-    metrics = _metrics(config, engine, follows)
-    try:
-        return _applied_once(config, engine, stop, since, follows, [metrics])
-    finally:
-        if trouble := write_textfile(metrics.registry, Path(textfile)):
-            log.warning("the textfile could not be read; its counters start again from zero",
-                        extra={"file": textfile, "cause": trouble})  # fmt: skip
-
-
-def _applied_once(
-    config: Config,
-    engine: Engine,
-    stop: Stop,
-    since: int | None,
-    follows: Following | None,
-    observers: Sequence[Observer],
-) -> int:
-    from .wiring import service
-
-    summary = service(config, engine, observers, since).once(stop.asked)
-    if follows is not None and not summary.stopped:
-        summary.behind = _followed(config, follows, stop, observers)
-        summary.stopped = stop.asked.is_set()
-    return _ended(summary, once=True)
-
-
-def _followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:
-    """Brings models and checks up to date; returns the names of those that are not."""
-    from .core.errors import Stopped
-    from .downstream.follower import bring_up_to_date
-    from .wiring import telling
-
-    with suppress(Stopped):
-        return bring_up_to_date(follows, config.retry.backoff, stop.asked, telling(observers))
-    return []
-
-
-def _refuse_missing_folder(textfile: Path) -> None:
-    """The textfile is written when everything is applied. An error about its folder must come before that."""
-    if not textfile.parent.is_dir():
-        raise UsageError(f"[metrics] textfile {textfile}: the folder {textfile.parent} does not exist; create it first")
-
-
-def _watch(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
-    from prometheus_client import ProcessCollector
-
-    from .observe.health import Health
-    from .observe.log import log
-    from .observe.systemd import notify
-    from .wiring import Waking, follower_of, service, watchers
-
-    watched = watchers(config, stop.wake.set)
-
-    def watching() -> bool:
-        return watched.up
-
-    rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
-    health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
-    metrics = _metrics(config, engine, follows, watching)
-    ProcessCollector(registry=metrics.registry)
-
-    def stopped() -> bool:
-        health.turn()
-        return stop.asked.is_set()
-
-    observers = [metrics, health]
-    follower = follower_of(config, engine, follows, observers)
-    loop = service(config, replace(engine, stopped=stopped), [*observers, Waking(follower)], since)
-    with ExitStack() as stack:
-        stack.enter_context(follower)
-        if config.http.enabled:
-            from .observe.http import serving
-
-            answer = _http_application(config, metrics, health)
-            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
-            log.info("listening", extra={"address": address})
-        summary = loop.watch(watched, stop.wake, stop.asked)
-        notify("STOPPING=1")
-    return _ended(summary, once=False)
-
-
-def _metrics(
-    config: Config, engine: Engine, follows: Following | None, watching: Callable[[], bool] | None = None
-) -> Metrics:
-    """Metrics of all sources that drops may be of, with the values that are kept between runs."""
-    from .observe.metrics import Metrics
-
-    ledger = engine.ledger
-    sources = [*config.sources, *sorted(ledger.sources() - config.sources.keys())]
-    metrics = Metrics(engine.output, version(), watching, sources, follows.states() if follows else ())
-    metrics.restore(ledger.hwm, ledger.last_commit(with_new_data=True), ledger.last_commit())
-    return metrics
-
-
-def _http_application(config: Config, metrics: Metrics, health: Health) -> Answer:
-    from .observe.http import application, document
-    from .observe.page import Page
-
-    page = Page(lambda: _gathered(config), health.why_not_ready, version())
-    documents = {
-        "/": document("text/html", page.html, {"Content-Security-Policy": page.policy}),
-        "/api/status": document("application/json", page.json),
-    }
-    return application(metrics.registry, health.why_unhealthy, health.why_not_ready, documents)
-
-
 def status(config: Config, options: argparse.Namespace) -> int:
     from .operate.status import table
 
-    found = _gathered(config)
+    found = gathered(config)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
@@ -175,8 +40,8 @@ def plan(config: Config, options: argparse.Namespace) -> int:
     from .sources.source_folder import source_of
     from .wiring import contexts, places, refuse_retyped
 
-    stop = _stop_on_signals(ATTENTION)
-    with _scratch("plan") as scratch, _engine(config, stop, dry=scratch) as engine:
+    stop = stop_on_signals(ATTENTION)
+    with _scratch("plan") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .operate import plan
         from .storage.ledger import Ledger
 
@@ -192,16 +57,17 @@ def plan(config: Config, options: argparse.Namespace) -> int:
 
 
 def rebuild(config: Config, options: argparse.Namespace) -> int:
-    stop = _stop_on_signals(ATTENTION)
-    from .arguments import day
+    stop = stop_on_signals(ATTENTION)
+    from .operate.arguments import day
 
     days = [day(text) for text in options.dates]
-    with _engine(config, stop, anew=not days) as engine:
+    with engine_of(config, stop, anew=not days) as engine:
         from .batch.recovery import is_lost, refuse_lost_ledger
         from .batch.repair import partitions_from_raw, refuse_unknown
         from .observe.log import log
         from .operate.rebuild import prepare_rebuild, take_over
         from .storage import receipts
+        from .storage.adoption import unknown
         from .wiring import contexts, recovered, service
 
         if days:
@@ -210,22 +76,40 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             refuse_unknown(engine.ledger, days)
             partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
-            return DONE
-        if not is_lost(engine):
+            return ATTENTION if _made_again(config, engine, stop, days) else DONE
+        if is_lost(engine):
+            engine.store.clean_staging()  # of a rebuild that failed
+        else:
             recovered(config, engine)
         take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, contexts(config)))
-    with _engine(config, stop) as engine:
+    with engine_of(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
         receipts.restore(engine.output, engine.ledger.all_results())
         log.info("ledger and all partitions rebuilt from raw", extra={"partitions": len(engine.ledger.partitions())})
-        return _ended(summary, once=True)
+        left = unknown(engine.ledger, engine.raw, everywhere=True)
+        if left:
+            log.error("raw copies were not taken in; see above", extra={"copies": len(left), "first": left[0].path})
+        summary.behind = _made_again(config, engine, stop, None)
+        return max(ended(summary, once=True), ATTENTION if left else DONE)
+
+
+def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] | None) -> list[str]:
+    """Makes the results of models and checks again; returns the names of those that failed."""
+    from .wiring import checked_following
+
+    with checked_following(config, engine, stop) as follows:
+        if follows is None:
+            return []
+        follows.refresh(dates=dates)
+        return followed(config, follows, stop)
 
 
 def verify(config: Config, options: argparse.Namespace) -> int:
-    stop = _stop_on_signals(ATTENTION)
-    with _scratch("verify") as scratch, _engine(config, stop, dry=scratch) as engine:
+    stop = stop_on_signals(ATTENTION)
+    with _scratch("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate.verify import copy_ledger, verify
+        from .operate.verify_models import Behind
         from .storage.ledger import Ledger
 
         refuse_lost_ledger(engine)
@@ -239,18 +123,40 @@ def verify(config: Config, options: argparse.Namespace) -> int:
                 if not options.json:
                     print(one, flush=True)
             drops, partitions = copy.drop_count(), len(copy.partitions())
+        behind = Behind()
+        for one in _verify_models(config, engine, scratch, behind, stop):
+            found.append(one)
+            if not options.json:
+                print(one, flush=True)
         if options.json:
             differences = [{"check": one.check, "what": one.what, "found": one.found} for one in found]
-            print(json.dumps({"drops": drops, "partitions": partitions, "differences": differences}, indent=2))
+            numbers = {"drops": drops, "partitions": partitions, "stale_dates": behind.dates}
+            print(json.dumps(numbers | {"differences": differences}, indent=2))
         else:
+            if behind.dates:
+                print(f"{behind.dates:,} dates of models and checks are not up to date, and were not compared")
             verdict = f"{len(found):,} differences" if found else "all of it is there and right"
             print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
         return ATTENTION if found else DONE
 
 
+def _verify_models(config: Config, engine: Engine, scratch: Path, behind: Behind, stop: Stop) -> Iterator[Difference]:
+    """The differences of models and checks from a fresh run."""
+    from .downstream.follow import RECORDS, Following
+    from .downstream.records import copy
+    from .operate.verify_models import check_models
+    from .wiring import following_settings
+
+    if not (engine.output / RECORDS).exists():
+        return
+    copy(engine.output / RECORDS, scratch / RECORDS)
+    with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
+        yield from check_models(following, engine.output, scratch, behind, stop.asked.is_set)
+
+
 def trace(config: Config, options: argparse.Namespace) -> int:
-    stop = _stop_on_signals(ATTENTION)
-    with _scratch("trace") as scratch, _engine(config, stop, dry=scratch) as engine:
+    stop = stop_on_signals(ATTENTION)
+    with _scratch("trace") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate import trace
 
@@ -266,14 +172,48 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     from .sources.source_folder import places_of
 
     output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
-    again = reread.applied(output, [name for name in options.names if not called(output / "quarantine", name)])
-    if not options.names or len(again) < len(options.names):
-        others = [name for name in options.names if name not in again]
+    names = [
+        str(one) for name in options.names
+        for one in (called(output / "quarantine", name) and [name]) or reread.members(output, name) or [name]
+    ]  # fmt: skip
+    again = reread.applied(output, [name for name in names if not called(output / "quarantine", name)])
+    if not names or len(again) < len(names):
+        others = [name for name in names if name not in again]
         for file, folder in retry(output / "quarantine", folders, others).items():
             print(f"{file} is back in {folder}")
     back = reread.request(output, folders, list(again.values()))
     for drop in again.values():
         print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {back[drop.seq]} to be read again")
+    return DONE
+
+
+def downstream(config: Config, options: argparse.Namespace) -> int:
+    from .operate.downstreams import gather, table
+    from .storage.ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        found = gather(ledger, output, config.paths.models, config.paths.checks)
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return DONE
+
+
+def refresh(config: Config, options: argparse.Namespace) -> int:
+    from .operate.arguments import day
+    from .operate.downstreams import refresh
+    from .storage.lock import holder_of
+
+    output = config.paths.output.resolve()
+    kind = refresh(output, options.name, [day(text) for text in options.dates] or None)
+    running = holder_of(output / "state" / "lock") is not None
+    when = (
+        f"within {config.watch.rescan_seconds:g} s by the daemon"
+        if running
+        else "by the next run, such as strandline --once"
+    )
+    print(f"{kind} {options.name} is made again {when}")
     return DONE
 
 
@@ -303,9 +243,6 @@ def manifest(config: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
-HANDLE_SIGNALS = (serve, plan, rebuild, verify, trace, sql)  # these stop at a safe point; the others end at once
-
-
 # --------------------------------------------------------------------------------------------------------- shared steps
 
 
@@ -318,13 +255,13 @@ def version() -> str:
         return "(not installed)"
 
 
-def _stop_on_signals(exit_code: int) -> Stop:
+def stop_on_signals(exit_code: int) -> Stop:
     stop = Stop()
     stop.on_signals(exit_code)
     return stop
 
 
-def _engine(
+def engine_of(
     config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False
 ) -> AbstractContextManager[Engine]:
     from .execution.process import prepare
@@ -344,8 +281,9 @@ def _scratch(command: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _gathered(config: Config) -> dict[str, Any]:
+def gathered(config: Config) -> dict[str, Any]:
     """The status, for the command and for the page."""
+    from .operate import downstreams
     from .operate.status import gather
     from .sources.source_folder import places_of
     from .storage.ledger import Ledger
@@ -354,10 +292,22 @@ def _gathered(config: Config) -> dict[str, Any]:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore)
+        follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks)
+        return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows)
 
 
-def _ended(summary: Summary, *, once: bool) -> int:
+def followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:
+    """Brings models and checks up to date; returns the names of those that are not."""
+    from .core.errors import Stopped
+    from .downstream.follower import bring_up_to_date
+    from .wiring import telling
+
+    with suppress(Stopped):
+        return bring_up_to_date(follows, config.retry.backoff, stop.asked, telling(observers))
+    return []
+
+
+def ended(summary: Summary, *, once: bool) -> int:
     from .observe.log import log
 
     log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,

@@ -119,12 +119,10 @@ def _duration(default: float, most_days: int) -> Any:
         span = _quantity(value, _DURATION_UNITS)
         return Duration(span) if span is not None and 0 <= span <= most_days * DAY_SECONDS else None
 
-    units = ", ".join(_DURATION_UNITS)
-    return _setting(
-        Duration(default),
-        read,
-        f'from 0 to {most_days} days, as a number of seconds or as text such as "1d" ({units})',
+    allowed = (
+        f'from 0 to {most_days} days, as a number of seconds or as text such as "1d" ({", ".join(_DURATION_UNITS)})'
     )
+    return _setting(Duration(default), read, allowed)
 
 
 def _is_number(value: Any) -> bool:
@@ -295,6 +293,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for one in given:
         values[one.section][one.key] = _read(one)
+    beside = {key: file.parent.resolve() / key for key in ("models", "checks")} if path else {}
+    values["paths"] = beside | values["paths"]
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
     config = Config(**sections, columns=columns, sources=sources)
     _check_paths(config.paths)

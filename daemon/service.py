@@ -268,6 +268,8 @@ class Service:
 
     def _notify_scanned(self, pending: int, scan: InboxScan) -> None:
         self._notify(lambda one: one.scanned(pending, scan.oldest if pending else None, scan.unfinished))
+        files = self._inboxes.strays()
+        self._notify(lambda one: one.strays(files))
 
     def _count_unannounced(self, arrivals: Sequence[Arrival], watchers: Watchers) -> None:
         """Counts drops that no event named: only a rescan found them."""

@@ -21,7 +21,7 @@ from .core.entries import Drop
 from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
-from .downstream.follow import Followed, Following, is_needed
+from .downstream.follow import Followed, Following, Left, is_needed
 from .downstream.follow import Settings as FollowingSettings
 from .downstream.follower import Follower
 from .downstream.sandbox import Limits as SandboxLimits
@@ -160,6 +160,16 @@ def telling(observers: Sequence[Observer]) -> Callable[[Sequence[Followed]], Non
     return tell
 
 
+def telling_left(observers: Sequence[Observer]) -> Left:
+    """Tells the observers how far a round is."""
+
+    def tell(kind: str, name: str, dates: int) -> None:
+        for observer in observers:
+            observer.behind(kind, name, dates)
+
+    return tell
+
+
 def follower_of(config: Config, engine: Engine, first: Following | None, observers: Sequence[Observer]) -> Follower:
     """Follows beside a daemon. `first`: what follows at the start; models may also come later."""
     ready = [first] if first else []
@@ -169,6 +179,7 @@ def follower_of(config: Config, engine: Engine, first: Following | None, observe
         config.retry.backoff,
         telling(observers),
         Reporter().noted,
+        telling_left(observers),
     )
 
 

@@ -23,21 +23,25 @@ ARRIVALS = [
 QUERY = """
 SELECT date, coalesce(country, '(unknown)') AS country, coalesce(category, sku || ' (unknown)', '(no items)') AS category,
        count(DISTINCT order_id) AS orders, sum(qty) AS qty, sum(amount) AS amount
-FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false)
+FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false, union_by_name = true)
 LEFT JOIN '{curated}/dim_user.parquet' USING (user_id)
 LEFT JOIN '{curated}/dim_product.parquet' USING (sku)
 GROUP BY ALL ORDER BY ALL
 """
+MODEL = "FROM read_parquet('{models}/rolling_week/date=*/*.parquet', hive_partitioning = false) ORDER BY ALL"
 SHOPS = ["shopify", "woocommerce"]
 ORDERS = """
 SELECT order_id, created_at::DATE AS date, user_id, sku, qty, price, amount, currency
-FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false) ORDER BY order_id, line_number
+FROM read_parquet('{curated}/date=*/fact_order.parquet', hive_partitioning = false, union_by_name = true)
+ORDER BY order_id, line_number
 """
 
 
 def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     (FOLDER / "inbox").mkdir(parents=True)
+    for name in ("models", "checks"):
+        shutil.copytree(HERE.parent / name, FOLDER / name)
     for names in ARRIVALS:
         deliver(names)
         print(f"\n$ strandline --once          # with {', '.join(names)} in the inbox", flush=True)
@@ -81,7 +85,11 @@ def show(output: Path) -> None:
     subprocess.run([sys.executable, "-m", "daemon", "status"], cwd=FOLDER, env=ENVIRONMENT, check=True)
     print("\nDuckDB over the result: sales by day, country and category")
     print(duckdb.sql(QUERY.format(curated=output / "curated")))
-    print(f"Look around in {output.relative_to(HERE.parent)}: raw/, curated/, discarded/, quarantine/, receipts/")
+    print("\n$ strandline downstream        # the models and checks in models/ and checks/", flush=True)
+    subprocess.run([sys.executable, "-m", "daemon", "downstream"], cwd=FOLDER, env=ENVIRONMENT, check=True)
+    print(duckdb.sql(MODEL.format(models=output / "models")))
+    folders = "raw/, curated/, models/, checks/, discarded/, quarantine/, receipts/"
+    print(f"Look around in {output.relative_to(HERE.parent)}: {folders}")
 
 
 if __name__ == "__main__":

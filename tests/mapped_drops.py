@@ -57,6 +57,19 @@ COLUMN_VALUES = {
     ),
     "boolean": ("true", "false", '"TRUE"', '" false "', "1", '"yes"', "0", "[]", "{}", '"t"', '"tru\\u0065"', "truer"),
 }  # fmt: skip
+MARKS = (
+    "7",
+    '"x"',
+    "{}",
+    "0",
+    '"0"',
+    "0.0",
+    "0e1",
+    '"\\u0030"',
+    '"0 "',
+    "[]",
+    "false",
+)  # of items that may be left out
 NOTHING = ("null", '""', '" "')
 
 
@@ -151,7 +164,7 @@ def _items(draw: DrawFn, mapping: FieldMapping, space: str) -> str:
             kinds |= {"sku": usual.dirty_texts, "qty": usual.dirty_numbers, "price": usual.dirty_numbers}
         tree = _spell(draw, {name: draw(kind) for name, kind in kinds.items()}, ITEM_FIELDS, mapping)
         if mapping.skip_items_with and not draw(st.integers(0, 2)):
-            _put(tree, mapping.skip_items_with, draw(st.sampled_from(["7", '"x"', "{}", "[]", "false", *NOTHING])))
+            _put(tree, mapping.skip_items_with, draw(st.sampled_from([*MARKS, *NOTHING])))
         found.append(_text(draw, tree, space))
     return "[" + f",{space}".join(found) + "]"
 

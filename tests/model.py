@@ -720,7 +720,46 @@ def _parsed(
         raise Unreadable("truncated: the last line is not complete")
     if _is_spread([(record.position, record.text, record.is_json) for record in others]):
         raise Unreadable("a document is written over several lines")
+    if _is_without_worth(
+        [(record.text, result, faults) for record, (_, result, faults) in zip(records, parsed, strict=True)], mapping
+    ):
+        raise Unreadable("no order has an amount")
     yield from parsed
+
+
+def _is_without_worth(records: Sequence[tuple[str, Order | str, Counter[str]]], mapping: Mapping) -> bool:
+    """Whether no order has an amount, although the mapping names fields. Then none has the price of an item either; or nothing,
+    not even null, is where the mapping says that the amount is, in the first 20."""
+    paths = dict(mapping.fields)
+    reads_price = paths.get("items", ("items",)) and paths.get("price", ("price",))
+    if not paths or not (paths.get("amount", ("amount",)) or reads_price):
+        return False
+    orders = [(text, order, faults) for text, order, faults in records if isinstance(order, Order)]
+    if not orders or any(order.amount is not None or faults["amount"] for _, order, faults in orders):
+        return False
+    item_faults = any(faults["items"] or faults["item"] or faults["price"] for _, _, faults in orders)
+    if not item_faults and not any(item.price is not None for _, order, _ in orders for item in order.items):
+        return True
+    named = paths.get("amount", ())
+    return bool(named) and not any(_leads_to(text, path, mapping) for text, _, _ in orders[:20] for path in named)
+
+
+def _leads_to(text: str, path: str, mapping: Mapping) -> bool:
+    """Whether there is anything at a path of an order, or it cannot be known: a value on the way is empty, or no container."""
+    inner = _value_at(text, mapping.record) if mapping.record else ""
+    value = inner if inner.startswith("{") else text
+    for key in path.split("."):
+        if value[0] == "{":
+            if key not in members(value):
+                return False
+            value = members(value)[key]
+        elif value[0] == "[" and parts(value):
+            if not re.fullmatch("[0-9]+", key) or int(key) >= len(parts(value)):
+                return False
+            value = parts(value)[int(key)]
+        else:
+            return True
+    return True
 
 
 def _parsed_records(
@@ -1015,7 +1054,7 @@ def _is_left_out(element: str, mapping: Mapping) -> bool:
     if not mapping.skip_items_with or not element.startswith("{"):
         return False
     mark = _value_at(element, mapping.skip_items_with)
-    return mark != "" and not _is_nothing(mark)
+    return mark != "" and not _is_nothing(mark) and mark != "0" and not (mark[0] == '"' and json.loads(mark) == "0")
 
 
 def _item(value: str, faults: Counter[str], decimals: int, mapping: Mapping) -> Item:

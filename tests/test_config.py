@@ -335,3 +335,14 @@ def test_paths_are_relative_to_a_link_and_not_to_its_target(tmp_path: Path) -> N
     written(target, '[paths]\ninbox = "drops"')
     (tmp_path / "config.toml").symlink_to(target / "config.toml")
     assert load(tmp_path / "config.toml", {}).paths.inbox == tmp_path / "drops"
+
+
+def test_models_and_checks_are_beside_the_configuration(tmp_path: Path) -> None:
+    """Wherever the command runs; a setting and a variable override that."""
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    found = load(file, {}).paths
+    assert (found.models, found.checks) == (tmp_path / "models", tmp_path / "checks")
+    file.write_text('[paths]\nmodels = "sql"\n')
+    found = load(file, {"STRANDLINE_PATHS__CHECKS": "/elsewhere"}).paths
+    assert (found.models, found.checks) == (tmp_path / "sql", Path("/elsewhere"))

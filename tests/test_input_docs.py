@@ -198,6 +198,10 @@ EXAMPLES = {
         b'[{"order_id":"a","date":"2026-11-18"}]', b"[1,2]",
     ],
     "records that hold an order each, all of them": [(b'{"payload":{"after":' + GOOD.strip() + b"}}\n") * 2],
+    "orders without amounts, all of them, in a source with a preset or `fields`": [
+        b'[{"id":"a","created_at":"2026-11-18","paid":5}]', b'{"id":"a","created_at":"2026-11-18","total":null}\n' * 2,
+        b'{"id":"a","created_at":"2026-11-18","items":[{"price":5}]}',
+    ],
     "columns instead of records (`order_id` is an object)": [
         b'{"order_id":{"0":"a"},"created_at":{"0":1795255200000}}', identified("true"),
     ],
@@ -283,6 +287,8 @@ def test_bad_input_gets_what_the_table_says(row: str, data: bytes, reference_onl
     """Each example gets the documented outcome, in either lane, and costs nothing else."""
     kind, what = ROWS[row]
     context = replace(CONTEXT, records_path="payload.orders") if "records_path" in row else CONTEXT
+    if "`fields`" in row:
+        context = replace(CONTEXT, mapping=FieldMapping(fields=(("amount", ("total",)), ("order_id", ("id",)))))
     parsed = parse([Piece(1, data, context)], reference_only=reference_only)
     if kind == "quarantine":
         assert what in parsed.unreadable[1]

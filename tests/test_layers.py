@@ -132,8 +132,13 @@ print({"pandas", "duckdb"} & sys.modules.keys())
 
 
 def test_only_the_top_level_knows_the_configuration() -> None:
-    """Only cli, commands and wiring see the configuration; the others take plain values."""
-    assert {name for name, path in MODULES.items() if "config" in ours(path)} == {"cli", "commands", "wiring"}
+    """Only cli, commands, serving and wiring see the configuration; the others take plain values."""
+    assert {name for name, path in MODULES.items() if "config" in ours(path)} == {
+        "cli",
+        "commands",
+        "serving",
+        "wiring",
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)

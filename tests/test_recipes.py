@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from daemon.core.mapping import FieldMapping
@@ -28,9 +29,13 @@ SECTION = README.split("## Reading the result")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", SECTION, re.DOTALL)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder that two batches filled: orders with lines and without, one corrected, one moved to another date."""
+COLUMN = FieldMapping(columns=(("status", "text", ("status",)),))
+
+
+@pytest.fixture(params=["", "first", "last"])
+def home(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder that two batches filled: orders with lines and without, one corrected, one moved to another date. Then an extra
+    column was added, and the file of the first or the last date written again: the others lack it."""
 
     def order(name: str, day: int, amount: float, items: int) -> dict:
         line = [{"sku": f"p_{n}", "qty": n + 1, "price": 3.7} for n in range(items)]
@@ -43,6 +48,16 @@ def home(tmp_path: Path) -> Path:
     with open_engine(tmp_path) as engine:
         for number, orders in enumerate(batches):
             apply_batch(engine, tmp_path, [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
+        if request.param:
+            again = {"first": batches[1][0] | {"metadata": 1}, "last": order("c", 18, 100.01, 1)}[request.param]
+            data = json.dumps([again | {"updated_at": "2026-11-19T01:00:00Z", "status": "open"}]).encode()
+            apply_batch(engine, tmp_path, [("2.json", data)], RECEIVED_AT_US, mapping=COLUMN)
+    if request.param:
+        files = sorted((tmp_path / "output" / "curated").glob("date=*/fact_order.parquet"))
+        assert ["status" in pq.read_schema(path).names for path in files] == [
+            request.param == "first",
+            request.param == "last",
+        ]
     return tmp_path
 
 
@@ -113,15 +128,17 @@ def test_the_joins_with_the_dimensions(home: Path, monkeypatch: pytest.MonkeyPat
 def test_the_recipes_for_extra_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over files of which some lack a column, each reader has NULL there; so has a frame."""
     more = {"order_id": "x", "amount": 3.25, "created_at": "2026-11-19", "status": "paid"}
-    mapping = FieldMapping(columns=(("status", "text", ("status",)),))
     with open_engine(home) as engine:
-        apply_batch(engine, home, [("x.json", json.dumps(more).encode())], RECEIVED_AT_US, mapping=mapping)
+        apply_batch(engine, home, [("x.json", json.dumps(more).encode())], RECEIVED_AT_US, mapping=COLUMN)
     monkeypatch.chdir(home)
-    assert duckdb.execute(STATUS_SQL).fetchall() == [("paid", Decimal("3.25")), (None, TOTAL)]
+    found = dict(duckdb.execute(STATUS_SQL).fetchall())
+    rest = found[None]
+    assert found["paid"] == Decimal("3.25") and sum(found.values()) == TOTAL + Decimal("3.25")
     printed = run_python(STATUS_PYTHON, home)
-    assert printed.count("paid") == 2 and printed.count(str(TOTAL)) == 2 and printed.count("3.25") == 2
+    assert printed.count("paid") == 2 and printed.count(str(rest)) == 2 and printed.count("3.25") == 2
     frame = orders_df(home / "output")
-    assert frame.groupby("status", dropna=False)["amount"].sum().to_dict() == {"paid": Decimal("3.25"), pd.NA: TOTAL}
+    sums = frame.groupby("status", dropna=False)["amount"].sum().to_dict()
+    assert sums == {pd.NA if status is None else status: amount for status, amount in found.items()}
 
 
 def test_the_notebook_recipes(home: Path) -> None:

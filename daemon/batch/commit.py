@@ -151,7 +151,7 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
     counts = {
         drop: Counts(
             tally.extracted, tally.discarded, tally.before_since, faults=tally.faults, bare=tally.bare,
-            bare_keys=named_list(tally.bare_keys),
+            bare_keys=named_list(tally.bare_keys) if tally.bare else [],
         )
         for drop, tally in parsed.tallies.items()
     }  # fmt: skip

@@ -135,9 +135,9 @@ class Reading:
         return _joined(good, dict(self.unreadable))
 
     def explained(self, most: int, stopped: Callable[[], bool] = tasks.never) -> dict[int, list[ReadRecord]]:
-        """How the first records of each drop of orders are read, by drop."""
+        """How the first records of each drop are read, by drop."""
         first_of_each: dict[int, tasks.Span] = {}
-        for span in (span for group in self.groups for span in group if span.dimension is None):
+        for span in (span for group in self.groups for span in group):
             first_of_each.setdefault(span.drop, span)
         futures = [self.executor.submit(tasks.explain, span, most) for span in first_of_each.values()]
         try:

@@ -17,7 +17,7 @@ from ..core.errors import Corruption
 from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
 from ..storage.ledger import Ledger
-from ..storage.raw import fitting, original, own_name
+from ..storage.raw import archive_of, fitting, original, own_name
 
 _FOLDER = "state/again"
 
@@ -32,6 +32,25 @@ def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
         drops = {key: drop for drop in ledger.applied_drops() for key in _keys(drop)}
     found = ((name, drops.get(_key(name)) or drops.get(("raw", os.path.basename(name)))) for name in names)
     return {name: drop for name, drop in found if drop is not None}
+
+
+def members(output: Path, archive: str) -> list[int]:
+    """The numbers of the applied drops that came from a zip archive of this name (alone, or with its source): of each file, the
+    newest."""
+    path = output / "state" / "ledger.sqlite"
+    if not archive or not path.exists():
+        return []
+    with closing(Ledger(path, read_only=True)) as ledger:
+        drops = list(ledger.applied_drops())
+    return list(
+        {(drop.context.source, drop.name): drop.seq for drop in drops if archive in _archives_of(drop)}.values()
+    )
+
+
+def _archives_of(drop: Drop) -> set[str]:
+    """How people call the zip archive that a drop came from; nothing where it came from none."""
+    archive = archive_of(drop.name)
+    return {archive, original(archive), f"{drop.context.source}/{original(archive)}"} if archive else set()
 
 
 def _keys(drop: Drop) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from .mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path
+from .mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 
 _MOST_KEYS = 200  # of a source that nothing reads: the keys of some records are not names, but values
 
@@ -71,6 +71,22 @@ def read_keys_of(mapping: FieldMapping) -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
+def read_item_keys_of(mapping: FieldMapping) -> frozenset[str]:
+    """The same of an item."""
+    compiled = mapping.compiled()
+    paths = [path for field in ITEM_FIELDS for path in compiled[field]]
+    return frozenset(path[0] for path in [*paths, keys_of(mapping.skip_items_with)] if path)
+
+
+@lru_cache(maxsize=64)
+def _read_in_items(mapping: FieldMapping) -> frozenset[str]:
+    """The keys of items that are read, with the path of the items."""
+    return frozenset(
+        of_item(items, (key,)) for items in mapping.compiled()["items"] for key in read_item_keys_of(mapping)
+    )
+
+
+@lru_cache(maxsize=64)
 def paths_of(mapping: FieldMapping) -> frozenset[str]:
     """The mapped paths, as people write them."""
     compiled = mapping.compiled()
@@ -100,7 +116,7 @@ def changes(before: Mapping[tuple[str, bool, str], KnownKey], after: Known) -> t
 def _drift(known: Known, drop: int, source: str, mapping: FieldMapping, seen: SeenKeys) -> Drift:
     own = {place: one for place, one in known.items() if place[0] == source}
     paths = paths_of(mapping)
-    _forget(known, own, read_keys_of(mapping), paths)
+    _forget(known, own, read_keys_of(mapping) | _read_in_items(mapping), paths)
     room = _MOST_KEYS - sum(not is_read for _, is_read, _ in own)
     unread = [key for key in sorted(seen.unread) if (source, False, key) not in own][: max(room, 0)]
     for key in unread:

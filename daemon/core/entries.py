@@ -57,8 +57,8 @@ class Counts:
     late: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)  # orders with a key that the dimension does not know
-    bare: int = 0  # orders with neither amount nor items, whose records have other keys
-    bare_keys: list[str] = field(default_factory=list)  # of the first of them
+    bare: int = 0  # bare orders: see parse/bare.py
+    bare_keys: list[str] = field(default_factory=list)  # keys of the first one that nothing reads
 
     def plus(self, more: Counts) -> Counts:
         """These counts plus those of more records of the same drop."""

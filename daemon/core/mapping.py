@@ -56,6 +56,19 @@ class FieldMapping:
         return {path[0] for path in [*paths, keys_of(self.deleted_path)] if path}
 
     @property
+    def reads_money(self) -> bool:
+        """Whether it names fields, and reads an amount or prices. An order with neither is then suspicious."""
+        if not self.fields:
+            return False
+        paths = self.compiled()
+        return bool(paths["amount"] or (paths["items"] and paths["price"]))
+
+    @property
+    def amount_paths(self) -> tuple[str, ...]:
+        """The paths of the amount, if it names them."""
+        return dict(self.fields).get("amount", ())
+
+    @property
     def is_direct(self) -> bool:
         """Whether the fields of orders are spelled as in docs/INPUT.md. Extra columns change nothing about these."""
         return self == DIRECT or (bool(self.columns) and replace(self, columns=()) == DIRECT)

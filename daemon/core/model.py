@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -141,6 +141,19 @@ class Discard:
     record: str
 
 
+SAMPLES = 20  # of a drop
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One of the first SAMPLES orders without an amount of a drop, where the mapping of its source names fields."""
+
+    position: int
+    keys: tuple[str, ...]  # the first keys of the order
+    has_amount_key: bool  # there is something at a path of the amount, perhaps null
+    inside: str  # the path of another order inside its record; "": there is none
+
+
 @dataclass(slots=True)
 class Tally:
     """The counts of one drop: extracted = accepted + discarded + before_since (+ records after `until`)."""
@@ -149,9 +162,15 @@ class Tally:
     before_since: int = 0
     discarded: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    bare: int = 0  # orders with neither amount nor items, whose records have other keys
-    bare_keys: tuple[str, ...] = ()  # of the first such record
+    bare: int = 0  # bare orders: see parse/bare.py
+    bare_keys: tuple[str, ...] = ()  # the keys of the first one that nothing reads
     bare_at: int = 0  # its position
+    # These four are of a source whose mapping names fields: of all its orders that are no deletions, whatever their date.
+    orders: int = 0
+    with_amount: int = 0
+    with_price: int = 0  # without an amount, but with the price of an item
+    samples: tuple[Sample, ...] = ()
+    mapping: FieldMapping = DIRECT
     pages: int = 0  # records that were arrays or envelopes with orders in them
     strays: int = 0  # records that were neither pages nor orders
     keys: SeenKeys | None = None  # of its first records; None: none was sampled
@@ -165,22 +184,30 @@ class Tally:
         return sum(self.discarded[reason] for reason in NO_ORDER)
 
     def note_bare(self, position: int, keys: Iterable[str]) -> None:
-        """Remembers the keys of an order with neither amount nor items, if it is the first one."""
+        """Remembers the unread keys of a bare order, if it is the first one."""
         if not self.bare_at or position < self.bare_at:
             self.bare_at, self.bare_keys = position, tuple(sorted(keys))
+
+    def note_samples(self, samples: Iterable[Sample]) -> None:
+        """Adds samples; keeps the first ones."""
+        self.samples = tuple(sorted((*self.samples, *samples), key=lambda one: one.position)[:SAMPLES])
 
     def add(self, other: Tally) -> None:
         """Adds the counts of the next piece of the same drop."""
         before = self.extracted
         self.hidden_at = self.hidden_at or (other.hidden_at and before + other.hidden_at)
         self.cut_at = self.cut_at or (other.cut_at and before + other.cut_at)
-        self.bare_at = self.bare_at or (other.bare_at and before + other.bare_at)
+        if other.bare_at and not self.bare_at:
+            self.bare_at, self.bare_keys = before + other.bare_at, other.bare_keys
+        self.orders += other.orders
+        self.with_amount += other.with_amount
+        self.with_price += other.with_price
+        self.note_samples(replace(one, position=before + one.position) for one in other.samples)
         self.extracted += other.extracted
         self.before_since += other.before_since
         self.discarded += other.discarded
         self.faults += other.faults
         self.bare += other.bare
-        self.bare_keys = self.bare_keys or other.bare_keys
         self.pages += other.pages
         self.strays += other.strays
         self.parts += other.parts

@@ -11,10 +11,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..core.errors import UsageError
+from ..core.errors import EnvironmentFault, UsageError
 from . import inspection
-from .contract import Circle, in_order
-from .definitions import CHECK, MODEL, TABLES, Definition, check_tables, circle_error, read_folder, version_of
+from .contract import Circle, DownstreamFailed, in_order
+from .definitions import (
+    CHECK,
+    MODEL,
+    TABLES,
+    Definition,
+    check_dated,
+    check_tables,
+    circle_error,
+    read_folder,
+    version_of,
+)
 from .inspection import Inspected, Statement
 from .records import Records
 from .scratch import scratch
@@ -52,6 +62,7 @@ class Reader:
             for path, found in read_folder(folder, kind):
                 if isinstance(found, UsageError):
                     errors[kind, path.stem] = found
+                    definitions = [one for one in definitions if (one.kind, one.name) != (kind, path.stem)]
                 elif any(one.name == found.name for one in definitions):
                     errors[kind, path.stem] = UsageError(
                         f"{path}: there is a model {found.name} too; choose another name"
@@ -76,6 +87,7 @@ class Reader:
         for one in list(found):
             try:
                 check_tables(one, {*TABLES, *models, *broken})
+                check_dated(one)
             except UsageError as error:
                 errors[one.kind, one.name] = error
                 found.remove(one)
@@ -116,7 +128,7 @@ class Reader:
             elif result.error:
                 errors[one.kind, one.name] = UsageError(result.error)
             else:
-                lines = dict(result.lines or {})
+                lines = dict(result.lines)
                 found.append(replace(one, reads=result.reads, is_ordered=result.is_ordered, lines=lines))
         return found, {name: one.schema for name, one in inspected.items() if one.schema is not None}
 
@@ -130,10 +142,39 @@ class Reader:
         key = inspection.key_of(statements, schemas, unknown, version_of("duckdb"))
         if (kept := self._records.inspection(key)) is not None:
             return inspection.from_json(kept)
-        with scratch(self._output) as folder:
-            what = f"the SQL in {self._folders[MODEL]} and {self._folders[CHECK]}"
-            found: dict[str, Inspected] = self._worker.call(
-                what, "inspect", statements, schemas, unknown, self._worker.limits, folder, stopped=stopped
-            )
+        found = self._inspect_what_can_be(statements, schemas, unknown, stopped)
         self._records.keep_inspection(key, inspection.to_json(found))
         return found
+
+    def _inspect_what_can_be(
+        self,
+        statements: Sequence[Statement],
+        schemas: Mapping[str, pa.Schema],
+        unknown: Sequence[str],
+        stopped: Callable[[], bool],
+    ) -> dict[str, Inspected]:
+        """Inspects all statements at once. Where that takes too much time or memory, it is the fault of some: they are found by
+        inspecting each alone, and the others do without them."""
+
+        def inspect(some: Sequence[Statement], unknown: Sequence[str]) -> dict[str, Inspected]:
+            what = some[0].path if len(some) == 1 else f"the SQL in {self._folders[MODEL]} and {self._folders[CHECK]}"
+            with scratch(self._output) as folder:
+                found: dict[str, Inspected] = self._worker.call(
+                    what, "inspect", some, schemas, unknown, self._worker.limits, folder, stopped=stopped
+                )
+            return found
+
+        try:
+            return inspect(statements, unknown)
+        except DownstreamFailed as failure:
+            refused = {}
+            for one in statements:
+                try:
+                    inspect([one], [*unknown, *(other.name for other in statements if other is not one)])
+                except DownstreamFailed as error:
+                    refused[one.name] = Inspected(error=str(error))
+            if not refused:
+                hint = "Nothing is lost: start again."
+                raise EnvironmentFault("inspect", self._folders[MODEL], failure, hint) from failure
+            rest = [one for one in statements if one.name not in refused]
+            return refused | (inspect(rest, [*unknown, *refused]) if rest else {})

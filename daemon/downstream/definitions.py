@@ -7,6 +7,7 @@ A Python model is read with `ast` and not run. Only DuckDB's own parser knows wh
 from __future__ import annotations
 
 import ast
+import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
@@ -22,6 +23,7 @@ from .fingerprints import digest
 
 MODEL, CHECK = "model", "check"
 TABLES = ("fact_order", "order_items", "dim_user", "dim_product")
+UNDATED = ("dim_user", "dim_product")
 RESERVED = {*TABLES, "drops", "discards", "restatements"}
 SEVERITIES = ("warning", "error")
 MOST_LOOKBACK = 3_660
@@ -83,7 +85,10 @@ def read_folder(folder: Path, kind: str) -> Iterator[tuple[Path, Definition | Us
     except OSError as error:
         raise UsageError(f"cannot read the folder of {kind}s {folder}: {error.strerror}") from None
     for path in paths:
-        if path.suffix == ".py" and kind == CHECK:
+        readable = path.with_name(os.fsencode(path.name).decode(errors="replace"))
+        if readable != path:  # records and metrics hold UTF-8 only
+            yield readable, UsageError(f"{readable}: the name is not UTF-8; give the file another one")
+        elif path.suffix == ".py" and kind == CHECK:
             yield path, UsageError(f"{path}: a check is SQL; write it as {path.stem}.sql")
         elif path.stem in found:
             yield path, UsageError(f"{path}: there is {found[path.stem].name} too; a name can be given once")
@@ -161,9 +166,11 @@ def _with_arguments(definition: Definition) -> Definition:
     path = definition.path
     try:
         tree = ast.parse(definition.text)
-    except (SyntaxError, ValueError) as error:
+        compile(definition.text, path, "exec", dont_inherit=True)  # finds more, such as a `return` outside a function
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise UsageError(f"{path}, line {line}: {getattr(error, 'msg', None) or error}") from None
+        why = getattr(error, "msg", None) or str(error) or "it is nested too deeply"
+        raise UsageError(f"{path}, line {line}: {why}") from None
     function = next((one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "model"), None)
     if function is None:
         raise UsageError(
@@ -187,6 +194,15 @@ def check_tables(definition: Definition, known: Collection[str]) -> None:
         if name not in known:
             where = f"{definition.path}, line {definition.lines.get(name, 1)}"
             raise UsageError(f"{where}: there is no table {name}; there are {', '.join(sorted(known))}")
+
+
+def check_dated(definition: Definition) -> None:
+    """UsageError where nothing that a model reads has dates, so that no date could ever become stale."""
+    if definition.kind == MODEL and not definition.whole and not set(definition.reads) - set(UNDATED):
+        raise UsageError(
+            f"{definition.path}: it reads no table that has dates; add the comment `whole` at its head, which computes all dates "
+            "at once"
+        )
 
 
 def circle_error(definitions: Sequence[Definition]) -> UsageError:

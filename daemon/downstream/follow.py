@@ -10,7 +10,7 @@ waits; everything else goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +24,10 @@ from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from .catalog import Catalog, Reader
 from .contract import Downstream, File, InputChanged, Table, stale
-from .definitions import CHECK, has_files
+from .definitions import CHECK, MODEL, has_files
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
-from .results import Place, Result, path_of, remove
+from .results import Place, Result, adopt, path_of, remove
 from .sandbox import Limits
 from .scratch import remove_abandoned
 from .worker import Worker
@@ -36,6 +36,11 @@ _CHANGED_TRIES = 20  # of a round, while batches are published; then a file is d
 _CHANGED_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 900.0
 LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
+Left = Callable[[str, str, int], None]  # told of a kind, a name, and how many of its dates are stale
+
+
+def untold(kind: str, name: str, dates: int) -> None:
+    """Where nobody asks how far a round is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +78,21 @@ def is_needed(output: Path, settings: Settings) -> bool:
 
 
 class Following:
-    """What follows one output folder. Not thread-safe; belongs to the process that holds the lock of the output."""
+    """What follows one output folder. Not thread-safe; belongs to the process that holds the lock of the output. `dry`: a
+    folder with a copy of the records; then nothing in the output changes, and there are no rounds."""
 
-    def __init__(self, output: Path, settings: Settings, check: Callable[[], None]) -> None:
+    def __init__(
+        self, output: Path, settings: Settings, check: Callable[[], None] = lambda: None, dry: Path | None = None
+    ) -> None:
         self._output, self._settings = output, settings
-        remove_abandoned(output)
+        if dry is None:
+            remove_abandoned(output)
         self._ledger = output / LEDGER
-        self._records = Records(output / RECORDS)
+        self._records = Records((dry or output) / RECORDS)
+        if self._records.is_new:
+            adopt(output, self._records)
         self._worker = Worker(settings.limits)
-        self._reader = Reader(settings.models, settings.checks, output, self._worker, self._records)
+        self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
         self._inputs = Inputs(output)
         self._catalog = Catalog()
         self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
@@ -104,6 +115,17 @@ class Following:
                 self._records.distrust(state.kind, state.name, dates)
         self._due.clear()
 
+    def each(self, stopped: Callable[[], bool]) -> Iterator[tuple[Result, dict[str, Table]]]:
+        """Each model and check that can be read, with the tables that are published now."""
+        tables = self._published()
+        self.catalog(stopped)
+        for definition in self._catalog.definitions:
+            one = Result(definition, self._place)
+            if all(name in tables for name in one.reads):
+                yield one, dict(tables)
+            if (table := one.table()) is not None:
+                tables[one.name] = table
+
     def states(self) -> list[State]:
         """How the runs went so far."""
         return self._records.states()
@@ -112,19 +134,20 @@ class Following:
         """Ends the worker process until it is needed again."""
         self._worker.close()
 
-    def round(self, stopped: Callable[[], bool], *, now: bool = False) -> list[Followed]:
-        """One round. `now`: also what is to be tried again later. Raises Stopped, OutputReplaced, or an error of the
-        environment that is not of one downstream."""
+    def round(self, stopped: Callable[[], bool], *, now: bool = False, left: Left = untold) -> list[Followed]:
+        """One round. `now`: also what is to be tried again later. `left`: told when stale dates are found and after each piece of
+        them, since a round may take hours. Raises Stopped, OutputReplaced, or an error of the environment that is not of one
+        downstream."""
         for _ in range(_CHANGED_TRIES):
             try:
-                return self._round(stopped, trying_all=now)
+                return self._round(stopped, left, trying_all=now)
             except InputChanged:
                 if stopped():
                     raise Stopped("stopped between two rounds") from None
                 time.sleep(_CHANGED_SECONDS)
         self._found_damaged = True
         try:
-            return self._round(stopped, trying_all=now)
+            return self._round(stopped, left, trying_all=now)
         finally:
             self._found_damaged = False
 
@@ -133,22 +156,22 @@ class Following:
         """How long until something that failed is due; None where nothing failed."""
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
-    def _round(self, stopped: Callable[[], bool], *, trying_all: bool) -> list[Followed]:
+    def _round(self, stopped: Callable[[], bool], tell_left: Left, *, trying_all: bool) -> list[Followed]:
         tables = self._published()
         catalog = self._catalog = self._reader.read(self._known_schemas(tables), stopped)
         self._define(catalog)
         found = [self._broken(where, str(error)) for where, error in catalog.errors.items()]
-        behind = {name for _, name in catalog.errors}  # whatever reads these waits
+        behind = {name for kind, name in catalog.errors if kind == MODEL}  # whatever reads these waits
         for definition in catalog.definitions:
             one = Result(definition, self._place)
             waits_for = sorted(behind.intersection(one.reads))
-            known = tables | {name: {} for name in waits_for}
+            known: dict[str, Table] = {name: {} for name in waits_for} | tables
             if waits_for:
                 result = self._waiting(one, known, f"it waits for {', '.join(waits_for)}")
             elif not trying_all and self._due.get((one.kind, one.name), 0.0) > time.monotonic():
                 result = self._waiting(one, known, self._error_of(one))
             else:
-                result = self._brought(one, tables, stopped)
+                result = self._brought(one, tables, stopped, tell_left)
             found.append(self._with_rows(one, result))
             if result.error:
                 behind.add(one.name)
@@ -156,11 +179,13 @@ class Following:
                 tables[one.name] = table
         return found
 
-    def _brought(self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool]) -> Followed:
+    def _brought(self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool], tell_left: Left) -> Followed:
         began = time.monotonic()
         dates = count = rows = 0
         behind = stale(one.wanted(tables), one.has())
         left = len(behind)
+        if left:
+            tell_left(one.kind, one.name, left)
         try:
             for piece in one.pieces(behind, tables) if behind else ():
                 if stopped():
@@ -168,6 +193,7 @@ class Following:
                 brought = one.bring(piece, tables, stopped)
                 dates, count, rows = dates + len(piece), count + brought.files, rows + brought.rows
                 left -= len(piece)
+                tell_left(one.kind, one.name, left)
         except (Stopped, OutputReplaced):
             raise
         except InputChanged as error:
@@ -181,7 +207,7 @@ class Following:
             return self._failure(one, dates, count, rows, left, began, cause, transient=is_transient(error))
         seconds = time.monotonic() - began
         self._due.pop((one.kind, one.name), None)
-        if dates:
+        if dates or self._records.has_failed(one.kind, one.name):
             self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
         return Followed(one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0)
 

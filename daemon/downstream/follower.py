@@ -10,7 +10,7 @@ from threading import Event
 from ..batch.retries import cause_of, is_transient
 from ..core.errors import OutputReplaced, Stopped, StrandlineError
 from ..core.retry import Backoff
-from .follow import Followed, Following, failing
+from .follow import Followed, Following, Left, failing, untold
 
 Tell = Callable[[Sequence[Followed]], None]
 
@@ -31,14 +31,14 @@ def bring_up_to_date(following: Following, backoff: Backoff, stop: Event, tell: 
 
 class Follower:
     """A thread with a round after each batch, and at least every `rescan_seconds`. `make` is called in it; None: nothing follows
-    yet. `note`: tells of an error that is not of one downstream."""
+    yet. `note`: tells of an error that is not of one downstream. `left`: see Following.round."""
 
     def __init__(
         self, make: Callable[[], Following | None], rescan_seconds: float, backoff: Backoff, tell: Tell,
-        note: Callable[[str], None],
+        note: Callable[[str], None], left: Left = untold,
     ) -> None:  # fmt: skip
         self._make, self._rescan_seconds, self._backoff = make, rescan_seconds, backoff
-        self._tell, self._note = tell, note
+        self._tell, self._note, self._left = tell, note, left
         self._wake, self._stop = Event(), Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
@@ -64,8 +64,10 @@ class Follower:
                     self._wait(self._rescan_seconds)
                     continue
                 with closing(following):
-                    failures = 0
-                    self._rounds(following)
+                    while not self._stop.is_set():
+                        self._tell(following.round(self._stop.is_set, left=self._left))
+                        failures = 0
+                        self._rest(following)
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too
                 return
             except Exception as error:
@@ -76,13 +78,12 @@ class Follower:
                 self._note(f"models and checks could not be brought up to date: {cause}. Trying again in {delay:g} s")
                 self._stop.wait(delay)
 
-    def _rounds(self, following: Following) -> None:
-        while not self._stop.is_set():
-            self._tell(following.round(self._stop.is_set))
-            if not self._wake.is_set():
-                following.rest()
-            due = following.delay_seconds
-            self._wait(self._rescan_seconds if due is None else min(due + 0.01, self._rescan_seconds))
+    def _rest(self, following: Following) -> None:
+        """Waits until the next round is asked for or due."""
+        if not self._wake.is_set():
+            following.rest()
+        due = following.delay_seconds
+        self._wait(self._rescan_seconds if due is None else min(due + 0.01, self._rescan_seconds))
 
     def _wait(self, seconds: float) -> None:
         self._wake.wait(seconds)

@@ -24,6 +24,7 @@ from .contract import WHOLE, File, InputChanged, Table, Tables
 from .sandbox import View
 
 _CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+_LINKS = "in"  # in the scratch folder
 _Identity = tuple[int, int, int, int]
 
 
@@ -62,11 +63,12 @@ class Inputs:
     def __init__(self, output: Path, check: Callable[[], None] = lambda: None) -> None:
         self._output, self._check = output, check
         self._checked: dict[str, tuple[_Identity, bytes]] = {}
+        self._schemas: dict[bytes, pa.Schema] = {}  # of files of Python models, by SHA-256
 
     def views(self, tables: Tables, schemas: Mapping[str, pa.Schema], folder: Path) -> dict[str, View]:
         """Links the files of these tables into the folder. Raises InputChanged where a file is not the one that is named."""
         return {
-            name: View(schemas[name], self._linked(name, table, folder), _differ(name, table, schemas[name]))
+            name: View(schemas[name], self._linked(name, table, folder), self._differ(name, table, schemas[name]))
             for name, table in tables.items()
         }
 
@@ -77,25 +79,40 @@ class Inputs:
             name: View(
                 schemas[name],
                 [str(self._output / file.path) for _, file in sorted(table.items())],
-                _differ(name, table, schemas[name]),
+                self._differ(name, table, schemas[name]),
             )
             for name, table in tables.items()
         }
 
     def schema_of(self, table: Table) -> pa.Schema | None:
-        """The columns of a table that has files; None where they cannot be read."""
-        import pyarrow.parquet as pq
-
+        """The columns of all files of a table together; None where it has none, or a column has types that do not go together."""
+        found: list[pa.Schema] = []
         for file in table.values():
             try:
-                return pq.read_schema(self._output / file.path).remove_metadata()
+                found.append(self._schema_of(file))
             except (OSError, pa.ArrowException):
                 continue
-        return None
+        try:
+            return pa.unify_schemas(found, promote_options="permissive") if found else None
+        except pa.ArrowException:
+            return None
+
+    def _schema_of(self, file: File) -> pa.Schema:
+        import pyarrow.parquet as pq
+
+        if file.sha256 not in self._schemas:
+            self._schemas[file.sha256] = pq.read_schema(self._output / file.path).remove_metadata()
+        return self._schemas[file.sha256]
+
+    def _differ(self, name: str, table: Table, schema: pa.Schema) -> bool:
+        """Whether some files of a table may have other columns than the table."""
+        if name == "fact_order":
+            return any(file.columns != columns_of(schema) for file in table.values())
+        return any(self._schemas.get(file.sha256, schema) != schema for file in table.values())
 
     def _linked(self, name: str, table: Table, folder: Path) -> list[str]:
-        below = folder / name
-        below.mkdir()
+        below = folder / _LINKS / name
+        below.mkdir(parents=True)
         return [
             str(self._link(file, below / f"{number}.parquet")) for number, (_, file) in enumerate(sorted(table.items()))
         ]
@@ -123,11 +140,6 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, target)
     except FileNotFoundError:
         raise InputChanged(f"{source} is gone") from None
-
-
-def _differ(name: str, table: Table, schema: pa.Schema) -> bool:
-    """Whether some files of a table lack columns that the table has: an extra one that is configured since."""
-    return name == "fact_order" and any(file.columns != columns_of(schema) for file in table.values())
 
 
 def all_columns(tables: Tables, configured: Columns) -> Columns:

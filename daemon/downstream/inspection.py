@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ..core.parquet import encode
 from .fingerprints import digest
+from .runs import unfit
 from .sandbox import Limits, connect, message_of, schema_of, tables_without_rows
-
-_DATE = pa.date32()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Inspected:
     """What a statement reads and returns; or why it is refused, as one line that begins with the file."""
 
     reads: tuple[str, ...] = ()
-    lines: Mapping[str, int] | None = None
+    lines: Mapping[str, int] = field(default_factory=dict)
     is_ordered: bool = False
     schema: pa.Schema | None = None
     error: str = ""
@@ -56,7 +54,7 @@ def to_json(found: Mapping[str, Inspected]) -> str:
     """What was found, to be kept."""
     return json.dumps(
         {
-            name: [list(one.reads), dict(one.lines or {}), one.is_ordered, _schema_text(one.schema), one.error]
+            name: [list(one.reads), dict(one.lines), one.is_ordered, _schema_text(one.schema), one.error]
             for name, one in found.items()
         }
     )
@@ -143,6 +141,8 @@ def _parsed(connection: Any, one: Statement) -> Inspected | _Named:
     if tree.get("error"):
         return _refused(one, f"a {what} is one SELECT: {tree.get('error_message')}", _line_of(one, parsed[0]))
     node = tree["statements"][0]["node"]
+    if (node.get("from_table") or {}).get("type") == "SHOW_REF":
+        return _refused(one, f"a {what} is one SELECT, and this is {node['from_table']['show_type']}", 1)
     if found := not_reading(node):
         return _refused(one, f"a {what} only reads, and this has {found} in it", _line_of(one, parsed[0]))
     lines: dict[str, int] = {}
@@ -181,17 +181,15 @@ def tables_in(node: Any, defined: frozenset[str] = frozenset()) -> Iterator[tupl
     elif isinstance(node, dict):
         inner = defined
         for entry in (node.get("cte_map") or {}).get("map", []):
-            name = entry["key"].lower()
-            is_recursive = (entry["value"].get("query_node") or {}).get("type") == "RECURSIVE_CTE_NODE"
-            yield from tables_in(entry["value"], inner | {name} if is_recursive else inner)
-            inner = inner | {name}
-        if (
-            node.get("type") in ("BASE_TABLE", "SHOW_REF")
-            and (name := (node.get("table_name") or "").lower()) not in defined
-        ):
+            yield from tables_in(entry["value"], inner)
+            inner = inner | {entry["key"].lower()}
+        name, is_qualified = (node.get("table_name") or "").lower(), bool(node.get("schema_name"))
+        if node.get("type") == "BASE_TABLE" and (is_qualified or name not in defined):
             yield name, node.get("query_location") or 0
         for key, value in node.items():
-            if key != "cte_map":
+            if node.get("type") == "RECURSIVE_CTE_NODE" and key == "right":  # which reads what came before
+                yield from tables_in(value, inner | {node["cte_name"].lower()})
+            elif key != "cte_map":
                 yield from tables_in(value, inner)
 
 
@@ -218,32 +216,13 @@ def _bound(
         return _refused(one, *message_of(error))
     finally:
         connection.close()
-    trouble = _unfit(schema, one.needs_date)
+    trouble = unfit(schema, is_dated=one.needs_date)
     return _refused(one, trouble, None) if trouble else named.inspected(schema)
 
 
 def _line_of(one: Statement, statement: Any) -> int:
     """The line where a statement of a text begins."""
     return one.text[: max(one.text.rfind(statement.query.strip()), 0)].count("\n") + 1
-
-
-def _unfit(schema: pa.Schema, needs_date: bool) -> str:
-    """Why a result cannot be kept; empty where it can."""
-    names = [name.lower() for name in schema.names]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        return f"the column {twice[0]} is there twice; name each column once"
-    if needs_date:
-        found = next((schema.field(number).type for number, name in enumerate(names) if name == "date"), None)
-        if found is None:
-            return "the result has no column `date`; a model has a row's date in it, such as fact_order.date"
-        if found != _DATE:
-            return f"the column date is {found} and must be a DATE; write CAST(… AS DATE) AS date"
-    for column in schema:
-        try:
-            encode(pa.schema([column]).empty_table())
-        except pa.ArrowException:
-            return f"the column {column.name} is {column.type}, which Parquet does not have; cast it to another type"
-    return ""
 
 
 def _refused(one: Statement, text: str, line: int | None) -> Inspected:

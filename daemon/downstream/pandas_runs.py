@@ -6,7 +6,8 @@ A model is the operator's own code: it runs with the rights of the daemon, and o
 from __future__ import annotations
 
 import traceback
-from datetime import date, datetime
+from datetime import date, datetime, time
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,17 @@ def run_pandas(run: Run) -> dict[int, Made]:
     frames = {name: frame_of(view) for name, view in run.views.items()}
     try:
         space: dict[str, Any] = {"__name__": Path(run.path).stem, "__file__": run.path}
-        exec(compile(run.text, run.path, "exec"), space)
+        exec(compile(run.text, run.path, "exec", dont_inherit=True), space)
         result = space["model"](**frames)
     except MemoryError:
         raise
     except BaseException as error:  # also SystemExit: the model must not end the worker without a word
         raise DownstreamFailed(f"{run.path}{_line_of(run, error)}: {_shown(error)}") from None
-    return by_date(run, _rows(run, result), "date")
+    try:
+        return by_date(run, _rows(run, result), "date")
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())
+        raise DownstreamFailed(f"{run.path}: the frame that `model` returned does not fit into a file: {why}") from None
 
 
 def frame_of(view: View) -> pd.DataFrame:
@@ -81,14 +86,9 @@ def _rows(run: Run, result: Any) -> list[pa.RecordBatch]:
     except TypeError as error:
         raise DownstreamFailed(f"{run.path}: the column date of the frame that `model` returned: {error}") from None
     refuse_dates(run, days)
-    try:
-        table = pa.Table.from_pandas(result, preserve_index=False)
-        place = table.schema.names.index("date")
-        table = table.set_column(place, pa.field("date", pa.date32()), pa.array(days, pa.int32()).cast(pa.date32()))
-    except pa.ArrowException as error:
-        raise DownstreamFailed(
-            f"{run.path}: the frame that `model` returned does not fit into a file: {error}"
-        ) from None
+    table = pa.Table.from_pandas(result.assign(date=0), preserve_index=False)
+    place = table.schema.names.index("date")
+    table = table.set_column(place, pa.field("date", pa.date32()), pa.array(days, pa.int32()).cast(pa.date32()))
     table = table.replace_schema_metadata(None)
     if run.asked is not None:
         table = table.filter(pc.is_in(table["date"].cast(pa.int32()), pa.array(run.asked, pa.int32())))
@@ -98,10 +98,10 @@ def _rows(run: Run, result: Any) -> list[pa.RecordBatch]:
 
 def _day(value: Any) -> int | None:
     """A date in days since 1970."""
-    if value is None or value is pd.NaT or value is pd.NA:
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and isnan(value)):
         return None
     if isinstance(value, datetime):
-        if (value.hour, value.minute, value.second, value.microsecond) != (0, 0, 0, 0):
+        if value.time() != time() or getattr(value, "nanosecond", 0) != 0:
             raise TypeError(f"{value} is an instant; use dates, as in fact_order['date']")
         return (value.date() - _EPOCH).days
     if isinstance(value, date):

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Records:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
+        self.is_new = not path.exists()  # nothing is known of the results that there may be
         if read_only:
             self._sql = _view(path)
             return
@@ -77,6 +78,7 @@ class Records:
                 raise
             for suffix in ("", "-wal", "-shm"):
                 files.unlink(path.with_name(path.name + suffix))
+            self.is_new = True
             self._sql = _opened(path)
 
     def close(self) -> None:
@@ -210,6 +212,10 @@ class Records:
             self._sql.execute("DELETE FROM inspections")
             self._sql.execute("INSERT INTO inspections VALUES (?, ?)", (key, found))
 
+    def has_failed(self, kind: str, name: str) -> bool:
+        """Whether a run failed since the last success."""
+        return bool(self._rows("SELECT 1 FROM downstreams WHERE kind = ? AND name = ? AND failures > 0", kind, name))
+
     def drop(self, kind: str, name: str) -> None:
         """Forgets everything of a downstream."""
         with self.transaction():
@@ -221,12 +227,21 @@ class Records:
             return self._sql.execute(query, values).fetchall()
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copies the records, as they are at a moment, to a new file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_view(source)) as sql, closing(sqlite3.connect(target)) as other:
+        sql.backup(other)
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     """A connection that may write. As with the ledger, a commit that returned survives a power cut."""
     sql = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
     try:
         sql.execute("PRAGMA journal_mode = WAL")
         sql.execute("PRAGMA synchronous = FULL")
+        if (found := sql.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
         version = sql.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             raise sqlite3.DatabaseError(f"its schema version is {version}")

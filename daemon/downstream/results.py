@@ -7,6 +7,7 @@ they are made again, whatever was renamed.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ import pyarrow as pa
 from ..storage import files
 from ..storage.store import folder_name
 from . import fingerprints
-from .contract import WHOLE, Brought, Downstream, File, Piece, Table, Tables, Wanted
-from .definitions import CHECK, Definition
+from .contract import WHOLE, Brought, Downstream, DownstreamFailed, File, Piece, Table, Tables, Wanted
+from .definitions import CHECK, MODEL, Definition
+from .fingerprints import digest
 from .inputs import Inputs, only
 from .records import Records, ResultFile
 from .runs import Made, Run
@@ -26,6 +28,7 @@ from .scratch import scratch
 from .worker import Worker
 
 MODELS, CHECKS = "models", "checks"  # folders below the output
+_EPOCH = datetime.date(1970, 1, 1)
 _PIECE_BYTES = 256 << 20  # of compressed input
 _PANDAS_PIECE_BYTES = 32 << 20  # a frame takes ten times that, and a model copies it
 
@@ -65,6 +68,10 @@ class Result(Downstream):
             return None
         found = self._place.records.files(self.kind, self.name)
         return {date: File(path_of(self.kind, self.name, date), one.sha256, one.bytes) for date, one in found.items()}
+
+    def files(self) -> dict[int, ResultFile]:
+        """The files that were recorded, by date."""
+        return self._place.records.files(self.kind, self.name)
 
     def pieces(self, stale: Piece, tables: Tables) -> Iterator[Piece]:
         if self.definition.whole:
@@ -118,6 +125,11 @@ class Result(Downstream):
         if self.kind != CHECK and self.reads and not any(inputs.values()):  # before the first drop
             return {}
         schemas = self._place.schemas(tables)
+        if unknown := sorted(inputs.keys() - schemas.keys()):
+            raise DownstreamFailed(
+                f"{definition.path}: it reads {unknown[0]}, whose columns are not known: it has no rows, or a column of it "
+                "has not the same type on all dates"
+            )
         out = folder / "out"
         out.mkdir()
         views = self._place.inputs.views(inputs, schemas, folder)
@@ -167,6 +179,8 @@ class Result(Downstream):
 def wanted(base: bytes, reads: Collection[str], tables: Tables, lookback: int, *, whole: bool) -> Wanted:
     """The fingerprints of a model or a check."""
     known = {name: tables.get(name, {}) for name in reads}
+    if columns := {column for file in known.get("fact_order", {}).values() for column in file.columns}:
+        base = digest(base, *(f"{name} {kind}" for name, kind in sorted(columns)))  # each date shows all of them
     if whole:
         return fingerprints.of_everything(base, reads, known)
     return fingerprints.by_date(base, reads, known, lookback)
@@ -180,6 +194,25 @@ def remove(output: Path, records: Records, kind: str, name: str) -> None:
         files.remove_folder_if_empty(path.parent)
     files.remove_folder_if_empty(folder_of(output, kind, name))
     records.drop(kind, name)
+
+
+def adopt(output: Path, records: Records) -> None:
+    """Enters the files that there are, with unknown content: after the records were lost, those that nothing makes any more are
+    removed, and the others are made anew."""
+    for kind, folder in ((MODEL, MODELS), (CHECK, CHECKS)):
+        for path in (output / folder).glob("*/*/*.parquet" if kind == MODEL else "*/*.parquet"):
+            day = WHOLE if kind == CHECK else _day_of(path.parent.name)
+            if day is not None and output / path_of(kind, path.stem, day) == path:
+                records.define(kind, path.stem, {})
+                records.intend(kind, path.stem, (), [day])
+
+
+def _day_of(folder: str) -> int | None:
+    """The date of `date=YYYY-MM-DD` in days since 1970; None where it is another name."""
+    try:
+        return (datetime.date.fromisoformat(folder.removeprefix("date=")) - _EPOCH).days
+    except ValueError:
+        return None
 
 
 def folder_of(output: Path, kind: str, name: str) -> Path:

@@ -22,6 +22,7 @@ from .contract import WHOLE, DownstreamFailed
 from .sandbox import RESULT, Limits, View, connect, failed, materialized, quoted_name
 
 _NAMED_DATES = 3
+_FIRST, _LAST = (int(np.datetime64(day).astype("datetime64[D]").astype(int)) for day in ("0001-01-01", "9999-12-31"))
 _BATCH_ROWS = 122_880
 
 
@@ -57,6 +58,8 @@ def run_sql(run: Run, limits: Limits, scratch: Path) -> dict[int, Made]:
     connection = connect(scratch, run.views, limits)
     try:
         result = materialized(connection, run.text)
+        if trouble := unfit(result.limit(0).to_arrow_table().schema, is_dated=run.is_dated):
+            raise DownstreamFailed(f"{run.path}: {trouble}")
         if not run.is_dated:
             return _one_file(run, result.to_arrow_reader(_BATCH_ROWS))
         date = next(name for name in result.columns if name.lower() == "date")
@@ -108,6 +111,25 @@ def _one_file(run: Run, rows: pa.RecordBatchReader) -> dict[int, Made]:
         return {WHOLE: Made(path, hashlib.file_digest(written, "sha256").digest(), count, path.stat().st_size)}
 
 
+def unfit(schema: pa.Schema, *, is_dated: bool) -> str:
+    """Why a result cannot be kept; empty where it can."""
+    names = [name.lower() for name in schema.names]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        return f"the column {twice[0]} is there twice; name each column once"
+    if is_dated:
+        found = next((schema.field(number).type for number, name in enumerate(names) if name == "date"), None)
+        if found is None:
+            return "the result has no column `date`; a model has a row's date in it, such as fact_order.date"
+        if found != pa.date32():
+            return f"the column date is {found} and must be a DATE; write CAST(… AS DATE) AS date"
+    for column in schema:
+        try:
+            encode(pa.schema([column]).empty_table())
+        except pa.ArrowException:
+            return f"the column {column.name} is {column.type}, which Parquet does not have; cast it to another type"
+    return ""
+
+
 def refuse_dates(run: Run, days: Iterable[int | None]) -> None:
     """DownstreamFailed where a row has no date, or one that does not follow from the dates that were read."""
     possible = None if run.possible is None else set(run.possible)
@@ -115,6 +137,8 @@ def refuse_dates(run: Run, days: Iterable[int | None]) -> None:
     for day in days:
         if day is None:
             raise DownstreamFailed(f"{run.path}: a row of the result has no date (NULL)")
+        if not _FIRST <= day <= _LAST:
+            raise DownstreamFailed(f"{run.path}: a row of the result has a date outside the years 1 to 9999")
         found.add(day)
     if possible is None or not (others := sorted(found - possible)):
         return

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
 RESULT = "result of the model"  # no model can have this name
+_SHARE = 0.75  # of the limit: DuckDB does not count all that it takes
 _EMPTY = ".empty.parquet"  # a file without rows, which gives a view its columns where there are no others
 
 
@@ -54,7 +55,7 @@ def connect(folder: Path, views: Mapping[str, View], limits: Limits, more_paths:
         config={
             "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
             "python_enable_replacements": "false", "threads": str(limits.threads),
-            "memory_limit": f"{limits.memory_bytes}B", "temp_directory": str(temporary),
+            "memory_limit": f"{int(limits.memory_bytes * _SHARE)}B", "temp_directory": str(temporary),
             "max_temp_directory_size": f"{_half_of_free(temporary)}B",
         },
     )  # fmt: skip
@@ -102,7 +103,9 @@ def tables_without_rows(connection: duckdb.DuckDBPyConnection, schemas: Mapping[
 
 def message_of(error: Exception) -> tuple[str, int | None]:
     """What DuckDB says, on one line, and the line of the statement that it names."""
-    text = str(error)
+    text = str(error).partition("Possible solutions:")[0]  # they name settings that are locked here
+    if "Out of Memory" in text:
+        text += "; see [models] memory_limit and threads"
     found = re.search(r"^LINE (\d+):", text, re.MULTILINE)
     first = text.partition("\n\nLINE ")[0]
     line = int(found[1]) if found else None

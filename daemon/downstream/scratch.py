@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from ..storage import files
+
 FOLDER = ".downstream"
 _LOCK = "lock"
 
@@ -22,10 +24,11 @@ def scratch(output: Path) -> Iterator[Path]:
     """A new scratch folder."""
     parent = output / FOLDER
     _make(parent)
-    folder = Path(mkdtemp(dir=parent))
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _locked(parent, fcntl.LOCK_SH):
+        folder = Path(mkdtemp(dir=parent))
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -49,15 +52,26 @@ def remove_abandoned(output: Path) -> None:
     parent = output / FOLDER
     if not parent.is_dir():
         return
-    for folder in parent.iterdir():
-        try:
-            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # not locked yet, or no folder of ours
-            continue
-        try:
+    with _locked(parent, fcntl.LOCK_EX):  # no folder is being made meanwhile, so one without a lock belongs to nobody
+        for folder in parent.iterdir():
+            if not _is_locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(parent: Path, how: int) -> Iterator[None]:
+    """The folder of scratch folders, locked."""
+    with files.opened(parent) as descriptor:
+        fcntl.flock(descriptor, how)
+        yield
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with files.opened(folder / _LOCK, os.O_RDWR) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(descriptor)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

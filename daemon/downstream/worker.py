@@ -7,6 +7,7 @@ the next call starts a new one.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,8 +43,11 @@ class Worker:
             kind, value = self._answer(connection, what, stopped)
         except (EOFError, ConnectionError):
             code = self.close()
-            raise DownstreamFailed(f"{what}: its process ended ({_reason(code)}), most likely because memory ran out; "
-                                   f"{self._advice}") from None  # fmt: skip
+            if code is not None and code >= 0:
+                raise DownstreamFailed(f"{what}: it ended its process (exit code {code})") from None
+            raise DownstreamFailed(
+                f"{what}: its process was killed, most likely because memory ran out; {self._advice}"
+            ) from None
         if kind == "result":
             return value
         if kind == "memory":
@@ -53,7 +57,7 @@ class Worker:
         raise DownstreamFailed(value if kind == "failed" else f"{what}: {value}")
 
     def close(self) -> int | None:
-        """Ends the process; returns its exit code if it had ended by itself."""
+        """Ends the process and those that it started; returns its exit code if it had ended by itself."""
         if self._process is None or self._connection is None:
             return None
         self._connection.close()
@@ -61,9 +65,8 @@ class Worker:
         if code is None:
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(_CHECK_SECONDS)
-        if code is None:
-            self._process.kill()
-            self._process.wait()
+        self._kill_group()
+        self._process.wait()
         self._process = self._connection = None
         return code
 
@@ -86,9 +89,14 @@ class Worker:
         return answer
 
     def _kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
+        self._kill_group()
         self.close()
+
+    def _kill_group(self) -> None:
+        """Kills the process, and those that a model started."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _started(self) -> Connection:
         if self._connection is not None and self._process is not None and self._process.poll() is None:
@@ -99,14 +107,11 @@ class Worker:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
             "OPENBLAS_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-m", _MAIN, str(theirs.fileno()), str(self.limits.memory_bytes)]
+        numbers = (theirs.fileno(), self.limits.memory_bytes, os.getpid())
+        command = [sys.executable, "-P", "-m", _MAIN, *map(str, numbers)]  # -P: no module of the current folder
         self._process = subprocess.Popen(
             command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
         )
         theirs.close()
         self._connection = ours
         return ours
-
-
-def _reason(code: int | None) -> str:
-    return "it was killed" if code is None or code < 0 else f"exit code {code}"

@@ -1,39 +1,41 @@
 """The main program of a worker: answers calls of its parent until the parent closes the connection or ends.
 
-python -m strandline.downstream.worker_main DESCRIPTOR MEMORY_BYTES
+python -m strandline.downstream.worker_main DESCRIPTOR MEMORY_BYTES PARENT
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-_BESIDES_BYTES = (
-    384 << 20
-)  # libraries, Arrow's buffers and the stacks of threads, besides what DuckDB and a model may take
+# The limit is of address space, which DuckDB and allocators take more of than they use. DuckDB keeps to its own limit, and writes
+# to disk what does not fit; so for SQL this one is only the last resort.
+_BESIDES_BYTES = 512 << 20
+_SQL_FACTOR = 3
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _NICENESS = 10  # drops come first
 
 
 def main() -> None:
-    descriptor, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
+    descriptor, memory_bytes, parent = map(int, sys.argv[1:])
+    _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints
     os.nice(_NICENESS)
     connection = Connection(descriptor)
-    _limit_memory(memory_bytes)
     while True:
         try:
             name, arguments = connection.recv()
         except EOFError:
             return
-        watch = threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True)
-        if threading.active_count() == 1:
-            watch.start()
+        _limit_memory(memory_bytes if name == "run_pandas" else _SQL_FACTOR * memory_bytes)
         try:
             answer: tuple[str, Any] = ("result", _FUNCTIONS[name](*arguments))
         except MemoryError:
@@ -61,12 +63,19 @@ def _limit_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
+def _die_with_parent(parent: int) -> None:
+    """Ends this process, and those that a model started, in the middle of a call when the parent is gone. Where the kernel can
+    do it, even while a model holds Python's lock."""
+    with suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+
 def _end_with_parent(parent: int) -> None:
-    """Ends this process in the middle of a call when the parent is gone."""
     pause = threading.Event()
     while os.getppid() == parent:
         pause.wait(0.5)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _inspect(*arguments: Any) -> Any:

@@ -23,11 +23,12 @@ from ..core.errors import Stopped, Unreadable
 from ..core.mapping import Columns
 from ..core.merge.facts import lines_of
 from ..core.merge.partition import EMPTY, Totals, merge, new_partition, order_within_instants
-from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, DimensionRows, Ints, ParseContext, Parsed
+from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, Dimension, DimensionRows, Ints, ParseContext, Parsed
 from ..core.parse import csv
 from ..core.parse.damage import refuse_foreign
 from ..core.parse.documents import Form, WrongCut, cut, first_pieces
 from ..core.parse.explain import ReadRecord, explained
+from ..core.parse.explain_csv import explained_rows
 from ..core.parse.parse import Piece, first_records, parse
 from ..storage.store import Stage, StagedPartition, Store
 from . import spill
@@ -192,7 +193,9 @@ def _piece(span: Span) -> Piece:
 
 
 def explain(span: Span, most: int) -> list[ReadRecord]:
-    """How the first records of a drop of orders are read; none where they cannot be found. `span`: the first one of the drop."""
+    """How the first records of a drop are read; none where they cannot be found. `span`: the first one of the drop."""
+    if span.dimension is not None:
+        return _explained_rows(DIMENSIONS[span.dimension], span, most)
     piece = _of_orders(_piece(span))
     try:
         try:
@@ -203,6 +206,13 @@ def explain(span: Span, most: int) -> list[ReadRecord]:
     except (Unreadable, MemoryError):
         return []
     return [explained(one, position, piece.context) for position, one in enumerate(found, 1)]
+
+
+def _explained_rows(dimension: Dimension, span: Span, most: int) -> list[ReadRecord]:
+    try:
+        return explained_rows(dimension, _piece(span).data, span.context, most)
+    except (Unreadable, MemoryError):
+        return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from ..downstream.definitions import SEVERITIES
 from ..downstream.follow import Followed
 from ..downstream.records import State
 from .observer import Observer
@@ -50,6 +51,10 @@ class FollowingMetrics(Observer):
             self._add(state.kind, state.name)
             self._success.labels(state.kind, state.name).set((state.succeeded_at or 0) / 1e6)
 
+    def behind(self, kind: str, name: str, dates: int) -> None:
+        self._add(kind, name)
+        self._stale.labels(kind, name).set(dates)
+
     def followed(self, results: Sequence[Followed], now: float) -> None:
         present = set()
         for one in results:
@@ -65,7 +70,11 @@ class FollowingMetrics(Observer):
                 self._runs.labels(*labels, "failed").inc()
             self._seconds.labels(*labels).inc(one.seconds)
             if one.found is not None:
+                self._rows.remove_by_labels({"name": one.name})  # it may have another severity than before
                 self._rows.labels(one.name, one.severity).set(one.found)
+                for severity in SEVERITIES:
+                    if severity != one.severity:  # it had this one before; its rows would count forever
+                        self._rows.remove_by_labels({"name": one.name, "severity": severity})
         for labels in self._known - present:
             self._remove(*labels)
 

@@ -163,7 +163,7 @@ def _tell_of(result: DropResult) -> None:
             "fields could not be read; they are NULL", extra=drop | {"faults": dict(sorted(counts.faults.items()))}
         )
     if counts.bare:
-        message = "orders have neither amount nor items, but other keys"
+        message = "orders have neither an amount nor a price; nothing reads these keys"
         log.warning(message, extra=drop | {"orders": counts.bare, "keys": ", ".join(counts.bare_keys)})
 
 

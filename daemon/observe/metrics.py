@@ -76,7 +76,8 @@ class Metrics(Observer):
             "unknown_keys", "Orders with a user or a product that the dimension does not know.", dimension=DIMENSIONS
         )
         self._bare = self._counter(
-            "bare_orders", "Accepted orders with neither amount nor items, whose records have other keys."
+            "bare_orders",
+            "Accepted orders with neither an amount nor a price, whose records may have them under other keys.",
         )
         self._drift = self._counter(
             "key_drift", "Keys of records that came and that nothing reads, or that were read and vanished; each once.",
@@ -100,6 +101,9 @@ class Metrics(Observer):
         self._oldest = self._gauge("inbox_oldest_drop_timestamp_seconds", "When the oldest of them was written.")
         self._unfinished = self._gauge(
             "inbox_unfinished_files", "Files in the inbox whose names say that they are still being written."
+        )
+        self._strays = self._gauge(
+            "inbox_stray_files", "Files in folders below the inbox that no source names; they are not taken."
         )
         self._gauge("quarantined_drops", "Drops in quarantine.", lambda: _quarantined(output / "quarantine"))
         self._gauge("disk_free_bytes", "Free bytes on the file system of the output folder.", lambda: _free(output))
@@ -141,6 +145,9 @@ class Metrics(Observer):
         for phase, seconds in outcome.seconds.items():
             self._duration.labels(phase).observe(seconds)
 
+    def behind(self, kind: str, name: str, dates: int) -> None:
+        self._following.behind(kind, name, dates)
+
     def followed(self, results: Sequence[Followed], now: float) -> None:
         self._following.followed(results, now)
 
@@ -167,6 +174,9 @@ class Metrics(Observer):
         self._pending.set(pending)
         self._unfinished.set(unfinished)
         self._oldest.set(oldest or 0)
+
+    def strays(self, files: int) -> None:
+        self._strays.set(files)
 
     def _add(self, source: str, name: str, value: int) -> None:
         """One of the ledger's sums, such as `drops.applied`, `orders.discarded.missing_key`, `user.new`."""

@@ -45,6 +45,10 @@ class Observer:
     def noted(self, note: str) -> None:
         """A message for the operator."""
 
+    def behind(self, kind: str, name: str, dates: int) -> None:
+        """A model or check is being brought up to date: so many of its dates are stale. Called in the same thread as
+        `followed`."""
+
     def followed(self, results: Sequence[Followed], now: float) -> None:
         """A round of models and checks ended, at `now` (seconds since 1970). Called in a thread of its own, beside the
         service."""
@@ -52,3 +56,6 @@ class Observer:
     def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         """The inbox was scanned: the number of drops, the modification time (seconds since 1970) of the oldest, and the number
         of files with the names of unfinished ones."""
+
+    def strays(self, files: int) -> None:
+        """The number of files in folders below the inbox that no source names."""

@@ -20,7 +20,8 @@ import jinja2
 from markupsafe import Markup
 
 from ..core.errors import EnvironmentFault
-from ..operate.status import keys_text, summed
+from ..operate.downstreams import found_text, state_text
+from ..operate.status import keys_text, strays_text, summed
 
 _HERE = Path(__file__).parent
 _FRESH_SECONDS = 0.5  # however many clients there are, the ledger is queried twice a second at most
@@ -46,11 +47,14 @@ class Page:
         )
         environment.filters |= {
             "number": "{:,}".format,
+            "strays": strays_text,
             "span": span,
             "size": size,
             "moment": moment,
             "pretty": pretty,
             "keys": keys_text,
+            "badges": badges,
+            "found": found_text,
         }
         self._template = environment.get_template("page.html")
         self._script = (_HERE / "page.js").read_text(encoding="utf-8")
@@ -113,6 +117,23 @@ def _days(partitions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     shown = list(partitions[-31:])[::-1]
     most = max((one["orders"] for one in shown), default=0) or 1
     return [one | {"width": 100 * one["orders"] / most} for one in shown]
+
+
+def badges(one: dict[str, Any]) -> list[tuple[str, str]]:
+    """(class, text) of each badge of a model or check: whether it is up to date, and the rows that a check found."""
+    kind = "bad" if one["error"] else "warn" if one["waits_for"] else "plain" if one["stale"] else "good"
+    text = (
+        "failing"
+        if one["error"]
+        else "waits"
+        if one["waits_for"]
+        else state_text(one)
+        if one["stale"]
+        else "up to date"
+    )
+    found = f"{one['rows']:,} row{'' if one['rows'] == 1 else 's'} found"
+    rows = [("bad" if one["severity"] == "error" else "warn", found)] if one["kind"] == "check" and one["rows"] else []
+    return [*rows, (kind, text)]
 
 
 def span(seconds: float | None) -> str:

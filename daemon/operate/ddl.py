@@ -61,7 +61,7 @@ TABLES = {
                 "created_at": "UTC, microseconds",
                 "date": _DATE,
                 "line_number": "position in the order's items, from 1; 0 is the one row of an order without items",
-                "currency": "as the API gave it",
+                "currency": "as the API gave it; a code of three letters in capitals, where the source has a mapping",
                 "updated_at": "UTC, microseconds; NULL where the API gave none",
                 "metadata": "JSON text",
             },

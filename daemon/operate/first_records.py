@@ -7,6 +7,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
+from ..core.model import Reason
 from ..core.parse.explain import ReadField, ReadRecord
 
 _VALUE_WIDTH = 40
@@ -36,7 +37,7 @@ def lines(records: Sequence[ReadRecord]) -> list[str]:
 
 
 def _record(record: ReadRecord) -> list[str]:
-    is_kept = record.outcome in ("order", "deletion")
+    is_kept = record.outcome not in list(Reason)
     begin = f"  {record.position:>3}  {record.outcome if is_kept else f'discarded: {record.outcome}'}"
     if record.text:
         return [f"{begin}  {_visible(record.text, _LINE_WIDTH)}"]

@@ -21,13 +21,14 @@ from ..sources.names import is_no_drop
 from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
 from ..storage.ledger import Ledger
-from ..storage.raw import fitting, original, own_name, printable, quarantined
+from ..storage.raw import archive_of, fitting, original, own_name, printable, quarantined
 
 
 def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]) -> dict[str, Path]:
     """Moves the named drops (all, without names) back into the folders of their sources. Returns these, by file name in
     quarantine. A name is that of the file in quarantine (with or without its folder), the name that the drop arrived with
-    (alone, with its source or with its zip archive), or its number. Raises UsageError for a name without a drop, and
+    (alone, with its source or with its zip archive), that of a zip archive for all drops from it, or its number. Raises
+    UsageError for a name without a drop, and
     for a source that is not configured any more."""
     found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
     asked = {name: _called(quarantine, found, name) for name in names}
@@ -96,7 +97,8 @@ def _called(quarantine: Path, found: dict[str, str], name: str) -> list[str]:
 def _names(path: Path, own: str) -> set[str]:
     """How people call a drop: by its own name, with its zip archive, and with its source."""
     whole = str((_reason(path) or {}).get("name", own))
-    names = {own, printable(own), whole}
+    archive = archive_of(whole)
+    names = {own, printable(own), whole} | ({archive, original(archive)} if archive else set())
     return names | {f"{_source(path)}/{name}" for name in names}
 
 

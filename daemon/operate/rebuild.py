@@ -31,11 +31,13 @@ from ..batch.publish import publish
 from ..batch.repair import read_all, read_groups
 from ..core.columns import together
 from ..core.entries import Commit, Counts, Drop, DropResult, Effect
+from ..core.errors import UsageError
 from ..core.mapping import DEFAULT_SOURCE, FieldMapping
 from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
+from ..core.parse.advice import for_source
 from ..core.parse.values import read_instant
 from ..storage import files, raw
-from ..storage.adoption import adopt
+from ..storage.adoption import adopt, unknown
 from ..storage.ledger import Ledger
 from ..storage.receipts import receipt_name
 from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
@@ -46,7 +48,8 @@ SCRATCH = "rebuild"  # in the staging folder
 def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
     """Builds a ledger and a curated layer in the staging folder from all drops of the history. Returns the path of the ledger,
     ready to replace `engine.ledger`. It also has the raw copies without history: the next start applies them, parsed under
-    `contexts`. Raises Corruption if the raw copy of an applied drop is not what was archived."""
+    `contexts`. Raises Corruption if the raw copy of an applied drop is not what was archived; and UsageError, before anything is
+    changed, if raw copies without history are of a source that is not configured, or if all that is published would be lost."""
     scratch = engine.store.staging / SCRATCH
     replaced: list[Effect] = []
 
@@ -55,6 +58,8 @@ def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
 
     with _replaying(engine, scratch, now, keep, contexts=contexts) as (ledger, first, restatements):
         adopt(ledger, engine.raw, engine.output, contexts, everywhere=True)
+        if not ledger.drop_count(DropOutcome.APPLIED):
+            _refuse_nothing(engine, ledger.uncommitted())
         log = engine.output / RESTATEMENTS
         # The log may be shorter than what was committed: lost bytes cannot be restored.
         kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)
@@ -93,6 +98,7 @@ def _replaying(
     with closing(Ledger(scratch / "ledger.sqlite")) as ledger:
         restatements = _copy_history(engine, ledger, now)
         if contexts is not None:
+            _refuse_unconfigured(engine, ledger, contexts)
             ledger.remap(partial(_with_columns, contexts))
         first = ledger.next_batch
         inner = replace(
@@ -113,6 +119,46 @@ def _with_columns(contexts: Contexts, source: str, mapping: FieldMapping) -> Fie
     paths = {name: paths for name, _, paths in mapping.columns}
     today = together(context.mapping.extra_columns for context in contexts.values())
     return replace(mapping, columns=tuple((name, kind, paths.get(name, (name,))) for name, kind in today))
+
+
+def _refuse_unconfigured(engine: Engine, ledger: Ledger, contexts: Contexts) -> None:
+    """Raises UsageError for raw copies of which neither the history nor the configuration says how to read them."""
+    copies = Counter(
+        copy.source for copy in unknown(ledger, engine.raw, everywhere=True) if copy.source not in contexts
+    )
+    if copies:
+        count = ", ".join(f"{source} ({number:,})" for source, number in sorted(copies.items()))
+        sections = ", ".join(f"[sources.{source}]" for source in sorted(copies))
+        raise UsageError(
+            f"cannot rebuild: raw/ has drops of sources that are not configured, and the history does not have them: {count}. "
+            f"Nothing was changed. Add {sections} to the configuration, as it was when these drops arrived; or move "
+            "raw/source=NAME out of the output to do without them"
+        )
+
+
+def _refuse_nothing(engine: Engine, drops: Sequence[Drop]) -> None:
+    """Raises UsageError if partitions are published, and none of these drops, which are all that there is, can be read. All that
+    is published would be removed."""
+    if not any(engine.store.curated.glob(f"date=*/{FACT_FILE}")):
+        return
+    reason = ""
+    for group in read_groups(drops):
+        parsed = engine.reader.read(group, engine.stopped)
+        if parsed.orders.num_rows:
+            return
+        contexts = {drop.seq: drop.context for drop in group}
+        reasons = (for_source(why, contexts[seq]) for seq, why in sorted(parsed.unreadable.items()))
+        reason = reason or next(reasons, "")
+    why = (
+        f"none of the {len(drops):,} drops in raw/ gives an order under this configuration"
+        if drops
+        else "raw/ has no drops"
+    )
+    raise UsageError(
+        f"cannot rebuild: the history is lost, and {why}; what is published would be removed. Nothing was changed. "
+        + (f"The first reason: {reason}. " if reason else "")
+        + "Set each source as it was when the drops arrived, or restore raw/ or receipts/; to begin anew, remove curated/"
+    )
 
 
 def take_over(engine: Engine, path: Path) -> None:
@@ -245,7 +291,7 @@ def _result(receipt: dict[str, Any]) -> DropResult:
         int(receipt["drop"]), str(receipt["name"]), receipt["raw"], bytes.fromhex(receipt["sha256"]),
         int(receipt["bytes"]), context, receipt["duplicate_of"],
     )  # fmt: skip
-    bare = receipt.get("without_amount_and_items", {"orders": 0, "other_keys": []})
+    bare = receipt.get("without_amount_and_price", {"orders": 0, "other_keys": []})
     counts = Counts.from_dict(
         receipt["records"]
         | {"late": receipt["late"], "faults": receipt["field_faults"], "unknown": receipt["unknown_keys"]}

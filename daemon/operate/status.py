@@ -21,17 +21,20 @@ from ..core.merge.partition import amount_text
 from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
 from ..sources.source_folder import SourceFolder
+from ..sources.strays import strays
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
 from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text
 from ..storage.store import iso_date
+from .downstreams import attention
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
 _SHOWN_QUARANTINED = 20
 _SHOWN_DISCARDS = 5
 _SHOWN_BARE = 5
+_SHOWN_FOLDERS = 5
 _SEARCHED_DROPS = 1_000
 _SHOWN_KEYS = 20
 _SHOWN_CHARACTERS = 300
@@ -40,11 +43,16 @@ _DAY = 24 * _HOUR
 
 
 def gather(
-    ledger: Ledger | None, places: Sequence[SourceFolder], output: Path, now: int, ignored: Sequence[str] = ()
+    ledger: Ledger | None,
+    places: Sequence[SourceFolder],
+    output: Path,
+    now: int,
+    ignored: Sequence[str] = (),
+    downstreams: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The whole state as JSON. `ledger` is None before the first run. `places`: the folder of each source, the
     inbox itself first. `now` in microseconds. `ignored`: patterns of names in the
-    inbox that are not drops."""
+    inbox that are not drops. `downstreams`: see downstreams.gather."""
     hwm = ledger.hwm if ledger else None
     totals = ledger.totals() if ledger else Counter()
     waiting = {place.source: _waiting(place, ignored) for place in places}
@@ -54,7 +62,9 @@ def gather(
         "running": holder_of(output / "state" / "lock"),
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
-        "inbox": {"path": str(places[0].inbox)} | _shown_waiting(*waiting.values()),
+        "inbox": {"path": str(places[0].inbox)}
+        | _shown_waiting(*waiting.values())
+        | {"strays": strays(places, ignored)},
         "sources": _sources(
             places, waiting, ledger.totals_by_source() if ledger else Counter(), ledger.record_keys() if ledger else []
         ),
@@ -69,6 +79,7 @@ def gather(
         "last_drops": [_last_drop(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
         "bare_drops": [_bare_drop(one) for one in (ledger.last_bare(_SHOWN_BARE, _SEARCHED_DROPS) if ledger else [])],
         "drops_by_hour": _by_hour(ledger.drops_by_hour(now - _DAY) if ledger else {}, now),
+        "downstreams": list(downstreams),
         "partitions": [
             {
                 "date": iso_date(one.date), "orders": one.orders, "lines": one.lines, "amount": amount_text(one.amount),
@@ -96,9 +107,9 @@ def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
 
 
 def _bare_drop(result: DropResult) -> dict[str, Any]:
-    """A drop with orders that have neither amount nor items, and the keys that they have instead."""
+    """A drop with bare orders, and the keys of the first one that nothing reads."""
     receipt = as_dict(result)
-    return {key: receipt[key] for key in ("drop", "name", "source")} | receipt["without_amount_and_items"]
+    return {key: receipt[key] for key in ("drop", "name", "source")} | receipt["without_amount_and_price"]
 
 
 def _by_hour(counts: dict[int, dict[str, int]], now: int) -> list[dict[str, Any]]:
@@ -224,6 +235,7 @@ def table(status: dict[str, Any]) -> str:
         f"Running           {_running(running)}",
         f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
         f"Inbox             {inbox.get('error') or _pending(inbox)}",
+        *([f"Not taken         {strays_text(inbox['strays'])}"] if inbox["strays"] else []),
         f"Archived, waiting {status['archived_not_applied']}",
         "",
         "Drops             " + _numbers(status["drops"], ("applied", "duplicate", "quarantined")),
@@ -234,7 +246,7 @@ def table(status: dict[str, Any]) -> str:
     ]
     lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
     if orders.get("bare"):
-        lines.append(f"No amount, items  {orders['bare']:,} orders, with other keys in their place")
+        lines.append(f"No amount, price  {orders['bare']:,} orders")
     if orders.get("unknown"):
         lines.append("Unknown keys      " + _numbers(orders["unknown"]))
     lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
@@ -243,15 +255,23 @@ def table(status: dict[str, Any]) -> str:
         f"In quarantine ({quarantine['drops']:,})",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
+    lines += _section(
+        "Models and checks that need attention",
+        [
+            (one["kind"], one["name"], text)
+            for one in status["downstreams"]
+            if (text := attention(one, status["output"]))
+        ],
+    )
     if status["sources"].keys() != {DEFAULT_SOURCE}:
         lines += _section("Sources", [_source_row(name, one) for name, one in status["sources"].items()])
     lines += _section(
-        "Orders with neither amount nor items, and the keys that they have instead",
+        "Orders with neither an amount nor a price, and the keys of the first one that nothing reads",
         [
             (
                 str(one["drop"]),
                 _named(one),
-                f"{one['orders']:,} order{'' if one['orders'] == 1 else 's'}: {', '.join(one['other_keys'])}",
+                f"{one['orders']:,} order{'' if one['orders'] == 1 else 's'}: {', '.join(one['other_keys']) or 'none'}",
             )
             for one in status["bare_drops"]
         ],
@@ -276,6 +296,14 @@ def keys_text(keys: Mapping[str, int]) -> str:
     return ", ".join(f"{key} ({drop})" for key, drop in newest[:_SHOWN_KEYS]) + (
         f" and {rest:,} more" if rest > 0 else ""
     )
+
+
+def strays_text(found: Mapping[str, int]) -> str:
+    """How many files no source takes, and where they are."""
+    files, shown = sum(found.values()), list(found)[:_SHOWN_FOLDERS]
+    rest = f" and {len(found) - len(shown):,} more" if len(found) > len(shown) else ""
+    count = f"{files:,} file{'' if files == 1 else 's'}"
+    return f"{count} in folders that no [sources] section names: {', '.join(shown)}{rest}"
 
 
 def _running(holder: dict[str, Any] | None) -> str:
@@ -304,11 +332,11 @@ def summed(status: dict[str, Any], group: str) -> dict[str, int]:
 def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
     kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
     discarded = sum(receipt["records"]["discarded"].values())
-    faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_items"]
-    more = {"discarded": discarded, "field faults": faults, "without amount and items": bare["orders"]}
+    faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_price"]
+    more = {"discarded": discarded, "field faults": faults, "without amount and price": bare["orders"]}
     detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
     if bare["orders"]:
-        detail += f" (keys: {', '.join(bare['other_keys'])})"
+        detail += f" (keys that nothing reads: {', '.join(bare['other_keys']) or 'none'})"
     return str(receipt["drop"]), _named(receipt), str(receipt["outcome"]), detail
 
 

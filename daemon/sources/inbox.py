@@ -117,7 +117,7 @@ class Inbox:
         self._clock = clock
         self._settle_seconds, self._foreign_settle_seconds = settle_seconds, foreign_settle_seconds
         self._backoff = unfinished
-        self._ignored, self._accept = ignored, accept
+        self.ignored, self._accept = ignored, accept
         self._folder: InboxFolder | None = None
         self._seen: dict[str, tuple[Arrival, float]] = {}
         self._tries: dict[str, tuple[Arrival, int, float]] = {}
@@ -161,7 +161,7 @@ class Inbox:
     def names(self) -> set[str]:
         """The names of all drops that are there."""
         try:
-            return {name for name in self.open().names() if not is_no_drop(name, self._ignored)}
+            return {name for name in self.open().names() if not is_no_drop(name, self.ignored)}
         except OSError:
             return set()
 
@@ -176,7 +176,7 @@ class Inbox:
     def _list(self, scan: InboxScan, passed: float) -> list[Arrival]:
         folder, arrivals, unfinished = self.open(), [], {}
         for name, found in folder.entries():
-            if is_ignored(name, self._ignored):
+            if is_ignored(name, self.ignored):
                 continue
             if isinstance(found, OSError):
                 if not is_no_drop(name):

@@ -5,11 +5,15 @@ inbox (`shop/orders.json`), so that no two files have the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence, Set
+import time
+from collections.abc import Collection, Sequence, Set
 
 from .inbox import Arrival, Inbox, InboxScan
 from .source_folder import SourceFolder
+from .strays import strays, with_parents
 from .watcher import EventNames, Watcher
+
+_COUNT_SECONDS = 5.0  # between two counts of strays
 
 
 class Inboxes:
@@ -17,7 +21,8 @@ class Inboxes:
 
     def __init__(self, inboxes: Sequence[Inbox]) -> None:
         self._inboxes = {inbox.place.source: inbox for inbox in inboxes}
-        self._named = {folder for inbox in inboxes for folder in _with_parents(inbox.place.below)}
+        self._named = {folder for inbox in inboxes for folder in with_parents(inbox.place.below)}
+        self._strays: tuple[float, int] | None = None  # when they were counted, and how many
 
     def scan(self, now: float, closed: Set[str] = frozenset()) -> InboxScan:
         """What Inbox.scan finds in each folder, together. Folders that a source names are not reported."""
@@ -46,6 +51,15 @@ class Inboxes:
     def names(self) -> set[str]:
         """The labels of all drops that are there."""
         return {_prefix(inbox.place) + name for inbox in self._inboxes.values() for name in inbox.names()}
+
+    def strays(self) -> int:
+        """The number of files in folders that no source names, counted anew every few seconds."""
+        now = time.monotonic()
+        if self._strays is None or now - self._strays[0] >= _COUNT_SECONDS:
+            inboxes = list(self._inboxes.values())
+            found = strays([inbox.place for inbox in inboxes], inboxes[0].ignored)
+            self._strays = now, sum(found.values())
+        return self._strays[1]
 
     def put_off(self, arrival: Arrival) -> None:
         """Delays a settled drop that could not be taken."""
@@ -98,9 +112,3 @@ class Watchers:
 
 def _prefix(place: SourceFolder) -> str:
     return f"{place.below}/" if place.below else ""
-
-
-def _with_parents(below: str) -> Iterator[str]:
-    """`eu/shop`: that, and `eu`."""
-    parts = below.split("/") if below else []
-    return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))

@@ -131,7 +131,7 @@ class LedgerQueries:
         return [_result(row) for row in rows]
 
     def last_bare(self, limit: int, newest: int) -> list[DropResult]:
-        """The results of drops with orders that have neither amount nor items, the newest first; among the `newest` drops."""
+        """The results of drops with bare orders, the newest first; among the `newest` drops."""
         rows = self._sql.execute(
             f"SELECT {_RESULT} FROM drops WHERE seq > ? AND json_extract(counts, '$.bare') > 0 ORDER BY seq DESC LIMIT ?",
             (self.last_drop - newest, limit),

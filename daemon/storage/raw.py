@@ -218,6 +218,11 @@ def own_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def archive_of(name: str) -> str:
+    """The name of the zip archive that a drop came in; "" if it came in none."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
 def date_of(instant: int) -> str:
     """The UTC date of an instant in microseconds."""
     return datetime.fromtimestamp(on_the_calendar(instant) // 1_000_000, UTC).date().isoformat()

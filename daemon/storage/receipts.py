@@ -90,7 +90,7 @@ def as_dict(result: DropResult) -> dict[str, Any]:
         "late": counts["late"],
         "field_faults": counts["faults"],
         "unknown_keys": counts["unknown"],
-        "without_amount_and_items": {"orders": counts["bare"], "other_keys": counts["bare_keys"]},
+        "without_amount_and_price": {"orders": counts["bare"], "other_keys": counts["bare_keys"]},
     }
 
 

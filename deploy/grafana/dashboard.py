@@ -59,11 +59,12 @@ def panels() -> list[dict[str, Any]]:
         _graph("Drops", "Drops by outcome.", "short", [
             (per_minute("strandline_drops_total", "source, outcome"), "{{source}} {{outcome}} /min"),
         ], stacked=True),
-        _graph("Backlog", "Drops in the inbox, the age of the oldest, and files that are still being written.", "short", [
+        _graph("Backlog", "Drops in the inbox, the age of the oldest, unfinished files, and files of no source.", "short", [
             (f"sum(strandline_inbox_pending_drops{{{SELECTED}}})", "drops"),
             (f"max((time() - strandline_inbox_oldest_drop_timestamp_seconds{{{SELECTED}}}) * on (job, instance) "
              f"(strandline_inbox_pending_drops{{{SELECTED}}} > bool 0))", "age of the oldest in s"),
             (f"sum(strandline_inbox_unfinished_files{{{SELECTED}}})", "unfinished files"),
+            (f"sum(strandline_inbox_stray_files{{{SELECTED}}})", "files that no source takes"),
         ]),
         _row("Latency"),
         _graph("From settled to published", "Quantiles of the time from settled to published.", "s", [
@@ -83,7 +84,7 @@ def panels() -> list[dict[str, Any]]:
         ]),
         _graph("Field faults, unknown keys, late orders", "Records that were kept although a part is wrong.", "short", [
             (per_minute("strandline_field_faults_total", "field"), "fault in {{field}} /min"),
-            (per_minute("strandline_bare_orders_total"), "orders with neither amount nor items /min"),
+            (per_minute("strandline_bare_orders_total"), "orders with neither amount nor price /min"),
             (per_minute("strandline_key_drift_total", "source, kind"), "{{source}}: keys {{kind}} /min"),
             (per_minute("strandline_unknown_keys_total", "dimension"), "unknown {{dimension}} /min"),
             (per_minute("strandline_late_orders_total"), "late /min"),

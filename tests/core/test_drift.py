@@ -85,3 +85,12 @@ def test_how_drops_are_grouped_does_not_matter() -> None:
     found = [drift for drop in drops for drift in drifts(one_by_one, [drop])]
     together: Known = {}
     assert drifts(together, drops) == found and together == one_by_one
+
+
+def test_a_key_of_items_that_is_read_by_now_is_forgotten() -> None:
+    """As a key of orders is."""
+    known: Known = {}
+    told(known, 1, SeenKeys(frozenset({"items.cost", "items.tax"}), paths_of(DIRECT), judged=True), mapping=DIRECT)
+    mapping = FieldMapping(fields=(("price", ("cost",)),))
+    told(known, 2, SeenKeys(frozenset({"items.tax"}), paths_of(mapping), judged=True), mapping=mapping)
+    assert {key for _, is_read, key in known if not is_read} == {"items.tax"}

@@ -23,6 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MANY = 1 << 62
+COMMAND = "daemon.cli:main"
 KILLED = -9
 
 
@@ -125,11 +126,12 @@ class Ended:
 
 
 class Server:
-    """A process that has imported everything, and forks a run of the real command at each request. Not thread-safe."""
+    """A process that has imported everything, and forks a run of the real command, or of another function that takes its
+    arguments and returns its exit code, at each request. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, main: str = COMMAND) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"], cwd=HERE.parents[1], env=preloading(),
+            [sys.executable, "-m", "tests.faults.server", main], cwd=HERE.parents[1], env=preloading(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

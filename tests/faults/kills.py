@@ -2,6 +2,7 @@
 be lost or applied twice: everything is compared with the model.
 
     python -m tests.faults.kills --seeds 50             all points of 50 worlds, 2 processes
+    python -m tests.faults.kills --seeds 50 --step 3    every third point with each action
     python -m tests.faults.kills --seed 17              all points of one world
     python -m tests.faults.kills --seed 17 --point 43 --action KILL_AFTER --second 5    repeats one run and keeps its folder
 """
@@ -9,7 +10,6 @@ be lost or applied twice: everything is compared with the model.
 from __future__ import annotations
 
 import argparse
-import random
 import re
 import shutil
 import sys
@@ -103,11 +103,11 @@ def kind_of(what: str) -> str:
 
 
 def every_point(bench: Bench, seed: int, *, actions: tuple[Action, ...] = KILLS, step: int = 1) -> Iterator[Killed]:
-    """Kills every `step`-th point of the run with each action, and then one point of the recovery, in turn."""
-    chosen = random.Random(seed)
+    """Kills every `step`-th point of the run with each action, and then one point of the recovery, in turn. Each action begins
+    one point after the one before, and each seed one after the last: three actions with a step of 3 end a run at every point."""
     second = 0
-    for action in actions:
-        for point in range(1 + chosen.randrange(step), bench.points + 1, step):
+    for number, action in enumerate(actions):
+        for point in range(1 + (seed + number) % step, bench.points + 1, step):
             second = second % 60 + 1
             yield bench.kill(point, action, second)
 
@@ -135,6 +135,11 @@ def main() -> int:
     parser.add_argument("--action", choices=[action.name for action in KILLS], default="KILL_BEFORE")
     parser.add_argument("--second", type=int, default=0)
     parser.add_argument("--mutant", default="")
+    parser.add_argument(
+        "--step", type=int, default=1, help="kill at every STEP-th point with each action (default: 1, all). The first point "
+        "follows from the seed and the action: all actions together kill at every point of each world up to a step of 3, and "
+        "over STEP seeds each action comes to every number"
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     folder = scratch()
@@ -151,7 +156,7 @@ def main() -> int:
     def all_of(seed: int) -> list[Killed]:
         place = folder / str(seed)
         place.mkdir()
-        found = list(run_seed(seed, place, mutant=options.mutant))
+        found = list(run_seed(seed, place, mutant=options.mutant, step=options.step))
         shutil.rmtree(place)
         return found
 

@@ -3,6 +3,7 @@ disk in which anything that was not synced may be missing, torn or reordered. Fr
 is harsher than any file system: names and data are lost independently, and the fsync of a file does not make its name durable.
 
     python -m tests.faults.power --seeds 20             20 worlds, three states at every operation of each
+    python -m tests.faults.power --seeds 20 --step 2    the same at every second operation
     python -m tests.faults.power --seed 7               one world
     python -m tests.faults.power --seed 7 --cut 96 --state RANDOM      repeats one state and keeps its folder
 """
@@ -359,8 +360,9 @@ class Outage:
 
 
 def every_state(outage: Outage, *, step: int = 1) -> Iterator[Lost]:
-    """After every `step`-th operation: all unsynced changes are lost; only data or only names are lost; a random part is lost."""
-    for cut in range(0, len(outage.record) + 1, step):
+    """After every `step`-th operation: all unsynced changes are lost; only data or only names are lost; a random part is lost.
+    The first operation follows from the seed."""
+    for cut in range(outage.world.seed % step, len(outage.record) + 1, step):
         yield outage.lose(cut, Losing.EVERYTHING)
         yield outage.lose(cut, Losing.DATA if cut // step % 2 else Losing.NAMES)
         yield outage.lose(cut, Losing.RANDOM)
@@ -379,6 +381,10 @@ def main() -> int:
     parser.add_argument("--cut", type=int)
     parser.add_argument("--state", choices=[losing.name for losing in Losing], default="RANDOM")
     parser.add_argument("--mutant", default="")
+    parser.add_argument(
+        "--step", type=int, default=1, help="lose power after every STEP-th operation (default: 1, all); the first one follows "
+        "from the seed, so that over STEP seeds every number is among them"
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     folder = scratch()
@@ -395,7 +401,7 @@ def main() -> int:
     def all_of(seed: int) -> list[Lost]:
         place = folder / str(seed)
         place.mkdir()
-        found = list(run_seed(seed, place, mutant=options.mutant))
+        found = list(run_seed(seed, place, mutant=options.mutant, step=options.step))
         shutil.rmtree(place)
         return found
 

@@ -236,7 +236,7 @@ def _against_the_model(home: Path, known: list[Row], sent: dict[str, bytes]) -> 
         yield "batches are not in order of arrival"
     for batch in sorted({row.batch for row in orders}):
         drops = [row for row in orders if row.batch == batch]
-        expected = model.apply([Drop(row.name, _plain(row.name, sent[row.name]), row.received_at) for row in drops])
+        expected = model.apply([Drop(row.name, _plain(sent[row.name]), row.received_at) for row in drops])
         for row, want in zip(drops, expected, strict=True):
             yield from _counts(row, want)
     yield from _published(home / "output", model)
@@ -343,10 +343,10 @@ def _keys(path: Path, key: str) -> list[str]:
     return pq.read_table(path)[key].to_pylist() if path.exists() else []
 
 
-def _plain(name: str, content: bytes) -> bytes:
-    """The content of a drop for the model, which finds duplicates by content. A compressed drop is no duplicate of an
-    uncompressed one, so it gets a space at the end."""
-    return gzip.decompress(content) + b" " if name.endswith(".gz") else content
+def _plain(content: bytes) -> bytes:
+    """The content of a drop for the model, which finds duplicates by content. What is compressed is told by the content, not by
+    the name. A compressed drop is no duplicate of an uncompressed one, so it gets a space at the end."""
+    return gzip.decompress(content) + b" " if content.startswith(b"\x1f\x8b") else content
 
 
 def _plain_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from daemon.operate import status
+from daemon.operate import downstreams, status
 from daemon.sources.source_folder import SourceFolder
 
 FAR = 999_999_999_999  # seconds after 1970: the year 33658
@@ -68,3 +68,28 @@ def test_an_inbox_that_is_missing_is_named(tmp_path: Path) -> None:
     found = status.gather(None, [SourceFolder(tmp_path / "elsewhere")], tmp_path, 0)
     expected = f"No such file or directory: {tmp_path / 'elsewhere'}"
     assert found["inbox"]["error"] == expected and f"Inbox             {expected}" in status.table(found)
+
+
+def test_what_follows_and_needs_attention_says_why_and_where(tmp_path: Path) -> None:
+    """An error, what waits for it however many steps away, and the file with the rows that a check found; nothing else."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "models" / "Broken.sql").write_text("SELECT 1")
+    (tmp_path / "checks" / "new.sql").write_text("SELECT 1")
+    found = {one["name"]: one for one in downstreams.gather(None, tmp_path, tmp_path / "models", tmp_path / "checks")}
+    broken, new = found["Broken"], found["new"]
+    assert new["results"] == "checks/new/new.parquet" and broken["results"] == "models/Broken/date=*/Broken.parquet"
+    ran = new | {"stale": 0, "last_success": "2026-03-02T00:00:00Z"}
+    rows = ran | {"name": "wrong", "results": "checks/wrong/wrong.parquet", "rows": 1}
+    first = ran | {"kind": "model", "name": "first", "reads": ["Broken"], "rows": 9}
+    second = first | {"name": "second", "reads": ["first", "fact_order"]}
+    follows = downstreams._with_waiting([rows, ran, new, broken, second, first])
+    text = status.table(status.gather(None, [SourceFolder(tmp_path)], tmp_path, 0, (), follows))
+    shown = [line.split(maxsplit=2) for line in text.partition("need attention\n")[2].splitlines()]
+    assert shown == [
+        ["check", "wrong", f"1 row found: see {tmp_path}/checks/wrong/wrong.parquet"],
+        ["check", "new", "not run yet"],
+        ["model", "Broken", broken["error"]],
+        ["model", "second", "waits for first"],
+        ["model", "first", "waits for Broken"],
+    ]

@@ -14,6 +14,7 @@ from daemon.core.retry import Backoff
 from daemon.sources.inbox import Inbox
 from daemon.sources.inboxes import Inboxes, Watchers
 from daemon.sources.source_folder import SourceFolder, place_of, source_of
+from daemon.sources.strays import strays
 from daemon.sources.watcher import Watcher
 from tests.support.daemon_process import until
 
@@ -34,6 +35,38 @@ def inboxes(inbox: Path) -> Inboxes:
 def put(path: Path, age: int, content: bytes = b"[]") -> None:
     path.write_bytes(content)
     os.utime(path, (1000 - age, 1000 - age))
+
+
+def test_files_in_folders_that_no_source_names_are_counted(tmp_path: Path) -> None:
+    """At any depth, also beside the folder of a source or inside it, or on the way to one; nothing else is counted."""
+    inbox = tmp_path / "inbox"
+    found = places(inbox)
+    for folder in ("mine", "mine/deep", "eu/web/old", ".hidden", "@eaDir", "empty"):
+        (inbox / folder).mkdir(parents=True)
+    for name in (
+        "a.json", "shop/a.json", "eu/web/a.json", "eu/a.json", "mine/a.json", "mine/b.xml", "mine/.c.json", "mine/d.json.part",
+        "mine/Thumbs.db", "mine/deep/a.json", "eu/web/old/a.json", ".hidden/a.json", "@eaDir/a.json",
+    ):  # fmt: skip
+        put(inbox / name, 0)
+    (inbox / "link").symlink_to(tmp_path)
+    (inbox / "mine" / "link.json").symlink_to(inbox / "a.json")
+    put(tmp_path / "outside.json", 0)
+    expected = {"eu": 1, "eu/web/old": 1, "mine": 2, "mine/deep": 1}
+    assert strays(found, ["Thumbs.db", "@*"]) == expected
+    assert strays(found[:1], ["Thumbs.db", "@*"]) == expected | {"shop": 1, "eu/web": 1}
+    assert inboxes(inbox).strays() == sum(strays(found).values()) == 7
+
+
+def test_counting_files_that_no_source_takes_is_bounded(tmp_path: Path) -> None:
+    """A folder of many files, or one inside the other, costs no more than a few thousand files."""
+    for number in range(2_500):
+        put(tmp_path / f"{number}.json", 0)
+    (tmp_path / "mine").mkdir()
+    assert strays(places(tmp_path)) == {}
+    deep = tmp_path / "shop" / "/".join("d" * 60)
+    deep.mkdir(parents=True)
+    put(deep / "a.json", 0)
+    assert strays([SourceFolder(tmp_path / "shop")]) == {}
 
 
 def test_drops_of_all_folders_come_in_order_of_arrival(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_column_from_the_configuration_to_the_file(tmp_path: Path) -> None:
         assert ended.returncode == 2 and '[columns] status = "decimal" is not allowed; it is "text"' in ended.stderr, (
             ended
         )
-        assert "`strandline rebuild`" in ended.stderr
+        assert "`strandline rebuild`" in ended.stderr and "run started" not in ended.stderr
     assert strandline(tmp_path, "rebuild").returncode == 0
     assert {row["status"] for row in rows(tmp_path / "output", date)} == {7, None}
     ended = strandline(tmp_path, "verify")

@@ -139,7 +139,8 @@ def test_plan_knows_duplicates_dimensions_and_what_cannot_be_read(home: Path) ->
     (home / "users2.csv").write_bytes(USERS + b"u_2,,,DE\n")
     (home / "worse.json").write_bytes(b"null")
     assert "would be duplicate" in strandline(home, "plan", "again.json").stdout
-    assert "1 new" in strandline(home, "plan", "users2.csv").stdout
+    planned = strandline(home, "plan", "users2.csv").stdout
+    assert "1 new" in planned and "  1  user\n" in planned
     worse = strandline(home, "plan", "worse.json")
     assert worse.returncode == 1 and "would be quarantined" in worse.stdout
     assert strandline(home, "plan", "nothing.json").returncode == 2
@@ -175,6 +176,27 @@ def test_plan_shows_how_the_first_records_are_read(home: Path) -> None:
     )
     unknown = strandline(home, "plan", "export.json", "--source", "nobody")
     assert unknown.returncode == 2 and "configured are default, shop, web" in unknown.stderr
+
+
+def test_retry_of_an_archive_is_one_of_all_drops_from_it(home: Path) -> None:
+    """Of those in quarantine, if there are any; else of the applied ones, each once."""
+
+    def archive(name: str, second: str) -> None:
+        with zipfile.ZipFile(home / "inbox" / name, "w") as file:
+            file.writestr("x.json", json.dumps([order(8, 8)]))
+            file.writestr("y.json", second)
+        os.utime(home / "inbox" / name, (1, 1))
+
+    archive("more.zip", "[")
+    assert strandline(home, "--once").returncode == 1
+    ended = strandline(home, "retry", "more.zip")
+    assert ended.returncode == 0 and "y.json is back in" in ended.stdout and "x.json" not in ended.stdout, ended
+    (home / "inbox" / "y.json").unlink()
+    ended = strandline(home, "retry", "default/more.zip")
+    assert ended.returncode == 0 and "(more.zip/x.json) was applied; it is back in" in ended.stdout, ended
+    assert strandline(home, "--once").returncode == 0
+    ended = strandline(home, "retry", "other.zip")
+    assert ended.returncode == 2 and "cannot retry other.zip" in ended.stderr
 
 
 def test_plan_shows_the_files_of_an_archive_one_after_another(home: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,52 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         put(one, "<b>broken.json", b'{"<script>document.title=1</script>": 1}')
         until(lambda: len(list(one.output.glob("receipts/*/*.json"))) == 4 + len(HOSTILE_NAMES))
         yield one
+
+
+HOSTILE_MODELS = {
+    "column.sql": "SELECT date, \"<img src=x onerror=document.title='owned'>\" FROM fact_order",
+    "table_name.sql": "FROM \"</span><script>document.title='owned'</script>\"",
+    "raises.py": "def model(fact_order):\n    raise ValueError('<svg onload=alert(1)>{{ 7*7 }}')\n",
+    "<b class='owned'>.sql": "SELECT 1",
+    os.fsdecode(b"caf\xe9.sql"): "SELECT 1",
+}
+CHECKS = {
+    "no_user.sql": '-- severity = "error"\nSELECT order_id FROM fact_order WHERE user_id IS NULL',
+    "large.sql": "SELECT order_id FROM fact_order WHERE amount > 19",
+    "negative.sql": "SELECT order_id FROM fact_order WHERE amount < 0",
+}
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with models and checks, some of which fail. They come after its start: it would refuse to start with them."""
+    home = tmp_path_factory.mktemp("followed")
+    for folder in ("models", "checks"):
+        (home / folder).mkdir()
+    with running(home, WATCH__RESCAN_SECONDS="0.5") as one:
+        put(one, "orders.json", [order(number, 1 + number % 4) for number in range(21)])
+        until(lambda: one.receipt("orders.json"))
+        models = HOSTILE_MODELS | {
+            "daily.sql": "SELECT date, count(*) AS lines FROM fact_order GROUP BY date",
+            "week.sql": "-- lookback = 6\nSELECT date, sum(lines) AS lines FROM daily GROUP BY date",
+            "on_raises.sql": "-- whole\nSELECT date FROM raises",
+        }
+        for folder, texts in (("models", models), ("checks", CHECKS)):
+            for name, text in texts.items():
+                place(home / folder / name, text.encode())
+        until(
+            lambda: all(shown(one, name)["last_success"] for name in ("daily", "week", "no_user", "large", "negative"))
+        )
+        until(
+            lambda: all(shown(one, name)["error"] for name in ("column", "table_name", "raises", "<b class='owned'>"))
+        )
+        yield one
+
+
+def shown(daemon: Daemon, name: str) -> dict[str, Any]:
+    """What /api/status has of a model or check."""
+    found = {one["name"]: one for one in json.loads(daemon.get("/api/status")[1])["downstreams"]}
+    return found.get(name, {"last_success": None, "error": None})
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +182,96 @@ def test_it_fits_a_phone_and_a_desk_in_light_and_dark(
         for name in ("backgroundColor", "color")
     )
     assert (sum(ground) < sum(ink)) == dark and abs(sum(ground) - sum(ink)) > 400
+
+
+def lines_of(browser: Tab) -> dict[str, str]:
+    """What the page says of each model and check, by name."""
+    rows = browser.ask("[...document.querySelectorAll('#downstreams .line')].map(one => one.innerText)")
+    return {row.split("\n")[1]: row for row in rows}
+
+
+def test_models_and_checks_are_on_the_page(followed: Daemon, browser: Tab) -> None:
+    """What each reads, whether it is up to date, the rows of a check and where they are. What fails says why, and what reads it
+    waits."""
+    browser.open(address(followed))
+    found = lines_of(browser)
+    assert found.keys() >= {"daily", "week", "on_raises", "raises", "no_user", "large", "negative"}
+    assert "up to date" in found["daily"] and "reads fact_order · 4 rows · last success 20" in found["daily"]
+    assert "reads daily (6 days back)" in found["week"]
+    assert "failing" in found["raises"] and "raises.py, line 2: ValueError" in found["raises"]
+    assert "waits for raises" in found["on_raises"] and "failing" not in found["on_raises"]
+    assert f"21 rows found: see {followed.output}/checks/no_user/no_user.parquet" in found["no_user"]
+    assert "1 row found" in found["large"] and "found" not in found["negative"]
+    badges = dict(browser.ask(
+        "[...document.querySelectorAll('#downstreams .line')].map(one => "
+        "[one.querySelector('.path').textContent, one.querySelector('.badge').className])"
+    ))  # fmt: skip
+    expected = {
+        "daily": "good",
+        "raises": "bad",
+        "on_raises": "warn",
+        "no_user": "bad",
+        "large": "warn",
+        "negative": "good",
+    }
+    assert {name: badges[name] for name in expected} == {name: f"badge {kind}" for name, kind in expected.items()}
+    tiles = " ".join(browser.ask("document.querySelector('.tiles').innerText").split())
+    assert "5 of 11 up to date, 5 failing, 1 waiting; checks found rows" in tiles
+
+
+def test_names_in_the_errors_of_models_are_not_obeyed(followed: Daemon, browser: Tab) -> None:
+    """Names of tables, columns and files, and the message of an exception."""
+    browser.open(address(followed))
+    text = browser.ask("document.body.innerText")
+    for hostile in (
+        "<img src=x onerror=document.title='owned'>", "</span><script>document.title='owned'</script>",
+        "<svg onload=alert(1)>{{ 7*7 }}", "<b class='owned'>", "caf\ufffd",
+    ):  # fmt: skip
+        assert hostile in text, hostile
+    assert browser.ask("document.title") == "Strandline"
+    assert browser.ask("document.querySelectorAll('script').length") == 1
+    assert browser.ask("document.querySelectorAll('img, main svg, b.owned').length") == 0
+    assert [one for one in browser.events if one.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")] == []
+
+
+def test_a_model_that_is_corrected_shows_up_without_a_reload(followed: Daemon, browser: Tab) -> None:
+    """And one that is removed is gone."""
+    browser.open(address(followed))
+    place(followed.home / "models" / "passing.sql", b"SELECT nothing FROM fact_order")
+    until(lambda: "failing" in lines_of(browser).get("passing", ""))
+    place(followed.home / "models" / "passing.sql", b"SELECT DISTINCT date FROM fact_order")
+    until(lambda: "up to date" in lines_of(browser).get("passing", ""))
+    (followed.home / "models" / "passing.sql").unlink()
+    until(lambda: "passing" not in lines_of(browser))
+
+
+def test_without_models_and_checks_there_is_nothing_of_them(daemon: Daemon) -> None:
+    """Neither a heading nor a tile."""
+    assert "Models and checks" not in daemon.get("/")[1] and 'id="downstreams"' not in daemon.get("/")[1]
+
+
+def test_models_and_checks_need_no_javascript(followed: Daemon) -> None:
+    """They are in the document itself."""
+    page = followed.get("/")[1]
+    for text in ("Models and checks", "rows found: see", "reads daily (6 days back)", "raises.py, line 2"):
+        assert text in page
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_models_and_checks_fit_a_phone_and_a_desk(
+    followed: Daemon, browser: Tab, tmp_path: Path, width: int, dark: bool
+) -> None:
+    """No name and no error runs over the edge, and each badge can be read."""
+    browser.open(address(followed))
+    browser.screenshot(tmp_path / "page.png", width, 900, dark=dark)
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    edges = browser.ask(
+        "[...document.querySelectorAll('#downstreams, #downstreams *')].map(one => one.getBoundingClientRect().right)"
+    )
+    assert max(edges) <= width
+    hidden = browser.ask("[...document.querySelectorAll('#downstreams .badge')].filter(one => !one.offsetWidth).length")
+    assert hidden == 0
 
 
 def test_the_twin_says_the_same(daemon: Daemon) -> None:

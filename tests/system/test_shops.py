@@ -61,6 +61,28 @@ def test_the_same_file_under_a_mended_setting_is_read_again(tmp_path: Path) -> N
     assert status["orders"]["deleted"] == 1
 
 
+def test_events_are_quarantined_until_the_setting_that_the_reason_names_is_there(tmp_path: Path) -> None:
+    """`plan` says the same as the quarantine, and `retry` puts the drop back."""
+    configured(tmp_path, "stripe")
+    (session, *_) = json.loads((SHOPS / "stripe.json").read_bytes())["data"]
+    event = {"id": "evt_1", "object": "event", "created": session["created"], "data": {"object": session}}
+    (tmp_path / "inbox").mkdir()
+    for place in (tmp_path, tmp_path / "inbox"):
+        (place / "event.json").write_text(json.dumps(event))
+    setting = 'set record = "data.object" in [sources.default]'
+    assert setting in strandline(tmp_path, "plan", "event.json").stdout
+    assert strandline(tmp_path, "--once").returncode == 1
+    (reason,) = (tmp_path / "output" / "quarantine").glob("*.reason.json")
+    assert setting in json.loads(reason.read_text())["reason"] and not dates(tmp_path / "output")
+    config = (tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(config.replace("[orders]", 'record = "data.object"\n[orders]'))
+    assert strandline(tmp_path, "retry").returncode == 0
+    once(tmp_path)
+    assert {row["order_id"] for date in dates(tmp_path / "output") for row in rows(tmp_path / "output", date)} == {
+        session["id"]
+    }
+
+
 def test_plan_reads_under_the_source(tmp_path: Path) -> None:
     configured(tmp_path, "stripe")
     shutil.copy(SHOPS / "stripe.json", tmp_path / "export.json")

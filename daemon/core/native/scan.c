@@ -842,6 +842,8 @@ static Text read_items(Scan *scan, Text p, int column) {
 static Text read_skipped(Scan *scan, Text p, int depth) {
     bool spaced = false;
     if (*p == 'n') return literal(p, "null");
+    if (*p == '0' && p[1] != '.' && (p[1] | 32) != 'e') return p + 1; /* 0 and "0" are none */
+    if (*p == '"' && p[1] == '0' && p[2] == '"') return p + 3;
     if (*p == '"' && p[1] != '"' && (is_white(p[1]) || p[1] == '\\')) return NULL;
     scan->skipped |= *p != '"' || p[1] != '"';
     return value(p, scan->end, depth, &spaced);

@@ -25,6 +25,8 @@ from .discards import Discards
 from .mapped import translator
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
 
+_SHOWN_COLUMNS = 12
+_COLUMN_NAME = re.compile(r"(?=.*[^\W\d_])[\w .:/()#-]{1,40}")  # no e-mail address, and no number
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}((?:\.[0-9]{3})+)(,[0-9]+)?")  # 1.234,50
 
 
@@ -40,15 +42,11 @@ class Read:
 def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) -> Read:
     """Reads one CSV drop. `position` counts rows from 1, without the header and empty rows. Unreadable where there is no key
     column, a quote is not closed, or the text has another encoding."""
-    names = _names(dimension, context.mapping)
-    sheet = read_sheet(data, names[dimension.key], context.mapping.encoding)
-    _check(sheet, dimension, names)
-    column_of = {field: _column_of(sheet.header, names[field]) for field in dimension.schema.names}
-    key, rows = column_of[dimension.key], list(sheet.rows)
-    assert key is not None, "_check refuses a file without its key column"
-    _refuse_shifted(rows, sheet, dimension, column_of)
-    prefix = context.mapping.id_prefix if dimension.key == "user_id" else ""  # as orders have it
-    reasons = [_why_discarded(row, key, len(sheet.header), prefix) for row in rows]
+    layout = layout_of(dimension, data, context)
+    names, column_of = layout.names, layout.column_of
+    rows = list(layout.sheet.rows)
+    _refuse_shifted(rows, layout.sheet, dimension, column_of)
+    reasons = [layout.why_discarded(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     if rows and not kept:
         why = ", ".join(sorted({str(reason) for reason in reasons}))
@@ -60,10 +58,9 @@ def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) ->
         if reason is not None:
             discards.add(drop, position, reason, json.dumps(row, ensure_ascii=False, separators=(",", ":")))
     faults: Counter[str] = Counter()
-    decimal = _read_comma_decimal if sheet.separator == SEMICOLON else read_decimal
     columns = [
-        pa.array([_key(row[key], prefix) for row in kept], field.type) if field.name == dimension.key
-        else _column(_cells(kept, column_of[field.name]), field.name, field.type, context, decimal, faults)
+        pa.array([layout.key_of(row) for row in kept], field.type) if field.name == dimension.key
+        else _column(_cells(kept, column_of[field.name]), field.name, field.type, layout.reader(field.type), faults)
         for field in dimension.schema
     ]  # fmt: skip
     return Read(
@@ -71,6 +68,60 @@ def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) ->
         discards.table(),
         Tally(len(rows), 0, Counter(reason for reason in reasons if reason is not None), faults),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A CSV file whose header is read. `names`: by field, the columns where it may be; `column_of`: the place of its column."""
+
+    sheet: Sheet
+    context: ParseContext
+    names: Mapping[str, Sequence[str]]
+    column_of: Mapping[str, int | None]
+    key: int
+    prefix: str  # of each key
+
+    def key_of(self, row: Sequence[str]) -> object:
+        """The key of a row; FAULT where it cannot be read."""
+        text = read_text(row[self.key]) if self.key < len(row) else None
+        return read_text(self.prefix + text) if self.prefix and isinstance(text, str) else text
+
+    def why_discarded(self, row: Sequence[str]) -> Reason | None:
+        """Why a row is discarded; None where it is kept. With more cells than the header, some cells are shifted, and it is
+        unknown which, unless the additional ones are empty."""
+        if any(cell.strip(WHITE_SPACE) for cell in row[len(self.sheet.header) :]):
+            return Reason.MALFORMED_RECORD
+        value = self.key_of(row)
+        if value is None:
+            return Reason.MISSING_KEY
+        if not isinstance(value, str):
+            return Reason.INVALID_KEY
+        return Reason.SHORTENED_KEY if is_shortened(row[self.key].strip(WHITE_SPACE)) else None
+
+    def reader(self, kind: pa.DataType) -> Callable[[str | None], object]:
+        """What reads the cells of a column of this type. A cell that is empty is None."""
+        if pa.types.is_timestamp(kind):
+            return lambda cell: _instant(cell, self.context)
+        if pa.types.is_decimal(kind):
+            return _read_comma_decimal if self.sheet.separator == SEMICOLON else read_decimal
+        return read_text
+
+    def unread(self) -> list[str]:
+        """The columns that nothing reads."""
+        used = set(self.column_of.values())
+        return [name for place, name in enumerate(self.sheet.header) if name and place not in used]
+
+
+def layout_of(dimension: Dimension, data: bytes, context: ParseContext) -> Layout:
+    """Reads the header of a CSV file. Unreadable where it has no key column, or the text has another encoding."""
+    names = _names(dimension, context.mapping)
+    sheet = read_sheet(data, names[dimension.key], context.mapping.encoding)
+    _check(sheet, dimension, names)
+    column_of = {field: _column_of(sheet.header, names[field]) for field in dimension.schema.names}
+    key = column_of[dimension.key]
+    assert key is not None, "_check refuses a file without its key column"
+    prefix = context.mapping.id_prefix if dimension.key == "user_id" else ""  # as orders have it
+    return Layout(sheet, context, names, column_of, key, prefix)
 
 
 def _names(dimension: Dimension, mapping: FieldMapping) -> dict[str, Sequence[str]]:
@@ -95,14 +146,25 @@ def _check(sheet: Sheet, dimension: Dimension, names: Mapping[str, Sequence[str]
         if any(key in header[0].split("|") for key in keys):
             raise Unreadable(f"its columns are separated by |; save it with {READABLE_SEPARATORS}")
         wanted = " or ".join(keys) or dimension.key
+        usual = ", ".join(field[0] for field in names.values() if field)
         raise Unreadable(
-            f"its first line has no column {wanted}; the first line of a file of {dimension.drops} must name its "
-            f"columns, {', '.join(field[0] for field in names.values() if field)}, separated by {READABLE_SEPARATORS}"
+            f"its first line has no column {wanted}; its columns are {_shown(header)}. If one of them is the {dimension.key}, "
+            f'set {dimension.key} = "that column" in [sources.default.{dimension.drops}]. Usually, the first line of a file of '
+            f"{dimension.drops} names {usual}, separated by {READABLE_SEPARATORS}"
         )
     used = (header[place] for field in names.values() if (place := _column_of(header, field)) is not None)
     twice = next((name for name in used if header.count(name) > 1), None)
     if twice:
         raise Unreadable(f"its first line names the column {twice} twice, so it is unknown which one is meant")
+
+
+def _shown(header: Sequence[str]) -> str:
+    """The names of the first columns. A header that is none may be a row, with personal data: then only their number."""
+    cells = re.split("[;\t]", header[0]) if len(header) == 1 else header  # without its key, the separator is not known
+    names = [name for name in (cell.strip('"' + WHITE_SPACE) for cell in cells) if name]
+    if not names or not all(_COLUMN_NAME.fullmatch(name) for name in names):
+        return f"{len(cells):,}, of which some have no plain names"
+    return ", ".join(names[:_SHOWN_COLUMNS]) + (", …" if len(names) > _SHOWN_COLUMNS else "")
 
 
 def _refuse_shifted(
@@ -128,24 +190,6 @@ def _refuse_shifted(
             raise Unreadable(f"row {number:,} has another separator than the header; save the file with one separator")
 
 
-def _key(cell: str, prefix: str) -> object:
-    text = read_text(cell)
-    return read_text(prefix + text) if prefix and isinstance(text, str) else text
-
-
-def _why_discarded(row: Sequence[str], key: int, width: int, prefix: str) -> Reason | None:
-    """Why a row is discarded; None where it is kept. With more cells than the header, some cells are shifted, and it is unknown
-    which, unless the additional ones are empty."""
-    if any(cell.strip(WHITE_SPACE) for cell in row[width:]):
-        return Reason.MALFORMED_RECORD
-    value = _key(row[key], prefix) if key < len(row) else None
-    if value is None:
-        return Reason.MISSING_KEY
-    if not isinstance(value, str):
-        return Reason.INVALID_KEY
-    return Reason.SHORTENED_KEY if is_shortened(row[key].strip(WHITE_SPACE)) else None
-
-
 def _cells(rows: Sequence[Sequence[str]], column: int | None) -> list[str | None]:
     """The cells of a column; None where they are empty, or a row ends before, or there is no such column."""
     if column is None:
@@ -157,16 +201,13 @@ def _column(
     cells: list[str | None],
     name: str,
     kind: pa.DataType,
-    context: ParseContext,
-    decimal: Callable[[str | None], object],
+    read: Callable[[str | None], object],
     faults: Counter[str],
 ) -> pa.Array:
     """Cells as a column of this type; cells that cannot be read are NULL, and counted."""
-    if pa.types.is_timestamp(kind):
-        return _settled(cells, name, lambda cell: _instant(cell, context), pa.int64(), faults).view(kind)
-    if pa.types.is_decimal(kind):
-        return _settled(cells, name, decimal, pa.int64(), faults).view(kind)
-    return _settled(cells, name, read_text, kind, faults)
+    if pa.types.is_timestamp(kind) or pa.types.is_decimal(kind):
+        return _settled(cells, name, read, pa.int64(), faults).view(kind)
+    return _settled(cells, name, read, kind, faults)
 
 
 def _read_comma_decimal(cell: str | None) -> object:

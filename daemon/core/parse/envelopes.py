@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ..mapping import FieldMapping
+from ..mapping import DIRECT, FieldMapping
 from . import reference
 from .damage import named
 from .hidden import ENVELOPE_KEYS, lost_beside
@@ -28,6 +28,13 @@ from .pages import (  # fmt: skip
 from .texts import members_of, pairs_of, repeated
 
 ORDER_KEY = "order"
+SHOPS = {  # their names, by preset
+    "shopify": "Shopify",
+    "woocommerce": "WooCommerce",
+    "magento": "Magento",
+    "square": "Square",
+    "stripe": "Stripe",
+}
 _SEARCHED_LEVELS = 3
 PRESET_KEYS = {  # keys that the records of a shop have, and those of no other
     "shopify": {"line_items", "total_price"},
@@ -36,6 +43,7 @@ PRESET_KEYS = {  # keys that the records of a shop have, and those of no other
     "square": {"line_items", "total_money"},
     "stripe": {"amount_total", "payment_status"},
 }
+_OF_SEVERAL = {"line_items"}  # a key of several shops
 _SHOWN_ARRAYS = 3
 
 
@@ -81,8 +89,13 @@ def without_array(members: Members, records_path: str, mapping: FieldMapping) ->
     holding = [path for path, text in _arrays(data, _SEARCHED_LEVELS) if has_object(text)]
     if filled:
         place = lost_beside(_beside(members, filled[0]), _at(members, filled[0]), mapping)
+        if place is None:
+            return (
+                f"the file has records under {filled[0]}, and one of them also at {ORDER_KEY}: it is unknown which counts; "
+                "leave one of them out"
+            )
         return (
-            f"the file has records under {filled[0]}, and at {place or ORDER_KEY} an order that is not among them and would be "
+            f"the file has records under {filled[0]}, and at {place} an order that is not among them and would be "
             "lost; write all orders as one array, or leave out those that are not wanted"
         )
     place = lost_beside(members.items(), b"", mapping)
@@ -150,10 +163,18 @@ def record_setting(path: str) -> str:
     return f'set record = "{path}" in [sources.default]'
 
 
-def preset_for(keys: Collection[str]) -> str:
-    """The setting that reads records with these keys, as a sentence; "" where they are of no shop that is known."""
-    shop = next((shop for shop, its in PRESET_KEYS.items() if its <= set(keys)), None)
-    return f'. This is the form of {shop.capitalize()}: set preset = "{shop}" in [sources.default]' if shop else ""
+def preset_for(keys: Collection[str], mapping: FieldMapping = DIRECT) -> str:
+    """The setting that reads records with these keys, as a sentence; "" where they are of no shop that is known, or of one whose
+    form this mapping reads."""
+    shop = next(
+        (shop for shop, its in PRESET_KEYS.items() if its <= set(keys) and not reads_preset(mapping, shop)), None
+    )
+    return f'. This is the form of {SHOPS[shop]}: set preset = "{shop}" in [sources.default]' if shop else ""
+
+
+def reads_preset(mapping: FieldMapping, preset: str) -> bool:
+    """Whether a mapping reads the form of a shop already."""
+    return not mapping.is_direct and bool(PRESET_KEYS[preset] & mapping.read_keys() - _OF_SEVERAL)
 
 
 def inner_order(members: Members, levels: int = _SEARCHED_LEVELS) -> str | None:

@@ -6,21 +6,22 @@ The values are those of the reference parser, and the paths those that the trans
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping, keys_of
+from ..mapping import ITEM_FIELDS, ORDER_FIELDS, FieldMapping
 from ..model import Field, ParseContext, Reason
 from . import reference
 from .mapped import as_json, direct, read_record, translator
+from .unread import unread_item_keys
 
 _SHOWN_ITEMS = 3
 _SHOWN_CHARACTERS = 200
 _INSTANTS = ("created_at", "updated_at")
 _DECIMALS = ("amount", "qty", "price")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AT_RECEIPT = "(time of receipt)"  # in place of a path: a deletion names no instant
 _DISCARDED_BY = ("order_id", "created_at")
 
 
@@ -37,7 +38,7 @@ class ReadField:
 
 @dataclass(frozen=True, slots=True)
 class ReadRecord:
-    """One record. `outcome`: order, deletion, or the reason of its discard."""
+    """One record. `outcome`: order, deletion, user, product, or the reason of its discard."""
 
     position: int
     outcome: str
@@ -60,13 +61,26 @@ def explained(record: bytes, position: int, context: ParseContext) -> ReadRecord
         fields = [_as_written(members, field, mapping, is_fault=_is_cause(field, read)) for field in _DISCARDED_BY]
         return ReadRecord(position, str(read), fields, [], unread)
     if is_deletion:
-        instant = ReadField("updated_at", _text("updated_at", read.updated_at), mapping.deleted_path)
-        path = translator(mapping).found(members, "order_id")[0]
-        return ReadRecord(position, "deletion", [ReadField("order_id", read.order_id, path), instant], [], unread)
+        return ReadRecord(position, "deletion", _deletion(members, record, read, context), [], unread)
     fields = [_field(members, name, read, mapping) for name in ORDER_FIELDS]
     fields += _columns(members, read, mapping)
     items, unread_of_items = _items(record, members, mapping)
     return ReadRecord(position, "order", fields, items, unread + unread_of_items)
+
+
+def _deletion(members: dict[str, Any], record: bytes, read: reference.Order, context: ParseContext) -> list[ReadField]:
+    """What a deletion says: which order is gone, by which value, and since when."""
+    by, mapping = translator(context.mapping), context.mapping
+    name, _ = by.version_of_deletion(members, record, context)
+    path = by.found(members, name)[0] if name else AT_RECEIPT
+    since = ReadField(name or "updated_at", text_of("updated_at", read.updated_at), path)
+    gone = ReadField("deleted", as_json(by.deletion_value(members)), mapping.deleted_path)
+    return [ReadField("order_id", read.order_id, by.found(members, "order_id")[0]), gone, since]
+
+
+def shown_cell(cell: str) -> str:
+    """A cell of a CSV file as it is written."""
+    return cell[:_SHOWN_CHARACTERS]
 
 
 def _is_cause(field: str, reason: Reason) -> bool:
@@ -83,7 +97,7 @@ def _field(members: dict[str, Any], name: str, order: reference.Order, mapping: 
         return _as_written(members, name, mapping, is_fault=True)
     path, _ = translator(mapping).found(members, name)
     value = None if name == "items" and not path else getattr(order, name)
-    return ReadField(name, _text(name, value), path or _tried(name, mapping))
+    return ReadField(name, text_of(name, value), path or _tried(name, mapping))
 
 
 def _columns(members: dict[str, Any], order: reference.Order, mapping: FieldMapping) -> list[ReadField]:
@@ -100,11 +114,11 @@ def _columns(members: dict[str, Any], order: reference.Order, mapping: FieldMapp
 def _column_text(kind: str, value: object) -> str | None:
     if kind == "boolean" and value is not None:
         return "true" if value else "false"
-    return _text({"instant": "updated_at", "decimal": "amount"}.get(kind, ""), value)
+    return text_of({"instant": "updated_at", "decimal": "amount"}.get(kind, ""), value)
 
 
 def _items(record: bytes, members: dict[str, Any], mapping: FieldMapping) -> tuple[list[list[ReadField]], list[str]]:
-    """The first items, and the keys of these that nothing reads."""
+    """The first items, and the keys of all that nothing reads."""
     by = translator(mapping)
     path, written = by.found(members, "items")
     texts = reference.members(direct(record, mapping).decode())
@@ -112,15 +126,11 @@ def _items(record: bytes, members: dict[str, Any], mapping: FieldMapping) -> tup
     if not isinstance(written, list) or not isinstance(translated, list):
         return [], []
     kept = [(index, one) for index, one in enumerate(written) if not by.is_skipped(one)]
-    paths = mapping.compiled()
-    read = {one[0] for field in ITEM_FIELDS for one in paths[field]} | {*keys_of(mapping.skip_items_with)[:1]}
-    shown: list[list[ReadField]] = []
-    unread: dict[str, None] = {}
-    for (index, original), one in zip(kept[:_SHOWN_ITEMS], translated, strict=False):
-        shown.append(_item(original, one, f"{path}.{index}", mapping))
-        keys: Collection[str] = original if isinstance(original, dict) else ()
-        unread |= dict.fromkeys(f"{path}.{key}" for key in keys if key not in read)
-    return shown, list(unread)
+    shown = [
+        _item(original, one, f"{path}.{index}", mapping)
+        for (index, original), one in zip(kept[:_SHOWN_ITEMS], translated, strict=False)
+    ]
+    return shown, unread_item_keys(members, mapping)
 
 
 def _item(original: Any, translated: Any, path: str, mapping: FieldMapping) -> list[ReadField]:
@@ -132,7 +142,7 @@ def _item(original: Any, translated: Any, path: str, mapping: FieldMapping) -> l
     for name in ITEM_FIELDS:
         found, written = translator(mapping).found(original, name)
         where = f"{path}.{found}" if found else _tried(name, mapping, f"{path}.")
-        value = as_json(written) if faults[name] else _text(name, getattr(item, name))
+        value = as_json(written) if faults[name] else text_of(name, getattr(item, name))
         fields.append(ReadField(name, value, where, bool(faults[name])))
     return fields
 
@@ -141,7 +151,7 @@ def _tried(name: str, mapping: FieldMapping, before: str = "") -> str:
     return ", ".join(before + ".".join(path) for path in mapping.compiled()[name])
 
 
-def _text(name: str, value: Any) -> str | None:
+def text_of(name: str, value: Any) -> str | None:
     """A value of a field, as people write it."""
     if value is None:
         return None

@@ -74,11 +74,14 @@ class Translator:
         self._zone = None if mapping.time_zone == "UTC" else ZoneInfo(mapping.time_zone)
 
     def __call__(self, record: bytes) -> bytes:
-        """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has no fields."""
+        """The record in the format of docs/INPUT.md. What is not a JSON object stays as it is; a deletion has only its id."""
         members = self.members(record)
         if members is None:
             return record
-        return b"{}" if self.deletes(members) else _object(self._translated(members, record)).encode()
+        texts = self._translated(members, record)
+        if self.deletes(members):
+            texts = {"order_id": texts["order_id"]} if "order_id" in texts else {}
+        return _object(texts).encode()
 
     def identity(self, record: bytes) -> dict[str, bytes]:
         """What an object has of `order_id` and `created_at`, as texts. Nothing else of it is decoded: it may be a whole drop."""
@@ -111,17 +114,23 @@ class Translator:
         if members is None or not self.deletes(members):
             return None
         texts = self._translated(members, record)
-        order_id, *instants = (
-            unwrapped(reference.value_of(texts.get(name, "null"))) for name in ("order_id", "updated_at", "created_at")
-        )
-        order_id = read_text(order_id)
+        order_id = read_text(unwrapped(reference.value_of(texts.get("order_id", "null"))))
         if not isinstance(order_id, str) or is_shortened(order_id):
             return None
-        read = (read_instant(one) for one in instants)
-        instant = next(
-            (one for one in read if isinstance(one, int) and one <= context.latest_instant), context.received_at
-        )
-        return reference.deletion(order_id, instant)
+        return reference.deletion(order_id, self.version_of_deletion(members, record, context)[1])
+
+    def version_of_deletion(self, members: _Members, record: bytes, context: ParseContext) -> tuple[str, int]:
+        """The field that says since when an order is gone, and the instant; "" and the time of receipt where none does."""
+        texts = self._translated(members, record)
+        for name in ("updated_at", "created_at"):
+            instant = read_instant(unwrapped(reference.value_of(texts.get(name, "null"))))
+            if isinstance(instant, int) and instant <= context.latest_instant:
+                return name, instant
+        return "", context.received_at
+
+    def deletion_value(self, members: _Members) -> Any:
+        """The value that would say that an order is gone."""
+        return _at(members, self._deleted)
 
     def found_column(self, members: _Members, paths: Sequence[str]) -> tuple[str, Any]:
         """The first path of an extra column that has a value, and the value as it is written; "" and None where none has."""
@@ -176,7 +185,7 @@ class Translator:
             texts["items"] = as_json(items)
         if "metadata" in found:
             texts["metadata"] = self._metadata(record)
-        if "amount" not in texts and "items" not in texts:  # the keys that nothing reads are reported
+        if "amount" not in texts and "items" not in texts and not self._mapping.fields:  # see bare.py
             texts |= {key: "null" for key in members if key not in self._read and key not in FIELDS}
         return texts
 
@@ -191,7 +200,8 @@ class Translator:
 
     def is_skipped(self, item: object) -> bool:
         """Whether an element of `items` is left out."""
-        return bool(self._skip) and isinstance(item, dict) and _is_there(_at(item, self._skip))
+        mark = _at(item, self._skip) if self._skip and isinstance(item, dict) else None
+        return _is_there(mark) and mark != "0"  # a number is a text here: shops write 0 for none
 
     def _first(self, members: _Members, field: str) -> Any:
         """The value of the first path that has one; None where none has."""

@@ -23,6 +23,7 @@ from ..model import (  # fmt: skip
     NO_ORDER,
     ORDERS,
     PARENT_KEY,
+    SAMPLES,
     Bools,
     Ints,
     ParseContext,
@@ -33,7 +34,7 @@ from ..model import (  # fmt: skip
 )
 from ..native import bindings
 from ..native.bindings import Numbers, Scanned
-from . import reference
+from . import bare, reference
 from .discards import Discards, kept
 from .documents import Form, Records, split
 from .hidden import is_cut, may_hold_orders
@@ -158,7 +159,10 @@ def _read(
     reference_only: bool,
     look_inside: bool = False,
 ) -> tuple[Parsed, dict[int, dict[int, Contents]]]:
-    tallies = {piece.drop: Tally(extracted=len(records)) for piece, records in zip(pieces, found, strict=True)}
+    tallies = {
+        piece.drop: Tally(len(records), mapping=piece.context.mapping)
+        for piece, records in zip(pieces, found, strict=True)
+    }
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
     for block in _blocks(found, pieces):
@@ -171,13 +175,16 @@ def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_o
     """The orders of a block, those of each parser sorted by time; adds the rest to `into`."""
     by_reference = reference_only or not bindings.is_mappable(block.mapping)
     read = _read_nothing(block.records) if by_reference else _read_fast(block, pieces)
+    worth = read.worth
     for index, count in _tallied(block.piece_of[read.before_since]):
         into.tallies[pieces[index].drop].before_since += count
-    for index, count in _tallied(block.piece_of[read.bare]):
-        into.tallies[pieces[index].drop].bare += count
+    for name in ("bare", "orders", "with_amount", "with_price"):
+        for index, count in _tallied(block.piece_of[getattr(worth, name)]):
+            tally = into.tallies[pieces[index].drop]
+            setattr(tally, name, getattr(tally, name) + count)
     refused = np.flatnonzero(read.refused).tolist()
-    orders = _by_time(_read_by_reference(block, refused, pieces, into))
-    _name_bare_keys(block, read.bare, pieces, into)
+    orders = _by_time(_read_by_reference(block, refused, pieces, into, worth))
+    _note_bare(block, worth, pieces, into)
     return [read.orders, orders]
 
 
@@ -199,8 +206,8 @@ def _by_time(orders: pa.Table) -> pa.Table:
 
 
 def _tallied(indexes: Ints) -> list[tuple[int, int]]:
-    values, counts = np.unique(indexes, return_counts=True)
-    return list(zip(values.tolist(), counts.tolist(), strict=True))
+    counts = np.bincount(indexes) if len(indexes) else indexes
+    return [(index, int(counts[index])) for index in np.flatnonzero(counts).tolist()]
 
 
 # -------------------------------------------------------------------------------------------------------- fast path
@@ -213,12 +220,12 @@ class _Fast:
     orders: pa.Table
     refused: Bools
     before_since: Bools
-    bare: Bools  # orders with neither amount nor items, but with other keys
+    worth: bare.Worth
 
 
 def _read_nothing(records: Records) -> _Fast:
     none = np.zeros(len(records), np.bool_)
-    return _Fast(ORDERS.empty_table(), ~none, none, none)
+    return _Fast(ORDERS.empty_table(), ~none, none, bare.nothing_known(len(records)))
 
 
 def _read_fast(block: _Block, pieces: Sequence[Piece]) -> _Fast:
@@ -245,7 +252,8 @@ def _read_fast(block: _Block, pieces: Sequence[Piece]) -> _Fast:
     is_taken = accepted & (created_at >= since) & (created_at < until)
     taken = np.flatnonzero(is_taken)
     by_time = taken[np.argsort(created_at[taken], kind="stable")]
-    return _Fast(_orders(read, by_time, drop, block.position, kinds), ~accepted, before_since, is_taken & read.bare)
+    worth = bare.worth_of(read, block.mapping, accepted, is_taken)
+    return _Fast(_orders(read, by_time, drop, block.position, kinds), ~accepted, before_since, worth)
 
 
 def _until(context: ParseContext) -> int:
@@ -276,8 +284,11 @@ def _taken(columns: dict[str, pa.Array], records: Ints) -> dict[str, pa.Array]:
 # ------------------------------------------------------------------------------------------------- reference parser
 
 
-def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[Piece], into: _Found) -> pa.Table:
-    """The orders among the records of a block that the fast path refused; adds the rest to `into`."""
+def _read_by_reference(
+    block: _Block, refused: Sequence[int], pieces: Sequence[Piece], into: _Found, worth: bare.Worth
+) -> pa.Table:
+    """The orders among the records of a block that the fast path refused; adds the rest to `into`, and bare orders and those
+    without an amount to the masks of `worth`."""
     rows: list[tuple[int, int, reference.Order]] = []
     piece_of, positions = block.piece_of[refused].tolist(), block.position[refused].tolist()
     for index, of_piece, position in zip(refused, piece_of, positions, strict=True):
@@ -298,16 +309,17 @@ def _read_by_reference(block: _Block, refused: Sequence[int], pieces: Sequence[P
             if read is Reason.MALFORMED_RECORD and is_last and is_cut(record.decode(errors="replace")):
                 tally.cut_at = position
             into.discards.add(piece.drop, position, read, kept(record, read))
-        elif is_deletion:
+            continue
+        if is_deletion:
             if context.until is None:  # else it was applied before
                 rows.append((piece.drop, position, read))
-        elif piece.context.since is not None and read.created_at < piece.context.since:
+            continue
+        is_bare = bare.note(tally, worth, index, read, block.mapping)
+        if piece.context.since is not None and read.created_at < piece.context.since:
             tally.before_since += 1
         elif read.created_at < _until(piece.context):
             tally.faults += read.faults
-            if read.other_keys:
-                tally.bare += 1
-                tally.note_bare(position, read.other_keys)
+            tally.bare += is_bare
             rows.append((piece.drop, position, read))
     return _table(rows, block.mapping)
 
@@ -321,14 +333,26 @@ def _is_part(record: bytes) -> bool:
         return False
 
 
-def _name_bare_keys(block: _Block, bare: Bools, pieces: Sequence[Piece], into: _Found) -> None:
-    """Notes the keys of the first bare order of each piece: these show what is wrong."""
-    found = np.flatnonzero(bare)
-    for of_piece, first in zip(*np.unique(block.piece_of[found], return_index=True), strict=True):
-        index, piece = int(found[first]), pieces[of_piece]
-        order, _ = read_record(block.records[index], piece.context)
-        assert isinstance(order, reference.Order), "the fast path accepted it"
-        into.tallies[piece.drop].note_bare(int(block.position[index]), order.other_keys)
+def _note_bare(block: _Block, worth: bare.Worth, pieces: Sequence[Piece], into: _Found) -> None:
+    """Notes the keys of the first bare order of each piece, and samples of its orders without an amount."""
+    for mask, most in ((worth.named, 1), (worth.without_amount, SAMPLES)):
+        for index in _first_of_each(block, mask, most):
+            tally, position = into.tallies[pieces[block.piece_of[index]].drop], int(block.position[index])
+            if mask is worth.named:
+                tally.note_bare(position, bare.unread_in(block.records[index], block.mapping))
+            else:
+                tally.note_samples([bare.sample(block.records[index], position, block.mapping)])
+
+
+def _first_of_each(block: _Block, mask: Bools, most: int) -> list[int]:
+    """The first so many records of each piece in a mask."""
+    found = np.flatnonzero(mask)
+    _, first, count = np.unique(block.piece_of[found], return_index=True, return_counts=True)
+    return [
+        int(found[start + number])
+        for start, size in zip(first.tolist(), count.tolist(), strict=True)
+        for number in range(min(size, most))
+    ]
 
 
 def _table(rows: Sequence[tuple[int, int, reference.Order]], mapping: FieldMapping) -> pa.Table:

@@ -74,7 +74,7 @@ class Order:
     metadata: str | None
     items: tuple[Item, ...]
     faults: Counter[str]
-    other_keys: tuple[str, ...] = ()  # of a record with neither amount nor items: its keys that are not fields
+    other_keys: tuple[str, ...] = ()  # of a record with neither `amount` nor `items`: its keys that are not fields
     extra: tuple[object, ...] = ()  # the values of its extra columns, as a mapping has these; none: all are NULL
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Unreadable
-from ..model import NO_ORDER, PARENT_KEY, Parsed, Reason
-from .damage import named
+from ..model import NO_ORDER, PARENT_KEY, Parsed, Reason, Tally
+from .damage import named, shown
 from .envelopes import inner_order, preset_for, record_setting
 from .hidden import is_cut
 from .reference import NotJson
@@ -27,6 +27,10 @@ _ROWS = 1 << 14  # that are Python objects at the same time
 _COLUMNS = ("position", "reason", "record")
 _AROUND = " \t\r\x1e\ufeff,"
 _BRACKETS = _AROUND + "[]{};"
+_NOT_ORDERS = (
+    "Perhaps these are not orders, but refunds, events or the like: leave them out. If they are orders, name the path of their "
+    '`amount` in the fields of [sources.default]; if they have none, set amount = "" and price = "" there'
+)
 _AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
 
 
@@ -35,7 +39,7 @@ def refused(read: Parsed, whole: Collection[int]) -> Parsed:
     not decided yet."""
     reasons = {
         drop: why for drop, tally in read.tallies.items()
-        if drop in whole and (tally.discarded or tally.pages) and (why := _why(read, drop))
+        if drop in whole and (tally.discarded or tally.pages or is_without_worth(tally)) and (why := _why(read, drop))
     }  # fmt: skip
     return _without(read, reasons)
 
@@ -54,6 +58,8 @@ def _why(read: Parsed, drop: int) -> str | None:
             f"none of its {tally.extracted:,} records has a `created_at` that can be read: it is no instant in a known form. "
             "Write it as 2026-11-20T10:00:00Z"
         )
+    if is_without_worth(tally):
+        return _without_worth(tally)
     if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):
         _, _, keys, _, _ = _first(read, drop)
         return (
@@ -76,6 +82,30 @@ def _why(read: Parsed, drop: int) -> str | None:
             "record on one line"
         )
     return None
+
+
+def is_without_worth(tally: Tally) -> bool:
+    """Whether no order of a drop has an amount, although the mapping of its source names fields; nor a price, or else nothing is
+    where the amount should be. These are other objects with an id and a date, or a path is wrong: revenue would be NULL."""
+    if not tally.orders or tally.with_amount:
+        return False
+    return not tally.with_price or (
+        bool(tally.mapping.amount_paths) and not any(one.has_amount_key for one in tally.samples)
+    )
+
+
+def _without_worth(tally: Tally) -> str:
+    paths = tally.mapping.amount_paths
+    places = f" (there is no value at {' or '.join(map(shown, paths))})" if paths else ""
+    begin = f"none of its {tally.orders:,} orders has" if tally.orders > 1 else "its one order lacks"
+    begin += f" an amount{places}" + ("" if tally.with_price else " or an item with a price")
+    together = {key for one in tally.samples for key in one.keys}
+    keys = f"Keys of its records: {named(key for one in tally.samples for key in one.keys)}"
+    if path := next((one.inside for one in tally.samples if one.inside), ""):
+        return f"{begin}. {keys}. There are orders inside, at `{path}`: {record_setting(path)}"
+    if shop := preset_for(together, tally.mapping):
+        return f"{begin}. {keys}{shop}"
+    return f"{begin}. {keys}. {_NOT_ORDERS}"
 
 
 def _spread(read: Parsed, drop: int) -> int | None:

@@ -18,6 +18,7 @@ from ..model import Ints
 from ..native.bindings import InnerKeys, shapes
 from .damage import named_list
 from .mapped import translator
+from .unread import unread_item_keys
 
 SAMPLED_RECORDS = 1_000  # of each drop
 _MOST_SHAPES = 64  # of a drop: one of many more has keys that are values
@@ -84,24 +85,25 @@ def _keys_of(record: bytes, mapping: FieldMapping) -> SeenKeys:
     compiled = mapping.compiled()
     looks: list[tuple[str, str, bool | None]] = []  # field, path, whether it is there
     for field in ORDER_FIELDS:
-        looks += [(field, ".".join(path), _has(members, path)) for path in compiled[field]]
-    looks += [(name, path, _has(members, keys_of(path))) for name, _, paths in mapping.columns for path in paths]
+        looks += [(field, ".".join(path), has(members, path)) for path in compiled[field]]
+    looks += [(name, path, has(members, keys_of(path))) for name, _, paths in mapping.columns for path in paths]
     for field in ITEM_FIELDS:
         looks += [
             (field, of_item(compiled["items"][0], path), _items_have(members, compiled["items"], path))
             for path in compiled[field]
             if compiled["items"]
         ]
-    there = {field for field, _, has in looks if has}
+    there = {field for field, _, known in looks if known}
+    unread = [key for key in members if key not in read_keys_of(mapping)] + unread_item_keys(members, mapping)
     return SeenKeys(
-        frozenset(named_list((key for key in members if key not in read_keys_of(mapping)), len(members))),
-        frozenset(path for _, path, has in looks if has),
-        frozenset(path for _, path, has in looks if has is None),
+        frozenset(named_list(unread, len(unread))),
+        frozenset(path for _, path, known in looks if known),
+        frozenset(path for _, path, known in looks if known is None),
         judged={"order_id", "created_at"} <= there and not translator(mapping).deletes(members),
     )
 
 
-def _has(value: Any, path: Path) -> bool | None:
+def has(value: Any, path: Path) -> bool | None:
     """Whether there is something at a path; None where it cannot be known: what leads there is null or empty."""
     for key in path:
         if isinstance(value, dict):
@@ -124,5 +126,5 @@ def _items_have(members: dict[str, Any], items: list[Path], path: Path) -> bool 
         value: Any = members
         for key in at:
             value = value.get(key) if isinstance(value, dict) else None
-        found |= {_has(one, path) for one in value if isinstance(one, dict)} if isinstance(value, list) else set()
+        found |= {has(one, path) for one in value if isinstance(one, dict)} if isinstance(value, list) else set()
     return True if True in found else None if None in found or not found else False

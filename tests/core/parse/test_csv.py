@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daemon.core.errors import Unreadable
 from daemon.core.mapping import FieldMapping
 from daemon.core.model import DIMENSIONS, ParseContext
+from daemon.core.parse.advice import for_source
 from daemon.core.parse.csv import read, upsert
 from daemon.core.parse.csv_text import read_sheet
 from daemon.core.parse.discards import each
@@ -125,7 +126,7 @@ def test_a_source_may_name_the_columns(name: str, content: bytes, rows: list[tup
 def test_a_key_column_of_the_sources_own_is_asked_for_by_its_name() -> None:
     """The usual name does not stand in for it."""
     with pytest.raises(
-        Unreadable, match=r"no column kunden-nr\.; .* columns, kunden-nr\., mail, created_at, separated by"
+        Unreadable, match=r"no column kunden-nr\.; .* of users names kunden-nr\., mail, created_at, separated by"
     ):
         read(DIMENSIONS["user"], 1, b"user_id,email\n1,x\n", replace(CONTEXT, mapping=OWN))
     with pytest.raises(Unreadable, match=r"column e-mail twice"):
@@ -175,3 +176,20 @@ def test_lines_of_white_space_are_blank() -> None:
     found = read(DIMENSIONS["user"], 1, data, ParseContext(RECEIVED_AT_US, 0))
     assert (found.tally.extracted, found.rows["user_id"].to_pylist()) == (2, ["a"])
     assert found.discards["position"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(("name", "header", "columns"), [
+    ("user", "Kunden-Nr.;E-Mail;Land", "kunden-nr., e-mail, land"), ("product", "Artikel,Preis (EUR)", "artikel, preis (eur)"),
+    ("product", ",".join(f"c{number}" for number in range(20)), "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …"),
+    ("user", "a@b.c,DE", "2, of which some have no plain names"), ("user", "4711,x", "2, of which some have no plain names"),
+])  # fmt: skip
+def test_without_its_key_column_the_reason_names_the_columns_and_the_setting(
+    name: str, header: str, columns: str
+) -> None:
+    """That of its own source. A file without a header begins with a row, which may be personal data."""
+    dimension = DIMENSIONS[name]
+    with pytest.raises(Unreadable) as refused:
+        read(dimension, 1, f"{header}\na,b\n".encode(), CONTEXT)
+    reason = for_source(str(refused.value), replace(CONTEXT, source="berlin"))
+    assert f"its columns are {columns}. " in reason
+    assert f'set {dimension.key} = "that column" in [sources.berlin.{dimension.drops}]' in reason

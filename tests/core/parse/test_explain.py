@@ -12,8 +12,9 @@ from hypothesis import given
 
 from daemon.core.errors import Unreadable
 from daemon.core.mapping import DIRECT, ORDER_FIELDS, FieldMapping
-from daemon.core.model import FIELDS, ParseContext
-from daemon.core.parse.explain import ReadField, ReadRecord, explained
+from daemon.core.model import DIMENSIONS, FIELDS, ParseContext
+from daemon.core.parse.explain import ReadField, ReadRecord, explained, text_of
+from daemon.core.parse.explain_csv import explained_rows
 from daemon.core.parse.parse import Piece, first_records, parse
 from daemon.sources.mapping_settings import mapping_of
 from tests import mapped_drops, strategies
@@ -163,8 +164,51 @@ def test_a_deletion_is_called_one() -> None:
     found = read({"id": 7, "status": "trash", "date_modified_gmt": "2026-03-02T10:00:00"}, mapping)
     assert found.outcome == "deletion"
     assert shown(found.fields) == {
-        "order_id": ("7", "id", False), "updated_at": ("2026-03-02T10:00:00Z", "status", False),
+        "order_id": ("7", "id", False), "deleted": ('"trash"', "status", False),
+        "updated_at": ("2026-03-02T10:00:00Z", "date_modified_gmt", False),
     }  # fmt: skip
+
+
+def test_a_deletion_shows_where_its_instant_came_from() -> None:
+    """The first of its instants that can be read, or the time of receipt."""
+    mapping = mapping_of({"preset": "woocommerce"}, "here")[1]
+    gone = {"id": 7, "status": "trash", "date_modified_gmt": "soon", "date_created_gmt": "2026-03-01T10:00:00"}
+    fields = shown(read(gone, mapping).fields)
+    assert fields["created_at"] == ("2026-03-01T10:00:00Z", "date_created_gmt", False) and "updated_at" not in fields
+    received = text_of("updated_at", RECEIVED_AT_US)
+    assert shown(read({"id": 7, "status": "trash"}, mapping).fields)["updated_at"] == (
+        received,
+        "(time of receipt)",
+        False,
+    )
+
+
+@pytest.mark.parametrize(("name", "rows", "expected"), [
+    ("user", 'user_id;E-Mail;created_at;Note\nu_1;;2026-03-02;x\n;a@b.c;;\nu_2;"x";soon;\nu_3;;;\n', [
+        ("user", {
+            "user_id": ("b-u_1", "user_id", False), "email": (None, "e-mail", False), "country": (None, "country", False),
+            "created_at": ("2026-03-02T00:00:00Z", "created_at", False),
+        }),
+        ("missing_key", {"user_id": (None, "user_id", True)}),
+        ("user", {
+            "user_id": ("b-u_2", "user_id", False), "email": ("x", "e-mail", False), "country": (None, "country", False),
+            "created_at": ("soon", "created_at", True),
+        }),
+    ]),
+    ("product", "sku;price\np_1;12,5\n", [
+        ("product", {
+            "sku": ("p_1", "sku", False), "name": (None, "name", False), "category": (None, "category", False),
+            "price": ("12.50", "price", False),
+        }),
+    ]),
+])  # fmt: skip
+def test_rows_are_shown_with_their_columns(name: str, rows: str, expected: list) -> None:
+    """Of users and products; the first ones, and the columns that nothing reads."""
+    mapping = FieldMapping(users=(("email", ("E-Mail",)),), id_prefix="b-")
+    found = explained_rows(DIMENSIONS[name], rows.encode(), context(mapping), 3)
+    assert [(one.outcome, shown(one.fields)) for one in found] == expected
+    assert [one.position for one in found] == list(range(1, len(found) + 1))
+    assert all(one.unread == (["note"] if name == "user" else []) for one in found)
 
 
 def test_records_inside_others_are_the_records() -> None:

@@ -280,3 +280,46 @@ def test_each_preset_reads_what_its_shop_writes(shop: str, form: str) -> None:
 
 def test_every_preset_has_a_sample() -> None:
     assert presets() == sorted(SHOPS)
+
+
+@pytest.mark.parametrize("reference_only", [False, True])
+@pytest.mark.parametrize(("parent", "counts"), [
+    ("0", True), ('"0"', True), ("null", True), ('""', True), ("7", False), ('"7"', False), ("0.5", False), ("false", False),
+])  # fmt: skip
+def test_an_item_whose_parent_is_0_has_none(parent: str, counts: bool, reference_only: bool) -> None:
+    """Magento writes either for an item that is no variant of another."""
+    item = f'{{"sku":"a","qty_ordered":1,"price":5,"parent_item_id":{parent}}}'
+    data = f'[{{"increment_id":"1","created_at":"2026-11-18 10:00:00","grand_total":5,"items":[{item}]}}]'.encode()
+    context = replace(CONTEXT, mapping=mapping_of({"preset": "magento"}, "here")[1])
+    (row,) = parse([Piece(1, data, context)], reference_only=reference_only).orders.to_pylist()
+    assert len(row["items"]) == counts
+
+
+@pytest.mark.parametrize("reference_only", [False, True])
+def test_expanded_objects_of_stripe_are_read_by_their_ids(reference_only: bool) -> None:
+    """A session with or without expand[]=data.customer and expand[]=data.line_items.data.price.product."""
+    mapping = mapping_of({"preset": "stripe"}, "here")[1]
+    sessions = [
+        {
+            "id": f"cs_{number}", "created": 1_760_000_000, "amount_total": 500, "currency": "eur", "customer": customer,
+            "customer_details": {"email": "a@b.c"},
+            "line_items": {"data": [{"quantity": 1, "price": {"id": "price_1", "unit_amount": 500, "product": product}}]},
+        }
+        for number, (customer, product) in enumerate(
+            [("cus_1", "prod_1"), ({"id": "cus_2", "name": "x"}, {"id": "prod_2", "name": "y"}), (None, None)]
+        )
+    ]  # fmt: skip
+    parsed = read(sessions, mapping, reference_only)
+    found = sorted((row["user_id"], row["items"][0]["sku"]) for row in parsed.orders.to_pylist())
+    assert found == [("a@b.c", "price_1"), ("cus_1", "prod_1"), ("cus_2", "prod_2")] and not parsed.tallies[1].faults
+
+
+@pytest.mark.parametrize("reference_only", [False, True])
+@pytest.mark.parametrize(
+    ("order_id", "reason"), [(None, "missing_order_id"), ([1], "invalid_order_id"), ("x" * 257, "invalid_order_id")]
+)
+def test_a_deletion_without_an_id_that_can_be_read_says_so(order_id: object, reason: str, reference_only: bool) -> None:
+    mapping = mapping_of({"preset": "woocommerce"}, "here")[1]
+    gone = {"status": "trash", "date_created_gmt": "2026-11-18"} | ({} if order_id is None else {"id": order_id})
+    parsed = read([gone, {"id": 1, "date_created_gmt": "2026-11-18", "total": "5"}], mapping, reference_only)
+    assert parsed.discards["reason"].to_pylist() == [reason] and parsed.orders.num_rows == 1

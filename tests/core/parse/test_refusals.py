@@ -133,3 +133,12 @@ def test_the_settings_that_a_reason_names_read_what_is_wrapped(name: str, ids: l
     mapping = mapping_of({"record": record[1]}, "here")[1]
     context = replace(CONTEXT, records_path=records_path[1] if records_path else "", mapping=mapping)
     assert parse([Piece(1, data, context)]).orders["order_id"].to_pylist() == ids
+
+
+def test_an_order_beside_an_array_that_has_it_is_called_that() -> None:
+    """It is not lost: it is unknown which of the two counts. Shops are called as they spell their names."""
+    for beside, said in ((ONE, "one of them also at order"), (ONE.replace(b'"a"', b'"b"'), "not among them")):
+        data = b'{"orders":[' + ONE + b'],"order":' + beside + b"}"
+        assert said in parse([Piece(1, data, CONTEXT)]).unreadable[1]
+    data = (REPO / "examples" / "shops" / "woocommerce.json").read_bytes()
+    assert "the form of WooCommerce:" in parse([Piece(1, data, CONTEXT)]).unreadable[1]

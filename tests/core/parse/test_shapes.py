@@ -140,3 +140,17 @@ def test_a_very_large_record_is_not_looked_into() -> None:
     """It may be most of a drop, and would take many times its size as values. Nothing counts as missing then."""
     found = of_drop(ORDER, ORDER | {"note": "x" * 300_000})
     assert found.unread == set() and found.unclear == paths_of(DIRECT)
+
+
+def test_keys_of_items_that_nothing_reads_are_named_with_their_path() -> None:
+    """Of all items, also of those that are left out, at any of the paths of items. What is below a key is not compared."""
+    mapping = FieldMapping(
+        fields=(("items", ("lines.data", "items")), ("price", ("cost.net",)), ("qty", ("n",))), skip_items_with="parent"
+    )
+    order = {"order_id": 1, "created_at": "2026-11-18"}
+    line = {"sku": "a", "n": 1, "cost": {"net": 5, "gross": 6}, "tax": {"rate": 7}}
+    record = order | {"lines": {"data": [line, {"parent": 5, "of": "b"}, 7]}, "items": [{"qty": 1}], "x": 1}
+    assert of_drop(record, mapping=mapping).unread == {"x", "lines.data.tax", "lines.data.of", "items.qty"}
+    assert of_drop(order | {"items": [{"sku": "a", "qty": 1, "price": 5}]}).unread == set()
+    assert of_drop(order | {"items": [{"sku": "a"}]}, order | {"items": [{"colour": "red"}]}).unread == {"items.colour"}
+    assert of_drop(order | {"items": [{"a b": 1, "x@y.z": 2}]}).unread == set()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 
-from .core.errors import UsageError
-from .core.model import LAST_INSTANT
-from .core.parse.values import Number, is_number, read_instant
+from ..core.errors import UsageError
+from ..core.model import LAST_INSTANT
+from ..core.parse.values import Number, is_number, read_instant
 
 
 def instant(text: str | None, hwm: int | None) -> int | None:

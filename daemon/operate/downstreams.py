@@ -1,0 +1,184 @@
+"""What follows, as one value, whether a daemon runs or not: for `downstream`, `status`, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UsageError
+from ..downstream.contract import WHOLE, File, Table, stale
+from ..downstream.definitions import CHECK, MODEL, Definition, read_folder
+from ..downstream.follow import RECORDS
+from ..downstream.inputs import published
+from ..downstream.records import Records, State
+from ..downstream.results import MODELS, path_of, wanted
+from ..storage.ledger import Ledger
+from ..storage.receipts import instant_text
+from ..storage.store import iso_date
+
+_SHOWN_STALE = 5
+
+
+def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> list[dict[str, Any]]:
+    """Each model and check as JSON, by kind and name. Stale dates are those of now, so they are right without a daemon, too.
+    `results`: where its rows are, below the output folder. `waits_for`: models that fail or wait, which it reads."""
+    present = {
+        (kind, path.stem): found
+        for kind, folder in ((MODEL, models), (CHECK, checks))
+        for path, found in read_folder(folder, kind)
+    }
+    path = output / RECORDS
+    if not path.exists():
+        return _with_waiting([_not_run(kind, name, found) for (kind, name), found in sorted(present.items())])
+    with closing(Records(path, read_only=True)) as records:
+        states = {(state.kind, state.name): state for state in records.states()}
+        tables = dict(published(ledger)) if ledger else {}
+        for state in states.values():
+            if state.kind == MODEL:
+                tables[state.name] = _files(records, state)
+        found = [_shown(records, state, tables, present.get(where)) for where, state in states.items()]
+    new = [_not_run(kind, name, one) for (kind, name), one in present.items() if (kind, name) not in states]
+    return _with_waiting(sorted([*found, *new], key=lambda one: (one["kind"], one["name"])))
+
+
+def _with_waiting(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, with what each of them waits for, over any number of steps."""
+    behind = {one["name"] for one in found if one["error"]}
+    while waiting := {one["name"] for one in found if behind.intersection(one["reads"])} - behind:
+        behind |= waiting
+    return [one | {"waits_for": [] if one["error"] else sorted(behind.intersection(one["reads"]))} for one in found]
+
+
+def _shown(
+    records: Records, state: State, tables: Mapping[str, Table], present: Definition | UsageError | None
+) -> dict[str, Any]:
+    definition = state.definition
+    reads = definition.get("reads", [])
+    behind: list[int] = []
+    error = state.error
+    if isinstance(present, UsageError):
+        error = str(present)
+    elif present is None:
+        error = "its file is gone; the next round removes its results"
+    elif "base" in definition:
+        now = replace(present, reads=tuple(reads), whole=present.whole or definition["whole"])
+        base, lookback, whole = now.base, now.lookback, now.whole
+        known = {name: tables.get(name, {}) for name in reads}
+        behind = sorted(stale(wanted(base, reads, known, lookback, whole=whole), _has(records, state, whole=whole)))
+    files = records.files(state.kind, state.name)
+    return {
+        "kind": state.kind,
+        "name": state.name,
+        "file": definition.get("file"),
+        "reads": reads,
+        "lookback": definition.get("lookback", 0),
+        "whole": definition.get("whole", False),
+        "severity": definition.get("severity") if state.kind == CHECK else None,
+        "stale": len(behind),
+        "stale_dates": ["all" if date == WHOLE else iso_date(date) for date in behind[:_SHOWN_STALE]],
+        "results": _results(state.kind, state.name),
+        "files": len(files),
+        "rows": sum(file.rows for file in files.values()),
+        "bytes": sum(file.bytes for file in files.values()),
+        "last_success": None if state.succeeded_at is None else instant_text(state.succeeded_at),
+        "seconds": state.seconds,
+        "failures": state.failures,
+        "error": error,
+    }
+
+
+def _results(kind: str, name: str) -> str:
+    """The path of its file, or a pattern for the paths of its files."""
+    return path_of(kind, name, WHOLE) if kind == CHECK else f"{MODELS}/{name}/date=*/{name}.parquet"
+
+
+def _has(records: Records, state: State, *, whole: bool) -> dict[int, bytes]:
+    found = records.has(state.kind, state.name)
+    return found if whole else dict.fromkeys(records.files(state.kind, state.name), b"") | found
+
+
+def _files(records: Records, state: State) -> Table:
+    files = records.files(state.kind, state.name).items()
+    return {date: File(path_of(state.kind, state.name, date), one.sha256, one.bytes) for date, one in files}
+
+
+def _not_run(kind: str, name: str, found: Definition | UsageError) -> dict[str, Any]:
+    """A file that no run has read yet."""
+    file = found.path.name if isinstance(found, Definition) else None
+    error = None if isinstance(found, Definition) else str(found)
+    return {
+        "kind": kind, "name": name, "file": file, "reads": [], "lookback": 0, "whole": False,
+        "severity": found.severity if kind == CHECK and isinstance(found, Definition) else None, "stale": 1,
+        "stale_dates": ["all"], "results": _results(kind, name), "files": 0, "rows": 0, "bytes": 0,
+        "last_success": None, "seconds": None, "failures": 0, "error": error,
+    }  # fmt: skip
+
+
+def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
+    """Forgets what a model or a check has, so that the next round makes it again; returns its kind. Raises UsageError."""
+    path = output / RECORDS
+    names: list[str] = []
+    if path.exists():
+        with closing(Records(path)) as records:
+            names = [state.name for state in records.states()]
+            for state in records.states():
+                if state.name == name:
+                    records.distrust(state.kind, name, {WHOLE} if dates and state.definition.get("whole") else dates)
+                    return state.kind
+    known = f"known are {', '.join(names)}" if names else "none has run yet"
+    raise UsageError(f"there is no model or check {name}; {known}")
+
+
+def table(found: Collection[Mapping[str, Any]]) -> str:
+    """The downstreams for a terminal."""
+    if not found:
+        return "No models and no checks. A file models/NAME.sql is one: see docs/MODELS.md"
+    rows = [("KIND", "NAME", "READS", "UP TO DATE", "ROWS", "LAST SUCCESS", "SECONDS")]
+    for one in found:
+        seconds = "" if one["seconds"] is None else f"{one['seconds']:.2f}"
+        reads = ", ".join(one["reads"]) + (f" ({one['lookback']} days back)" if one["lookback"] else "")
+        rows.append(
+            (
+                one["kind"],
+                one["name"],
+                reads,
+                state_text(one),
+                f"{one['rows']:,}",
+                one["last_success"] or "never",
+                seconds,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    errors = [f"{one['name']}: {one['error']}" for one in found if one["error"]]
+    rows_found = [f"{one['name']}: {found_text(one, 'output')}" for one in found if found_text(one, "")]
+    return "\n".join([*lines, *([""] if errors or rows_found else []), *errors, *rows_found])
+
+
+def found_text(one: Mapping[str, Any], output: str) -> str:
+    """How many rows a check found, and where they are; empty where it found none, and for a model."""
+    if one["kind"] != CHECK or not one["rows"]:
+        return ""
+    return f"{one['rows']:,} row{'' if one['rows'] == 1 else 's'} found: see {output}/{one['results']}"
+
+
+def attention(one: Mapping[str, Any], output: str) -> str:
+    """Why somebody should look at it; empty where nobody needs to."""
+    trouble = one["error"] or (state_text(one) if one["stale"] or one["waits_for"] else "")
+    return "; ".join(text for text in (trouble, found_text(one, output)) if text)
+
+
+def state_text(one: Mapping[str, Any]) -> str:
+    """In a word or two: whether it is up to date."""
+    if one["error"]:
+        return "failing" if one["failures"] else "no"
+    if one["waits_for"]:
+        return f"waits for {', '.join(one['waits_for'])}"
+    if not one["stale"]:
+        return "yes"
+    if one["last_success"] is None:
+        return "not run yet"
+    return "stale" if one["whole"] else f"{one['stale']:,} stale"

@@ -1,0 +1,147 @@
+"""The main command: watches the inbox, or with `--once` applies what is there; and what is served meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .commands import ATTENTION, DONE, ended, engine_of, followed, gathered, stop_on_signals, version
+from .core.errors import UsageError
+from .stopping import Stop
+
+if TYPE_CHECKING:
+    from .batch.engine import Engine
+    from .config import Config
+    from .downstream.follow import Following
+    from .observe.health import Health
+    from .observe.http import Answer
+    from .observe.metrics import Metrics
+    from .observe.observer import Observer
+
+
+def serve(config: Config, options: argparse.Namespace) -> int:
+    """Watches the inbox; with --once, applies what is there and returns."""
+    stop = stop_on_signals(ATTENTION if options.once else DONE)
+    from .operate.arguments import instant
+
+    instant(options.since, None)  # refuse a wrong --since before anything is touched
+    with engine_of(config, stop) as engine:
+        from .batch.recovery import refuse_lost_ledger
+        from .observe.log import log
+        from .wiring import checked_following, refuse_retyped
+
+        refuse_lost_ledger(engine)
+        refuse_retyped(config, engine.ledger)
+        with checked_following(config, engine, stop) as follows:
+            log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
+                                           "once": options.once})  # fmt: skip
+            since = instant(options.since, engine.ledger.hwm)
+            run = _run_once if options.once else _watch
+            return run(config, engine, stop, since, follows)
+
+
+def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
+    textfile = config.metrics.textfile
+    if not textfile:
+        return _applied_once(config, engine, stop, since, follows, [])
+    _refuse_missing_folder(Path(textfile))
+    from .observe.log import log
+    from .observe.metrics import write_textfile
+
+    metrics = _metrics(config, engine, follows)
+    try:
+        return _applied_once(config, engine, stop, since, follows, [metrics])
+    finally:
+        if trouble := write_textfile(metrics.registry, Path(textfile)):
+            log.warning("the textfile could not be read; its counters start again from zero",
+                        extra={"file": textfile, "cause": trouble})  # fmt: skip
+
+
+def _applied_once(
+    config: Config,
+    engine: Engine,
+    stop: Stop,
+    since: int | None,
+    follows: Following | None,
+    observers: Sequence[Observer],
+) -> int:
+    from .wiring import service
+
+    summary = service(config, engine, observers, since).once(stop.asked)
+    if follows is not None and not summary.stopped:
+        summary.behind = followed(config, follows, stop, observers)
+        summary.stopped = stop.asked.is_set()
+    return ended(summary, once=True)
+
+
+def _refuse_missing_folder(textfile: Path) -> None:
+    """The textfile is written when everything is applied. An error about its folder must come before that."""
+    if not textfile.parent.is_dir():
+        raise UsageError(f"[metrics] textfile {textfile}: the folder {textfile.parent} does not exist; create it first")
+
+
+def _watch(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
+    from prometheus_client import ProcessCollector
+
+    from .observe.health import Health
+    from .observe.log import log
+    from .observe.systemd import notify
+    from .wiring import Waking, follower_of, service, watchers
+
+    watched = watchers(config, stop.wake.set)
+
+    def watching() -> bool:
+        return watched.up
+
+    rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
+    health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
+    metrics = _metrics(config, engine, follows, watching)
+    ProcessCollector(registry=metrics.registry)
+
+    def stopped() -> bool:
+        health.turn()
+        return stop.asked.is_set()
+
+    observers = [metrics, health]
+    follower = follower_of(config, engine, follows, observers)
+    loop = service(config, replace(engine, stopped=stopped), [*observers, Waking(follower)], since)
+    with ExitStack() as stack:
+        stack.enter_context(follower)
+        if config.http.enabled:
+            from .observe.http import serving
+
+            answer = _http_application(config, metrics, health)
+            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
+            log.info("listening", extra={"address": address})
+        summary = loop.watch(watched, stop.wake, stop.asked)
+        notify("STOPPING=1")
+    return ended(summary, once=False)
+
+
+def _metrics(
+    config: Config, engine: Engine, follows: Following | None, watching: Callable[[], bool] | None = None
+) -> Metrics:
+    """Metrics of all sources that drops may be of, with the values that are kept between runs."""
+    from .observe.metrics import Metrics
+
+    ledger = engine.ledger
+    sources = [*config.sources, *sorted(ledger.sources() - config.sources.keys())]
+    metrics = Metrics(engine.output, version(), watching, sources, follows.states() if follows else ())
+    metrics.restore(ledger.hwm, ledger.last_commit(with_new_data=True), ledger.last_commit())
+    return metrics
+
+
+def _http_application(config: Config, metrics: Metrics, health: Health) -> Answer:
+    from .observe.http import application, document
+    from .observe.page import Page
+
+    page = Page(lambda: gathered(config), health.why_not_ready, version())
+    documents = {
+        "/": document("text/html", page.html, {"Content-Security-Policy": page.policy}),
+        "/api/status": document("application/json", page.json),
+    }
+    return application(metrics.registry, health.why_unhealthy, health.why_not_ready, documents)
