@@ -42,7 +42,6 @@ from .storage.lock import Lock
 from .storage.raw import RawLayer
 from .storage.store import Store
 
-
 _BESIDE_NICENESS = 10
 
 
