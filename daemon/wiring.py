@@ -21,7 +21,7 @@ from .core.entries import Drop
 from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
-from .downstream.follow import Followed, Following, Left, is_needed
+from .downstream.follow import Followed, Following, Progress, is_needed
 from .downstream.follow import Settings as FollowingSettings
 from .downstream.follower import Follower
 from .downstream.sandbox import Limits as SandboxLimits
@@ -167,12 +167,12 @@ def telling(observers: Sequence[Observer]) -> Callable[[Sequence[Followed]], Non
     return tell
 
 
-def telling_left(observers: Sequence[Observer]) -> Left:
+def telling_progress(observers: Sequence[Observer]) -> Progress:
     """Tells the observers how far a round is."""
 
-    def tell(kind: str, name: str, dates: int) -> None:
+    def tell(one: Followed) -> None:
         for observer in observers:
-            observer.behind(kind, name, dates)
+            observer.following(one)
 
     return tell
 
@@ -186,7 +186,7 @@ def follower_of(config: Config, engine: Engine, first: Following | None, observe
         config.retry.backoff,
         telling(observers),
         Reporter().noted,
-        telling_left(observers),
+        telling_progress(observers),
     )
 
 

@@ -36,11 +36,6 @@ _CHANGED_TRIES = 20  # of a round, while batches are published; then a file is d
 _CHANGED_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 900.0
 LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
-Left = Callable[[str, str, int], None]  # told of a kind, a name, and how many of its dates are stale
-
-
-def untold(kind: str, name: str, dates: int) -> None:
-    """Where nobody asks how far a round is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +66,13 @@ class Settings:
     backoff: Backoff
     columns: Columns
     niceness: int = 0  # of runs
+
+
+Progress = Callable[[Followed], None]
+
+
+def untold(one: Followed) -> None:
+    """Where nobody asks how far a round is."""
 
 
 def is_needed(output: Path, settings: Settings) -> bool:
@@ -135,20 +137,20 @@ class Following:
         """Ends the worker process until it is needed again."""
         self._worker.close()
 
-    def round(self, stopped: Callable[[], bool], *, now: bool = False, left: Left = untold) -> list[Followed]:
-        """One round. `now`: also what is to be tried again later. `left`: told when stale dates are found and after each piece of
-        them, since a round may take hours. Raises Stopped, OutputReplaced, or an error of the environment that is not of one
-        downstream."""
+    def round(self, stopped: Callable[[], bool], *, now: bool = False, progress: Progress = untold) -> list[Followed]:
+        """One round. `now`: also what is to be tried again later. `progress`: told of each downstream when it is begun, after
+        each piece of it and when it is done, since a round may take hours. Raises Stopped, OutputReplaced, or an error of the
+        environment that is not of one downstream."""
         for _ in range(_CHANGED_TRIES):
             try:
-                return self._round(stopped, left, trying_all=now)
+                return self._round(stopped, progress, trying_all=now)
             except InputChanged:
                 if stopped():
                     raise Stopped("stopped between two rounds") from None
                 time.sleep(_CHANGED_SECONDS)
         self._found_damaged = True
         try:
-            return self._round(stopped, left, trying_all=now)
+            return self._round(stopped, progress, trying_all=now)
         finally:
             self._found_damaged = False
 
@@ -157,11 +159,13 @@ class Following:
         """How long until something that failed is due; None where nothing failed."""
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
-    def _round(self, stopped: Callable[[], bool], tell_left: Left, *, trying_all: bool) -> list[Followed]:
+    def _round(self, stopped: Callable[[], bool], progress: Progress, *, trying_all: bool) -> list[Followed]:
         tables = self._published()
         catalog = self._catalog = self._reader.read(self._known_schemas(tables), stopped)
         self._define(catalog)
         found = [self._broken(where, str(error)) for where, error in catalog.errors.items()]
+        for broken in found:
+            progress(broken)
         behind = {name for kind, name in catalog.errors if kind == MODEL}  # whatever reads these waits
         for definition in catalog.definitions:
             one = Result(definition, self._place)
@@ -170,23 +174,29 @@ class Following:
             if waits_for:
                 result = self._waiting(one, known, f"it waits for {', '.join(waits_for)}")
             elif not trying_all and self._due.get((one.kind, one.name), 0.0) > time.monotonic():
-                result = self._waiting(one, known, self._error_of(one))
+                result = self._waiting(one, known, self._recorded_error(one) or "it failed before")
             else:
-                result = self._brought(one, tables, stopped, tell_left)
+                result = self._brought(one, tables, stopped, progress)
             found.append(self._with_rows(one, result))
+            progress(found[-1])
             if result.error:
                 behind.add(one.name)
             if (table := one.table()) is not None:
                 tables[one.name] = table
         return found
 
-    def _brought(self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool], tell_left: Left) -> Followed:
+    def _brought(
+        self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool], progress: Progress
+    ) -> Followed:
         began = time.monotonic()
         dates = count = rows = 0
         behind = stale(one.wanted(tables), one.has())
         left = len(behind)
+        so_far = Followed(
+            one.kind, one.name, 0, 0, 0, left, 0.0, self._recorded_error(one)
+        )  # it fails until it succeeds
         if left:
-            tell_left(one.kind, one.name, left)
+            progress(so_far)
         try:
             for piece in one.pieces(behind, tables) if behind else ():
                 if stopped():
@@ -194,7 +204,7 @@ class Following:
                 brought = one.bring(piece, tables, stopped)
                 dates, count, rows = dates + len(piece), count + brought.files, rows + brought.rows
                 left -= len(piece)
-                tell_left(one.kind, one.name, left)
+                progress(replace(so_far, stale=left))
         except (Stopped, OutputReplaced):
             raise
         except InputChanged as error:
@@ -256,9 +266,9 @@ class Following:
         files = self._records.files(one.kind, one.name).values()
         return replace(result, found=sum(file.rows for file in files), severity=one.definition.severity)
 
-    def _error_of(self, one: Downstream) -> str:
+    def _recorded_error(self, one: Downstream) -> str:
         states = (state for state in self._records.states() if (state.kind, state.name) == (one.kind, one.name))
-        return next((state.error for state in states if state.error), None) or "it failed before"
+        return next((state.error for state in states if state.error), "")
 
     def _define(self, catalog: Catalog) -> None:
         """Records the definitions, and removes what belongs to none."""

@@ -10,7 +10,7 @@ from threading import Event
 from ..batch.retries import cause_of, is_transient
 from ..core.errors import OutputReplaced, Stopped, StrandlineError
 from ..core.retry import Backoff
-from .follow import Followed, Following, Left, failing, untold
+from .follow import Followed, Following, Progress, failing, untold
 
 Tell = Callable[[Sequence[Followed]], None]
 
@@ -31,14 +31,14 @@ def bring_up_to_date(following: Following, backoff: Backoff, stop: Event, tell: 
 
 class Follower:
     """A thread with a round after each batch, and at least every `rescan_seconds`. `make` is called in it; None: nothing follows
-    yet. `note`: tells of an error that is not of one downstream. `left`: see Following.round."""
+    yet. `note`: tells of an error that is not of one downstream. `progress`: see Following.round."""
 
     def __init__(
         self, make: Callable[[], Following | None], rescan_seconds: float, backoff: Backoff, tell: Tell,
-        note: Callable[[str], None], left: Left = untold,
+        note: Callable[[str], None], progress: Progress = untold,
     ) -> None:  # fmt: skip
         self._make, self._rescan_seconds, self._backoff = make, rescan_seconds, backoff
-        self._tell, self._note, self._left = tell, note, left
+        self._tell, self._note, self._progress = tell, note, progress
         self._wake, self._stop = Event(), Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
@@ -65,7 +65,7 @@ class Follower:
                     continue
                 with closing(following):
                     while not self._stop.is_set():
-                        self._tell(following.round(self._stop.is_set, left=self._left))
+                        self._tell(following.round(self._stop.is_set, progress=self._progress))
                         failures = 0
                         self._rest(following)
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too

@@ -51,30 +51,30 @@ class FollowingMetrics(Observer):
             self._add(state.kind, state.name)
             self._success.labels(state.kind, state.name).set((state.succeeded_at or 0) / 1e6)
 
-    def behind(self, kind: str, name: str, dates: int) -> None:
-        self._add(kind, name)
-        self._stale.labels(kind, name).set(dates)
+    def following(self, one: Followed) -> None:
+        """Sets the gauges. What is counted is counted once, at the end of the round."""
+        labels = one.kind, one.name
+        self._add(*labels)
+        self._failing.labels(*labels).set(bool(one.error))
+        self._stale.labels(*labels).set(one.stale)
+        if one.found is not None:
+            self._rows.labels(one.name, one.severity).set(one.found)
+            for severity in SEVERITIES:
+                if severity != one.severity:  # it had this one before; its rows would count forever
+                    self._rows.remove_by_labels({"name": one.name, "severity": severity})
 
     def followed(self, results: Sequence[Followed], now: float) -> None:
         present = set()
         for one in results:
             labels = one.kind, one.name
             present.add(labels)
-            self._add(*labels)
-            self._stale.labels(*labels).set(one.stale)
-            self._failing.labels(*labels).set(bool(one.error))
+            self.following(one)
             if one.dates and not one.error:
                 self._runs.labels(*labels, "succeeded").inc()
                 self._success.labels(*labels).set(now)
             if one.failures:
                 self._runs.labels(*labels, "failed").inc()
             self._seconds.labels(*labels).inc(one.seconds)
-            if one.found is not None:
-                self._rows.remove_by_labels({"name": one.name})  # it may have another severity than before
-                self._rows.labels(one.name, one.severity).set(one.found)
-                for severity in SEVERITIES:
-                    if severity != one.severity:  # it had this one before; its rows would count forever
-                        self._rows.remove_by_labels({"name": one.name, "severity": severity})
         for labels in self._known - present:
             self._remove(*labels)
 

@@ -145,8 +145,8 @@ class Metrics(Observer):
         for phase, seconds in outcome.seconds.items():
             self._duration.labels(phase).observe(seconds)
 
-    def behind(self, kind: str, name: str, dates: int) -> None:
-        self._following.behind(kind, name, dates)
+    def following(self, one: Followed) -> None:
+        self._following.following(one)
 
     def followed(self, results: Sequence[Followed], now: float) -> None:
         self._following.followed(results, now)

@@ -45,9 +45,9 @@ class Observer:
     def noted(self, note: str) -> None:
         """A message for the operator."""
 
-    def behind(self, kind: str, name: str, dates: int) -> None:
-        """A model or check is being brought up to date: so many of its dates are stale. Called in the same thread as
-        `followed`."""
+    def following(self, one: Followed) -> None:
+        """What is known of a model or check while a round runs: called when it is begun, after each piece of it and when it is
+        done. `followed` tells of it again. Called in the same thread as that."""
 
     def followed(self, results: Sequence[Followed], now: float) -> None:
         """A round of models and checks ended, at `now` (seconds since 1970). Called in a thread of its own, beside the

@@ -121,19 +121,15 @@ def _days(partitions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def badges(one: dict[str, Any]) -> list[tuple[str, str]]:
     """(class, text) of each badge of a model or check: whether it is up to date, and the rows that a check found."""
-    kind = "bad" if one["error"] else "warn" if one["waits_for"] else "plain" if one["stale"] else "good"
-    text = (
-        "failing"
-        if one["error"]
-        else "waits"
-        if one["waits_for"]
-        else state_text(one)
-        if one["stale"]
-        else "up to date"
-    )
+    if one["error"]:
+        state = "bad", "failing"
+    elif one["waits_for"]:
+        state = "warn", "waits"
+    else:
+        state = ("plain", state_text(one)) if one["stale"] else ("good", "up to date")
     found = f"{one['rows']:,} row{'' if one['rows'] == 1 else 's'} found"
     rows = [("bad" if one["severity"] == "error" else "warn", found)] if one["kind"] == "check" and one["rows"] else []
-    return [*rows, (kind, text)]
+    return [*rows, state]
 
 
 def span(seconds: float | None) -> str:

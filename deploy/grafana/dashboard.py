@@ -25,9 +25,9 @@ def per_minute(metric: str, by: str = "") -> str:
     return f"{rate(metric, by)} * 60"
 
 
-def in_an_hour(metric: str) -> str:
-    """How much a counter grew in the last hour."""
-    return f"sum(increase({metric}{{{SELECTED}}}[1h]))"
+def in_an_hour(metric: str, by: str = "") -> str:
+    """How much a counter grew in the last hour, by a label."""
+    return f"sum{f' by ({by}) ' if by else ''}(increase({metric}{{{SELECTED}}}[1h]))"
 
 
 def panels() -> list[dict[str, Any]]:
@@ -92,6 +92,25 @@ def panels() -> list[dict[str, Any]]:
         _graph("Partitions", "Dates that were written, and those among them that had been published before.", "short", [
             (per_minute("strandline_partitions_written_total"), "written /min"),
             (per_minute("strandline_restatements_total"), "restated /min"),
+        ]),
+        _row("Models and checks"),
+        _graph("Stale dates", "Dates that are not up to date: 0 soon after each batch, unless a model fails or is too slow.",
+               "short", [(f"max by (kind, name) (strandline_downstream_stale_dates{{{SELECTED}}})", "{{kind}} {{name}}")]),
+        _graph("Failing", "1 while a model or check, or a model that it reads, cannot be brought up to date.", "short", [
+            (f"max by (kind, name) (strandline_downstream_failing{{{SELECTED}}})", "{{kind}} {{name}}"),
+        ]),
+        _graph("Seconds per run", "Of the runs of the last hour.", "s", [
+            (f"{in_an_hour('strandline_downstream_run_seconds_total', 'kind, name')} / "
+             f"({in_an_hour('strandline_downstream_runs_total', 'kind, name')} > 0)", "{{kind}} {{name}}"),
+        ]),
+        _graph("Runs", "Runs of the last hour by outcome. A round in which nothing was stale is no run.", "short", [
+            (in_an_hour("strandline_downstream_runs_total", "kind, name, outcome"), "{{kind}} {{name}} {{outcome}}"),
+        ], stacked=True),
+        _graph("Since the last success", "It grows while nothing changes that it reads. One that never succeeded is not shown.",
+               "s", [(f"time() - max by (kind, name) (strandline_downstream_last_success_timestamp_seconds{{{SELECTED}}} > 0)",
+                      "{{kind}} {{name}}")]),
+        _graph("Rows that checks found", "Of the last run of each check. Its file in checks/ has the rows.", "short", [
+            (f"max by (name, severity) (strandline_check_rows{{{SELECTED}}})", "{{name}} ({{severity}})"),
         ]),
         _row("Environment"),
         _graph("Retries", "Operations that were retried, and those whose attempts all failed.", "short", [

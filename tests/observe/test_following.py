@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -37,10 +38,10 @@ class Asked:
 def test_stale_dates_are_told_while_a_round_runs() -> None:
     """A round of a long history takes hours: its end alone would say that everything is up to date, always."""
     asked = Asked()
-    asked.metrics.behind("model", "daily", 730)
+    asked.metrics.following(replace(MODEL, stale=730))
     assert asked.value("downstream_stale_dates", kind="model", name="daily") == 730
     assert asked.value("downstream_runs_total", kind="model", name="daily", outcome="succeeded") == 0
-    asked.metrics.behind("model", "daily", 400)
+    asked.metrics.following(replace(MODEL, stale=400))
     assert asked.value("downstream_stale_dates", kind="model", name="daily") == 400
     asked.metrics.followed([MODEL], 7.0)
     assert asked.value("downstream_stale_dates", kind="model", name="daily") == 0
@@ -61,19 +62,32 @@ def test_series_go_with_their_files() -> None:
     """What is removed is neither stale nor failing."""
     asked = Asked()
     asked.metrics.followed([CHECK, MODEL], 1.0)
-    asked.metrics.behind("model", "other", 3)
+    asked.metrics.following(replace(MODEL, name="other"))
     asked.metrics.followed([], 2.0)
     assert asked.series() == 0
 
 
 def test_a_round_tells_how_far_it_is(tmp_path: Path) -> None:
-    """Before the first piece of each model, and after each piece."""
-    told: list[tuple[str, str, int]] = []
-    with over(tmp_path, {"daily": "SELECT DISTINCT date FROM fact_order"}) as following:
-        following.round(lambda: False, left=lambda *one: told.append(one))
-        assert told == [("model", "daily", 2), ("model", "daily", 0)]
-        following.round(lambda: False, left=lambda *one: told.append(one))
-        assert len(told) == 2, "nothing is stale, so nothing is told"
+    """Of each model when it is begun, after each piece and when it is done. One that failed before fails until it succeeds: the
+    alert counts the minutes since then."""
+    told: list[tuple[str, int, bool]] = []
+
+    def progress(one: Followed) -> None:
+        told.append((one.name, one.stale, bool(one.error)))
+
+    raises = "SELECT date, error('no') AS x FROM fact_order"
+    with over(tmp_path, {"daily": "SELECT DISTINCT date FROM fact_order", "raises": raises}) as following:
+        following.round(lambda: False, progress=progress)
+        assert told == [
+            ("daily", 2, False),
+            ("daily", 0, False),
+            ("daily", 0, False),
+            ("raises", 2, False),
+            ("raises", 2, True),
+        ]
+        told.clear()
+        following.round(lambda: False, now=True, progress=progress)
+        assert told == [("daily", 0, False), ("raises", 2, True), ("raises", 2, True)]
 
 
 def test_a_file_whose_name_is_not_utf8_is_an_error_of_its_own(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class Daemon:
         return self.process.wait(LIMIT_SECONDS)
 
 
-def series(name: str, **labels: str) -> str:
+def series(name: str, /, **labels: str) -> str:
     inside = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
     return f"{name}{{{inside}}}" if inside else name
 

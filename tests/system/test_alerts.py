@@ -53,6 +53,18 @@ def hastened(rules: str) -> str:
     return rules.replace("> 21600", "> 4").replace("> 900", "> 2")
 
 
+# A model that fails, one that is not done until a file is there, and two checks that find rows.
+MODELS = {
+    "models/broken.sql": "SELECT nothing FROM fact_order",
+    "models/slow.py": "import time\nfrom pathlib import Path\n\n\ndef model(fact_order):\n"
+    "    while not Path('{home}/go').exists():\n        time.sleep(0.05)\n    return fact_order[['date']]\n",
+}
+CHECKS = {
+    "checks/wrong.sql": '-- severity = "error"\nSELECT order_id FROM fact_order',
+    "checks/odd.sql": "SELECT order_id FROM fact_order",
+}
+
+
 class Pager:
     """Whoever is woken: keeps the alerts that came, by name."""
 
@@ -103,6 +115,22 @@ def small_disk(place: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
+def follow(home: Path, woken: Pager) -> None:
+    """Makes the alerts of models and checks fire. While one model runs, another that fails is told of, too."""
+    (home / "models").mkdir()
+    (home / "checks").mkdir()
+    for path, text in MODELS.items():
+        place(home / path, text.replace("{home}", str(home)).encode())
+    assert woken.fired("StrandlineDownstreamFailing")["labels"]["name"] == "broken"
+    assert woken.fired("StrandlineDownstreamStale")["labels"]["name"] == "slow"
+    (home / "go").touch()
+    for path, text in CHECKS.items():
+        place(home / path, text.encode())
+    found = woken.fired("StrandlineCheckFoundErrors")
+    assert found["labels"]["severity"] == "critical" and "checks/wrong/" in found["annotations"]["description"]
+    assert woken.fired("StrandlineCheckFoundRows")["labels"]["name"] == "odd"
+
+
 def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
     """The fault is caused, the daemon notices, Prometheus evaluates, Alertmanager tells, and the message says what to do."""
     if library() is None:
@@ -142,6 +170,7 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 place(deaf.inbox / "unseen.json", json.dumps([order(1)]).encode())
                 woken.fired("StrandlineEventsMissed")
 
+                follow(home, woken)
                 control.act(Action.FAIL, control.count + 1, MANY, errno.ENOSPC)
                 place(daemon.inbox / "late.json", json.dumps([order(2)]).encode())
                 then = time.time() - 600
