@@ -69,11 +69,16 @@ class Pager:
     """Whoever is woken: keeps the alerts that came, by name."""
 
     def __init__(self) -> None:
-        self.alerts: dict[str, dict[str, Any]] = {}
+        self.alerts: dict[str, list[dict[str, Any]]] = {}
 
-    def fired(self, name: str) -> dict[str, Any]:
-        until(lambda: name in self.alerts, f"{name} was received; so far {sorted(self.alerts)}")
-        return self.alerts[name]
+    def fired(self, name: str, /, **labels: str) -> dict[str, Any]:
+        """Waits for an alert; with labels, for the one that has them: the same cause may be elsewhere, too."""
+
+        def found() -> dict[str, Any] | None:
+            alerts = self.alerts.get(name, [])
+            return next((one for one in reversed(alerts) if labels.items() <= one["labels"].items()), None)
+
+        return until(found, f"{name} {labels} was received; so far {sorted(self.alerts)}")
 
 
 @contextmanager
@@ -85,7 +90,7 @@ def pager() -> Iterator[tuple[Pager, str]]:
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             for alert in content["alerts"]:
                 if alert["status"] == "firing":
-                    one.alerts[alert["labels"]["alertname"]] = alert
+                    one.alerts.setdefault(alert["labels"]["alertname"], []).append(alert)
             self.send_response(200)
             self.end_headers()
 
@@ -121,14 +126,14 @@ def follow(home: Path, woken: Pager) -> None:
     (home / "checks").mkdir()
     for path, text in MODELS.items():
         place(home / path, text.replace("{home}", str(home)).encode())
-    assert woken.fired("StrandlineDownstreamFailing")["labels"]["name"] == "broken"
-    assert woken.fired("StrandlineDownstreamStale")["labels"]["name"] == "slow"
+    woken.fired("StrandlineDownstreamFailing", name="broken")
+    woken.fired("StrandlineDownstreamStale", name="slow")
     (home / "go").touch()
     for path, text in CHECKS.items():
         place(home / path, text.encode())
-    found = woken.fired("StrandlineCheckFoundErrors")
-    assert found["labels"]["severity"] == "critical" and "checks/wrong/" in found["annotations"]["description"]
-    assert woken.fired("StrandlineCheckFoundRows")["labels"]["name"] == "odd"
+    found = woken.fired("StrandlineCheckFoundErrors", name="wrong", severity="critical")
+    assert "checks/wrong/wrong.parquet" in found["annotations"]["description"]
+    woken.fired("StrandlineCheckFoundRows", name="odd", severity="warning")
 
 
 def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 ) as server,
             ):  # fmt: skip
                 until(lambda: server.value("min(up)") == 1, "first scrapes")
-                assert woken.fired("StrandlineDiskFilling")["labels"]["instance"] == f"127.0.0.1:{daemon.port}"
+                woken.fired("StrandlineDiskFilling", instance=f"127.0.0.1:{daemon.port}")
                 woken.fired("StrandlineNoNewData")  # a source that is silent since the start
 
                 records = [order(1), {"order_id": 1}, {"order_id": 2}]
@@ -192,5 +197,7 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 one.process.wait()
     assert sorted(woken.alerts) == sorted(NAMES)
     assert all(
-        alert["annotations"]["summary"] and alert["annotations"]["description"] for alert in woken.alerts.values()
+        alert["annotations"]["summary"] and alert["annotations"]["description"]
+        for alerts in woken.alerts.values()
+        for alert in alerts
     )
