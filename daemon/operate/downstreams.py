@@ -159,10 +159,11 @@ def table(found: Collection[Mapping[str, Any]]) -> str:
 
 
 def found_text(one: Mapping[str, Any], output: str) -> str:
-    """How many rows a check found, and where they are; empty where it found none, and for a model."""
+    """How many rows a check found, where they are, and how to see them; empty where it found none, and for a model."""
     if one["kind"] != CHECK or not one["rows"]:
         return ""
-    return f"{one['rows']:,} row{'' if one['rows'] == 1 else 's'} found: see {output}/{one['results']}"
+    found = f"{one['rows']:,} row{'' if one['rows'] == 1 else 's'} found"
+    return f"{found}: see {output}/{one['results']}, or run: strandline sql 'FROM {one['name']}'"
 
 
 def attention(one: Mapping[str, Any], output: str) -> str:

@@ -87,7 +87,11 @@ def test_what_follows_and_needs_attention_says_why_and_where(tmp_path: Path) -> 
     text = status.table(status.gather(None, [SourceFolder(tmp_path)], tmp_path, 0, (), follows))
     shown = [line.split(maxsplit=2) for line in text.partition("need attention\n")[2].splitlines()]
     assert shown == [
-        ["check", "wrong", f"1 row found: see {tmp_path}/checks/wrong/wrong.parquet"],
+        [
+            "check",
+            "wrong",
+            f"1 row found: see {tmp_path}/checks/wrong/wrong.parquet, or run: strandline sql 'FROM wrong'",
+        ],
         ["check", "new", "not run yet"],
         ["model", "Broken", broken["error"]],
         ["model", "second", "waits for first"],
