@@ -125,7 +125,7 @@ class Home:
     def following(self, worker: Any = None, **settings: Any) -> Iterator[Following]:
         """What follows, with a worker of its own or one that is given."""
         settled = self.settings(**settings)
-        with mock.patch.object(follow, "Worker", (lambda _: worker) if worker else Worker):
+        with mock.patch.object(follow, "Worker", (lambda *_: worker) if worker else Worker):
             found = Following(self.output, settled, lambda: None)
         try:
             yield found
