@@ -52,7 +52,7 @@ def never() -> bool:
 class InlineWorker:
     """Calls the functions of a worker in this process: quicker to start, and killed with it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, niceness: int = 0) -> None:
         self.limits = limits
 
     def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
