@@ -31,13 +31,14 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# dlt and PySpark have an environment of their own; PySpark needs Java.
+# dlt, PySpark and dbt have an environment of their own; PySpark needs Java.
 bench-all: bench .venv-peers/.ready
 	$(BIN)/python -m benchmarks --peers-python .venv-peers/bin/python
 
 .venv-peers/.ready: Makefile
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'dlt[parquet]>=1' 'pyspark>=4' pyarrow
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'dlt[parquet]>=1' 'pyspark>=4' pyarrow \
+		'dbt-core>=1.8,<1.10' 'dbt-duckdb>=1.8,<1.10'
 	touch $@
 
 $(READY): requirements.lock pyproject.toml hatch_build.py $(wildcard daemon/core/native/*.[ch])

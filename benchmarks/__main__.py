@@ -1,6 +1,6 @@
 """Runs all benchmarks in sequence: python -m benchmarks [--quick] [--peers-python PYTHON] [--work FOLDER]
 
-Each part is also a separate command (README.md). With `--peers-python`, only dlt and PySpark run, with that interpreter.
+Each part is also a separate command (README.md). With `--peers-python`, only dlt, PySpark and dbt run, with that interpreter.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
     if options.peers_python:
         for peer in ("dlt", "spark"):
             yield ["benchmarks.compare", "--peer", peer, "--peer-python", options.peers_python, *few, *runs, *work]
+        yield ["benchmarks.models", "--peers-python", options.peers_python, *runs, *work]
         return
     for rows in ("recent", "wide", "array"):
         yield ["benchmarks.compare", "--rows", rows, *runs, *work]
@@ -36,6 +37,7 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
     (drop,) = make_input(RECENT, options.work.resolve()).iterdir()
     yield ["benchmarks.floor", str(drop), str(options.work / "floor")]
     yield ["benchmarks.cases", *runs, *work]
+    yield ["benchmarks.models", *runs, *work]
     yield ["benchmarks.scale", *runs, *work]
 
 
@@ -43,7 +45,7 @@ def main() -> int:
     """Exit code 1 if any part failed; the other parts still run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one run of each part instead of three")
-    parser.add_argument("--peers-python", help="an interpreter with dlt and PySpark: run only these two")
+    parser.add_argument("--peers-python", help="an interpreter with dlt, PySpark and dbt-duckdb: run only these")
     parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
     failed = 0

@@ -1,62 +1,17 @@
-"""What holds for every kind of downstream: it becomes equal to what is published, touches nothing that is equal, and whatever
-fails in between, it never claims to have what it has not."""
+"""What holds for every kind of downstream: it becomes equal to what is published, touches nothing that is equal, and what fails
+costs nothing else. test_faults has the kills and the failures of operations."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
-from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from daemon.downstream.records import Records
-from tests.downstream.kinds import KINDS, Kind, Order
-from tests.faults import KILLED, KILLS, MANY, Action, Control, Ended, Server, library
-from tests.faults.kills import scratch
-from tests.faults.world import copied
-from tests.support.examples import LONG
-from tests.support.following import DAILY, LIMITS, Home, InlineWorker, day, epoch_days, never
-
-ORDERS = [Order(1, 1, 10), Order(2, 2, 20, "u_2"), Order(3, 3, -30), Order(4, 5, 40), Order(5, 9, -50, "u_3")]
-WORKER = InlineWorker(LIMITS)
-STEP = 1 if LONG else 5
-
-pytestmark = pytest.mark.timeout(900)
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.label.replace(" ", "-"))
-
-
-class World:
-    """An output with the orders that are published in it, and one downstream."""
-
-    def __init__(self, root: Path, kind: Kind) -> None:
-        self.home, self.kind = Home(root), kind
-        self.orders: dict[int, Order] = {}
-        self.publish(*ORDERS)
-
-    def publish(self, *orders: Order) -> None:
-        self.orders |= {order.number: order for order in orders}
-        self.home.publish(*(self.home.order(one.number, one.on, one.amount, one.user) for one in orders))
-
-    def round(self) -> None:
-        """An undisturbed round."""
-        found = self.home.round(WORKER)
-        assert not any(one.error or one.stale for one in found.values()), found
-
-    def is_right(self) -> bool:
-        """Whether what it has is what plain Python expects."""
-        found = {date: sorted(rows, key=repr) for date, rows in self.kind.rows(self.home).items()}
-        return found == {
-            date: sorted(rows, key=repr) for date, rows in self.kind.expected(self.orders.values()).items()
-        }
-
-    @property
-    def marks(self) -> dict:
-        return dict(self.kind.marks(self.home))
+from tests.downstream.kinds import Kind, Order
+from tests.downstream.worlds import ORDERS, WORKER, World, every_kind
+from tests.support.following import DAILY, day, epoch_days, never
 
 
 @pytest.fixture
@@ -82,8 +37,7 @@ def test_a_new_one_catches_up_and_then_rests(world: World) -> None:
 @every_kind
 def test_before_the_first_drop_there_is_nothing_to_do(tmp_path: Path, kind: Kind) -> None:
     """No error and no rows, and what comes later is made."""
-    one = World.__new__(World)
-    one.home, one.kind, one.orders = Home(tmp_path), kind, {}
+    one = World(tmp_path, kind, {})
     one.home.publish(users="user_id\nu_1\n")
     kind.make(one.home)
     one.round()
@@ -249,142 +203,3 @@ def test_what_is_up_to_date_again_without_a_run_has_no_failure(world: World) -> 
         following.round(never, now=True)
         assert kept and [one.error for one in following.states()] == [None]
     assert world.is_right()
-
-
-# ------------------------------------------------------------------------------------------------ a process that is killed
-
-if library() is None and not os.environ.get("REQUIRE_TEST_TOOLS"):
-    pytest.skip("needs a C compiler (cc or gcc) on Linux", allow_module_level=True)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    place = scratch()
-    yield place
-    shutil.rmtree(place)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server("tests.downstream.rounds:main") as one:
-        yield one
-
-
-class Bench:
-    """A world with one date to make, one to make again and one to remove, and what a disturbed round leaves of it."""
-
-    def __init__(self, server: Server, folder: Path, kind: Kind) -> None:
-        self.server, self.folder, self.kind = server, folder, kind
-        self.base = folder / "base"
-        self.base.mkdir()
-        self.world = World(self.base, kind)
-        kind.make(self.world.home)
-        self.world.round()
-        self.before = kind.rows(self.world.home)
-        self.world.publish(Order(3, 3, -33), Order(5, 1, -50, "u_3"), Order(7, 12, -7))
-        with self.copy() as home:
-            control = Control(folder / "control", home)
-            assert server.run(home, control).status == 0
-            self.points = control.count
-            self.after = self.at(home)
-            assert self.is_right(home)
-
-    def copy(self) -> _Copy:
-        return _Copy(copied(self.base, self.folder / "run"))
-
-    def run(self, home: Path, action: Action, point: int, last: int | None = None, error: int = 0) -> tuple[Ended, str]:
-        control = Control(self.folder / "control", home)
-        control.act(action, point, last, error)
-        return self.server.run(home, control), control.what
-
-    def at(self, home: Path) -> dict:
-        return {date: sorted(rows, key=repr) for date, rows in self.kind.rows(Home(home)).items()}
-
-    def is_right(self, home: Path) -> bool:
-        one = World.__new__(World)
-        one.home, one.kind, one.orders = Home(home), self.kind, self.world.orders
-        return one.is_right()
-
-    def heals(self, home: Path, what: str) -> None:
-        """What is there now is whole and of before or after; an undisturbed round makes all right and leaves nothing over."""
-        for date, rows in self.at(home).items():
-            known = [sorted(found[date], key=repr) for found in (self.before, self.after) if date in found]
-            assert rows in known, (what, date)
-        ended = self.server.run(home, None)
-        assert ended.status == 0 and self.is_right(home), (what, ended.stderr)
-        assert list((home / "output" / ".downstream").iterdir()) == [], what
-        if self.kind.is_dated:
-            there = {path.name for path in (home / "output" / "models" / self.kind.name).iterdir()}
-            assert there == {f"date={date}" for date in self.after}, what
-
-
-class _Copy:
-    def __init__(self, home: Path) -> None:
-        self._home = home
-
-    def __enter__(self) -> Path:
-        return self._home
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._home)
-
-
-@every_kind
-def test_a_round_killed_at_any_operation_is_finished_by_the_next(server: Server, folder: Path, kind: Kind) -> None:
-    """Durable operations of a round, SQLite's among them, before, after and within each in turn."""
-    bench = Bench(server, folder, kind)
-    hit: Counter[str] = Counter()
-    for point, action in zip(range(1, bench.points + 1, STEP), cycle(KILLS), strict=False):
-        with bench.copy() as home:
-            ended, what = bench.run(home, action, point)
-            assert ended.status == KILLED and what, (point, ended)
-            hit[what.partition(" ")[0]] += 1
-            bench.heals(home, f"{action.name} {point}: {what}")
-    assert hit.keys() >= {"write", "fsync", "rename" if STEP == 1 else "write"}
-
-
-@every_kind
-@pytest.mark.parametrize("lasting", [False, True])
-def test_an_operation_that_fails_is_told_and_costs_nothing(
-    server: Server, folder: Path, kind: Kind, lasting: bool
-) -> None:
-    """No space, broken, read-only: the round tells of it or does without; then an undisturbed one makes all right."""
-    bench = Bench(server, folder, kind)
-    told = 0
-    errors = cycle((errno.ENOSPC, errno.EIO, errno.EROFS))
-    for point, error in zip(range(1 + lasting, bench.points + 1, STEP * 2), errors, strict=False):
-        with bench.copy() as home:
-            ended, what = bench.run(home, Action.FAIL, point, MANY if lasting else point, error)
-            assert ended.status in (0, 1, 3), (point, what, ended.stderr)
-            if ended.status:
-                assert os.strerror(error) in ended.stderr or "disk" in ended.stderr or "readonly" in ended.stderr, ended
-                told += 1
-            else:
-                assert bench.is_right(home), (point, what)
-            bench.heals(home, f"{errno.errorcode[error]} {point}: {what}")
-    assert told > 0
-
-
-@every_kind
-def test_an_input_that_went_back_while_its_round_was_killed_gives_its_own_result(
-    server: Server, folder: Path, kind: Kind
-) -> None:
-    """A, then B killed after its renames, then A again: the fingerprint of A must not stand for the file of B."""
-    bench = Bench(server, folder, kind)
-    hit = 0
-    for point in range(1, bench.points + 1):
-        with bench.copy() as home:
-            _, what = bench.run(home, Action.KILL_AFTER, point)
-            is_late = what.startswith("rename") or (what.startswith("fsync") and f"/{kind.kind}s/{kind.name}" in what)
-            if not is_late:
-                continue
-            hit += 1
-            back = World.__new__(World)
-            back.home, back.kind, back.orders = Home(home), kind, dict(bench.world.orders)
-            back.home.version = bench.world.home.version
-            back.publish(Order(3, 3, -30), Order(5, 9, -50, "u_3"))
-            back.home.publish(back.home.order(7, 12, 0, gone=True))
-            del back.orders[7]
-            back.round()
-            assert back.is_right(), (point, what)
-    assert hit > 0

@@ -52,7 +52,7 @@ def never() -> bool:
 class InlineWorker:
     """Calls the functions of a worker in this process: quicker to start, and killed with it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, niceness: int = 0) -> None:
         self.limits = limits
 
     def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
@@ -125,7 +125,7 @@ class Home:
     def following(self, worker: Any = None, **settings: Any) -> Iterator[Following]:
         """What follows, with a worker of its own or one that is given."""
         settled = self.settings(**settings)
-        with mock.patch.object(follow, "Worker", (lambda _: worker) if worker else Worker):
+        with mock.patch.object(follow, "Worker", (lambda *_: worker) if worker else Worker):
             found = Following(self.output, settled, lambda: None)
         try:
             yield found
