@@ -20,6 +20,7 @@ from .contract import DownstreamFailed
 if TYPE_CHECKING:
     import duckdb
 
+_SHOWN_CHARACTERS = 400  # of an error; DuckDB lists every function that might have been meant
 RESULT = "result of the model"  # no model can have this name
 _SHARE = 0.75  # of the limit: DuckDB does not count all that it takes
 _EMPTY = ".empty.parquet"  # a file without rows, which gives a view its columns where there are no others
@@ -109,7 +110,8 @@ def message_of(error: Exception) -> tuple[str, int | None]:
     found = re.search(r"^LINE (\d+):", text, re.MULTILINE)
     first = text.partition("\n\nLINE ")[0]
     line = int(found[1]) if found else None
-    return " ".join(re.sub(r"^[A-Z]\w+ Error: ", "", first).split()), line
+    told = " ".join(re.sub(r"^[A-Z]\w+ Error: ", "", first).split())
+    return told if len(told) <= _SHOWN_CHARACTERS else told[: _SHOWN_CHARACTERS - 1] + "…", line
 
 
 def failed(path: Path | str, error: Exception) -> DownstreamFailed:

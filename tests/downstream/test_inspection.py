@@ -136,6 +136,12 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, text: str, line
     assert found.error.startswith(where) and told in found.error and "\n" not in found.error
 
 
+def test_an_error_of_duckdb_is_short(tmp_path: Path) -> None:
+    """It would list dozens of functions that might have been meant."""
+    (found,) = inspected(tmp_path, "SELECT date + 1::BIGINT AS date FROM fact_order")
+    assert "No function matches" in found.error and len(found.error) < 450
+
+
 def test_a_check_needs_no_date(tmp_path: Path) -> None:
     """It is one SELECT all the same."""
     found = inspected(tmp_path, "SELECT count(*) AS n FROM fact_order", "DELETE FROM fact_order", is_model=False)

@@ -50,13 +50,13 @@ class World:
         raise Crash
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Counts changes to files and to the ledger within the block."""
+    def running(self, owner: Any = Ledger) -> Iterator[None]:
+        """Counts changes to files and to the ledger, or to what else has transactions, within the block."""
         with mock.patch.multiple(os, **{name: self._counted(getattr(os, name)) for name in _OPERATIONS}):
-            transaction = Ledger.transaction
+            transaction = owner.transaction
 
             @contextmanager
-            def counted(ledger: Ledger) -> Iterator[None]:
+            def counted(ledger: Any) -> Iterator[None]:
                 work = transaction(ledger)
                 try:
                     self._step(work.__enter__)
@@ -76,7 +76,7 @@ class World:
                         work.__exit__(type(crash), crash, None)  # does nothing if it was already committed
                         raise
 
-            with mock.patch.object(Ledger, "transaction", counted):
+            with mock.patch.object(owner, "transaction", counted):
                 yield
 
     def _counted(self, operation: Callable[..., Any]) -> Callable[..., Any]:
