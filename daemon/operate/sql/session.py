@@ -88,6 +88,8 @@ class Session:
 
     def tables(self) -> dict[str, tuple[str, list[tuple[str, str]]]]:
         """The tables that there are now, each with what it is and its columns."""
+        self._stopped.clear()
+        self._forget()
         state = self._read()
         with self._folder_of_run() as folder:
             connection = self._connected(folder, {name: View(schema, ()) for name, schema in state.schemas.items()})
