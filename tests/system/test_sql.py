@@ -8,7 +8,9 @@ import csv
 import json
 import os
 import pty
+import re
 import select
+import shlex
 import shutil
 import signal
 import stat
@@ -28,7 +30,9 @@ import pytest
 from daemon.core.retry import Backoff
 from daemon.downstream.follow import Settings
 from daemon.downstream.sandbox import Limits
+from daemon.operate.sql.history import SCHEMAS
 from daemon.operate.sql.session import Session, opened
+from tests.support import REPO
 from tests.support.command import drop, environment, once, order, strandline
 from tests.support.daemon_process import place, running, until
 from tests.support.harness import tree
@@ -76,6 +80,19 @@ def test_a_query_answers_with_the_values_of_the_files(home: Path) -> None:
     assert strandline(home, "sql", "FROM fact_order", "--output", str(target)).returncode == 0
     assert pq.read_table(target)["amount"].to_pylist() == [row["amount"] for row in rows]
     assert scratch_folders(home) == []
+
+
+def test_the_examples_of_the_docs(home: Path) -> None:
+    """Each command of docs/READING.md runs as it stands, and each column of the tables is in its list."""
+    text = (REPO / "docs" / "READING.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^\$ strandline (sql .+)$", text, re.MULTILINE)]
+    assert len(commands) >= 3
+    for words in commands:
+        ended = strandline(home, "sql", *words)
+        assert (ended.returncode, ended.stdout != "") == (0, "--output" not in words), ended.stderr
+    section = text.partition("### The tables")[2].partition("### The forms")[0]
+    for schema in SCHEMAS.values():
+        assert [name for name in schema.names if f"`{name}`" not in section] == []
 
 
 def test_a_query_comes_from_standard_input(home: Path) -> None:

@@ -60,20 +60,30 @@ def run(wanted: Wanted, output: Path, settings: Settings, release: Callable[[], 
 
 def answered(session: Session, signals: Signals, text: str, wanted: Wanted) -> None:
     """Runs one query and shows its result."""
-    result: Result = signals.run(lambda: session.answer(text), session.stop, tell=sys.stderr.isatty())
-    for note in result.notes:
-        print(f"strandline: {note}", file=sys.stderr)
-    with signals.raising():
-        if wanted.target is not None:
-            write_file(result, wanted.target)
-            print(f"{result.count:,} rows written to {wanted.target}", file=sys.stderr)
-            return
-        if wanted.form is not None:
-            _FORMATS[wanted.form](result, sys.stdout)
-        else:
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            write_box(result, sys.stdout, width)
-        sys.stdout.flush()
+    try:
+        result: Result = signals.run(lambda: session.answer(text), session.stop, tell=sys.stderr.isatty())
+        for note in result.notes:
+            print(f"strandline: {note}", file=sys.stderr)
+        with signals.raising():
+            _show(result, wanted)
+    except Stuck:  # the query is still using what it has open
+        raise
+    except BaseException:
+        session.release()
+        raise
+    session.release()
+
+
+def _show(result: Result, wanted: Wanted) -> None:
+    if wanted.target is not None:
+        write_file(result, wanted.target)
+        print(f"{result.count:,} {'row' if result.count == 1 else 'rows'} written to {wanted.target}", file=sys.stderr)
+        return
+    if wanted.form is not None:
+        _FORMATS[wanted.form](result, sys.stdout)
+    else:
+        write_box(result, sys.stdout, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    sys.stdout.flush()
 
 
 def _text(query: str | None, signals: Signals) -> str:

@@ -71,7 +71,7 @@ class Session:
         self._number = 0
 
     def close(self) -> None:
-        self._forget()
+        self.release()
         self._parser.close()
 
     def abandon(self) -> None:
@@ -88,6 +88,8 @@ class Session:
 
     def tables(self) -> dict[str, tuple[str, list[tuple[str, str]]]]:
         """The tables that there are now, each with what it is and its columns."""
+        self._stopped.clear()
+        self.release()
         state = self._read()
         with self._folder_of_run() as folder:
             connection = self._connected(folder, {name: View(schema, ()) for name, schema in state.schemas.items()})
@@ -100,7 +102,7 @@ class Session:
     def answer(self, text: str) -> Result:
         """Runs a query. Raises UsageError, EnvironmentFault, Stopped."""
         self._stopped.clear()
-        self._forget()
+        self.release()
         until, runs = time.monotonic() + _WAIT_SECONDS, 0
         while True:
             self._check()
@@ -108,7 +110,7 @@ class Session:
             query = parsed(self._parser, text, state.schemas.keys())
             names = query.named & state.schemas.keys()
             self._refuse_without_result(query, state)
-            self._forget()
+            self.release()
             try:
                 if not self._linked and (state.unpublished is not None or _unknown(state, names)):
                     raise InputChanged("files are being replaced")
@@ -181,7 +183,7 @@ class Session:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _forget(self) -> None:
+    def release(self) -> None:
         """Closes what the last run left, with its files."""
         if self._open is not None:
             self._open.close()
