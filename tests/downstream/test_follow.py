@@ -1,0 +1,248 @@
+"""Rounds over models and checks that concern each other: who waits for whom, and what none may do to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from daemon.core.retry import Backoff
+from daemon.downstream import results
+from daemon.downstream.contract import DownstreamFailed, InputChanged
+from daemon.downstream.follow import Followed
+from daemon.downstream.follower import Follower, bring_up_to_date
+from tests.support.following import BACKOFF, DAILY, LIMITS, Home, InlineWorker, day, never
+
+FRAME = "def model(fact_order):\n    return fact_order.groupby('date', as_index=False)['amount'].sum()\n"
+WORKER = InlineWorker(LIMITS)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    one = Home(tmp_path)
+    one.publish(*(one.order(number, number % 3, number) for number in range(6)))
+    return one
+
+
+def errors(home: Home) -> dict[str, str]:
+    return {name: one.error for name, one in home.round(WORKER).items() if one.error}
+
+
+def test_any_name_that_is_allowed_can_be_read_by_others(home: Home) -> None:
+    """Also those of what is in a scratch folder."""
+    before = "fact_order"
+    for name in ("out", "tmp", "lock", "in", "rows", "select", "date"):
+        home.model(name, f'SELECT DISTINCT date FROM "{before}"')
+        before = name
+    assert errors(home) == {} and home.rows("date").keys() == {day(0), day(1), day(2)}
+
+
+def test_a_check_with_the_name_of_a_model_is_refused_and_nobody_waits_for_it(home: Home) -> None:
+    """The model and what reads it are made."""
+    home.model("a", "SELECT date FROM fact_order")
+    home.model("b", "SELECT date FROM a")
+    home.check("a", "SELECT 1 AS x")
+    with home.following(WORKER) as following:
+        found = [(one.kind, one.name, bool(one.error)) for one in following.round(never)]
+    assert sorted(found) == [("check", "a", True), ("model", "a", False), ("model", "b", False)]
+
+
+def test_of_two_files_of_one_name_neither_is_run(home: Home) -> None:
+    """It is told once, and not again at each round; what is there stays."""
+    path = home.model("a.py", FRAME)
+    home.round(WORKER)
+    before = home.rows("a")
+    home.model("a.sql", "SELECT date FROM fact_order")
+    with home.following(WORKER) as following:
+        for failures in (1, 0, 0):
+            (found,) = following.round(never)
+            assert "given once" in found.error and found.failures == failures
+        assert home.rows("a") == before
+        path.unlink()
+        assert [one.error for one in following.round(never)] == [""]
+
+
+@pytest.mark.parametrize("name", ["a.sql", "a.py"])
+def test_a_model_that_reads_nothing_with_dates_must_be_whole(home: Home, name: str) -> None:
+    """No date could ever become stale, so it would silently have no result."""
+    python = (
+        "import datetime, pandas as pd\n"
+        "def model(dim_user):\n    return pd.DataFrame({'date': [datetime.date(2026, 3, 1)]})\n"
+    )  # fmt: skip
+    text = python if name == "a.py" else "SELECT DATE '2026-03-01' AS date"
+    home.publish(users="user_id\nu_1\n")
+    home.model(name, text)
+    assert "add the comment `whole`" in errors(home)["a"]
+    home.model(name, f"{'#' if name == 'a.py' else '--'} whole\n{text}")
+    assert errors(home) == {} and home.rows("a").keys() == {day(0)}
+
+
+def test_what_reads_a_python_model_is_judged_when_it_runs(home: Home) -> None:
+    """Its columns are known then, and not before; the error is that of an inspection."""
+    home.model("frame.py", FRAME)
+    home.model("good", "SELECT date, amount FROM frame")
+    home.model("none", "SELECT amount FROM frame")
+    home.model("text", "SELECT date::VARCHAR AS date FROM frame")
+    home.model("instant", "SELECT date::TIMESTAMP AS date FROM frame")
+    found = errors(home)
+    assert found.keys() == {"none", "text", "instant"} and "no column `date`" in found["none"]
+    assert "must be a DATE" in found["text"] and "must be a DATE" in found["instant"]
+
+
+@pytest.mark.parametrize("column", ["None if first else 'a'", "1 if first else 1.5", "[1] if first else [2]"])
+def test_columns_of_a_python_model_may_differ_from_date_to_date(
+    home: Home, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    """What reads it sees all of them, with a type that fits all: a column of missing values, whole numbers among others."""
+    monkeypatch.setattr(results, "_PANDAS_PIECE_BYTES", 1)  # a piece for each date
+    home.model(
+        "frame.py",
+        "def model(fact_order):\n    f = fact_order[['date']].drop_duplicates()\n    first = f['date'].iloc[0].day == 1\n"
+        f"    f['x'] = {column}\n    if not first:\n        f['y'] = 'new'\n    return f\n",
+    )
+    home.model("sql", "SELECT date, x, y FROM frame")
+    home.model("other.py", "def model(frame):\n    return frame\n")
+    assert errors(home) == {}
+    values = eval(f"[{column} for first in (True, False, False)]")
+    values = [value[0] if isinstance(value, list) else value for value in values]
+    for name in ("sql", "other"):
+        assert [row[0][1:] for row in home.rows(name).values()] == list(zip(values, (None, "new", "new"), strict=True))
+
+
+def test_a_python_model_without_rows_has_columns_that_nobody_knows(home: Home) -> None:
+    """What reads it says so, and is made once there are rows."""
+    home.model("frame.py", "def model(fact_order):\n    return fact_order[fact_order['amount'] > 100]\n")
+    home.model(
+        "reader", "SELECT f.date, count(frame.amount) AS n FROM fact_order f LEFT JOIN frame USING (date) GROUP BY 1"
+    )
+    found = errors(home)
+    assert found.keys() == {"reader"} and "frame, whose columns are not known" in found["reader"]
+    home.publish(home.order(9, 1, 1000))
+    assert errors(home) == {} and len(home.rows("reader")) == 3
+
+
+def test_a_new_extra_column_makes_stale_what_may_show_it(home: Home) -> None:
+    """A column is NULL where a file has none, whether or not any file has it; `*` shows it on all dates."""
+    home.model("star", "SELECT * FROM fact_order")
+    home.model("users", "SELECT date, count(*) AS n FROM order_items GROUP BY date")
+    home.round(WORKER)
+    home.columns = (("status", "text"),)
+    home.model("named", "SELECT date, status FROM fact_order")
+    home.model("frame.py", "def model(fact_order):\n    return fact_order[['date', 'status']]\n")
+    assert errors(home) == {}
+    home.publish(home.order(1, 1, 5, status="paid"))
+    found = home.round(WORKER)
+    assert found["star"].dates == found["named"].dates == 3 and found["users"].dates == 0
+    assert {len(row) for rows in home.rows("star").values() for row in rows} == {13}
+    for name in ("named", "frame"):
+        assert sorted(row[1] or "" for rows in home.rows(name).values() for row in rows) == [""] * 5 + ["paid"]
+
+
+class _Stuck(InlineWorker):
+    """Cannot inspect some statement: the process dies, or takes too long."""
+
+    def call(self, what: str, function: str, *arguments: object, stopped: Callable[[], bool]) -> object:
+        if function == "inspect" and any("stuck" in one.text for one in arguments[0]):  # type: ignore[attr-defined]
+            raise DownstreamFailed(f"{what}: it took too long")
+        return super().call(what, function, *arguments, stopped=stopped)
+
+
+def test_sql_that_cannot_be_inspected_costs_only_itself(home: Home) -> None:
+    """The one that is too much is found, what reads it waits, and the others are inspected without it."""
+    home.model("a", "SELECT date FROM fact_order")
+    home.model("bad", "SELECT date FROM a -- stuck")
+    home.model("reader", "SELECT date FROM bad")
+    home.model("z", "SELECT date FROM a")
+    found = home.round(_Stuck(LIMITS))
+    assert {name: one.error for name, one in found.items()} == {
+        "a": "", "z": "", "bad": f"{home.models}/bad.sql: it took too long", "reader": "it waits for bad",
+    }  # fmt: skip
+
+
+def test_a_damaged_input_is_told_with_what_to_do_and_heals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a model that others read: they fail, and it is made again when it is refreshed."""
+    monkeypatch.setattr("daemon.downstream.follow._CHANGED_SECONDS", 0.0)
+    home.model("daily", DAILY)
+    home.model("reader", "SELECT date FROM daily")
+    home.round(WORKER)
+    (home.output / "models" / "daily" / f"date={day(1)}" / "daily.parquet").write_bytes(b"damaged")
+    home.model("reader", "SELECT date FROM daily WHERE true")
+    with home.following(WORKER) as following:
+        (error,) = [one.error for one in following.round(never) if one.error]
+        assert f"models/daily/date={day(1)}/daily.parquet" in error and "strandline refresh" in error
+        following.refresh(["daily"])
+        assert not any(one.error for one in following.round(never))
+
+
+def test_a_batch_that_is_published_meanwhile_begins_the_round_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the commit and its renames, the ledger names files that are not there yet."""
+    home.model("daily", DAILY)
+    kept, tries = results.Inputs.views, []
+
+    def changing(*arguments: object) -> object:
+        tries.append(1)
+        if len(tries) < 4:
+            raise InputChanged("of another batch")
+        return kept(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(results.Inputs, "views", changing)
+    monkeypatch.setattr("daemon.downstream.follow._CHANGED_SECONDS", 0.0)
+    assert errors(home) == {} and len(tries) == 4 and len(home.rows("daily")) == 3
+
+
+class _Failing:
+    """What follows, where every round fails because of the environment."""
+
+    def __init__(self, rounds: list[object]) -> None:
+        self.rounds = rounds
+
+    def round(self, *_: object, **__: object) -> list[Followed]:
+        found = self.rounds.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found  # type: ignore[return-value]
+
+    def rest(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    delay_seconds = 0.0
+
+
+def test_rounds_that_fail_are_tried_again_with_growing_delays(home: Home) -> None:
+    """Each with a new look at everything; after one that succeeds, from the beginning."""
+    ended, notes, rounds = (
+        Event(),
+        [],
+        [OSError(28, "No space"), OSError(5, "broken"), RuntimeError("a bug"), [], OSError(5, "x")],
+    )
+
+    def note(text: str) -> None:
+        notes.append(text)
+        if not rounds:
+            ended.set()
+
+    def make() -> _Failing | None:
+        return _Failing(rounds) if rounds else None
+
+    with Follower(make, 0.01, BACKOFF, lambda _: None, note):  # type: ignore[arg-type]
+        assert ended.wait(60)
+    assert [text.rpartition("again in ")[2] for text in notes] == ["0.01 s", "0.02 s", "0.04 s", "0.01 s"]
+    assert "No space" in notes[0] and "unexpected RuntimeError" in notes[2]
+
+
+def test_a_run_once_tries_again_only_what_the_environment_failed() -> None:
+    """As often as it may; a model that fails by itself is not run again with the same input."""
+    one = Followed("model", "m", 0, 0, 0, 1, 0.0, "it failed", 1)
+    transient = Followed("model", "m", 0, 0, 0, 1, 0.0, "no space", 1, is_transient=True)
+    good = Followed("model", "m", 1, 1, 1, 0, 0.0)
+    for rounds, left, names in (
+        ([[one], [good]], 1, ["m"]), ([[transient], [good]], 0, []), ([[transient]] * 3, 0, ["m"]), ([[good], [one]], 1, []),
+    ):  # fmt: skip
+        following = _Failing(list(rounds))
+        assert bring_up_to_date(following, Backoff(3, 0.0, 0.0), Event(), lambda _: None) == names  # type: ignore[arg-type]
+        assert len(following.rounds) == left
