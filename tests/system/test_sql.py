@@ -313,6 +313,7 @@ class Terminal:
             state = {"XDG_STATE_HOME": str(home / "state"), "TERM": "dumb", "COLUMNS": "100"}
             os.execve(sys.executable, [sys.executable, "-m", "daemon", "sql", *words], environment() | state)
         self.said = ""
+        self._is_over = False
 
     def sees(self, text: str) -> None:
         """Waits until a text is on the screen, and forgets what is before its end."""
@@ -327,7 +328,17 @@ class Terminal:
     def types(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
 
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A test that failed leaves no process behind."""
+        if not self._is_over:
+            os.kill(self.process_id, signal.SIGKILL)
+            self.ended()
+
     def ended(self) -> int:
+        self._is_over = True
         code = os.waitstatus_to_exitcode(os.waitpid(self.process_id, 0)[1])
         os.close(self._descriptor)
         return code
@@ -336,7 +347,11 @@ class Terminal:
 def test_the_prompt(home: Path) -> None:
     """Several lines until `;`, errors that do not end it, Ctrl-C in a query and at the prompt, the newest state, completion, and
     history that only its owner can read."""
-    terminal = Terminal(home)
+    with Terminal(home) as terminal:
+        prompted(home, terminal)
+
+
+def prompted(home: Path, terminal: Terminal) -> None:
     terminal.sees("strandline> ")
     terminal.types("SELECT count(*) AS n\n")
     terminal.sees("...> ")
@@ -377,11 +392,11 @@ def test_the_prompt(home: Path) -> None:
 def test_the_prompt_ends_and_leaves_nothing(home: Path, number: int | None) -> None:
     """By SIGTERM with exit code 1, and by .quit with 0; also where no history can be written."""
     (home / "state").write_text("a file where the folder should be")
-    terminal = Terminal(home)
-    terminal.sees("strandline> ")
-    if number is None:
-        terminal.types(".quit\n")
-    else:
-        os.kill(terminal.process_id, number)
-    assert terminal.ended() == (0 if number is None else 1)
+    with Terminal(home) as terminal:
+        terminal.sees("strandline> ")
+        if number is None:
+            terminal.types(".quit\n")
+        else:
+            os.kill(terminal.process_id, number)
+        assert terminal.ended() == (0 if number is None else 1)
     assert scratch_folders(home) == []

@@ -16,6 +16,7 @@ from ...core.errors import Stopped
 
 DEADLINE_SECONDS = 8.0  # after a signal: whatever runs then is left behind
 _SLICE_SECONDS = 0.05
+_KICKS, _KICK_SECONDS = 40, 0.1
 _SLOW_SECONDS = 2.0  # until it is said that a query is running
 
 
@@ -36,6 +37,7 @@ class Signals:
         self._raises = False
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
+        _wake_main_thread()
         release()
 
     def _handle(self, number: int, _frame: object) -> None:
@@ -89,6 +91,25 @@ class Signals:
         if errors:
             raise errors[0]
         return found[0]
+
+
+def _wake_main_thread() -> None:
+    """Interrupts the main thread's system call after each signal, until it must have noticed. A signal that comes between
+    Python's last look at signals and a call that waits (for a key, or for the reader of a pipe) is noticed when that returns."""
+    noticed, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # only to interrupt
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    main = threading.main_thread().ident or 0
+
+    def wake() -> None:
+        while numbers := os.read(noticed, 512):
+            if {signal.SIGINT, signal.SIGTERM} & set(numbers):
+                for _ in range(_KICKS):
+                    time.sleep(_KICK_SECONDS)
+                    signal.pthread_kill(main, signal.SIGUSR1)
+
+    threading.Thread(target=wake, name="signals", daemon=True).start()
 
 
 @contextmanager
