@@ -24,6 +24,12 @@ DIRTY = b"\n".join(
     ]
 ) + b"\n"  # fmt: skip
 
+MODELS = {
+    "models/daily.sql": "SELECT date, count(*) AS lines FROM fact_order GROUP BY date",
+    "models/failing.sql": "SELECT date, error('no') AS never FROM fact_order",
+    "checks/lines.sql": "SELECT order_id FROM fact_order",
+}
+
 
 def test_a_query_for_discards_and_retries_gives_the_numbers_that_the_drops_had(tmp_path: Path) -> None:
     """Counted by the daemon, scraped and stored by Prometheus, asked for in PromQL."""
@@ -73,11 +79,18 @@ def test_every_question_in_the_docs_is_promql_that_answers(tmp_path: Path) -> No
     text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
     block = text.split("```promql\n")[1].split("```")[0]
     lines = [line for line in block.replace("\n  ", " ").splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 7
+    assert len(lines) == 11
+    (while_it_runs,) = (line for line in lines if "stale_dates" in line)
+    for name, content in MODELS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
     with running(tmp_path) as daemon, prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}") as server:
         until(lambda: server.value("up") == 1, "a first scrape")
         place(daemon.inbox / "dirty.ndjson", DIRTY)
         place(daemon.inbox / "cut.json", b'[{"order_id": 1},')
         daemon.applied("dirty.ndjson")
         for line in lines:
-            until(lambda line=line: server.query(line), line)
+            if line != while_it_runs:
+                until(lambda line=line: server.query(line), line)
+        (tmp_path / "models" / "slow.py").write_text("import time\ndef model(fact_order): time.sleep(600)\n")
+        until(lambda: server.query(while_it_runs), while_it_runs)
