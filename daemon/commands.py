@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .downstream.follow import Following
     from .observe.observer import Observer
     from .operate.difference import Difference
-    from .operate.verify_models import Behind
     from .service import Summary
 
 DONE, ATTENTION, USAGE, ENVIRONMENT = 0, 1, 2, 3  # exit codes: see cli
@@ -109,7 +108,6 @@ def verify(config: Config, options: argparse.Namespace) -> int:
     with _scratch("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate.verify import copy_ledger, verify
-        from .operate.verify_models import Behind
         from .storage.ledger import Ledger
 
         refuse_lost_ledger(engine)
@@ -123,35 +121,34 @@ def verify(config: Config, options: argparse.Namespace) -> int:
                 if not options.json:
                     print(one, flush=True)
             drops, partitions = copy.drop_count(), len(copy.partitions())
-        behind = Behind()
-        for one in _verify_models(config, engine, scratch, behind, stop):
-            found.append(one)
-            if not options.json:
-                print(one, flush=True)
+        of_models, behind = _verify_models(config, engine, scratch, stop)
+        found += of_models
+        if not options.json:
+            print(*of_models, sep="\n", end="\n" if of_models else "", flush=True)
         if options.json:
             differences = [{"check": one.check, "what": one.what, "found": one.found} for one in found]
-            numbers = {"drops": drops, "partitions": partitions, "stale_dates": behind.dates}
+            numbers = {"drops": drops, "partitions": partitions, "stale_dates": behind}
             print(json.dumps(numbers | {"differences": differences}, indent=2))
         else:
-            if behind.dates:
-                print(f"{behind.dates:,} dates of models and checks are not up to date, and were not compared")
+            if behind:
+                print(f"{behind:,} dates of models and checks are not up to date, and were not compared")
             verdict = f"{len(found):,} differences" if found else "all of it is there and right"
             print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
         return ATTENTION if found else DONE
 
 
-def _verify_models(config: Config, engine: Engine, scratch: Path, behind: Behind, stop: Stop) -> Iterator[Difference]:
-    """The differences of models and checks from a fresh run."""
+def _verify_models(config: Config, engine: Engine, scratch: Path, stop: Stop) -> tuple[list[Difference], int]:
+    """The differences of models and checks from a fresh run, and how many dates are not up to date."""
     from .downstream.follow import RECORDS, Following
     from .downstream.records import copy
     from .operate.verify_models import check_models
     from .wiring import following_settings
 
     if not (engine.output / RECORDS).exists():
-        return
+        return [], 0
     copy(engine.output / RECORDS, scratch / RECORDS)
     with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
-        yield from check_models(following, engine.output, scratch, behind, stop.asked.is_set)
+        return check_models(following, engine.output, scratch, stop.asked.is_set)
 
 
 def trace(config: Config, options: argparse.Namespace) -> int:

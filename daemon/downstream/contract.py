@@ -32,9 +32,7 @@ class File:
 Table = Mapping[int, File]  # by date in days since 1970, or the one file at WHOLE
 Tables = Mapping[str, Table]  # what is published, by the name of the table
 Wanted = Mapping[int, bytes]  # fingerprints by date
-Piece = Mapping[
-    int, bytes | None
-]  # dates to bring up to date, with their fingerprints; None: the date has no result any more
+Piece = Mapping[int, bytes | None]  # fingerprints of dates to bring up to date; None: the date has no result any more
 
 
 class DownstreamFailed(StrandlineError):

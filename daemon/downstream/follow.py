@@ -23,11 +23,11 @@ from ..core.mapping import Columns
 from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from .catalog import Catalog, Reader
-from .contract import Downstream, File, InputChanged, Table, stale
+from .contract import Downstream, InputChanged, Table, stale
 from .definitions import CHECK, MODEL, has_files
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
-from .results import Place, Result, adopt, path_of, remove
+from .results import Place, Result, adopt, forget, remove, table_of
 from .sandbox import Limits
 from .scratch import remove_abandoned
 from .worker import Worker
@@ -115,7 +115,7 @@ class Following:
         """Forgets what the named downstreams have, or all."""
         for state in self._records.states():
             if names is None or state.name in names:
-                self._records.distrust(state.kind, state.name, dates)
+                forget(self._records, state.kind, state.name, dates, whole=bool(state.definition.get("whole")))
         self._due.clear()
 
     def each(self, stopped: Callable[[], bool]) -> Iterator[tuple[Result, dict[str, Table]]]:
@@ -192,9 +192,8 @@ class Following:
         dates = count = rows = 0
         behind = stale(one.wanted(tables), one.has())
         left = len(behind)
-        so_far = Followed(
-            one.kind, one.name, 0, 0, 0, left, 0.0, self._recorded_error(one)
-        )  # it fails until it succeeds
+        error = self._recorded_error(one)  # it fails until it succeeds
+        so_far = Followed(one.kind, one.name, 0, 0, 0, left, 0.0, error)
         if left:
             progress(so_far)
         try:
@@ -218,7 +217,7 @@ class Following:
             return self._failure(one, dates, count, rows, left, began, cause, transient=is_transient(error))
         seconds = time.monotonic() - began
         self._due.pop((one.kind, one.name), None)
-        if dates or self._records.has_failed(one.kind, one.name):
+        if dates or so_far.error:
             self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
         return Followed(one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0)
 
@@ -252,9 +251,7 @@ class Following:
     def _broken(self, where: tuple[str, str], error: str) -> Followed:
         """A file with an error in it: tried again when it changes, so it is reported once."""
         kind, name = where
-        known = {(state.kind, state.name): state for state in self._records.states()}
-        state = known.get(where)
-        failures = 0
+        state, failures = self._records.state(kind, name), 0
         if state is None or state.error != error:
             self._records.define(kind, name, {"error": error})
             failures = self._records.failed(kind, name, time.time_ns() // 1000, error)
@@ -267,8 +264,8 @@ class Following:
         return replace(result, found=sum(file.rows for file in files), severity=one.definition.severity)
 
     def _recorded_error(self, one: Downstream) -> str:
-        states = (state for state in self._records.states() if (state.kind, state.name) == (one.kind, one.name))
-        return next((state.error for state in states if state.error), "")
+        state = self._records.state(one.kind, one.name)
+        return (state and state.error) or ""
 
     def _define(self, catalog: Catalog) -> None:
         """Records the definitions, and removes what belongs to none."""
@@ -296,14 +293,11 @@ class Following:
         found = schemas(all_columns(tables, self._settings.columns))
         for state in self._records.states():
             if state.kind != CHECK and str(state.definition.get("file", "")).endswith(".py"):
-                table = {date: file for date, file in self._files(state.kind, state.name).items() if file.sha256}
+                files = table_of(self._records, state.kind, state.name)
+                table = {date: file for date, file in files.items() if file.sha256}
                 if (schema := self._inputs.schema_of(table)) is not None:
                     found[state.name] = schema
         return found
-
-    def _files(self, kind: str, name: str) -> Table:
-        files = self._records.files(kind, name).items()
-        return {date: File(path_of(kind, name, date), one.sha256, one.bytes) for date, one in files}
 
 
 def failing(followed: Sequence[Followed]) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..storage import files
+from ..storage import database, files
 
 VERSION = 1
 _SCHEMA = """
@@ -37,6 +37,7 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID  -- of all SQL together: the last one
 """
+_STATE = "kind, name, definition, succeeded_at, seconds, failures, error, failed_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Records:
         self._lock = threading.RLock()
         self.is_new = not path.exists()  # nothing is known of the results that there may be
         if read_only:
-            self._sql = _view(path)
+            self._sql = database.view(path)
             return
         try:
             self._sql = _opened(path)
@@ -87,15 +88,8 @@ class Records:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """One durable, all-or-nothing change."""
-        with self._lock:
-            self._sql.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._sql.execute("COMMIT")
-            except BaseException:
-                if self._sql.in_transaction:
-                    self._sql.execute("ROLLBACK")
-                raise
+        with self._lock, database.transaction(self._sql):
+            yield
 
     # -------------------------------------------------------------------------------------------------------- results
 
@@ -161,10 +155,12 @@ class Records:
 
     def states(self) -> list[State]:
         """All known downstreams, by kind and name."""
-        rows = self._rows(
-            "SELECT kind, name, definition, succeeded_at, seconds, failures, error, failed_at FROM downstreams ORDER BY 1, 2"
-        )
-        return [State(row[0], row[1], json.loads(row[2]), *row[3:]) for row in rows]
+        return [_state(row) for row in self._rows(f"SELECT {_STATE} FROM downstreams ORDER BY kind, name")]
+
+    def state(self, kind: str, name: str) -> State | None:
+        """One of them."""
+        rows = self._rows(f"SELECT {_STATE} FROM downstreams WHERE kind = ? AND name = ?", kind, name)
+        return _state(rows[0]) if rows else None
 
     def define(self, kind: str, name: str, definition: Mapping[str, Any]) -> None:
         """Records what a downstream is. One that changed has no failures yet."""
@@ -212,10 +208,6 @@ class Records:
             self._sql.execute("DELETE FROM inspections")
             self._sql.execute("INSERT INTO inspections VALUES (?, ?)", (key, found))
 
-    def has_failed(self, kind: str, name: str) -> bool:
-        """Whether a run failed since the last success."""
-        return bool(self._rows("SELECT 1 FROM downstreams WHERE kind = ? AND name = ? AND failures > 0", kind, name))
-
     def drop(self, kind: str, name: str) -> None:
         """Forgets everything of a downstream."""
         with self.transaction():
@@ -227,10 +219,15 @@ class Records:
             return self._sql.execute(query, values).fetchall()
 
 
+def _state(row: tuple) -> State:
+    kind, name, definition, *rest = row
+    return State(kind, name, json.loads(definition), *rest)
+
+
 def copy(source: Path, target: Path) -> None:
     """Copies the records, as they are at a moment, to a new file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(_view(source)) as sql, closing(sqlite3.connect(target)) as other:
+    with closing(database.view(source)) as sql, closing(sqlite3.connect(target)) as other:
         sql.backup(other)
 
 
@@ -254,19 +251,4 @@ def _opened(path: Path) -> sqlite3.Connection:
     except BaseException:
         sql.close()
         raise
-    return sql
-
-
-def _view(path: Path) -> sqlite3.Connection:
-    """A read-only connection. Where the folder is not writable and no process has the file open, SQLite needs `immutable=1`."""
-    for option in ("mode=ro", "immutable=1"):
-        sql = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, timeout=10.0, check_same_thread=False)
-        try:
-            sql.execute("SELECT 1 FROM downstreams").fetchone()
-        except sqlite3.OperationalError:
-            sql.close()
-            if option == "immutable=1":
-                raise
-        else:
-            break
     return sql

@@ -56,18 +56,10 @@ class Result(Downstream):
         return wanted(self.definition.base, self.reads, tables, self.definition.lookback, whole=self.definition.whole)
 
     def has(self) -> Wanted:
-        """Files without a fingerprint are of a run that was killed, or of other options: they have an empty one."""
-        found = self._place.records.has(self.kind, self.name)
-        if self.definition.whole:
-            return found
-        return dict.fromkeys(self._place.records.files(self.kind, self.name), b"") | found
+        return has_of(self._place.records, self.kind, self.name, whole=self.definition.whole)
 
     def table(self) -> Table | None:
-        """The files of a model. One whose content is not known is there, and differs from every other."""
-        if self.kind == CHECK:
-            return None
-        found = self._place.records.files(self.kind, self.name)
-        return {date: File(path_of(self.kind, self.name, date), one.sha256, one.bytes) for date, one in found.items()}
+        return None if self.kind == CHECK else table_of(self._place.records, self.kind, self.name)
 
     def files(self) -> dict[int, ResultFile]:
         """The files that were recorded, by date."""
@@ -168,9 +160,7 @@ class Result(Downstream):
                 files.remove_folder_if_empty((output / path_of(self.kind, self.name, date)).parent)
 
     def forget(self, dates: Collection[int] | None) -> None:
-        self._place.records.distrust(
-            self.kind, self.name, {WHOLE} if dates is not None and self.definition.whole else dates
-        )
+        forget(self._place.records, self.kind, self.name, dates, whole=self.definition.whole)
 
     def remove(self) -> None:
         remove(self._place.output, self._place.records, self.kind, self.name)
@@ -184,6 +174,24 @@ def wanted(base: bytes, reads: Collection[str], tables: Tables, lookback: int, *
     if whole:
         return fingerprints.of_everything(base, reads, known)
     return fingerprints.by_date(base, reads, known, lookback)
+
+
+def has_of(records: Records, kind: str, name: str, *, whole: bool) -> Wanted:
+    """The fingerprints of a result. Files without one are of a run that was killed, or of other options: they have an empty
+    one."""
+    found = records.has(kind, name)
+    return found if whole else dict.fromkeys(records.files(kind, name), b"") | found
+
+
+def table_of(records: Records, kind: str, name: str) -> Table:
+    """The files of a result. One whose content is not known is there, and differs from every other."""
+    found = records.files(kind, name).items()
+    return {date: File(path_of(kind, name, date), one.sha256, one.bytes) for date, one in found}
+
+
+def forget(records: Records, kind: str, name: str, dates: Collection[int] | None, *, whole: bool) -> None:
+    """Forgets what these dates were made from, or all; a whole result is made again as a whole."""
+    records.distrust(kind, name, None if whole else dates)
 
 
 def remove(output: Path, records: Records, kind: str, name: str) -> None:

@@ -11,7 +11,9 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,6 +22,11 @@ from typing import Any
 _BESIDES_BYTES = 512 << 20
 _SQL_FACTOR = 3
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_MODULES = {
+    "inspect": "inspection",
+    "run_sql": "runs",
+    "run_pandas": "pandas_runs",
+}  # what can be called, and where it is
 
 
 def main() -> None:
@@ -36,12 +43,17 @@ def main() -> None:
             return
         _limit_memory(memory_bytes if name == "run_pandas" else _SQL_FACTOR * memory_bytes)
         try:
-            answer: tuple[str, Any] = ("result", _FUNCTIONS[name](*arguments))
+            answer: tuple[str, Any] = ("result", call(name, arguments))
         except MemoryError:
             answer = ("memory", None)
         except BaseException as error:
             answer = _described(error)
         connection.send(answer)
+
+
+def call(name: str, arguments: Sequence[Any]) -> Any:
+    """The result of a function. Its module is imported now: pandas and DuckDB are not needed by every worker."""
+    return getattr(import_module(f".{_MODULES[name]}", __package__), name)(*arguments)
 
 
 def _described(error: BaseException) -> tuple[str, Any]:
@@ -76,26 +88,6 @@ def _end_with_parent(parent: int) -> None:
         pause.wait(0.5)
     os.killpg(0, signal.SIGKILL)
 
-
-def _inspect(*arguments: Any) -> Any:
-    from .inspection import inspect
-
-    return inspect(*arguments)
-
-
-def _run_sql(*arguments: Any) -> Any:
-    from .runs import run_sql
-
-    return run_sql(*arguments)
-
-
-def _run_pandas(*arguments: Any) -> Any:
-    from .pandas_runs import run_pandas
-
-    return run_pandas(*arguments)
-
-
-_FUNCTIONS = {"inspect": _inspect, "run_sql": _run_sql, "run_pandas": _run_pandas}
 
 if __name__ == "__main__":
     main()

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError
-from ..downstream.contract import WHOLE, File, Table, stale
+from ..downstream.contract import WHOLE, Table, stale
 from ..downstream.definitions import CHECK, MODEL, Definition, read_folder
 from ..downstream.follow import RECORDS
 from ..downstream.inputs import published
 from ..downstream.records import Records, State
-from ..downstream.results import MODELS, path_of, wanted
+from ..downstream.results import MODELS, forget, has_of, path_of, table_of, wanted
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
@@ -38,7 +38,7 @@ def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> l
         tables = dict(published(ledger)) if ledger else {}
         for state in states.values():
             if state.kind == MODEL:
-                tables[state.name] = _files(records, state)
+                tables[state.name] = table_of(records, state.kind, state.name)
         found = [_shown(records, state, tables, present.get(where)) for where, state in states.items()]
     new = [_not_run(kind, name, one) for (kind, name), one in present.items() if (kind, name) not in states]
     return _with_waiting(sorted([*found, *new], key=lambda one: (one["kind"], one["name"])))
@@ -67,7 +67,11 @@ def _shown(
         now = replace(present, reads=tuple(reads), whole=present.whole or definition["whole"])
         base, lookback, whole = now.base, now.lookback, now.whole
         known = {name: tables.get(name, {}) for name in reads}
-        behind = sorted(stale(wanted(base, reads, known, lookback, whole=whole), _has(records, state, whole=whole)))
+        behind = sorted(
+            stale(
+                wanted(base, reads, known, lookback, whole=whole), has_of(records, state.kind, state.name, whole=whole)
+            )
+        )
     files = records.files(state.kind, state.name)
     return {
         "kind": state.kind,
@@ -95,16 +99,6 @@ def _results(kind: str, name: str) -> str:
     return path_of(kind, name, WHOLE) if kind == CHECK else f"{MODELS}/{name}/date=*/{name}.parquet"
 
 
-def _has(records: Records, state: State, *, whole: bool) -> dict[int, bytes]:
-    found = records.has(state.kind, state.name)
-    return found if whole else dict.fromkeys(records.files(state.kind, state.name), b"") | found
-
-
-def _files(records: Records, state: State) -> Table:
-    files = records.files(state.kind, state.name).items()
-    return {date: File(path_of(state.kind, state.name, date), one.sha256, one.bytes) for date, one in files}
-
-
 def _not_run(kind: str, name: str, found: Definition | UsageError) -> dict[str, Any]:
     """A file that no run has read yet."""
     file = found.path.name if isinstance(found, Definition) else None
@@ -126,7 +120,7 @@ def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
             names = [state.name for state in records.states()]
             for state in records.states():
                 if state.name == name:
-                    records.distrust(state.kind, name, {WHOLE} if dates and state.definition.get("whole") else dates)
+                    forget(records, state.kind, name, dates, whole=bool(state.definition.get("whole")))
                     return state.kind
     known = f"known are {', '.join(names)}" if names else "none has run yet"
     raise UsageError(f"there is no model or check {name}; {known}")

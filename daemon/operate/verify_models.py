@@ -31,33 +31,27 @@ _PAUSE_SECONDS = 0.2
 _CLOSE = 1e-9  # relative: floats are added in any order
 
 
-class Behind:
-    """How many dates were not compared, since they are not up to date."""
-
-    dates = 0
-
-
 def check_models(
-    following: Following, output: Path, folder: Path, behind: Behind, stopped: Callable[[], bool]
-) -> Iterator[Difference]:
-    """Every difference. `folder`: for the files of fresh runs."""
+    following: Following, output: Path, folder: Path, stopped: Callable[[], bool]
+) -> tuple[list[Difference], int]:
+    """Every difference, and how many dates are not up to date. `folder`: for the files of fresh runs."""
     for attempt in range(1, _TRIES + 1):
-        behind.dates = 0
         try:
-            found = list(_compared(following, output, folder, behind, stopped))
-            break
+            return list(_compared(following, output, folder, stopped)), _not_up_to_date(following, stopped)
         except InputChanged as error:
             if stopped():
                 raise Stopped("stopped between two tries") from None
-            found = [Difference(CHECK, "all", f"not compared: {error}")]
+            cause = error
             if attempt < _TRIES:
                 time.sleep(_PAUSE_SECONDS)
-    yield from found
+    return [Difference(CHECK, "all", f"not compared: {cause}")], 0
 
 
-def _compared(
-    following: Following, output: Path, folder: Path, behind: Behind, stopped: Callable[[], bool]
-) -> Iterator[Difference]:
+def _not_up_to_date(following: Following, stopped: Callable[[], bool]) -> int:
+    return sum(len(stale(one.wanted(tables), one.has())) for one, tables in following.each(stopped))
+
+
+def _compared(following: Following, output: Path, folder: Path, stopped: Callable[[], bool]) -> Iterator[Difference]:
     try:
         following.catalog(stopped).refuse_errors()
     except UsageError as error:
@@ -65,7 +59,6 @@ def _compared(
     not_read: set[str] = set()  # models with damaged files
     for one, tables in following.each(stopped):
         wanted, has = one.wanted(tables), one.has()
-        behind.dates += len(stale(wanted, has))
         current = {date: fingerprint for date, fingerprint in wanted.items() if has.get(date) == fingerprint}
         damaged = set(_damaged(one, output, current))
         yield from (

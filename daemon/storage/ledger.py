@@ -17,7 +17,7 @@ import numpy as np
 from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
-from . import files, ledger_schema, order_index
+from . import database, files, ledger_schema, order_index
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -29,7 +29,7 @@ class Ledger(LedgerQueries):
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         try:
-            self._sql = _view(path) if read_only else _connect(path)
+            self._sql = database.view(path) if read_only else _connect(path)
             self._opened = files.identity(path)
             self.index = OrderIndex(self._sql)
             if not read_only and ledger_schema.is_new(self._sql):
@@ -52,13 +52,10 @@ class Ledger(LedgerQueries):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """One durable, all-or-nothing change."""
-        self._sql.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._sql.execute("COMMIT")
+            with database.transaction(self._sql):
+                yield
         except BaseException:
-            if self._sql.in_transaction:  # on a full disk, SQLite has already rolled back
-                self._sql.execute("ROLLBACK")
             self.index.forget_merge()  # a step of it may be undone now
             raise
 
@@ -249,22 +246,4 @@ def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
     sql.execute("PRAGMA cache_size = -8192")  # 8 MiB: a larger cache does not help bulk reads and writes
-    return sql
-
-
-def _view(path: Path) -> sqlite3.Connection:
-    """A read-only connection with a fixed snapshot. Where the folder is not writable and no process has the ledger open, SQLite
-    needs `immutable=1`."""
-    for option in ("mode=ro", "immutable=1"):
-        sql = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, timeout=10.0)
-        try:
-            sql.execute("BEGIN")
-            sql.execute("PRAGMA user_version").fetchone()
-            sql.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
-            sql.close()
-            if option == "immutable=1":
-                raise
-        else:
-            break
     return sql

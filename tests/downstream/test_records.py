@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.downstream.records import VERSION, Records, ResultFile
+from daemon.operate.downstreams import refresh
 from tests.support import REPO
 from tests.support.following import DAILY, LIMITS, Home, InlineWorker, day, epoch_days
 
@@ -170,3 +171,18 @@ def test_a_refresh_beside_a_daemon_makes_the_files_anew(tmp_path: Path) -> None:
         after = home.states("models")
         changed = {name for name in after if after[name] != before[name]}
         assert changed == {f"daily/date={day(1)}/daily.parquet"}
+
+
+def test_a_refresh_of_one_date_mends_a_damaged_file_of_a_whole_model(tmp_path: Path) -> None:
+    """Such a model is made again as a whole, and no file of it is trusted."""
+    home, worker = Home(tmp_path), InlineWorker(LIMITS)
+    home.publish(home.order(1, 1), home.order(2, 2))
+    home.model("daily", f"-- whole\n{DAILY}")
+    with home.following(worker) as following:
+        following.round(lambda: False)
+        damaged = home.output / f"models/daily/date={day(1)}/daily.parquet"
+        right = damaged.read_bytes()
+        damaged.write_bytes(right[:-9] + b"x" + right[-8:])
+        assert refresh(home.output, "daily", [epoch_days(day(1))]) == "model"
+        following.round(lambda: False)
+        assert damaged.read_bytes() == right

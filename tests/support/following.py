@@ -57,7 +57,7 @@ class InlineWorker:
 
     def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
         try:
-            return worker_main._FUNCTIONS[function](*arguments)
+            return worker_main.call(function, arguments)
         except Exception as error:
             kind, value = worker_main._described(error)
             if kind == "system":

@@ -38,7 +38,7 @@ SCHEMAS = {
             ("outcome", pa.large_string()), ("reason", pa.large_string()), ("received_at", _INSTANT),
             ("committed_at", _INSTANT), ("batch", pa.int64()), ("duplicate_of", pa.int64()), ("bytes", pa.int64()),
             ("sha256", pa.large_string()), *((name, pa.int64()) for name in _COUNTS),
-            ("faults", pa.int64()), ("unknown_keys", pa.int64()), ("without_amount_and_items", pa.int64()),
+            ("faults", pa.int64()), ("unknown_keys", pa.int64()), ("without_amount_and_price", pa.int64()),
         ]
     ),
     "discards": pa.schema(
@@ -147,7 +147,7 @@ def _drop_row(result: DropResult, batch: int, committed_at: int | None) -> dict[
         "reason": result.reason, "received_at": on_the_calendar(drop.context.received_at), "committed_at": committed_at,
         "batch": batch, "duplicate_of": result.duplicate_of, "bytes": drop.size_bytes, "sha256": drop.sha256.hex(),
         **{name: known[name] for name in _COUNTS},
-        "faults": counts.faults.total(), "unknown_keys": counts.unknown.total(), "without_amount_and_items": counts.bare,
+        "faults": counts.faults.total(), "unknown_keys": counts.unknown.total(), "without_amount_and_price": counts.bare,
     }  # fmt: skip
 
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 from ...core.errors import EnvironmentFault
 from ...core.mapping import Columns
 from ...downstream import inspection
-from ...downstream.contract import File, Table, stale
+from ...downstream.contract import Table, stale
 from ...downstream.definitions import CHECK, MODEL
 from ...downstream.follow import LEDGER, RECORDS
 from ...downstream.inputs import Inputs, all_columns, published, schemas
 from ...downstream.records import Records, State
-from ...downstream.results import path_of, wanted
+from ...downstream.results import has_of, table_of, wanted
 from ...storage.ledger import Ledger
 from . import history
 
@@ -89,7 +89,7 @@ def read(output: Path, inputs: Inputs, columns: Columns) -> Published:
         return Published(batch, unpublished, size, tables, schemas=known)
     with closing(Records(output / RECORDS, read_only=True)) as records:
         states = {state.name: state for state in records.states() if state.name not in known}
-        found = {name: _files(records, state) for name, state in states.items()}
+        found = {name: table_of(records, state.kind, state.name) for name, state in states.items()}
         last = records.last_inspection()
         of_sql = {name: one.schema for name, one in inspection.from_json(last).items()} if last else {}
         behind = {one.name: one for one in _behind(records, states, tables | _of_models(states, found))}
@@ -104,11 +104,6 @@ def read(output: Path, inputs: Inputs, columns: Columns) -> Published:
     )  # fmt: skip
 
 
-def _files(records: Records, state: State) -> Table:
-    files = records.files(state.kind, state.name).items()
-    return {date: File(path_of(state.kind, state.name, date), one.sha256, one.bytes) for date, one in files}
-
-
 def _of_models(states: Mapping[str, State], found: Mapping[str, Table]) -> dict[str, Table]:
     return {name: table for name, table in found.items() if states[name].kind == MODEL}
 
@@ -121,9 +116,7 @@ def _behind(records: Records, states: Mapping[str, State], tables: Mapping[str, 
             continue
         is_whole = bool(definition["whole"]) or state.kind == CHECK
         base, lookback = bytes.fromhex(definition["base"]), definition["lookback"]
-        has = records.has(state.kind, name)
-        if not is_whole:
-            has = dict.fromkeys(records.files(state.kind, name), b"") | has
+        has = has_of(records, state.kind, name, whole=is_whole)
         known = {other: tables.get(other, {}) for other in definition["reads"]}
         dates = stale(wanted(base, definition["reads"], known, lookback, whole=is_whole), has)
         if dates:
