@@ -287,6 +287,12 @@ def test_an_error_is_one_line_with_the_line_of_the_query(root: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_an_unknown_table_is_answered_with_those_that_there_are(root: Path) -> None:
+    """Not with a table of DuckDB's own that has a similar name."""
+    with session(root) as one, pytest.raises(UsageError, match=r"^LINE 2: there is no table order; .*\bfact_order\b"):
+        one.answer('SELECT *\nFROM "order"')
+
+
 def test_too_little_memory_is_said_with_the_setting(root: Path) -> None:
     """The error names what to change."""
     small = Settings(root / "models", root / "checks", Limits(8 << 20, 1, 60.0), Backoff(1, 0.1, 0.1), ())

@@ -123,7 +123,7 @@ class Session:
                 runs += 1
                 if not self._linked and runs < _RUNS and self._read().differs(state, names):
                     continue
-                raise self._explained(error.cause) from None
+                raise self._explained(error.cause, state.schemas.keys()) from None
             runs += 1
             if self._linked or not self._read().differs(state, names):
                 return result
@@ -229,7 +229,7 @@ class Session:
                     when = "a running daemon runs it soon, and `strandline --once` at once"
                     raise UsageError(f"the {what} {name} has no result yet; {when}")
 
-    def _explained(self, error: Exception) -> Exception:
+    def _explained(self, error: Exception, tables: Collection[str]) -> Exception:
         """An error of DuckDB, as one of ours. Its class tells whether the query or the machine failed."""
         kind = type(error).__name__
         limit = f"[models] memory_limit is {self._settings.limits.memory_bytes >> 20} MiB"
@@ -239,7 +239,7 @@ class Session:
             )
         if kind == "IOException":
             return EnvironmentFault("run", "the query", message_of(error)[0], "Remove the cause, and run it again.")
-        return sql_error(error)
+        return sql_error(error, tables)
 
 
 class _Failed(Exception):

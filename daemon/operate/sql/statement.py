@@ -19,6 +19,7 @@ _EXPLAIN = re.compile(
     rf"{_COMMENT}explain\b{_COMMENT}(?:analyze\b)?{_COMMENT}(?:\([^()]*\))?", re.IGNORECASE | re.DOTALL
 )
 _FIRST_WORD = re.compile(rf"(?:{_COMMENT}\()*{_COMMENT}(\w+)", re.DOTALL)
+_UNKNOWN_TABLE = re.compile(r"Table with name (.*) does not exist!")
 _READING_WORDS = {"select", "from", "with", "pivot", "describe", "summarize", "values", "table", "show"}
 # In a statement that DuckDB divides into several (PIVOT whose columns come from the data), which has no parsed form to look into.
 _DOES_MORE = re.compile(
@@ -64,9 +65,12 @@ def parsed(connection: Any, text: str, known: Collection[str]) -> Query:
     return Query(text, frozenset(name for name, _ in tables_in(node) if name), is_about_tables=is_about_tables)
 
 
-def sql_error(error: Exception) -> UsageError:
-    """What DuckDB says about a query, on one line, with the line that it names."""
+def sql_error(error: Exception, tables: Collection[str] = ()) -> UsageError:
+    """What DuckDB says about a query, on one line, with the line that it names. `tables`: those that there are; DuckDB would
+    propose one of its own."""
     text, line = message_of(error)
+    if tables and (unknown := _UNKNOWN_TABLE.match(text)):
+        text = f"there is no table {unknown[1]}; there are {', '.join(sorted(tables))}"
     return UsageError(f"LINE {line}: {text}" if line else text)
 
 
