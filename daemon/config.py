@@ -12,42 +12,17 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from .core.errors import UsageError, shown
 from .core.mapping import Columns
+from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
 from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
-DAY_SECONDS = 86_400
-LARGEST_SIZE = (1 << 63) - 1  # the limit of SQLite and of system calls
-_QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]+)")
-_SIZE_UNITS: dict[str, int | str] = {
-    "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
-}  # fmt: skip
-_DURATION_UNITS: dict[str, int | str] = {
-    "ms": "0.001",
-    "s": 1,
-    "m": 60,
-    "h": 3600,
-    "d": DAY_SECONDS,
-    "w": 7 * DAY_SECONDS,
-}
-
-
-class Bytes(int):
-    """A size in bytes; written as a number, or as text with a unit ("256MiB")."""
-
-
-class Duration(float):
-    """A time span in seconds; written as a number, or as text with a unit ("1d")."""
-
-
 # Converts a TOML value; None where it is not allowed.
 Read = Callable[[Any], Any]
 
@@ -100,43 +75,17 @@ def _whole(default: int, low: int, high: int) -> Any:
 
 def _seconds(default: float, low: float, high: float) -> Any:
     def read(value: Any) -> float | None:
-        return float(value) if _is_number(value) and low <= value <= high else None
+        return float(value) if is_number(value) and low <= value <= high else None
 
     return _setting(default, read, f"a number of seconds from {low} to {high}")
 
 
 def _size(default: int) -> Any:
-    def read(value: Any) -> Bytes | None:
-        size = _quantity(value, _SIZE_UNITS)
-        return Bytes(size) if size is not None and 1 <= size <= LARGEST_SIZE and size == int(size) else None
-
-    units = ", ".join(_SIZE_UNITS)
-    return _setting(Bytes(default), read, f'whole bytes from 1 on, as a number or as text such as "256MiB" ({units})')
+    return _setting(Bytes(default), read_size, A_SIZE)
 
 
 def _duration(default: float, most_days: int) -> Any:
-    def read(value: Any) -> Duration | None:
-        span = _quantity(value, _DURATION_UNITS)
-        return Duration(span) if span is not None and 0 <= span <= most_days * DAY_SECONDS else None
-
-    allowed = (
-        f'from 0 to {most_days} days, as a number of seconds or as text such as "1d" ({", ".join(_DURATION_UNITS)})'
-    )
-    return _setting(Duration(default), read, allowed)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _quantity(value: Any, units: Mapping[str, int | str]) -> Decimal | int | None:
-    """The exact value of a number, or of a text with a unit; None where it is neither, or not finite."""
-    if isinstance(value, str):
-        match = _QUANTITY.fullmatch(value.strip())
-        return Decimal(match[1]) * Decimal(units[match[2]]) if match and match[2] in units else None
-    if isinstance(value, float):
-        return Decimal(repr(value)) if abs(value) < float("inf") else None  # false for NaN, too
-    return value if _is_number(value) else None
+    return _setting(Duration(default), lambda value: read_duration(value, most_days), a_duration(most_days))
 
 
 def cores() -> int:
