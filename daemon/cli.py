@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from .config import Config
 
 # These stop at a safe point; the others end at once.
-_HANDLE_SIGNALS = (serving.serve, commands.plan, commands.rebuild, commands.verify, commands.trace, commands.sql)
+_HANDLE_SIGNALS = (
+    serving.serve,
+    commands.plan,
+    commands.rebuild,
+    commands.verify,
+    commands.trace,
+    commands.sql,
+    commands.pull,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,6 +163,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     refresh.add_argument("name", metavar="NAME")
     refresh.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD; none: all")
+    pull = add(
+        "pull", commands.pull, "read the API of a source once, from where the last round left off, and apply what came"
+    )
+    pull.add_argument("name", metavar="NAME", help="a source with a section [sources.NAME.pull]")
+    pull.add_argument(
+        "--dry-run", action="store_true", help="read the first page only, and show it as plan does; keep nothing"
+    )
+    pull.add_argument(
+        "--since",
+        metavar="TS",
+        help="begin at this instant in place of the cursor; a later one leaves the cursor where it is",
+    )
     retry = add(
         "retry", commands.retry, "put quarantined drops back into the inbox (all, or those named); an applied drop that is named "
         "is read again"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
@@ -149,6 +151,64 @@ def _verify_models(config: Config, engine: Engine, scratch: Path, stop: Stop) ->
     copy(engine.output / RECORDS, scratch / RECORDS)
     with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
         return check_models(following, engine.output, scratch, stop.asked.is_set)
+
+
+def pull(config: Config, options: argparse.Namespace) -> int:
+    """One round of a source, whose pages are applied as --once does; with --dry-run, its first page as `plan` shows it."""
+    from .operate.arguments import instant
+
+    stop = stop_on_signals(ATTENTION)
+    since = instant(options.since, None)
+    if options.dry_run:
+        return _pull_dry(config, options.name, since, stop)
+    with engine_of(config, stop) as engine:
+        from .batch.recovery import refuse_lost_ledger
+        from .core.errors import Stopped
+        from .operate.pull import showing_pages, shown
+        from .sources.pull.round import pull_round
+        from .wiring import Counting, checked_following, pulled_source, refuse_retyped, service
+
+        refuse_lost_ledger(engine)
+        refuse_retyped(config, engine.ledger)
+        source = pulled_source(config, options.name, os.environ)
+        counting = Counting()
+        with checked_following(config, engine, stop) as follows, suppress(Stopped):
+            with showing_pages() as tell:
+                done = pull_round(
+                    source, engine.ledger.path, stop.asked, check=engine.guard.check, since=since, tell=tell
+                )
+            summary = service(config, engine, [counting]).once(stop.asked)
+            if follows is not None and not summary.stopped:
+                summary.behind = followed(config, follows, stop)
+            print(shown(done, counting.totals, engine.ledger.pull_states().get(source.name)))
+            return max(ended(summary, once=True), ATTENTION if done.error else DONE)
+        return ATTENTION
+
+
+def _pull_dry(config: Config, name: str, since: int | None, stop: Stop) -> int:
+    from .core.errors import Stopped
+
+    with _scratch("pull") as scratch, engine_of(config, stop, dry=scratch) as engine, suppress(Stopped):
+        from .operate import plan
+        from .sources.pull.outcome import PullFailed
+        from .sources.pull.round import first_page
+        from .storage.ledger import Ledger
+        from .wiring import contexts, pulled_source
+
+        source = pulled_source(config, name, os.environ)
+        path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
+        try:
+            answer = first_page(source, Ledger.pull_state_of(path, name), since, stop.asked)
+        except PullFailed as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return ATTENTION
+        file = scratch / f"{name}-first-page.json"
+        file.write_bytes(answer.body)
+        context = contexts(config, time.time_ns() // 1000)[name]
+        found = plan.plan(engine, lambda: Ledger(path, read_only=True), file, context)
+        print(plan.table(found))
+        return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
+    return ATTENTION
 
 
 def trace(config: Config, options: argparse.Namespace) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .observe.http import Answer
     from .observe.metrics import Metrics
     from .observe.observer import Observer
+    from .sources.pull.round import PulledSource
+    from .storage.pulls import PullState
 
 
 def serve(config: Config, options: argparse.Namespace) -> int:
@@ -32,29 +35,37 @@ def serve(config: Config, options: argparse.Namespace) -> int:
     with engine_of(config, stop) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .observe.log import log
-        from .wiring import checked_following, refuse_retyped
+        from .wiring import checked_following, pulled_sources, refuse_retyped
 
         refuse_lost_ledger(engine)
         refuse_retyped(config, engine.ledger)
+        pulls = pulled_sources(config, os.environ)
         with checked_following(config, engine, stop, beside=not options.once) as follows:
             log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
                                            "once": options.once})  # fmt: skip
             since = instant(options.since, engine.ledger.hwm)
             run = _run_once if options.once else _watch
-            return run(config, engine, stop, since, follows)
+            return run(config, engine, stop, since, follows, pulls)
 
 
-def _run_once(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
+def _run_once(
+    config: Config,
+    engine: Engine,
+    stop: Stop,
+    since: int | None,
+    follows: Following | None,
+    pulls: Sequence[PulledSource],
+) -> int:
     textfile = config.metrics.textfile
     if not textfile:
-        return _applied_once(config, engine, stop, since, follows, [])
+        return _applied_once(config, engine, stop, since, follows, pulls, [])
     _refuse_missing_folder(Path(textfile))
     from .observe.log import log
     from .observe.metrics import write_textfile
 
     metrics = _metrics(config, engine, follows)
     try:
-        return _applied_once(config, engine, stop, since, follows, [metrics])
+        return _applied_once(config, engine, stop, since, follows, pulls, [metrics])
     finally:
         if trouble := write_textfile(metrics.registry, Path(textfile)):
             log.warning("the textfile could not be read; its counters start again from zero",
@@ -67,13 +78,19 @@ def _applied_once(
     stop: Stop,
     since: int | None,
     follows: Following | None,
+    pulls: Sequence[PulledSource],
     observers: Sequence[Observer],
 ) -> int:
-    from .wiring import service
+    from .core.errors import Stopped
+    from .wiring import pull_all, service
 
+    behind: list[str] = []
+    with suppress(Stopped):
+        behind = pull_all(pulls, engine, stop, observers)
     summary = service(config, engine, observers, since).once(stop.asked)
+    summary.behind = behind
     if follows is not None and not summary.stopped:
-        summary.behind = followed(config, follows, stop, observers)
+        summary.behind += followed(config, follows, stop, observers)
         summary.stopped = stop.asked.is_set()
     return ended(summary, once=True)
 
@@ -84,13 +101,21 @@ def _refuse_missing_folder(textfile: Path) -> None:
         raise UsageError(f"[metrics] textfile {textfile}: the folder {textfile.parent} does not exist; create it first")
 
 
-def _watch(config: Config, engine: Engine, stop: Stop, since: int | None, follows: Following | None) -> int:
+def _watch(
+    config: Config,
+    engine: Engine,
+    stop: Stop,
+    since: int | None,
+    follows: Following | None,
+    pulls: Sequence[PulledSource],
+) -> int:
     from prometheus_client import ProcessCollector
 
     from .observe.health import Health
     from .observe.log import log
     from .observe.systemd import notify
-    from .wiring import Waking, follower_of, service, watchers
+    from .sources.pull.puller import pulling
+    from .wiring import Waking, follower_of, pullers_of, service, watchers
 
     watched = watchers(config, stop.wake.set)
 
@@ -108,9 +133,11 @@ def _watch(config: Config, engine: Engine, stop: Stop, since: int | None, follow
 
     observers = [metrics, health]
     follower = follower_of(config, engine, follows, observers)
-    loop = service(config, replace(engine, stopped=stopped), [*observers, Waking(follower)], since)
+    pullers, told = pullers_of(config, pulls, engine, observers)
+    loop = service(config, replace(engine, stopped=stopped), [*observers, *told, Waking(follower)], since)
     with ExitStack() as stack:
         stack.enter_context(follower)
+        stack.enter_context(pulling(pullers))
         if config.http.enabled:
             from .observe.http import serving
 
@@ -127,10 +154,18 @@ def _metrics(
 ) -> Metrics:
     """Metrics of all sources that drops may be of, with the values that are kept between runs."""
     from .observe.metrics import Metrics
+    from .storage.ledger import Ledger
 
     ledger = engine.ledger
     sources = [*config.sources, *sorted(ledger.sources() - config.sources.keys())]
-    metrics = Metrics(engine.output, version(), watching, sources, follows.states() if follows else ())
+    every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
+    path = ledger.path
+
+    def pulls() -> Mapping[str, PullState]:
+        with closing(Ledger(path, read_only=True)) as now:
+            return now.pull_states()
+
+    metrics = Metrics(engine.output, version(), watching, sources, follows.states() if follows else (), every, pulls)
     metrics.restore(ledger.hwm, ledger.last_commit(with_new_data=True), ledger.last_commit())
     return metrics
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .batch.engine import Engine
 from .batch.outcome import BatchOutcome
 from .batch.reading import Limits, Reader
 from .batch.recovery import recover
+from .batch.retries import Retry
 from .batch.rewriting import Rewriter
 from .batch.taking import Taking
 from .config import Config
@@ -41,6 +44,11 @@ from .storage.ledger_schema import set_aside_other_version
 from .storage.lock import Lock
 from .storage.raw import RawLayer
 from .storage.store import Store
+
+if TYPE_CHECKING:
+    from .sources.pull.outcome import Pulled
+    from .sources.pull.puller import Gate, Puller
+    from .sources.pull.round import PulledSource
 
 _BESIDE_NICENESS = 10
 
@@ -221,6 +229,99 @@ def refuse_retyped(config: Config, ledger: Ledger) -> None:
                 f'[columns] {name} = "{kind}" is not allowed; it is "{before}" in what is published. Choose another name, '
                 "or run `strandline rebuild`, which reads all drops again with the columns of this configuration"
             )
+
+
+def pulled_sources(config: Config, environment: Mapping[str, str], only: str | None = None) -> list[PulledSource]:
+    """The sources with an API, or `only` this one. UsageError where a secret is missing. Warns of secrets in the file itself."""
+    from .sources.pull.round import PulledSource
+
+    of_source = {place.source: place for place in places(config)}
+    default = config.input.records_path
+    found = [
+        PulledSource(
+            name, source.pull, source.mapping, source.records_path or (default if name == DEFAULT_SOURCE else ""),
+            of_source[name], config.retry.backoff, environment,
+        )
+        for name, source in config.sources.items()
+        if source.pull is not None and only in (None, name)
+    ]  # fmt: skip
+    for one in found:
+        one.secrets()
+        for setting in one.pull.literal_secrets():
+            log.warning(
+                f"{one.where} {setting} is a secret in the configuration itself; write ${{VARIABLE}} or ${{file:PATH}}"
+            )
+    return found
+
+
+def pulled_source(config: Config, name: str, environment: Mapping[str, str]) -> PulledSource:
+    """The source with this name. UsageError where it is not configured, or has no API."""
+    if name not in config.sources:
+        raise UsageError(f"there is no source {name}; configured are {', '.join(config.sources)}")
+    found = pulled_sources(config, environment, name)
+    if not found:
+        raise UsageError(f"source {name} has no API; add the section [sources.{name}.pull], see docs/PULL.md")
+    return found[0]
+
+
+def pull_all(sources: Sequence[PulledSource], engine: Engine, stop: Stop, observers: Sequence[Observer]) -> list[str]:
+    """One round of each source; returns the names of those that failed. Raises Stopped."""
+    from .sources.pull.round import pull_round
+
+    behind = []
+    for source in sources:
+        done = pull_round(source, engine.ledger.path, stop.asked, check=engine.guard.check)
+        for observer in (Reporter(), *observers):
+            observer.pulled(done, time.time())
+        if done.error:
+            behind.append(source.name)
+    return behind
+
+
+def pullers_of(
+    config: Config, sources: Sequence[PulledSource], engine: Engine, observers: Sequence[Observer]
+) -> tuple[list[Puller], list[Observer]]:
+    """Pulls beside a daemon, a thread for each source; and what must hear of its events."""
+    from .sources.pull.puller import Gate, Puller
+
+    gate, hears = Gate(engine.output), _Hears([Reporter(), *observers])
+    made = [Puller(one, engine.ledger.path, gate, engine.guard.check, hears, Reporter().noted) for one in sources]
+    return made, [_Pausing(gate)]
+
+
+class Counting(Observer):
+    """Adds up what the ledger adds up of each batch."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+
+    def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
+        for (_, name), value in outcome.totals.items():
+            self.totals[name] += value
+
+
+class _Hears:
+    """Tells several observers of a round."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def pulled(self, one: Pulled, now: float) -> None:
+        for observer in self._observers:
+            observer.pulled(one, now)
+
+
+class _Pausing(Observer):
+    """Closes the gate of pulls while the loop waits for its environment."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def failed(self, retry: Retry) -> None:
+        self._gate.is_paused = self._gate.is_paused or retry.exhausted
+
+    def recovered(self) -> None:
+        self._gate.is_paused = False
 
 
 def places(config: Config) -> list[SourceFolder]:

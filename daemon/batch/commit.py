@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,7 +104,8 @@ def commit_of(
         removed=removed,
         dimensions=[one.file for one in dimensions],
         totals=totals_of(results),
-        hwm=_raised(before.hwm, decided.newest),
+        hwm=_raised(before.hwm, decided.newest.values()),
+        newest=_newest(drops, decided.newest),
         effects=effects,
         restatements_bytes=before.restatements_bytes + len(log.encode()),
         drift=drift,
@@ -200,9 +201,18 @@ def totals_of(results: Sequence[DropResult]) -> Counter[tuple[str, str]]:
     return Counter({name: number for name, number in totals.items() if number})
 
 
-def _raised(hwm: int | None, newest: int | None) -> int | None:
+def _raised(hwm: int | None, newest: Iterable[int]) -> int | None:
     """The high-water mark only rises."""
-    return hwm if newest is None else max(hwm or 0, newest)
+    return max([*newest, *([] if hwm is None else [hwm])], default=None)
+
+
+def _newest(drops: Sequence[Drop], newest: Mapping[int, int]) -> dict[str, int]:
+    """By source, the latest `created_at`."""
+    found: dict[str, int] = {}
+    for drop in drops:
+        if drop.seq in newest:
+            found[drop.context.source] = max(newest[drop.seq], found.get(drop.context.source, 0))
+    return found
 
 
 def _dimension_effect(batch: int, one: DimensionChange) -> list[Effect]:

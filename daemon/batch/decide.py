@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ class Decided:
     orders: pa.Table  # ORDERS: all accepted records
     accepted: Tallies  # records
     late: Tallies  # accepted records below the high-water mark before the batch
-    newest: int | None  # the latest `created_at` of all
+    newest: Mapping[int, int]  # by drop, the latest `created_at`
     unchanged: Tallies  # winners with the content that is published
     rows: Ints  # the row of each change in `orders`
     new_date: np.ndarray  # int32; the new date of its order
@@ -75,7 +75,7 @@ def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
         parsed.orders,
         accepted=counted(versions["drop"]),
         late=counted(versions["drop"].filter(pa.array(is_order & (created_at < (ledger.hwm or 0))))),
-        newest=int(created_at.max()) if is_order.any() else None,
+        newest=_newest(versions["drop"], created_at, is_order),
         unchanged=tallied(winners["drop"][decision.outcome == Outcome.UNCHANGED]),
         rows=rows_by_time,
         new_date=winners["date"][chosen],
@@ -85,6 +85,12 @@ def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
         deleted=tallied(winners["drop"][deletes]),
     )
     return decided, entries
+
+
+def _newest(drop: pa.ChunkedArray, created_at: Ints, is_order: Bools) -> dict[int, int]:
+    of_orders = pa.table({"drop": drop, "created_at": created_at}).filter(pa.array(is_order))
+    found = of_orders.group_by("drop").aggregate([("created_at", "max")]).to_pydict()
+    return dict(zip(found["drop"], found["created_at_max"], strict=True))
 
 
 def _leaving(drop: np.ndarray, rows: Ints, decision: Decision) -> Leaving:

@@ -25,7 +25,8 @@ from types import MappingProxyType
 from ..core.entries import Drop
 from ..core.model import ParseContext
 from ..sources.inbox import Arrival
-from ..sources.inbox_folder import HiddenFile, Identity, InboxFolder, Writer, first_hole, kept_from_writers, writer_of
+from ..sources.inbox_folder import HiddenFile, Identity, InboxFolder
+from ..sources.writers import Writer, first_hole, kept_from_writers, writer_of
 from ..storage import files
 from ..storage.raw import RawLayer, Stored, printable
 

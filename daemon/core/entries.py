@@ -167,3 +167,4 @@ class Commit:
     drift: Sequence[Drift] = ()  # to be reported
     keys: Sequence[KnownKey] = ()  # of sources, new or changed
     forgotten: Sequence[KnownKey] = ()
+    newest: Mapping[str, int] = field(default_factory=dict)  # by source, the latest `created_at` in this batch

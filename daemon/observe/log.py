@@ -21,6 +21,7 @@ from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
 from ..core.parse.damage import without_text
 from ..downstream.follow import Followed
+from ..sources.pull.outcome import FAILED, Pulled
 from .observer import Observer
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -140,6 +141,20 @@ class Reporter(Observer):
                 level = logging.ERROR if one.severity == "error" else logging.WARNING
                 log.log(level, "a check found rows", extra=about | {"rows": one.found})
         self._errors = {(one.kind, one.name): one.error for one in results if one.error}
+
+    def pulled(self, one: Pulled, now: float) -> None:
+        about: dict[str, object] = {
+            "source": one.source,
+            "pages": one.pages,
+            "records": one.records,
+            "seconds": round(one.seconds, 3),
+        }
+        if one.retries:
+            about["retries"] = dict(one.retries)
+        if one.error:
+            log.error("pull failed" if one.outcome == FAILED else "pull put off", extra=about | {"cause": one.error})
+        elif one.pages:
+            log.info("pulled", extra=about | {"bytes": one.bytes})
 
     def found_by_rescan(self, drops: int) -> None:
         log.info("rescan found drops that no event named", extra={"drops": drops})

@@ -26,10 +26,13 @@ from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
 from ..downstream.follow import Followed
 from ..downstream.records import State
+from ..sources.pull.outcome import Pulled
 from ..storage import files
+from ..storage.pulls import PullState
 from ..storage.raw import quarantined
 from .following import FollowingMetrics
 from .observer import Observer
+from .pulling import PullMetrics
 
 ORDER_OUTCOMES = ("new", "corrected", "deleted", "unchanged", "superseded", "before_since")
 _NEW_DATA = {f"orders.{outcome}" for outcome in ("new", "corrected", "deleted")}
@@ -44,7 +47,8 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 class Metrics(Observer):
     """The metrics of one instance over one output folder. `watching`: called at each scrape; whether new drops are noticed.
-    `sources`: every source that a drop may be of. `downstreams`: how models and checks went before."""
+    `sources`: every source that a drop may be of. `downstreams`: how models and checks went before.
+    `every`: of each source with an API, the seconds between two rounds; `pulls`: called at each scrape, how far each is read."""
 
     def __init__(
         self,
@@ -53,9 +57,12 @@ class Metrics(Observer):
         watching: Callable[[], bool] | None = None,
         sources: Collection[str] = (DEFAULT_SOURCE,),
         downstreams: Sequence[State] = (),
+        every: Mapping[str, float] | None = None,
+        pulls: Callable[[], Mapping[str, PullState]] = dict,
     ) -> None:
         self.registry = CollectorRegistry()
         self._following = FollowingMetrics(self.registry, _PREFIX, downstreams)
+        self._pulling = PullMetrics(self.registry, _PREFIX, every or {}, pulls)
         self._drops = self._counter("drops", "Drops by what became of them.", source=sources, outcome=list(DropOutcome))
         self._extracted = self._counter("orders_extracted", "Records found in drops of orders.")
         self._orders = self._counter(
@@ -150,6 +157,9 @@ class Metrics(Observer):
 
     def followed(self, results: Sequence[Followed], now: float) -> None:
         self._following.followed(results, now)
+
+    def pulled(self, one: Pulled, now: float) -> None:
+        self._pulling.pulled(one, now)
 
     def waiting(self, name: str, attempt: int, delay_seconds: float, why: str) -> None:
         self._retries.labels("read_drop").inc()

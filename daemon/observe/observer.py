@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 from ..downstream.follow import Followed
+from ..sources.pull.outcome import Pulled
 
 
 class Observer:
@@ -52,6 +53,9 @@ class Observer:
     def followed(self, results: Sequence[Followed], now: float) -> None:
         """A round of models and checks ended, at `now` (seconds since 1970). Called in a thread of its own, beside the
         service."""
+
+    def pulled(self, one: Pulled, now: float) -> None:
+        """A round of a source's API ended, at `now` (seconds since 1970). Called in a thread of its own, beside the service."""
 
     def scanned(self, pending: int, oldest: float | None, unfinished: int) -> None:
         """The inbox was scanned: the number of drops, the modification time (seconds since 1970) of the oldest, and the number

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.retry import Backoff
-from .inbox_folder import Identity, InboxFolder, Writer, writer_of
+from .inbox_folder import Identity, InboxFolder
 from .names import is_ignored, is_no_drop, is_unfinished
 from .source_folder import SourceFolder
 from .unfinished import why_unfinished
+from .writers import Writer, writer_of
 
 _LONG_SCAN_SECONDS = 0.5
 OVERDUE_SECONDS = 3600.0  # a file that stays unfinished for this long is reported once

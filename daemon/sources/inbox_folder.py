@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import re
 import secrets
-import signal
 import stat
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from ..storage import files
@@ -39,14 +36,6 @@ _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 _COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NUMBERED_NAMES = 1000
 _RENAME_NOREPLACE = 1
-
-
-class Writer(Enum):
-    """Whether some process has a file open for writing."""
-
-    NONE = "none"
-    SOME = "some"
-    UNKNOWN = "unknown"  # the file is another user's, or its file system has no leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +262,22 @@ class InboxFolder:
                 raise OSError(errno.ESTALE, "somebody replaced it in the inbox meanwhile; it was kept", placed.name)
         return placed.name
 
+    def write(self, name: str, content: bytes) -> str:
+        """Puts content of ours here as a new file, durably; returns its name, which is similar where `name` is in use."""
+        hidden = f"{_PUT}{secrets.token_hex(8)}"
+        descriptor = os.open(hidden, _CREATE, 0o666, dir_fd=self._descriptor)
+        try:
+            try:
+                files.write_all(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                written = Identity.of(os.fstat(descriptor))
+                os.close(descriptor)  # before it has its name: no process has it open for writing then
+            return self.show(hidden, name)
+        except BaseException:
+            self.remove(hidden, written)
+            raise
+
     def _linked(self, source: Path, original: int, name: str) -> _Placed | None:
         """None where the source cannot be linked here and must be copied."""
         os.utime(original)  # it arrives now, and settles like any other file
@@ -340,53 +345,6 @@ def _candidates(name: str) -> Iterator[str]:
 def probe_name() -> str:
     """A name that nobody else can have used."""
     return f".strandline-probe-{secrets.token_hex(8)}"
-
-
-def writer_of(descriptor: int) -> Writer:
-    """Whether some process has this file open for writing: a read lease is refused then. Linux only."""
-    found = _lease(descriptor)
-    if found is Writer.NONE:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return found
-
-
-@contextmanager
-def kept_from_writers(descriptor: int) -> Iterator[Writer]:
-    """The same. Where no process has the file open for writing, none can open it for writing until the block ends."""
-    found = _lease(descriptor)
-    try:
-        yield found
-    finally:
-        if found is Writer.NONE:
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-
-
-def _lease(descriptor: int) -> Writer:
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return Writer.UNKNOWN
-    try:
-        # A writer that comes while we hold the lease makes the kernel signal us: by default with SIGIO, which ends a process.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        return Writer.SOME
-    except OSError:  # EACCES: another user's file, and we lack CAP_LEASE. EINVAL: a file system without leases
-        return Writer.UNKNOWN
-    return Writer.NONE
-
-
-def first_hole(descriptor: int) -> int | None:
-    """The offset of the first hole of an open file: bytes that were never written. None where there is none, or it is unknown."""
-    found = os.fstat(descriptor)
-    if found.st_blocks * 512 >= found.st_size or not hasattr(os, "SEEK_HOLE"):
-        return None
-    try:
-        hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
-    except OSError:
-        return None
-    finally:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    return hole if hole < found.st_size else None
 
 
 def _load_renameat2() -> ctypes._CFuncPtr | None:  # type: ignore[name-defined]

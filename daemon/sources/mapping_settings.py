@@ -55,11 +55,11 @@ def mapping_of(settings: Mapping[str, Any], where: str, columns: Columns = ()) -
     """The path of the records, and the mapping. `where` names the section in errors. `columns`: those of [columns]. UsageError
     says which setting is not allowed, and what is."""
     given = {key: value for key, value in settings.items() if key not in ("preset", "columns")}
-    values = _preset(settings["preset"], where) if "preset" in settings else {}
+    values = _mapping_of_preset(settings["preset"], where) if "preset" in settings else {}
     for key, value in given.items():
         if key not in SETTINGS:
             raise UsageError(
-                f"unknown setting {key!r} in {where}; allowed are folder, preset, {', '.join(SETTINGS)}, columns"
+                f"unknown setting {key!r} in {where}; allowed are folder, preset, {', '.join(SETTINGS)}, columns, pull"
             )
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
@@ -85,10 +85,15 @@ def _paths_of_columns(value: Any, where: str, columns: Columns) -> dict[str, tup
     return {name: _paths(paths, f"{where}.{name}") for name, paths in value.items()}
 
 
-def _preset(name: Any, where: str) -> dict[str, Any]:
+def preset_of(name: str) -> dict[str, Any]:
+    """The content of a preset."""
+    return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _mapping_of_preset(name: Any, where: str) -> dict[str, Any]:
     if name not in presets():
         raise UsageError(f"{where} preset = {name!r} is not allowed; it must be one of {', '.join(presets())}")
-    return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
+    return {key: value for key, value in preset_of(name).items() if key != "pull"}
 
 
 def _refuse(value: Any, where: str, allowed: str) -> UsageError:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..core.errors import UsageError, shown
 from ..core.mapping import DEFAULT_SOURCE, DIRECT, Columns, FieldMapping
-from .mapping_settings import mapping_of
+from .mapping_settings import mapping_of, preset_of
+from .pull.settings import Pull, pull_of
 
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_FOLDER_BYTES = 255
@@ -24,6 +25,7 @@ class Source:
     folder: str = ""  # below the inbox; "": the inbox itself
     records_path: str = ""
     mapping: FieldMapping = DIRECT
+    pull: Pull | None = None
 
 
 def default_sources() -> dict[str, Source]:
@@ -54,9 +56,18 @@ def sources_of(content: Any, path: Path, columns: Columns = ()) -> dict[str, Sou
                 )
             if other != name and folder.casefold() == source.folder.casefold():
                 raise UsageError(f"{where}: folder = {shown(folder)} is not allowed; it is that of [sources.{other}]")
-        others = {key: value for key, value in settings.items() if key != "folder"}
-        found[name] = Source(folder, *mapping_of(others, f"{where}:", columns))
+        others = {key: value for key, value in settings.items() if key not in ("folder", "pull")}
+        records, mapping = mapping_of(others, f"{where}:", columns)
+        found[name] = Source(folder, records, mapping, _pull(name, settings, path, mapping.time_zone))
     return found
+
+
+def _pull(name: str, settings: Mapping[str, Any], path: Path, time_zone: str) -> Pull | None:
+    """The API of a source. What its preset has of one takes effect with a section [sources.NAME.pull]."""
+    if "pull" not in settings:
+        return None
+    preset = preset_of(settings["preset"]).get("pull", {}) if "preset" in settings else {}
+    return pull_of(settings["pull"], preset, f"[sources.{name}.pull] in {path}:", time_zone, path.parent.resolve())
 
 
 def _source_folder(name: str, settings: Mapping[str, Any], where: str) -> str:

@@ -109,7 +109,7 @@ def write_new(path: Path, content: bytes, *, sync: bool) -> None:
     """Writes a file whose name does not exist yet. Without `sync`, the caller makes it durable with `sync_many`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        _write_all(descriptor, content)
+        write_all(descriptor, content)
         if sync:
             os.fsync(descriptor)
     finally:
@@ -127,7 +127,7 @@ def continue_at(path: Path, offset: int, content: bytes) -> None:
                 offset = size - len(content)
         os.ftruncate(descriptor, offset)
         os.lseek(descriptor, offset, os.SEEK_SET)
-        _write_all(descriptor, content)
+        write_all(descriptor, content)
         os.fsync(descriptor)
     sync(path.parent)
 
@@ -197,7 +197,7 @@ def copy_unsynced(
             else:  # the last block: not worth a thread
                 hashed = None
                 digest.update(block)
-            _write_all(file.fileno(), block)
+            write_all(file.fileno(), block)
             size += len(block)
             grown(size)
         if hashed is not None:
@@ -208,7 +208,7 @@ def copy_unsynced(
 def copy_into(source: int, target: int) -> None:
     """Copies an open file into another that was just created."""
     while block := os.read(source, _BLOCK_BYTES):
-        _write_all(target, block)
+        write_all(target, block)
 
 
 def _read_block(source: int) -> bytes:
@@ -218,7 +218,7 @@ def _read_block(source: int) -> bytes:
         raise SourceFault(error.errno, error.strerror) from error
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:  # write() may write less than it is given
         rest = rest[os.write(descriptor, rest) :]

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
-from . import database, files, ledger_schema, order_index
+from . import database, files, ledger_schema, order_index, pulls
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -148,7 +148,22 @@ class Ledger(LedgerQueries):
             )
             self._add_effects(change.effects)
             self._set_meta("hwm", change.hwm)
+            pulls.raise_marks(self._sql, change.newest)
+            pulls.advance(self._sql)
             self._set_meta("restatements_bytes", change.restatements_bytes)
+
+    @staticmethod
+    def end_pull(path: Path, source: str, now: int, error: str, found: pulls.Round | None) -> None:
+        """Enters a round of a pull into the ledger at this path, durably. May run in any thread of the process that holds the
+        lock, on a connection of its own."""
+        with closing(_connect(path, "rw")) as sql, database.transaction(sql):
+            pulls.end(sql, source, now, error, found)
+
+    @staticmethod
+    def pull_state_of(path: Path, source: str) -> pulls.PullState:
+        """How far a source is read, as the ledger at this path has it now."""
+        with closing(database.view(path)) as sql:
+            return pulls.state(sql, source)
 
     def replace_files(
         self, partitions: Sequence[Partition], dimensions: Sequence[DimensionFile], effects: Sequence[Effect]
@@ -176,9 +191,11 @@ class Ledger(LedgerQueries):
         """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
-            for table in ("mappings", "drops", "batches", "totals", "meta WHERE key <> 'hwm'"):
+            for table in ("mappings", "drops", "batches", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages"):
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
+            self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")
+            self._sql.execute("UPDATE pulls SET hwm = NULL")
         self._sql.execute("DETACH other")
 
     def end_replay(

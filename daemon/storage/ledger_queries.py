@@ -12,6 +12,7 @@ from ..core.drift import KnownKey
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
+from . import pulls
 
 DROP_COLUMNS = (
     "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
@@ -26,6 +27,10 @@ class LedgerQueries:
     """The queries of a ledger. `Ledger` adds the connection and the changes."""
 
     _sql: sqlite3.Connection
+
+    def pull_states(self) -> dict[str, pulls.PullState]:
+        """How far each source is read that was ever pulled."""
+        return pulls.states(self._sql)
 
     @property
     def hwm(self) -> int | None:

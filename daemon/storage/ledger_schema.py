@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import order_index
+from . import order_index, pulls
 
-VERSION = 10
+VERSION = 11
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -65,6 +65,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, source TEXT, sha256 BLOB, position INTEGER, text TEXT
 );
 """
+    + pulls.SCHEMA
     + order_index.SCHEMA
 )
 

@@ -24,11 +24,12 @@ from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service
-from daemon.sources import inbox_folder
+from daemon.sources import inbox_folder, writers
 from daemon.sources.inbox import Arrival, Inbox
-from daemon.sources.inbox_folder import InboxFolder, Writer
+from daemon.sources.inbox_folder import InboxFolder
 from daemon.sources.inboxes import Inboxes
 from daemon.sources.source_folder import SourceFolder
+from daemon.sources.writers import Writer
 from daemon.storage import files
 from daemon.storage.raw import RawLayer
 from tests.support.command import order
@@ -91,7 +92,7 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
     """No lease can be had, as on another user's file. (Real users: tests/system/test_foreign_writers.py.)"""
-    monkeypatch.setattr(inbox_folder, "_lease", lambda descriptor: Writer.UNKNOWN)
+    monkeypatch.setattr(writers, "_lease", lambda descriptor: Writer.UNKNOWN)
 
 
 def test_a_drop_leaves_once_the_ledger_knows_it(bench: Bench) -> None:
@@ -565,7 +566,7 @@ def test_a_drop_that_cannot_be_read_holds_up_no_other(tmp_path: Path, monkeypatc
 def test_a_copy_that_cannot_be_written_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds up everything, as it must: no other drop could be copied either, and none is refused."""
     drop(tmp_path, "a.json", json.dumps([order(1)]).encode())
-    monkeypatch.setattr(files, "_write_all", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(files, "write_all", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
     heard = Heard()
     with pytest.raises(OSError, match="Input/output error"):
         run(tmp_path, heard)

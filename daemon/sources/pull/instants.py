@@ -1,0 +1,65 @@
+"""When records changed: how an API spells it, and how it is asked for. Instants are microseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ...core.mapping import FieldMapping
+from ...core.parse.mapped import translator
+from ...core.parse.values import read_instant, unwrapped
+
+FORMATS = ("iso", "seconds", "milliseconds")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 253_402_300_799_999_999  # the end of the year 9999
+
+
+class Zone:
+    """The zone of local times: those that an API names without one, and those that it is asked for in a pattern without one."""
+
+    def __init__(self, name: str = "UTC") -> None:
+        self.info = ZoneInfo(name)
+        self._translator = None if name == "UTC" else translator(FieldMapping(time_zone=name))
+
+    def named(self, value: Any) -> Any:
+        """A local time with its zone; anything else as it is."""
+        return self._translator.zoned(value) if self._translator else value
+
+
+def read_change_time(value: Any, zone: Zone) -> int | None:
+    """The instant of a value, spelled in any way that an order's may be; None where it is none."""
+    instant = read_instant(unwrapped(zone.named(value)))
+    return instant if isinstance(instant, int) and instant <= _LATEST else None
+
+
+def spelled(instant: int, form: str, zone: Zone) -> str:
+    """An instant for {since}: cut to what the form can say, never later."""
+    if form == "seconds":
+        return str(instant // 1_000_000)
+    if form == "milliseconds":
+        return str(instant // 1000)
+    local = (_EPOCH + timedelta(microseconds=instant)).astimezone(UTC if form == "iso" else zone.info)
+    return f"{local:%Y-%m-%dT%H:%M:%S}Z" if form == "iso" else local.strftime(form)
+
+
+def values_at(value: Any, keys: tuple[str, ...]) -> Iterator[Any]:
+    """What is at a path; of a list, what is there in each of its elements, or in the one whose index stands in the path."""
+    if not keys:
+        yield value
+    elif isinstance(value, list):
+        if keys[0].lstrip("-").isdigit():
+            index = int(keys[0])
+            if -len(value) <= index < len(value):
+                yield from values_at(value[index], keys[1:])
+        else:
+            for one in value:
+                yield from values_at(one, keys)
+    elif isinstance(value, dict):
+        if keys[0] in value:
+            yield from values_at(value[keys[0]], keys[1:])
+        else:  # a record without it
+            yield None
+    else:
+        yield None

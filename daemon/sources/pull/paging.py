@@ -1,0 +1,211 @@
+"""Which page comes next. Pure: pages in, what to ask for out.
+
+Whatever the API does, this ends, and an end is either the end of what there is, or an error. `since` is the one way that skips
+nothing while records change: each page is asked for by the change time that the last one ended with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from .instants import Zone, spelled, values_at
+from .outcome import PullFailed
+from .settings import LINK, OFFSET, ONE, PAGED, PATH, SINCE, Pull
+
+_LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[^\s;,=]+\s*=\s*(?:\"[^\"]*\"|[^\s;,\"]+))*)")
+_REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]+))", re.IGNORECASE)
+_MOST_REPEATS = 3
+_PLACE = {PAGED: "page {page}", OFFSET: "offset {offset}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a page is asked for by. `url`: as the page before named it, in place of all else."""
+
+    since: int
+    page: int = 1
+    offset: int = 0
+    cursor: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is known of a page. `times`: when each of its records changed, None where that is unknown; empty without a cursor."""
+
+    document: Any
+    url: str
+    link: str
+    records: Sequence[bytes]
+    times: Sequence[int | None]
+    digest: bytes = field(repr=False)
+
+
+class Walk:
+    """The pages of one round."""
+
+    def __init__(self, pull: Pull, zone: Zone) -> None:
+        self._pull, self._zone = pull, zone
+        self._asked: set[str] = set()  # URLs and tokens
+        self._before: bytes | None = None  # the digest of the page before
+        self._records = self._largest = self._repeats = 0
+        # Of next = "since":
+        self._forth: list[Ask] = []  # the pages of the instant that is asked for
+        self._back: list[Ask] = []  # of these, the ones that are to be read again
+        self._following: Ask | None = None  # after these
+        self._is_short = False  # the first of them is shorter than another page, so there is no second one
+
+    def after(self, ask: Ask, page: Page) -> Ask | None:
+        """What to ask for after this page; None at the end. PullFailed where the API does not come to one."""
+        self._largest = max(self._largest, len(page.records))
+        self._records += len(page.records)
+        found = self._next(ask, page)
+        self._before = page.digest
+        return found
+
+    def _next(self, ask: Ask, page: Page) -> Ask | None:
+        kind = self._pull.next.kind
+        if kind == ONE:
+            return None
+        if kind == LINK:
+            return self._by_url(ask, page, next_link(page.link))
+        if kind == PATH:
+            return self._by_path(ask, page)
+        if kind == SINCE:
+            return self._by_since(ask, page)
+        if not page.records or self._is_last(page):
+            return None
+        if page.digest == self._before:
+            raise PullFailed(
+                f"{self._place(ask)} is the same as the page before it, so it is unknown whether that was the last one; set "
+                "`total` to the path of the number of records, or check the placeholder in params"
+            )
+        return Ask(ask.since, ask.page + 1, ask.offset + len(page.records))
+
+    def _is_last(self, page: Page) -> bool:
+        """Whether as many records came as there are, where the page says that."""
+        total = _number(next(values_at(page.document, _keys(self._pull.total)), None)) if self._pull.total else None
+        return total is not None and self._records >= total
+
+    def _by_path(self, ask: Ask, page: Page) -> Ask | None:
+        how = self._pull.next
+        if how.more and not _is_true(next(values_at(page.document, _keys(how.more)), None)):
+            return None
+        value = next(values_at(page.document, _keys(how.path)), None)
+        if value is None or value is False or value == "":
+            if how.more:
+                raise PullFailed(f"the page says that there are more ({how.more}), and has nothing at {how.path}")
+            return None
+        if not isinstance(value, str):  # Number is a text
+            raise PullFailed(f"what the page has at {how.path} is no URL and no token")
+        if how.param or self._pull.uses("cursor"):
+            self._note(str(value))
+            return Ask(ask.since, ask.page + 1, ask.offset + len(page.records), cursor=str(value))
+        return self._by_url(ask, page, str(value))
+
+    def _by_url(self, ask: Ask, page: Page, url: str | None) -> Ask | None:
+        if not url:
+            return None
+        whole = urljoin(page.url, url)
+        if urlsplit(whole).scheme not in ("http", "https"):
+            raise PullFailed("the URL of the next page is no http(s) URL")
+        self._note(whole)
+        return Ask(ask.since, ask.page + 1, ask.offset + len(page.records), url=whole)
+
+    def _note(self, place: str) -> None:
+        if place in self._asked:
+            raise PullFailed("the next page is one that this round has read already, so its pages never end")
+        self._asked.add(place)
+
+    # ------------------------------------------------------------------------------------------------------ by change time
+
+    def _by_since(self, ask: Ask, page: Page) -> Ask | None:
+        """Goes on from the greatest change time, inclusive. A page whose records all changed at the instant that was asked for is
+        followed by its next page."""
+        times = self._checked(page)
+        if self._back:
+            return self._next_back(ask)
+        greatest = times[-1] if times else None
+        if greatest is not None and self._spelled(greatest) == self._spelled(ask.since):
+            self._forth.append(ask)
+            return self._next_of_instant(ask, page)
+        if greatest is not None and greatest < ask.since:
+            raise PullFailed(
+                "all records of the page changed before the instant that was asked for; does {since} have an effect?"
+            )
+        return self._end_of_instant(greatest)
+
+    def _checked(self, page: Page) -> list[int]:
+        times = [one for one in page.times if one is not None]
+        if len(times) < len(page.records):
+            raise PullFailed(f"a record has no time of its change at cursor = {self._pull.cursor!r}")
+        if times != sorted(times):
+            raise PullFailed(
+                'the page is not sorted by the time of change, which next = "since" needs; ask the API to sort it'
+            )
+        return times
+
+    def _next_of_instant(self, ask: Ask, page: Page) -> Ask | None:
+        is_same = page.digest == self._before and ask.page > 1
+        is_short = len(page.records) < self._largest
+        if is_same and is_short:  # the API gives its last page again
+            return self._end_of_instant(None)
+        self._is_short = is_short and ask.page == 1
+        self._repeats = (
+            self._repeats + 1 if is_same else 0
+        )  # one or two: records that came meanwhile moved the others on
+        if self._repeats == _MOST_REPEATS:
+            raise PullFailed(
+                f"{_MOST_REPEATS + 1} pages are the same, although the next one was asked for, and all of their records changed "
+                "at one instant; does {page} or {offset} have an effect?"
+            )
+        return Ask(ask.since, ask.page + 1, ask.offset + len(page.records))
+
+    def _end_of_instant(self, greatest: int | None) -> Ask | None:
+        """Goes on, after the pages of one instant. When a record of them changes meanwhile, those after it move to the page before,
+        which was read already. So these pages are read again from the last to the first: what moves then is not missed. (What
+        comes to the instant meanwhile changed after the round began, and the next round reads it.)"""
+        following = None if greatest is None else Ask(greatest)
+        if len(self._forth) > 1 or (self._forth and not self._is_short):
+            self._back, self._following = self._forth, following
+            return self._back[-1]
+        self._forth = []
+        return following
+
+    def _next_back(self, ask: Ask) -> Ask | None:
+        self._back = [one for one in self._back if one.page < ask.page]
+        if self._back:
+            return self._back[-1]
+        self._forth = []
+        return self._following
+
+    def _spelled(self, instant: int) -> str:
+        return spelled(instant, self._pull.since_format, self._zone)
+
+    def _place(self, ask: Ask) -> str:
+        return _PLACE[self._pull.next.kind].format(page=ask.page, offset=ask.offset)
+
+
+def next_link(header: str) -> str | None:
+    """The URL of rel=next in a Link header (RFC 8288); None without one."""
+    for url, parameters in _LINK.findall(header):
+        rel = _REL.search(parameters)
+        if rel and "next" in (rel[1] or rel[2]).lower().split():
+            return str(url)
+    return None
+
+
+def _keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
+def _number(value: Any) -> int | None:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+def _is_true(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() not in ("", "0", "false", "null"))

@@ -1,0 +1,244 @@
+"""Which page comes next: every way of paging against a model of an API, also while its records change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.core.parse.values import Number
+from daemon.sources.pull.instants import Zone
+from daemon.sources.pull.outcome import PullFailed
+from daemon.sources.pull.paging import Ask, Page, Walk, next_link
+from daemon.sources.pull.settings import Next, Pull
+from tests.support.api import Asked, Reply, Shop
+
+URL = "http://shop.example/orders"
+MICRO = 1_000_000
+SINCE = Pull(
+    URL,
+    params=(("since", "{since}"), ("page", "{page}")),
+    next=Next("since"),
+    cursor="orders.updated_at",
+    since_format="seconds",
+)
+WAYS = {
+    "page": (Pull(URL, params=(("page", "{page}"),), next=Next("page")), Shop.by_page),
+    "offset": (Pull(URL, params=(("offset", "{offset}"),), next=Next("offset")), Shop.by_offset),
+    "link": (Pull(URL, next=Next("link")), Shop.by_link),
+    "token": (Pull(URL, next=Next("path", "meta.next_cursor", "cursor")), Shop.by_token),
+    "url": (Pull(URL, next=Next("path", "next_url")), Shop.by_url),
+    "since": (SINCE, Shop.by_page),
+    "since_offset": (
+        Pull(URL, params=(("since", "{since}"), ("offset", "{offset}")), next=Next("since"), cursor="orders.updated_at",
+             since_format="seconds"),
+        Shop.by_offset,
+    ),
+}  # fmt: skip
+
+
+def asked_by(pull: Pull, ask: Ask) -> Asked:
+    """The request that an Ask becomes."""
+    from urllib.parse import parse_qsl, urlsplit
+
+    if ask.url:
+        parts = urlsplit(ask.url)
+        return Asked("GET", parts.path, dict(parse_qsl(parts.query)), {}, b"")
+    query = {"since": str(ask.since // MICRO)}
+    if pull.uses("page"):
+        query["page"] = str(ask.page)
+    if pull.uses("offset"):
+        query["offset"] = str(ask.offset)
+    if ask.cursor:
+        query["cursor"] = ask.cursor
+    return Asked("GET", "/orders", query, {}, b"")
+
+
+def page_of(reply: Reply, url: str = URL) -> Page:
+    document = json.loads(reply.body, parse_int=Number, parse_float=Number)
+    orders = json.loads(reply.body).get("orders", [])
+    records = [json.dumps(one).encode() for one in orders]
+    times = [one["updated_at"] * MICRO for one in orders]
+    return Page(document, url, reply.headers.get("Link", ""), records, times, hashlib.sha256(reply.body).digest())
+
+
+def walked(
+    pull: Pull, answer: Callable[[Asked], Reply], before: Callable[[int], None] = lambda number: None, most: int = 500
+) -> list[dict[str, Any]]:
+    """All records of a round, in order."""
+    walk, ask, found = Walk(pull, Zone()), Ask(0), []
+    following: Ask | None = ask
+    number = 0
+    while following is not None:
+        number += 1
+        assert number < most, "the pages do not end"
+        before(number)
+        page = page_of(answer(asked_by(pull, following)))
+        found += [json.loads(record) for record in page.records]
+        following = walk.after(following, page)
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(times=st.lists(st.integers(0, 4), max_size=12), limit=st.integers(1, 4))
+@settings(deadline=None)
+def test_every_record_is_read(way: str, times: list[int], limit: int) -> None:
+    """In each way of paging, with any number of records of one instant."""
+    pull, answer = WAYS[way]
+    shop = Shop(limit)
+    for number, time in enumerate(times):
+        shop.put(f"o_{number}", time)
+    found = walked(pull, lambda asked: answer(shop, asked))
+    assert {json.dumps(one) for one in found} == {json.dumps(one) for one in shop.orders.values()}
+    if not way.startswith("since"):  # which asks again for the instant that it ended with
+        assert len(found) == len(times)
+
+
+@given(
+    times=st.lists(st.integers(0, 3), min_size=1, max_size=10),
+    limit=st.integers(1, 4),
+    changes=st.dictionaries(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1)), max_size=3)),
+)
+@settings(deadline=None, max_examples=600)
+def test_by_change_time_nothing_is_skipped_while_records_change(
+    times: list[int], limit: int, changes: dict[int, list[tuple[int, int]]]
+) -> None:
+    """Before some requests, orders change or come, also within the second that the pages are at. Whatever is not read then
+    changed at the end of what was or later, or since the round began: the next round, which begins there, reads it."""
+    shop = Shop(limit)
+    for number, time in enumerate(times):
+        shop.put(f"o_{number}", time)
+    began = now = max(times)
+    count = 0
+
+    def change(number: int) -> None:
+        nonlocal now, count
+        for which, later in changes.get(number, []):
+            now += later
+            count += 1
+            shop.put(f"o_{which}", now, amount=1 + count)
+
+    found = walked(SINCE, shop.by_page, change)
+    seen = {json.dumps(one) for one in found}
+    missing = [one for one in shop.orders.values() if json.dumps(one) not in seen]
+    cursor = min(began, max(one["updated_at"] for one in found))
+    assert all(one["updated_at"] >= cursor for one in missing)
+
+
+def test_by_page_number_records_are_skipped_while_records_change() -> None:
+    """What the property above would find, if asking by change time did not mend it: that the model moves records is true."""
+    shop = Shop(2)
+    for number in range(6):
+        shop.put(f"o_{number}", number)
+    found = walked(WAYS["page"][0], shop.by_page, lambda number: shop.put("o_0", 100, 7) if number == 2 else None)
+    assert {one["order_id"] for one in found} == {"o_0", "o_1", "o_3", "o_4", "o_5"}
+
+
+def test_a_total_ends_the_pages_of_an_api_that_repeats_its_last_one() -> None:
+    """As Magento does."""
+    shop = Shop(2)
+    for number in range(5):
+        shop.put(f"o_{number}", number)
+
+    def answer(asked: Asked) -> Reply:
+        last = min(int(asked.query["page"]), 3)
+        content = json.loads(shop.by_page(Asked("GET", "", {"page": str(last)}, {}, b"")).body)
+        return Reply(json.dumps(content | {"total_count": 5}).encode())
+
+    pull = Pull(URL, params=(("page", "{page}"),), next=Next("page"), total="total_count")
+    assert len(walked(pull, answer)) == 5
+    with pytest.raises(PullFailed, match="the same as the page before it.*set `total`"):
+        walked(WAYS["page"][0], answer)
+
+
+@pytest.mark.parametrize("way", ["page", "offset"])
+def test_an_api_that_ignores_the_placeholder_is_an_error(way: str) -> None:
+    """Its first page again and again is not everything."""
+    shop = Shop(2)
+    for number in range(5):
+        shop.put(f"o_{number}", number)
+    with pytest.raises(PullFailed, match="the same as the page before it"):
+        walked(WAYS[way][0], lambda asked: shop.by_page(Asked("GET", "", {}, {}, b"")))
+
+
+def test_an_api_that_ignores_the_page_within_one_instant_is_an_error() -> None:
+    shop = Shop(2)
+    for number in range(5):
+        shop.put(f"o_{number}", 3)
+    with pytest.raises(PullFailed, match="changed at one instant"):
+        walked(SINCE, lambda asked: shop.by_page(Asked("GET", "", {"since": asked.query["since"]}, {}, b"")))
+
+
+def test_an_api_that_is_not_sorted_or_ignores_since_is_an_error() -> None:
+    shop = Shop(3)
+    for number in range(7):
+        shop.put(f"o_{number}", number)
+
+    def unsorted(asked: Asked) -> Reply:
+        content = json.loads(shop.by_page(asked).body)
+        return Reply(json.dumps({"orders": content["orders"][::-1]}).encode())
+
+    with pytest.raises(PullFailed, match="not sorted"):
+        walked(SINCE, unsorted)
+    with pytest.raises(PullFailed, match="does {since} have an effect"):
+        walked(SINCE, lambda asked: shop.by_page(Asked("GET", "", {"page": asked.query["page"]}, {}, b"")))
+
+
+@pytest.mark.parametrize("way", ["link", "url", "token"])
+def test_pages_that_lead_back_are_an_error(way: str) -> None:
+    """An endless next: the round ends, and says that it has not read everything."""
+    pull, _ = WAYS[way]
+    body = {"orders": [], "next_url": "/orders?x=1", "meta": {"next_cursor": "again"}}
+    reply = Reply(json.dumps(body).encode(), headers={"Link": '</orders?x=1>; rel="next"'})
+    with pytest.raises(PullFailed, match="never end"):
+        walked(pull, lambda asked: reply)
+
+
+def test_more_says_whether_there_is_a_next_page() -> None:
+    """As Stripe does: the token is the id of the last record."""
+    pull = Pull(URL, next=Next("path", "data.-1.id", "starting_after", "has_more"))
+    asked = []
+
+    def answer(one: Asked) -> Reply:
+        asked.append(one.query.get("cursor"))
+        first = int(one.query.get("cursor", 0))
+        return Reply(json.dumps({"data": [{"id": first + 1}, {"id": first + 2}], "has_more": first < 4}).encode())
+
+    walked(pull, answer)
+    assert asked == [None, "2", "4"]
+    with pytest.raises(PullFailed, match="has_more.*nothing at data.-1.id"):
+        walked(pull, lambda one: Reply(b'{"data": [], "has_more": true}'))
+
+
+@pytest.mark.parametrize("token", [[], {"a": 1}, True])
+def test_a_token_that_is_none_is_an_error(token: object) -> None:
+    with pytest.raises(PullFailed, match="no URL and no token"):
+        walked(WAYS["token"][0], lambda asked: Reply(json.dumps({"meta": {"next_cursor": token}}).encode()))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y"])
+def test_only_http_is_followed(url: str) -> None:
+    with pytest.raises(PullFailed, match="http"):
+        walked(WAYS["url"][0], lambda asked: Reply(json.dumps({"next_url": url}).encode()))
+
+
+@pytest.mark.parametrize(
+    ("header", "url"),
+    [
+        ("", None),
+        ('<https://x/2>; rel="next"', "https://x/2"),
+        ('<https://x/1>; rel="previous", <https://x/3?a=b,c>; rel="next"', "https://x/3?a=b,c"),
+        ("<https://x/2>; rel=next", "https://x/2"),
+        ('<https://x/2>; title="a; b"; rel="last next"', "https://x/2"),
+        ('<https://x/2>; REL="NEXT"', "https://x/2"),
+        ('<https://x/2>; rel="nextish"', None),
+        ("not a link", None),
+    ],
+)
+def test_link_headers(header: str, url: str | None) -> None:
+    assert next_link(header) == url
