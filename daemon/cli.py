@@ -172,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pull.add_argument(
         "--since",
+        dest="pull_since",
         metavar="TS",
         help="begin at this instant in place of the cursor; a later one leaves the cursor where it is",
     )

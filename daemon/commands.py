@@ -158,7 +158,7 @@ def pull(config: Config, options: argparse.Namespace) -> int:
     from .operate.arguments import instant
 
     stop = stop_on_signals(ATTENTION)
-    since = instant(options.since, None)
+    since = instant(options.pull_since, None)
     if options.dry_run:
         return _pull_dry(config, options.name, since, stop)
     with engine_of(config, stop) as engine:
@@ -350,7 +350,8 @@ def gathered(config: Config) -> dict[str, Any]:
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
         follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks)
-        return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows)
+        every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
+        return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)
 
 
 def followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:

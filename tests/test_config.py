@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from dataclasses import fields
@@ -17,6 +18,8 @@ from daemon.core.errors import UsageError
 from daemon.core.mapping import COLUMN_TYPES
 from daemon.core.retry import Backoff
 from daemon.sources.mapping_settings import SETTINGS as SOURCE_SETTINGS
+from daemon.sources.pull.settings import SETTINGS as PULL_SETTINGS
+from daemon.sources.pull.settings import Pull
 from tests.support import REPO
 
 
@@ -291,10 +294,15 @@ def test_the_page_of_settings_is_the_code() -> None:
     sections = re.split(
         r"^## \[([\w.]+)\]$", (REPO / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8"), flags=re.M
     )
-    assert sections[1::2] == [*SECTIONS, "columns", "sources.NAME"]
-    *sections, _, columns, _, sources = sections
+    assert sections[1::2] == [*SECTIONS, "columns", "sources.NAME", "sources.NAME.pull"]
+    *sections, _, columns, _, sources, _, pull = sections
     assert all(f'`"{kind}"`' in columns for kind in COLUMN_TYPES)
     assert re.findall(r"^\| `(\w+)` \|", sources, flags=re.M) == ["folder", "preset", *SOURCE_SETTINGS, "columns"]
+    given = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", pull, flags=re.M))
+    assert [*given] == [*PULL_SETTINGS], given
+    for name in ("method", "every", "lookback", "max_pages", "max_page_bytes", "timeout", "since_format", "next"):
+        value = PULL_SETTINGS[name](json.loads(given[name]), name)
+        assert value == getattr(Pull("http://x/"), name), name
     shipped = (REPO / "config.toml").read_text(encoding="utf-8")
     found = []
     for section, text in zip(sections[1::2], sections[2::2], strict=True):

@@ -1,16 +1,41 @@
-"""What `strandline pull` shows: a progress bar by page, and what came of them."""
+"""How far the APIs of sources are read, for `status` and the page; and what `strandline pull` shows of one round."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from ..sources.pull.outcome import Progress, Pulled
 from ..storage.pulls import PullState
 from ..storage.receipts import instant_text
 
 _ORDERS = ("new", "corrected", "deleted", "unchanged", "superseded")
+
+
+def pulls(every: Mapping[str, float], states: Mapping[str, PullState]) -> dict[str, dict[str, Any]]:
+    """The state of each source that has an API, or was pulled once, as JSON. `every`: the seconds between two rounds."""
+    found = {}
+    for source in dict.fromkeys([*every, *states]):
+        state = states.get(source, PullState())
+        texts = {name: getattr(state, name) for name in ("cursor", "tried_at", "succeeded_at")}
+        found[source] = {
+            "every_seconds": every.get(source),
+            **{name: None if instant is None else instant_text(instant) for name, instant in texts.items()},
+            "rounds": state.rounds,
+            "error": state.error,
+        }
+    return found
+
+
+def pull_rows(sources: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The same for people: source, cursor, last success, and the last error."""
+    return [
+        (name, f"cursor {one['cursor'] or '(none)'}", f"last success {one['succeeded_at'] or '(never)'}", one["error"])
+        for name, source in sources.items()
+        if (one := source["pull"]) is not None
+    ]
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text
 from ..storage.store import iso_date
 from .downstreams import attention
+from .pull import pull_rows, pulls
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
@@ -49,10 +50,12 @@ def gather(
     now: int,
     ignored: Sequence[str] = (),
     downstreams: Sequence[Mapping[str, Any]] = (),
+    every: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The whole state as JSON. `ledger` is None before the first run. `places`: the folder of each source, the
     inbox itself first. `now` in microseconds. `ignored`: patterns of names in the
-    inbox that are not drops. `downstreams`: see downstreams.gather."""
+    inbox that are not drops. `downstreams`: see downstreams.gather. `every`: of each source with an API, the seconds between two
+    rounds."""
     hwm = ledger.hwm if ledger else None
     totals = ledger.totals() if ledger else Counter()
     waiting = {place.source: _waiting(place, ignored) for place in places}
@@ -66,7 +69,8 @@ def gather(
         | _shown_waiting(*waiting.values())
         | {"strays": strays(places, ignored)},
         "sources": _sources(
-            places, waiting, ledger.totals_by_source() if ledger else Counter(), ledger.record_keys() if ledger else []
+            places, waiting, ledger.totals_by_source() if ledger else Counter(), ledger.record_keys() if ledger else [],
+            pulls(every or {}, ledger.pull_states() if ledger else {}),
         ),
         "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
         "quarantine": _quarantine(output / "quarantine"),
@@ -178,9 +182,10 @@ def _sources(
     waiting: Mapping[str, _Waiting],
     totals: Mapping[tuple[str, str], int],
     keys: Sequence[KnownKey],
+    pulled: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Each configured source, and each that the ledger has drops of: its folder (None: not configured any more), what waits
-    there, the sums over its drops, and the keys of its records that nothing reads or that are missing."""
+    there, the sums over its drops, the keys of its records that nothing reads or that are missing, the state of its pull."""
     folders = {place.source: str(place.path) for place in places}
     names = [*folders, *sorted({source for source, _ in totals} - folders.keys())]
     found: dict[str, Any] = {}
@@ -190,6 +195,7 @@ def _sources(
         found[name] = there | {"drops": _part(own, "drops"), "orders": _part(own, "orders")}
         of_source = [one for one in keys if one.source == name]
         found[name] |= {
+            "pull": pulled.get(name),
             "unread_keys": {one.key: one.first_drop for one in of_source if not one.is_read},
             "missing_keys": {one.key: one.missing_since for one in of_source if one.missing_since is not None},
         }
@@ -263,6 +269,7 @@ def table(status: dict[str, Any]) -> str:
             if (text := attention(one, status["output"]))
         ],
     )
+    lines += _section("Pulls", pull_rows(status["sources"]))
     if status["sources"].keys() != {DEFAULT_SOURCE}:
         lines += _section("Sources", [_source_row(name, one) for name, one in status["sources"].items()])
     lines += _section(

@@ -93,6 +93,28 @@ def panels() -> list[dict[str, Any]]:
             (per_minute("strandline_partitions_written_total"), "written /min"),
             (per_minute("strandline_restatements_total"), "restated /min"),
         ]),
+        _row("Pulls"),
+        _graph("Rounds", "Rounds of the last hour by outcome. `put_off`: the server asked to wait.", "short", [
+            (in_an_hour("strandline_pull_rounds_total", "source, outcome"), "{{source}} {{outcome}}"),
+            (f"max by (source) (strandline_pull_failing{{{SELECTED}}})", "{{source}} fails"),
+        ], stacked=True),
+        _graph("Pages and bytes", "What rounds put into the inbox.", "short", [
+            (per_minute("strandline_pull_pages_total", "source"), "{{source}} pages /min"),
+            (f"{per_minute('strandline_pull_bytes_total', 'source')} / 1e3", "{{source}} kB /min"),
+        ]),
+        _graph("Requests tried again", "By reason. `rate_limit`: status 429.", "short", [
+            (per_minute("strandline_pull_retries_total", "source, reason"), "{{source}} {{reason}} /min"),
+        ], stacked=True),
+        _graph("Behind", "Since the last success, and how old the cursor is: up to there, every change is committed.", "s", [
+            (f"time() - max by (source) (strandline_pull_last_success_timestamp_seconds{{{SELECTED}}} > 0)",
+             "{{source}} success"),
+            (f"time() - max by (source) (strandline_pull_cursor_timestamp_seconds{{{SELECTED}}} > 0)", "{{source}} cursor"),
+            (f"max by (source) (strandline_pull_interval_seconds{{{SELECTED}}})", "{{source}} every"),
+        ]),
+        _graph("Seconds per round", "Of the rounds of the last hour.", "s", [
+            (f"{in_an_hour('strandline_pull_seconds_total', 'source')} / "
+             f"({in_an_hour('strandline_pull_rounds_total', 'source')} > 0)", "{{source}}"),
+        ]),
         _row("Models and checks"),
         _graph("Stale dates", "Dates that are not up to date: 0 soon after each batch, unless a model fails or is too slow.",
                "short", [(f"max by (kind, name) (strandline_downstream_stale_dates{{{SELECTED}}})", "{{kind}} {{name}}")]),

@@ -14,6 +14,7 @@ from daemon.sources.pull.round import pull_round
 from daemon.stopping import Stop
 from daemon.storage.ledger import Ledger
 from daemon.wiring import engine, pulled_source, service
+from tests.support.api import Api
 from tests.support.harness import dates, rows
 
 BEGIN = """\
@@ -92,3 +93,24 @@ class Home:
 
 def seconds_ago(seconds: float) -> int:
     return int(time.time() - seconds)
+
+
+def pulling_home(home: Path, api: Api) -> Path:
+    """The folder of a daemon with a source `shop` that is pulled every 0.2 s by page. Its paths are the usual ones."""
+    (home / "config.toml").write_text(
+        f'''[sources.shop.pull]
+url = "{api.url}/orders"
+params = {{since = "{{since}}", page = "{{page}}"}}
+next = "page"
+cursor = "orders.updated_at"
+since_format = "seconds"
+every = 0.2
+[watch]
+settle_seconds = 0.05
+[retry]
+attempts = 2
+initial_delay_seconds = 0.01
+max_delay_seconds = 0.05
+'''
+    )
+    return home

@@ -65,6 +65,9 @@ CHECKS = {
 }
 
 
+PULL = '[sources.gone.pull]\nurl = "http://127.0.0.1:9/"\nevery = 0.5\n'  # nobody listens there
+
+
 class Pager:
     """Whoever is woken: keeps the alerts that came, by name."""
 
@@ -120,6 +123,19 @@ def small_disk(place: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
+def pulled(home: Path) -> Path:
+    """The folder of a daemon with a source whose API is gone."""
+    home.mkdir()
+    (home / "config.toml").write_text(PULL)
+    return home
+
+
+def pull(woken: Pager) -> None:
+    """The alerts of a source whose API is gone."""
+    woken.fired("StrandlinePullFailing", source="gone")
+    woken.fired("StrandlinePullStale", source="gone")
+
+
 def follow(home: Path, woken: Pager) -> None:
     """Makes the alerts of models and checks fire. While one model runs, another that fails is told of, too."""
     (home / "models").mkdir()
@@ -142,8 +158,7 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
         pytest.skip("needs a C compiler on Linux, to cause faults")
     retry = {"RETRY__ATTEMPTS": "2", "RETRY__INITIAL_DELAY_SECONDS": "0.05", "RETRY__MAX_DELAY_SECONDS": "0.2"}
     with small_disk(tmp_path / "small") as small, pager() as (woken, webhook):
-        home = tmp_path / "home"
-        home.mkdir()
+        home = pulled(tmp_path / "home")
         control = Control(tmp_path / "control", small)
         daemon = started_with(
             home, preloading(control), PATHS__OUTPUT=str(small / "output"), WATCH__RESCAN_SECONDS="0.3", **retry
@@ -160,6 +175,7 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 ) as server,
             ):  # fmt: skip
                 until(lambda: server.value("min(up)") == 1, "first scrapes")
+                pull(woken)
                 woken.fired("StrandlineDiskFilling", instance=f"127.0.0.1:{daemon.port}")
                 woken.fired("StrandlineNoNewData")  # a source that is silent since the start
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import REPO
+from tests.support.api import Shop, serving
 from tests.support.command import order
 from tests.support.daemon_process import place, running, until
 from tests.support.prometheus import prometheus
+from tests.support.pulls import pulling_home
 
 GRAFANA = REPO / "deploy" / "grafana"
 CODE = runpy.run_path(str(GRAFANA / "dashboard.py"))
@@ -61,8 +63,11 @@ def test_each_panel_has_series(tmp_path: Path) -> None:
     for path, text in FOLLOWING.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
+    shop = Shop()
+    shop.put("s_1", 1_700_000_000)
     with (
-        running(tmp_path) as daemon,
+        serving(shop.by_page) as api,
+        running(pulling_home(tmp_path, api)) as daemon,
         prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}") as server,
     ):
         until(lambda: server.value("up") == 1, "a first scrape")
@@ -75,7 +80,7 @@ def test_each_panel_has_series(tmp_path: Path) -> None:
             (json.dumps(order(1, amount=9, updated_at="2026-03-05T00:00:00Z")) + "\n").encode(),
         )
         daemon.applied("b.ndjson")
-        until(lambda: server.value('strandline_drops_total{outcome="applied"}') == 3, "all is scraped")
+        until(lambda: server.value('strandline_drops_total{outcome="applied",source="default"}') == 3, "all is scraped")
         for panel in panels():
             for target in panel["targets"]:
                 expression = (

@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 from tests.support import REPO
+from tests.support.api import Shop, serving
 from tests.support.command import order
 from tests.support.daemon_process import place, running, until
 from tests.support.prometheus import prometheus, tool
+from tests.support.pulls import pulling_home
 
 DIRTY = b"\n".join(
     [
@@ -79,13 +81,21 @@ def test_every_question_in_the_docs_is_promql_that_answers(tmp_path: Path) -> No
     text = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
     block = text.split("```promql\n")[1].split("```")[0]
     lines = [line for line in block.replace("\n  ", " ").splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 11
+    assert len(lines) == 14
     (while_it_runs,) = (line for line in lines if "stale_dates" in line)
     for name, content in MODELS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
-    with running(tmp_path) as daemon, prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}") as server:
+    shop = Shop()
+    shop.put("s_1", 1_700_000_000)
+    with (
+        serving(shop.by_page) as api,
+        running(pulling_home(tmp_path, api)) as daemon,
+        prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}") as server,
+    ):
         until(lambda: server.value("up") == 1, "a first scrape")
+        until(lambda: server.value("strandline_pull_cursor_timestamp_seconds") == 1_700_000_000, "a round")
+        api.faults.extend(["error_500"] * 1000)
         place(daemon.inbox / "dirty.ndjson", DIRTY)
         place(daemon.inbox / "cut.json", b'[{"order_id": 1},')
         daemon.applied("dirty.ndjson")

@@ -166,9 +166,9 @@ class Walk:
         return Ask(ask.since, ask.page + 1, ask.offset + len(page.records))
 
     def _end_of_instant(self, greatest: int | None) -> Ask | None:
-        """Goes on, after the pages of one instant. When a record of them changes meanwhile, those after it move to the page before,
-        which was read already. So these pages are read again from the last to the first: what moves then is not missed. (What
-        comes to the instant meanwhile changed after the round began, and the next round reads it.)"""
+        """Goes on, after the pages of one instant. When a record of them changes meanwhile, those after it move to the page
+        before, which was read already. So these pages are read again from the last to the first: what moves then is not missed.
+        (What comes to the instant meanwhile changed after the round began, and the next round reads it.)"""
         following = None if greatest is None else Ask(greatest)
         if len(self._forth) > 1 or (self._forth and not self._is_short):
             self._back, self._following = self._forth, following

@@ -142,7 +142,7 @@ class _Asking:
             "since": spelled(ask.since, pull.since_format, self.zone), "page": str(ask.page), "offset": str(ask.offset),
             "cursor": ask.cursor,
         }  # fmt: skip
-        private = {name: text for name, one in pull.headers if (text := self._secrets.filled(one, values)) is not None}
+        private = {name: text for name, one in pull.headers if (text := self._secrets.filled(one, values))}
         if pull.basic_auth:
             private["Authorization"] = "Basic " + base64.b64encode(self._filled(pull.basic_auth, {}).encode()).decode()
         body = None

@@ -92,13 +92,13 @@ def pull_of(settings: Any, preset: Mapping[str, Any], where: str, time_zone: str
     if not isinstance(settings, dict):
         raise UsageError(f"{where} = {shown(settings)} is not allowed; [sources.NAME.pull] is a section")
     for name in settings:
-        if name not in _SETTINGS:
-            raise UsageError(f"unknown setting {shown(name)} in {where}; allowed are {', '.join(_SETTINGS)}")
+        if name not in SETTINGS:
+            raise UsageError(f"unknown setting {shown(name)} in {where}; allowed are {', '.join(SETTINGS)}")
     values = merged(preset, settings)
     if "url" not in values:
         raise UsageError(f'{where}: url is missing; write url = "https://…"')
     zone = Zone(time_zone)
-    read = {name: _SETTINGS[name](value, f"{where} {name}") for name, value in values.items() if name != "start"}
+    read = {name: SETTINGS[name](value, f"{where} {name}") for name, value in values.items() if name != "start"}
     if "start" in values:
         read["start"] = _start(values["start"], f"{where} start", zone)
     if read.get("ca_file"):
@@ -284,7 +284,7 @@ def _cursor(value: Any, where: str) -> str:
     return "" if value == "" else _path(value, where)
 
 
-_SETTINGS: dict[str, Callable[[Any, str], Any]] = {
+SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "url": _url,
     "method": _method,
     "params": _pairs,
@@ -296,8 +296,8 @@ _SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "total": _path,
     "cursor": _cursor,
     "since_format": _since_format,
-    "start": lambda value, where: value,
     "lookback": _span(0.0),
+    "start": lambda value, where: value,
     "max_pages": _pages,
     "max_page_bytes": _size,
     "timeout": _span(0.01),

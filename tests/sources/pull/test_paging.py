@@ -152,7 +152,7 @@ def test_a_total_ends_the_pages_of_an_api_that_repeats_its_last_one() -> None:
 
     pull = Pull(URL, params=(("page", "{page}"),), next=Next("page"), total="total_count")
     assert len(walked(pull, answer)) == 5
-    with pytest.raises(PullFailed, match="the same as the page before it.*set `total`"):
+    with pytest.raises(PullFailed, match=r"the same as the page before it.*set `total`"):
         walked(WAYS["page"][0], answer)
 
 
@@ -185,7 +185,7 @@ def test_an_api_that_is_not_sorted_or_ignores_since_is_an_error() -> None:
 
     with pytest.raises(PullFailed, match="not sorted"):
         walked(SINCE, unsorted)
-    with pytest.raises(PullFailed, match="does {since} have an effect"):
+    with pytest.raises(PullFailed, match=r"does {since} have an effect"):
         walked(SINCE, lambda asked: shop.by_page(Asked("GET", "", {"page": asked.query["page"]}, {}, b"")))
 
 
@@ -211,7 +211,7 @@ def test_more_says_whether_there_is_a_next_page() -> None:
 
     walked(pull, answer)
     assert asked == [None, "2", "4"]
-    with pytest.raises(PullFailed, match="has_more.*nothing at data.-1.id"):
+    with pytest.raises(PullFailed, match=r"has_more.*nothing at data.-1.id"):
         walked(pull, lambda one: Reply(b'{"data": [], "has_more": true}'))
 
 

@@ -45,7 +45,7 @@ def amounts_of(shop: Shop) -> dict[str, float]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_rounds_go_on_where_the_last_committed_one_left_off(tmp_path: Path, way: str) -> None:
-    """The first reads everything; the next asks for what changed since, less the lookback; a page that is the same costs nothing."""
+    """The first reads everything; the next asks for what changed since, less the lookback; an equal page costs nothing."""
     shop = full_shop()
     with serving(lambda asked: WAYS[way][1](shop, asked)) as api:
         home = Home(tmp_path, pull_of(api.url, way, 'lookback = "15s"'))
@@ -102,7 +102,7 @@ def test_what_goes_wrong_once_is_tried_again(tmp_path: Path, way: str, fault: st
 def test_what_stays_wrong_ends_the_round_and_the_next_one_reads_it_again(tmp_path: Path, fault: str) -> None:
     """The cursor stays; what came is applied; nothing is lost."""
     shop = full_shop()
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page", 'timeout = "5s"'))
         api.faults.extend([None, *[fault] * 3])
         done = home.pull()
@@ -192,7 +192,7 @@ def test_a_page_that_repeats_itself_and_pages_without_end_leave_the_cursor(tmp_p
 def test_by_change_time_a_round_that_ends_early_is_not_in_vain(tmp_path: Path) -> None:
     """At max_pages, or with an error: the next one goes on from where it came to, since whatever changed before was read."""
     shop = full_shop(20)
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "since", 'max_pages = 3\nlookback = "0s"'))
         done = home.pull()
         assert (done.outcome, done.has_more) == ("succeeded", True)
@@ -208,7 +208,7 @@ def test_by_change_time_a_round_that_ends_early_is_not_in_vain(tmp_path: Path) -
 def test_records_that_change_while_pages_are_read(tmp_path: Path) -> None:
     """Asked for by change time: the first order changes before the second page is asked for, which moves all others."""
     shop = full_shop()
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         api.before = lambda number: shop.put("o_0", 1_700_000_900, 77) if number == 2 else None
         home = Home(tmp_path, pull_of(api.url, "since"))
         home.pull()
@@ -218,7 +218,7 @@ def test_records_that_change_while_pages_are_read(tmp_path: Path) -> None:
 def test_a_record_of_the_cursors_own_second_that_appears_later(tmp_path: Path) -> None:
     """Even without a lookback: a round begins at the cursor, inclusive."""
     shop = full_shop()
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page", 'lookback = "0s"'))
         home.pull()
         shop.put("late", home.cursor or 0, 5)
@@ -230,7 +230,7 @@ def test_a_change_time_in_the_future_does_not_carry_the_cursor_away(tmp_path: Pa
     """A wrong clock would make every later round begin after all that comes."""
     shop = full_shop()
     shop.put("o_1", seconds_ago(-10 * 86_400), 5)
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page", 'lookback = "0s"'))
         began = int(time.time())
         home.pull()
@@ -267,7 +267,7 @@ def test_an_empty_page_is_the_end_and_no_drop(tmp_path: Path, document: object) 
 
 def test_a_cursor_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     shop = full_shop()
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         text = pull_of(api.url, "page").replace("orders.updated_at", "orders.changed")
         done = Home(tmp_path, text).round()
         assert "no record of the page has an instant at cursor = 'orders.changed'" in done.error
@@ -303,7 +303,7 @@ def test_from_the_high_water_mark(tmp_path: Path) -> None:
 
 def test_since_reads_earlier_ones_again_and_a_later_one_leaves_the_cursor(tmp_path: Path) -> None:
     shop = full_shop()
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page", 'lookback = "0s"'))
         home.round(since=1_700_000_050 * 1_000_000)
         home.apply()
@@ -344,7 +344,7 @@ def test_a_page_too_large_is_an_error_and_not_kept(tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is read again when there is room."""
     shop = full_shop()
-    with serving(lambda asked: shop.by_page(asked)) as api:
+    with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page"))
         with monkeypatch.context() as patched:
             patched.setattr(InboxFolder, "write", _full)
@@ -365,7 +365,7 @@ def test_a_redirect_to_another_host_goes_there_without_the_secret(tmp_path: Path
     """Neither headers nor the user; another path of the same host gets them."""
     shop = full_shop()
     secret = 'headers = {X-Token = "${TOKEN}"}\nbasic_auth = "me:${PASSWORD}"'
-    with serving(lambda asked: shop.by_page(asked)) as other, serving(lambda asked: Reply()) as api:
+    with serving(shop.by_page) as other, serving(lambda asked: Reply()) as api:
 
         def answer(asked: Asked) -> Reply:
             query = "&".join(f"{name}={value}" for name, value in asked.query.items())
@@ -384,7 +384,7 @@ def test_a_redirect_to_another_host_goes_there_without_the_secret(tmp_path: Path
 
 def test_the_next_page_at_another_host_goes_there_without_the_secret(tmp_path: Path) -> None:
     shop = full_shop()
-    with serving(lambda asked: shop.by_link(asked)) as other, serving(lambda asked: Reply()) as api:
+    with serving(shop.by_link) as other, serving(lambda asked: Reply()) as api:
 
         def answer(asked: Asked) -> Reply:
             linked = shop.by_link(asked)
