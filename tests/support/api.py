@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from daemon.storage.raw import zstd_module
 
 Query = dict[str, str]
 
@@ -43,10 +46,15 @@ class Reply:
     sent: int | None = None  # only so many bytes, then the connection ends
     silent: bool = False  # the connection ends without an answer
     slow: float = 0.0  # seconds before the body
+    drip: float = 0.0  # seconds between two bytes
 
 
 def page(document: Any, **headers: str) -> Reply:
     return Reply(json.dumps(document).encode(), headers={"Content-Type": "application/json", **headers})
+
+
+def _zstd(body: bytes) -> bytes:
+    return bytes(zstd_module().compress(body))
 
 
 # By name: what a fault makes of the right answer.
@@ -64,6 +72,14 @@ FAULTS: dict[str, Callable[[Reply], Reply]] = {
     "html": lambda right: Reply(b"<html><body>Please log in</body></html>", headers={"Content-Type": "text/html"}),
     "empty": lambda right: Reply(b""),
     "gzip": lambda right: Reply(gzip.compress(right.body), headers=right.headers | {"Content-Encoding": "gzip"}),
+    "gzip_members": lambda right: Reply(
+        gzip.compress(right.body[:9]) + gzip.compress(right.body[9:]),
+        headers=right.headers | {"Content-Encoding": "gzip"},
+    ),
+    "deflate": lambda right: Reply(zlib.compress(right.body), headers=right.headers | {"Content-Encoding": "deflate"}),
+    "zstd": lambda right: Reply(_zstd(right.body), headers=right.headers | {"Content-Encoding": "zstd"}),
+    "cut_zstd": lambda right: Reply(_zstd(right.body)[:-3], headers=right.headers | {"Content-Encoding": "zstd"}),
+    "wrong_zstd": lambda right: Reply(b"no" + right.body, headers=right.headers | {"Content-Encoding": "zstd"}),
     "cut_gzip": lambda right: Reply(
         gzip.compress(right.body)[:-12], headers=right.headers | {"Content-Encoding": "gzip"}
     ),
@@ -134,8 +150,12 @@ def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
     if reply.slow:
         threading.Event().wait(reply.slow)
     try:
-        handler.wfile.write(reply.body if reply.sent is None else reply.body[: reply.sent])
-        handler.wfile.flush()
+        body = reply.body if reply.sent is None else reply.body[: reply.sent]
+        for part in [body] if not reply.drip else [body[at : at + 1] for at in range(len(body))]:
+            handler.wfile.write(part)
+            handler.wfile.flush()
+            if reply.drip:
+                threading.Event().wait(reply.drip)
     except (BrokenPipeError, ConnectionResetError):
         pass
     if reply.length is not None or reply.sent is not None:

@@ -176,7 +176,7 @@ class Client:
         plain = _decompressor(response.headers.get("Content-Encoding", "").strip().lower())
         parts: list[bytes] = []
         received = size = 0
-        while block := response.read(_BLOCK_BYTES):
+        while block := response.read1(_BLOCK_BYTES):  # what has come: `read` would wait for a whole block
             if stop.is_set():
                 raise Stopped("stopped while a page was being received")
             if time.monotonic() - began > self._timeout * _SLOWEST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from daemon.sources.inbox_folder import InboxFolder
 from daemon.sources.pull.outcome import Pulled
 from daemon.storage.ledger import Ledger
 from tests.support.api import FAULTS, Asked, Reply, Shop, page, serving
+from tests.support.command import strandline
+from tests.support.harness import tree
 from tests.support.pulls import Home, seconds_ago
 
 WAYS: dict[str, tuple[str, Callable[[Shop, Asked], Reply]]] = {
@@ -93,12 +96,12 @@ def test_what_goes_wrong_once_is_tried_again(tmp_path: Path, way: str, fault: st
             "silent": "connection", "cut": "incomplete", "cut_without_length": "not_json", "longer_length": "incomplete",
             "shorter_length": "not_json", "busy": "rate_limit", "busy_until": "rate_limit", "busy_without_time": "rate_limit",
             "error_500": "server_error", "error_503": "server_error", "html": "not_json", "empty": "not_json",
-            "cut_gzip": "incomplete", "wrong_gzip": "incomplete",
+            "cut_gzip": "incomplete", "wrong_gzip": "incomplete", "cut_zstd": "incomplete", "wrong_zstd": "incomplete",
         }.get(fault)  # fmt: skip
         assert done.retries == ({expected: 2} if expected else {})
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"gzip"}))
+@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"gzip", "gzip_members", "deflate", "zstd"}))
 def test_what_stays_wrong_ends_the_round_and_the_next_one_reads_it_again(tmp_path: Path, fault: str) -> None:
     """The cursor stays; what came is applied; nothing is lost."""
     shop = full_shop()
@@ -335,10 +338,49 @@ def test_a_page_too_large_is_an_error_and_not_kept(tmp_path: Path) -> None:
     body = json.dumps({"orders": [{"order_id": "x" * 3_000_000}]}).encode()
     with serving(lambda asked: Reply(body)) as api:
         home = Home(tmp_path, pull_of(api.url, "page", 'max_page_bytes = "1MiB"'))
-        for fault in (None, "gzip"):
+        for fault in (None, "gzip", "deflate", "zstd"):
             api.faults.append(fault)
             done = home.round()
             assert done.outcome == "failed" and "max_page_bytes" in done.error and home.pages() == []
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
+    """Each byte comes within the timeout, and the page would take an hour."""
+    with serving(lambda asked: Reply(b" " * 100_000, drip=0.02)) as api:
+        began = time.monotonic()
+        done = Home(tmp_path, pull_of(api.url, "page", "timeout = 0.05")).round()
+        assert "not complete after 0.5 s" in done.error and done.retries == {"timeout": 2}
+        assert time.monotonic() - began < 20
+
+
+def test_a_server_that_does_not_answer_in_time_is_asked_again(tmp_path: Path) -> None:
+    with serving(lambda asked: Reply(b"[]", slow=2)) as api:
+        done = Home(tmp_path, pull_of(api.url, "page", "timeout = 0.1")).round()
+        assert "no answer within 0.1 s" in done.error and done.retries == {"timeout": 2}
+
+
+def test_an_unknown_encoding_is_an_error(tmp_path: Path) -> None:
+    with serving(lambda asked: Reply(b"[]", headers={"Content-Encoding": "br"})) as api:
+        assert "the encoding 'br'" in Home(tmp_path, pull_of(api.url, "page")).round().error
+
+
+def test_the_cursor_outlives_a_rebuild_and_not_the_loss_of_the_state(tmp_path: Path) -> None:
+    """After the loss, the next round begins at `start`, and everything that it brings is there already."""
+    shop = full_shop()
+    with serving(shop.by_page) as api:
+        home = Home(tmp_path, pull_of(api.url, "page"))
+        home.pull()
+        assert strandline(tmp_path, "rebuild").returncode == 0
+        assert home.cursor == 1_700_000_070
+        shop.put("o_new", 1_700_000_090, 3)
+        home.pull()
+        assert home.amounts() == amounts_of(shop) and home.cursor == 1_700_000_090
+        shutil.rmtree(tmp_path / "output" / "state")
+        assert strandline(tmp_path, "rebuild").returncode == 0
+        assert home.cursor is None and home.amounts() == amounts_of(shop)
+        before = tree(tmp_path / "output" / "curated")
+        home.pull()
+        assert home.cursor == 1_700_000_090 and tree(tmp_path / "output" / "curated") == before
 
 
 def test_a_full_disk_ends_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
