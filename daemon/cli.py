@@ -105,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="strandline",
         description="Watches an inbox for drops of orders (JSON), users and products (CSV), and keeps date-partitioned Parquet "
         "exact: a batch rewrites only the dates that it changes. Without a command, it watches until it is stopped.",
-        epilog="Exit codes: 0 done; 1 done, but something was quarantined or left, or a model is not up to date; "
+        epilog="Exit codes: 0 done; 1 done, but something was quarantined or left, a model is not up to date, or "
+        "an API could not be read; "
         "2 usage or configuration error; "
         "3 the environment failed (disk full, output locked by another instance).",
     )
