@@ -214,7 +214,7 @@ STEPS = st.lists(
 )
 
 
-@examples(100)
+@examples(60)
 @given(STEPS)
 def test_a_history_of_configurations_is_as_the_model_says(
     steps: list[tuple[Any, str, list[list[dict[str, Any]]]]],

@@ -18,7 +18,7 @@ from tests.support.command import as_drop, order
 from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
 
-SLOW = examples(120)
+SLOW = examples(80)
 Batches = list[list[bytes]]
 
 

@@ -348,7 +348,7 @@ def test_beside_a_running_daemon_that_publishes_all_the_time_nothing_is_found(tm
 
         deliver()
         until(lambda: daemon.receipt("0.json"), "the first drop")
-        for _ in range(5):
+        for _ in range(3):
             process = subprocess.Popen(
                 [sys.executable, "-m", "daemon", "verify", "--json"], cwd=tmp_path, env=environment(),
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

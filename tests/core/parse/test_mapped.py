@@ -25,7 +25,7 @@ from tests.support import REPO
 from tests.support.as_model import CONTEXT, assert_as_model, orders_of
 from tests.support.examples import examples
 
-SLOW = examples(150)
+SLOW = examples(100)
 ORDER = ("order_id", "created_at", "updated_at", "user_id", "amount", "currency", "metadata")
 ITEM = ("sku", "qty", "price")
 
@@ -137,7 +137,7 @@ def test_minor_units_are_divided_exactly(currency: str | None, value: Decimal, q
         assert parsed.orders["amount"].to_pylist() == [int(units)]
 
 
-@examples(600)
+@examples(300)
 @given(drops(), st.booleans())
 def test_a_mapped_drop_is_read_as_the_model_says(drop: tuple[FieldMapping, bytes], reference_only: bool) -> None:
     """Whatever the mapping and the bytes: by both parsers together, and by the reference parser alone."""
@@ -145,7 +145,7 @@ def test_a_mapped_drop_is_read_as_the_model_says(drop: tuple[FieldMapping, bytes
     assert_as_model(data, reference_only=reference_only, mapping=mapping)
 
 
-@examples(600)
+@examples(300)
 @given(drops(deleting=True))
 def test_both_parsers_read_a_mapped_drop_alike(drop: tuple[FieldMapping, bytes]) -> None:
     """Every row with its content, every discard and every count, and also what a mapping says of deletions."""

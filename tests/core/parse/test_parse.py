@@ -17,7 +17,7 @@ from tests.strategies import clean_drops, drops
 from tests.support.as_model import CONTEXT, assert_as_model, orders_of
 from tests.support.examples import examples
 
-SLOW = examples(400)
+SLOW = examples(200)
 
 
 @SLOW

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.parse.values import Number
@@ -17,6 +17,7 @@ from daemon.sources.pull.outcome import PullFailed
 from daemon.sources.pull.paging import Ask, Page, Walk, next_link
 from daemon.sources.pull.settings import Next, Pull
 from tests.support.api import Asked, Reply, Shop
+from tests.support.examples import examples
 
 URL = "http://shop.example/orders"
 MICRO = 1_000_000
@@ -86,7 +87,7 @@ def walked(
 
 @pytest.mark.parametrize("way", WAYS)
 @given(times=st.lists(st.integers(0, 4), max_size=12), limit=st.integers(1, 4))
-@settings(deadline=None)
+@examples(60)
 def test_every_record_is_read(way: str, times: list[int], limit: int) -> None:
     """In each way of paging, with any number of records of one instant."""
     pull, answer = WAYS[way]
@@ -104,7 +105,7 @@ def test_every_record_is_read(way: str, times: list[int], limit: int) -> None:
     limit=st.integers(1, 4),
     changes=st.dictionaries(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1)), max_size=3)),
 )
-@settings(deadline=None, max_examples=600)
+@examples(300)
 def test_by_change_time_nothing_is_skipped_while_records_change(
     times: list[int], limit: int, changes: dict[int, list[tuple[int, int]]]
 ) -> None:
