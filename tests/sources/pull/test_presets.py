@@ -4,14 +4,17 @@ documentation of the shop says. A live API was not asked."""
 from __future__ import annotations
 
 import base64
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from daemon.storage.ledger import Ledger
+from tests.support import REPO
 from tests.support.api import Api, serving
 from tests.support.command import strandline
 from tests.support.harness import dates, rows
@@ -240,6 +243,27 @@ def test_the_zone_of_a_woocommerce_shop_has_no_effect(tmp_path: Path) -> None:
         assert all(one.query["dates_are_gmt"] == "true" for one in server.asked)
 
 
+def test_the_key_of_woocommerce_may_be_sent_as_parameters(tmp_path: Path) -> None:
+    """For servers that drop the header Authorization, as the documentation has it. It is in no error."""
+    shop, api = SHOPS["woocommerce"], filled(SHOPS["woocommerce"])
+    section = (REPO / "docs" / "sources" / "woocommerce.md").read_text(encoding="utf-8").split("as parameters:")[1]
+    none, params = section.split("`")[1], section.split("`")[3]
+    with serving(api.answer) as server:
+        lines = f"{shop.lines.format(url=server.url)}\n{none}\n{params}"
+        home = Home(tmp_path, lines, 'preset = "woocommerce"', {shop.variable: SECRET, **shop.more})
+        assert home.pull().outcome == "succeeded" and amounts(home) == expected(shop, api)
+        assert not any("Authorization" in one.headers for one in server.asked)
+        api.secret = "another"
+        assert "401" in (error := home.round().error) and "s3cr3t" not in error
+
+
+def test_a_section_without_settings_has_those_of_the_preset(tmp_path: Path) -> None:
+    """Stripe has one URL for all."""
+    home = Home(tmp_path, "", 'preset = "stripe"')
+    pull = home.config.sources["shop"].pull
+    assert pull is not None and pull.url == "https://api.stripe.com/v1/checkout/sessions"
+
+
 @pytest.mark.parametrize(("name", "state"), [("shopify", "cancelled"), ("square", "CANCELED"), ("magento", "canceled")])
 def test_a_cancelled_order_of_the_others_stays_with_its_last_amount(tmp_path: Path, name: str, state: str) -> None:
     """Shopify lists it only with status=any."""
@@ -307,3 +331,17 @@ def test_a_limit_that_the_shop_refuses_is_an_error(tmp_path: Path, name: str, se
         lines = f"{shop.lines.format(url=server.url)}\nparams.{setting}"
         done = Home(tmp_path, lines, f'preset = "{name}"', {shop.variable: SECRET, **shop.more}).round()
         assert done.outcome == "failed" and "status 400" in done.error
+
+
+@pytest.mark.parametrize("name", SHOPS)
+def test_the_documentation_has_the_lines_that_are_tested(name: str) -> None:
+    """The same settings, and a URL with the same path; where it gives none, that of the preset."""
+    section = (REPO / "docs" / "sources" / f"{name}.md").read_text(encoding="utf-8").split("## Pulling")[1]
+    config = tomllib.loads(section.split("```toml\n")[1].split("```")[0])
+    (source,) = config["sources"].values()
+    assert source["preset"] == name
+    preset = tomllib.loads((REPO / "daemon" / "sources" / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    written, tested = source["pull"], tomllib.loads(SHOPS[name].lines)
+    urls = [written.pop("url", None) or preset["pull"]["url"], tested.pop("url").replace("{url}", "https://host")]
+    assert written == tested and len({urlsplit(url).path for url in urls}) == 1
+    assert all(f"{variable}=" in section for variable in (SHOPS[name].variable, *SHOPS[name].more))
