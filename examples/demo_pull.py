@@ -49,10 +49,9 @@ def main(folder: Path = FOLDER) -> None:
         )
         change(f"{url}/orders/o_3", {"amount": 99})
         pull(folder)
-    print(
-        "Each page is in output/raw/ as it was received. output/restatements.jsonl has each change of a date that was there:"
-    )
-    print((folder / "output" / "restatements.jsonl").read_text(encoding="utf-8"))
+    *_, last = (folder / "output" / "restatements.jsonl").read_text(encoding="utf-8").splitlines()
+    print(f"The last line of output/restatements.jsonl has the correction:\n{last}")
+    print("Each page is in output/raw/ as it was received.")
 
 
 @contextmanager

@@ -6,7 +6,7 @@
     POST /orders/ID  {"amount": 99}                      changes an order
 
 A page names the next one as next_cursor; in the last one that is null. Each request needs `Authorization: Bearer demo-token`. The
-second one of a run is answered with 429 and `Retry-After: 1`. The orders are always the same; a change lasts until the server ends.
+second one of a run is answered with 429 and `Retry-After: 1`. The orders are always the same; a change lasts until the end.
 """
 
 from __future__ import annotations
