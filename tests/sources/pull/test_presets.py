@@ -232,6 +232,21 @@ def test_an_order_in_the_trash_of_woocommerce_is_gone_and_may_come_back(tmp_path
         assert amounts(home)["3"] == 1.09
 
 
+def test_a_change_that_woocommerce_does_not_date_is_seen_with_since(tmp_path: Path) -> None:
+    """A change of items may leave date_modified as it was. Of two records with one time of change, the later arrival wins."""
+    api = filled(SHOPS["woocommerce"])
+    with opened(tmp_path, "woocommerce", api) as (home, _):
+        home.pull()
+        api.put(Order(6000, 500, CREATED, CHANGED + 90_000))
+        home.pull()
+        api.change(9, cents=90_000)
+        home.pull()
+        assert amounts(home)["9"] == 1.27
+        home.round(since=(CHANGED - 3600) * 1_000_000)
+        home.apply()
+        assert amounts(home)["9"] == 900.0
+
+
 def test_the_zone_of_a_woocommerce_shop_has_no_effect(tmp_path: Path) -> None:
     """The shop is five hours behind UTC. Without dates_are_gmt, what changes in the five hours after the cursor is missed."""
     api = filled(SHOPS["woocommerce"])
