@@ -4,10 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo run test test-long lint bench bench-all lock clean
+.PHONY: demo demo-pull run test test-long lint bench bench-all lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
+
+demo-pull: $(READY)
+	$(BIN)/python examples/demo_pull.py
 
 run: $(READY)
 	$(BIN)/python examples/run.py

@@ -39,6 +39,7 @@ _SLOWEST = 10  # a page may take this many timeouts in all
 _SHOWN_CHARACTERS = 200
 _SHOWN_BYTES = 4096
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")  # Shopify sends "2.0", although RFC 9110 has whole numbers only
 
 
 logging.getLogger("urllib3").propagate = False  # its lines have URLs with parameters
@@ -251,7 +252,7 @@ def retry_after(value: str | None, now: float) -> float | None:
     """Seconds that a Retry-After header asks to wait, in either of its forms; None where it is missing or wrong. `now`: seconds
     since 1970."""
     text = (value or "").strip()
-    if text.isascii() and text.isdigit():
+    if _SECONDS.fullmatch(text):
         return float(text[:12])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
