@@ -118,7 +118,7 @@ class Puller:
             self._note(text)
 
     def _every(self) -> float:
-        return self._source.pull.every * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311: no secret
+        return self._source.pull.every * random.uniform(1 - _JITTER, 1 + _JITTER)  # no secret
 
 
 def pulling(pullers: Sequence[Puller]) -> ExitStack:

@@ -95,7 +95,7 @@ class Client:
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            delay = backoff.delay_seconds(state.attempt_number) * random.uniform(0.5, 1.0)  # noqa: S311: no secret
+            delay = backoff.delay_seconds(state.attempt_number) * random.uniform(0.5, 1.0)  # no secret
             return max(delay, error.after or 0.0) if isinstance(error, _TryAgain) else delay
 
         def before_sleep(state: RetryCallState) -> None:
