@@ -30,6 +30,7 @@ from ...core.parse.documents import split
 from ...core.retry import Backoff
 from ...storage.ledger import Ledger
 from ...storage.pulls import PullState, Round
+from ...storage.raw import quarantined
 from ..source_folder import SourceFolder
 from .instants import Zone, read_change_time, spelled, values_at
 from .outcome import EXPIRED, FAILED, PUT_OFF, SUCCEEDED, Progress, Pulled, PullFailed, PutOff
@@ -106,11 +107,12 @@ def pull_round(
     )  # fmt: skip
 
 
-def begin_of(pull: Pull, state: PullState) -> int:
-    """Where a round begins, in microseconds since 1970: at the cursor less the lookback, and not before `start`."""
+def begin_of(pull: Pull, state: PullState, now: int) -> int:
+    """Where a round begins, in microseconds since 1970: at the cursor less the lookback, and not before `start`. A cursor of a
+    clock that was ahead counts as now."""
     if not pull.cursor or state.cursor is None:
         return pull.start
-    return max(pull.start, state.cursor - int(pull.lookback * 1_000_000))
+    return max(pull.start, min(state.cursor, now) - int(pull.lookback * 1_000_000))
 
 
 def first_page(source: PulledSource, state: PullState, since: int | None, stop: Event) -> Answer:
@@ -119,7 +121,7 @@ def first_page(source: PulledSource, state: PullState, since: int | None, stop: 
     asking = _Asking(source, secrets)
     client = _client(source, secrets)
     try:
-        start = begin_of(source.pull, state) if since is None else since
+        start = begin_of(source.pull, state, time.time_ns() // 1000) if since is None else since
         return client.page(asking.request(Ask(start)), source.backoff, stop, lambda reason: None)
     finally:
         client.close()
@@ -183,6 +185,8 @@ class _Running:
         self.has_more = False
         self._contents: list[bytes] = []  # SHA-256 of each page
         self._state = PullState()
+        self._quarantined: dict[str, str] = {}  # by the beginning of its SHA-256
+        self._held: list[str] = []  # pages that are in quarantine
         self._covered: int | None = None  # every record that changed before was read; None: unknown
         self._is_complete = False
         self._begins_at_cursor = True
@@ -190,13 +194,14 @@ class _Running:
     def read(self, since: int | None, now: int) -> None:
         """Reads the pages. `now`: in microseconds."""
         self._state = Ledger.pull_state_of(self._path, self._source.name)
-        usual = begin_of(self._source.pull, self._state)
+        self._quarantined = {name.split("_")[1]: name for name in quarantined(self._path.parents[1] / "quarantine")}
+        usual = begin_of(self._source.pull, self._state, now)
         begin = usual if since is None else since
         self._begins_at_cursor = begin <= usual
         secrets = self._source.secrets()
         client = _client(self._source, secrets)
         try:
-            self._read(begin, now, client, _Asking(self._source, secrets))
+            self._read(begin, client, _Asking(self._source, secrets))
         finally:
             client.close()
 
@@ -210,7 +215,7 @@ class _Running:
             round_ = Round(self._contents, of_times, latest=began, takes_hwm=pull.cursor == HIGH_WATER_MARK)
         Ledger.end_pull(self._path, self._source.name, began, error, round_)
 
-    def _read(self, begin: int, now: int, client: Client, asking: _Asking) -> None:
+    def _read(self, begin: int, client: Client, asking: _Asking) -> None:
         pull = self._source.pull
         walk, ask, restarts, asked = Walk(pull, asking.zone), Ask(begin), 0, 0
         greatest = 0
@@ -240,6 +245,11 @@ class _Running:
                 self._covered = next_ask.since
         self._is_complete = True
         self._covered = greatest or None
+        if self._held:
+            raise PullFailed(
+                f"{len(self._held):,} pages are in quarantine, such as {self._held[0]}; correct the cause, and run "
+                "`strandline retry`"
+            )
 
     def _refuse_more(self, ask: Ask) -> None:
         """After max_pages. In the order of change, the next round goes on from here; otherwise it is unknown what is missing."""
@@ -277,15 +287,20 @@ class _Running:
         return Page(answer.document, answer.url, answer.link, records, times, digest)
 
     def _keep(self, answer: Answer, records: int) -> None:
-        """Puts a page into the folder of the source, durably."""
+        """Puts a page into the folder of the source, durably. One that is in quarantine already is not put there again each
+        time; it holds the cursor."""
         if self._stop.is_set():
             raise Stopped("stopped between two pages")
         self._check()
         before = self.done
         done = Progress(before.source, before.pages + 1, before.records + records, before.bytes + len(answer.body))
+        content = hashlib.sha256(answer.body).digest()
+        self._contents.append(content)
+        if (held := self._quarantined.get(content.hex()[:12])) is not None:
+            self._held.append(held)
+            return
         name = f"{self._source.name}-{self._state.rounds + 1:06d}-{done.pages:05d}.json"
         self._source.place.open().write(name, answer.body)
-        self._contents.append(hashlib.sha256(answer.body).digest())
         self.done = done
         self._tell(done)
 

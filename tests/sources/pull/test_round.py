@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Timer
 
@@ -17,6 +20,7 @@ from daemon.sources.pull.outcome import Pulled
 from daemon.storage.ledger import Ledger
 from tests.support.api import FAULTS, Asked, Reply, Shop, page, serving
 from tests.support.command import strandline
+from tests.support.examples import LONG
 from tests.support.harness import tree
 from tests.support.pulls import Home, seconds_ago
 
@@ -240,6 +244,19 @@ def test_a_change_time_in_the_future_does_not_carry_the_cursor_away(tmp_path: Pa
         assert home.cursor is not None and began <= home.cursor <= time.time()
 
 
+def test_a_cursor_of_a_clock_that_was_ahead_counts_as_now(tmp_path: Path) -> None:
+    shop = full_shop()
+    with serving(shop.by_page) as api:
+        home = Home(tmp_path, pull_of(api.url, "page"))
+        home.pull()
+        with closing(sqlite3.connect(home.ledger)) as sql:
+            sql.execute("UPDATE pulls SET cursor = cursor * 2")
+            sql.commit()
+        api.asked.clear()
+        home.round()
+        assert int(api.asked[0].query["since"]) <= time.time() - 3600
+
+
 def test_a_page_in_quarantine_holds_the_cursor(tmp_path: Path) -> None:
     """What it has is not applied, so the next round reads it again."""
     shop = full_shop(4)
@@ -249,6 +266,16 @@ def test_a_page_in_quarantine_holds_the_cursor(tmp_path: Path) -> None:
         done = home.round()
         assert done.outcome == "succeeded"
         assert home.apply().quarantined == 1 and home.cursor is None
+        again = home.pull()
+        assert (
+            again.outcome == "failed"
+            and "1 pages are in quarantine" in again.error
+            and "strandline retry" in again.error
+        )
+        assert (
+            len(list((tmp_path / "output" / "quarantine").glob("*.json"))) == 2
+        )  # it was not put there again; and its reason
+        assert home.cursor is None
         api.answer = shop.by_page
         home.pull()
         assert home.amounts() == amounts_of(shop) and home.cursor == 1_700_000_030
@@ -441,3 +468,36 @@ def test_the_next_page_at_another_host_goes_there_without_the_secret(tmp_path: P
         assert home.amounts() == amounts_of(shop)
         assert api.asked[0].headers["X-Token"] == "t0ken" and len(other.asked) == 2
         assert not any("X-Token" in one.headers for one in other.asked)
+
+
+@pytest.mark.parametrize("seed", range(60 if LONG else 6))
+@pytest.mark.parametrize("way", ["since", "token"])
+def test_random_histories(tmp_path: Path, way: str, seed: int) -> None:
+    """Orders come, change and move; rounds fail and are applied or not, in any order. Without a lookback, in the end every order
+    is there, once. Asked for by change time, they also change between any two requests, by the clock of this machine."""
+    chosen = random.Random(f"{way} {seed}")
+    shop = Shop(chosen.randint(1, 4))
+
+    def change(at: int) -> None:
+        for _ in range(chosen.randint(0, 3)):
+            day = 86_400 * chosen.randint(0, 2)
+            shop.put(f"o_{chosen.randint(0, 15)}", at, chosen.randint(1, 99), created=1_700_000_000 + day)
+
+    for number in range(chosen.randint(0, 12)):
+        shop.put(f"o_{number}", 1_700_000_000 + chosen.randint(0, 3))
+    with serving(lambda asked: WAYS[way][1](shop, asked)) as api:
+        home = Home(tmp_path, pull_of(api.url, way, 'lookback = 0\nmax_pages = 40\ntimeout = "5s"'))
+        for _ in range(chosen.randint(2, 8)):
+            change(int(time.time()))
+            if way == "since":
+                api.before = lambda number: change(int(time.time()))
+            api.faults.extend(chosen.choices([None, *FAULTS], k=chosen.randint(0, 6)))
+            home.round()
+            api.faults.clear()
+            api.before = lambda number: None
+            if chosen.random() < 0.6:
+                home.apply()
+        while home.pull().outcome != "succeeded":
+            pass
+        assert home.pull().outcome == "succeeded"
+        assert home.amounts() == amounts_of(shop)
