@@ -12,19 +12,20 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..storage import database, files
 
-VERSION = 1
+VERSION = 2
 _SCHEMA = """
 CREATE TABLE downstreams (
     kind TEXT NOT NULL, name TEXT NOT NULL,
     definition TEXT NOT NULL,       -- JSON of what a reader needs to know of it: see Definition.recorded
     succeeded_at INTEGER, seconds REAL,                         -- of the last run that succeeded
     failures INTEGER NOT NULL DEFAULT 0, error TEXT, failed_at INTEGER,  -- since then
+    distrusted INTEGER NOT NULL DEFAULT 0,                      -- how often; a run that began before does not count
     PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
 CREATE TABLE has (
@@ -113,14 +114,23 @@ class Records:
             )
 
     def distrust(self, kind: str, name: str, dates: Collection[int] | None = None) -> None:
-        """Forgets the fingerprints, and that the files are what was written, so that each is written again."""
+        """Forgets the fingerprints, and that the files are what was written, so that each is written again, also by a run that is
+        under way."""
         with self.transaction():
             self._forget(kind, name, dates)
+            self._sql.execute(
+                "UPDATE downstreams SET distrusted = distrusted + 1 WHERE kind = ? AND name = ?", (kind, name)
+            )
             query = "UPDATE files SET sha256 = x'' WHERE kind = ? AND name = ?"
             if dates is None:
                 self._sql.execute(query, (kind, name))
             else:
                 self._sql.executemany(f"{query} AND date = ?", ((kind, name, date) for date in dates))
+
+    def distrusted(self, kind: str, name: str) -> int:
+        """How often `distrust` was called for it."""
+        rows = self._rows("SELECT distrusted FROM downstreams WHERE kind = ? AND name = ?", kind, name)
+        return int(rows[0][0]) if rows else 0
 
     def remember(
         self,
@@ -129,9 +139,14 @@ class Records:
         fingerprints: Mapping[int, bytes],
         placed: Mapping[int, ResultFile],
         removed: Collection[int],
+        distrusted: int | None = None,
     ) -> None:
-        """Records results together with their fingerprints. Their files are durable."""
+        """Records results together with their fingerprints. Their files are durable. `distrusted`: as it was when the run began;
+        if it is another number now, these results are to be made again."""
         with self.transaction():
+            if distrusted not in (None, self.distrusted(kind, name)):
+                fingerprints = {}
+                placed = {date: replace(one, sha256=b"") for date, one in placed.items()}
             self._sql.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
                 ((kind, name, date, one.sha256, one.rows, one.bytes) for date, one in placed.items()),

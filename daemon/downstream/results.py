@@ -84,6 +84,7 @@ class Result(Downstream):
 
     def bring(self, piece: Piece, tables: Tables, stopped: Callable[[], bool]) -> Brought:
         definition, records = self.definition, self._place.records
+        distrusted = records.distrusted(self.kind, self.name)
         asked = None if definition.whole else sorted(date for date, wanted in piece.items() if wanted is not None)
         with scratch(self._place.output) as folder:
             made = self.made(asked, tables, folder, stopped) if asked is None or asked else {}
@@ -98,7 +99,7 @@ class Result(Downstream):
             self._replace(piece, placed, removed)
         wanted = {date: fingerprint for date, fingerprint in piece.items() if fingerprint is not None}
         kept = {date: ResultFile(one.sha256, one.rows, one.bytes) for date, one in made.items()}
-        records.remember(self.kind, self.name, wanted, kept, removed)
+        records.remember(self.kind, self.name, wanted, kept, removed, distrusted)
         return Brought(len(placed) + len(removed), sum(one.rows for one in made.values()))
 
     def made(

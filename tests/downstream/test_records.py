@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.downstream.records import VERSION, Records, ResultFile
+from daemon.downstream.results import Result
 from daemon.operate.downstreams import refresh
 from tests.support import REPO
 from tests.support.following import DAILY, LIMITS, Home, InlineWorker, day, epoch_days
@@ -171,6 +172,29 @@ def test_a_refresh_beside_a_daemon_makes_the_files_anew(tmp_path: Path) -> None:
         after = home.states("models")
         changed = {name for name in after if after[name] != before[name]}
         assert changed == {f"daily/date={day(1)}/daily.parquet"}
+
+
+def test_a_refresh_while_the_result_is_made_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that is under way is from before it, and its results are made again."""
+    home, worker = Home(tmp_path), InlineWorker(LIMITS)
+    home.publish(home.order(1, 1), home.order(2, 2))
+    home.model("daily", DAILY)
+    with home.following(worker) as following:
+        made, called = Result.made, 0
+
+        def refreshed(*arguments: object) -> object:
+            nonlocal called
+            called += 1
+            found = made(*arguments)  # type: ignore[arg-type]
+            if called == 1:
+                assert refresh(home.output, "daily", None) == "model"
+            return found
+
+        monkeypatch.setattr(Result, "made", refreshed)
+        following.round(lambda: False)
+        (again,) = following.round(lambda: False)
+        assert (again.dates, again.files, called) == (2, 2, 2)
+        assert following.round(lambda: False)[0].dates == 0
 
 
 def test_a_refresh_of_one_date_mends_a_damaged_file_of_a_whole_model(tmp_path: Path) -> None:
