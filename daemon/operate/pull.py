@@ -52,17 +52,22 @@ def showing_pages() -> Iterator[Callable[[Progress], None]]:
         yield tell
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def shown(done: Pulled, totals: Counter[str], state: PullState | None) -> str:
     """The round for a person. `totals`: what the ledger added up of the batches after it."""
-    came = (
-        f"{done.source}: {done.pages:,} pages, {done.records:,} records, {done.bytes:,} bytes in {done.seconds:.1f} s"
-    )
+    pages, records = counted(done.pages, "page"), counted(done.records, "record")
+    came = f"{done.source}: {pages}, {records}, {done.bytes:,} bytes in {done.seconds:.1f} s"
     orders = ", ".join(f"{totals[f'orders.{name}']:,} {name}" for name in _ORDERS if totals[f"orders.{name}"])
     discarded = sum(value for name, value in totals.items() if name.startswith("orders.discarded."))
     lines = [came, f"Orders     {orders or 'nothing new'}" + (f", {discarded:,} discarded" if discarded else "")]
-    for name, meaning in (("duplicate", "pages that were applied before"), ("quarantined", "drops in quarantine")):
-        if number := totals[f"drops.{name}"]:
-            lines.append(f"           {number:,} {meaning}")
+    if number := totals["drops.duplicate"]:
+        lines.append(f"           {counted(number, 'page')} applied before")
+    if number := totals["drops.quarantined"]:
+        lines.append(f"           {counted(number, 'drop')} quarantined")
     if state is not None and state.cursor is not None:
         lines.append(f"Cursor     {instant_text(state.cursor)}")
     if done.error:

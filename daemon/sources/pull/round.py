@@ -247,7 +247,7 @@ class _Running:
         self._covered = greatest or None
         if self._held:
             raise PullFailed(
-                f"{len(self._held):,} pages are in quarantine, such as {self._held[0]}; correct the cause, and run "
+                f"{len(self._held):,} of its pages are in quarantine, such as {self._held[0]}; correct the cause, and run "
                 "`strandline retry`"
             )
 

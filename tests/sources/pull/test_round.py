@@ -269,7 +269,7 @@ def test_a_page_in_quarantine_holds_the_cursor(tmp_path: Path) -> None:
         again = home.pull()
         assert (
             again.outcome == "failed"
-            and "1 pages are in quarantine" in again.error
+            and "1 of its pages are in quarantine" in again.error
             and "strandline retry" in again.error
         )
         assert (
