@@ -198,7 +198,7 @@ def _pull_dry(config: Config, name: str, since: int | None, stop: Stop) -> int:
         source = pulled_source(config, name, os.environ)
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         try:
-            answer = first_page(source, Ledger.pull_state_of(path, name), since, stop.asked)
+            answer, following = first_page(source, Ledger.pull_state_of(path, name), since, stop.asked)
         except PullFailed as error:
             print(f"{name}: {error}", file=sys.stderr)
             return ATTENTION
@@ -206,7 +206,7 @@ def _pull_dry(config: Config, name: str, since: int | None, stop: Stop) -> int:
         file.write_bytes(answer.body)
         context = contexts(config, time.time_ns() // 1000)[name]
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), file, context)
-        print(plan.table(found))
+        print(plan.table(found), following, sep="\n\n")
         return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
     return ATTENTION
 

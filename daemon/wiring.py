@@ -247,6 +247,11 @@ def pulled_sources(config: Config, environment: Mapping[str, str], only: str | N
     ]  # fmt: skip
     for one in found:
         one.secrets()
+        if one.pull.max_page_bytes > config.input.max_drop_bytes:
+            raise UsageError(
+                f"{one.where} max_page_bytes = {one.pull.max_page_bytes} is not allowed; it must be at most [input] "
+                f"max_drop_bytes, {config.input.max_drop_bytes}, or pages could not be taken"
+            )
         for setting in one.pull.literal_secrets():
             log.warning(
                 f"{one.where} {setting} is a secret in the configuration itself; write ${{VARIABLE}} or ${{file:PATH}}"

@@ -153,11 +153,13 @@ class Ledger(LedgerQueries):
             self._set_meta("restatements_bytes", change.restatements_bytes)
 
     @staticmethod
-    def end_pull(path: Path, source: str, now: int, error: str, found: pulls.Round | None) -> None:
+    def end_pull(
+        path: Path, source: str, now: int, error: str, found: pulls.Round | None, put_off_until: int | None = None
+    ) -> None:
         """Enters a round of a pull into the ledger at this path, durably. May run in any thread of the process that holds the
         lock, on a connection of its own."""
         with closing(_connect(path, "rw")) as sql, database.transaction(sql):
-            pulls.end(sql, source, now, error, found)
+            pulls.end(sql, source, now, error, found, put_off_until)
 
     @staticmethod
     def pull_state_of(path: Path, source: str) -> pulls.PullState:

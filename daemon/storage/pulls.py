@@ -16,7 +16,8 @@ CREATE TABLE pulls (                -- by source
     hwm INTEGER,                    -- the greatest created_at of its orders
     cursor INTEGER,                 -- up to here, every change is committed
     rounds INTEGER NOT NULL DEFAULT 0,
-    tried_at INTEGER, succeeded_at INTEGER, error TEXT NOT NULL DEFAULT ''
+    tried_at INTEGER, succeeded_at INTEGER, error TEXT NOT NULL DEFAULT '',
+    put_off_until INTEGER           -- the server asked to be left alone
 ) WITHOUT ROWID;
 CREATE TABLE rounds (               -- the newest round of a source, until its pages are committed
     source TEXT PRIMARY KEY,
@@ -27,6 +28,7 @@ CREATE TABLE pages (                -- of these rounds
     source TEXT NOT NULL, sha256 BLOB NOT NULL, PRIMARY KEY (source, sha256)
 ) WITHOUT ROWID;
 """
+_STATE = "cursor, hwm, rounds, tried_at, succeeded_at, error, put_off_until"
 _NOT_COMMITTED = """
 SELECT 1 FROM pages WHERE source = ?1 AND NOT EXISTS (
     SELECT 1 FROM drops WHERE drops.sha256 = pages.sha256 AND drops.source = ?1 AND outcome IN ('applied', 'duplicate'))
@@ -43,6 +45,7 @@ class PullState:
     tried_at: int | None = None
     succeeded_at: int | None = None
     error: str = ""  # of the last round
+    put_off_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +61,26 @@ class Round:
 
 def states(sql: sqlite3.Connection) -> dict[str, PullState]:
     """All that was ever pulled, by source."""
-    rows = sql.execute(
-        "SELECT source, cursor, hwm, rounds, tried_at, succeeded_at, error FROM pulls WHERE tried_at IS NOT NULL"
-    )
+    rows = sql.execute(f"SELECT source, {_STATE} FROM pulls WHERE tried_at IS NOT NULL")
     return {source: PullState(*rest) for source, *rest in rows}
 
 
 def state(sql: sqlite3.Connection, source: str) -> PullState:
     """How far one source is read."""
-    row = sql.execute(
-        "SELECT cursor, hwm, rounds, tried_at, succeeded_at, error FROM pulls WHERE source = ?", (source,)
-    ).fetchone()
+    row = sql.execute(f"SELECT {_STATE} FROM pulls WHERE source = ?", (source,)).fetchone()
     return PullState(*row) if row else PullState()
 
 
-def end(sql: sqlite3.Connection, source: str, now: int, error: str, found: Round | None) -> None:
+def end(
+    sql: sqlite3.Connection, source: str, now: int, error: str, found: Round | None, put_off_until: int | None = None
+) -> None:
     """Enters a round that ended. Its cursor takes effect with the last of its pages, which may be committed already. Within a
     transaction of the caller."""
     sql.execute("INSERT OR IGNORE INTO pulls (source) VALUES (?)", (source,))
-    succeeded = "" if error else ", succeeded_at = ?1"
     sql.execute(
-        f"UPDATE pulls SET rounds = rounds + 1, tried_at = ?1, error = ?2{succeeded} WHERE source = ?3",
-        (now, error, source),
+        "UPDATE pulls SET rounds = rounds + 1, tried_at = ?1, error = ?2, put_off_until = ?3, "
+        "succeeded_at = CASE WHEN ?2 = '' THEN ?1 ELSE succeeded_at END WHERE source = ?4",
+        (now, error, put_off_until, source),
     )
     if found is None or (found.cursor is None and not found.takes_hwm):
         return

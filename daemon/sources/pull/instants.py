@@ -14,6 +14,8 @@ from ...core.parse.values import read_instant, unwrapped
 FORMATS = ("iso", "seconds", "milliseconds")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 253_402_300_799_999_999  # the end of the year 9999
+_LATEST_SPELLED = _LATEST - 2 * 86_400_000_000  # in any zone
+_NOTHING = timedelta()
 
 
 class Zone:
@@ -35,13 +37,20 @@ def read_change_time(value: Any, zone: Zone) -> int | None:
 
 
 def spelled(instant: int, form: str, zone: Zone) -> str:
-    """An instant for {since}: cut to what the form can say, never later."""
+    """An instant for {since}: cut to what the form can say, never later. A local time that occurs twice is one hour earlier: an
+    API may take it for either."""
     if form == "seconds":
         return str(instant // 1_000_000)
     if form == "milliseconds":
         return str(instant // 1000)
-    local = (_EPOCH + timedelta(microseconds=instant)).astimezone(UTC if form == "iso" else zone.info)
-    return f"{local:%Y-%m-%dT%H:%M:%S}Z" if form == "iso" else local.strftime(form)
+    utc = _EPOCH + timedelta(microseconds=min(instant, _LATEST_SPELLED))
+    if form == "iso":
+        return f"{utc:%Y-%m-%dT%H:%M:%S}Z"
+    local = utc.astimezone(zone.info)
+    twice = (local.replace(fold=0).utcoffset() or _NOTHING) - (local.replace(fold=1).utcoffset() or _NOTHING)
+    if twice > _NOTHING and "%z" not in form:
+        local = (local.replace(tzinfo=None) - twice).replace(tzinfo=zone.info)
+    return local.strftime(form)
 
 
 def values_at(value: Any, keys: tuple[str, ...]) -> Iterator[Any]:

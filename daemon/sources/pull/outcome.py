@@ -51,5 +51,4 @@ class Pulled:
     seconds: float = 0.0
     error: str = ""
     wait_seconds: float = 0.0  # how long the server asks to be left alone
-    has_more: bool = False  # [sources.NAME.pull] max_pages ended it, and the next one goes on
     retries: Mapping[str, int] = field(default_factory=dict)  # by reason

@@ -10,16 +10,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from .instants import Zone, spelled, values_at
 from .outcome import PullFailed
-from .settings import LINK, OFFSET, ONE, PAGED, PATH, SINCE, Pull
+from .requests import origin_of
+from .settings import LINK, ONE, PATH, SINCE, Pull
 
-_LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[^\s;,=]+\s*=\s*(?:\"[^\"]*\"|[^\s;,\"]+))*)")
-_REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]+))", re.IGNORECASE)
+_LINKS = re.compile(r",\s*(?=<)")
+_LINK = re.compile(r"\s*<([^<>]*)>(.*)", re.DOTALL)
+_REL = re.compile(r"(?:^|[;\s])rel\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;,\"']+))", re.IGNORECASE)
 _MOST_REPEATS = 3
-_PLACE = {PAGED: "page {page}", OFFSET: "offset {offset}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is known of a page. `times`: when each of its records changed, None where that is unknown; empty without a cursor."""
+    """What is known of a page. `times`: when each of its records changed, None where that is unknown; empty without a cursor.
+    `digest`: of its records."""
 
     document: Any
     url: str
@@ -52,6 +54,9 @@ class Walk:
         self._pull, self._zone = pull, zone
         self._asked: set[str] = set()  # URLs and tokens
         self._before: bytes | None = None  # the digest of the page before
+        self._digests: set[bytes] = set()  # of all pages
+        self._expected: int | None = None  # the number of all records
+        self._is_asked_again = False  # the page that may be the end
         self._records = self._largest = self._repeats = 0
         # Of next = "since":
         self._forth: list[Ask] = []  # the pages of the instant that is asked for
@@ -60,36 +65,61 @@ class Walk:
         self._is_short = False  # the first of them is shorter than another page, so there is no second one
 
     def after(self, ask: Ask, page: Page) -> Ask | None:
-        """What to ask for after this page; None at the end. PullFailed where the API does not come to one."""
+        """What to ask for after this page; None at the end. PullFailed where the API comes to none, or to one too early."""
+        kind = self._pull.next.kind
         self._largest = max(self._largest, len(page.records))
         self._records += len(page.records)
-        found = self._next(ask, page)
+        if kind == SINCE:
+            found = self._by_since(ask, page)
+        else:
+            self._refuse_repeated(page)
+            found = self._next(kind, ask, page)
+        if found is None:
+            self._refuse_too_few(page)
         self._before = page.digest
         return found
 
-    def _next(self, ask: Ask, page: Page) -> Ask | None:
-        kind = self._pull.next.kind
+    def _next(self, kind: str, ask: Ask, page: Page) -> Ask | None:
         if kind == ONE:
             return None
-        if kind == LINK:
-            return self._by_url(ask, page, next_link(page.link))
-        if kind == PATH:
-            return self._by_path(ask, page)
-        if kind == SINCE:
-            return self._by_since(ask, page)
+        if page.records:
+            self._is_asked_again = False
+        if kind in (LINK, PATH):
+            found = self._by_url(ask, page, next_link(page.link)) if kind == LINK else self._by_path(ask, page)
+            return found or self._end(ask, page)
         if not page.records or self._is_last(page):
-            return None
-        if page.digest == self._before:
-            raise PullFailed(
-                f"{self._place(ask)} is the same as the page before it, so it is unknown whether that was the last one; set "
-                "`total` to the path of the number of records, or check the placeholder in params"
-            )
+            return self._end(ask, page)
         return Ask(ask.since, ask.page + 1, ask.offset + len(page.records))
+
+    def _refuse_repeated(self, page: Page) -> None:
+        """A page with the records of one before would count as others: what they stand for was not read."""
+        if page.records and page.digest in self._digests:
+            raise PullFailed(
+                "a page has the same records as one before it, so it is unknown whether that was the last one; set `total` to "
+                "the path of the number of records, or check the placeholder in params"
+            )
+        self._digests.add(page.digest)
+
+    def _end(self, ask: Ask, page: Page) -> Ask | None:
+        """The end. An empty page after others is asked for once more: if it is empty by mistake, it is not the end."""
+        if page.records or ask.page == 1 or self._is_asked_again:
+            return None
+        self._is_asked_again = True
+        return ask
+
+    def _total(self, page: Page) -> int | None:
+        return _number(next(values_at(page.document, _keys(self._pull.total)), None)) if self._pull.total else None
 
     def _is_last(self, page: Page) -> bool:
         """Whether as many records came as there are, where the page says that."""
-        total = _number(next(values_at(page.document, _keys(self._pull.total)), None)) if self._pull.total else None
+        total = self._total(page)
         return total is not None and self._records >= total
+
+    def _refuse_too_few(self, page: Page) -> None:
+        total = self._total(page)
+        self._expected = self._expected if total is None else total
+        if self._expected is not None and self._records < self._expected:
+            raise PullFailed(f"the pages end after {self._records:,} records, and there are {self._expected:,} of them")
 
     def _by_path(self, ask: Ask, page: Page) -> Ask | None:
         how = self._pull.next
@@ -110,8 +140,12 @@ class Walk:
     def _by_url(self, ask: Ask, page: Page, url: str | None) -> Ask | None:
         if not url:
             return None
-        whole = urljoin(page.url, url)
-        if urlsplit(whole).scheme not in ("http", "https"):
+        try:
+            whole = urljoin(page.url, url)
+            scheme, host, _ = origin_of(whole)
+        except ValueError:
+            raise PullFailed("the URL of the next page is none that can be read") from None
+        if scheme not in ("http", "https") or not host:
             raise PullFailed("the URL of the next page is no http(s) URL")
         self._note(whole)
         return Ask(ask.since, ask.page + 1, ask.offset + len(page.records), url=whole)
@@ -186,16 +220,17 @@ class Walk:
     def _spelled(self, instant: int) -> str:
         return spelled(instant, self._pull.since_format, self._zone)
 
-    def _place(self, ask: Ask) -> str:
-        return _PLACE[self._pull.next.kind].format(page=ask.page, offset=ask.offset)
-
 
 def next_link(header: str) -> str | None:
-    """The URL of rel=next in a Link header (RFC 8288); None without one."""
-    for url, parameters in _LINK.findall(header):
-        rel = _REL.search(parameters)
-        if rel and "next" in (rel[1] or rel[2]).lower().split():
-            return str(url)
+    """The URL of rel=next in a Link header (RFC 8288), also of one that is not spelled quite as that says; None without one.
+    PullFailed where it cannot be read: to take that as the end would lose what follows."""
+    for text in _LINKS.split(header.strip(" \t,")) if header.strip() else []:
+        link = _LINK.fullmatch(text)
+        if link is None:
+            raise PullFailed("the header Link cannot be read, so it is unknown whether there is a next page")
+        rel = _REL.search(link[2])
+        if rel and "next" in (rel[1] or rel[2] or rel[3] or "").lower().split():
+            return link[1]
     return None
 
 

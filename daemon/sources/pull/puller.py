@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +21,8 @@ from .round import PulledSource, pull_round
 
 _JITTER = 0.1  # of `every`
 _CHECK_SECONDS = 0.5
+_WAITING_SECONDS = 60.0  # for the pages of a round to be taken
+_LONGEST_WAIT_SECONDS = 86_400.0
 _LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 1 << 30, 20  # of the output's file system: whichever is less
 _JOIN_SECONDS = 2.0  # a request may be waiting for its answer; nothing is lost if the process ends in the middle
 
@@ -64,7 +68,8 @@ class Puller:
         note: Callable[[str], None],
     ) -> None:
         self._source, self._ledger, self._gate, self._check, self._hears = source, ledger, gate, check, hears
-        self._note, self._noted = note, ""
+        self._note, self._told = note, ""
+        self._waits_since = 0.0  # for pages to be taken
         self._stop = Event()
         self._thread = threading.Thread(target=self._run, name=f"pull-{source.name}", daemon=True)
 
@@ -79,43 +84,60 @@ class Puller:
     def _run(self) -> None:
         wait = self._first_wait()
         while not self._stop.wait(wait):
-            if why := self._why_not():
-                self._note_once(f"{self._source.name} is not pulled: {why}")
-                wait = _CHECK_SECONDS
-                continue
-            self._noted = ""
             try:
-                done = pull_round(self._source, self._ledger, self._stop, check=self._check)
+                wait = self._turn()
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too
                 return
-            except Exception as error:
-                done = Pulled(self._source.name, FAILED, error=f"{type(error).__name__}: {error}")
-            self._hears.pulled(done, time.time())
-            wait = 0.0 if done.has_more else max(self._every(), done.wait_seconds)
+            except Exception as error:  # of the ledger: the thread goes on
+                self._hears.pulled(
+                    Pulled(self._source.name, FAILED, error=f"{type(error).__name__}: {error}"), time.time()
+                )
+                wait = self._every()
+
+    def _turn(self) -> float:
+        """A round, if one may begin; returns how long to wait for the next turn."""
+        why = self._gate.why_closed()
+        if not why and (waiting := self._waiting()):
+            self._waits_since = self._waits_since or time.monotonic()
+            if time.monotonic() - self._waits_since < _WAITING_SECONDS:  # usual for a moment
+                return _CHECK_SECONDS
+            why = f"pages of the last round are still in the inbox, such as {waiting[0]}"
+        if why:
+            self._tell_once(why)
+            return _CHECK_SECONDS
+        self._waits_since, self._told = 0.0, ""
+        done = pull_round(self._source, self._ledger, self._stop, check=self._check)
+        self._hears.pulled(done, time.time())
+        return max(self._every(), min(done.wait_seconds, _LONGEST_WAIT_SECONDS))
 
     def _first_wait(self) -> float:
         """Until the first round: at once, if the last one of an earlier run is longer ago than `every`."""
-        tried_at = Ledger.pull_state_of(self._ledger, self._source.name).tried_at
+        try:
+            tried_at = Ledger.pull_state_of(self._ledger, self._source.name).tried_at
+        except (OSError, sqlite3.Error):
+            return 0.0
         if tried_at is None:
             return 0.0
         return min(max(0.0, tried_at / 1e6 + self._source.pull.every - time.time()), self._source.pull.every)
 
-    def _why_not(self) -> str:
-        return self._gate.why_closed() or self._why_waiting()
+    def _waiting(self) -> list[str]:
+        """The pages of the last round that are not taken yet. A round begins after that: its cursor may be theirs."""
+        found = self._source.place.open().entries()
+        return sorted(
+            name for name, seen in found
+            if self._source.is_page(name) and isinstance(seen, os.stat_result) and stat.S_ISREG(seen.st_mode)
+        )  # fmt: skip
 
-    def _why_waiting(self) -> str:
-        """A round begins when the pages of the one before are taken: its cursor may be theirs."""
-        try:
-            names = self._source.place.open().names()
-        except OSError as error:
-            return f"its folder cannot be read: {error.strerror}"
-        waiting = [name for name in names if self._source.is_page(name)]
-        return "pages of the last round are not taken yet" if waiting else ""
-
-    def _note_once(self, text: str) -> None:
-        if "not taken yet" not in text and text != self._noted:  # they are usual for a moment
-            self._noted = text
-            self._note(text)
+    def _tell_once(self, why: str) -> None:
+        """Tells why no round begins: the log, and for a page that is not taken, the ledger, which `status` shows."""
+        if why == self._told:
+            return
+        self._told = why
+        self._note(f"{self._source.name} is not pulled: {why}")
+        if self._waits_since:
+            now = time.time()
+            Ledger.end_pull(self._ledger, self._source.name, int(now * 1_000_000), why, None)
+            self._hears.pulled(Pulled(self._source.name, FAILED, error=why), now)
 
     def _every(self) -> float:
         return self._source.pull.every * random.uniform(1 - _JITTER, 1 + _JITTER)  # no secret

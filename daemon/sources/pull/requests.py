@@ -16,12 +16,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from threading import Event
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, IncompleteRead, ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import (  # fmt: skip
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from ...core.errors import Stopped
 from ...core.parse.values import Number
@@ -37,7 +45,9 @@ _MOST_REDIRECTS = 5
 _BLOCK_BYTES = 1 << 16
 _SLOWEST = 10  # a page may take this many timeouts in all
 _SHOWN_CHARACTERS = 200
-_SHOWN_BYTES = 4096
+_SHOWN_BYTES = 1 << 16  # looked at for secrets; half of it may be shown, so that none is cut at its end
+_NO_CONTENT = 204
+_LONGEST_PUT_OFF_SECONDS = 86_400.0
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")  # Shopify sends "2.0", although RFC 9110 has whole numbers only
 
@@ -70,7 +80,8 @@ class Answer:
     url: str
     body: bytes
     document: Any
-    link: str  # the Link header
+    link: str = ""  # the Link header
+    date: float | None = None  # the Date header, in seconds since 1970
 
 
 Tell = Callable[[str], None]  # the reason of a retry
@@ -80,7 +91,7 @@ class Client:
     """Asks one server. `origin`: the URL whose host may get the headers of a request."""
 
     def __init__(self, origin: str, timeout: float, most_bytes: int, ca_file: str, secrets: Secrets) -> None:
-        self._origin, self._timeout, self._most, self._secrets = _origin_of(origin), timeout, most_bytes, secrets
+        self._origin, self._timeout, self._most, self._secrets = origin_of(origin), timeout, most_bytes, secrets
         self._pool = urllib3.PoolManager(
             retries=False, timeout=urllib3.Timeout(connect=timeout, read=timeout), ca_certs=ca_file or None,
             cert_reqs="CERT_REQUIRED", maxsize=1,
@@ -138,11 +149,11 @@ class Client:
         self, request: Request, longest_wait: float, stop: Event
     ) -> tuple[Answer | Request | None, Exception | None]:
         """The answer, or the request that a redirect asks for; or why there is neither."""
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, zstd", "User-Agent": "strandline"}
-        if _origin_of(request.url) == self._origin:
-            headers |= request.private
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
+        try:
+            headers = self._headers(request)
+        except (ValueError, PullFailed) as error:
+            told = str(error) if isinstance(error, PullFailed) else "the URL of the next page is none that can be read"
+            return None, PullFailed(told)
         began = time.monotonic()
         try:
             response = self._pool.request(
@@ -152,10 +163,16 @@ class Client:
             try:
                 if response.status in _REDIRECTS:
                     return self._redirected(request, response.status, response.headers.get("Location")), None
+                if response.status not in (200, _NO_CONTENT):
+                    self._refuse(request, response, self._message(response, began, stop), longest_wait)
                 content = self._content(response, began, stop)
-                return self._judged(request, response, content, longest_wait), None
+                document = None if response.status == _NO_CONTENT else self._document(content)
+                link, date = response.headers.get("Link", ""), _seconds_of(response.headers.get("Date"))
+                return Answer(request.url, content, document, link, date), None
             finally:
                 response.close()
+        except NewConnectionError as error:  # a ConnectTimeoutError for urllib3
+            return None, _TryAgain("connection", f"no connection: {self._said(error)}")
         except (ConnectTimeoutError, ReadTimeoutError):
             return None, _TryAgain("timeout", f"no answer within {self._timeout:g} s")
         except SSLError as error:  # a wrong certificate stays wrong
@@ -171,6 +188,19 @@ class Client:
             return None, error.with_traceback(None)
         except ValueError as error:  # a header or URL that http.client refuses
             return None, PullFailed(f"could not ask for {self._shown(request.url)}: {self._said(error)}")
+
+    def _headers(self, request: Request) -> urllib3.HTTPHeaderDict:
+        """What is sent with a request; what is secret goes to the host of the source only. ValueError where the URL is none."""
+        is_own = origin_of(request.url) == self._origin
+        if request.body is not None and not is_own:
+            where = self._shown(request.url)
+            raise PullFailed(f"the next page is at {where}; a request with a body is sent to the host of url only")
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "strandline"})
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        headers.update(request.private if is_own else {})
+        headers["Accept-Encoding"] = "gzip, zstd"  # what can be decompressed here
+        return headers
 
     def _content(self, response: urllib3.BaseHTTPResponse, began: float, stop: Event) -> bytes:
         """The body, without its compression."""
@@ -195,12 +225,18 @@ class Client:
             raise _TryAgain("incomplete", "the compressed body is cut short")
         return b"".join(parts)
 
-    def _judged(
+    def _message(self, response: urllib3.BaseHTTPResponse, began: float, stop: Event) -> bytes:
+        """What there is of the body of a refusal: the status counts, however the body came."""
+        try:
+            return self._content(response, began, stop)
+        except (_TryAgain, PullFailed, HTTPError):
+            return b""
+
+    def _refuse(
         self, request: Request, response: urllib3.BaseHTTPResponse, content: bytes, longest_wait: float
-    ) -> Answer:
+    ) -> NoReturn:
+        """Raises what an answer without a page means."""
         status = response.status
-        if status == 200:
-            return Answer(request.url, content, self._document(content), response.headers.get("Link", ""))
         said = f"status {status} {response.reason or ''}".strip()
         if begin := self._begin(content):
             said = f"{said}: {begin}"
@@ -208,6 +244,7 @@ class Client:
             raise PullFailed(f"could not read {self._shown(request.url)}: {said}", status)
         after = retry_after(response.headers.get("Retry-After"), time.time())
         if after is not None and after > longest_wait:
+            after = min(after, _LONGEST_PUT_OFF_SECONDS)
             raise PutOff(f"{said}; the server asks to wait for {after:,.0f} s", after)
         raise _TryAgain("rate_limit" if status in _RATE_LIMITS else "server_error", said, after)
 
@@ -219,11 +256,15 @@ class Client:
         raise _TryAgain("not_json", f"the answer is not JSON: {begin}" if begin else "the answer is empty")
 
     def _redirected(self, request: Request, status: int, location: str | None) -> Request:
-        target = urljoin(request.url, location or "")
+        try:
+            target = urljoin(request.url, location or "")
+            origin = origin_of(target) if location else None
+        except ValueError:
+            origin = None
+        if origin is None or origin[0] not in _DEFAULT_PORTS:
+            raise PullFailed(f"{self._shown(request.url)} redirects to what is no URL that can be read", status)
         where = f"{self._shown(request.url)} redirects to {self._shown(target)}"
-        if not location or urlsplit(target).scheme not in _DEFAULT_PORTS:
-            raise PullFailed(f"{where}, which is no URL that can be read", status)
-        if request.method != "GET" and (status not in _KEEPS_METHOD or _origin_of(target) != self._origin):
+        if request.method != "GET" and (status not in _KEEPS_METHOD or origin != self._origin):
             raise PullFailed(f"{where}; a request with a body is not sent there. Write that as url", status)
         return Request(request.method, target, request.private, request.body)
 
@@ -231,7 +272,10 @@ class Client:
 
     def _shown(self, url: str) -> str:
         """A URL without its parameters, which may hold a token of the server's."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return "(no URL)"
         return self._secrets.hidden_in(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
     def _said(self, error: Exception) -> str:
@@ -242,9 +286,11 @@ class Client:
         return " ".join(text.split())[:_SHOWN_CHARACTERS]
 
     def _begin(self, content: bytes) -> str:
-        """The first characters of a body, on one line."""
-        text = self._secrets.hidden_in(content[:_SHOWN_BYTES].decode("utf-8", "replace"))
-        shown = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+        """The first characters of a body, on one line. Nothing of it where it repeats a secret."""
+        text = content[:_SHOWN_BYTES].decode("utf-8", "replace")
+        if self._secrets.reveals(text, content[:_SHOWN_BYTES].decode("latin-1")):
+            return "(an answer that repeats a secret)"
+        shown = " ".join("".join(one if one.isprintable() else " " for one in text[: _SHOWN_BYTES // 2]).split())
         return shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -260,7 +306,16 @@ def retry_after(value: str | None, now: float) -> float | None:
         return None
 
 
-def _origin_of(url: str) -> tuple[str, str, int | None]:
+def _seconds_of(date: str | None) -> float | None:
+    """A date of HTTP in seconds since 1970."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def origin_of(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL. ValueError where it is none."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme)
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import re
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import quote, urlencode
 
-from ...core.errors import Stopped, Unreadable, UsageError
+from ...core.errors import OutputReplaced, Stopped, Unreadable, UsageError
 from ...core.mapping import FieldMapping
 from ...core.parse.documents import split
 from ...core.retry import Backoff
@@ -36,7 +37,7 @@ from .instants import Zone, read_change_time, spelled, values_at
 from .outcome import EXPIRED, FAILED, PUT_OFF, SUCCEEDED, Progress, Pulled, PullFailed, PutOff
 from .paging import Ask, Page, Walk
 from .requests import Answer, Client, Request
-from .settings import HIGH_WATER_MARK, SINCE, Pull
+from .settings import HIGH_WATER_MARK, PATH, SINCE, Pull
 from .template import Secrets
 
 _EXPIRED = (400, 410)  # what APIs answer to a token or a URL that they gave too long ago
@@ -56,7 +57,7 @@ class PulledSource:
 
     def is_page(self, name: str) -> bool:
         """Whether a file in the folder has the name of a page."""
-        return re.fullmatch(rf"{re.escape(self.name)}-\d{{6,}}-\d{{5,}}(\.\d+)?\.json", name) is not None
+        return re.fullmatch(rf"{re.escape(self.name)}-\d{{6,}}-\d{{5,}}(-\d+)?\.json", name) is not None
 
     @property
     def where(self) -> str:
@@ -87,24 +88,39 @@ def pull_round(
     tell: Tell = untold,
 ) -> Pulled:
     """One round. `ledger`: its path; `check`: raises if the output folder is no longer the one that was opened; `since`: begins
-    there in place of the cursor. What fails is in the result. Raises Stopped, OutputReplaced, or an error of the environment."""
+    there in place of the cursor. What fails is in the result, without secrets. Raises Stopped, OutputReplaced, or an error of the
+    ledger."""
     began = time.time()
     running = _Running(source, ledger, stop, check, tell)
     outcome, error, wait = SUCCEEDED, "", 0.0
     try:
         running.read(since, int(began * 1_000_000))
+    except (Stopped, OutputReplaced):
+        raise
     except PutOff as found:
         outcome, error, wait = PUT_OFF, str(found), found.seconds
     except (PullFailed, UsageError) as found:
         outcome, error = FAILED, str(found)
     except OSError as found:
         outcome, error = FAILED, f"could not keep a page in {source.place.path}: {found.strerror or found}"
-    running.end(int(began * 1_000_000), error)
+    except Exception as found:
+        where = traceback.extract_tb(found.__traceback__)[-1]
+        outcome = FAILED
+        error = f"unexpected {type(found).__name__} in {where.name}, line {where.lineno}: {found}. Please report this"
+    error = running.hidden_in(error)
+    running.end(int(began * 1_000_000), error, int((began + wait) * 1_000_000) if wait else None)
     done = running.done
     return Pulled(
-        source.name, outcome, done.pages, done.records, done.bytes, time.time() - began, error, wait, running.has_more,
+        source.name,
+        outcome,
+        done.pages,
+        done.records,
+        done.bytes,
+        time.time() - began,
+        error,
+        wait,
         dict(running.retries),
-    )  # fmt: skip
+    )
 
 
 def begin_of(pull: Pull, state: PullState, now: int) -> int:
@@ -115,16 +131,68 @@ def begin_of(pull: Pull, state: PullState, now: int) -> int:
     return max(pull.start, min(state.cursor, now) - int(pull.lookback * 1_000_000))
 
 
-def first_page(source: PulledSource, state: PullState, since: int | None, stop: Event) -> Answer:
-    """The first page of a round, as it was received; nothing is kept. Raises PullFailed, UsageError or Stopped."""
+def first_page(source: PulledSource, state: PullState, since: int | None, stop: Event) -> tuple[Answer, str]:
+    """The first page of a round, as it was received, and what follows it, for a person; nothing is kept. Raises PullFailed,
+    UsageError or Stopped."""
     secrets = source.secrets()
     asking = _Asking(source, secrets)
     client = _client(source, secrets)
     try:
-        start = begin_of(source.pull, state, time.time_ns() // 1000) if since is None else since
-        return client.page(asking.request(Ask(start)), source.backoff, stop, lambda reason: None)
+        ask = Ask(begin_of(source.pull, state, time.time_ns() // 1000) if since is None else since)
+        answer = client.page(asking.request(ask), source.backoff, stop, lambda reason: None)
+        return answer, secrets.hidden_in(_following(source, ask, answer, asking.zone))
+    except PullFailed as error:
+        told = secrets.hidden_in(str(error))
     finally:
         client.close()
+    raise PullFailed(told)
+
+
+def page_of(source: PulledSource, answer: Answer, zone: Zone) -> Page:
+    """What is known of a page. PullFailed where it has no records that can be found."""
+    records: list[bytes] = []
+    try:
+        if answer.document not in ({}, None):
+            found = split(answer.body, records_path=source.records_path, mapping=source.mapping)
+            records = [found[index] for index in range(len(found))]
+    except Unreadable as error:
+        raise PullFailed(f"the page has no records: {error}") from None
+    times: list[int | None] = []
+    if source.pull.cursor not in ("", HIGH_WATER_MARK) and records:
+        values = values_at(answer.document, tuple(source.pull.cursor.split(".")))
+        times = [read_change_time(value, zone) for value in values]
+        if not any(time is not None for time in times):
+            raise PullFailed(
+                f"no record of the page has an instant at cursor = {source.pull.cursor!r}; it is the path of the time of "
+                'change, from the top of the page, such as "orders.updated_at"'
+            )
+        if len(times) != len(records) and source.pull.next.kind == SINCE:
+            raise PullFailed(
+                f"cursor = {source.pull.cursor!r} leads to {len(times):,} values of {len(records):,} records"
+            )
+    digest = hashlib.sha256(b"\n".join(records)).digest()
+    return Page(answer.document, answer.url, answer.link, records, times, digest)
+
+
+def _following(source: PulledSource, ask: Ask, answer: Answer, zone: Zone) -> str:
+    """What follows a first page, for a person."""
+    pull = source.pull
+    page = page_of(source, answer, zone)
+    found = Walk(pull, zone).after(ask, page)
+    times = [time for time in page.times if time is not None]
+    lines = [
+        f"{len(page.records):,} records" + (f", changed up to {spelled(max(times), 'iso', zone)}" if times else "")
+    ]
+    if found is None:
+        lines.append("next page: none" + (f" (nothing at {pull.next.path})" if pull.next.kind == PATH else ""))
+    elif found.url:
+        lines.append(f"next page: {found.url.partition('?')[0]}")
+    else:
+        lines.append(
+            "next page: "
+            + (f"{found.cursor} as {pull.next.param or 'cursor'}" if found.cursor else f"number {found.page}")
+        )
+    return "\n".join(lines)
 
 
 class _Asking:
@@ -182,9 +250,10 @@ class _Running:
         self._source, self._path, self._stop, self._check, self._tell = source, ledger, stop, check, tell
         self.done = Progress(source.name)
         self.retries: Counter[str] = Counter()
-        self.has_more = False
         self._contents: list[bytes] = []  # SHA-256 of each page
         self._state = PullState()
+        self._secrets: Secrets | None = None
+        self._server_time = 0  # of the first answer, in microseconds; 0: it has none
         self._quarantined: dict[str, str] = {}  # by the beginning of its SHA-256
         self._held: list[str] = []  # pages that are in quarantine
         self._covered: int | None = None  # every record that changed before was read; None: unknown
@@ -194,26 +263,32 @@ class _Running:
     def read(self, since: int | None, now: int) -> None:
         """Reads the pages. `now`: in microseconds."""
         self._state = Ledger.pull_state_of(self._path, self._source.name)
+        if (until := self._state.put_off_until) is not None and until > now:
+            raise PutOff(self._state.error, (until - now) / 1_000_000)
         self._quarantined = {name.split("_")[1]: name for name in quarantined(self._path.parents[1] / "quarantine")}
         usual = begin_of(self._source.pull, self._state, now)
         begin = usual if since is None else since
         self._begins_at_cursor = begin <= usual
-        secrets = self._source.secrets()
+        self._secrets = secrets = self._source.secrets()
         client = _client(self._source, secrets)
         try:
             self._read(begin, client, _Asking(self._source, secrets))
         finally:
             client.close()
 
-    def end(self, began: int, error: str) -> None:
+    def hidden_in(self, text: str) -> str:
+        """A text without secrets."""
+        return self._secrets.hidden_in(text) if self._secrets else text
+
+    def end(self, began: int, error: str, put_off_until: int | None) -> None:
         """Tells the ledger of it."""
         self._check()
         pull = self._source.pull
         round_ = None
         if self._begins_at_cursor and pull.cursor and (self._is_complete or self._covered is not None):
-            of_times = None if self._covered is None else min(self._covered, began)
-            round_ = Round(self._contents, of_times, latest=began, takes_hwm=pull.cursor == HIGH_WATER_MARK)
-        Ledger.end_pull(self._path, self._source.name, began, error, round_)
+            latest = min(began, self._server_time) if self._server_time else began
+            round_ = Round(self._contents, self._covered, latest, takes_hwm=pull.cursor == HIGH_WATER_MARK)
+        Ledger.end_pull(self._path, self._source.name, began, error, round_, put_off_until)
 
     def _read(self, begin: int, client: Client, asking: _Asking) -> None:
         pull = self._source.pull
@@ -223,8 +298,7 @@ class _Running:
         while next_ask is not None:
             ask = next_ask
             if asked == pull.max_pages:
-                self._refuse_more(ask)
-                return
+                self._refuse_more()
             asked += 1
             try:
                 answer = client.page(asking.request(ask), self._source.backoff, self._stop, self._retried)
@@ -236,7 +310,9 @@ class _Running:
                 self._retried(EXPIRED)
                 walk, next_ask = Walk(pull, asking.zone), Ask(begin)
                 continue
-            page = self._page(answer, asking.zone)
+            if asked == 1 and answer.date:
+                self._server_time = int(answer.date * 1_000_000)
+            page = page_of(self._source, answer, asking.zone)
             if page.records:
                 self._keep(answer, len(page.records))
             greatest = max([greatest, *(time for time in page.times if time is not None)])
@@ -251,40 +327,14 @@ class _Running:
                 "`strandline retry`"
             )
 
-    def _refuse_more(self, ask: Ask) -> None:
-        """After max_pages. In the order of change, the next round goes on from here; otherwise it is unknown what is missing."""
-        if self._source.pull.next.kind != SINCE:
-            raise PullFailed(
-                f"max_pages = {self._source.pull.max_pages:,} pages were read, and there are more. They are applied, and the "
-                "cursor stays where it was; raise max_pages, or ask for more records a page"
-            )
-        self.has_more = True
-
-    def _page(self, answer: Answer, zone: Zone) -> Page:
-        """What is known of a page. PullFailed where it has no records that can be found."""
-        source = self._source
-        records: list[bytes] = []
-        try:
-            if answer.document not in ({}, None):
-                found = split(answer.body, records_path=source.records_path, mapping=source.mapping)
-                records = [found[index] for index in range(len(found))]
-        except Unreadable as error:
-            raise PullFailed(f"page {self.done.pages + 1} has no records: {error}") from None
-        times: list[int | None] = []
-        if source.pull.cursor not in ("", HIGH_WATER_MARK) and records:
-            values = values_at(answer.document, tuple(source.pull.cursor.split(".")))
-            times = [read_change_time(value, zone) for value in values]
-            if not any(time is not None for time in times):
-                raise PullFailed(
-                    f"no record of the page has an instant at cursor = {source.pull.cursor!r}; it is the path of the time of "
-                    'change, from the top of the page, such as "orders.updated_at"'
-                )
-            if len(times) != len(records) and source.pull.next.kind == SINCE:
-                raise PullFailed(
-                    f"cursor = {source.pull.cursor!r} leads to {len(times):,} values of {len(records):,} records"
-                )
-        digest = hashlib.sha256(answer.body).digest()
-        return Page(answer.document, answer.url, answer.link, records, times, digest)
+    def _refuse_more(self) -> None:
+        """After max_pages: it is unknown what is missing. In the order of change, the next round goes on from here."""
+        is_ordered = self._source.pull.next.kind == SINCE
+        goes_on = "the next round goes on from here" if is_ordered else "the cursor stays where it was"
+        raise PullFailed(
+            f"max_pages = {self._source.pull.max_pages:,} pages were read, and there are more. They are applied, and {goes_on}; "
+            "raise max_pages, or ask for more records a page"
+        )
 
     def _keep(self, answer: Answer, records: int) -> None:
         """Puts a page into the folder of the source, durably. One that is in quarantine already is not put there again each

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from ...core.errors import UsageError, shown
 from ...core.quantities import A_SIZE, a_duration, read_duration, read_size
@@ -21,7 +21,7 @@ PAGED, OFFSET, SINCE, LINK, PATH, ONE = "page", "offset", "since", "link", "path
 HIGH_WATER_MARK = "hwm"  # a cursor that is no path
 _MOST_DAYS = 366
 _MOST_PAGES = 1_000_000
-_SECRET_NAMES = ("authorization", "cookie", "token", "secret", "password", "key")
+_SECRET_NAMES = ("auth", "cookie", "token", "secret", "pass", "key", "sig")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,28 @@ class Pull:
 
     def literal_secrets(self) -> list[str]:
         """The settings that have a secret as it is, where everybody who may read the file can see it."""
-        found = [f"headers.{name}" for name, text in self.headers if _is_secret(name) and not template.secrets(text)]
+        found = [f"headers.{name}" for name, text in self.headers if _is_secret(name) and _is_literal(text)]
         found += [f"params.{name}" for name, text in self.params if _is_secret(name) and _is_literal(text)]
+        found += [
+            f"url ({name})"
+            for name, text in parse_qsl(urlsplit(self.url).query)
+            if _is_secret(name) and _is_literal(text)
+        ]
+        found += [
+            f"body.{path}"
+            for path, text in _texts(json.loads(self.body or "null"))
+            if _is_secret(path) and _is_literal(text)
+        ]
         return found + (["basic_auth"] if self.basic_auth and not template.secrets(self.basic_auth) else [])
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in a JSON value, with their paths."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(one, f"{path}.{key}".lstrip("."))
 
 
 def _is_secret(name: str) -> bool:
@@ -96,7 +115,7 @@ def pull_of(settings: Any, preset: Mapping[str, Any], where: str, time_zone: str
             raise UsageError(f"unknown setting {shown(name)} in {where}; allowed are {', '.join(SETTINGS)}")
     values = merged(preset, settings)
     if "url" not in values:
-        raise UsageError(f'{where}: url is missing; write url = "https://…"')
+        raise UsageError(f'{where} url is missing; write url = "https://…"')
     zone = Zone(time_zone)
     read = {name: SETTINGS[name](value, f"{where} {name}") for name, value in values.items() if name != "start"}
     if "start" in values:
@@ -104,7 +123,7 @@ def pull_of(settings: Any, preset: Mapping[str, Any], where: str, time_zone: str
     if read.get("ca_file"):
         read["ca_file"] = str(folder / read["ca_file"])
     pull = Pull(**read, folder=folder)
-    _refuse_unfit(pull, where)
+    _refuse_unfit(pull, where, time_zone)
     return pull
 
 
@@ -118,10 +137,10 @@ def merged(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _refuse_unfit(pull: Pull, where: str) -> None:
+def _refuse_unfit(pull: Pull, where: str, time_zone: str) -> None:
     """UsageError where settings do not go together."""
     for text in pull.templates():
-        if unknown := template.unknown(text) if text != pull.body else None:
+        if (unknown := template.unknown(text)) and (text != pull.body or unknown.startswith("$")):
             allowed = ", ".join(f"{{{name}}}" for name in template.NAMES)
             raise UsageError(
                 f"{where}: unknown placeholder {unknown}; allowed are {allowed}, ${{VARIABLE}} and ${{file:PATH}}"
@@ -137,6 +156,11 @@ def _refuse_unfit(pull: Pull, where: str) -> None:
             f'{where} next = "since" needs {{page}} or {{offset}} in params, too: a page full of records that changed at one '
             "instant is followed by its next page"
         )
+    if kind == SINCE and "%" in pull.since_format and "%z" not in pull.since_format and time_zone != "UTC":
+        raise UsageError(
+            f'{where} next = "since" needs a since_format that names the zone, such as "iso" or "%Y-%m-%dT%H:%M:%S%z": with '
+            f"time_zone = {shown(time_zone)}, a local time may occur twice"
+        )
     if kind == SINCE and pull.cursor in ("", HIGH_WATER_MARK):
         raise UsageError(f'{where} next = "since" needs cursor = the path of the time when a record changed')
     if pull.cursor and not pull.uses("since"):
@@ -144,7 +168,7 @@ def _refuse_unfit(pull: Pull, where: str) -> None:
             f'{where} cursor has no effect without the placeholder {{since}} in params, such as updated_since = "{{since}}"'
         )
     if kind != PATH and pull.uses("cursor"):
-        raise UsageError(f'{where}: {{cursor}} needs next = {{path = "…"}}, the path of the token in a page')
+        raise UsageError(f'{where} {{cursor}} needs next = {{path = "…"}}, the path of the token in a page')
     if pull.body and pull.method != "POST":
         raise UsageError(f'{where} body needs method = "POST"')
 
@@ -162,7 +186,7 @@ def _refuse(value: Any, where: str, allowed: str) -> UsageError:
 def _url(value: Any, where: str) -> str:
     allowed = "a URL that begins with https:// or http://"
     if not isinstance(value, str) or not value.isprintable() or " " in value:
-        raise _refuse(value, where, allowed)
+        raise _refuse(str(value).partition("?")[0] if isinstance(value, str) else value, where, allowed)
     try:
         parts = urlsplit(value)
         has_user, host, _ = "@" in parts.netloc, parts.hostname, parts.port
@@ -204,7 +228,7 @@ def _header_pairs(value: Any, where: str) -> tuple[tuple[str, str], ...]:
     pairs = _pairs(value, where)
     for name, text in pairs:
         if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"{where}: {shown(name)} is not the name of a header")
+            raise UsageError(f"{where} {shown(name)} is not the name of a header")
         if not text.isprintable():
             raise _refuse(text, f"{where}.{name}", "printable text on one line")
     return pairs
@@ -246,6 +270,8 @@ def _since_format(value: Any, where: str) -> str:
     if not isinstance(value, str) or (value not in FORMATS and "%" not in value) or not value.isprintable():
         words = ", ".join(f'"{one}"' for one in FORMATS)
         raise _refuse(value, where, f'one of {words}, or a pattern of strftime such as "%Y-%m-%d %H:%M:%S"')
+    if "%" in datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(value):
+        raise _refuse(value, where, 'a pattern whose parts strftime knows, such as "%Y-%m-%d %H:%M:%S"')
     return value
 
 
@@ -293,7 +319,7 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "basic_auth": _text,
     "every": _span(0.1),
     "next": _next,
-    "total": _path,
+    "total": _cursor,
     "cursor": _cursor,
     "since_format": _since_format,
     "lookback": _span(0.0),

@@ -7,17 +7,19 @@ ${VARIABLE} ${file:PATH}            a secret: read for each round, and hidden in
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from ...core.errors import UsageError
 
 NAMES = ("since", "page", "offset", "cursor")
 HIDDEN = "***"
+_LEAST_LENGTH = 4  # of a value whose other spellings are looked for: a shorter one is in most texts
 _PLACEHOLDER = re.compile(r"\$\{(file:[^}]+|[A-Za-z_][A-Za-z0-9_]*)\}|\{(since|page|offset|cursor)\}")
 _LIKE_ONE = re.compile(r"\$?\{[A-Za-z_]*\}")
 
@@ -34,7 +36,8 @@ def secrets(text: str) -> set[str]:
 
 def unknown(text: str) -> str | None:
     """The first part of a text that looks like a placeholder and is none."""
-    found = _LIKE_ONE.search(_PLACEHOLDER.sub("", text))
+    rest = _PLACEHOLDER.sub("", text)
+    found = _LIKE_ONE.search(rest) or re.search(r"\$\{.{0,20}", rest)
     return found[0] if found else None
 
 
@@ -68,10 +71,15 @@ class Secrets:
             }
 
     def hidden_in(self, text: str) -> str:
-        """A text without secrets."""
+        """A text without secrets; nothing of it where one is left in another spelling."""
         for value in sorted(self._hidden, key=len, reverse=True):
             text = text.replace(value, HIDDEN)
-        return text
+        return f"(a text with a secret: {HIDDEN})" if self.reveals(text) else text
+
+    def reveals(self, *texts: str) -> bool:
+        """Whether a text has a secret in any spelling that JSON, HTML, URLs and PHP give it."""
+        spellings = {spelled for text in texts for spelled in _spellings(text)}
+        return any(value in text for value in self._hidden if len(value) >= _LEAST_LENGTH for text in spellings)
 
     def filled(self, text: str, values: Mapping[str, str]) -> str | None:
         """A text with values in place of its placeholders; None where one of NAMES has no value. In one pass: what a value
@@ -112,6 +120,16 @@ class Secrets:
                 f"{where}: the environment variable {name} is missing or empty; set it to the secret, or write ${{file:PATH}}"
             )
         return _one_line(value, name, where)
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """A text, and what it says without the escapes of JSON, HTML and URLs, each alone and after the others."""
+    yield text
+    unescaped = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)
+    for plain in (text, unescaped.replace("\\/", "/").replace('\\"', '"').replace("\\\\", "\\")):
+        yield plain
+        yield from (html.unescape(plain), unquote(plain), unquote_plus(plain))
+        yield unquote(html.unescape(plain))
 
 
 def _one_line(value: str, name: str, where: str) -> str:

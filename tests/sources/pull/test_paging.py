@@ -62,10 +62,13 @@ def asked_by(pull: Pull, ask: Ask) -> Asked:
 
 def page_of(reply: Reply, url: str = URL) -> Page:
     document = json.loads(reply.body, parse_int=Number, parse_float=Number)
-    orders = json.loads(reply.body).get("orders", [])
+    content = json.loads(reply.body)
+    orders = (content.get("orders") or []) if isinstance(content, dict) else content
     records = [json.dumps(one).encode() for one in orders]
     times = [one["updated_at"] * MICRO for one in orders]
-    return Page(document, url, reply.headers.get("Link", ""), records, times, hashlib.sha256(reply.body).digest())
+    return Page(
+        document, url, reply.headers.get("Link", ""), records, times, hashlib.sha256(b"\n".join(records)).digest()
+    )
 
 
 def walked(
@@ -153,7 +156,7 @@ def test_a_total_ends_the_pages_of_an_api_that_repeats_its_last_one() -> None:
 
     pull = Pull(URL, params=(("page", "{page}"),), next=Next("page"), total="total_count")
     assert len(walked(pull, answer)) == 5
-    with pytest.raises(PullFailed, match=r"the same as the page before it.*set `total`"):
+    with pytest.raises(PullFailed, match=r"the same records as one before it.*set `total`"):
         walked(WAYS["page"][0], answer)
 
 
@@ -163,7 +166,7 @@ def test_an_api_that_ignores_the_placeholder_is_an_error(way: str) -> None:
     shop = Shop(2)
     for number in range(5):
         shop.put(f"o_{number}", number)
-    with pytest.raises(PullFailed, match="the same as the page before it"):
+    with pytest.raises(PullFailed, match="the same records as one before it"):
         walked(WAYS[way][0], lambda asked: shop.by_page(Asked("GET", "", {}, {}, b"")))
 
 
@@ -208,7 +211,9 @@ def test_more_says_whether_there_is_a_next_page() -> None:
     def answer(one: Asked) -> Reply:
         asked.append(one.query.get("cursor"))
         first = int(one.query.get("cursor", 0))
-        return Reply(json.dumps({"data": [{"id": first + 1}, {"id": first + 2}], "has_more": first < 4}).encode())
+        orders = [{"order_id": f"o_{first + 1}", "updated_at": 0}]
+        content = {"data": [{"id": first + 1}, {"id": first + 2}], "has_more": first < 4, "orders": orders}
+        return Reply(json.dumps(content).encode())
 
     walked(pull, answer)
     assert asked == [None, "2", "4"]
@@ -238,8 +243,88 @@ def test_only_http_is_followed(url: str) -> None:
         ('<https://x/2>; title="a; b"; rel="last next"', "https://x/2"),
         ('<https://x/2>; REL="NEXT"', "https://x/2"),
         ('<https://x/2>; rel="nextish"', None),
-        ("not a link", None),
+        ('<https://x/2>; crossorigin; rel="next"', "https://x/2"),
+        ('<https://x/2>; title="a\\"b"; rel="next"', "https://x/2"),
+        ('<https://x/2>; title=; rel="next"', "https://x/2"),
+        ("<https://x/2>;; rel=next", "https://x/2"),
+        ("<https://x/2>; rel='next'", "https://x/2"),
+        ('<https://x/2>; xrel="next"', None),
+        (', <https://x/2>; rel="next",', "https://x/2"),
     ],
 )
 def test_link_headers(header: str, url: str | None) -> None:
     assert next_link(header) == url
+
+
+@pytest.mark.parametrize(
+    "header", ["not a link", "https://x/2; rel=next", '<https://x/1>; rel="prev", https://x/2; rel="next", <']
+)
+def test_a_link_header_that_cannot_be_read_is_not_the_end(header: str) -> None:
+    with pytest.raises(PullFailed, match="Link cannot be read"):
+        next_link(header)
+
+
+def once_at(number: int, wrong: Reply, right: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
+    """An API that answers one request with something else."""
+    count = 0
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal count
+        count += 1
+        return wrong if count == number else right(asked)
+
+    return answer
+
+
+@pytest.mark.parametrize("empty", [b"{}", b"[]", b'{"orders": []}', b'{"orders": null}'])
+@pytest.mark.parametrize("way", ["page", "offset", "link", "token", "url"])
+def test_an_empty_page_by_mistake_is_not_the_end(way: str, empty: bytes) -> None:
+    """It is asked for once more."""
+    pull, answer = WAYS[way]
+    shop = Shop(2)
+    for number in range(7):
+        shop.put(f"o_{number}", number)
+    for at in (2, 3, 4):
+        found = walked(pull, once_at(at, Reply(empty), lambda asked: answer(shop, asked)))
+        assert len(found) == 7
+
+
+def test_fewer_records_than_the_total_are_an_error() -> None:
+    shop = Shop(2)
+    for number in range(6):
+        shop.put(f"o_{number}", number)
+
+    def answer(asked: Asked) -> Reply:
+        content = json.loads(shop.by_page(asked).body)
+        return Reply(json.dumps(content | {"total": 6}).encode())
+
+    pull = Pull(URL, params=(("page", "{page}"),), next=Next("page"), total="total")
+    assert len(walked(pull, answer)) == 6
+    with pytest.raises(PullFailed, match="end after 2 records, and there are 6"):
+        walked(
+            pull, lambda asked: answer(asked) if asked.query["page"] == "1" else Reply(b'{"orders": [], "total": 6}')
+        )
+    first = answer(Asked("GET", "", {"page": "1"}, {}, b""))
+    with pytest.raises(PullFailed, match="the same records"):  # from a cache, say
+        walked(pull, once_at(2, first, answer))
+
+
+def test_an_envelope_that_differs_each_time_does_not_hide_a_repeated_page() -> None:
+    shop = Shop(2)
+    for number in range(5):
+        shop.put(f"o_{number}", 3)
+    count = iter(range(10**6))
+
+    def answer(asked: Asked) -> Reply:
+        content = json.loads(shop.by_page(Asked("GET", "", {"since": asked.query.get("since", "0")}, {}, b"")).body)
+        return Reply(json.dumps(content | {"request": next(count)}).encode())
+
+    for way in ("page", "since"):
+        with pytest.raises(PullFailed, match=r"the same records|changed at one instant"):
+            walked(WAYS[way][0], answer)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/x", "http://h:abc/", "http://[bad/x"])
+def test_a_url_that_is_none_is_an_error(url: str) -> None:
+    with pytest.raises(PullFailed, match="none that can be read"):
+        walked(WAYS["url"][0], lambda asked: Reply(json.dumps({"next_url": url, "orders": []}).encode()))

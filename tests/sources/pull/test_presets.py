@@ -51,7 +51,7 @@ class Shop:
 SHOPS = {
     "shopify": Shop(ShopifyApi, 510, 3, 'url = "{url}/admin/api/2026-10/orders.json"', "SHOPIFY_TOKEN"),
     "woocommerce": Shop(
-        WooCommerceApi, 210, 4, 'url = "{url}/wp-json/wc/v3/orders"', "WOOCOMMERCE_SECRET", more={"WOOCOMMERCE_KEY": "ck_1"}
+        WooCommerceApi, 210, 5, 'url = "{url}/wp-json/wc/v3/orders"', "WOOCOMMERCE_SECRET", more={"WOOCOMMERCE_KEY": "ck_1"}
     ),
     "stripe": Shop(
         StripeApi, 210, 3, 'url = "{url}/v1/checkout/sessions"', "STRIPE_KEY", name="cs_test_{}", sees_changes=False

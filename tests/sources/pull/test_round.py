@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
+import re
 import shutil
 import sqlite3
 import time
@@ -11,11 +13,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Timer
+from types import SimpleNamespace
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from daemon.core.errors import Stopped
 from daemon.sources.inbox_folder import InboxFolder
+from daemon.sources.pull import round as pull_rounds
 from daemon.sources.pull.outcome import Pulled
 from daemon.storage.ledger import Ledger
 from tests.support.api import FAULTS, Asked, Reply, Shop, page, serving
@@ -174,7 +179,7 @@ def test_a_page_that_repeats_itself_and_pages_without_end_leave_the_cursor(tmp_p
     with serving(lambda asked: shop.by_page(Asked("GET", "", {}, {}, b""))) as api:
         home = Home(tmp_path, pull_of(api.url, "page"))
         done = home.pull()
-        assert done.outcome == "failed" and "same as the page before" in done.error
+        assert done.outcome == "failed" and "same records as one before" in done.error
         assert home.cursor is None and len(home.amounts()) == 3
         endless = iter(range(10**9))
         api.answer = lambda asked: page(
@@ -202,12 +207,16 @@ def test_by_change_time_a_round_that_ends_early_is_not_in_vain(tmp_path: Path) -
     with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "since", 'max_pages = 3\nlookback = "0s"'))
         done = home.pull()
-        assert (done.outcome, done.has_more) == ("succeeded", True)
+        assert (
+            done.outcome == "failed"
+            and "max_pages = 3" in done.error
+            and "the next round goes on from here" in done.error
+        )
         assert home.cursor == 1_700_000_060
         api.faults.extend([None, None, *["error_500"] * 3])
         done = home.pull()
         assert done.outcome == "failed" and home.cursor == 1_700_000_100
-        while home.pull().has_more:
+        while home.pull().error:
             pass
         assert home.amounts() == amounts_of(shop)
 
@@ -501,3 +510,122 @@ def test_random_histories(tmp_path: Path, way: str, seed: int) -> None:
             pass
         assert home.pull().outcome == "succeeded"
         assert home.amounts() == amounts_of(shop)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Link": '<http://h:99999/x>; rel="next"'},
+        {"Link": '<http://h:abc/>; rel="next"'},
+        {"Link": '<http://[bad/x>; rel="next"'},
+        {"Link": "nothing"},
+    ],
+)  # fmt: skip
+def test_a_next_page_that_is_no_url_ends_the_round(tmp_path: Path, wrong: dict[str, str]) -> None:
+    """Whatever is wrong, the round ends with an error that the ledger has, and what came is applied."""
+    shop = full_shop()
+    with serving(lambda asked: Reply(shop.by_page(asked).body, headers=wrong)) as api:
+        home = Home(tmp_path, pull_of(api.url, "link"))
+        done = home.pull()
+        assert done.outcome == "failed" and Ledger.pull_state_of(home.ledger, "shop").error == done.error
+        assert len(home.amounts()) == 3 and home.cursor is None
+
+
+@pytest.mark.parametrize("target", ["http://h:99999/x", "http://h:abc/", "http://[bad/x", "ftp://x/y", ""])
+def test_a_redirect_that_is_no_url_ends_the_round(tmp_path: Path, target: str) -> None:
+    with serving(lambda asked: Reply(b"", 302, {"Location": target})) as api:
+        done = Home(tmp_path, pull_of(api.url, "page")).round()
+        assert done.outcome == "failed" and "no URL that can be read" in done.error
+
+
+def test_whatever_is_unexpected_ends_the_round_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text has no secret, and the ledger has it."""
+    with serving(full_shop().by_page) as api:
+        home = Home(
+            tmp_path, pull_of(api.url, "page", 'headers = {X = "${TOKEN}"}'), environment={"TOKEN": "s3cret-token"}
+        )
+        monkeypatch.setattr(pull_rounds, "split", lambda *_, **__: [][len("s3cret-token")])
+        done = home.round()
+        assert done.outcome == "failed" and "unexpected IndexError" in done.error and "report this" in done.error
+        monkeypatch.setattr(pull_rounds, "split", lambda *_, **__: {}["s3cret-token"])
+        done = home.round()
+        assert done.outcome == "failed" and "s3cret-token" not in done.error
+        assert Ledger.pull_state_of(home.ledger, "shop").error == done.error
+
+
+def test_a_token_with_a_lone_surrogate_ends_the_round(tmp_path: Path) -> None:
+    with serving(lambda asked: page({"orders": full_shop().since(0)[:1], "meta": {"next_cursor": "\ud800"}})) as api:
+        assert Home(tmp_path, pull_of(api.url, "token")).round().outcome == "failed"
+
+
+@pytest.mark.parametrize("wait", ["99999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_round_that_is_put_off_is_so_for_every_process_and_at_most_a_day(tmp_path: Path, wait: str) -> None:
+    with serving(lambda asked: Reply(b"later", 503, {"Retry-After": wait})) as api:
+        home = Home(tmp_path, pull_of(api.url, "page"))
+        first = home.round()
+        assert first.outcome == "put_off" and first.wait_seconds == 86_400
+        again = home.round()
+        assert again.outcome == "put_off" and again.error == first.error and 86_000 < again.wait_seconds <= 86_400
+        assert len(api.asked) == 1
+
+
+def test_a_body_with_secrets_goes_to_no_other_host(tmp_path: Path) -> None:
+    """Neither after a redirect nor for the next page."""
+    with serving(lambda asked: Reply(b"[]")) as other, serving(lambda asked: Reply()) as api:
+        api.answer = lambda asked: page({"orders": full_shop().since(0)[:1], "next": f"{other.url}/x"})
+        text = f'url = "{api.url}/orders"\nmethod = "POST"\nbody = {{key = "${{TOKEN}}"}}\nnext = {{path = "next"}}'
+        done = Home(tmp_path, text, environment={"TOKEN": "s3cret"}).round()
+        assert done.outcome == "failed" and "host of url only" in done.error and other.asked == []
+        assert api.asked[0].json == {"key": "s3cret"}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+@pytest.mark.parametrize(("status", "requests"), [(401, 1), (410, 1), (429, 3), (503, 3)])
+def test_the_status_counts_however_the_body_came(tmp_path: Path, status: int, requests: int, encoding: str) -> None:
+    with serving(lambda asked: Reply(b"", status, {"Content-Encoding": encoding})) as api:
+        done = Home(tmp_path, pull_of(api.url, "page")).round()
+        assert done.outcome == "failed" and f"status {status}" in done.error and len(api.asked) == requests
+
+
+def test_no_content_is_an_empty_page(tmp_path: Path) -> None:
+    with serving(lambda asked: Reply(b"", 204)) as api:
+        assert Home(tmp_path, pull_of(api.url, "page")).round().outcome == "succeeded"
+
+
+def test_a_connection_that_is_refused_is_no_timeout(tmp_path: Path) -> None:
+    done = Home(tmp_path, pull_of("http://127.0.0.1:9", "page")).round()
+    assert done.retries == {"connection": 2} and "no connection" in done.error
+
+
+SECRET = "abcDEF/ghi+jkl=="
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SECRET, SECRET.replace("/", "\\/"), html.escape('"' + SECRET), quote(SECRET), 
+        re.sub("%..", lambda found: found[0].lower(), quote(SECRET, safe="")), quote_plus(SECRET),
+        SECRET.replace("+", "\\u002b"), SECRET.replace("/", "&#47;"), " " * 5000 + SECRET,
+    ],
+)  # fmt: skip
+def test_an_answer_that_repeats_a_secret_is_not_shown(tmp_path: Path, echo: str) -> None:
+    """In whatever spelling. (A percent escape in lower case is one, too.)"""
+    with serving(lambda asked: Reply(f'{{"error": "token {echo} is wrong"}}'.encode(), 401)) as api:
+        home = Home(tmp_path, pull_of(api.url, "page", 'headers = {X = "${TOKEN}"}'), environment={"TOKEN": SECRET})
+        error = home.round().error
+        assert "status 401" in error and "repeats a secret" in error and "DEF" not in error
+
+
+def test_a_clock_of_this_machine_that_is_ahead_carries_no_cursor_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says what time it is."""
+    shop = full_shop()
+    shop.put("o_1", seconds_ago(-5 * 86_400), 5)
+    with serving(shop.by_page) as api:
+        home = Home(tmp_path, pull_of(api.url, "page"))
+        monkeypatch.setattr(pull_rounds, "time", SimpleNamespace(time=lambda: time.time() + 30 * 86_400))
+        home.round()
+        monkeypatch.undo()
+        home.apply()
+        assert home.cursor is not None and home.cursor <= time.time()

@@ -102,7 +102,10 @@ def test_start_without_a_zone_is_in_the_zone_of_the_source(tmp_path: Path) -> No
         ('url = "https://x/"\nmax_pages = 0', ["max_pages = 0", "from 1 to"]),
         ('url = "https://x/"\nmax_page_bytes = "much"', ['max_page_bytes = "much"', "256MiB"]),
         ('url = "https://x/"\ntimeout = -1', ["timeout"]),
-        ('url = "https://x/"\ntotal = ""', ["total", "keys divided by dots"]),
+        ('url = "https://x/"\ntotal = 3', ["total", "keys divided by dots"]),
+        ('url = "https://x/"\nparams = {a = "${TOK-EN}"}', ["unknown placeholder ${TOK-EN}"]),
+        ('url = "https://x/"\nmethod = "POST"\nbody = {a = "${file:}"}', ["unknown placeholder ${file:}"]),
+        ('url = "https://x/"\nsince_format = "%Q"', ['since_format = "%Q"', "strftime"]),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -112,6 +115,23 @@ def test_what_is_not_allowed_is_named_with_what_is(tmp_path: Path, text: str, wo
         raised.value
     )
     assert str(raised.value).isprintable()
+
+
+def test_by_change_time_a_local_time_must_name_its_zone(tmp_path: Path) -> None:
+    """In the hour that occurs twice, the round would go in circles or miss orders."""
+    text = 'url = "https://x/{since}/{page}"\nnext = "since"\ncursor = "orders.u"\nsince_format = "%Y-%m-%d %H:%M:%S"'
+    with pytest.raises(UsageError, match="a local time may occur twice"):
+        pull_of(tmp_path, text, 'time_zone = "Europe/Berlin"')
+    assert pull_of(tmp_path, text).since_format.startswith("%Y")
+    assert pull_of(tmp_path, text.replace("%S", "%S%z"), 'time_zone = "Europe/Berlin"').next.kind == "since"
+
+
+def test_a_local_time_that_occurs_twice_is_asked_for_an_hour_earlier() -> None:
+    berlin, form = Zone("Europe/Berlin"), "%Y-%m-%d %H:%M"
+    first = 1_792_888_200_000_000  # 2026-10-25 02:30 in summer time
+    spelled_at = [spelled(first + hour * 3_600_000_000, form, berlin) for hour in (-1, 0, 1, 2)]
+    assert spelled_at == ["2026-10-25 01:30", "2026-10-25 01:30", "2026-10-25 01:30", "2026-10-25 03:30"]
+    assert spelled(253_402_300_799_999_999, form, Zone("Asia/Tokyo")) == "9999-12-30 08:59"
 
 
 def test_pull_is_a_section(tmp_path: Path) -> None:
@@ -138,13 +158,22 @@ def test_no_error_shows_a_secret(tmp_path: Path, text: str) -> None:
 
 def test_secrets_in_the_file_itself_are_found(tmp_path: Path) -> None:
     text = """
-url = "https://x/{since}"
+url = "https://x/{since}?sig=abc"
 basic_auth = "a:b"
 headers = {Authorization = "Bearer abc", X-Shopify-Access-Token = "abc", Accept = "application/json", Cookie = "${C}"}
 params = {api_key = "abc", key = "${K}", page_token = "{since}", limit = "5"}
+method = "POST"
+body = {a = [{client_secret = "abc"}], limit = "5"}
 """
     found = pull_of(tmp_path, text).literal_secrets()
-    assert found == ["headers.Authorization", "headers.X-Shopify-Access-Token", "params.api_key", "basic_auth"]
+    assert found == [
+        "headers.Authorization",
+        "headers.X-Shopify-Access-Token",
+        "params.api_key",
+        "url (sig)",
+        "body.a.0.client_secret",
+        "basic_auth",
+    ]
 
 
 def test_settings_override_a_preset_table_by_table(tmp_path: Path) -> None:
