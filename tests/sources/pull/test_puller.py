@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from daemon.sources.pull.puller import Gate
+from daemon.sources.pull import puller as pullers
+from daemon.sources.pull.outcome import Pulled
+from daemon.sources.pull.puller import Gate, Puller
+from daemon.stopping import Stop
+from daemon.storage.ledger import Ledger
+from daemon.wiring import engine, pulled_source
+from tests.support.pulls import Home
 
 GIB = 1 << 30
 
@@ -40,3 +47,62 @@ def test_no_round_begins_while_the_daemon_is_paused_or_the_output_is_gone(tmp_pa
     gate.is_paused = True
     assert "paused" in gate.why_closed()
     assert "No such file" in Gate(tmp_path / "gone").why_closed()
+
+
+class Heard:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Pulled] = []
+        self.notes: list[str] = []
+
+    def pulled(self, one: Pulled, now: float) -> None:
+        self.rounds.append(one)
+
+
+def puller(home: Home, heard: Heard) -> Puller:
+    with engine(home.config, Stop()):  # makes the folders and the ledger
+        pass
+    source = pulled_source(home.config, "shop", {})
+    return Puller(source, home.ledger, Gate(home.home / "output"), lambda: None, heard, heard.notes.append)
+
+
+def test_the_thread_goes_on_whatever_a_round_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And waits no longer than a day, whatever a server says."""
+    ended: list[Pulled | Exception] = [
+        sqlite3.OperationalError("disk I/O error"), Pulled("shop"), Pulled("shop", wait_seconds=1e18),
+    ]  # fmt: skip
+
+    def pull_round(*_: object, **__: object) -> Pulled:
+        found = ended.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(pullers, "pull_round", pull_round)
+    heard = Heard()
+    one = puller(Home(tmp_path, 'url = "http://127.0.0.1:9/"\nevery = 0.1'), heard)
+    waits: list[float] = []
+    monkeypatch.setattr(one._stop, "wait", lambda seconds: waits.append(seconds) or len(waits) > 3)
+    one._run()
+    assert [round_.outcome for round_ in heard.rounds] == ["failed", "succeeded", "succeeded"]
+    assert "disk I/O error" in heard.rounds[0].error and waits[-1] == 86_400
+
+
+def test_a_page_that_is_not_taken_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the log and in the ledger, after a minute; a folder with such a name is no page."""
+    heard = Heard()
+    one = puller(Home(tmp_path, 'url = "http://127.0.0.1:9/"'), heard)
+    inbox = tmp_path / "inbox" / "shop"
+    (inbox / "shop-000001-00002.json").mkdir()
+    assert one._waiting() == []
+    (inbox / "shop-000001-00001-1.json").write_bytes(b"[]")
+    one._turn()
+    assert heard.notes == []
+    monkeypatch.setattr(pullers, "_WAITING_SECONDS", 0.0)
+    one._turn()
+    one._turn()
+    (note,) = heard.notes
+    assert "still in the inbox, such as shop-000001-00001-1.json" in note
+    assert [round_.outcome for round_ in heard.rounds] == ["failed"]
+    assert "still in the inbox" in Ledger.pull_state_of(tmp_path / "output" / "state" / "ledger.sqlite", "shop").error
