@@ -8,6 +8,7 @@ four decimals: the differences add up to A exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -29,16 +30,18 @@ def gathered(orders: pa.Table, rows: Ints) -> tuple[pa.Table, Ints]:
     """
     if not len(rows):
         return orders.slice(0, 0).combine_chunks(), rows
-    bounds = np.cumsum([0, *(len(chunk) for chunk in orders["drop"].chunks)])
+    batches = orders.to_batches()
+    bounds = np.cumsum([0, *map(len, batches)])
     ordered = np.sort(rows)
     edges = np.searchsorted(ordered, bounds)
     chunks = np.flatnonzero(edges[1:] > edges[:-1])
     first = ordered[edges[chunks]]
     length = ordered[edges[chunks + 1] - 1] + 1 - first
-    ranges = [orders.slice(start, count) for start, count in zip(first.tolist(), length.tolist(), strict=True)]
+    places = zip(chunks.tolist(), (first - bounds[chunks]).tolist(), length.tolist(), strict=True)
+    ranges = [batches[chunk].slice(start, count) for chunk, start, count in places]
     moved = np.zeros(len(bounds), np.int64)
     moved[chunks] = np.cumsum(length) - length - first
-    return pa.concat_tables(ranges).combine_chunks(), rows + moved[np.searchsorted(bounds, rows, "right") - 1]
+    return pa.Table.from_batches(ranges).combine_chunks(), rows + moved[np.searchsorted(bounds, rows, "right") - 1]
 
 
 @dataclass(frozen=True)
@@ -52,25 +55,33 @@ class Lines:
     amount: pa.Array  # int64, 1/10,000: the share of the amount of the order
     starts: Ints  # the first line of each order, then the number of lines
 
-    def _column(self, name: str) -> tuple[pa.Array, Ints | None]:
-        """The values of a column of FACT, and for each line the index of its value (-1: NULL; None: line i has value i)."""
+    @cached_property
+    def _order_indexes(self) -> pa.Array:
+        return pa.array(self.of_order)
+
+    @cached_property
+    def _item_indexes(self) -> pa.Array:
+        return pa.array(self.item, mask=self.item < 0)
+
+    def _column(self, name: str) -> tuple[pa.Array, pa.Array | None]:
+        """The values of a column of FACT, and for each line the index of its value (NULL: none; None: line i has value i)."""
         match name:
             case "sku" | "qty" | "price":
-                return _items(self.orders).field(name), self.item
+                return _items(self.orders).field(name), self._item_indexes
             case "amount":
                 return self.amount, None
             case "line_number":
                 return pa.array(self.line_number), None
             case "date":
-                return pa.array(dates_of(self.orders["created_at"].to_numpy())), self.of_order
+                return pa.array(dates_of(self.orders["created_at"].to_numpy())), self._order_indexes
             case _:
-                return one_chunk(self.orders[name]), self.of_order
+                return one_chunk(self.orders[name]), self._order_indexes
 
     def table(self, columns: Columns = ()) -> pa.Table:
         """The lines as a FACT table, with these extra columns."""
         schema = fact_schema(columns)
         there = [(field, EXTRA + field.name) for field in schema if EXTRA + field.name in self.orders.schema.names]
-        extra = {field.name: _taken(field, one_chunk(self.orders[name]), self.of_order) for field, name in there}
+        extra = {field.name: _taken(field, one_chunk(self.orders[name]), self._order_indexes) for field, name in there}
         nulls = {name: pa.nulls(len(self.of_order), TYPES[kind]) for name, kind in columns if name not in extra}
         fixed = {field.name: _taken(field, *self._column(field.name)) for field in FACT}
         return pa.table([{**fixed, **extra, **nulls}[name] for name in schema.names], schema=schema)
@@ -81,12 +92,12 @@ class Lines:
 
     def unknown(self, key: str, known: pa.Array) -> NDArray[np.bool_]:
         """By order: whether any of its lines has a key (`user_id`, `sku`) that is not known. NULL is not a key."""
-        array, indexes = self._column(key)
+        array, _ = self._column(key)
         unknown = pc.is_valid(array)
         if len(known):
             unknown = pc.and_not(unknown, pc.is_in(array, value_set=known))
         flags = np.append(unknown.to_numpy(zero_copy_only=False), False)  # index -1: no item, no key
-        lines = flags[indexes]
+        lines = flags[self.item if key == "sku" else self.of_order]
         return np.logical_or.reduceat(lines, self.starts[:-1]) if len(lines) else lines
 
 
@@ -121,9 +132,9 @@ def _items(orders: pa.Table) -> pa.StructArray:
     return one_chunk(orders["items"]).values
 
 
-def _taken(field: pa.Field, array: pa.Array, indexes: Ints | None) -> pa.Array:
+def _taken(field: pa.Field, array: pa.Array, indexes: pa.Array | None) -> pa.Array:
     if indexes is not None:
-        array = array.take(pa.array(indexes, mask=indexes < 0))
+        array = pc.take(array, indexes, boundscheck=False)
     return array if array.type == field.type else array.view(field.type)
 
 
