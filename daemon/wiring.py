@@ -252,6 +252,8 @@ def pulled_sources(config: Config, environment: Mapping[str, str], only: str | N
                 f"{one.where} max_page_bytes = {one.pull.max_page_bytes} is not allowed; it must be at most [input] "
                 f"max_drop_bytes, {config.input.max_drop_bytes}, or pages could not be taken"
             )
+        if one.pull.ca_file and not Path(one.pull.ca_file).is_file():
+            raise UsageError(f"{one.where} ca_file = {one.pull.ca_file} is not allowed; there is no such file")
         for setting in one.pull.literal_secrets():
             log.warning(
                 f"{one.where} {setting} is a secret in the configuration itself; write ${{VARIABLE}} or ${{file:PATH}}"

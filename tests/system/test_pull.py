@@ -116,6 +116,18 @@ def test_a_missing_secret_is_a_usage_error_at_the_start(tmp_path: Path, words: l
         assert ended.returncode == 2 and "NOBODY_SETS_THIS" in ended.stderr and not api.asked
 
 
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [('ca_file = "gone.pem"', "there is no such file"), ('max_page_bytes = "1TiB"', "at most [input] max_drop_bytes")],
+)
+def test_a_setting_that_cannot_work_is_a_usage_error_at_the_start(tmp_path: Path, setting: str, error: str) -> None:
+    with serving(full_shop().by_page) as api:
+        home = pulling_home(tmp_path, api)
+        (home / "config.toml").write_text((home / "config.toml").read_text().replace("every = 0.2", setting))
+        ended = once(home)
+        assert ended.returncode == 2 and error in ended.stderr and not api.asked
+
+
 def test_once_pulls_first_and_a_failing_api_costs_no_drop(tmp_path: Path) -> None:
     shop = full_shop()
     with serving(shop.by_page) as api:
