@@ -113,7 +113,7 @@ class Watch:
 @dataclass(frozen=True)
 class Batch:
     max_drops: int = _whole(1000, 1, 1_000_000)
-    max_bytes: Bytes = _size(256 << 20)
+    max_bytes: Bytes = _size(512 << 20)
     linger_seconds: float = _seconds(0.05, 0, 3600)
 
 

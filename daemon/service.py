@@ -30,6 +30,7 @@ from .sources.inboxes import Inboxes, Watchers
 from .storage.order_index import MANY_RUNS
 
 _T = TypeVar("_T")
+_COMPRESSED, _COMPRESSED_WEIGHT = (".gz", ".zst", ".zip"), 4
 _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 
 
@@ -198,7 +199,7 @@ class Service:
         self._notify(lambda one: one.noted(note))
 
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
-        for drops in batches(uncommitted, self._settings, lambda drop: drop.size_bytes):
+        for drops in batches(uncommitted, self._settings, lambda drop: weight(drop.name, drop.size_bytes)):
             _end_if(stop)
             self._report(resume(self._engine, drops, time.time_ns() // 1000))
 
@@ -207,7 +208,7 @@ class Service:
         if (since := self._settings.since) is None:
             return
         found = self._engine.ledger.read_since(since)
-        for results in batches(found, self._settings, lambda result: result.drop.size_bytes):
+        for results in batches(found, self._settings, lambda result: weight(result.drop.name, result.drop.size_bytes)):
             _end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
 
@@ -218,7 +219,9 @@ class Service:
             _end_if(stop)
             scan = self._scan(watchers)
             taken = 0
-            for arrivals in batches(scan.settled, self._settings, lambda arrival: arrival.size_bytes):
+            for arrivals in batches(
+                scan.settled, self._settings, lambda arrival: weight(arrival.name, arrival.size_bytes)
+            ):
                 _end_if(stop)
                 taken += self._take(arrivals)
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
@@ -326,6 +329,11 @@ def linger(wake: Event, stop: Event, linger_seconds: float) -> None:
     end = time.monotonic() + linger_seconds
     while (rest := end - time.monotonic()) > 0 and not stop.is_set() and wake.wait(min(rest, linger_seconds / 10)):
         wake.clear()
+
+
+def weight(name: str, size_bytes: int) -> int:
+    """What a drop counts towards the bytes of a batch. A compressed one is several times as large when it is read."""
+    return size_bytes * (_COMPRESSED_WEIGHT if name.lower().endswith(_COMPRESSED) else 1)
 
 
 def batches(things: Sequence[_T], settings: ServiceSettings, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
