@@ -100,6 +100,14 @@ def read_folder(folder: Path, kind: str) -> Iterator[tuple[Path, Definition | Us
                 yield path, error
 
 
+def missing_folder(kind: str, models: Path, checks: Path) -> str:
+    """An error where the folder of models or of checks is not there; empty where it is."""
+    folder = checks if kind == CHECK else models
+    if folder.is_dir():
+        return ""
+    return f"the folder [paths] {kind}s {folder} is missing; create an empty one to remove the results"
+
+
 def has_files(folder: Path) -> bool:
     """Whether there is any file to read in a folder."""
     return any(path.suffix in _COMMENT for path in folder.iterdir()) if folder.is_dir() else False

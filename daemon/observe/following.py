@@ -66,6 +66,8 @@ class FollowingMetrics(Observer):
     def followed(self, results: Sequence[Followed], now: float) -> None:
         present = set()
         for one in results:
+            if one.is_removed:
+                continue
             labels = one.kind, one.name
             present.add(labels)
             self.following(one)
