@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ..downstream.definitions import SEVERITIES
 from ..downstream.follow import Followed
+from ..downstream.options import SEVERITIES
 from ..downstream.records import State
 from .observer import Observer
 
