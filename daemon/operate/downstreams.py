@@ -13,7 +13,7 @@ from ..downstream.contract import WHOLE, Table, stale
 from ..downstream.definitions import CHECK, MODEL, Definition, missing_folder, read_folder
 from ..downstream.follow import RECORDS
 from ..downstream.inputs import published
-from ..downstream.records import Records, State
+from ..downstream.records import Records, State, telling_damage
 from ..downstream.results import MODELS, forget, has_of, path_of, table_of, wanted
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
@@ -33,7 +33,7 @@ def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> l
     path = output / RECORDS
     if not path.exists():
         return _with_waiting([_not_run(kind, name, found) for (kind, name), found in sorted(present.items())])
-    with closing(Records(path, read_only=True)) as records:
+    with telling_damage(path), closing(Records(path, read_only=True)) as records:
         states = {(state.kind, state.name): state for state in records.states()}
         tables = dict(published(ledger)) if ledger else {}
         for state in states.values():
@@ -128,7 +128,13 @@ def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
             names = [state.name for state in records.states()]
             for state in records.states():
                 if state.name == name:
-                    forget(records, state.kind, name, dates, whole=bool(state.definition.get("whole")))
+                    is_whole = bool(state.definition.get("whole"))
+                    there = {*records.files(state.kind, name), *records.has(state.kind, name)}
+                    if dates and not is_whole and (others := sorted(set(dates) - there)):
+                        raise UsageError(
+                            f"{name} has no results of {', '.join(map(iso_date, others))}; nothing was changed"
+                        )
+                    forget(records, state.kind, name, dates, whole=is_whole)
                     return state.kind
     known = f"known are {', '.join(names)}" if names else "none has run yet"
     raise UsageError(f"there is no model or check {name}; {known}")
