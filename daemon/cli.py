@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "refresh", commands.refresh, "make the results of a model or a check again, all or those of some dates"
     )
     refresh.add_argument("name", metavar="NAME")
-    refresh.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD; none: all")
+    refresh.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
     pull = add(
         "pull", commands.pull, "read the API of a source once, from where the last round left off, and apply what came"
     )
@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     manifest = add("manifest", commands.manifest, "print a Redshift COPY manifest of published files")
     manifest.add_argument("table", metavar="TABLE", help="fact_order, order_items, dim_user or dim_product")
     manifest.add_argument("prefix", metavar="PREFIX", help="where the output folder is copied to: s3://bucket/path")
-    manifest.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD; none: all")
+    manifest.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
     return parser
 
 

@@ -30,6 +30,8 @@ from .records import Records
 from .scratch import scratch
 from .worker import Worker
 
+_KEPT = 2  # catalogs: with and without the columns of Python models that a batch has made stale
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -51,11 +53,11 @@ class Reader:
     def __init__(self, models: Path, checks: Path, output: Path, worker: Worker, records: Records) -> None:
         self._folders, self._output, self._worker = {MODEL: models, CHECK: checks}, output, worker
         self._records = records
-        self._known: tuple[object, Catalog] | None = None
+        self._files: tuple[list[Definition], dict[tuple[str, str], UsageError]] = [], {}
+        self._known: list[tuple[object, Catalog]] = []
 
-    def read(self, schemas: Mapping[str, pa.Schema], stopped: Callable[[], bool]) -> Catalog:
-        """What there is now. `schemas`: the columns of the published tables, and of Python models that have run. Raises
-        Stopped."""
+    def read(self) -> Sequence[Definition]:
+        """Reads the folders. What SQL reads is not known yet."""
         definitions: list[Definition] = []
         errors: dict[tuple[str, str], UsageError] = {}
         for kind, folder in self._folders.items():
@@ -69,10 +71,20 @@ class Reader:
                     )
                 else:
                     definitions.append(found)
-        key = definitions, {where: str(error) for where, error in errors.items()}, dict(schemas)
-        if self._known is None or self._known[0] != key:
-            self._known = key, self._inspected(definitions, errors, schemas, stopped)
-        return self._known[1]
+        self._files = definitions, errors
+        return definitions
+
+    def inspected(self, schemas: Mapping[str, pa.Schema], stopped: Callable[[], bool]) -> Catalog:
+        """What was read, inspected. `schemas`: the columns of the published tables, and of Python models whose columns are known.
+        Raises Stopped."""
+        definitions, errors = self._files
+        key = list(definitions), {where: str(error) for where, error in errors.items()}, dict(schemas)
+        for known, catalog in self._known:
+            if known == key:
+                return catalog
+        found = self._inspected(definitions, dict(errors), schemas, stopped)
+        self._known = [(key, found), *self._known][:_KEPT]
+        return found
 
     def _inspected(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-import tomllib
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,17 +20,14 @@ from typing import Any
 
 from ..core.errors import UsageError
 from .fingerprints import digest
+from .options import MARKS, SEVERITIES, options
 
 MODEL, CHECK = "model", "check"
 TABLES = ("fact_order", "order_items", "dim_user", "dim_product")
 UNDATED = ("dim_user", "dim_product")
 RESERVED = {*TABLES, "drops", "discards", "restatements"}
-SEVERITIES = ("warning", "error")
-MOST_LOOKBACK = 3_660
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_OPTION = re.compile(r"([a-z_]+)(?:\s*=\s*(.*))?")
 _OPTIONS = {MODEL: ("lookback", "whole"), CHECK: ("severity",)}
-_COMMENT = {".sql": "--", ".py": "#"}
 _FORMAT = "1"  # of fingerprints; increase it where equal texts and inputs may give another result
 
 
@@ -79,7 +76,7 @@ def read_folder(folder: Path, kind: str) -> Iterator[tuple[Path, Definition | Us
     """The files of a folder, by name, each with its definition or with what is wrong. A folder that does not exist has none."""
     found: dict[str, Path] = {}
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in _COMMENT and not path.name.startswith("."))
+        paths = sorted(path for path in folder.iterdir() if path.suffix in MARKS and not path.name.startswith("."))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -100,9 +97,17 @@ def read_folder(folder: Path, kind: str) -> Iterator[tuple[Path, Definition | Us
                 yield path, error
 
 
+def missing_folder(kind: str, models: Path, checks: Path) -> str:
+    """An error where the folder of models or of checks is not there; empty where it is."""
+    folder = checks if kind == CHECK else models
+    if folder.is_dir():
+        return ""
+    return f"the folder [paths] {kind}s {folder} is missing; create an empty one to remove the results"
+
+
 def has_files(folder: Path) -> bool:
     """Whether there is any file to read in a folder."""
-    return any(path.suffix in _COMMENT for path in folder.iterdir()) if folder.is_dir() else False
+    return any(path.suffix in MARKS for path in folder.iterdir()) if folder.is_dir() else False
 
 
 def read(path: Path, kind: str) -> Definition:
@@ -112,53 +117,17 @@ def read(path: Path, kind: str) -> Definition:
     if path.stem in RESERVED:
         raise UsageError(f"{path}: {path.stem} is the name of a table of strandline; choose another one")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait forever
+            raise UsageError(f"{path} is not a regular file; remove it, or write the {kind} in its place")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise UsageError(f"{path} is not UTF-8 text") from None
-    definition = Definition(kind, path.stem, path, text, **_options(path, kind, text))
+    definition = Definition(kind, path.stem, path, text, **options(path, text, _OPTIONS[kind]))
     if kind == CHECK:
         definition = replace(definition, whole=True)
     return _with_arguments(definition) if definition.is_python else definition
-
-
-def _options(path: Path, kind: str, text: str) -> dict[str, Any]:
-    """The options in the comments at the head of a file. Other comments there are prose, unless they look like an option."""
-    found: dict[str, Any] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped and not stripped.startswith(_COMMENT[path.suffix]):
-            break
-        match = _OPTION.fullmatch(stripped.removeprefix(_COMMENT[path.suffix]).strip())
-        if match is None or (match[2] is None and match[1] not in _OPTIONS[kind]):
-            continue
-        where = f"{path}, line {number}"
-        if match[1] not in _OPTIONS[kind]:
-            raise UsageError(f"{where}: unknown option {match[1]}; allowed are {', '.join(_OPTIONS[kind])}")
-        found[match[1]] = _option(match[1], match[2], where)
-    if found.get("whole") and found.get("lookback"):
-        raise UsageError(f"{path}: whole computes all dates at once, so it goes without lookback; remove one of them")
-    return found
-
-
-def _option(name: str, text: str | None, where: str) -> Any:
-    try:
-        value = True if text is None else tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    if name == "whole" and isinstance(value, bool):
-        return value
-    if name == "lookback" and type(value) is int and 0 <= value <= MOST_LOOKBACK:
-        return value
-    if name == "severity" and value in SEVERITIES:
-        return value
-    allowed = {
-        "whole": "whole or whole = false",
-        "lookback": f"a whole number of days from 0 to {MOST_LOOKBACK}",
-        "severity": " or ".join(f'"{one}"' for one in SEVERITIES),
-    }
-    raise UsageError(f"{where}: {name} = {text or ''} is not allowed; it must be {allowed[name]}")
 
 
 def _with_arguments(definition: Definition) -> Definition:

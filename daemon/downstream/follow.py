@@ -24,15 +24,15 @@ from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from .catalog import Catalog, Reader
 from .contract import Downstream, InputChanged, Table, stale
-from .definitions import CHECK, MODEL, has_files
+from .definitions import CHECK, MODEL, TABLES, has_files, missing_folder
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
-from .results import Place, Result, adopt, forget, remove, table_of
+from .results import Place, Result, adopt, forget, remove, settled, table_of
 from .sandbox import Limits
 from .scratch import remove_abandoned
 from .worker import Worker
 
-_CHANGED_TRIES = 20  # of a round, while batches are published; then a file is damaged, not changed
+_CHANGED_TRIES = 20  # of a round, while no batch is being published; then a file is damaged, not changed
 _CHANGED_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 900.0
 LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
@@ -54,6 +54,7 @@ class Followed:
     is_transient: bool = False  # the environment failed, and not the downstream
     found: int | None = None  # rows of a check
     severity: str = ""  # of a check
+    is_removed: bool = False  # its file is gone, and its results are removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Following:
         self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
         self._inputs = Inputs(output)
         self._catalog = Catalog()
+        self._settled: set[str] = set()  # models whose files have the columns that they will have
         self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
         self._due: dict[tuple[str, str], float] = {}  # when to try again what failed
         self._found_damaged = False
@@ -108,8 +110,7 @@ class Following:
 
     def catalog(self, stopped: Callable[[], bool]) -> Catalog:
         """The models and checks there are now. Raises Stopped."""
-        self._catalog = self._reader.read(self._known_schemas(self._published()), stopped)
-        return self._catalog
+        return self._read(self._published(), stopped)
 
     def refresh(self, names: Collection[str] | None = None, dates: Collection[int] | None = None) -> None:
         """Forgets what the named downstreams have, or all."""
@@ -141,13 +142,18 @@ class Following:
         """One round. `now`: also what is to be tried again later. `progress`: told of each downstream when it is begun, after
         each piece of it and when it is done, since a round may take hours. Raises Stopped, OutputReplaced, or an error of the
         environment that is not of one downstream."""
-        for _ in range(_CHANGED_TRIES):
+        tries = 0
+        while tries < _CHANGED_TRIES:
             try:
                 return self._round(stopped, progress, trying_all=now)
             except InputChanged:
-                if stopped():
-                    raise Stopped("stopped between two rounds") from None
-                time.sleep(_CHANGED_SECONDS)
+                tries += not self._is_publishing()
+                while True:
+                    if stopped():
+                        raise Stopped("stopped between two rounds") from None
+                    time.sleep(_CHANGED_SECONDS)
+                    if not self._is_publishing():
+                        break
         self._found_damaged = True
         try:
             return self._round(stopped, progress, trying_all=now)
@@ -161,13 +167,25 @@ class Following:
 
     def _round(self, stopped: Callable[[], bool], progress: Progress, *, trying_all: bool) -> list[Followed]:
         tables = self._published()
-        catalog = self._catalog = self._reader.read(self._known_schemas(tables), stopped)
-        self._define(catalog)
-        found = [self._broken(where, str(error)) for where, error in catalog.errors.items()]
-        for broken in found:
-            progress(broken)
-        behind = {name for kind, name in catalog.errors if kind == MODEL}  # whatever reads these waits
-        for definition in catalog.definitions:
+        catalog = self._read(tables, stopped)
+        found = self._define(catalog)
+        behind: set[str] = set()  # whatever reads these waits
+        done: set[tuple[str, str]] = set()
+
+        def tell(result: Followed) -> None:
+            found.append(result)
+            progress(result)
+            done.add((result.kind, result.name))
+            if result.error and result.kind == MODEL:
+                behind.add(result.name)
+
+        while True:
+            for where, error in catalog.errors.items():
+                if where not in done:
+                    tell(self._broken(where, str(error)))
+            definition = next((one for one in catalog.definitions if (one.kind, one.name) not in done), None)
+            if definition is None:
+                return found
             one = Result(definition, self._place)
             waits_for = sorted(behind.intersection(one.reads))
             known: dict[str, Table] = {name: {} for name in waits_for} | tables
@@ -177,13 +195,14 @@ class Following:
                 result = self._waiting(one, known, self._recorded_error(one) or "it failed before")
             else:
                 result = self._brought(one, tables, stopped, progress)
-            found.append(self._with_rows(one, result))
-            progress(found[-1])
-            if result.error:
-                behind.add(one.name)
+            tell(self._with_rows(one, result))
             if (table := one.table()) is not None:
                 tables[one.name] = table
-        return found
+            if (
+                definition.is_python and not result.error
+            ):  # its columns may be known only now, so what reads it is bound again
+                self._settled.add(one.name)
+                catalog = self._inspected(tables, stopped)
 
     def _brought(
         self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool], progress: Progress
@@ -267,8 +286,9 @@ class Following:
         state = self._records.state(one.kind, one.name)
         return (state and state.error) or ""
 
-    def _define(self, catalog: Catalog) -> None:
-        """Records the definitions, and removes what belongs to none."""
+    def _define(self, catalog: Catalog) -> list[Followed]:
+        """Records the definitions, and removes what belongs to none. A folder that is not there is no order to remove anything:
+        it may be moved, or not mounted."""
         known = {(state.kind, state.name): state for state in self._records.states()}
         present = {(one.kind, one.name) for one in catalog.definitions} | catalog.errors.keys()
         for one in catalog.definitions:
@@ -276,28 +296,60 @@ class Following:
             if state is None or dict(state.definition) != one.recorded:
                 self._records.define(one.kind, one.name, one.recorded)
                 self._due.pop((one.kind, one.name), None)
-        for kind, name in known.keys() - present:
+        found = []
+        for kind, name in sorted(known.keys() - present):
+            files = len(self._records.files(kind, name))
+            if missing := missing_folder(kind, self._settings.models, self._settings.checks):
+                found.append(Followed(kind, name, 0, 0, 0, 0, 0.0, missing))
+                continue
             self._place.check()
             remove(self._output, self._records, kind, name)
             self._due.pop((kind, name), None)
+            found.append(Followed(kind, name, 0, files, 0, 0, 0.0, is_removed=True))
+        return found
+
+    def _read(self, tables: Mapping[str, Table], stopped: Callable[[], bool]) -> Catalog:
+        self._settled = settled(self._reader.read(), tables, self._records)
+        return self._inspected(tables, stopped)
+
+    def _inspected(self, tables: Mapping[str, Table], stopped: Callable[[], bool]) -> Catalog:
+        """What reads a Python model is bound against its columns only where these are settled: those of files that another text
+        gave would refuse SQL that was changed together with it."""
+        known = self._known_schemas(tables)
+        python = {one for one in known if one not in TABLES}
+        schemas = {name: schema for name, schema in known.items() if name not in python - self._settled}
+        self._catalog = self._reader.inspected(schemas, stopped)
+        return self._catalog
+
+    def _is_publishing(self) -> bool:
+        """Whether files of the newest batch may not be in their place yet."""
+        with closing(Ledger(self._ledger, read_only=True)) as ledger:
+            return ledger.unpublished_batch() is not None
 
     def _published(self) -> dict[str, Table]:
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
             return published(ledger)
 
     def _schemas(self, tables: Mapping[str, Table]) -> dict[str, pa.Schema]:
-        return self._known_schemas(tables) | dict(self._catalog.schemas)
+        """The columns of all tables, for a run. Those of SQL that is not bound yet are those of its files."""
+        found = self._known_schemas(tables) | dict(self._catalog.schemas)
+        for name in tables.keys() - found.keys():
+            if (schema := self._schema_of_files(tables[name])) is not None:
+                found[name] = schema
+        return found
 
     def _known_schemas(self, tables: Mapping[str, Table]) -> dict[str, pa.Schema]:
         """The columns of the published tables, and those of models by their files: the only source for Python models."""
         found = schemas(all_columns(tables, self._settings.columns))
         for state in self._records.states():
-            if state.kind != CHECK and str(state.definition.get("file", "")).endswith(".py"):
-                files = table_of(self._records, state.kind, state.name)
-                table = {date: file for date, file in files.items() if file.sha256}
-                if (schema := self._inputs.schema_of(table)) is not None:
-                    found[state.name] = schema
+            is_python = state.kind != CHECK and str(state.definition.get("file", "")).endswith(".py")
+            files = table_of(self._records, state.kind, state.name) if is_python else {}
+            if (schema := self._schema_of_files(files)) is not None:
+                found[state.name] = schema
         return found
+
+    def _schema_of_files(self, table: Table) -> pa.Schema | None:
+        return self._inputs.schema_of({date: file for date, file in table.items() if file.sha256})
 
 
 def failing(followed: Sequence[Followed]) -> list[str]:

@@ -5,10 +5,13 @@ A model is the operator's own code: it runs with the rights of the daemon, and o
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from datetime import date, datetime, time
 from math import isnan
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -28,19 +31,34 @@ def run_pandas(run: Run) -> dict[int, Made]:
     """Calls `model` with a data frame of each table; returns the files of its result by date. Raises DownstreamFailed with the
     line of the model."""
     frames = {name: frame_of(view) for name, view in run.views.items()}
+    own = os.getpid()
     try:
-        space: dict[str, Any] = {"__name__": Path(run.path).stem, "__file__": run.path}
-        exec(compile(run.text, run.path, "exec", dont_inherit=True), space)
-        result = space["model"](**frames)
+        result = _called(run, frames)
     except MemoryError:
         raise
     except BaseException as error:  # also SystemExit: the model must not end the worker without a word
         raise DownstreamFailed(f"{run.path}{_line_of(run, error)}: {_shown(error)}") from None
+    finally:
+        if os.getpid() != own:  # the model forked, and only one process may write the files
+            os._exit(0)
     try:
         return by_date(run, _rows(run, result), "date")
     except pa.ArrowException as error:
         why = " ".join(str(error).split())
         raise DownstreamFailed(f"{run.path}: the frame that `model` returned does not fit into a file: {why}") from None
+
+
+def _called(run: Run, frames: dict[str, pd.DataFrame]) -> Any:
+    """What `model` returns. Meanwhile its module is one of those that Python knows, as dataclasses and pickle need it; under a
+    name that no other module has, since a model may be called `json`."""
+    module = ModuleType(f"model_{Path(run.path).stem}")
+    module.__file__ = run.path
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(run.text, run.path, "exec", dont_inherit=True), module.__dict__)
+        return module.__dict__["model"](**frames)
+    finally:
+        sys.modules.pop(module.__name__, None)
 
 
 def frame_of(view: View) -> pd.DataFrame:

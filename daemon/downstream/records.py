@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import EnvironmentFault
 from ..storage import database, files
 
 VERSION = 2
@@ -71,7 +72,7 @@ class Records:
         self._lock = threading.RLock()
         self.is_new = not path.exists()  # nothing is known of the results that there may be
         if read_only:
-            self._sql = database.view(path)
+            self._sql = _viewed(path)
             return
         try:
             self._sql = _opened(path)
@@ -239,10 +240,34 @@ def _state(row: tuple) -> State:
     return State(kind, name, json.loads(definition), *rest)
 
 
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """For whoever only reads: an error about the content of the file names it, and that nothing is lost with it."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # the machine, not the file
+            raise
+        hint = (
+            "It only records what models and checks were made from: the next run, such as strandline --once, makes it anew, and "
+            "their results. The ledger is another file."
+        )
+        raise EnvironmentFault("read", path, error, hint) from error
+
+
+def _viewed(path: Path) -> sqlite3.Connection:
+    sql = database.view(path)
+    version = sql.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, VERSION):
+        sql.close()
+        raise sqlite3.DatabaseError(f"its schema version is {version}")
+    return sql
+
+
 def copy(source: Path, target: Path) -> None:
     """Copies the records, as they are at a moment, to a new file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(database.view(source)) as sql, closing(sqlite3.connect(target)) as other:
+    with telling_damage(source), closing(_viewed(source)) as sql, closing(sqlite3.connect(target)) as other:
         sql.backup(other)
 
 

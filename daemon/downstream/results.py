@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..storage import files
 from ..storage.store import folder_name
 from . import fingerprints
 from .contract import WHOLE, Brought, Downstream, DownstreamFailed, File, Piece, Table, Tables, Wanted
-from .definitions import CHECK, MODEL, Definition
+from .definitions import CHECK, MODEL, TABLES, Definition
 from .fingerprints import digest
 from .inputs import Inputs, only
 from .records import Records, ResultFile
@@ -175,6 +175,25 @@ def wanted(base: bytes, reads: Collection[str], tables: Tables, lookback: int, *
     if whole:
         return fingerprints.of_everything(base, reads, known)
     return fingerprints.by_date(base, reads, known, lookback)
+
+
+def settled(definitions: Collection[Definition], tables: Tables, records: Records) -> set[str]:
+    """The models that are up to date with their present texts, and so is every model that they read: their files have the columns
+    that the next run gives. What SQL reads is that of its last inspection; if its text changed since, it is not up to date."""
+    states = {state.name: state for state in records.states() if state.kind == MODEL}
+    models = [one for one in definitions if one.kind == MODEL and one.name in states]
+    known = dict(tables) | {one.name: table_of(records, MODEL, one.name) for one in models}
+    found: dict[str, Collection[str]] = {}
+    for one in models:
+        reads = one.reads if one.is_python else tuple(states[one.name].definition.get("reads", ()))
+        base = replace(one, reads=reads).base
+        if wanted(base, reads, known, one.lookback, whole=one.whole) == has_of(
+            records, MODEL, one.name, whole=one.whole
+        ):
+            found[one.name] = reads
+    while unsettled := {name for name, reads in found.items() if not {*found, *TABLES}.issuperset(reads)}:
+        found = {name: reads for name, reads in found.items() if name not in unsettled}
+    return set(found)
 
 
 def has_of(records: Records, kind: str, name: str, *, whole: bool) -> Wanted:

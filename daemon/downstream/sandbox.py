@@ -24,6 +24,10 @@ _SHOWN_CHARACTERS = 400  # of an error; DuckDB lists every function that might h
 RESULT = "result of the model"  # no model can have this name
 _SHARE = 0.75  # of the limit: DuckDB does not count all that it takes
 _EMPTY = ".empty.parquet"  # a file without rows, which gives a view its columns where there are no others
+_NOT_NAMED = (
+    "{0} is not named after FROM or JOIN, so its files are not there for this query; functions that read a table by themselves, "
+    "such as FROM histogram(…), cannot be used: write SELECT … FROM {0}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A table of the sandbox: files with these columns. `differing`: some files may lack some of them."""
+    """A table of the sandbox: files with these columns. `differing`: some files may lack some of them. `is_there`: False for one
+    that can be described and not read, since its files were not asked for."""
 
     schema: pa.Schema
     paths: Sequence[str]
     differing: bool = False
+    is_there: bool = True
 
 
 def connect(folder: Path, views: Mapping[str, View], limits: Limits, more_paths: Sequence[str] = ()) -> Any:
@@ -78,9 +84,20 @@ def define(connection: duckdb.DuckDBPyConnection, folder: Path, name: str, view:
     pq.write_table(view.schema.empty_table(), empty, store_decimal_as_integer=True, store_schema=False)
     paths = ", ".join(_quoted(path) for path in (str(empty), *view.paths))
     by_name = ", union_by_name = true" if view.differing else ""
-    connection.execute(
-        f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{paths}], hive_partitioning = false{by_name})'
+    select = f"SELECT * FROM read_parquet([{paths}], hive_partitioning = false{by_name})"
+    if not view.is_there:
+        select = _refusing(name, connection.sql(select))
+    connection.execute(f'CREATE VIEW "{name}" AS {select}')
+
+
+def _refusing(name: str, relation: duckdb.DuckDBPyRelation) -> str:
+    """A SELECT with the columns of a relation that is an error as soon as a row or a column of it is asked for."""
+    error = f"error({_quoted(_NOT_NAMED.format(name))})"
+    columns = (
+        f"{error}::{kind} AS {quoted_name(column)}"
+        for column, kind in zip(relation.columns, relation.types, strict=True)
     )
+    return f"SELECT {', '.join(columns)} FROM range(1) WHERE {error} IS NULL"
 
 
 def materialized(connection: duckdb.DuckDBPyConnection, select: str) -> duckdb.DuckDBPyRelation:

@@ -1,7 +1,8 @@
 """A process of its own for SQL and pandas models: what it does there, it can do only to itself.
 
 It has a limit of memory and of time, and ends with its parent. A call that takes too long, dies, or is stopped ends the process;
-the next call starts a new one.
+the next call starts a new one. A pandas model can change anything in its process, so that call ends the process, too: another
+model must not see an environment or a decimal context that this one left.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .sandbox import Limits
 _CHECK_SECONDS = 0.1
 _ROOT = Path(__file__).resolve().parents[2]  # a checkout that is not installed is found here
 _MAIN = f"{__package__}.worker_main"
+_LAST_CALLS = {"run_pandas"}  # of a process
 
 
 class Worker:
@@ -33,21 +35,21 @@ class Worker:
         self.limits, self._niceness = limits, niceness
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._calls = 0  # the number of the last one: an answer belongs to the call whose number it has
 
     def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
         """The result of a function of worker_main. `what` begins the text of errors: the file. Raises DownstreamFailed, OSError
         as in the process, Stopped."""
         connection = self._started()
+        self._calls += 1
         try:
-            connection.send((function, arguments))
+            connection.send((self._calls, function, arguments))
             kind, value = self._answer(connection, what, stopped)
         except (EOFError, ConnectionError):
-            code = self.close()
-            if code is not None and code >= 0:
-                raise DownstreamFailed(f"{what}: it ended its process (exit code {code})") from None
-            raise DownstreamFailed(
-                f"{what}: its process was killed, most likely because memory ran out; {self._advice}"
-            ) from None
+            raise DownstreamFailed(f"{what}: {self._why_ended(self.close())}") from None
+        finally:
+            if function in _LAST_CALLS:
+                self._kill()
         if kind == "result":
             return value
         if kind == "memory":
@@ -65,10 +67,19 @@ class Worker:
         if code is None:
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(_CHECK_SECONDS)
-        self._kill_group()
-        self._process.wait()
-        self._process = self._connection = None
+        self._kill()
         return code
+
+    def _why_ended(self, code: int | None) -> str:
+        """Of a process that left without an answer."""
+        if code is None:
+            return "it closed the connection of its process"
+        if code >= 0:
+            return f"it ended its process (exit code {code})"
+        if code == -signal.SIGKILL:
+            return f"its process was killed, most likely because memory ran out; {self._advice}"
+        names = {one.value: one.name for one in signal.Signals}
+        return f"its process was ended by the signal {names.get(-code, -code)}"
 
     @property
     def _advice(self) -> str:
@@ -85,18 +96,27 @@ class Worker:
                 raise DownstreamFailed(
                     f"{what}: it took longer than [models] time_limit, {self.limits.seconds:g} s, and was ended"
                 )
-        answer: tuple[str, Any] = connection.recv()
-        return answer
+        try:
+            number, kind, value = connection.recv()
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:  # several processes wrote to the connection
+            self._kill()
+            raise DownstreamFailed(f"{what}: the answer of its process cannot be read: {error}") from None
+        if number != self._calls:
+            self._kill()
+            raise DownstreamFailed(f"{what}: its process gave an answer that is not the one to this call")
+        return kind, value
 
     def _kill(self) -> None:
-        self._kill_group()
-        self.close()
-
-    def _kill_group(self) -> None:
         """Kills the process, and those that a model started."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process is None or self._connection is None:
+            return
+        self._connection.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = self._connection = None
 
     def _started(self) -> Connection:
         if self._connection is not None and self._process is not None and self._process.poll() is None:

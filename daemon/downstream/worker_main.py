@@ -35,10 +35,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints
     os.nice(niceness)
-    connection = Connection(descriptor)
+    connection, own = Connection(descriptor), os.getpid()
     while True:
         try:
-            name, arguments = connection.recv()
+            number, name, arguments = connection.recv()
         except EOFError:
             return
         _limit_memory(memory_bytes if name == "run_pandas" else _SQL_FACTOR * memory_bytes)
@@ -48,7 +48,11 @@ def main() -> None:
             answer = ("memory", None)
         except BaseException as error:
             answer = _described(error)
-        connection.send(answer)
+        if os.getpid() != own:  # a model forked: this process has the same connection, and must not answer on it
+            os._exit(0)
+        with suppress(Exception):  # the next call may come with SIGKILL
+            sys.stdout.flush()
+        connection.send((number, *answer))
 
 
 def call(name: str, arguments: Sequence[Any]) -> Any:

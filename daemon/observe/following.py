@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ..downstream.definitions import SEVERITIES
 from ..downstream.follow import Followed
+from ..downstream.options import SEVERITIES
 from ..downstream.records import State
 from .observer import Observer
 
@@ -66,6 +66,8 @@ class FollowingMetrics(Observer):
     def followed(self, results: Sequence[Followed], now: float) -> None:
         present = set()
         for one in results:
+            if one.is_removed:
+                continue
             labels = one.kind, one.name
             present.add(labels)
             self.following(one)

@@ -132,7 +132,9 @@ class Reporter(Observer):
     def followed(self, results: Sequence[Followed], now: float) -> None:
         for one in results:
             about: dict[str, object] = {one.kind: one.name}
-            if one.error and self._errors.get((one.kind, one.name)) != one.error:
+            if one.is_removed:
+                log.info("its file is gone, and its results are removed", extra=about | {"files": one.files})
+            elif one.error and self._errors.get((one.kind, one.name)) != one.error:
                 log.error("not up to date", extra=about | {"stale": one.stale, "cause": one.error})
             elif one.dates and not one.error:
                 log.info("brought up to date", extra=about | {"dates": one.dates, "files": one.files, "rows": one.rows,

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..core.errors import UsageError
 from ..downstream.contract import WHOLE, Table, stale
-from ..downstream.definitions import CHECK, MODEL, Definition, read_folder
+from ..downstream.definitions import CHECK, MODEL, Definition, missing_folder, read_folder
 from ..downstream.follow import RECORDS
 from ..downstream.inputs import published
-from ..downstream.records import Records, State
+from ..downstream.records import Records, State, telling_damage
 from ..downstream.results import MODELS, forget, has_of, path_of, table_of, wanted
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
@@ -33,13 +33,19 @@ def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> l
     path = output / RECORDS
     if not path.exists():
         return _with_waiting([_not_run(kind, name, found) for (kind, name), found in sorted(present.items())])
-    with closing(Records(path, read_only=True)) as records:
+    with telling_damage(path), closing(Records(path, read_only=True)) as records:
         states = {(state.kind, state.name): state for state in records.states()}
         tables = dict(published(ledger)) if ledger else {}
         for state in states.values():
             if state.kind == MODEL:
                 tables[state.name] = table_of(records, state.kind, state.name)
-        found = [_shown(records, state, tables, present.get(where)) for where, state in states.items()]
+        found = [
+            _shown(
+                records, state, tables, present.get(where),
+                missing_folder(state.kind, models, checks) or "its file is gone; the next round removes its results",
+            )
+            for where, state in states.items()
+        ]  # fmt: skip
     new = [_not_run(kind, name, one) for (kind, name), one in present.items() if (kind, name) not in states]
     return _with_waiting(sorted([*found, *new], key=lambda one: (one["kind"], one["name"])))
 
@@ -53,16 +59,16 @@ def _with_waiting(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _shown(
-    records: Records, state: State, tables: Mapping[str, Table], present: Definition | UsageError | None
+    records: Records, state: State, tables: Mapping[str, Table], present: Definition | UsageError | None, gone: str
 ) -> dict[str, Any]:
     definition = state.definition
     reads = definition.get("reads", [])
     behind: list[int] = []
     error = state.error
     if isinstance(present, UsageError):
-        error = str(present)
+        error, behind = str(present), [WHOLE]
     elif present is None:
-        error = "its file is gone; the next round removes its results"
+        error = gone
     elif "base" in definition:
         now = replace(present, reads=tuple(reads), whole=present.whole or definition["whole"])
         base, lookback, whole = now.base, now.lookback, now.whole
@@ -72,6 +78,8 @@ def _shown(
                 wanted(base, reads, known, lookback, whole=whole), has_of(records, state.kind, state.name, whole=whole)
             )
         )
+    elif "error" in definition:  # SQL that was refused
+        behind = [WHOLE]
     files = records.files(state.kind, state.name)
     return {
         "kind": state.kind,
@@ -120,7 +128,13 @@ def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
             names = [state.name for state in records.states()]
             for state in records.states():
                 if state.name == name:
-                    forget(records, state.kind, name, dates, whole=bool(state.definition.get("whole")))
+                    is_whole = bool(state.definition.get("whole"))
+                    there = {*records.files(state.kind, name), *records.has(state.kind, name)}
+                    if dates and not is_whole and (others := sorted(set(dates) - there)):
+                        raise UsageError(
+                            f"{name} has no results of {', '.join(map(iso_date, others))}; nothing was changed"
+                        )
+                    forget(records, state.kind, name, dates, whole=is_whole)
                     return state.kind
     known = f"known are {', '.join(names)}" if names else "none has run yet"
     raise UsageError(f"there is no model or check {name}; {known}")

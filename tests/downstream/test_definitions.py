@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from daemon.core.errors import UsageError
 from daemon.downstream.definitions import (
     CHECK,
     MODEL,
-    MOST_LOOKBACK,
     RESERVED,
     Definition,
     check_tables,
@@ -19,6 +19,7 @@ from daemon.downstream.definitions import (
     read,
     read_folder,
 )
+from daemon.downstream.options import MOST_LOOKBACK
 
 PYTHON = "def model(fact_order):\n    return fact_order\n"
 
@@ -64,9 +65,43 @@ def test_options_stand_in_the_comments_at_the_head(tmp_path: Path, head: str, lo
     assert (found.lookback, found.whole) == (lookback, whole)
 
 
-def test_a_comment_after_the_first_statement_is_no_option(tmp_path: Path) -> None:
-    """Only the head of a file has options."""
-    found = defined(tmp_path, "SELECT date FROM fact_order\n-- lookback = 6\n-- whole\n")
+@pytest.mark.parametrize(
+    ("text", "name", "line"),
+    [
+        ("SELECT date FROM fact_order\n-- lookback = 6\n", "m.sql", 2),
+        ("SELECT date FROM fact_order\n-- whole\n", "m.sql", 2),
+        ("SELECT date -- lookback = 6\nFROM fact_order\n", "m.sql", 1),
+        (PYTHON + "# whole\n", "m.py", 3),
+        ("import os\n# Lookback: 6\n" + PYTHON, "m.py", 2),
+    ],
+)
+def test_an_option_after_the_head_is_refused(tmp_path: Path, text: str, name: str, line: int) -> None:
+    """It would silently have no effect."""
+    assert (
+        f"{name}, line {line}: the option" in (found := refused(tmp_path, text, name)) and "head of the file" in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("/* Revenue\n by day */\n-- lookback = 2\nSELECT 1", "m.sql"),
+        ("-- A week.\n/* one */ /* two */\n\n--lookback = 2\nSELECT 1", "m.sql"),
+        ('"""A week.\n\n# whole\n"""\n\n# lookback = 2\n' + PYTHON, "m.py"),
+        ("# lookback = 2\n'a docstring'\n" + PYTHON, "m.py"),
+    ],
+)
+def test_options_may_come_after_other_comments(tmp_path: Path, text: str, name: str) -> None:
+    """Those in a block, and the docstring of a module."""
+    assert defined(tmp_path, text, name).lookback == 2
+
+
+@pytest.mark.parametrize(
+    "line", ["amount = price times qty", "whole weeks", "x: lookback = 6", "a = 1", "lookback is 6"]
+)
+def test_prose_with_an_equals_sign_is_prose(tmp_path: Path, line: str) -> None:
+    """At the head, and after it."""
+    found = defined(tmp_path, f"-- {line}\n/* {line} */\nSELECT date -- {line}\nFROM fact_order\n-- {line}\n")
     assert (found.lookback, found.whole) == (0, False)
 
 
@@ -84,6 +119,13 @@ def test_a_comment_after_the_first_statement_is_no_option(tmp_path: Path) -> Non
         (f"-- lookback = {MOST_LOOKBACK + 1}\nSELECT 1", 1, str(MOST_LOOKBACK)),
         ("\n\n-- whole = 1\nSELECT 1", 3, "whole = 1"),
         ("-- severity = 'error'\nSELECT 1", 1, "unknown option severity"),
+        ("-- lookback: 6\nSELECT 1", 1, "looks like the option lookback"),
+        ("-- Lookback = 6\nSELECT 1", 1, "looks like the option lookback"),
+        ("-- WHOLE\nSELECT 1", 1, "looks like the option whole"),
+        ("--- lookback = 6\nSELECT 1", 1, "looks like the option lookback"),
+        ("/* A week.\n * lookback = 6 */\nSELECT 1", 2, "looks like the option lookback"),
+        ("/* c */\n-- lookback: 6\nSELECT 1", 2, "looks like the option lookback"),
+        ("-- lookback = 6\n-- lookback = 2\nSELECT 1", 2, "is given twice"),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_line(tmp_path: Path, text: str, line: int, told: str) -> None:
@@ -114,8 +156,8 @@ def test_other_options_of_a_check_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_of_a_python_model_stand_in_its_comments(tmp_path: Path) -> None:
-    """A shebang or a coding line is no option; what follows the first statement is code."""
-    text = "#!/usr/bin/env python\n# -*- coding: utf-8 -*-\n# lookback = 2\n" + PYTHON + "# whole\n"
+    """A shebang or a coding line is no option."""
+    text = "#!/usr/bin/env python\n# -*- coding: utf-8 -*-\n# lookback = 2\n" + PYTHON
     found = defined(tmp_path, text, "m.py")
     assert (found.lookback, found.whole, found.is_python) == (2, False, True)
 
@@ -131,6 +173,15 @@ def test_the_names_of_tables_are_reserved(tmp_path: Path, name: str) -> None:
     """Neither a model nor a check takes one."""
     assert name in refused(tmp_path, "SELECT 1", f"{name}.sql")
     assert name in refused(tmp_path, "SELECT 1", f"{name}.sql", CHECK)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A pipe would block forever; a link to a file is one."""
+    os.mkfifo(tmp_path / "pipe.sql")
+    (tmp_path / "elsewhere").write_text("SELECT 1")
+    (tmp_path / "link.sql").symlink_to(tmp_path / "elsewhere")
+    found = {path.stem: one for path, one in read_folder(tmp_path, MODEL)}
+    assert "not a regular file" in str(found["pipe"]) and isinstance(found["link"], Definition)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

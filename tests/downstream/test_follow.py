@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
 import pytest
 
+from daemon.core.errors import Stopped, UsageError
 from daemon.core.retry import Backoff
 from daemon.downstream import results
 from daemon.downstream.contract import DownstreamFailed, InputChanged
-from daemon.downstream.follow import Followed
+from daemon.downstream.follow import Followed, failing
 from daemon.downstream.follower import Follower, bring_up_to_date
 from tests.support.following import BACKOFF, DAILY, LIMITS, Home, InlineWorker, day, never
 
@@ -123,6 +126,43 @@ def test_a_python_model_without_rows_has_columns_that_nobody_knows(home: Home) -
     assert errors(home) == {} and len(home.rows("reader")) == 3
 
 
+def test_what_reads_the_readers_of_a_python_model_is_made_in_the_first_round(home: Home) -> None:
+    """Its columns are known once it has run: they are bound then, also where a table between has no rows."""
+    home.model("frame.py", FRAME)
+    home.model("b", "SELECT date, amount FROM frame WHERE amount > 1000")
+    home.model("c", "SELECT f.date, count(b.date) AS n FROM frame f LEFT JOIN b USING (date) GROUP BY 1")
+    home.model("d.py", "def model(c):\n    return c\n")
+    home.model("e", "SELECT date, n FROM d")
+    assert errors(home) == {} and len(home.rows("e")) == 3 and home.rows("b") == {}
+    with home.following(WORKER) as following:
+        following.refresh(["frame"])
+        assert not any(one.error for one in following.round(never))
+
+
+def test_a_python_model_can_be_changed_together_with_what_reads_it(home: Home) -> None:
+    """A start is not refused because the files have the columns of the text before; nor after a run of the new one failed."""
+    home.model("frame.py", FRAME)
+    home.model("between", "SELECT * FROM frame")
+    home.model("over.py", "def model(between):\n    return between\n")
+    home.model("reader", "SELECT date, amount FROM over")
+    assert errors(home) == {}
+    home.model("reader", "SELECT date, total FROM over")
+    for text in (
+        "    return 1 / 0\n",
+        "    return fact_order.groupby('date', as_index=False).agg(total=('amount', 'sum'))\n",
+    ):
+        home.model("frame.py", f"def model(fact_order):\n{text}")
+        with home.following(WORKER) as following:
+            following.catalog(never).refuse_errors()
+            found = {one.name: one.error for one in following.round(never, now=True)}
+        with home.following(WORKER) as following:
+            following.catalog(never).refuse_errors()
+    assert not any(found.values()) and len(home.rows("reader")) == 3
+    home.model("reader", "SELECT date, amount FROM over")
+    with home.following(WORKER) as following, pytest.raises(UsageError, match="amount"):
+        following.catalog(never).refuse_errors()
+
+
 def test_a_new_extra_column_makes_stale_what_may_show_it(home: Home) -> None:
     """A column is NULL where a file has none, whether or not any file has it; `*` shows it on all dates."""
     home.model("star", "SELECT * FROM fact_order")
@@ -192,6 +232,58 @@ def test_a_batch_that_is_published_meanwhile_begins_the_round_again(
     monkeypatch.setattr(results.Inputs, "views", changing)
     monkeypatch.setattr("daemon.downstream.follow._CHANGED_SECONDS", 0.0)
     assert errors(home) == {} and len(tries) == 4 and len(home.rows("daily")) == 3
+
+
+def test_a_batch_that_takes_long_to_publish_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long; a file that is not the one of the ledger is damaged only where nothing is being published."""
+    monkeypatch.setattr("daemon.downstream.follow._CHANGED_SECONDS", 0.0)
+    home.model("daily", DAILY)
+    path = home.output / "curated" / f"date={day(1)}" / "fact_order.parquet"
+    content = path.read_bytes()
+    path.write_bytes(b"of the batch before")
+    with closing(sqlite3.connect(home.output / "state" / "ledger.sqlite", isolation_level=None)) as sql:
+        sql.execute("UPDATE batches SET published = 0")
+        looks = []
+
+        def stopped() -> bool:
+            looks.append(1)
+            if len(looks) == 500:
+                path.write_bytes(content)
+                sql.execute("UPDATE batches SET published = 1")
+            return False
+
+        with home.following(WORKER) as following:
+            assert [one.error for one in following.round(stopped)] == [""]
+    assert len(looks) >= 500 and len(home.rows("daily")) == 3
+
+
+def test_a_stop_ends_the_wait_for_a_batch(home: Home) -> None:
+    """One that is never published."""
+    home.model("daily", DAILY)
+    (home.output / "curated" / f"date={day(1)}" / "fact_order.parquet").unlink()
+    with closing(sqlite3.connect(home.output / "state" / "ledger.sqlite", isolation_level=None)) as sql:
+        sql.execute("UPDATE batches SET published = 0")
+    looks: list[int] = []
+    with home.following(WORKER) as following, pytest.raises(Stopped):
+        following.round(lambda: looks.append(1) or len(looks) > 30)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("kind", ["model", "check"])
+def test_a_folder_that_is_missing_removes_nothing(home: Home, kind: str) -> None:
+    """It may be moved, or not mounted: an error until it is there again. An empty one removes the results, which is told."""
+    (home.model if kind == "model" else home.check)("one", DAILY)
+    home.round(WORKER)
+    folder, results = home.models if kind == "model" else home.checks, f"{kind}s/one"
+    before = home.states(results)
+    folder.rename(home.root / "moved")
+    for _ in range(2):
+        (found,) = home.round(WORKER).values()
+        assert f"the folder [paths] {kind}s {folder} is missing" in found.error and failing([found]) == ["one"]
+    assert home.states(results) == before != {}
+    folder.mkdir()
+    (found,) = home.round(WORKER).values()
+    assert (found.is_removed, found.files, found.error) == (True, len(before), "")
+    assert home.states(results) == {} and home.round(WORKER) == {}
 
 
 class _Failing:

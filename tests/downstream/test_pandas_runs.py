@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -232,6 +233,20 @@ def test_a_model_is_compiled_as_it_stands(tmp_path: Path) -> None:
     """No `from __future__` of ours changes it."""
     body = "def f(x: 1 + 1): ...\nassert f.__annotations__ == {'x': 2}\nreturn fact_order[['date']]"
     assert len(run(tmp_path, body)) == 2
+
+
+@pytest.mark.parametrize("name", ["m", "decimal"])
+def test_a_model_is_a_module_that_python_knows_while_it_runs(tmp_path: Path, name: str) -> None:
+    """As dataclasses need it, whatever its name: a module of Python of that name stays."""
+    text = (
+        "from __future__ import annotations\nimport decimal, pickle\nfrom dataclasses import dataclass\n\n"
+        "@dataclass\nclass Row:\n    n: int = 0\n\n"
+        "def model(fact_order):\n    assert decimal.Decimal(1) == pickle.loads(pickle.dumps(Row(1))).n\n"
+        "    return fact_order[['date']]\n"
+    )
+    before = set(sys.modules)
+    made = run_pandas(Run(f"models/{name}.py", text, {"fact_order": facts(tmp_path)}, tmp_path))
+    assert len(made) == 2 and not {one for one in set(sys.modules) - before if one.startswith("model")}
 
 
 def test_equal_frames_are_equal_files(tmp_path: Path) -> None:

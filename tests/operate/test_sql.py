@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from daemon.core.errors import EnvironmentFault, UsageError
+from daemon.core.errors import EnvironmentFault, StrandlineError, UsageError
 from daemon.core.retry import Backoff
 from daemon.downstream.follow import Settings
 from daemon.downstream.sandbox import Limits
@@ -21,6 +22,7 @@ from daemon.operate.sql.box import write_box
 from daemon.operate.sql.output import write_csv, write_file, write_json
 from daemon.operate.sql.published import Behind
 from daemon.operate.sql.session import Session, opened
+from tests.support.following import LIMITS, Home, InlineWorker, never
 from tests.support.harness import apply_batch, open_engine, tree
 
 NOW = 1_772_500_000_000_000  # 2026-03-03
@@ -107,6 +109,30 @@ def test_what_reads_is_answered(root: Path, query: str, *, linked: bool) -> None
     """Each kind of reading statement, over links and over the paths themselves."""
     with session(root, linked=linked) as one:
         assert one.answer(query).count >= 1
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "FROM histogram(fact_order, amount)", "FROM histogram_values(fact_order, amount) WHERE bin IS NULL",
+        "SELECT count(*) AS n FROM histogram(fact_order, order_id)", "SUMMARIZE FROM histogram(fact_order, amount)",
+        "FROM histogram(drops, number)", "SELECT 1 WHERE EXISTS (FROM order_items, histogram(fact_order, amount))",
+    ],
+)  # fmt: skip
+def test_a_table_that_a_function_reads_by_itself_is_never_empty(root: Path, query: str, *, linked: bool) -> None:
+    """Its files are linked only where the statement names it, so anything else is an error, which says so."""
+    with session(root, linked=linked) as one, pytest.raises(UsageError, match="is not named after FROM or JOIN"):
+        one.answer(query)
+
+
+def test_tables_that_a_query_does_not_read_can_be_described(root: Path) -> None:
+    """With their columns and types, as DuckDB has them."""
+    with session(root) as one:
+        kinds = {row["column_name"]: row["column_type"] for row in as_json(one, "DESCRIBE fact_order")}
+        query = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'fact_order'"
+        assert {row["column_name"]: row["data_type"] for row in as_json(one, query)} == kinds
+        assert kinds["amount"].startswith("DECIMAL") and kinds["date"] == "DATE"
 
 
 def test_show_tables_names_all_tables_and_no_other(root: Path) -> None:
@@ -340,6 +366,45 @@ def test_a_batch_that_nobody_publishes_is_said(root: Path, *, linked: bool) -> N
     path.rename(path.with_suffix(".before"))
     with session(root, linked=linked) as one, pytest.raises(EnvironmentFault, match="strandline --once"):
         one.answer("FROM fact_order")
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+@pytest.mark.parametrize("linked", [True, False])
+def test_results_that_cannot_be_made_again_are_told_with_the_error_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, linked: bool, is_running: bool
+) -> None:
+    """A model that was refreshed and fails now: at once, beside a daemon and without one; also for what reads it."""
+    home = Home(tmp_path)
+    home.publish(home.order(1, 1))
+    home.model("frame.py", "def model(fact_order):\n    return fact_order[['date']]\n")
+    home.model("reader", "SELECT date FROM frame")
+    worker = InlineWorker(LIMITS)
+    with home.following(worker) as following:
+        following.round(never)
+        following.refresh(["frame", "reader"])
+        home.model("frame.py", "def model(fact_order):\n    return 1 / 0\n")
+        following.round(never)
+    monkeypatch.setattr("daemon.operate.sql.session.holder_of", lambda _: 1 if is_running else None)
+    with session(tmp_path, linked=linked) as one:
+        for name in ("frame", "reader"):
+            began = time.monotonic()
+            with pytest.raises(StrandlineError, match=rf"results of {name} .*line 2: ZeroDivisionError"):
+                one.answer(f"FROM {name}")
+            assert time.monotonic() - began < 10
+
+
+def test_results_that_take_long_to_be_made_again_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a daemon: it is not publishing without a pause."""
+    home = Home(tmp_path)
+    home.publish(home.order(1, 1))
+    home.model("a", "SELECT date FROM fact_order")
+    with home.following(InlineWorker(LIMITS)) as following:
+        following.round(never)
+        following.refresh(["a"])
+    monkeypatch.setattr("daemon.operate.sql.session.holder_of", lambda _: 1)
+    monkeypatch.setattr("daemon.operate.sql.session._WAIT_SECONDS", 0.2)
+    with session(tmp_path) as one, pytest.raises(EnvironmentFault, match="Results of a are still being made"):
+        one.answer("FROM a")
 
 
 def test_each_query_sees_the_newest_state_and_leaves_nothing(root: Path) -> None:

@@ -17,7 +17,7 @@ from ...downstream.contract import Table, stale
 from ...downstream.definitions import CHECK, MODEL
 from ...downstream.follow import LEDGER, RECORDS
 from ...downstream.inputs import Inputs, all_columns, published, schemas
-from ...downstream.records import Records, State
+from ...downstream.records import Records, State, telling_damage
 from ...downstream.results import has_of, table_of, wanted
 from ...storage.ledger import Ledger
 from . import history
@@ -87,7 +87,7 @@ def read(output: Path, inputs: Inputs, columns: Columns) -> Published:
     known = schemas(all_columns(tables, columns)) | history.SCHEMAS
     if not (output / RECORDS).exists():
         return Published(batch, unpublished, size, tables, schemas=known)
-    with closing(Records(output / RECORDS, read_only=True)) as records:
+    with telling_damage(output / RECORDS), closing(Records(output / RECORDS, read_only=True)) as records:
         states = {state.name: state for state in records.states() if state.name not in known}
         found = {name: table_of(records, state.kind, state.name) for name, state in states.items()}
         last = records.last_inspection()

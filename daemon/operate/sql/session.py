@@ -33,6 +33,7 @@ from .published import Published, is_unknown, read
 from .statement import Query, parsed, sql_error
 
 _WAIT_SECONDS = 60.0  # for a batch that is being published
+_FAILING_SECONDS = 1.0  # for results that are being replaced, where the last run failed: this one may end well
 _PAUSE_SECONDS = 0.05
 _RUNS = 5  # of a query over files that are not linked
 _BATCH_ROWS = 8192
@@ -103,7 +104,7 @@ class Session:
         """Runs a query. Raises UsageError, EnvironmentFault, Stopped."""
         self._stopped.clear()
         self.release()
-        until, runs = time.monotonic() + _WAIT_SECONDS, 0
+        began, runs = time.monotonic(), 0
         while True:
             self._check()
             state = self._read()
@@ -116,7 +117,7 @@ class Session:
                     raise InputChanged("files are being replaced")
                 result = self._run(query, names, state)
             except InputChanged as error:
-                self._refuse_lasting(state, names, error, until)
+                self._refuse_lasting(state, names, error, time.monotonic() - began)
                 time.sleep(_PAUSE_SECONDS)
                 continue
             except _Failed as error:
@@ -138,7 +139,7 @@ class Session:
 
         folder = self._folder / str(self._number)
         folder.mkdir()
-        views = {name: View(schema, ()) for name, schema in state.schemas.items()}
+        views = {name: View(schema, (), is_there=False) for name, schema in state.schemas.items()}
         found = {name: state.tables[name] for name in names & state.tables.keys()}
         if self._linked:
             views |= self._inputs.views(found, state.schemas, folder)
@@ -146,6 +147,7 @@ class Session:
             views |= self._inputs.unlinked(found, state.schemas)
         views |= {name: replace(view, differing=True) for name, view in views.items() if name in state.kinds}
         history = History(self._output, folder, self._check, linked=self._linked)
+        views |= {name: View(state.schemas[name], ()) for name in names - state.tables.keys()}
         for name in names & SCHEMAS.keys():
             views[name] = View(SCHEMAS[name], history.write(name, state.batch, state.restatements_bytes))
         try:
@@ -200,30 +202,43 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ what went wrong
 
-    def _refuse_lasting(self, before: Published, names: frozenset[str], error: InputChanged, until: float) -> None:
+    def _refuse_lasting(
+        self, before: Published, names: frozenset[str], error: InputChanged, waited_seconds: float
+    ) -> None:
         """Returns where the files of a table are being replaced, which ends soon. Raises where they are not: before they are, the
         ledger or the records say so."""
         state = self._read()
-        if not state.differs(before, names) and state.unpublished is None and not _unknown(state, names):
+        unknown = sorted(name for name in names if is_unknown(state.tables.get(name, {})))
+        if not state.differs(before, names) and state.unpublished is None and not unknown:
             mended = "strandline refresh" if any(name in before.kinds for name in names) else "strandline rebuild"
-            raise EnvironmentFault(
-                "read what is published in", self._output, error,
-                f"The file is damaged: `strandline verify` names what is wrong, and `{mended}` makes it again.",
-            )  # fmt: skip
+            raise self._unreadable(
+                error, f"The file is damaged: `strandline verify` names what is wrong, and `{mended}` makes it again."
+            )
         is_running = holder_of(self._output / "state" / "lock") is not None
-        if is_running and time.monotonic() < until:
+        failing = [one for one in state.not_up_to_date(unknown) if one.error]
+        if failing and not (is_running and waited_seconds < _FAILING_SECONDS):
+            cause = f"results of {', '.join(unknown)} are to be made again, and that fails: {failing[0].error}"
+            raise self._unreadable(cause, "Mend that, and they are made by the next run.")
+        if waited_seconds < _WAIT_SECONDS and (is_running or state.differs(before, names)):
             return
         if not is_running and not state.differs(before, names):
             hint = "No daemon is running to finish it: start it, or run `strandline --once`, and try again."
-        elif time.monotonic() < until:
-            return
+        elif unknown:
+            hint = f"Results of {', '.join(unknown)} are still being made: `strandline downstream` tells when they are done."
         else:
             hint = "A daemon has been publishing without a pause: try again, or read fewer tables at a time."
-        raise EnvironmentFault("read what is published in", self._output, error, hint)
+        raise self._unreadable(error, hint)
+
+    def _unreadable(self, cause: object, hint: str) -> EnvironmentFault:
+        return EnvironmentFault("read what is published in", self._output, cause, hint)
 
     def _refuse_without_result(self, query: Query, state: Published) -> None:
         """A better error than that there is no such table, for a model that has not run yet."""
         for name in query.named - state.schemas.keys():
+            if failing := [one for one in state.not_up_to_date([name]) if one.error]:
+                raise UsageError(
+                    f"there are no results of {name} that can be read, and its run fails: {failing[0].error}"
+                )
             for folder, what in ((self._settings.models, "model"), (self._settings.checks, "check")):
                 if any((folder / f"{name}{suffix}").is_file() for suffix in (".sql", ".py")):
                     when = "a running daemon runs it soon, and `strandline --once` at once"
