@@ -53,22 +53,23 @@ def spelled(instant: int, form: str, zone: Zone) -> str:
     return local.strftime(form)
 
 
-def values_at(value: Any, keys: tuple[str, ...]) -> Iterator[Any]:
-    """What is at a path; of a list, what is there in each of its elements, or in the one whose index stands in the path."""
+def values_at(value: Any, keys: tuple[str, ...], missing: Any = None) -> Iterator[Any]:
+    """What is at a path; of a list, what is there in each of its elements, or in the one whose index stands in the path;
+    `missing` where there is nothing."""
     if not keys:
         yield value
     elif isinstance(value, list):
         if keys[0].lstrip("-").isdigit():
             index = int(keys[0])
             if -len(value) <= index < len(value):
-                yield from values_at(value[index], keys[1:])
+                yield from values_at(value[index], keys[1:], missing)
         else:
             for one in value:
-                yield from values_at(one, keys)
+                yield from values_at(one, keys, missing)
     elif isinstance(value, dict):
         if keys[0] in value:
-            yield from values_at(value[keys[0]], keys[1:])
+            yield from values_at(value[keys[0]], keys[1:], missing)
         else:  # a record without it
-            yield None
+            yield missing
     else:
-        yield None
+        yield missing

@@ -20,7 +20,10 @@ from .settings import LINK, ONE, PATH, SINCE, Pull
 _LINKS = re.compile(r",\s*(?=<)")
 _LINK = re.compile(r"\s*<([^<>]*)>(.*)", re.DOTALL)
 _REL = re.compile(r"(?:^|[;\s])rel\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;,\"']+))", re.IGNORECASE)
+_OTHER = re.compile(r"(?:^|[;\s])(?!rel\b)[\w*-]+\s*=\s*\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
 _MOST_REPEATS = 3
+_MISSING = object()
+_EARLIER_SECONDS = (0.001, 1, 60, 3600, 86_400)  # the first that the format can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Page:
     records: Sequence[bytes]
     times: Sequence[int | None]
     digest: bytes = field(repr=False)
+    is_foreign: bool = False  # on another host than `url`, which got no secrets
 
 
 class Walk:
@@ -62,6 +66,8 @@ class Walk:
         self._forth: list[Ask] = []  # the pages of the instant that is asked for
         self._back: list[Ask] = []  # of these, the ones that are to be read again
         self._following: Ask | None = None  # after these
+        self._went_on_at: int | None = None  # the instant that a page ended with
+        self._in_doubt = ""  # that instant, where the next page had nothing of it
         self._is_short = False  # the first of them is shorter than another page, so there is no second one
 
     def after(self, ask: Ask, page: Page) -> Ask | None:
@@ -69,25 +75,31 @@ class Walk:
         kind = self._pull.next.kind
         self._largest = max(self._largest, len(page.records))
         self._records += len(page.records)
+        self._note_total(page)
         if kind == SINCE:
             found = self._by_since(ask, page)
         else:
             self._refuse_repeated(page)
             found = self._next(kind, ask, page)
-        if found is None:
-            self._refuse_too_few(page)
+        if found is None and self._expected is not None and self._records < self._expected:
+            raise PullFailed(
+                f"the pages end after {self._records:,} records, and `total` says that there are {self._expected:,}; if "
+                'it counts something else, write total = ""'
+            )
         self._before = page.digest
         return found
 
     def _next(self, kind: str, ask: Ask, page: Page) -> Ask | None:
-        if kind == ONE:
-            return None
         if page.records:
             self._is_asked_again = False
+        if kind == ONE:
+            if page.link and next_link(page.link):
+                raise PullFailed('the answer names a next page in its header Link; write next = "link"')
+            return None
         if kind in (LINK, PATH):
             found = self._by_url(ask, page, next_link(page.link)) if kind == LINK else self._by_path(ask, page)
             return found or self._end(ask, page)
-        if not page.records or self._is_last(page):
+        if not page.records or self._is_last():
             return self._end(ask, page)
         return Ask(ask.since, ask.page + 1, ask.offset + len(page.records))
 
@@ -102,40 +114,58 @@ class Walk:
 
     def _end(self, ask: Ask, page: Page) -> Ask | None:
         """The end. An empty page after others is asked for once more: if it is empty by mistake, it is not the end."""
+        if not page.records and page.is_foreign:
+            raise PullFailed(
+                "the page is on another host, was asked for without headers and basic_auth, and is empty; write that host as url"
+            )
         if page.records or ask.page == 1 or self._is_asked_again:
             return None
         self._is_asked_again = True
         return ask
 
-    def _total(self, page: Page) -> int | None:
-        return _number(next(values_at(page.document, _keys(self._pull.total)), None)) if self._pull.total else None
+    def _note_total(self, page: Page) -> None:
+        """The number of all records, the least that a page says: records may come while pages are read."""
+        total = _number(next(values_at(page.document, _keys(self._pull.total)), None)) if self._pull.total else None
+        if total is None:
+            return
+        if total < len(page.records):
+            raise PullFailed(
+                f"`total` says {total:,} records, and the page alone has {len(page.records):,}; it counts something else"
+            )
+        self._expected = total if self._expected is None else min(total, self._expected)
 
-    def _is_last(self, page: Page) -> bool:
-        """Whether as many records came as there are, where the page says that."""
-        total = self._total(page)
-        return total is not None and self._records >= total
-
-    def _refuse_too_few(self, page: Page) -> None:
-        total = self._total(page)
-        self._expected = self._expected if total is None else total
-        if self._expected is not None and self._records < self._expected:
-            raise PullFailed(f"the pages end after {self._records:,} records, and there are {self._expected:,} of them")
+    def _is_last(self) -> bool:
+        """Whether as many records came as there are, where a page says that."""
+        return self._expected is not None and self._records >= self._expected
 
     def _by_path(self, ask: Ask, page: Page) -> Ask | None:
         how = self._pull.next
-        if how.more and not _is_true(next(values_at(page.document, _keys(how.more)), None)):
+        if how.more and not self._has_more(page):
             return None
         value = next(values_at(page.document, _keys(how.path)), None)
-        if value is None or value is False or value == "":
+        if value is None or value is False or value in ("", "0"):
             if how.more:
                 raise PullFailed(f"the page says that there are more ({how.more}), and has nothing at {how.path}")
             return None
         if not isinstance(value, str):  # Number is a text
             raise PullFailed(f"what the page has at {how.path} is no URL and no token")
         if how.param or self._pull.uses("cursor"):
+            if not page.records and str(value) in self._asked:
+                return None  # an API that always gives a token gives the last one again
             self._note(str(value))
             return Ask(ask.since, ask.page + 1, ask.offset + len(page.records), cursor=str(value))
         return self._by_url(ask, page, str(value))
+
+    def _has_more(self, page: Page) -> bool:
+        """What the page has at `more`. That it has nothing there does not say that nothing follows."""
+        found = [
+            one
+            for one in values_at(page.document, _keys(self._pull.next.more), missing=_MISSING)
+            if one is not _MISSING
+        ]
+        if len(found) != 1 or (found[0] is not None and not isinstance(found[0], bool | str)):
+            raise PullFailed(f"the page has neither true nor false at more = {self._pull.next.more!r}")
+        return _is_true(found[0])
 
     def _by_url(self, ask: Ask, page: Page, url: str | None) -> Ask | None:
         if not url:
@@ -147,6 +177,8 @@ class Walk:
             raise PullFailed("the URL of the next page is none that can be read") from None
         if scheme not in ("http", "https") or not host:
             raise PullFailed("the URL of the next page is no http(s) URL")
+        if not page.records and whole in self._asked:
+            return None
         self._note(whole)
         return Ask(ask.since, ask.page + 1, ask.offset + len(page.records), url=whole)
 
@@ -163,8 +195,11 @@ class Walk:
         times = self._checked(page)
         if self._back:
             return self._next_back(ask)
+        here = self._spelled(ask.since)
+        if (earlier := self._checked_earlier(ask, [self._spelled(time) for time in times], here)) is not None:
+            return earlier
         greatest = times[-1] if times else None
-        if greatest is not None and self._spelled(greatest) == self._spelled(ask.since):
+        if greatest is not None and self._spelled(greatest) == here:
             self._forth.append(ask)
             return self._next_of_instant(ask, page)
         if greatest is not None and greatest < ask.since:
@@ -172,6 +207,23 @@ class Walk:
                 "all records of the page changed before the instant that was asked for; does {since} have an effect?"
             )
         return self._end_of_instant(greatest)
+
+    def _checked_earlier(self, ask: Ask, times: list[str], here: str) -> Ask | None:
+        """Where nothing of the instant came that the page before ended with: either all of it changed meanwhile, or the API
+        leaves out the instant that is asked for, and whatever else changed then. What it has a moment earlier tells which."""
+        if self._in_doubt:
+            in_doubt, self._in_doubt = self._in_doubt, ""
+            if in_doubt in times:
+                raise PullFailed(
+                    "the API leaves out what changed at the very instant that is asked for; "
+                    'next = "since" needs one that includes it'
+                )
+            return None
+        if ask.page > 1 or ask.since != self._went_on_at or here in times:
+            return None
+        steps = (ask.since - int(seconds * 1_000_000) for seconds in _EARLIER_SECONDS)
+        self._in_doubt = here
+        return next((Ask(max(step, 0)) for step in steps if self._spelled(max(step, 0)) != here), None)
 
     def _checked(self, page: Page) -> list[int]:
         times = [one for one in page.times if one is not None]
@@ -204,6 +256,7 @@ class Walk:
         before, which was read already. So these pages are read again from the last to the first: what moves then is not missed.
         (What comes to the instant meanwhile changed after the round began, and the next round reads it.)"""
         following = None if greatest is None else Ask(greatest)
+        self._went_on_at = greatest
         if len(self._forth) > 1 or (self._forth and not self._is_short):
             self._back, self._following = self._forth, following
             return self._back[-1]
@@ -224,7 +277,8 @@ class Walk:
 def next_link(header: str) -> str | None:
     """The URL of rel=next in a Link header (RFC 8288), also of one that is not spelled quite as that says; None without one.
     PullFailed where it cannot be read: to take that as the end would lose what follows."""
-    for text in _LINKS.split(header.strip(" \t,")) if header.strip() else []:
+    plain = _OTHER.sub(";", header).strip(" \t,")  # a title may hold anything
+    for text in _LINKS.split(plain) if plain else []:
         link = _LINK.fullmatch(text)
         if link is None:
             raise PullFailed("the header Link cannot be read, so it is unknown whether there is a next page")

@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -88,15 +88,17 @@ class Puller:
                 wait = self._turn()
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too
                 return
-            except Exception as error:  # of the ledger: the thread goes on
-                self._hears.pulled(
-                    Pulled(self._source.name, FAILED, error=f"{type(error).__name__}: {error}"), time.time()
-                )
+            except Exception as error:  # of the ledger or of whoever hears: the thread goes on
+                with suppress(Exception):
+                    failed = Pulled(self._source.name, FAILED, error=f"{type(error).__name__}: {error}")
+                    self._hears.pulled(failed, time.time())
                 wait = self._every()
 
     def _turn(self) -> float:
         """A round, if one may begin; returns how long to wait for the next turn."""
         why = self._gate.why_closed()
+        if why:
+            self._waits_since = 0.0
         if not why and (waiting := self._waiting()):
             self._waits_since = self._waits_since or time.monotonic()
             if time.monotonic() - self._waits_since < _WAITING_SECONDS:  # usual for a moment
@@ -136,7 +138,8 @@ class Puller:
         self._note(f"{self._source.name} is not pulled: {why}")
         if self._waits_since:
             now = time.time()
-            Ledger.end_pull(self._ledger, self._source.name, int(now * 1_000_000), why, None)
+            state = Ledger.pull_state_of(self._ledger, self._source.name)
+            Ledger.end_pull(self._ledger, self._source.name, int(now * 1_000_000), why, None, state.put_off_until)
             self._hears.pulled(Pulled(self._source.name, FAILED, error=why), now)
 
     def _every(self) -> float:

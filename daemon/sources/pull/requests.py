@@ -82,6 +82,7 @@ class Answer:
     document: Any
     link: str = ""  # the Link header
     date: float | None = None  # the Date header, in seconds since 1970
+    is_foreign: bool = False  # of another host than that of the source
 
 
 Tell = Callable[[str], None]  # the reason of a retry
@@ -165,10 +166,12 @@ class Client:
                     return self._redirected(request, response.status, response.headers.get("Location")), None
                 if response.status not in (200, _NO_CONTENT):
                     self._refuse(request, response, self._message(response, began, stop), longest_wait)
-                content = self._content(response, began, stop)
-                document = None if response.status == _NO_CONTENT else self._document(content)
+                has_none = response.status == _NO_CONTENT
+                content = b"" if has_none else self._content(response, began, stop)
+                document = None if has_none else self._document(content)
                 link, date = response.headers.get("Link", ""), _seconds_of(response.headers.get("Date"))
-                return Answer(request.url, content, document, link, date), None
+                is_foreign = origin_of(request.url) != self._origin
+                return Answer(request.url, content, document, link, date, is_foreign), None
             finally:
                 response.close()
         except NewConnectionError as error:  # a ConnectTimeoutError for urllib3

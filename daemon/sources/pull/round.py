@@ -40,6 +40,7 @@ from .requests import Answer, Client, Request
 from .settings import HIGH_WATER_MARK, PATH, SINCE, Pull
 from .template import Secrets
 
+_LONGEST_PUT_OFF = 86_400_000_000 + 60_000_000  # microseconds; one that is longer is of a clock that was ahead
 _EXPIRED = (400, 410)  # what APIs answer to a token or a URL that they gave too long ago
 
 
@@ -108,7 +109,7 @@ def pull_round(
         outcome = FAILED
         error = f"unexpected {type(found).__name__} in {where.name}, line {where.lineno}: {found}. Please report this"
     error = running.hidden_in(error)
-    running.end(int(began * 1_000_000), error, int((began + wait) * 1_000_000) if wait else None)
+    running.end(int(began * 1_000_000), error, int((time.time() + wait) * 1_000_000) if wait else None)
     done = running.done
     return Pulled(
         source.name,
@@ -156,7 +157,9 @@ def page_of(source: PulledSource, answer: Answer, zone: Zone) -> Page:
             found = split(answer.body, records_path=source.records_path, mapping=source.mapping)
             records = [found[index] for index in range(len(found))]
     except Unreadable as error:
-        raise PullFailed(f"the page has no records: {error}") from None
+        raise PullFailed(
+            f"the page has no records that can be found: {error}. If it is right, write records = the path of the orders in it"
+        ) from None
     times: list[int | None] = []
     if source.pull.cursor not in ("", HIGH_WATER_MARK) and records:
         values = values_at(answer.document, tuple(source.pull.cursor.split(".")))
@@ -171,7 +174,7 @@ def page_of(source: PulledSource, answer: Answer, zone: Zone) -> Page:
                 f"cursor = {source.pull.cursor!r} leads to {len(times):,} values of {len(records):,} records"
             )
     digest = hashlib.sha256(b"\n".join(records)).digest()
-    return Page(answer.document, answer.url, answer.link, records, times, digest)
+    return Page(answer.document, answer.url, answer.link, records, times, digest, answer.is_foreign)
 
 
 def _following(source: PulledSource, ask: Ask, answer: Answer, zone: Zone) -> str:
@@ -263,9 +266,13 @@ class _Running:
     def read(self, since: int | None, now: int) -> None:
         """Reads the pages. `now`: in microseconds."""
         self._state = Ledger.pull_state_of(self._path, self._source.name)
-        if (until := self._state.put_off_until) is not None and until > now:
+        if (until := self._state.put_off_until) is not None and now < until <= now + _LONGEST_PUT_OFF:
             raise PutOff(self._state.error, (until - now) / 1_000_000)
-        self._quarantined = {name.split("_")[1]: name for name in quarantined(self._path.parents[1] / "quarantine")}
+        self._quarantined = {
+            name.split("_")[1]: name
+            for name in quarantined(self._path.parents[1] / "quarantine")
+            if self._source.is_page(name.split("_", 2)[2])
+        }
         usual = begin_of(self._source.pull, self._state, now)
         begin = usual if since is None else since
         self._begins_at_cursor = begin <= usual
@@ -285,9 +292,10 @@ class _Running:
         self._check()
         pull = self._source.pull
         round_ = None
-        if self._begins_at_cursor and pull.cursor and (self._is_complete or self._covered is not None):
+        takes_hwm = pull.cursor == HIGH_WATER_MARK and bool(self._contents)  # an empty round says nothing about it
+        if self._begins_at_cursor and pull.cursor and (self._covered is not None or (self._is_complete and takes_hwm)):
             latest = min(began, self._server_time) if self._server_time else began
-            round_ = Round(self._contents, self._covered, latest, takes_hwm=pull.cursor == HIGH_WATER_MARK)
+            round_ = Round(self._contents, self._covered, latest, takes_hwm)
         Ledger.end_pull(self._path, self._source.name, began, error, round_, put_off_until)
 
     def _read(self, begin: int, client: Client, asking: _Asking) -> None:

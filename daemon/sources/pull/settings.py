@@ -270,7 +270,7 @@ def _since_format(value: Any, where: str) -> str:
     if not isinstance(value, str) or (value not in FORMATS and "%" not in value) or not value.isprintable():
         words = ", ".join(f'"{one}"' for one in FORMATS)
         raise _refuse(value, where, f'one of {words}, or a pattern of strftime such as "%Y-%m-%d %H:%M:%S"')
-    if "%" in datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(value):
+    if "%s" in value or "%" in datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(value):
         raise _refuse(value, where, 'a pattern whose parts strftime knows, such as "%Y-%m-%d %H:%M:%S"')
     return value
 

@@ -78,8 +78,9 @@ class Secrets:
 
     def reveals(self, *texts: str) -> bool:
         """Whether a text has a secret in any spelling that JSON, HTML, URLs and PHP give it."""
-        spellings = {spelled for text in texts for spelled in _spellings(text)}
-        return any(value in text for value in self._hidden if len(value) >= _LEAST_LENGTH for text in spellings)
+        spellings = {_compact(spelled) for text in texts for spelled in _spellings(text)}
+        values = {_compact(value) for value in self._hidden}
+        return any(value in text for value in values if len(value) >= _LEAST_LENGTH for text in spellings)
 
     def filled(self, text: str, values: Mapping[str, str]) -> str | None:
         """A text with values in place of its placeholders; None where one of NAMES has no value. In one pass: what a value
@@ -120,6 +121,11 @@ class Secrets:
                 f"{where}: the environment variable {name} is missing or empty; set it to the secret, or write ${{file:PATH}}"
             )
         return _one_line(value, name, where)
+
+
+def _compact(text: str) -> str:
+    """A text without what is not seen: white space, NULs between letters of UTF-16, soft hyphens."""
+    return "".join(one for one in text if one.isprintable() and not one.isspace() and one != "\ufffd")
 
 
 def _spellings(text: str) -> Iterator[str]:

@@ -629,3 +629,55 @@ def test_a_clock_of_this_machine_that_is_ahead_carries_no_cursor_away(
         monkeypatch.undo()
         home.apply()
         assert home.cursor is not None and home.cursor <= time.time()
+
+
+def test_an_empty_page_of_another_host_is_not_the_end(tmp_path: Path) -> None:
+    """It was asked for without the headers, and shows an anonymous nothing."""
+    shop = full_shop()
+    with serving(lambda asked: page({"orders": []})) as other, serving(lambda asked: Reply()) as api:
+        api.answer = lambda asked: Reply(b"", 302, {"Location": f"{other.url}/orders"})
+        done = Home(tmp_path, pull_of(api.url, "page")).round()
+        assert done.outcome == "failed" and "on another host" in done.error
+
+        def answer(asked: Asked) -> Reply:
+            linked = shop.by_link(asked)
+            linked.headers["Link"] = linked.headers["Link"].replace("</orders", f"<{other.url}/orders", 1)
+            return linked
+
+        api.answer = answer
+        (tmp_path / "b").mkdir()
+        done = Home(tmp_path / "b", pull_of(api.url, "link")).round()
+        assert done.outcome == "failed" and "on another host" in done.error
+
+
+def test_an_empty_round_does_not_take_the_high_water_mark(tmp_path: Path) -> None:
+    """It rose with the first page of a round that failed."""
+    shop = full_shop(5)
+    with serving(shop.by_page) as api:
+        text = pull_of(api.url, "page").replace('cursor = "orders.updated_at"', 'cursor = "hwm"')
+        home = Home(tmp_path, text)
+        api.faults.extend([None, *["error_500"] * 3])
+        assert home.pull().outcome == "failed"
+        api.answer = lambda asked: page({"orders": []})
+        assert home.pull().outcome == "succeeded" and home.cursor is None
+        api.answer = shop.by_page
+        home.pull()
+        assert home.amounts() == amounts_of(shop) and home.cursor == 1_700_000_000
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_secret_in_utf_16_is_not_shown(tmp_path: Path, encoding: str) -> None:
+    with serving(lambda asked: Reply(f"no: {SECRET}".encode(encoding), 401)) as api:
+        home = Home(tmp_path, pull_of(api.url, "page", 'headers = {X = "${TOKEN}"}'), environment={"TOKEN": SECRET})
+        assert "repeats a secret" in home.round().error
+
+
+def test_a_put_off_of_a_clock_that_was_ahead_counts_no_more(tmp_path: Path) -> None:
+    shop = full_shop()
+    with serving(shop.by_page) as api:
+        home = Home(tmp_path, pull_of(api.url, "page"))
+        home.round()
+        with closing(sqlite3.connect(home.ledger)) as sql:
+            sql.execute("UPDATE pulls SET put_off_until = ?", (int((time.time() + 3 * 86_400) * 1_000_000),))
+            sql.commit()
+        assert home.round().outcome == "succeeded"

@@ -106,6 +106,7 @@ def test_start_without_a_zone_is_in_the_zone_of_the_source(tmp_path: Path) -> No
         ('url = "https://x/"\nparams = {a = "${TOK-EN}"}', ["unknown placeholder ${TOK-EN}"]),
         ('url = "https://x/"\nmethod = "POST"\nbody = {a = "${file:}"}', ["unknown placeholder ${file:}"]),
         ('url = "https://x/"\nsince_format = "%Q"', ['since_format = "%Q"', "strftime"]),
+        ('url = "https://x/"\nsince_format = "%s"', ['since_format = "%s"', "strftime"]),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(tmp_path: Path, text: str, words: list[str]) -> None:
