@@ -29,7 +29,7 @@ from tests.strategies import RECEIVED_AT_US, batches, clean_drops
 from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine
 
-SLOW = examples(100)
+SLOW = examples(50)
 DTYPES = {
     "order_id": "string", "user_id": "string", "amount": "decimal128(18, 4)[pyarrow]", "currency": "string",
     "created_at": "datetime64[us, UTC]", "updated_at": "datetime64[us, UTC]", "date": "date32[day][pyarrow]", "items": "Int64",

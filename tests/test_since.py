@@ -25,7 +25,7 @@ from tests.strategies import RECEIVED_AT_US, batches
 from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine, tree
 
-SLOW = examples(100)
+SLOW = examples(50)
 DAY_US = 86_400_000_000
 Batches = list[list[bytes]]
 

@@ -31,7 +31,7 @@ from tests.support.command import order
 from tests.support.examples import examples
 from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
 
-SLOW = examples(400)
+SLOW = examples(200)
 NOW = 1_780_000_000_000_000
 
 
@@ -235,7 +235,7 @@ def both_ways(root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]) -> tup
     return found[0], found[1]
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def test_a_resend_is_applied_alike_whether_it_is_read_while_it_is_copied_or_after(choice: st.DataObject) -> None:
     """Batches of large drops, some of their orders changed in whatever way, known to most or not."""

@@ -28,7 +28,7 @@ from tests.support.harness import apply_batch, open_engine, tree
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
-SLOW = examples(60)
+SLOW = examples(40)
 
 
 def order(order_id: str, created_at: str, **more: object) -> dict[str, object]:

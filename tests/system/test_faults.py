@@ -46,7 +46,7 @@ def server() -> Iterator[Server]:
 
 
 # The world of seed 4 has three times the operations.
-@pytest.mark.parametrize(("seed", "step"), [(1, 1 if LONG else 2), (4, 1 if LONG else 5)])
+@pytest.mark.parametrize(("seed", "step"), [(1, 1 if LONG else 4), (4, 1 if LONG else 9)])
 def test_a_process_killed_at_any_operation_loses_and_doubles_nothing(
     server: Server, folder: Path, seed: int, step: int
 ) -> None:

@@ -107,7 +107,8 @@ def test_a_lost_ledger_is_rebuilt_to_the_same_bytes(tmp_path: Path) -> None:
     assert differences(home) == []
     status = json.loads(strandline(home, "status", "--json").stdout)
     assert status["sources"]["shop"] == {
-        "folder": None, "drops": {"applied": 1}, "orders": {"extracted": 1, "new": 1}, "unread_keys": {}, "missing_keys": {},
+        "folder": None, "drops": {"applied": 1}, "orders": {"extracted": 1, "new": 1}, "pull": None, "unread_keys": {},
+        "missing_keys": {},
     }  # fmt: skip
     assert "not configured" in strandline(home, "status").stdout
     assert "shop: a.json" in strandline(home, "trace", "s-n_1").stdout

@@ -400,3 +400,30 @@ def test_the_prompt_ends_and_leaves_nothing(home: Path, number: int | None) -> N
             os.kill(terminal.process_id, number)
         assert terminal.ended() == (0 if number is None else 1)
     assert scratch_folders(home) == []
+
+
+def test_an_error_that_a_signal_became_is_told_as_the_signal() -> None:
+    """DuckDB looks at signals while it reads, and makes an error of its own of what a handler raises."""
+    program = """
+import os, signal
+from daemon.operate.sql.signals import Signals
+signals = Signals(lambda: None)
+try:
+    with signals.raising():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            raise RuntimeError("INTERRUPT Error: Interrupted!") from None
+except KeyboardInterrupt:
+    print("interrupted")
+try:
+    with signals.raising():
+        raise RuntimeError("another one")
+except RuntimeError:
+    print("failed")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.stdout.split() == ["interrupted", "failed"], ended.stderr

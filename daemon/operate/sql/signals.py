@@ -35,6 +35,7 @@ class Signals:
         self.terminated = False
         self._asked = False
         self._raises = False
+        self._has_raised = False
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
         _wake_main_thread()
@@ -47,17 +48,22 @@ class Signals:
             self._raise()
 
     def _raise(self) -> None:
-        self._asked = False
+        self._asked, self._has_raised = False, True
         raise Terminated if self.terminated else KeyboardInterrupt
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Signals raise KeyboardInterrupt in the block, also one that came just before. For input and output, which may wait."""
-        self._raises = True
+        """Signals raise KeyboardInterrupt in the block, also one that came just before. For input and output, which may wait.
+        DuckDB makes an error of its own of one that is raised while it reads."""
+        self._raises, self._has_raised = True, False
         try:
             if self._asked:
                 self._raise()
             yield
+        except Exception as error:
+            if not self._has_raised:
+                raise
+            raise (Terminated if self.terminated else KeyboardInterrupt) from error
         finally:
             self._raises = False
 
