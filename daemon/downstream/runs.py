@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -77,16 +78,25 @@ def run_sql(run: Run, limits: Limits, scratch: Path) -> dict[int, Made]:
 
 
 def by_date(run: Run, sorted_rows: Iterable[pa.RecordBatch], date: str) -> dict[int, Made]:
-    """Writes rows that are sorted by date, a file per date."""
+    """Writes rows that are sorted by date, a file per date: each while the rows of the next one are fetched."""
     made: dict[int, Made] = {}
-    for day, parts in groupby(_parts(sorted_rows, date), key=lambda part: part[0]):
-        table = pa.Table.from_batches([rows for _, rows in parts])
-        texts = [one.name for one in table.schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]
-        content = encode(table, texts)
-        path = run.folder / f"{iso_date(day)}.parquet"
-        path.write_bytes(content)
-        made[day] = Made(path, hashlib.sha256(content).digest(), len(table), len(content))
+    with ThreadPoolExecutor(1) as beside:
+        writing: tuple[int, Future[Made]] | None = None
+        for day, parts in groupby(_parts(sorted_rows, date), key=lambda part: part[0]):
+            table = pa.Table.from_batches([rows for _, rows in parts])
+            if writing is not None:  # one file at a time, for the sake of memory
+                made[writing[0]] = writing[1].result()
+            writing = day, beside.submit(_written, table, run.folder / f"{iso_date(day)}.parquet")
+        if writing is not None:
+            made[writing[0]] = writing[1].result()
     return made
+
+
+def _written(table: pa.Table, path: Path) -> Made:
+    texts = [one.name for one in table.schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]
+    content = encode(table, texts)
+    path.write_bytes(content)
+    return Made(path, hashlib.sha256(content).digest(), len(table), len(content))
 
 
 def _parts(sorted_rows: Iterable[pa.RecordBatch], date: str) -> Iterator[tuple[int, pa.RecordBatch]]:
