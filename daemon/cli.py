@@ -1,7 +1,7 @@
 """The command line: its options, its help and its exit codes. What each command does is in commands.
 
-Exit codes: 0 done; 1 done, but something was quarantined or left, a model is not up to date, or the run was stopped early;
-2 usage or configuration; 3 the environment failed.
+Exit codes: 0 done; 1 done, but something was quarantined or left, a model is not up to date, an API could not be
+read, or the run was stopped early; 2 usage or configuration; 3 the environment failed.
 """
 
 from __future__ import annotations

@@ -241,9 +241,8 @@ class Walk:
         if is_same and is_short:  # the API gives its last page again
             return self._end_of_instant(None)
         self._is_short = is_short and ask.page == 1
-        self._repeats = (
-            self._repeats + 1 if is_same else 0
-        )  # one or two: records that came meanwhile moved the others on
+        # One or two repeats: records that came meanwhile moved the others to the next page.
+        self._repeats = self._repeats + 1 if is_same else 0
         if self._repeats == _MOST_REPEATS:
             raise PullFailed(
                 f"{_MOST_REPEATS + 1} pages are the same, although the next one was asked for, and all of their records changed "

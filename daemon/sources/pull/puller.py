@@ -143,7 +143,7 @@ class Puller:
             self._hears.pulled(Pulled(self._source.name, FAILED, error=why), now)
 
     def _every(self) -> float:
-        return self._source.pull.every * random.uniform(1 - _JITTER, 1 + _JITTER)  # no secret
+        return self._source.pull.every * random.uniform(1 - _JITTER, 1 + _JITTER)
 
 
 def pulling(pullers: Sequence[Puller]) -> ExitStack:

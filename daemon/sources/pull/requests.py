@@ -107,7 +107,7 @@ class Client:
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            delay = backoff.delay_seconds(state.attempt_number) * random.uniform(0.5, 1.0)  # no secret
+            delay = backoff.delay_seconds(state.attempt_number) * random.uniform(0.5, 1.0)
             return max(delay, error.after or 0.0) if isinstance(error, _TryAgain) else delay
 
         def before_sleep(state: RetryCallState) -> None:
@@ -285,6 +285,7 @@ class Client:
         """What an error of urllib3 says, without the URL and the addresses of objects in it."""
         text = self._secrets.hidden_in(str(error))
         text = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", text)
+        text = re.sub(r"HTTPS?Connection(?:Pool)?\([^()]*\): ?", "", text)
         text = re.sub(r"\?[^\s'\")]*", "", text)
         return " ".join(text.split())[:_SHOWN_CHARACTERS]
 

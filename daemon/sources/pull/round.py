@@ -187,14 +187,14 @@ def _following(source: PulledSource, ask: Ask, answer: Answer, zone: Zone) -> st
         f"{len(page.records):,} records" + (f", changed up to {spelled(max(times), 'iso', zone)}" if times else "")
     ]
     if found is None:
-        lines.append("next page: none" + (f" (nothing at {pull.next.path})" if pull.next.kind == PATH else ""))
+        following = "none" + (f" (nothing at {pull.next.path})" if pull.next.kind == PATH else "")
     elif found.url:
-        lines.append(f"next page: {found.url.partition('?')[0]}")
+        following = found.url.partition("?")[0]
+    elif found.cursor:
+        following = f"{found.cursor} as {pull.next.param or 'cursor'}"
     else:
-        lines.append(
-            "next page: "
-            + (f"{found.cursor} as {pull.next.param or 'cursor'}" if found.cursor else f"number {found.page}")
-        )
+        following = f"number {found.page}" if found.page > 1 else f"from {spelled(found.since, 'iso', zone)}"
+    lines.append(f"next page: {following}")
     return "\n".join(lines)
 
 

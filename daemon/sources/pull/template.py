@@ -10,7 +10,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -101,8 +101,10 @@ class Secrets:
         return value
 
     def _replaced(self, text: str, values: Mapping[str, str]) -> str:
-        of: Callable[[re.Match[str]], str] = lambda found: self._values[found[1]] if found[1] else values[found[2]]  # noqa: E731
-        return _PLACEHOLDER.sub(of, text)
+        def value_of(found: re.Match[str]) -> str:
+            return self._values[found[1]] if found[1] else values[found[2]]
+
+        return _PLACEHOLDER.sub(value_of, text)
 
     def _value(self, name: str, where: str) -> str:
         if name.startswith("file:"):
