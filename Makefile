@@ -56,7 +56,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --gen
 
 lock:
 	$(COMPILE) --group dev --output-file requirements.lock
-	$(COMPILE) --extra cluster --constraint requirements.lock --output-file deploy/runtime.lock
+	$(COMPILE) --extra cluster --extra postgres --extra delta --extra s3 --constraint requirements.lock --output-file deploy/runtime.lock
 	uv pip compile --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --constraint requirements.lock --output-file deploy/build.lock
 	uv pip compile --group beside --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

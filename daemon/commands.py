@@ -287,7 +287,7 @@ def sql(config: Config, options: argparse.Namespace) -> int:
 
 
 def schema(config: Config, options: argparse.Namespace) -> int:
-    from .operate.ddl import ddl
+    from .core.ddl import ddl
 
     print(ddl(options.dialect, config.columns), end="")
     return DONE

@@ -18,7 +18,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_never, wait_exponential
 from tenacity.stop import stop_any, stop_when_event_set
 
-from ..core.errors import Corruption, Stopped
+from ..core.errors import Corruption, Stopped, Unavailable
 from ..core.retry import Backoff
 from .phases import operation_of
 
@@ -51,7 +51,9 @@ def is_transient(error: BaseException) -> bool:
     """Whether a retry can help: the error comes from the machine, not from the data or from a bug."""
     if isinstance(error, OSError):
         return error.errno in _TRANSIENT_ERRNOS
-    return isinstance(error, sqlite3.OperationalError | MemoryError | BrokenExecutor | EOFError | Corruption)
+    return isinstance(
+        error, sqlite3.OperationalError | MemoryError | BrokenExecutor | EOFError | Corruption | Unavailable
+    )
 
 
 def retry(

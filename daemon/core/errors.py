@@ -53,6 +53,11 @@ class EnvironmentFault(StrandlineError):
         super().__init__(f"could not {attempted} {path}: {cause}. {hint}")
 
 
+class Unavailable(StrandlineError):
+    """Another system (a database, object storage, a receiver) cannot be reached, or refuses to work now. No data is at fault; it
+    is tried again."""
+
+
 class OutputReplaced(EnvironmentFault):
     """The output folder, its lock or its ledger is not the one that this process opened. To go on would take drops into a folder
     that nobody reads, or change files of another process. It is not tried again: exit code 3."""

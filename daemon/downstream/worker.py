@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import Stopped
+from ..core.errors import Stopped, Unavailable
 from .contract import DownstreamFailed
 from .sandbox import Limits
 
@@ -26,6 +27,14 @@ _CHECK_SECONDS = 0.1
 _ROOT = Path(__file__).resolve().parents[2]  # a checkout that is not installed is found here
 _MAIN = f"{__package__}.worker_main"
 _LAST_CALLS = {"run_pandas"}  # of a process
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """How long a call may take, and the setting that says so."""
+
+    seconds: float
+    setting: str = "[models] time_limit"
 
 
 class Worker:
@@ -37,14 +46,21 @@ class Worker:
         self._connection: Connection | None = None
         self._calls = 0  # the number of the last one: an answer belongs to the call whose number it has
 
-    def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
-        """The result of a function of worker_main. `what` begins the text of errors: the file. Raises DownstreamFailed, OSError
-        as in the process, Stopped."""
+    def call(
+        self,
+        what: str,
+        function: str,
+        *arguments: Any,
+        stopped: Callable[[], bool],
+        time_limit: TimeLimit | None = None,
+    ) -> Any:
+        """The result of a function of worker_main. `what` begins the text of errors: the file, or the section of a destination.
+        `time_limit`: in place of that of models. Raises DownstreamFailed, Unavailable, OSError as in the process, Stopped."""
         connection = self._started()
         self._calls += 1
         try:
             connection.send((self._calls, function, arguments))
-            kind, value = self._answer(connection, what, stopped)
+            kind, value = self._answer(connection, what, stopped, time_limit or TimeLimit(self.limits.seconds))
         except (EOFError, ConnectionError):
             raise DownstreamFailed(f"{what}: {self._why_ended(self.close())}") from None
         finally:
@@ -56,6 +72,8 @@ class Worker:
             raise DownstreamFailed(f"{what}: it needs more memory; {self._advice}")
         if kind == "system":
             raise OSError(*value)
+        if kind == "unavailable":
+            raise Unavailable(value)
         raise DownstreamFailed(value if kind == "failed" else f"{what}: {value}")
 
     def close(self) -> int | None:
@@ -85,16 +103,18 @@ class Worker:
     def _advice(self) -> str:
         return f"it may have {self.limits.memory_bytes >> 20} MiB: see [models] memory_limit, or let it read less"
 
-    def _answer(self, connection: Connection, what: str, stopped: Callable[[], bool]) -> tuple[str, Any]:
-        end = time.monotonic() + self.limits.seconds
+    def _answer(
+        self, connection: Connection, what: str, stopped: Callable[[], bool], limit: TimeLimit
+    ) -> tuple[str, Any]:
+        end = time.monotonic() + limit.seconds
         while not connection.poll(_CHECK_SECONDS):
             if stopped():
                 self._kill()
-                raise Stopped("stopped while a model was running")
+                raise Stopped("stopped while a model was running, or a destination was brought up to date")
             if time.monotonic() > end:
                 self._kill()
                 raise DownstreamFailed(
-                    f"{what}: it took longer than [models] time_limit, {self.limits.seconds:g} s, and was ended"
+                    f"{what}: it took longer than {limit.setting}, {limit.seconds:g} s, and was ended"
                 )
         try:
             number, kind, value = connection.recv()

@@ -26,6 +26,9 @@ _MODULES = {
     "inspect": "inspection",
     "run_sql": "runs",
     "run_pandas": "pandas_runs",
+    "destination_contents": "destinations.work",
+    "destination_deliver": "destinations.work",
+    "destination_differences": "destinations.work",
 }  # what can be called, and where it is
 
 
@@ -62,10 +65,13 @@ def call(name: str, arguments: Sequence[Any]) -> Any:
 
 def _described(error: BaseException) -> tuple[str, Any]:
     """An error as the parent raises it again."""
+    from ..core.errors import Unavailable
     from .contract import DownstreamFailed
 
     if isinstance(error, DownstreamFailed):
         return "failed", str(error)
+    if isinstance(error, Unavailable):
+        return "unavailable", str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return "system", (error.errno, error.strerror, error.filename)
     return "unexpected", f"{type(error).__name__}: {error}"

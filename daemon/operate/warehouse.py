@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.ddl import TABLES
 from ..core.errors import UsageError
-from .ddl import TABLES
 
 _PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[!-~]+)*")
 _NAMED_AT_MOST = 10

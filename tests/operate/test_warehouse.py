@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from sqlglot import exp
 
+from daemon.core.ddl import ddl
 from daemon.core.errors import UsageError
 from daemon.core.model import DIM_PRODUCT, DIM_USER
 from daemon.core.parquet import encode
-from daemon.operate.ddl import ddl
 from daemon.operate.warehouse import manifest
 from tests.support import REPO
 from tests.support.harness import dates, tree

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from ..core.columns import fact_schema
-from ..core.errors import UsageError
-from ..core.mapping import Columns
-from ..core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS, MAX_ID_BYTES, MAX_METADATA_BYTES
+from .columns import fact_schema
+from .errors import UsageError
+from .mapping import Columns
+from .model import DIM_PRODUCT, DIM_USER, FACT, ITEMS, MAX_ID_BYTES, MAX_METADATA_BYTES
 
 _NOTE_INDENT = 30  # beyond the longest name: room for a type and NOT NULL
 

@@ -7,9 +7,9 @@ import sqlglot
 from sqlglot import exp
 
 from daemon.core.columns import fact_schema
+from daemon.core.ddl import DIALECTS, TABLES, ddl
 from daemon.core.errors import UsageError
 from daemon.core.model import DIM_PRODUCT, DIM_USER, FACT, ITEMS
-from daemon.operate.ddl import DIALECTS, TABLES, ddl
 from tests.support.sql import parsed
 
 
