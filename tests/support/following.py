@@ -14,11 +14,13 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 
+from daemon.core.errors import Unavailable
 from daemon.core.mapping import Columns, FieldMapping
 from daemon.core.retry import Backoff
 from daemon.downstream import follow, worker_main
+from daemon.downstream.attempts import Followed
 from daemon.downstream.contract import DownstreamFailed
-from daemon.downstream.follow import Followed, Following, Settings
+from daemon.downstream.follow import Following, Settings
 from daemon.downstream.sandbox import Limits
 from daemon.downstream.worker import Worker
 from tests.support.harness import apply_batch, open_engine
@@ -55,13 +57,17 @@ class InlineWorker:
     def __init__(self, limits: Limits, niceness: int = 0) -> None:
         self.limits = limits
 
-    def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
+    def call(
+        self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool], time_limit: object = None
+    ) -> Any:
         try:
             return worker_main.call(function, arguments)
         except Exception as error:
             kind, value = worker_main._described(error)
             if kind == "system":
                 raise OSError(*value) from None
+            if kind == "unavailable":
+                raise Unavailable(value) from None
             raise DownstreamFailed(value if kind == "failed" else f"{what}: {value}") from None
 
     def close(self) -> None:
