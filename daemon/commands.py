@@ -95,7 +95,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
 
 
 def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] | None) -> list[str]:
-    """Makes the results of models and checks again, and sends destinations what differs; returns the names of those that failed."""
+    """Makes the results of models and checks again, and sends destinations what differs; returns the names of what failed."""
     from .wiring import checked_following
 
     with checked_following(config, engine, stop) as follows:

@@ -5,10 +5,10 @@ Everything is fetched, so it takes as long as sending all of it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from ..core.errors import StrandlineError, Stopped
+from ..core.errors import Stopped, StrandlineError
 from ..downstream.contract import WHOLE, InputChanged, stale
 from ..downstream.follow import Following
 from ..storage.store import iso_date

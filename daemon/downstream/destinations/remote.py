@@ -99,9 +99,9 @@ class Remote(Downstream):
         difference: only what it says that it has is compared. `folder`: for links and for what is fetched."""
         wanted, has = contents.published(tables, self.reads), self._known()
         same = [key for key in wanted if has.get(key) == wanted[key]]
-        with scratch(folder) as folder:
-            files = [self._change(key, tables, folder / f"{number}.parquet") for number, key in enumerate(same)]
-            found: dict[Key, str] = self._call("destination_differences", files, folder)
+        with scratch(folder) as place:
+            files = [self._change(key, tables, place / f"{number}.parquet") for number, key in enumerate(same)]
+            found: dict[Key, str] = self._call("destination_differences", files, place)
         return found
 
     def forget(self, dates: Collection[int] | None) -> None:
