@@ -147,7 +147,7 @@ class Result(Downstream):
         folders = set()
         for date, one in placed.items():
             target = output / path_of(self.kind, self.name, date)
-            files.make_folder(target.parent)
+            files.make_folder(target.parent, within=output)
             files.move(one.path, target)
             folders.add(target.parent)
         for date in removed:
