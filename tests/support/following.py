@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -20,6 +21,7 @@ from daemon.core.retry import Backoff
 from daemon.downstream import follow, worker_main
 from daemon.downstream.attempts import Followed
 from daemon.downstream.contract import DownstreamFailed
+from daemon.downstream.destinations.settings import destinations_of
 from daemon.downstream.follow import Following, Settings
 from daemon.downstream.sandbox import Limits
 from daemon.downstream.worker import Worker
@@ -124,8 +126,16 @@ class Home:
     def check(self, name: str, text: str) -> Path:
         return _written(self.checks, name, text)
 
+    def destinations(self, text: str) -> None:
+        """Writes the sections of destinations."""
+        (self.root / "destinations.toml").write_text(text, encoding="utf-8")
+
     def settings(self, limits: Limits = LIMITS, backoff: Backoff = BACKOFF) -> Settings:
-        return Settings(self.models, self.checks, limits, backoff, self.columns)
+        path = self.root / "destinations.toml"
+        content = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return Settings(
+            self.models, self.checks, limits, backoff, self.columns, destinations=destinations_of(content, path)
+        )
 
     @contextmanager
     def following(self, worker: Any = None, **settings: Any) -> Iterator[Following]:

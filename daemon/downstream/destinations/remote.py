@@ -176,7 +176,11 @@ class Remote(Downstream):
             raise
 
     def _filled(self, settings: Destination) -> dict[str, Any]:
-        return {name: self._with_secrets(value) for name, value in settings.values().items()}
+        """The settings with their secrets; the path of a folder is relative to the configuration."""
+        values = {name: self._with_secrets(value) for name, value in settings.values().items()}
+        if "url" in values and "://" not in values["url"]:
+            values["url"] = str(settings.folder / values["url"])
+        return values
 
     def _with_secrets(self, value: Any) -> Any:
         if isinstance(value, str):

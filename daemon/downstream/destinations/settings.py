@@ -32,9 +32,12 @@ def _setting(read: Read, allowed: str, default: Any = MISSING) -> Any:
 
 
 def _text(allowed: str, pattern: str = r"[^\x00-\x1f]+", default: Any = MISSING) -> Any:
-    return _setting(
-        lambda value: value if isinstance(value, str) and re.fullmatch(pattern, value) else None, allowed, default
-    )
+    """A text; the default is allowed, too."""
+
+    def read(value: Any) -> str | None:
+        return value if isinstance(value, str) and (value == default or re.fullmatch(pattern, value)) else None
+
+    return _setting(read, allowed, default)
 
 
 def _texts(allowed: str) -> Any:
