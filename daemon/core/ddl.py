@@ -142,6 +142,11 @@ def ddl(dialect: str, columns: Columns = ()) -> str:
     return "\n".join([head, *(_create(table, _DIALECTS[dialect]) for table in tables)])
 
 
+def column_type(field: pa.Field, dialect: str) -> str:
+    """The type of a column of these tables, extra ones of fact_order included."""
+    return _type(field, _DIALECTS[dialect])
+
+
 def _create(table: Table, dialect: _Dialect) -> str:
     width = max(len(_name(field)) for field in table.schema)
     columns = [_column(field, width, table.notes.get(field.name), dialect) for field in table.schema]

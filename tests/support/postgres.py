@@ -1,4 +1,4 @@
-"""Starts a real PostgreSQL server for tests: a new cluster in its own folder, on a Unix socket, removed afterwards."""
+"""Starts real PostgreSQL servers for tests: each a new cluster in its own folder, on a Unix socket, removed afterwards."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 _PATIENCE_SECONDS = 120
+_QUICK = ("-c", "fsync=off", "-c", "full_page_writes=off")  # a test has no power cut
 
 
 def binary(name: str) -> str:
@@ -30,49 +32,99 @@ def binary(name: str) -> str:
     return pytest.skip(reason)
 
 
+class Server:
+    """One cluster, in `folder`/data unless another place is given. PostgreSQL refuses to run as root; then it runs as `nobody`."""
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), data: Path | None = None) -> None:
+        self.folder, self.data, self._options = folder, data or folder / "data", options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.user = _user(folder)
+
+    @property
+    def conninfo(self) -> str:
+        return f"host={self.folder} user=tester dbname=postgres"
+
+    def create(self) -> None:
+        settings = ["-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+        self.run(binary("initdb"), "-D", str(self.data), *settings)
+
+    def copy_of(self, primary: Server) -> None:
+        """Makes it a standby that streams from a running server."""
+        self.run(binary("pg_basebackup"), "-D", str(self.data), "-d", primary.conninfo, "-R", "-c", "fast", "--no-sync")
+
+    def run(self, *command: str) -> None:
+        ended = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self.user)
+        assert ended.returncode == 0, ended.stderr
+
+    def start(self) -> str:
+        """Returns the connection string when it takes connections."""
+        command = [
+            binary("postgres"), "-D", str(self.data), "-k", str(self.folder), "-c", "listen_addresses=", *_QUICK, *self._options,
+        ]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **self.user)
+        return _when_ready(self.conninfo, self._process, self.folder / "log")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: "fast", open connections are ended. SIGQUIT: "immediate", as in a crash; the next start recovers."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_PATIENCE_SECONDS)
+        self._process = None
+
+    def promote(self) -> None:
+        """Makes a standby the primary."""
+        import psycopg
+
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote(true, 60)")
+
+
+@contextmanager
+def cluster(options: Sequence[str] = (), data: Path | None = None) -> Iterator[Server]:
+    """A running server."""
+    with _folder() as folder:
+        one = Server(folder, options, data)
+        one.create()
+        one.start()
+        try:
+            yield one
+        finally:
+            one.stop()
+
+
+@contextmanager
+def standby_of(primary: Server) -> Iterator[Server]:
+    """A running standby."""
+    with _folder() as folder:
+        one = Server(folder)
+        one.copy_of(primary)
+        one.start()
+        try:
+            yield one
+        finally:
+            one.stop()
+
+
 @contextmanager
 def server() -> Iterator[str]:
-    """A running server; yields the connection string. PostgreSQL refuses to run as root; then it runs as `nobody`."""
-    programs = {name: binary(name) for name in ("initdb", "postgres")}
+    """A running server; yields the connection string."""
+    with cluster() as one:
+        yield one.conninfo
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    binary("postgres")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not in pytest's folders, which other users cannot enter
-    data = folder / "data"
-    user = _user(folder)
     try:
-        _run(
-            [
-                programs["initdb"],
-                "-D",
-                str(data),
-                "-U",
-                "tester",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                "--no-sync",
-            ],
-            folder,
-            user,
-        )
-        command = [
-            programs["postgres"],
-            "-D",
-            str(data),
-            "-k",
-            str(folder),
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "fsync=off",
-        ]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **user)
-        try:
-            yield _when_ready(f"host={folder} user=tester dbname=postgres", process, folder / "log")
-        finally:
-            process.send_signal(signal.SIGINT)  # "fast" shutdown: open connections are ended
-            process.wait(_PATIENCE_SECONDS)
+        yield folder
     finally:
         shutil.rmtree(folder)
 
@@ -84,11 +136,6 @@ def _user(folder: Path) -> dict[str, object]:
     who = pwd.getpwnam("nobody")
     os.chown(folder, who.pw_uid, who.pw_gid)
     return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
-
-
-def _run(command: list[str], folder: Path, user: dict[str, object]) -> None:
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **user)
-    assert ended.returncode == 0, ended.stderr
 
 
 def _when_ready(conninfo: str, process: subprocess.Popen[bytes], log: Path) -> str:
