@@ -75,7 +75,8 @@ class Following:
         if self._records.is_new:
             adopt(output, self._records)
         self._worker = Worker(settings.limits, settings.niceness)
-        self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
+        taken = {one.name: one.where for one in settings.destinations}
+        self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records, taken)
         self._inputs = Inputs(output)
         self._catalog = Catalog()
         self._settled: set[str] = set()  # models whose files have the columns that they will have

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ...core.errors import UsageError
 from ..contract import Downstream, Tables, Wanted
 from ..definitions import TABLES
 from ..records import Records
@@ -44,9 +43,3 @@ class Destinations:
             if isinstance(one, Load | Table | Mirror):
                 mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
                 yield Remote(one, mirror, self._place, self._answers, models, batch, stopped)
-
-    def refuse_names(self, models: Collection[str]) -> None:
-        """UsageError where a destination has the name of a model or check: `refresh NAME` could mean both."""
-        for one in self._settings:
-            if one.name in models:
-                raise UsageError(f"{one.where}: there is a model or check {one.name}, too; choose another name")
