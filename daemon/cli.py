@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from .config import load
 
-        exit_code = options.run(load(options.config, os.environ), options)
+        config = load(options.config, os.environ)
+        os.umask(config.paths.umask)  # of this process and those that it starts: what they make is the owner's
+        exit_code = options.run(config, options)
         print(end="", flush=True)  # report an error of standard output here, not at exit
         return exit_code
     except UsageError as error:

@@ -100,6 +100,12 @@ class Paths:
     output: Path = _path(Path("output"))
     models: Path = _path(Path("models"))
     checks: Path = _path(Path("checks"))
+    mode: str = _one_of("private", "private", "group")
+
+    @property
+    def umask(self) -> int:
+        """The umask of every process that makes files: folders are 0700 and files 0600, or 0750 and 0640."""
+        return 0o027 if self.mode == "group" else 0o077
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
         limits = Limits(config.input.max_drop_bytes, config.input.max_expansion, tuple(config.watch.ignore))
         reading: Executor
         if config.engine.scheduler:
-            reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging))
+            reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging, config.paths.umask))
             workers = 2 * reading.cores
         else:
             reading = stack.enter_context(Workers(workers, config.engine.memory_limit))

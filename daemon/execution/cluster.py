@@ -29,10 +29,10 @@ _OTHER_VERSION = errno.ENODEV  # retried: somebody may install the right version
 
 
 @contextmanager
-def connected(address: str, staging: Path) -> Iterator[Cluster]:
-    """The cluster of this scheduler. EnvironmentFault where it cannot be reached or its workers cannot do the work; UsageError
-    where Dask is not installed."""
-    cluster = Cluster(address, staging)
+def connected(address: str, staging: Path, umask: int) -> Iterator[Cluster]:
+    """The cluster of this scheduler; its workers make files under this umask. EnvironmentFault where it cannot be reached or its
+    workers cannot do the work; UsageError where Dask is not installed."""
+    cluster = Cluster(address, staging, umask)
     try:
         yield cluster
     finally:
@@ -111,12 +111,13 @@ def _version() -> str:
         return ""
 
 
-def _on_a_worker(version: str, function: Any, arguments: Any, options: Any) -> Any:
+def _on_a_worker(version: str, umask: int, function: Any, arguments: Any, options: Any) -> Any:
     """Runs a call on a worker that may have joined just now, unchecked. Another version might write other bytes. With another
     folder, a call fails to find its input before it writes anything."""
     if _version() != version:
         raise OSError(_OTHER_VERSION, f"the Dask worker on {socket.gethostname()} (pid {os.getpid()}) has version "
                       f"{_version() or 'none'} of strandline, and this is {version}; install the same on all")  # fmt: skip
+    os.umask(umask)  # whoever started the worker
     try:
         return function(*arguments, **options)
     except FileNotFoundError as error:
@@ -129,8 +130,8 @@ def _on_a_worker(version: str, function: Any, arguments: Any, options: Any) -> A
 class Cluster(Executor):
     """Runs calls on the workers of a Dask cluster. While the scheduler cannot be reached, a call raises OSError (ENOTCONN)."""
 
-    def __init__(self, address: str, staging: Path) -> None:
-        self._address, self._staging = address, staging
+    def __init__(self, address: str, staging: Path, umask: int) -> None:
+        self._address, self._staging, self._umask = address, staging, umask
         self._lock = Lock()  # calls come from many threads; one of them reconnects
         self._connect(_WAIT_SECONDS, None)
 
@@ -148,7 +149,7 @@ class Cluster(Executor):
         answer: Future[Any] = Future()
         client, executor = self._connected()
         try:
-            call = executor.submit(_on_a_worker, _version(), function, arguments, options)
+            call = executor.submit(_on_a_worker, _version(), self._umask, function, arguments, options)
         except Exception as error:
             if client.status == "running":
                 raise

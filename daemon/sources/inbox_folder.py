@@ -316,12 +316,16 @@ def _opened(inbox: Path, below: str, make: bool) -> int:
     descriptor = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     path = inbox
     for name in below.split("/") if below else []:
-        outer, path = descriptor, path / name
+        outer, path, made = descriptor, path / name, False
         try:
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(name, dir_fd=outer)
+                    made = True
             descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=outer)
+            if made:  # whoever may write to the inbox may write to the folder of a source
+                with suppress(PermissionError):  # a file system without modes
+                    os.fchmod(descriptor, stat.S_IMODE(os.fstat(outer).st_mode))
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 cause = "the folder of a source must be a real folder, neither a link nor a file"

@@ -225,5 +225,5 @@ def test_a_worker_of_another_version_that_joins_later_is_refused(tmp_path: Path)
 def test_a_worker_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
     """What it is to read is missing there: the error may pass, and says whose it is and what is asked of it."""
     with pytest.raises(FileNotFoundError, match="a Dask worker, which must see the output folder") as caught:
-        _on_a_worker(_version(), Path.read_bytes, (tmp_path / "sent-1.arrow",), {})
+        _on_a_worker(_version(), 0o077, Path.read_bytes, (tmp_path / "sent-1.arrow",), {})
     assert is_transient(caught.value) and cause_of(caught.value).endswith("sent-1.arrow")
