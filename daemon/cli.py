@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import commands, serving
+from . import commands, serving, upkeep
 from .commands import ATTENTION, DONE, ENVIRONMENT, USAGE
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
@@ -215,7 +215,20 @@ def _parser() -> argparse.ArgumentParser:
     manifest.add_argument("table", metavar="TABLE", help="fact_order, order_items, dim_user or dim_product")
     manifest.add_argument("prefix", metavar="PREFIX", help="where the output folder is copied to: s3://bucket/path")
     manifest.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
+    _add_upkeep(add)
     return parser
+
+
+def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that keep an output."""
+    backup = add(
+        "backup", upkeep.backup, "copy the output, as it is at one moment, into a new folder, beside a running daemon"
+    )
+    backup.add_argument("folder", type=Path, metavar="DIR", help="a folder that is empty or does not exist")
+    backup.add_argument("--json", action="store_true", help="as JSON, for programs")
+    restore = add("restore", upkeep.restore, "put a backup into the output folder, which must be empty or not exist")
+    restore.add_argument("folder", type=Path, metavar="DIR", help="what `strandline backup` made")
+    restore.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name
 from .contract import WHOLE, File, InputChanged, Table, Tables
 from .sandbox import View
 
-_CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
 _LINKS = "in"  # in the scratch folder
 _Identity = tuple[int, int, int, int]
 
@@ -136,7 +136,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         try:
             os.link(source, target)
         except OSError as error:
-            if error.errno not in _CANNOT_LINK:
+            if error.errno not in CANNOT_LINK:
                 raise
             shutil.copyfile(source, target)
     except FileNotFoundError:

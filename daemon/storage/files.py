@@ -72,6 +72,20 @@ def sync_many(paths: Iterable[Path]) -> None:
             raise OSError(error, os.strerror(error), str(paths[0]))
 
 
+def sync_file_system(path: Path) -> None:
+    """Makes everything below a folder durable, however much it is: the whole file system where the system can flush that."""
+    if _syncfs is None:
+        below = list(path.rglob("*"))
+        sync_many(one for one in below if one.is_file() and not one.is_symlink())
+        sync_many([*(one for one in below if one.is_dir()), path, path.parent])
+        return
+    for folder in (path, path.parent):
+        with opened(folder) as descriptor:
+            if _syncfs(descriptor) != 0:
+                error = ctypes.get_errno()
+                raise OSError(error, os.strerror(error), str(folder))
+
+
 def make_folder(path: Path, within: Path | None = None) -> None:
     """Creates a folder and its parents; each new name is durable. `within` is never created: FileNotFoundError where it is gone,
     so that a folder that somebody moved away does not come back with a part of its content."""
