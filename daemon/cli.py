@@ -221,6 +221,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands that keep an output."""
+    history = add("history", upkeep.history, "list all drops and what became of them, batch by batch, the newest last")
+    history.add_argument(
+        "--since",
+        dest="history_since",
+        metavar="TS",
+        help="those received at or after this instant (UTC unless it has a zone)",
+    )
+    history.add_argument("--json", action="store_true", help="as a JSON array with one drop a line, for programs")
+    discard = add(
+        "discard", upkeep.discard, "remove drops from quarantine; their receipts keep who did that, when and why"
+    )
+    discard.add_argument(
+        "names", nargs="+", metavar="NAME", help="a file in quarantine/, the name of a drop, or its number"
+    )
+    discard.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
     backup = add(
         "backup", upkeep.backup, "copy the output, as it is at one moment, into a new folder, beside a running daemon"
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TypeVar
 
+from .batch import discarding
 from .batch.engine import Engine
 from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
@@ -163,6 +164,7 @@ class Service:
             self._resume(self._recover(), stop)
             self._catch_up(stop)
             self._is_recovered = True
+        discarding.carry_out(self._engine.output, self._engine.ledger)
 
     def _idle(self, watchers: Watchers, wake: Event, stop: Event) -> None:
         """Compacts the order index, then waits for `wake` or for the next scan that is due."""

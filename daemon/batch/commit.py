@@ -55,6 +55,7 @@ class Before:
     overtaken: bool = False  # an orders drop with a higher number is applied: the link must not move back
     linkable: Container[int] = frozenset()  # the drops that the link may point to
     keys: Sequence[KnownKey] = ()  # of the sources of the drops
+    quarantined: Mapping[int, Drop] = field(default_factory=dict)  # see duplicates.quarantined_before
 
 
 def commit_of(
@@ -74,7 +75,7 @@ def commit_of(
     assert not any(one.damaged for one in rewritten), "damaged files are repaired before anything is committed"
     counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
-    results = _results(drops, parsed, counts, read_before or {})
+    results = _results(drops, parsed, counts, read_before or {}, before.quarantined)
     known = {(one.source, one.is_read, one.key): one for one in before.keys}
     after = dict(known)
     drift = drifts(after, _seen(drops, parsed, read_before or {}))
@@ -92,7 +93,7 @@ def commit_of(
             for file in (FACT_FILE, ITEMS_FILE)
         ),
         *discards,
-        *(effect for result in results for effect in _raw_effects(result)),
+        *(effect for result in results for effect in _raw_effects(result, before.quarantined)),
         *([] if before.overtaken else _link_effect(results, before.linkable)),
         *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
     ]
@@ -124,22 +125,35 @@ def _seen(
             yield drop.seq, drop.context.source, drop.context.mapping.of_orders, tally.keys
 
 
-def _results(
-    drops: Sequence[Drop], parsed: Parsed, counts: Mapping[int, Counts], read_before: Mapping[int, DropResult]
-) -> list[DropResult]:
+def unreadable(drops: Sequence[Drop], parsed: Parsed) -> dict[int, str]:
+    """By number: why a drop cannot be read."""
     firsts = first_of_each_content(drops)
+    reasons = ((drop, parsed.unreadable.get(firsts.get(drop.seq, drop).seq)) for drop in drops)
+    return {drop.seq: for_source(reason, drop.context) for drop, reason in reasons if reason is not None}
+
+
+def _results(
+    drops: Sequence[Drop],
+    parsed: Parsed,
+    counts: Mapping[int, Counts],
+    read_before: Mapping[int, DropResult],
+    quarantined: Mapping[int, Drop],
+) -> list[DropResult]:
+    firsts, reasons = first_of_each_content(drops), unreadable(drops, parsed)
     results = []
     for drop in drops:
         first = firsts.get(drop.seq, drop)
-        reason = parsed.unreadable.get(first.seq)
         if drop.seq in read_before:
             before = read_before[drop.seq].counts
             results.append(DropResult(drop, DropOutcome.APPLIED, before.plus(counts[drop.seq]), before=before))
         elif drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
-        elif reason is not None:  # an unreadable drop has no duplicates: each copy can be retried
-            why = for_source(reason, drop.context)
-            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), why, keeps_raw=False))
+        elif (
+            why := reasons.get(drop.seq)
+        ) is not None:  # an unreadable drop has no duplicates: each copy can be retried
+            known = quarantined.get(drop.seq)
+            before_it = known.seq if known else None
+            results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), why, before_it, keeps_raw=False))
         elif drop is not first:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, first.seq, keeps_raw=False))
         else:
@@ -231,14 +245,16 @@ def _place_effects(batch: int, one: Rewritten) -> list[Effect]:
     ]
 
 
-def _raw_effects(result: DropResult) -> list[Effect]:
-    """Moves the raw copy of a quarantined drop; removes that of a drop that turned out to be a duplicate."""
+def _raw_effects(result: DropResult, quarantined: Mapping[int, Drop]) -> list[Effect]:
+    """Moves the raw copy of a quarantined drop, to the entry of an earlier one where it keeps that; removes the copy of a drop
+    that turned out to be a duplicate."""
     drop = result.drop
     if drop.raw is None:
         return []
     if result.outcome is DropOutcome.QUARANTINED:
-        text = reason_json(drop, result.reason or "")
-        return [Effect("quarantine", raw.in_quarantine(drop.raw), drop.raw, text=text)]
+        entry = quarantined.get(drop.seq, drop)
+        text = reason_json(entry, result.reason or "")
+        return [Effect("quarantine", raw.quarantine_path(entry), drop.raw, text=text)]
     return [] if result.keeps_raw else [Effect("remove", drop.raw)]
 
 

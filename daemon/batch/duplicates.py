@@ -3,8 +3,9 @@ under the same settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ..core.entries import Drop
 from ..core.model import DIMENSIONS, Reason
@@ -66,3 +67,20 @@ def to_read(drops: Sequence[Drop]) -> list[Drop]:
     """The drops that must be read, in order."""
     firsts = first_of_each_content(drops)
     return [drop for drop in drops if firsts.get(drop.seq) is drop]
+
+
+def quarantined_before(
+    ledger: Ledger, output: Path, reasons: Mapping[int, str], drops: Sequence[Drop]
+) -> dict[int, Drop]:
+    """By number, of the drops that cannot be read, with these reasons: the earlier one whose entry in quarantine they keep. It
+    has the same bytes, source and reason, and `retry` took it out."""
+    found: dict[int, Drop] = {}
+    for drop in drops:
+        taken = {old.seq for old in found.values()}
+        for old in ledger.quarantined(drop.sha256) if drop.seq in reasons else ():
+            is_first = old.duplicate_of is None and old.drop.seq not in taken
+            is_alike = old.reason == reasons[drop.seq] and old.drop.context.source == drop.context.source
+            if is_first and is_alike and not (output / raw.quarantine_path(old.drop)).exists():
+                found[drop.seq] = old.drop
+                break
+    return found

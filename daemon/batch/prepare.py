@@ -28,8 +28,9 @@ from ..execution.tasks import Rewritten
 from ..storage import files, raw, receipts
 from ..storage.store import iso_date
 from . import dimensions
-from .commit import Before, commit_of, is_restated
+from .commit import Before, commit_of, is_restated, unreadable
 from .decide import decided
+from .duplicates import quarantined_before
 from .engine import Engine
 from .outcome import Written
 from .phases import Phases
@@ -78,7 +79,7 @@ def prepare(
             discards = _stage_discards(engine, batch, drops, parsed.discards)
             store.sync_staged(batch)
         with phase("commit"):
-            before = _before(engine, batch, drops, [one.day for one in rewritten])
+            before = _before(engine, batch, drops, parsed, [one.day for one in rewritten])
             run = index.result()
             commit = commit_of(now, before, drops, parsed, decision, rewritten, changes, discards, run, read_before)
     except BaseException:
@@ -109,13 +110,14 @@ def _lines(engine: Engine, found: Iterator[tuple[int, pa.RecordBatch]]) -> Itera
         spill.release_pages()
 
 
-def _before(engine: Engine, batch: int, drops: Sequence[Drop], days: Sequence[int]) -> Before:
+def _before(engine: Engine, batch: int, drops: Sequence[Drop], parsed: Parsed, days: Sequence[int]) -> Before:
     ledger = engine.ledger
     later = ledger.applied_drops(after=max((drop.seq for drop in drops), default=0))
     overtaken = any(_linkable(engine.output, [drop]) for drop in later)  # possible when raw copies are adopted late
     return Before(
         batch, ledger.hwm, ledger.restatements_bytes, ledger.partitions(days), ledger.gone(days), overtaken,
         _linkable(engine.output, drops), ledger.record_keys({drop.context.source for drop in drops}),
+        quarantined_before(ledger, engine.output, unreadable(drops, parsed), drops),
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class _Json(logging.Formatter):
 
 class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        at = datetime.fromtimestamp(record.created).astimezone().timetz().isoformat("seconds")
         fields = "  ".join(f"{key}={_short(value)}" for key, value in _fields(record).items())
         line = f"{at} {record.levelname.lower():7} {record.getMessage()}" + (f"  {fields}" if fields else "")
         trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
@@ -181,6 +181,8 @@ def _tell_of(result: DropResult) -> None:
         drop["source"] = source
     counts = result.gained
     if result.outcome is DropOutcome.QUARANTINED:
+        if result.duplicate_of is not None:  # a retry of it
+            drop["quarantined_as"] = result.duplicate_of
         log.warning("drop quarantined", extra=drop | {"reason": without_text(result.reason or "")})
     for reason, count in sorted(counts.discarded.items()):
         log.warning("records discarded", extra=drop | {"reason": reason, "records": count})

@@ -12,7 +12,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from markupsafe import Markup
 from ..core.errors import EnvironmentFault
 from ..operate.downstreams import found_text, state_text
 from ..operate.status import keys_text, strays_text, summed
+from ..storage.receipts import local_text
 
 _HERE = Path(__file__).parent
 _FRESH_SECONDS = 0.5  # however many clients there are, the ledger is queried twice a second at most
@@ -155,10 +155,8 @@ def size(number: float) -> str:
 
 
 def moment(text: str | None) -> str:
-    """An instant in UTC, to the second."""
-    if text is None:
-        return "–"
-    return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S")
+    """An instant in the time zone of the daemon, to the second, with the offset of that."""
+    return local_text(text, "–")
 
 
 def pretty(value: object) -> str:

@@ -18,7 +18,7 @@ from ..downstream.inputs import published
 from ..downstream.records import Records, State, telling_damage
 from ..downstream.results import MODELS, forget, has_of, path_of, table_of, wanted
 from ..storage.ledger import Ledger
-from ..storage.receipts import instant_text
+from ..storage.receipts import instant_text, local_text
 from ..storage.store import iso_date
 
 _SHOWN_STALE = 5
@@ -189,7 +189,7 @@ def table(found: Collection[Mapping[str, Any]]) -> str:
                 reads,
                 state_text(one),
                 "" if is_sent else f"{one['rows']:,}",
-                one["last_success"] or "never",
+                local_text(one["last_success"], "never"),
                 seconds,
             )
         )

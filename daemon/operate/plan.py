@@ -22,7 +22,7 @@ from ..batch.reading import too_large
 from ..batch.unpacking import extract
 from ..core.entries import Drop, DropResult
 from ..core.errors import Corruption, EnvironmentFault, Unreadable, UsageError
-from ..core.model import Discard, ParseContext
+from ..core.model import Discard, DropOutcome, ParseContext
 from ..core.parse.discards import each
 from ..core.parse.explain import ReadRecord
 from ..storage import files, raw, receipts
@@ -149,7 +149,7 @@ def table(plan: Plan) -> str:
 def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
     counts = result.counts
     lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
-    if result.duplicate_of is not None:
+    if result.outcome is DropOutcome.DUPLICATE:
         lines.append(f"  it has the content of drop {result.duplicate_of}, so nothing would change")
     kinds = ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")
     lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..sources.pull.outcome import Progress, Pulled
 from ..storage.pulls import PullState
-from ..storage.receipts import instant_text
+from ..storage.receipts import instant_text, local_text
 
 _ORDERS = ("new", "corrected", "deleted", "unchanged", "superseded")
 
@@ -32,7 +32,12 @@ def pulls(every: Mapping[str, float], states: Mapping[str, PullState]) -> dict[s
 def pull_rows(sources: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The same for people: source, cursor, last success, and the last error."""
     return [
-        (name, f"cursor {one['cursor'] or '(none)'}", f"last success {one['succeeded_at'] or '(never)'}", one["error"])
+        (
+            name,
+            f"cursor {local_text(one['cursor'], '(none)')}",
+            f"last success {local_text(one['succeeded_at'], '(never)')}",
+            one["error"],
+        )
         for name, source in sources.items()
         if (one := source["pull"]) is not None
     ]
@@ -69,7 +74,7 @@ def shown(done: Pulled, totals: Counter[str], state: PullState | None) -> str:
     if number := totals["drops.quarantined"]:
         lines.append(f"           {counted(number, 'drop')} quarantined")
     if state is not None and state.cursor is not None:
-        lines.append(f"Cursor     {instant_text(state.cursor)}")
+        lines.append(f"Cursor     {local_text(instant_text(state.cursor))}")
     if done.error:
         lines.append(f"Not all of it: {done.error}")
     return "\n".join(lines)

@@ -1,11 +1,13 @@
-"""`retry`: moves quarantined drops back into the inbox, under the names that they arrived with.
+"""`retry`: moves quarantined drops back into the inbox, under the names that they arrived with. `discard`: requests that they are
+removed.
 
-Works beside a running daemon and needs no lock: the file is durable in the inbox before it is removed
+`retry` works beside a running daemon and needs no lock: the file is durable in the inbox before it is removed
 from quarantine. A crash in between leaves it in both places, and it can be retried again.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 from collections.abc import Sequence
@@ -13,8 +15,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..core.entries import REASON
-from ..core.errors import UsageError
+from ..batch import discarding
+from ..core.entries import REASON, Drop
+from ..core.errors import MAX_REASON, UsageError
 from ..core.mapping import DEFAULT_SOURCE
 from ..sources.inbox_folder import InboxFolder
 from ..sources.names import is_no_drop
@@ -22,6 +25,7 @@ from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.raw import archive_of, fitting, original, own_name, printable, quarantined
+from ..storage.receipts import instant_text
 
 
 def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]) -> dict[str, Path]:
@@ -30,14 +34,8 @@ def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]
     (alone, with its source or with its zip archive), that of a zip archive for all drops from it, or its number. Raises
     UsageError for a name without a drop, and
     for a source that is not configured any more."""
-    found = {file: _name(quarantine / file) for file in quarantined(quarantine)}
-    asked = {name: _called(quarantine, found, name) for name in names}
-    if unknown := [name for name in names if not asked[name]]:
-        raise UsageError(
-            f"cannot retry {unknown[0]}: no drop in quarantine and no applied drop has this name or number; quarantine holds "
-            f"{', '.join(found) or 'nothing'}"
-        )
-    wanted = list(dict.fromkeys(found if not names else [file for name in names for file in asked[name]]))
+    found = _found(quarantine)
+    wanted = _asked(quarantine, found, names, "cannot retry {}: no drop in quarantine and no applied drop") or [*found]
     targets = {file: place_of(_source(quarantine / file), places) for file in wanted}
     for file, place in targets.items():
         place.make()
@@ -45,9 +43,43 @@ def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]
     return {file: place.path for file, place in targets.items()}
 
 
+def discard(output: Path, names: Sequence[str], why: str) -> list[str]:
+    """Requests that the named drops are removed from quarantine; returns their file names there. `why`: see batch.discarding.
+    Names are those of `retry`. Raises UsageError for a name without a drop; nothing is requested then."""
+    quarantine = output / "quarantine"
+    wanted = _asked(quarantine, _found(quarantine), names, "cannot discard {}: no drop in quarantine")
+    discarding.request(output, [int(_number(file)) for file in wanted], why)
+    return wanted
+
+
+def discarded_by(now: int, why: str) -> str:
+    """One line that says who discards, when (`now`, in microseconds) and why."""
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        who = f"user {os.getuid()}"
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why.strip()[:MAX_REASON])
+    return f"discarded by {who} at {instant_text(now)}" + (f" ({shown})" if shown else "")
+
+
 def called(quarantine: Path, name: str) -> bool:
     """Whether a drop in quarantine has this name or number."""
-    return bool(_called(quarantine, {file: _name(quarantine / file) for file in quarantined(quarantine)}, name))
+    return bool(_called(quarantine, _found(quarantine), name))
+
+
+def _found(quarantine: Path) -> dict[str, str]:
+    """The drops in quarantine, by file name: the names that they arrived with."""
+    return {file: _name(quarantine / file) for file in quarantined(quarantine)}
+
+
+def _asked(quarantine: Path, found: dict[str, str], names: Sequence[str], refusal: str) -> list[str]:
+    """The file names of the named drops. UsageError, with `refusal`, for a name without one."""
+    asked = {name: _called(quarantine, found, name) for name in names}
+    if unknown := [name for name in names if not asked[name]]:
+        raise UsageError(
+            f"{refusal.format(unknown[0])} has this name or number; quarantine holds {', '.join(found) or 'nothing'}"
+        )
+    return list(dict.fromkeys(file for name in names for file in asked[name]))
 
 
 def _name(path: Path) -> str:
@@ -66,13 +98,18 @@ def _source(path: Path) -> str:
     reason = _reason(path)
     if reason is not None:
         return str(reason.get("source", DEFAULT_SOURCE))  # version 0.1 had one source
-    ledger_path = path.parent.parent / "state" / "ledger.sqlite"
-    if not ledger_path.exists():
-        return DEFAULT_SOURCE
     number, short, _ = path.name.split("_", 2)
-    with closing(Ledger(ledger_path, read_only=True)) as ledger:
-        drop = ledger.drop(int(number))
+    drop = _drop(path.parent, int(number))
     return drop.context.source if drop is not None and drop.sha256.hex().startswith(short) else DEFAULT_SOURCE
+
+
+def _drop(quarantine: Path, number: int) -> Drop | None:
+    """A drop by its number; None where the ledger does not have it."""
+    path = quarantine.parent / "state" / "ledger.sqlite"
+    if not path.exists():
+        return None
+    with closing(Ledger(path, read_only=True)) as ledger:
+        return ledger.drop(number)
 
 
 def _reason(path: Path) -> dict[str, Any] | None:
@@ -89,8 +126,10 @@ def _called(quarantine: Path, found: dict[str, str], name: str) -> list[str]:
     files_called = (
         [asked] if asked in found else [file for file, own in found.items() if name in _names(quarantine / file, own)]
     )
-    if asked.isascii() and asked.isdigit():
-        files_called += [file for file in found if _number(file) == asked.lstrip("0")]
+    if asked.isascii() and asked.isdigit() and len(asked) < 19:
+        again = _drop(quarantine, int(asked))  # a retry that failed again has the entry of the first drop
+        numbers = {int(asked), (again.duplicate_of if again else None) or int(asked)}
+        files_called += [file for file in found if int(_number(file)) in numbers]
     return files_called
 
 

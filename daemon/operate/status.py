@@ -25,7 +25,7 @@ from ..sources.strays import strays
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
 from ..storage.raw import kind_of, quarantined
-from ..storage.receipts import as_dict, discards_path, instant_text
+from ..storage.receipts import as_dict, discards_path, instant_text, local_text
 from ..storage.store import iso_date
 from .downstreams import attention
 from .pull import pull_rows, pulls
@@ -239,7 +239,7 @@ def table(status: dict[str, Any]) -> str:
     lines = [
         f"Output            {status['output']}",
         f"Running           {_running(running)}",
-        f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
+        f"High-water mark   {local_text(status['high_water_mark'], '(none yet)')}",
         f"Inbox             {inbox.get('error') or _pending(inbox)}",
         *([f"Not taken         {strays_text(inbox['strays'])}"] if inbox["strays"] else []),
         f"Archived, waiting {status['archived_not_applied']}",
@@ -289,7 +289,7 @@ def table(status: dict[str, Any]) -> str:
         lines += _section(
             title, [(name, keys_text(one[group])) for name, one in status["sources"].items() if one[group]]
         )
-    lines += _section("Last drops", [_drop_row(one) for one in status["last_drops"]])
+    lines += _section("Last drops", [drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
     return "\n".join(
         "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
@@ -314,14 +314,19 @@ def strays_text(found: Mapping[str, int]) -> str:
 
 
 def _running(holder: dict[str, Any] | None) -> str:
-    return "no" if holder is None else ", ".join(f"{key} {value}" for key, value in holder.items()) or "yes"
+    if holder is None:
+        return "no"
+    shown = holder | ({"since": local_text(holder["since"])} if "since" in holder else {})
+    return ", ".join(f"{key} {value}" for key, value in shown.items()) or "yes"
 
 
 def _pending(inbox: dict[str, Any]) -> str:
     unfinished = f"; {inbox['unfinished']:,} unfinished by name" if inbox["unfinished"] else ""
     if not inbox["pending"]:
         return f"empty{unfinished}"
-    return f"{inbox['pending']:,} drops, {inbox['bytes']:,} bytes, the oldest of {inbox['oldest']}{unfinished}"
+    return (
+        f"{inbox['pending']:,} drops, {inbox['bytes']:,} bytes, the oldest of {local_text(inbox['oldest'])}{unfinished}"
+    )
 
 
 def _numbers(values: dict[str, Any], names: tuple[str, ...] = ()) -> str:
@@ -336,7 +341,8 @@ def summed(status: dict[str, Any], group: str) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
+def drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
+    """A drop for a person: its number, name, outcome, and what became of its records."""
     kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
     discarded = sum(receipt["records"]["discarded"].values())
     faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_price"]

@@ -19,7 +19,7 @@ from ..core.entries import Drop
 from ..core.model import MICROSECONDS_PER_DAY, Contexts, on_the_calendar
 from . import files
 from .ledger import Ledger
-from .raw import RawLayer, Stored, file_name, in_quarantine
+from .raw import RawLayer, Stored, file_name, quarantine_path
 
 log = logging.getLogger("strandline")
 
@@ -92,7 +92,7 @@ def _renumbered(output: Path, copy: Stored, sha256: bytes, seq: int) -> Stored:
 def kept_as(ledger: Ledger, output: Path, sha256: bytes, besides: str) -> str | None:
     """The path of another complete file with these bytes, of a drop that the ledger knows; None where there is none."""
     for drop in ledger.of_content(sha256):
-        for path in (drop.raw or "", in_quarantine(file_name(drop.seq, sha256, drop.name))):
+        for path in (drop.raw or "", quarantine_path(drop)):
             if path and path != besides and _holds(output / path, sha256):
                 return path
     return None

@@ -229,6 +229,11 @@ class Ledger(LedgerQueries):
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
+    def give_reason(self, seq: int, reason: str) -> None:
+        """Changes the reason of a quarantined drop."""
+        with self.transaction():
+            self._sql.execute("UPDATE drops SET reason = ? WHERE seq = ?", (reason, seq))
+
     def skip_to(self, seq: int) -> None:
         """Gives the next drop a number above `seq`, which a file in raw/ has that is not a drop."""
         with self.transaction():

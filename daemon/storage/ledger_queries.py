@@ -77,6 +77,11 @@ class LedgerQueries:
         query = f"SELECT {_RESULT} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
         return [_result(row) for row in self._sql.execute(query, (sha256,))]
 
+    def quarantined(self, sha256: bytes) -> list[DropResult]:
+        """The results of the quarantined drops with these bytes, by number."""
+        query = f"SELECT {_RESULT} FROM drops WHERE sha256 = ? AND outcome = 'quarantined' ORDER BY seq"
+        return [_result(row) for row in self._sql.execute(query, (sha256,))]
+
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
         """The applied drops with numbers above `after`, by number."""
         return map(_drop, self._paged(_DROP, "outcome = 'applied'", after))
@@ -119,6 +124,12 @@ class LedgerQueries:
         row = self._sql.execute(f"SELECT {_DROP} FROM drops WHERE seq = ?", (seq,)).fetchone()
         return _drop(row) if row else None
 
+    def result(self, seq: int) -> DropResult | None:
+        """The result of one drop; None where it has none."""
+        query = f"SELECT {_RESULT} FROM drops WHERE seq = ? AND outcome IS NOT NULL"
+        row = self._sql.execute(query, (seq,)).fetchone()
+        return _result(row) if row else None
+
     def results(self, batch: int) -> list[DropResult]:
         """The results of the drops of one batch, by number."""
         rows = self._sql.execute(
@@ -160,6 +171,19 @@ class LedgerQueries:
     def all_results(self) -> Iterator[DropResult]:
         """The results of all committed drops, by number."""
         return map(_result, self._paged(_RESULT, "outcome IS NOT NULL"))
+
+    def by_batch(self, received_since: int) -> Iterator[tuple[DropResult, int, int | None]]:
+        """The results of drops that were received since this instant, by batch and number, each with its batch and when that was
+        committed, if that is known. A page at a time, so that memory stays small."""
+        columns = f"{_RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
+        query = (
+            f"SELECT {columns} FROM drops WHERE outcome IS NOT NULL AND received_at >= ? AND (batch, seq) > (?, ?) "
+            f"ORDER BY batch, seq LIMIT {_PAGE_ROWS}"
+        )
+        last = (-1, -1)
+        while page := self._sql.execute(query, (received_since, *last)).fetchall():
+            yield from ((_result(row), row[15], row[16]) for row in page)
+            last = page[-1][15], page[-1][0]
 
     def committed(self) -> Iterator[tuple[DropResult, int, int | None]]:
         """The results of all committed drops by number, each with its batch and when that was committed, if that is known."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..core.errors import EnvironmentFault, OutputReplaced
 from . import files
+from .receipts import local_text
 
 _TRIES, _PAUSE_SECONDS = 6, 0.1
 _ALREADY_RUNNING = "It does this work already; stop it first if you want to replace it."
@@ -130,6 +131,6 @@ def _self_description() -> bytes:
 
 def _described(holder: dict[str, Any]) -> str:
     try:
-        return f"host {holder['host']}, pid {holder['pid']}, since {holder['since']}"
-    except KeyError:
+        return f"host {holder['host']}, pid {holder['pid']}, since {local_text(holder['since'])}"
+    except (KeyError, ValueError, TypeError):
         return "it has not written its description yet"

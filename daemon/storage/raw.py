@@ -23,7 +23,7 @@ from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
-from ..core.entries import REASON
+from ..core.entries import REASON, Drop
 from ..core.errors import Unreadable
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DIMENSIONS, ParseContext, on_the_calendar
@@ -174,6 +174,11 @@ def in_quarantine(path: str) -> str:
     way, which `original` undoes: what ends so in quarantine is a reason, and all else is a drop."""
     name = os.path.basename(path)
     return f"quarantine/{name.removesuffix(REASON)}.reason%2Ejson" if name.endswith(REASON) else f"quarantine/{name}"
+
+
+def quarantine_path(drop: Drop) -> str:
+    """Where a drop is in quarantine, relative to the output folder."""
+    return in_quarantine(file_name(drop.seq, drop.sha256, drop.name))
 
 
 def quarantined(folder: Path) -> list[str]:

@@ -97,3 +97,15 @@ def as_dict(result: DropResult) -> dict[str, Any]:
 def instant_text(instant: int) -> str:
     """An instant in microseconds as ISO 8601 in UTC. Any number works: a write after a commit must not fail."""
     return (_EPOCH + timedelta(microseconds=on_the_calendar(instant))).isoformat().replace("+00:00", "Z")
+
+
+def local_text(text: str | None, missing: str = "") -> str:
+    """An instant for people: ISO 8601 in the local time zone (TZ, or that of the system) with its offset, to the second. `text`:
+    ISO 8601 with an offset; None gives `missing`."""
+    if text is None:
+        return missing
+    instant = datetime.fromisoformat(text)
+    try:
+        return instant.astimezone().isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):  # at the ends of the calendar
+        return instant.isoformat(" ", "seconds")
