@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -68,6 +69,24 @@ def test_what_was_backed_up_comes_back(home: Path) -> None:
     assert {name for name in found if name.startswith("state/")} == {"state/ledger.sqlite", "state/lock"}
     assert {name.split("/")[0] for name in before} == {"raw", "curated", "discarded", "quarantine", "receipts"}
     assert differences(new) == []
+
+
+def test_without_hard_links_everything_is_copied(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into another file system, and on one that has none."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refused)
+        about = made(home)
+    assert (about["linked"], about["damaged"]) == (0, [])
+    assert {path.stat().st_nlink for path in (home / "backup").rglob("*") if path.is_file()} == {1}
+    linked = made(home, "other")
+    assert (linked["files"], linked["bytes"]) == (about["files"], about["bytes"])
+    same = tree(home / "backup").items() - tree(home / "other").items()
+    assert {name for name, _ in same} <= {"backup.json", "state/ledger.sqlite"}
+    assert put_back(home).exists()
 
 
 def test_a_batch_in_the_middle_gives_the_state_after_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
