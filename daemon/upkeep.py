@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import closing
@@ -64,12 +65,14 @@ def discard(config: Config, options: argparse.Namespace) -> int:
     if not path.exists():
         raise UsageError(f"there is nothing to discard: {output} has no ledger; see [paths] output")
     wanted = discard(output, options.names, discarded_by(time.time_ns() // 1000, options.reason))
-    if holder_of(output / "state" / "lock") is None:
+    running = holder_of(output / "state" / "lock") is not None
+    if not running and output.stat().st_uid == os.geteuid():
         with closing(Lock(config.paths.output)), closing(Ledger(path)) as ledger:
             discarding.carry_out(output, ledger)
         when = "is discarded"
     else:
-        when = f"is discarded within {config.watch.rescan_seconds:g} s by the daemon"
+        by = f"within {config.watch.rescan_seconds:g} s by the daemon" if running else "by the owner's next run"
+        when = f"is discarded {by}"
     print(*(f"{file} {when}; its receipt and `strandline history` say so" for file in wanted), sep="\n")
     return DONE
 

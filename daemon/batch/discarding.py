@@ -25,8 +25,10 @@ log = logging.getLogger("strandline")
 def request(output: Path, drops: Iterable[int], why: str) -> None:
     """Requests that these drops are discarded. `why`: one line that says by whom and when."""
     files.make_folder(output / _FOLDER)
+    files.give_to_owner_of(output, output / _FOLDER)
     for seq in drops:
         files.write(output / _FOLDER / str(seq), why.encode())
+        files.give_to_owner_of(output, output / _FOLDER / str(seq))
 
 
 def carry_out(output: Path, ledger: Ledger) -> None:

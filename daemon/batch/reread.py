@@ -68,6 +68,7 @@ def request(output: Path, places: Sequence[SourceFolder], drops: Sequence[Drop])
     Corruption if a raw copy is not what was archived, UsageError if a source is not configured any more."""
     found = {drop.seq: place_of(drop.context.source, places) for drop in drops}
     files.make_folder(output / _FOLDER)
+    files.give_to_owner_of(output, output / _FOLDER)
     for drop in drops:
         found[drop.seq].make()
         folder = found[drop.seq].open()

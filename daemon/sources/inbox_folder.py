@@ -301,6 +301,7 @@ class InboxFolder:
             identity = Identity.of(os.fstat(descriptor))
             try:
                 files.copy_into(original, descriptor)
+                files.give_to_owner_of(original, descriptor)
                 os.fsync(descriptor)
                 return _Placed(self.show(hidden, name), identity)
             except BaseException:

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -96,6 +96,15 @@ def make_folder(path: Path, within: Path | None = None) -> None:
     make_folder(path.parent, within)
     path.mkdir(exist_ok=True)
     sync(path.parent)
+
+
+def give_to_owner_of(like: Path | int, made: Path | int) -> None:
+    """Where root makes a file beside a daemon of another user, that must be able to read it: it belongs to whom `like` belongs
+    to."""
+    if os.geteuid() == 0:
+        owner = os.stat(like)
+        with suppress(OSError):  # a file system without owners
+            os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -16,6 +16,8 @@ from tests.support import REPO
 from tests.support.command import drop, once, order, strandline
 from tests.support.daemon_process import place, running
 
+DAEMON = 61_234  # a user that this machine need not know
+
 
 @contextmanager
 def outside(umask: int) -> Iterator[None]:
@@ -106,3 +108,20 @@ def test_the_documented_command_upgrades_an_output(tmp_path: Path) -> None:
     command = text.split("## Who may read the output")[1].split("```\n")[1]
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     assert wrong(modes(tmp_path, "output"), tmp_path, 0o700, 0o600) == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_what_root_requests_can_be_read_by_the_daemon_of_another_user(tmp_path: Path) -> None:
+    """`retry` of an applied drop copies it into the inbox, and `discard` leaves its work to the daemon."""
+    drop(tmp_path, "good.json", [order(1)])
+    drop(tmp_path, "broken.json", b"null")
+    once(tmp_path)
+    for path in [tmp_path / "output", tmp_path / "inbox", *(tmp_path / "output").rglob("*")]:
+        os.chown(path, DAEMON, DAEMON, follow_symlinks=False)
+    assert strandline(tmp_path, "retry", "good.json").returncode == 0
+    ended = strandline(tmp_path, "discard", "broken.json")
+    assert "by the owner's next run" in ended.stdout
+    made = [path for part in ("inbox", "output") for path in (tmp_path / part).rglob("*")]
+    assert {"good.json", "again", "discard"} <= {path.name for path in made}
+    unreadable = [path for path in made if path.lstat().st_uid != DAEMON and path.parent.name != "again"]
+    assert unreadable == []  # of a request to read again, only the name is read
