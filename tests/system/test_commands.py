@@ -19,6 +19,7 @@ import pytest
 from daemon import cli
 from daemon.storage.lock import Lock
 from daemon.storage.order_index import PAGE_BYTES
+from daemon.storage.receipts import local_text
 from tests.support.command import drop, environment, once, order, receipts, strandline
 from tests.support.harness import dates, tree
 
@@ -67,7 +68,7 @@ def test_status_says_what_is_known(home: Path) -> None:
     assert found["last_drops"][-1] == receipts(home)["1:a.json"] | {"first_discards": first}
     assert [one["name"] for one in found["quarantine"]["newest"]] == ["bad.json"]
     text = strandline(home, "status").stdout
-    for expected in ("2026-03-04T10:00:00Z", "missing_created_at", "bad.json", "2026-03-02"):
+    for expected in (local_text("2026-03-04T10:00:00Z"), "missing_created_at", "bad.json", "2026-03-02"):
         assert expected in text
     assert "@" not in text + json.dumps(found)
 
@@ -95,8 +96,8 @@ def test_status_and_plan_beside_a_running_instance(home: Path) -> None:
 def test_status_of_an_output_that_cannot_be_written(home: Path) -> None:
     """Whoever may only read sees the same."""
     before = status(home)
-    state = home / "output" / "state"
-    for path in [*state.iterdir(), state]:
+    output, state = home / "output", home / "output" / "state"
+    for path in [output, *output.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         reader = [sys.executable, "-m", "daemon", "status", "--json"]
@@ -108,7 +109,8 @@ def test_status_of_an_output_that_cannot_be_written(home: Path) -> None:
         assert ended.returncode == 0, ended.stderr
         after = json.loads(ended.stdout)
     finally:
-        state.chmod(0o755)
+        for path in (output, state):
+            path.chmod(0o755)
     assert after["drops"] == before["drops"] and after["partitions"] == before["partitions"]
 
 
