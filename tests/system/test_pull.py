@@ -25,6 +25,7 @@ from daemon.config import load
 from daemon.core.errors import StrandlineError
 from daemon.sources.pull.round import first_page
 from daemon.storage.pulls import PullState
+from daemon.storage.receipts import local_text
 from daemon.wiring import pulled_source
 from tests.faults import MANY, Action, Control, library, preloading
 from tests.support.api import FAULTS, Api, Asked, Reply, Shop, page, serving
@@ -61,7 +62,7 @@ def test_pull_does_one_round_and_says_what_came(tmp_path: Path) -> None:
         ended = strandline(home, "pull", "shop")
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.startswith("shop: 3 pages, 7 records,")
-        assert "7 new" in ended.stdout and "Cursor     2023-11-14T22:13:26Z" in ended.stdout
+        assert "7 new" in ended.stdout and f"Cursor     {local_text('2023-11-14T22:13:26Z')}" in ended.stdout
         assert amounts(home) == expected(shop)
         shop.put("o_1", 1_700_000_100, 99)
         assert "1 corrected, 6 unchanged" in strandline(home, "pull", "shop").stdout
