@@ -172,11 +172,13 @@ def pull(config: Config, options: argparse.Namespace) -> int:
     with engine_of(config, stop) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .core.errors import Stopped
+        from .operate.presence import refuse_paused
         from .operate.pull import showing_pages, shown
         from .sources.pull.round import pull_round
         from .wiring import Counting, checked_following, pulled_source, refuse_retyped, service
 
         refuse_lost_ledger(engine)
+        refuse_paused(engine.output)
         refuse_retyped(config, engine.ledger)
         source = pulled_source(config, options.name, os.environ)
         counting = Counting()
@@ -320,21 +322,21 @@ def version() -> str:
         return "(not installed)"
 
 
-def stop_on_signals(exit_code: int) -> Stop:
+def stop_on_signals(exit_code: int, *, reloads: bool = False) -> Stop:
     stop = Stop()
-    stop.on_signals(exit_code)
+    stop.on_signals(exit_code, reloads=reloads)
     return stop
 
 
 def engine_of(
-    config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False
+    config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False, make: bool = False
 ) -> AbstractContextManager[Engine]:
     from .execution.process import prepare
 
     prepare()  # before anything heavy is imported
     from .wiring import engine
 
-    return engine(config, stop, dry, anew=anew)
+    return engine(config, stop, dry, anew=anew, make=make)
 
 
 @contextmanager
@@ -378,6 +380,6 @@ def ended(summary: Summary, *, once: bool) -> int:
 
     log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
                                  "quarantined": summary.quarantined, "left": summary.left, "behind": summary.behind,
-                                 "stopped": summary.stopped})  # fmt: skip
-    attention = summary.quarantined or summary.left or summary.behind or summary.stopped
+                                 "stopped": summary.stopped, "paused": summary.paused})  # fmt: skip
+    attention = summary.quarantined or summary.left or summary.behind or summary.stopped or summary.paused
     return ATTENTION if once and attention else DONE

@@ -24,6 +24,7 @@ from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
+DEFAULT_FILE = Path("config.toml")
 # Converts a TOML value; None where it is not allowed.
 Read = Callable[[Any], Any]
 
@@ -236,7 +237,7 @@ class _Given:
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration. `path` None: ./config.toml, or the defaults if it does not exist. UsageError where anything is wrong."""
-    file = path or Path("config.toml")
+    file = path or DEFAULT_FILE
     content = _content(file, required=path is not None)
     columns = columns_of(content.pop("columns", {}), file)
     sources = sources_of(content.pop("sources", {}), file, columns)

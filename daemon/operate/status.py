@@ -9,7 +9,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..sources.source_folder import SourceFolder
 from ..sources.strays import strays
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
+from ..storage.pause import Pause, paused
 from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text
 from ..storage.store import iso_date
@@ -63,6 +64,7 @@ def gather(
     return {
         "output": str(output),
         "running": holder_of(output / "state" / "lock"),
+        "paused": asdict(pause) if (pause := paused(output)) else None,
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
         "inbox": {"path": str(places[0].inbox)}
@@ -239,6 +241,7 @@ def table(status: dict[str, Any]) -> str:
     lines = [
         f"Output            {status['output']}",
         f"Running           {_running(running)}",
+        *([f"Paused            {Pause(**status['paused'])}; run `strandline resume`"] if status["paused"] else []),
         f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
         f"Inbox             {inbox.get('error') or _pending(inbox)}",
         *([f"Not taken         {strays_text(inbox['strays'])}"] if inbox["strays"] else []),

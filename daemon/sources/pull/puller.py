@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ...core.errors import OutputReplaced, Stopped
 from ...storage.ledger import Ledger
+from ...storage.pause import paused
 from .outcome import FAILED, Pulled
 from .round import PulledSource, pull_round
 
@@ -35,7 +36,8 @@ class Hears(Protocol):
 
 
 class Gate:
-    """Whether a round may begin: not while the loop waits for its environment, nor when the disk is nearly full."""
+    """Whether a round may begin: not while the loop waits for its environment or somebody paused the output, nor when the disk is
+    nearly full."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
@@ -45,6 +47,8 @@ class Gate:
         """Why no round may begin; empty where it may."""
         if self.is_paused:
             return "strandline is paused: see its log"
+        if (pause := paused(self._output)) is not None:
+            return f"strandline is {pause}"
         try:
             found = os.statvfs(self._output)
         except OSError as error:
