@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import commands, serving
+from . import administration, commands, serving
 from .commands import ATTENTION, DONE, ENVIRONMENT, USAGE
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
@@ -23,6 +23,7 @@ from .stopping import release
 if TYPE_CHECKING:
     from .config import Config
 
+_Run = Callable[["Config", argparse.Namespace], int] | Callable[[argparse.Namespace], int]
 # These stop at a safe point; the others end at once.
 _HANDLE_SIGNALS = (
     serving.serve,
@@ -32,7 +33,24 @@ _HANDLE_SIGNALS = (
     commands.trace,
     commands.sql,
     commands.pull,
+    administration.check,
 )
+# These look at what is there, or mend it: an output that is missing or empty is a mistake, not the first run.
+_NEED_OUTPUT = (
+    commands.status,
+    commands.verify,
+    commands.trace,
+    commands.rebuild,
+    commands.retry,
+    commands.downstream,
+    commands.refresh,
+    commands.sql,
+    commands.manifest,
+    administration.pause,
+    administration.resume,
+)
+# These read the configuration themselves: one writes it, the other tells what is wrong with it.
+_BEFORE_CONFIG = (administration.init, administration.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         release()
     exit_code = DONE
     try:
-        from .config import load
-
-        exit_code = options.run(load(options.config, os.environ), options)
+        exit_code = _run(options)
         print(end="", flush=True)  # report an error of standard output here, not at exit
         return exit_code
     except UsageError as error:
@@ -77,6 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")
     except Exception as error:
         return _fail(ENVIRONMENT, _unexpected(error))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.run in _BEFORE_CONFIG:
+        return int(options.run(options))
+    from .config import load
+
+    config = load(options.config, os.environ)
+    if options.run in _NEED_OUTPUT:
+        from .operate.presence import refuse_empty
+
+        refuse_empty(config.paths.output)
+    return int(options.run(config, options))
 
 
 def _unexpected(error: Exception) -> str:
@@ -120,12 +149,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
 
-    def add(name: str, run: Callable[[Config, argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    def add(name: str, run: _Run, help: str) -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         command.set_defaults(run=run)
         _add_config(command)
         return command
 
+    _add_administration(add)
     status = add(
         "status", commands.status, "show the high-water mark, the backlog, the last drops, discards and partitions"
     )
@@ -214,6 +244,21 @@ def _parser() -> argparse.ArgumentParser:
     manifest.add_argument("prefix", metavar="PREFIX", help="where the output folder is copied to: s3://bucket/path")
     manifest.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
     return parser
+
+
+def _add_administration(add: Callable[[str, _Run, str], argparse.ArgumentParser]) -> None:
+    init = add("init", administration.init, "write a commented configuration and make its folders; writes over nothing")
+    init.add_argument("--preset", metavar="NAME", help="the shop that orders come from, such as shopify")
+    check = add(
+        "check",
+        administration.check,
+        "test the configuration, folders, rights, disk, models, APIs and destinations, and change nothing; exit code 1 with "
+        "warnings, 2 with errors",
+    )
+    check.add_argument("--json", action="store_true", help="as JSON, for programs")
+    pause = add("pause", administration.pause, "take no more drops, also after a restart, until `strandline resume`")
+    pause.add_argument("--reason", default="", metavar="TEXT", help="why; it is shown wherever the pause is")
+    add("resume", administration.resume, "take drops again")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,7 @@ def plan(config: Config, options: argparse.Namespace) -> int:
     from .wiring import contexts, places, refuse_retyped
 
     stop = stop_on_signals(ATTENTION)
-    with _scratch("plan") as scratch, engine_of(config, stop, dry=scratch) as engine:
+    with scratch_folder("plan") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .operate import plan
         from .storage.ledger import Ledger
 
@@ -107,7 +107,7 @@ def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int]
 
 def verify(config: Config, options: argparse.Namespace) -> int:
     stop = stop_on_signals(ATTENTION)
-    with _scratch("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
+    with scratch_folder("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate.verify import copy_ledger, verify
         from .storage.ledger import Ledger
@@ -198,7 +198,7 @@ def pull(config: Config, options: argparse.Namespace) -> int:
 def _pull_dry(config: Config, name: str, since: int | None, stop: Stop) -> int:
     from .core.errors import Stopped
 
-    with _scratch("pull") as scratch, engine_of(config, stop, dry=scratch) as engine, suppress(Stopped):
+    with scratch_folder("pull") as scratch, engine_of(config, stop, dry=scratch) as engine, suppress(Stopped):
         from .operate import plan
         from .sources.pull.outcome import PullFailed
         from .sources.pull.round import first_page
@@ -223,7 +223,7 @@ def _pull_dry(config: Config, name: str, since: int | None, stop: Stop) -> int:
 
 def trace(config: Config, options: argparse.Namespace) -> int:
     stop = stop_on_signals(ATTENTION)
-    with _scratch("trace") as scratch, engine_of(config, stop, dry=scratch) as engine:
+    with scratch_folder("trace") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .operate import trace
 
@@ -340,7 +340,7 @@ def engine_of(
 
 
 @contextmanager
-def _scratch(command: str) -> Iterator[Path]:
+def scratch_folder(command: str) -> Iterator[Path]:
     """A temporary folder for one command."""
     from tempfile import TemporaryDirectory
 

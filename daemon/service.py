@@ -1,8 +1,8 @@
 """The loop: drain the inbox, wait, drain again. `--once` is the same code without the wait.
 
 To drain is to scan, to apply what is settled in batches, and to scan again until nothing settled is left. Only a scan decides
-what there is; an event or the time only decides when to scan. While somebody paused the output, it scans and takes nothing. After a
-failure of the environment, the loop first finishes what the failed try left, as at start-up, and then goes on.
+what there is; an event or the time only decides when to scan. While somebody paused the output, it scans and takes nothing.
+After a failure of the environment, the loop first finishes what the failed try left, as at start-up, and then goes on.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ class Service:
 
         return self._until_stopped(stop, work)
 
-    def watch(
-        self, watchers: Watchers, wake: Event, stop: Event, leave: Callable[[], bool] = tasks.never
-    ) -> Summary:
+    def watch(self, watchers: Watchers, wake: Event, stop: Event, leave: Callable[[], bool] = tasks.never) -> Summary:
         """The same, and again whenever `wake` is set or a scan is due, until `stop`. Whoever sets `stop` sets `wake` too. `leave`
         is asked between two batches; where it says yes, watching ends as at `stop`."""
         self._leave = leave
@@ -251,11 +249,11 @@ class Service:
             if taken:
                 began = time.monotonic()
                 continue
+            self.summary.paused = is_paused
             if is_paused:
                 self._notify_scanned(len(self._pending), scan)
                 self._pending.clear()  # nobody waits for what is not to be taken
-                self.summary.paused = True
-                return
+                return None
             unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.has_unknown_writers)
             patience = max(patience_seconds, self._settings.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:

@@ -90,9 +90,8 @@ def _applied_once(
     observers: Sequence[Observer],
 ) -> int:
     from .core.errors import Stopped
-    from .wiring import pull_all, service
-
     from .storage.pause import paused
+    from .wiring import pull_all, service
 
     behind: list[str] = []
     if paused(engine.output) is None:

@@ -52,10 +52,11 @@ class Stop:
 
     def _hang_up(self, number: int, frame: object) -> None:
         if not all(map(os.isatty, self._terminals)):  # the terminal that it ran in was closed
-            return self._handle(number, frame)
-        self.reload_asked = True
-        # An event that the interrupted code is just waiting for may be locked; another thread can wait for that, a handler cannot.
-        _thread.start_new_thread(self.wake.set, ())
+            self._handle(number, frame)
+        else:
+            self.reload_asked = True
+            # The code that is interrupted may hold the lock of the event. Another thread can wait for that, a handler cannot.
+            _thread.start_new_thread(self.wake.set, ())
 
     def _handle(self, number: int, _frame: object) -> None:
         if self.asked.is_set():

@@ -124,10 +124,13 @@ class Metrics(Observer):
         )
         self._paused = self._gauge("paused", "1 while the environment fails and everything waits for it.")
         self._gauge(
-            "pause_timestamp_seconds", "When `strandline pause` was called; 0: drops are taken.", lambda: _paused_at(output)
+            "pause_timestamp_seconds",
+            "When `strandline pause` was called; 0: drops are taken.",
+            lambda: _paused_at(output),
         )
         self._reloaded = self._gauge(
-            "config_last_reload_successful", "0 while the configuration in force is not what was read last, which is wrong."
+            "config_last_reload_successful",
+            "0 while the configuration in force is not what was read last, which is wrong.",
         )
         self._reloaded_at = self._gauge(
             "config_last_reload_success_timestamp_seconds", "When the configuration in force was read."

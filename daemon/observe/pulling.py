@@ -39,12 +39,16 @@ class PullMetrics(Observer):
         self._bytes = counter("pull_bytes", "Bytes of these pages.")
         self._retries = counter("pull_retries", "Requests that were tried again, by reason.", "reason")
         self._seconds = counter("pull_seconds", "Time that rounds took.")
-        self._success = gauge("pull_last_success_timestamp_seconds", "When a round of a source last ended with success.")
+        self._success = gauge(
+            "pull_last_success_timestamp_seconds", "When a round of a source last ended with success."
+        )
         self._cursors = gauge(
             "pull_cursor_timestamp_seconds", "Up to here, every change of a source is committed; 0: nothing yet."
         )
         self._failing = gauge("pull_failing", "1 while the last round of a source failed or was put off.")
-        self._interval = gauge("pull_interval_seconds", "The time between two rounds of a source: [sources.NAME.pull] every.")
+        self._interval = gauge(
+            "pull_interval_seconds", "The time between two rounds of a source: [sources.NAME.pull] every."
+        )
         self._known: set[str] = set()
         self.configured(every)
 

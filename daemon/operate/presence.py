@@ -15,8 +15,8 @@ def refuse_missing(setting: str, folder: Path) -> None:
     """UsageError where the folder of a setting of [paths] is not there: only `init` and the daemon make folders."""
     if not folder.is_dir():
         raise UsageError(
-            f"[paths] {setting} = {folder} does not exist; correct the setting, or make the folder with `strandline init` or with "
-            "the first run (`strandline`, or `strandline --once`)"
+            f"[paths] {setting} = {folder.absolute()} does not exist; correct the setting. The folder is made by `strandline init` "
+            "and by the first run (`strandline`, or `strandline --once`)"
         )
 
 
@@ -25,7 +25,7 @@ def refuse_empty(output: Path) -> None:
     refuse_missing("output", output)
     if not any((output / name).exists() for name in _CONTENT):
         raise UsageError(
-            f"there is nothing in [paths] output = {output}; correct the setting, or begin there with `strandline` or "
+            f"there is nothing in [paths] output = {output.absolute()}; correct the setting, or begin there with `strandline` or "
             "`strandline --once`"
         )
 

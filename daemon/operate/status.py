@@ -241,7 +241,7 @@ def table(status: dict[str, Any]) -> str:
     lines = [
         f"Output            {status['output']}",
         f"Running           {_running(running)}",
-        *([f"Paused            {Pause(**status['paused'])}; run `strandline resume`"] if status["paused"] else []),
+        *([f"Paused            {_paused(status['paused'])}"] if status["paused"] else []),
         f"High-water mark   {status['high_water_mark'] or '(none yet)'}",
         f"Inbox             {inbox.get('error') or _pending(inbox)}",
         *([f"Not taken         {strays_text(inbox['strays'])}"] if inbox["strays"] else []),
@@ -318,6 +318,10 @@ def strays_text(found: Mapping[str, int]) -> str:
 
 def _running(holder: dict[str, Any] | None) -> str:
     return "no" if holder is None else ", ".join(f"{key} {value}" for key, value in holder.items()) or "yes"
+
+
+def _paused(pause: dict[str, str]) -> str:
+    return str(Pause(**pause)).removeprefix("paused ") + "; drops are taken after `strandline resume`"
 
 
 def _pending(inbox: dict[str, Any]) -> str:
