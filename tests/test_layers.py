@@ -31,7 +31,7 @@ DOES_IO = {"open", "print", "input", "exec", "eval", "__import__"}
 
 # From the bottom up: a package imports only itself and those before it. What lies flat in daemon/ may import all of them.
 PACKAGES = ("core", "storage", "execution", "sources", "batch", "downstream", "operate", "observe")
-MOST_FLAT_MODULES = 10
+MOST_FLAT_MODULES = 12
 
 
 def imports(path: Path) -> set[str]:
@@ -132,10 +132,12 @@ print({"pandas", "duckdb"} & sys.modules.keys())
 
 
 def test_only_the_top_level_knows_the_configuration() -> None:
-    """Only cli, commands, serving and wiring see the configuration; the others take plain values."""
+    """Only these see the configuration; the others take plain values."""
     assert {name for name, path in MODULES.items() if "config" in ours(path)} == {
+        "administration",
         "cli",
         "commands",
+        "reloading",
         "serving",
         "wiring",
     }

@@ -15,8 +15,8 @@ def refuse_missing(setting: str, folder: Path) -> None:
     """UsageError where the folder of a setting of [paths] is not there: only `init` and the daemon make folders."""
     if not folder.is_dir():
         raise UsageError(
-            f"[paths] {setting} = {folder.absolute()} does not exist; correct the setting. The folder is made by `strandline init` "
-            "and by the first run (`strandline`, or `strandline --once`)"
+            f"[paths] {setting} = {folder.absolute()} does not exist; correct the setting. `strandline init` makes the "
+            "folder, and so does the first run (`strandline`, or `strandline --once`)"
         )
 
 
