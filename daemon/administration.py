@@ -124,8 +124,9 @@ def _found(config: Config, path: Path | None, scratch: Path, stop: Stop) -> Iter
     yield from looking.instance(output, (config.http.host, config.http.port) if config.http.enabled else None)
     found: list[Finding] = []
     with _telling(found, "ledger"), engine_of(config, stop, dry=scratch) as engine:
-        found += _in_ledger(config, engine)
-        found += _pulls(config, engine, scratch, stop)
+        in_ledger = _in_ledger(config, engine)
+        found += in_ledger
+        found += _pulls(config, engine, scratch, stop, is_read=looking.exit_code(in_ledger) == 0)
         found += _downstreams(config, output, scratch, stop)
     yield from found
 
@@ -154,8 +155,8 @@ def _in_ledger(config: Config, engine: Engine) -> list[Finding]:
     return found
 
 
-def _pulls(config: Config, engine: Engine, scratch: Path, stop: Stop) -> list[Finding]:
-    """The first page of each API, read as a drop would be."""
+def _pulls(config: Config, engine: Engine, scratch: Path, stop: Stop, *, is_read: bool) -> list[Finding]:
+    """The first page of each API. `is_read`: read as a drop would be, which needs a ledger that goes with the configuration."""
     from .operate import plan
     from .operate.check import ERROR, OK, WARNING, Finding
     from .sources.pull.round import first_page
@@ -181,6 +182,9 @@ def _pulls(config: Config, engine: Engine, scratch: Path, stop: Stop) -> list[Fi
             source = pulled_source(config, name, os.environ)
             once = replace(source, backoff=replace(source.backoff, attempts=1))  # a person waits, and can ask again
             answer, _ = first_page(once, Ledger.pull_state_of(path, name), None, stop.asked)
+            if not is_read:
+                found.append(Finding(OK, what, "its API answers; the first page was not read, because of the ledger"))
+                continue
             file = scratch / f"{name}-first-page.json"
             file.write_bytes(answer.body)
             context = contexts(config, time.time_ns() // 1000)[name]

@@ -1,4 +1,8 @@
-"""Pulls beside the batches of a daemon: a thread for each source, so a slow one delays no other, and no source has two rounds."""
+"""Pulls beside the batches of a daemon: a thread for each source, so a slow one delays no other, and no source has two rounds.
+
+A thread whose request waits for its answer is not waited for. After the configuration was read again, the next thread of the same
+source waits for it instead.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import sqlite3
 import stat
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -26,6 +31,7 @@ _WAITING_SECONDS = 60.0  # for the pages of a round to be taken
 _LONGEST_WAIT_SECONDS = 86_400.0
 _LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 1 << 30, 20  # of the output's file system: whichever is less
 _JOIN_SECONDS = 2.0  # a request may be waiting for its answer; nothing is lost if the process ends in the middle
+_turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by source: held by the thread whose turn it is
 
 
 class Hears(Protocol):
@@ -89,7 +95,8 @@ class Puller:
         wait = self._first_wait()
         while not self._stop.wait(wait):
             try:
-                wait = self._turn()
+                with _turns[self._source.name]:
+                    wait = 0.0 if self._stop.is_set() else self._turn()
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too
                 return
             except Exception as error:  # of the ledger or of whoever hears: the thread goes on
