@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from daemon.cli import main
+from daemon.storage.pause import pause
 from tests.support.command import differences, drop, once, order, receipts, strandline
 from tests.support.daemon_process import place, started, until
 
@@ -51,10 +55,11 @@ def test_a_paused_daemon_serves_and_takes_nothing_until_it_is_resumed(tmp_path: 
     assert differences(tmp_path) == []
 
 
-def test_once_and_pull_take_nothing_while_it_is_paused(tmp_path: Path) -> None:
+def test_once_and_pull_take_nothing_while_it_is_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--once ends with 1 and leaves the inbox and the APIs alone; `pull` is refused. Both say why."""
-    assert once(tmp_path).returncode == 0
-    assert strandline(tmp_path, "pause").returncode == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "output" / "state").mkdir(parents=True)
+    pause(tmp_path / "output", 1_700_000_000.0, "")
     drop(tmp_path, "a.json", [order(1)])
     (tmp_path / "config.toml").write_text('[sources.shop.pull]\nurl = "http://127.0.0.1:9/"\n')
     textfile = tmp_path / "metrics.prom"
@@ -68,7 +73,7 @@ def test_once_and_pull_take_nothing_while_it_is_paused(tmp_path: Path) -> None:
     ended = strandline(tmp_path, "pull", "shop")
     assert ended.returncode == 2 and "run `strandline resume` first" in ended.stderr
 
-    assert strandline(tmp_path, "resume").returncode == 0
+    assert main(["resume"]) == 0
     (tmp_path / "config.toml").unlink()
     assert once(tmp_path).returncode == 0
     assert receipts(tmp_path)["1:a.json"]["records"]["new"] == 1
