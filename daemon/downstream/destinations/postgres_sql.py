@@ -250,7 +250,7 @@ def loaded(schema: str) -> str:
 def any_rows(schema: str, table: str, dates: Collection[int] | None, column: str) -> str:
     """How many rows of these dates there are, or of all; it counts no further than one."""
     where = "" if dates is None else f" WHERE {_of_dates(dates, column)}"
-    return f"SELECT count(*) FROM (SELECT 1 FROM {named(schema, table)}{where} LIMIT 1) AS some"
+    return f"SELECT count(*) FROM (SELECT 1 FROM {named(schema, table)}{where} LIMIT 1) AS found"
 
 
 def select_rows(schema: str, table: str, columns: Sequence[str], date: int, column: str) -> str:
