@@ -59,9 +59,9 @@ def rows_of(day: int, orders: int, version: int) -> pa.Table:
     )
     values = {
         "order_id": [f"{day}-{one:08d}" for one in order], "user_id": [f"user-{one % 9_000}" for one in order],
-        "sku": [f"sku-{one % 700}" for one in order * 3 + line], 
-        "amount": money, "price": money,
-        "qty": pa.array([1] * count, pa.decimal128(23, 4)), "created_at": pa.array(instants, pa.int64()).cast(pa.timestamp("us", "UTC")),
+        "sku": [f"sku-{one % 700}" for one in order * 3 + line], "amount": money, "price": money,
+        "qty": pa.array([1] * count, pa.decimal128(23, 4)),
+        "created_at": pa.array(instants, pa.int64()).cast(pa.timestamp("us", "UTC")),
         "date": pa.array(np.full(count, day, np.int32)).cast(pa.date32()), "line_number": line, "currency": ["EUR"] * count,
         "updated_at": pa.nulls(count, pa.timestamp("us", "UTC")), "metadata": pa.nulls(count, pa.large_string()),
     }  # fmt: skip

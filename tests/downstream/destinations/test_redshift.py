@@ -175,6 +175,12 @@ def test_types_of_models_that_are_not_known_to_work_are_refused(column: pa.Array
         assert [one.type for one in sql.columns_of("model", schema, "redshift")] == [kind]
 
 
+def test_names_with_capitals_are_refused() -> None:
+    """Redshift makes them small, also in quotes: the column would not be found again."""
+    with pytest.raises(sql.Unfit, match="rename the column Total"):
+        sql.columns_of("model", pa.schema([("Total", pa.int64())]), "redshift")
+
+
 def test_a_mirror_that_is_not_on_s3_is_refused() -> None:
     """Redshift reads nothing else."""
     with pytest.raises(DownstreamFailed, match="copies from S3 only"):
