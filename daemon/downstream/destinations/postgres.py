@@ -200,7 +200,7 @@ class Postgres(Store):
         for table, changes in sorted(by_table.items()):  # the same order for everybody who locks them
             if table == sql.LOADED or len(table.encode()) > sql.MOST_NAME_BYTES:
                 raise DownstreamFailed(f"{self._where}: a table cannot be called {table}; rename the model")
-            schema = delivery.schemas.get(table) if any(one.path is not None for one in changes) else None
+            schema = delivery.schemas[table] if any(one.path is not None for one in changes) else None
             found.append(_Work(table, changes, frozenset(known.get(table, ())), schema))
         return found
 
