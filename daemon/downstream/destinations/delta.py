@@ -21,11 +21,12 @@ from ...storage.files import sha256_of
 from ...storage.store import iso_date
 from ..contract import WHOLE, DownstreamFailed
 from . import delta_table, object_store
-from .delta_table import Settings, Table
+from .delta_table import Marks, Settings, Table
 from .delta_types import delta_schema, evolved
 from .store import Change, Contents, Delivered, Delivery, Key, Store, Target
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")  # of tables and models
+_DAY_SECONDS = 86_400
 
 
 class Delta(Store):
@@ -56,12 +57,15 @@ class Delta(Store):
             if one.path is not None
         }
         self._files.upload(sources)
+        today = int(time.time()) // _DAY_SECONDS if self._settings.vacuum_seconds else 0
         rows = 0
         for name, schema in schemas.items():
             if schema is not None:
-                rows += tables[name].commit(changes[name], schema, delivery.batch, self._settings)
-        for name in changes:
-            delta_table.vacuum(self._files, name, self._settings, time.time())
+                is_due = tables[name].vacuumed < today
+                marks = Marks(delivery.batch, today if is_due else None)
+                rows += tables[name].commit(changes[name], schema, marks, self._settings)
+                if is_due and tables[name].exists:
+                    delta_table.vacuum(self._files, name, self._settings)
         return Delivered(rows, sum(one.bytes for one in delivery.changes if one.path is not None))
 
     def _unchanged(self, name: str, delivery: Delivery) -> Table:
@@ -93,8 +97,14 @@ class Delta(Store):
         found = there.paths(date)
         if not found:
             return "it is not there"
-        if len(found) == 1 and self._files.sha256(f"{table}/{found[0]}") == sha256_of(path):
-            return ""  # the same bytes
+        if known := there.digests[date]:  # our file alone
+            digest = self._files.sha256(f"{table}/{found[0]}")
+            if digest is None:
+                return f"{table}/{found[0]} is gone"
+            if digest != known:
+                return f"{table}/{found[0]} is damaged"
+            if digest == sha256_of(path):
+                return ""
         try:
             rows = there.rows(date)
         except DownstreamFailed:

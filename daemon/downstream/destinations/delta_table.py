@@ -31,13 +31,10 @@ from .store_errors import telling
 
 LOG = "_delta_log"
 AGAIN = "move its folder away there, and it is made anew"
-_BATCH, _VACUUM = (
-    "strandline",
-    "strandline.vacuum",
-)  # application transactions: the newest batch; the day of the last vacuum
+_BATCH, _VACUUM = "strandline", "strandline.vacuum"  # application transactions
 _OURS = re.compile(r"(?:date=([0-9-]+)/)?([a-z0-9_]+)-([0-9a-f]{64})\.parquet")
 _EPOCH = datetime.date(1970, 1, 1)
-_DAY_SECONDS, _HOUR_SECONDS = 86_400, 3_600
+_HOUR_SECONDS = 3_600
 _FOREVER = "interval 36500 days"
 _INSTANT = "created_at"  # rows are sorted by it, so readers skip files by its range
 _UNTRACEABLE = "deletionVectors"  # with this feature, rows go while the file stays
@@ -61,6 +58,15 @@ class Settings:
             "delta.logRetentionDuration": kept,
             "delta.enableExpiredLogCleanup": "true" if self.vacuum_seconds else "false",
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a commit says: the newest batch of its rows, and the day of a vacuum that follows it, in days since 1970; None: none
+    follows."""
+
+    batch: int
+    vacuum: int | None = None
 
 
 class Table:
@@ -100,6 +106,11 @@ class Table:
         is_ours = found is not None and len(paths) == 1 and paths[0] == path_of(self.name, date, found[3])
         return bytes.fromhex(found[3]) if found is not None and is_ours else b""
 
+    @property
+    def vacuumed(self) -> int:
+        """The day of the last vacuum, in days since 1970; 0 where there was none."""
+        return 0 if self._table is None else self._table.transaction_version(_VACUUM) or 0
+
     def paths(self, date: int) -> Sequence[str]:
         """The files that have the rows of a date, below the folder of the table."""
         return self._paths.get(date, ())
@@ -111,14 +122,14 @@ class Table:
         with telling(self._files.where, f"read the rows of {self.name}", DownstreamFailed):
             return self._table.to_pyarrow_table(partitions=only)
 
-    def commit(self, changes: Sequence[Change], schema: pa.Schema, batch: int, settings: Settings) -> int:
+    def commit(self, changes: Sequence[Change], schema: pa.Schema, marks: Marks, settings: Settings) -> int:
         """Makes the rows of these dates those of files that are uploaded already, or none, in one commit. Returns the rows of the
-        files. Raises Unavailable where another writer was faster."""
+        files. `marks`: recorded with it. Raises Unavailable where another writer was faster."""
         adds = {one.date: _add(self.name, one) for one in changes if one.path is not None}
         rows = sum(json.loads(one.stats)["numRecords"] for one in adds.values())
         if self._table is None:
             if adds:
-                self._create(list(adds.values()), schema, batch, settings)
+                self._create(list(adds.values()), schema, marks, settings)
             return rows
         equal = {
             date for date, one in adds.items() if self.paths(date) == (one.path,)
@@ -128,21 +139,21 @@ class Table:
             self._configure(self._table, schema, settings)
             # A path cannot go and come in one commit: where somebody has put rows beside our file, all of them go first.
             if beside := {date for date in changed & adds.keys() if adds[date].path in self.paths(date)}:
-                self._exchange(self._table, beside, [], self.schema, batch)
+                self._exchange(self._table, beside, [], self.schema, marks)
             added = [one for date, one in adds.items() if date in changed]
-            self._exchange(self._table, changed, added, schema, batch)
+            self._exchange(self._table, changed, added, schema, marks)
         return rows
 
-    def _create(self, adds: Sequence[AddAction], schema: pa.Schema, batch: int, settings: Settings) -> None:
+    def _create(self, adds: Sequence[AddAction], schema: pa.Schema, marks: Marks, settings: Settings) -> None:
         with self._committing():
             create_table_with_add_actions(
                 url(self._files, self.name), Schema.from_arrow(schema), list(adds), "error",
                 [DATE] if adds[0].partition_values else [], storage_options=dict(self._files.options) or None,
-                configuration=settings.configuration, commit_properties=_properties(_BATCH, batch),
+                configuration=settings.configuration, commit_properties=_properties(marks),
             )  # fmt: skip
 
     def _exchange(
-        self, table: DeltaTable, dates: set[int], adds: Sequence[AddAction], schema: pa.Schema, batch: int
+        self, table: DeltaTable, dates: set[int], adds: Sequence[AddAction], schema: pa.Schema, marks: Marks
     ) -> None:
         """One commit: the files of these dates go, and others come."""
         days = [iso_date(date) for date in sorted(dates)] if self.has_dates else []
@@ -150,7 +161,7 @@ class Table:
             table.create_write_transaction(
                 list(adds), "overwrite", Schema.from_arrow(schema), [DATE] if days else [],
                 [(DATE, "in", days)] if days else None,
-                commit_properties=_properties(_BATCH, batch),
+                commit_properties=_properties(marks),
             )  # fmt: skip
             table.update_incremental()
 
@@ -230,21 +241,13 @@ def opened(files: Files, name: str, *, foreign_allowed: bool) -> Table:
         return Table(files, name, table)
 
 
-def vacuum(files: Files, name: str, settings: Settings, now: float) -> None:
-    """Removes the files that no version needs which is younger than the setting, at most once a day: the log has the day. `now`
-    in seconds since 1970."""
-    if not settings.vacuum_seconds:
-        return
-    today = int(now) // _DAY_SECONDS
+def vacuum(files: Files, name: str, settings: Settings) -> None:
+    """Removes the files that no version needs which is younger than the setting."""
     with telling(files.where, f"remove old files of the table {name}"):
-        try:
-            table = DeltaTable(url(files, name), storage_options=dict(files.options) or None)
-        except TableNotFoundError:
-            return
-        if (table.transaction_version(_VACUUM) or 0) < today:
-            hours = -(-settings.vacuum_seconds // _HOUR_SECONDS)
-            table.vacuum(hours, dry_run=False, full=True, commit_properties=_properties(_VACUUM, today))
-            files.made_durable(f"{name}/{LOG}")
+        hours = -(-settings.vacuum_seconds // _HOUR_SECONDS)
+        table = DeltaTable(url(files, name), storage_options=dict(files.options) or None)
+        table.vacuum(hours, dry_run=False, full=True)
+        files.made_durable(f"{name}/{LOG}")
 
 
 def url(files: Files, name: str) -> str:
@@ -292,6 +295,9 @@ def _iso(instant: datetime.datetime) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _properties(application: str, version: int) -> CommitProperties:
-    """Of a commit that says how far we are. It is not repeated after a conflict: what it would change was compared before."""
-    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(application, version)])
+def _properties(marks: Marks) -> CommitProperties:
+    """Of a commit. It is not tried again after a conflict: what it would change was compared before."""
+    found = [Transaction(_BATCH, marks.batch)]
+    if marks.vacuum is not None:
+        found.append(Transaction(_VACUUM, marks.vacuum))
+    return CommitProperties(max_commit_retries=0, app_transactions=found)
