@@ -191,7 +191,7 @@ def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_o
 
 
 def _note_keys(block: _Block, pieces: Sequence[Piece], into: _Found) -> None:
-    """Notes which keys the first records of each drop have. Malformed ones have none, even if they look like one of another drop."""
+    """Notes which keys the first records of each drop have. Malformed ones have none, even if they look like others."""
     is_first = np.array([piece.is_first for piece in pieces], np.bool_)
     is_sampled = (block.position <= SAMPLED_RECORDS) & is_first[block.piece_of]
     is_sampled[into.malformed] = False

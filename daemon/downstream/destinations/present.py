@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..contract import Downstream, Tables, Wanted
-from ..definitions import TABLES
 from ..records import Records
 from ..results import Place
 from . import contents
@@ -38,8 +37,7 @@ class Destinations:
     def downstreams(self, tables: Tables, batch: int, stopped: Callable[[], bool]) -> Iterator[Downstream]:
         """Each, in the order in which they are brought up to date."""
         mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
-        models = tables.keys() - set(TABLES)
         for one in self._settings:
             if isinstance(one, Load | Table | Mirror):
                 mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
-                yield Remote(one, mirror, self._place, self._answers, models, batch, stopped)
+                yield Remote(one, mirror, self._place, self._answers, tables.keys(), batch, stopped)

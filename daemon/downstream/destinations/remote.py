@@ -51,14 +51,15 @@ class Answers:
 
 
 class Remote(Downstream):
-    """One destination, for one round. `batch`: the newest one that is published."""
+    """One destination, for one round. `tables`: those that there are; `batch`: the newest one that is published."""
 
     def __init__(
-        self, settings: Sent, mirror: Mirror | None, place: Place, answers: Answers, models: Collection[str], batch: int,
+        self, settings: Sent, mirror: Mirror | None, place: Place, answers: Answers, tables: Collection[str], batch: int,
         stopped: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.kind, self.name = settings.kind, settings.name
-        self.reads = settings.tables or (*TABLES, *sorted(models))
+        self.reads = settings.tables or (*TABLES, *sorted(set(tables) - set(TABLES)))
+        self._tables = tables
         self.settings, self._mirror, self._place, self._answers = settings, mirror, place, answers
         self._batch, self._stopped = batch, stopped
         self._secrets = Secrets(os.environ, settings.folder)
@@ -70,6 +71,11 @@ class Remote(Downstream):
 
     def has(self) -> Wanted:
         """Asks the destination. Raises DownstreamFailed, Unavailable, Stopped."""
+        if unknown := sorted(set(self.reads).difference(self._tables)):
+            raise DownstreamFailed(
+                f"{self.settings.where} tables: there is no table or model {unknown[0]}; there are "
+                f"{', '.join(sorted(self._tables))}"
+            )
         has = contents.by_date(self._known())
         self._place.records.set_has(self.kind, self.name, has)
         return has
@@ -78,7 +84,6 @@ class Remote(Downstream):
         return self._place.records.has(self.kind, self.name)
 
     def bring(self, piece: Piece, tables: Tables, stopped: Callable[[], bool]) -> Brought:
-        self._refuse_unknown(tables)
         place, before = self._place, self._asked()
         distrusted = place.records.distrusted(self.kind, self.name)
         wanted = contents.published(tables, self.reads)
@@ -111,12 +116,6 @@ class Remote(Downstream):
         """Forgets it. What is there belongs to its users and stays."""
         self._answers.forget(self.name)
         self._place.records.drop(self.kind, self.name)
-
-    def _refuse_unknown(self, tables: Tables) -> None:
-        if unknown := sorted(set(self.reads) - tables.keys()):
-            raise DownstreamFailed(
-                f"{self.settings.where} tables: there is no table or model {unknown[0]}; there are {', '.join(sorted(tables))}"
-            )
 
     def _schemas(self, tables: Tables, names: Collection[str]) -> dict[str, pa.Schema]:
         """All columns of each table. Those of models are those of their files: a model may have a new text and no run yet."""
