@@ -260,7 +260,7 @@ def downstream(config: Config, options: argparse.Namespace) -> int:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        found = gather(ledger, output, config.paths.models, config.paths.checks)
+        found = gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
@@ -278,7 +278,7 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
         if running
         else "by the next run, such as strandline --once"
     )
-    print(f"{kind} {options.name} is made again {when}")
+    print(f"{kind} {options.name} is {'made' if kind in ('model', 'check') else 'sent'} again {when}")
     return DONE
 
 
