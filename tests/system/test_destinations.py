@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -245,3 +246,31 @@ def test_a_daemon_killed_at_any_moment_leaves_a_whole_batch_or_none(tmp_path: Pa
     assert loaded(dsn) == dict.fromkeys((f"o_{number}" for number in numbers), 5) == published(tmp_path)
     verified = strandline(tmp_path, "verify", "--destinations")
     assert verified.returncode == 0, verified.stdout
+
+
+# ----------------------------------------------------------------------------------------------------------- notifications
+
+
+@contextmanager
+def receiver(home: Path) -> Iterator[Path]:
+    """A command that appends what it is told to a file."""
+    script = home / "tell.sh"
+    script.write_text(f"#!/bin/sh\ncat >> {home}/told.jsonl\necho >> {home}/told.jsonl\n")
+    script.chmod(0o755)
+    yield home / "told.jsonl"
+
+
+def test_a_command_is_told_of_every_change(tmp_path: Path) -> None:
+    """Each date with orders and amounts before and after; an idle run tells nothing."""
+    with receiver(tmp_path) as told:
+        configure(tmp_path, f'[notify.team]\ncommand = ["{tmp_path}/tell.sh"]\n')
+        settled(tmp_path, "a.json", 1, 2)
+        assert once(tmp_path, **FAST).returncode == 0
+        settled(tmp_path, "b.json", 3)
+        assert once(tmp_path, **FAST).returncode == 0
+        assert once(tmp_path, **FAST).returncode == 0
+        first, second = [json.loads(line) for line in told.read_text().splitlines() if line.strip()]
+        assert first["dates"][0]["before"] is None and first["dates"][0]["after"]["orders"] == 2
+        assert second["dates"][0]["before"] == first["dates"][0]["after"]
+        assert second["dates"][0]["after"]["orders"] == 3 and Decimal(second["dates"][0]["after"]["amount"]) == 6
+        assert first["id"] != second["id"]

@@ -10,12 +10,16 @@ from ..records import Records
 from ..results import Place
 from . import contents
 from . import settings as kinds
+from .notify import Notice
+from .notify import wanted_of as wanted_of_receiver
 from .remote import Answers, Remote
-from .settings import Load, Mirror, Table
+from .settings import Load, Mirror, Notify, Table
 
 
 def wanted_of(settings: kinds.Destination, tables: Tables) -> Wanted:
     """What one of them should have of these tables."""
+    if isinstance(settings, Notify):
+        return wanted_of_receiver(tables)
     return contents.by_date(contents.published(tables, getattr(settings, "tables", ()) or tables))
 
 
@@ -38,6 +42,8 @@ class Destinations:
         """Each, in the order in which they are brought up to date."""
         mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
         for one in self._settings:
-            if isinstance(one, Load | Table | Mirror):
+            if isinstance(one, Notify):
+                yield Notice(one, self._place.records, self._ledger)
+            elif isinstance(one, Load | Table | Mirror):
                 mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
                 yield Remote(one, mirror, self._place, self._answers, tables.keys(), batch, stopped)
