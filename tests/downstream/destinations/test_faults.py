@@ -92,7 +92,10 @@ def test_a_round_killed_at_any_operation_is_finished_by_the_next(bench: Bench) -
     for point, action in zip(range(2, bench.points + 1, STEP), cycle(KILLS), strict=False):
         with bench.copy() as home:
             status, what, stderr = bench.run(home, action, point)
-            assert status == KILLED and what, (point, stderr)
+            if not what:  # this run had a few operations less
+                assert status == 0 and point > bench.points * 0.9 and bench.at(home).is_right()
+                break
+            assert status == KILLED, (point, stderr)
             bench.heals(home, f"{action.name} {point}: {what}")
 
 
