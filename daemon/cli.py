@@ -152,15 +152,22 @@ def _parser() -> argparse.ArgumentParser:
         "check that everything is there and right, down to a rebuild from raw; exit code 1 if not",
     )
     verify.add_argument("--json", action="store_true", help="as JSON, for programs")
+    verify.add_argument(
+        "--destinations", action="store_true", help="also fetch and compare all that loads, tables and mirrors have"
+    )
     trace = add("trace", commands.trace, "show the history of one order: every version in raw, which one won, and why")
     trace.add_argument("order", metavar="ORDER_ID")
     trace.add_argument("--json", action="store_true", help="as JSON, for programs")
     downstream = add(
-        "downstream", commands.downstream, "list models and checks: what they read, and what is not up to date"
+        "downstream",
+        commands.downstream,
+        "list models, checks and destinations: what they read, and what is not up to date",
     )
     downstream.add_argument("--json", action="store_true", help="as JSON, for programs")
     refresh = add(
-        "refresh", commands.refresh, "make the results of a model or a check again, all or those of some dates"
+        "refresh",
+        commands.refresh,
+        "make the results of a model or a check again, or send a destination again what it has: all, or some dates",
     )
     refresh.add_argument("name", metavar="NAME")
     refresh.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")

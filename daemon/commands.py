@@ -95,7 +95,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
 
 
 def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] | None) -> list[str]:
-    """Makes the results of models and checks again; returns the names of those that failed."""
+    """Makes the results of models and checks again, and sends destinations what differs; returns the names of what failed."""
     from .wiring import checked_following
 
     with checked_following(config, engine, stop) as follows:
@@ -123,7 +123,7 @@ def verify(config: Config, options: argparse.Namespace) -> int:
                 if not options.json:
                     print(one, flush=True)
             drops, partitions = copy.drop_count(), len(copy.partitions())
-        of_models, behind = _verify_models(config, engine, scratch, stop)
+        of_models, behind = _verify_downstreams(config, engine, scratch, stop, destinations=options.destinations)
         found += of_models
         if not options.json:
             print(*of_models, sep="\n", end="\n" if of_models else "", flush=True)
@@ -133,16 +133,20 @@ def verify(config: Config, options: argparse.Namespace) -> int:
             print(json.dumps(numbers | {"differences": differences}, indent=2))
         else:
             if behind:
-                print(f"{behind:,} dates of models and checks are not up to date, and were not compared")
+                print(f"{behind:,} dates of what follows are not up to date, and were not compared")
             verdict = f"{len(found):,} differences" if found else "all of it is there and right"
             print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
         return ATTENTION if found else DONE
 
 
-def _verify_models(config: Config, engine: Engine, scratch: Path, stop: Stop) -> tuple[list[Difference], int]:
-    """The differences of models and checks from a fresh run, and how many dates are not up to date."""
+def _verify_downstreams(
+    config: Config, engine: Engine, scratch: Path, stop: Stop, *, destinations: bool
+) -> tuple[list[Difference], int]:
+    """The differences of models and checks from a fresh run, and of destinations, if asked for, from what is published; and how
+    many dates are not up to date."""
     from .downstream.follow import RECORDS, Following
     from .downstream.records import copy
+    from .operate.verify_destinations import check_destinations
     from .operate.verify_models import check_models
     from .wiring import following_settings
 
@@ -150,7 +154,11 @@ def _verify_models(config: Config, engine: Engine, scratch: Path, stop: Stop) ->
         return [], 0
     copy(engine.output / RECORDS, scratch / RECORDS)
     with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
-        return check_models(following, engine.output, scratch, stop.asked.is_set)
+        found, behind = check_models(following, engine.output, scratch, stop.asked.is_set)
+        if not destinations:
+            return found, behind
+        sent, behind_sent = check_destinations(following, scratch, stop.asked.is_set)
+        return [*found, *sent], behind + behind_sent
 
 
 def pull(config: Config, options: argparse.Namespace) -> int:
@@ -252,7 +260,7 @@ def downstream(config: Config, options: argparse.Namespace) -> int:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        found = gather(ledger, output, config.paths.models, config.paths.checks)
+        found = gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
@@ -270,7 +278,7 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
         if running
         else "by the next run, such as strandline --once"
     )
-    print(f"{kind} {options.name} is made again {when}")
+    print(f"{kind} {options.name} is {'made' if kind in ('model', 'check') else 'sent'} again {when}")
     return DONE
 
 
@@ -349,13 +357,13 @@ def gathered(config: Config) -> dict[str, Any]:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks)
+        follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
         every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
         return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)
 
 
 def followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:
-    """Brings models and checks up to date; returns the names of those that are not."""
+    """Brings models, checks and destinations up to date; returns the names of those that are not."""
     from .core.errors import Stopped
     from .downstream.follower import bring_up_to_date
     from .wiring import telling

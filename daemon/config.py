@@ -19,6 +19,7 @@ from .core.errors import UsageError, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
+from .downstream.destinations.settings import KINDS, Destinations, destinations_of
 from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
@@ -201,6 +202,7 @@ class Config:
     models: Models = Models()
     columns: Columns = ()  # extra columns of fact_order
     sources: Mapping[str, Source] = field(default_factory=default_sources)  # by name; `default` always
+    destinations: Destinations = ()
 
     @property
     def folders(self) -> dict[str, str]:
@@ -209,7 +211,7 @@ class Config:
 
 
 SECTIONS: dict[str, Any] = {
-    one.name: type(one.default) for one in fields(Config) if one.name not in ("columns", "sources")
+    one.name: type(one.default) for one in fields(Config) if one.name not in ("columns", "sources", "destinations")
 }
 SETTINGS: dict[tuple[str, str], Field[Any]] = {
     (name, setting.name): setting for name, kind in SECTIONS.items() for setting in fields(kind)
@@ -238,6 +240,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     content = _content(file, required=path is not None)
     columns = columns_of(content.pop("columns", {}), file)
     sources = sources_of(content.pop("sources", {}), file, columns)
+    destinations = destinations_of({kind: content.pop(kind) for kind in KINDS if kind in content}, file)
     given = [*_from_file(content, file), *_from_environment(environment)]
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for one in given:
@@ -245,7 +248,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     beside = {key: file.parent.resolve() / key for key in ("models", "checks")} if path else {}
     values["paths"] = beside | values["paths"]
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
-    config = Config(**sections, columns=columns, sources=sources)
+    config = Config(**sections, columns=columns, sources=sources, destinations=destinations)
     _check_paths(config.paths)
     return config
 
@@ -274,7 +277,7 @@ def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:
     for section, settings in content.items():
         if section not in SECTIONS:
             raise UsageError(
-                f"unknown section {shown(section)} in {path}; allowed are {', '.join(SECTIONS)}, sources, columns"
+                f"unknown section {shown(section)} in {path}; allowed are {', '.join([*SECTIONS, 'sources', 'columns', *KINDS])}"
             )
         if not isinstance(settings, dict):
             raise UsageError(f"{section} = {shown(settings)} in {path} is not allowed; [{section}] is a section")

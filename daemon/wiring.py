@@ -24,7 +24,8 @@ from .core.entries import Drop
 from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
-from .downstream.follow import Followed, Following, Progress, is_needed
+from .downstream.attempts import Followed, Progress
+from .downstream.follow import Following, is_needed
 from .downstream.follow import Settings as FollowingSettings
 from .downstream.follower import Follower
 from .downstream.sandbox import Limits as SandboxLimits
@@ -140,12 +141,18 @@ def following_settings(config: Config, *, beside: bool = False) -> FollowingSett
     limits = SandboxLimits(models.memory_limit, models.thread_count, models.time_limit)
     niceness = _BESIDE_NICENESS if beside else 0
     return FollowingSettings(
-        config.paths.models, config.paths.checks, limits, config.retry.backoff, config.columns, niceness
+        config.paths.models,
+        config.paths.checks,
+        limits,
+        config.retry.backoff,
+        config.columns,
+        niceness,
+        config.destinations,
     )
 
 
 def following(config: Config, engine: Engine, *, beside: bool = False) -> Following | None:
-    """What follows an output; None where there are no models and no checks."""
+    """What follows an output; None where there are no models, checks and destinations."""
     settings = following_settings(config, beside=beside)
     return Following(engine.output, settings, engine.guard.check) if is_needed(engine.output, settings) else None
 

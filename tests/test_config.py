@@ -330,7 +330,7 @@ def test_what_compose_is_told_is_no_setting_of_the_daemon() -> None:
     """Who exports what docs/OPERATING.md says for docker compose can run commands in the same shell."""
     compose = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
     told = set(re.findall(r"\$\{([A-Z_]+)", compose))
-    assert len(told) == 5
+    assert len(told) == 7
     assert load(REPO / "config.toml", dict.fromkeys(told, "x")) == load(REPO / "config.toml", {})
     operating = (REPO / "docs" / "OPERATING.md").read_text(encoding="utf-8")
     assert all(name in operating + compose.split("services:")[0] for name in told)

@@ -84,7 +84,7 @@ def _remove(output: Path, effects: Sequence[Effect]) -> None:
 def _quarantine(output: Path, effect: Effect) -> None:
     """Moves the raw copy, so that a drop is never in both places; then writes its reason beside it."""
     source, target = output / (effect.source or ""), output / effect.target
-    files.make_folder(target.parent)
+    files.make_folder(target.parent, within=output)
     if source.exists():
         files.move(source, target)
         files.unlink(source)  # after a power loss the file may have both names, and then the rename does nothing

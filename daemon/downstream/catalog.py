@@ -48,11 +48,13 @@ class Catalog:
 
 
 class Reader:
-    """Reads the folders. SQL is inspected by a worker."""
+    """Reads the folders. SQL is inspected by a worker. `taken`: names that no model or check may have, and by what."""
 
-    def __init__(self, models: Path, checks: Path, output: Path, worker: Worker, records: Records) -> None:
+    def __init__(
+        self, models: Path, checks: Path, output: Path, worker: Worker, records: Records, taken: Mapping[str, str]
+    ) -> None:
         self._folders, self._output, self._worker = {MODEL: models, CHECK: checks}, output, worker
-        self._records = records
+        self._records, self._taken = records, taken
         self._files: tuple[list[Definition], dict[tuple[str, str], UsageError]] = [], {}
         self._known: list[tuple[object, Catalog]] = []
 
@@ -65,6 +67,10 @@ class Reader:
                 if isinstance(found, UsageError):
                     errors[kind, path.stem] = found
                     definitions = [one for one in definitions if (one.kind, one.name) != (kind, path.stem)]
+                elif found.name in self._taken:
+                    errors[kind, path.stem] = UsageError(
+                        f"{path}: there is {self._taken[found.name]}, too; choose another name"
+                    )
                 elif any(one.name == found.name for one in definitions):
                     errors[kind, path.stem] = UsageError(
                         f"{path}: there is a model {found.name} too; choose another name"

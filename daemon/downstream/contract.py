@@ -48,8 +48,10 @@ class InputChanged(StrandlineError):
 class Brought:
     """What one piece came to."""
 
-    files: int  # that were written or removed; equal ones are left as they are
+    files: int  # that were written, sent or removed; equal ones are left as they are
     rows: int  # of the results
+    bytes: int = 0  # that were sent to a destination
+    altered: int = 0  # texts that a destination cannot hold as they are
 
 
 class Downstream(ABC):
@@ -59,6 +61,7 @@ class Downstream(ABC):
     kind: str
     name: str
     reads: Sequence[str]
+    after: Sequence[str] = ()  # destinations that must be up to date before it
 
     @abstractmethod
     def wanted(self, tables: Tables) -> Wanted:
@@ -66,7 +69,11 @@ class Downstream(ABC):
 
     @abstractmethod
     def has(self) -> Wanted:
-        """The fingerprints of the results that there are."""
+        """The fingerprints of the results that there are. What is elsewhere is asked, so it may raise what `bring` does."""
+
+    def had(self) -> Wanted:
+        """The same, as last known: nobody is asked."""
+        return self.has()
 
     @abstractmethod
     def bring(self, piece: Piece, tables: Tables, stopped: Callable[[], bool]) -> Brought:

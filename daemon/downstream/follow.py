@@ -1,7 +1,7 @@
 """Brings everything that follows up to date. Read this module first.
 
-One round: read what is published; read the models and checks there are; for each of them, after those that it reads, compare what
-it wants with what it has, and bring the stale dates up to date, oldest first, a piece at a time.
+One round: read what is published; read the models and checks there are; for each of them, after those that it reads, and then for
+each destination, compare what it wants with what it has, and bring the stale dates up to date, oldest first, a piece at a time.
 
 A round neither waits for a batch nor makes one wait. What fails is tried again later, with growing delays, and whatever reads it
 waits; everything else goes on.
@@ -17,14 +17,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..batch.retries import cause_of, is_transient
-from ..core.errors import OutputReplaced, Stopped, StrandlineError
+from ..core.errors import Stopped
 from ..core.mapping import Columns
 from ..core.retry import Backoff
 from ..storage.ledger import Ledger
+from .attempts import Attempts, Followed, Progress, untold
 from .catalog import Catalog, Reader
-from .contract import Downstream, InputChanged, Table, stale
+from .contract import Downstream, InputChanged, Table
 from .definitions import CHECK, MODEL, TABLES, has_files, missing_folder
+from .destinations.present import Destinations
+from .destinations.remote import Remote, unknown_files
+from .destinations.settings import KINDS, MIRROR
+from .destinations.settings import Destinations as DestinationSettings
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
 from .results import Place, Result, adopt, forget, remove, settled, table_of
@@ -34,32 +38,12 @@ from .worker import Worker
 
 _CHANGED_TRIES = 20  # of a round, while no batch is being published; then a file is damaged, not changed
 _CHANGED_SECONDS = 0.05
-_LONGEST_DELAY_SECONDS = 900.0
 LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """What a round did for one downstream. `error` is empty if everything of it is up to date."""
-
-    kind: str
-    name: str
-    dates: int  # that were brought up to date
-    files: int  # that were written or removed
-    rows: int
-    stale: int  # dates that are left
-    seconds: float
-    error: str = ""
-    failures: int = 0  # since it last succeeded; 0 where it only waits for another one
-    is_transient: bool = False  # the environment failed, and not the downstream
-    found: int | None = None  # rows of a check
-    severity: str = ""  # of a check
-    is_removed: bool = False  # its file is gone, and its results are removed
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """Where models and checks are, what they may use, and how long to wait after failures."""
+    """Where models and checks are, what they may use, the destinations, and how long to wait after failures."""
 
     models: Path
     checks: Path
@@ -67,18 +51,13 @@ class Settings:
     backoff: Backoff
     columns: Columns
     niceness: int = 0  # of runs
-
-
-Progress = Callable[[Followed], None]
-
-
-def untold(one: Followed) -> None:
-    """Where nobody asks how far a round is."""
+    destinations: DestinationSettings = ()
 
 
 def is_needed(output: Path, settings: Settings) -> bool:
     """Whether there is anything that follows, or was."""
-    return (output / RECORDS).exists() or has_files(settings.models) or has_files(settings.checks)
+    is_configured = bool(settings.destinations) or has_files(settings.models) or has_files(settings.checks)
+    return is_configured or (output / RECORDS).exists()
 
 
 class Following:
@@ -96,13 +75,15 @@ class Following:
         if self._records.is_new:
             adopt(output, self._records)
         self._worker = Worker(settings.limits, settings.niceness)
-        self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records)
+        taken = {one.name: one.where for one in settings.destinations}
+        self._reader = Reader(settings.models, settings.checks, dry or output, self._worker, self._records, taken)
         self._inputs = Inputs(output)
         self._catalog = Catalog()
         self._settled: set[str] = set()  # models whose files have the columns that they will have
         self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
-        self._due: dict[tuple[str, str], float] = {}  # when to try again what failed
-        self._found_damaged = False
+        self._attempts = Attempts(self._records, settings.backoff)
+        self._batch = 0  # the newest one that is published
+        self._destinations = Destinations(settings.destinations, self._place, self._ledger)
 
     def close(self) -> None:
         self._worker.close()
@@ -113,11 +94,11 @@ class Following:
         return self._read(self._published(), stopped)
 
     def refresh(self, names: Collection[str] | None = None, dates: Collection[int] | None = None) -> None:
-        """Forgets what the named downstreams have, or all."""
+        """Forgets what the named downstreams have, or all models and checks."""
         for state in self._records.states():
-            if names is None or state.name in names:
+            if state.name in names if names is not None else state.kind not in KINDS:
                 forget(self._records, state.kind, state.name, dates, whole=bool(state.definition.get("whole")))
-        self._due.clear()
+        self._attempts.forget_all()
 
     def each(self, stopped: Callable[[], bool]) -> Iterator[tuple[Result, dict[str, Table]]]:
         """Each model and check that can be read, with the tables that are published now."""
@@ -129,6 +110,13 @@ class Following:
                 yield one, dict(tables)
             if (table := one.table()) is not None:
                 tables[one.name] = table
+
+    def remotes(self, stopped: Callable[[], bool]) -> Iterator[tuple[Remote, dict[str, Table]]]:
+        """Each load, table and mirror, with the tables that are published now."""
+        tables = self._with_all_models(self._published())
+        for one in self._destinations.downstreams(tables, self._batch, stopped):
+            if isinstance(one, Remote):
+                yield one, tables
 
     def states(self) -> list[State]:
         """How the runs went so far."""
@@ -154,16 +142,16 @@ class Following:
                     time.sleep(_CHANGED_SECONDS)
                     if not self._is_publishing():
                         break
-        self._found_damaged = True
+        self._attempts.found_damaged = True
         try:
             return self._round(stopped, progress, trying_all=now)
         finally:
-            self._found_damaged = False
+            self._attempts.found_damaged = False
 
     @property
     def delay_seconds(self) -> float | None:
         """How long until something that failed is due; None where nothing failed."""
-        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+        return self._attempts.delay_seconds
 
     def _round(self, stopped: Callable[[], bool], progress: Progress, *, trying_all: bool) -> list[Followed]:
         tables = self._published()
@@ -176,7 +164,7 @@ class Following:
             found.append(result)
             progress(result)
             done.add((result.kind, result.name))
-            if result.error and result.kind == MODEL:
+            if result.error and result.kind in (MODEL, MIRROR):
                 behind.add(result.name)
 
         while True:
@@ -185,16 +173,11 @@ class Following:
                     tell(self._broken(where, str(error)))
             definition = next((one for one in catalog.definitions if (one.kind, one.name) not in done), None)
             if definition is None:
-                return found
+                break
             one = Result(definition, self._place)
             waits_for = sorted(behind.intersection(one.reads))
             known: dict[str, Table] = {name: {} for name in waits_for} | tables
-            if waits_for:
-                result = self._waiting(one, known, f"it waits for {', '.join(waits_for)}")
-            elif not trying_all and self._due.get((one.kind, one.name), 0.0) > time.monotonic():
-                result = self._waiting(one, known, self._recorded_error(one) or "it failed before")
-            else:
-                result = self._brought(one, tables, stopped, progress)
+            result = self._tried(one, waits_for, known, stopped, progress, trying_all=trying_all)
             tell(self._with_rows(one, result))
             if (table := one.table()) is not None:
                 tables[one.name] = table
@@ -203,69 +186,28 @@ class Following:
             ):  # its columns may be known only now, so what reads it is bound again
                 self._settled.add(one.name)
                 catalog = self._inspected(tables, stopped)
+        tables = self._with_all_models(tables)
+        for destination in self._destinations.downstreams(tables, self._batch, stopped):
+            waits_for = sorted({*unknown_files(destination, tables), *behind.intersection(destination.after)})
+            result = self._tried(destination, waits_for, tables, stopped, progress, trying_all=trying_all)
+            tell(result)
+        return found
 
-    def _brought(
-        self, one: Result, tables: dict[str, Table], stopped: Callable[[], bool], progress: Progress
-    ) -> Followed:
-        began = time.monotonic()
-        dates = count = rows = 0
-        behind = stale(one.wanted(tables), one.has())
-        left = len(behind)
-        error = self._recorded_error(one)  # it fails until it succeeds
-        so_far = Followed(one.kind, one.name, 0, 0, 0, left, 0.0, error)
-        if left:
-            progress(so_far)
-        try:
-            for piece in one.pieces(behind, tables) if behind else ():
-                if stopped():
-                    raise Stopped("stopped between two pieces")
-                brought = one.bring(piece, tables, stopped)
-                dates, count, rows = dates + len(piece), count + brought.files, rows + brought.rows
-                left -= len(piece)
-                progress(replace(so_far, stale=left))
-        except (Stopped, OutputReplaced):
-            raise
-        except InputChanged as error:
-            if not self._found_damaged:
-                raise
-            return self._failure(one, dates, count, rows, left, began, f"{error}; it is damaged: run `strandline rebuild`, "
-                                 "or `strandline refresh` for a model", transient=False)  # fmt: skip
-        except Exception as error:
-            expected = isinstance(error, StrandlineError) or is_transient(error)
-            cause = cause_of(error) if expected else f"unexpected {type(error).__name__}: {error}"
-            return self._failure(one, dates, count, rows, left, began, cause, transient=is_transient(error))
-        seconds = time.monotonic() - began
-        self._due.pop((one.kind, one.name), None)
-        if dates or so_far.error:
-            self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
-        return Followed(one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0)
-
-    def _failure(
+    def _tried(
         self,
         one: Downstream,
-        dates: int,
-        files: int,
-        rows: int,
-        left: int,
-        began: float,
-        cause: str,
+        waits_for: Sequence[str],
+        tables: Mapping[str, Table],
+        stopped: Callable[[], bool],
+        progress: Progress,
         *,
-        transient: bool,
+        trying_all: bool,
     ) -> Followed:
-        failures = self._failed(one.kind, one.name, cause)
-        seconds = time.monotonic() - began
-        return Followed(one.kind, one.name, dates, files, rows, left, seconds, cause, failures, transient)
-
-    def _failed(self, kind: str, name: str, cause: str) -> int:
-        failures = self._records.failed(kind, name, time.time_ns() // 1000, cause)
-        first = self._settings.backoff.initial_delay_seconds
-        backoff = Backoff(self._settings.backoff.attempts, first, _LONGEST_DELAY_SECONDS)
-        self._due[kind, name] = time.monotonic() + backoff.delay_seconds(failures)
-        return failures
-
-    def _waiting(self, one: Result, tables: Mapping[str, Table], why: str) -> Followed:
-        left = len(stale(one.wanted(tables), one.has()))
-        return Followed(one.kind, one.name, 0, 0, 0, left, 0.0, why)
+        if waits_for:
+            return self._attempts.waiting(one, tables, f"it waits for {', '.join(waits_for)}")
+        if not trying_all and not self._attempts.is_due(one):
+            return self._attempts.waiting(one, tables, self._attempts.recorded_error(one) or "it failed before")
+        return self._attempts.brought(one, tables, stopped, progress)
 
     def _broken(self, where: tuple[str, str], error: str) -> Followed:
         """A file with an error in it: tried again when it changes, so it is reported once."""
@@ -282,10 +224,6 @@ class Following:
         files = self._records.files(one.kind, one.name).values()
         return replace(result, found=sum(file.rows for file in files), severity=one.definition.severity)
 
-    def _recorded_error(self, one: Downstream) -> str:
-        state = self._records.state(one.kind, one.name)
-        return (state and state.error) or ""
-
     def _define(self, catalog: Catalog) -> list[Followed]:
         """Records the definitions, and removes what belongs to none. A folder that is not there is no order to remove anything:
         it may be moved, or not mounted."""
@@ -295,16 +233,23 @@ class Following:
             state = known.get((one.kind, one.name))
             if state is None or dict(state.definition) != one.recorded:
                 self._records.define(one.kind, one.name, one.recorded)
-                self._due.pop((one.kind, one.name), None)
+                self._attempts.forget(one.kind, one.name)
+        self._destinations.define(self._records)
+        present |= {(one.kind, one.name) for one in self._settings.destinations}
         found = []
         for kind, name in sorted(known.keys() - present):
+            if kind in KINDS:  # what is there belongs to its users
+                self._records.drop(kind, name)
+                self._attempts.forget(kind, name)
+                found.append(Followed(kind, name, 0, 0, 0, 0, 0.0, is_removed=True))
+                continue
             files = len(self._records.files(kind, name))
             if missing := missing_folder(kind, self._settings.models, self._settings.checks):
                 found.append(Followed(kind, name, 0, 0, 0, 0, 0.0, missing))
                 continue
             self._place.check()
             remove(self._output, self._records, kind, name)
-            self._due.pop((kind, name), None)
+            self._attempts.forget(kind, name)
             found.append(Followed(kind, name, 0, files, 0, 0, 0.0, is_removed=True))
         return found
 
@@ -328,7 +273,13 @@ class Following:
 
     def _published(self) -> dict[str, Table]:
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
+            self._batch = ledger.next_batch - 1
             return published(ledger)
+
+    def _with_all_models(self, tables: dict[str, Table]) -> dict[str, Table]:
+        """These tables with those of models that cannot be read now: their results are still there."""
+        names = [state.name for state in self._records.states() if state.kind == MODEL and state.name not in tables]
+        return tables | {name: table_of(self._records, MODEL, name) for name in names}
 
     def _schemas(self, tables: Mapping[str, Table]) -> dict[str, pa.Schema]:
         """The columns of all tables, for a run. Those of SQL that is not bound yet are those of its files."""

@@ -10,7 +10,8 @@ from threading import Event
 from ..batch.retries import cause_of, is_transient
 from ..core.errors import OutputReplaced, Stopped, StrandlineError
 from ..core.retry import Backoff
-from .follow import Followed, Following, Progress, failing, untold
+from .attempts import Followed, Progress, untold
+from .follow import Following, failing
 
 Tell = Callable[[Sequence[Followed]], None]
 
@@ -75,7 +76,7 @@ class Follower:
                 expected = isinstance(error, StrandlineError) or is_transient(error)
                 cause = cause_of(error) if expected else f"unexpected {type(error).__name__}: {error}"
                 delay = self._backoff.delay_seconds(failures)
-                self._note(f"models and checks could not be brought up to date: {cause}. Trying again in {delay:g} s")
+                self._note(f"what follows could not be brought up to date: {cause}. Trying again in {delay:g} s")
                 self._stop.wait(delay)
 
     def _rest(self, following: Following) -> None:

@@ -114,10 +114,11 @@ class Inputs:
         below = folder / _LINKS / name
         below.mkdir(parents=True)
         return [
-            str(self._link(file, below / f"{number}.parquet")) for number, (_, file) in enumerate(sorted(table.items()))
+            str(self.link(file, below / f"{number}.parquet")) for number, (_, file) in enumerate(sorted(table.items()))
         ]
 
-    def _link(self, file: File, target: Path) -> Path:
+    def link(self, file: File, target: Path) -> Path:
+        """Links a published file. Raises InputChanged where it is not the one that is named."""
         self._check()
         link_or_copy(self._output / file.path, target)
         found = target.stat()

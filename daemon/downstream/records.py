@@ -1,4 +1,4 @@
-"""state/downstream.sqlite: what each model and check was made from, its files, and how its runs went.
+"""state/downstream.sqlite: what each downstream was made from, the files of models and checks, and how its runs went.
 
 It is beside the ledger, not in it: the ledger belongs to the batch that may be running. Everything in it can be made again, so a
 file of another version, or one that cannot be read, is removed, and everything counts as stale. Thread-safe; `refresh` may write
@@ -18,8 +18,10 @@ from typing import Any
 
 from ..core.errors import EnvironmentFault
 from ..storage import database, files
+from .contract import WHOLE
 
-VERSION = 2
+VERSION = 3
+ALL_DATES = WHOLE - 1  # in the table `forgotten`: of a destination that has not said yet which it has
 _SCHEMA = """
 CREATE TABLE downstreams (
     kind TEXT NOT NULL, name TEXT NOT NULL,
@@ -36,6 +38,9 @@ CREATE TABLE has (
 CREATE TABLE files (
     kind TEXT NOT NULL, name TEXT NOT NULL, date INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, PRIMARY KEY (kind, name, date)
+) WITHOUT ROWID;
+CREATE TABLE forgotten (            -- dates that a destination has and that are to be sent again
+    kind TEXT NOT NULL, name TEXT NOT NULL, date INTEGER NOT NULL, PRIMARY KEY (kind, name, date)
 ) WITHOUT ROWID;
 CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID  -- of all SQL together: the last one
 """
@@ -160,6 +165,47 @@ class Records:
                 ((kind, name, date, fingerprint) for date, fingerprint in fingerprints.items()),
             )
 
+    # --------------------------------------------------------------------------------------------------- destinations
+
+    def set_has(self, kind: str, name: str, has: Mapping[int, bytes]) -> None:
+        """Records what a destination said that it has, for whoever cannot ask it."""
+        if self.has(kind, name) == has:
+            return
+        with self.transaction():
+            self._forget(kind, name, None)
+            self._sql.executemany("INSERT INTO has VALUES (?, ?, ?, ?)", ((kind, name, *one) for one in has.items()))
+
+    def sent(self, kind: str, name: str, piece: Mapping[int, bytes | None], distrusted: int) -> None:
+        """Records what a destination has of these dates now. `distrusted`: as for `remember`."""
+        with self.transaction():
+            self._forget(kind, name, piece)
+            if distrusted != self.distrusted(kind, name):
+                return
+            rows = ((kind, name, date, fingerprint) for date, fingerprint in piece.items() if fingerprint is not None)
+            self._sql.executemany("INSERT INTO has VALUES (?, ?, ?, ?)", rows)
+            self._sql.executemany(
+                "DELETE FROM forgotten WHERE kind = ? AND name = ? AND date = ?", ((kind, name, date) for date in piece)
+            )
+
+    def forget_sent(self, kind: str, name: str, dates: Collection[int] | None) -> None:
+        """Marks what a destination has of these dates, or all, to be sent again."""
+        self.distrust(kind, name, dates)
+        rows = [(kind, name, date) for date in (dates if dates is not None else (ALL_DATES,))]
+        with self.transaction():
+            self._sql.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", rows)
+
+    def forgotten(self, kind: str, name: str, has: Collection[int]) -> set[int]:
+        """Which of the dates that a destination has are to be sent again."""
+        query = "SELECT date FROM forgotten WHERE kind = ? AND name = ?"
+        if (kind, name, ALL_DATES) in self._rows("SELECT * FROM forgotten WHERE kind = ? AND name = ?", kind, name):
+            with self.transaction():
+                rows = ((kind, name, date) for date in has)
+                self._sql.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", rows)
+                self._sql.execute(
+                    "DELETE FROM forgotten WHERE kind = ? AND name = ? AND date = ?", (kind, name, ALL_DATES)
+                )
+        return {date for (date,) in self._rows(query, kind, name)}.intersection(has)
+
     def _forget(self, kind: str, name: str, dates: Collection[int] | None) -> None:
         query = "DELETE FROM has WHERE kind = ? AND name = ?"
         if dates is None:
@@ -227,7 +273,7 @@ class Records:
     def drop(self, kind: str, name: str) -> None:
         """Forgets everything of a downstream."""
         with self.transaction():
-            for table in ("has", "files", "downstreams"):
+            for table in ("has", "files", "forgotten", "downstreams"):
                 self._sql.execute(f"DELETE FROM {table} WHERE kind = ? AND name = ?", (kind, name))
 
     def _rows(self, query: str, *values: object) -> Sequence[tuple]:

@@ -147,7 +147,7 @@ class Result(Downstream):
         folders = set()
         for date, one in placed.items():
             target = output / path_of(self.kind, self.name, date)
-            files.make_folder(target.parent)
+            files.make_folder(target.parent, within=output)
             files.move(one.path, target)
             folders.add(target.parent)
         for date in removed:
@@ -210,8 +210,12 @@ def table_of(records: Records, kind: str, name: str) -> Table:
 
 
 def forget(records: Records, kind: str, name: str, dates: Collection[int] | None, *, whole: bool) -> None:
-    """Forgets what these dates were made from, or all; a whole result is made again as a whole."""
-    records.distrust(kind, name, None if whole else dates)
+    """Forgets what these dates were made from, or all; a whole result is made again as a whole. Of a destination: they are to be
+    sent again."""
+    if kind in (MODEL, CHECK):
+        records.distrust(kind, name, None if whole else dates)
+    else:
+        records.forget_sent(kind, name, dates)
 
 
 def remove(output: Path, records: Records, kind: str, name: str) -> None:

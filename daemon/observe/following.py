@@ -1,6 +1,6 @@
-"""The metrics of what follows: models and checks. Their series come and go with their files.
+"""The metrics of what follows: models, checks and destinations. Their series come and go with their files and sections.
 
-Names of models and checks are labels: few values, which an operator chose.
+Their names are labels: few values, which an operator chose.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ..downstream.follow import Followed
+from ..downstream.attempts import Followed
+from ..downstream.destinations.settings import KINDS
 from ..downstream.options import SEVERITIES
 from ..downstream.records import State
 from .observer import Observer
@@ -24,28 +25,40 @@ class FollowingMetrics(Observer):
     def __init__(self, registry: CollectorRegistry, prefix: str, states: Sequence[State] = ()) -> None:
         self._stale = Gauge(
             prefix + "downstream_stale_dates",
-            "Dates of a model or check that are not up to date.",
+            "Dates of a model, check or destination that are not up to date.",
             _LABELS,
             registry=registry,
         )
         self._runs = Counter(
             prefix + "downstream_runs",
-            "Runs of a model or check, by outcome.",
+            "Runs of a model or check, and deliveries to a destination, by outcome.",
             (*_LABELS, "outcome"),
             registry=registry,
         )
         self._seconds = Counter(prefix + "downstream_run_seconds", "Time that runs took.", _LABELS, registry=registry)
         self._success = Gauge(
-            prefix + "downstream_last_success_timestamp_seconds", "When a model or check was last run with success.", _LABELS,
+            prefix + "downstream_last_success_timestamp_seconds", 
+            "When a model or check last succeeded, or a destination was brought up to date.", _LABELS,
             registry=registry,
         )  # fmt: skip
         self._failing = Gauge(
-            prefix + "downstream_failing", "1 while a model or check is not up to date because of an error.", _LABELS,
+            prefix + "downstream_failing", 
+            "1 while a model, check or destination is not up to date because of an error.", _LABELS,
             registry=registry,
         )  # fmt: skip
         self._rows = Gauge(
             prefix + "check_rows", "Rows that the last run of a check found.", ("name", "severity"), registry=registry
         )
+        self._bytes = Counter(
+            prefix + "downstream_sent_bytes",
+            "Bytes of files that were sent to a destination.",
+            _LABELS,
+            registry=registry,
+        )
+        self._altered = Counter(
+            prefix + "downstream_altered_texts", "Texts sent without U+0000, which the destination cannot hold.", _LABELS,
+            registry=registry,
+        )  # fmt: skip
         self._known: set[tuple[str, str]] = set()
         for state in states:
             self._add(state.kind, state.name)
@@ -77,6 +90,9 @@ class FollowingMetrics(Observer):
             if one.failures:
                 self._runs.labels(*labels, "failed").inc()
             self._seconds.labels(*labels).inc(one.seconds)
+            if one.kind in KINDS:
+                self._bytes.labels(*labels).inc(one.bytes)
+                self._altered.labels(*labels).inc(one.altered)
         for labels in self._known - present:
             self._remove(*labels)
 
@@ -86,15 +102,20 @@ class FollowingMetrics(Observer):
             self._known.add((kind, name))
             for outcome in OUTCOMES:
                 self._runs.labels(kind, name, outcome)
-            for metric in (self._stale, self._success, self._failing, self._seconds):
+            for metric in self._metrics(kind):
                 metric.labels(kind, name)
 
     def _remove(self, kind: str, name: str) -> None:
         """Removes the series of one that is gone."""
         self._known.discard((kind, name))
-        for metric in (self._stale, self._success, self._failing, self._seconds):
+        for metric in self._metrics(kind):
             metric.remove(kind, name)
         for outcome in OUTCOMES:
             self._runs.remove(kind, name, outcome)
         if kind == "check":
             self._rows.remove_by_labels({"name": name})
+
+    def _metrics(self, kind: str) -> list[Gauge | Counter]:
+        """Those with a series for each of a kind."""
+        sent = [self._bytes, self._altered] if kind in KINDS else []
+        return [self._stale, self._success, self._failing, self._seconds, *sent]

@@ -20,7 +20,7 @@ from ..core.entries import DropResult
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
 from ..core.parse.damage import without_text
-from ..downstream.follow import Followed
+from ..downstream.attempts import Followed
 from ..sources.pull.outcome import FAILED, Pulled
 from .observer import Observer
 
@@ -133,12 +133,21 @@ class Reporter(Observer):
         for one in results:
             about: dict[str, object] = {one.kind: one.name}
             if one.is_removed:
-                log.info("its file is gone, and its results are removed", extra=about | {"files": one.files})
+                log.info(
+                    "its file is gone, and its results are removed" if one.kind in ("model", "check")
+                    else "it is configured no more; what is there stays",
+                    extra=about | {"files": one.files},
+                )  # fmt: skip
             elif one.error and self._errors.get((one.kind, one.name)) != one.error:
                 log.error("not up to date", extra=about | {"stale": one.stale, "cause": one.error})
             elif one.dates and not one.error:
                 log.info("brought up to date", extra=about | {"dates": one.dates, "files": one.files, "rows": one.rows,
                                                               "seconds": round(one.seconds, 3)})  # fmt: skip
+            if one.altered:
+                log.warning(
+                    "texts were sent without U+0000, which the destination cannot hold",
+                    extra=about | {"texts": one.altered},
+                )
             if one.found and one.dates:
                 level = logging.ERROR if one.severity == "error" else logging.WARNING
                 log.log(level, "a check found rows", extra=about | {"rows": one.found})

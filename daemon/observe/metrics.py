@@ -24,7 +24,7 @@ from ..batch.phases import OPERATIONS, PHASES
 from ..batch.retries import Retry
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
-from ..downstream.follow import Followed
+from ..downstream.attempts import Followed
 from ..downstream.records import State
 from ..sources.pull.outcome import Pulled
 from ..storage import files

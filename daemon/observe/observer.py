@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
-from ..downstream.follow import Followed
+from ..downstream.attempts import Followed
 from ..sources.pull.outcome import Pulled
 
 

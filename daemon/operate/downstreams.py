@@ -11,6 +11,8 @@ from typing import Any
 from ..core.errors import UsageError
 from ..downstream.contract import WHOLE, Table, stale
 from ..downstream.definitions import CHECK, MODEL, Definition, missing_folder, read_folder
+from ..downstream.destinations.present import wanted_of
+from ..downstream.destinations.settings import Destination, Destinations
 from ..downstream.follow import RECORDS
 from ..downstream.inputs import published
 from ..downstream.records import Records, State, telling_damage
@@ -22,9 +24,12 @@ from ..storage.store import iso_date
 _SHOWN_STALE = 5
 
 
-def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> list[dict[str, Any]]:
-    """Each model and check as JSON, by kind and name. Stale dates are those of now, so they are right without a daemon, too.
-    `results`: where its rows are, below the output folder. `waits_for`: models that fail or wait, which it reads."""
+def gather(
+    ledger: Ledger | None, output: Path, models: Path, checks: Path, destinations: Destinations = ()
+) -> list[dict[str, Any]]:
+    """Each model, check and destination as JSON, by kind and name. Stale dates are those of now, so they are right without a
+    daemon, too; of a destination, what it had when it was last asked counts. `results`: where its rows are, below the output
+    folder, or which destination it is. `waits_for`: models that fail or wait, which it reads."""
     present = {
         (kind, path.stem): found
         for kind, folder in ((MODEL, models), (CHECK, checks))
@@ -32,30 +37,36 @@ def gather(ledger: Ledger | None, output: Path, models: Path, checks: Path) -> l
     }
     path = output / RECORDS
     if not path.exists():
-        return _with_waiting([_not_run(kind, name, found) for (kind, name), found in sorted(present.items())])
+        new = [_not_run(kind, name, found) for (kind, name), found in sorted(present.items())]
+        return _with_waiting([*new, *(_destination(None, None, one, {}) for one in destinations)])
     with telling_damage(path), closing(Records(path, read_only=True)) as records:
         states = {(state.kind, state.name): state for state in records.states()}
         tables = dict(published(ledger)) if ledger else {}
         for state in states.values():
             if state.kind == MODEL:
                 tables[state.name] = table_of(records, state.kind, state.name)
+        sent = [_destination(records, states.pop((one.kind, one.name), None), one, tables) for one in destinations]
         found = [
             _shown(
                 records, state, tables, present.get(where),
                 missing_folder(state.kind, models, checks) or "its file is gone; the next round removes its results",
             )
-            for where, state in states.items()
+            for where, state in states.items() if state.kind in (MODEL, CHECK)
         ]  # fmt: skip
     new = [_not_run(kind, name, one) for (kind, name), one in present.items() if (kind, name) not in states]
-    return _with_waiting(sorted([*found, *new], key=lambda one: (one["kind"], one["name"])))
+    return _with_waiting([*sorted([*found, *new], key=lambda one: (one["kind"], one["name"])), *sent])
 
 
 def _with_waiting(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same, with what each of them waits for, over any number of steps."""
     behind = {one["name"] for one in found if one["error"]}
-    while waiting := {one["name"] for one in found if behind.intersection(one["reads"])} - behind:
+    ours = [one for one in found if one["kind"] in (MODEL, CHECK)]
+    while waiting := {one["name"] for one in ours if behind.intersection(one["reads"])} - behind:
         behind |= waiting
-    return [one | {"waits_for": [] if one["error"] else sorted(behind.intersection(one["reads"]))} for one in found]
+    waits = [one["name"] for one in ours if not one["error"]]  # a destination takes the results that there are
+    return [
+        one | {"waits_for": sorted(behind.intersection(one["reads"])) if one["name"] in waits else []} for one in found
+    ]
 
 
 def _shown(
@@ -102,6 +113,27 @@ def _shown(
     }
 
 
+def _destination(
+    records: Records | None, state: State | None, one: Destination, tables: Mapping[str, Table]
+) -> dict[str, Any]:
+    """A destination. Before its first round nothing is known of what it has."""
+    has = records.has(one.kind, one.name) if records else {}
+    behind = sorted(stale(wanted_of(one, tables), has))
+    return {
+        "kind": one.kind, "name": one.name, "file": None, "reads": list(getattr(one, "tables", ())), "lookback": 0,
+        "whole": False, "severity": None, "stale": len(behind) if state else max(1, len(behind)),
+        "stale_dates": ["all"] if state is None else [_date_text(date) for date in behind[:_SHOWN_STALE]],
+        "results": one.place, "files": 0, "rows": 0, "bytes": 0,
+        "last_success": instant_text(state.succeeded_at) if state and state.succeeded_at is not None else None,
+        "seconds": state.seconds if state else None, "failures": state.failures if state else 0,
+        "error": state.error if state else None,
+    }  # fmt: skip
+
+
+def _date_text(date: int) -> str:
+    return "dimensions" if date == WHOLE else iso_date(date)
+
+
 def _results(kind: str, name: str) -> str:
     """The path of its file, or a pattern for the paths of its files."""
     return path_of(kind, name, WHOLE) if kind == CHECK else f"{MODELS}/{name}/date=*/{name}.parquet"
@@ -137,24 +169,26 @@ def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
                     forget(records, state.kind, name, dates, whole=is_whole)
                     return state.kind
     known = f"known are {', '.join(names)}" if names else "none has run yet"
-    raise UsageError(f"there is no model or check {name}; {known}")
+    raise UsageError(f"there is no model, check or destination {name}; {known}")
 
 
 def table(found: Collection[Mapping[str, Any]]) -> str:
     """The downstreams for a terminal."""
     if not found:
-        return "No models and no checks. A file models/NAME.sql is one: see docs/MODELS.md"
+        return "No models, checks or destinations. A file models/NAME.sql is a model: see docs/MODELS.md, docs/DESTINATIONS.md"
     rows = [("KIND", "NAME", "READS", "UP TO DATE", "ROWS", "LAST SUCCESS", "SECONDS")]
     for one in found:
         seconds = "" if one["seconds"] is None else f"{one['seconds']:.2f}"
-        reads = ", ".join(one["reads"]) + (f" ({one['lookback']} days back)" if one["lookback"] else "")
+        is_sent = one["kind"] not in (MODEL, CHECK)
+        reads = ", ".join(one["reads"] or (["all"] if is_sent else []))
+        reads += f" ({one['lookback']} days back)" if one["lookback"] else ""
         rows.append(
             (
                 one["kind"],
                 one["name"],
                 reads,
                 state_text(one),
-                f"{one['rows']:,}",
+                "" if is_sent else f"{one['rows']:,}",
                 one["last_success"] or "never",
                 seconds,
             )

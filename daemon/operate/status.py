@@ -262,7 +262,7 @@ def table(status: dict[str, Any]) -> str:
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
     lines += _section(
-        "Models and checks that need attention",
+        "Models, checks and destinations that need attention",
         [
             (one["kind"], one["name"], text)
             for one in status["downstreams"]

@@ -7,6 +7,7 @@ one `syncfs` is faster than an fsync each. Nothing here knows what the files mea
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -71,11 +72,14 @@ def sync_many(paths: Iterable[Path]) -> None:
             raise OSError(error, os.strerror(error), str(paths[0]))
 
 
-def make_folder(path: Path) -> None:
-    """Creates a folder and its parents; each new name is durable."""
+def make_folder(path: Path, within: Path | None = None) -> None:
+    """Creates a folder and its parents; each new name is durable. `within` is never created: FileNotFoundError where it is gone,
+    so that a folder that somebody moved away does not come back with a part of its content."""
     if path.is_dir():
         return
-    make_folder(path.parent)
+    if path == within:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    make_folder(path.parent, within)
     path.mkdir(exist_ok=True)
     sync(path.parent)
 

@@ -82,7 +82,7 @@ class RawLayer:
         """Gives durable temporary copies their final names, durably."""
         folders = {(self._output / copy.path).parent for copy in copies}
         for folder in folders:
-            files.make_folder(folder)
+            files.make_folder(folder, within=self._output)
         for copy in copies:
             files.move(self.temporary(copy.seq), self._output / copy.path)
         files.sync_many(folders)

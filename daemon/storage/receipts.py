@@ -29,7 +29,7 @@ def write(output: Path, results: Sequence[DropResult]) -> None:
     paths = [receipt_path(output, result) for result in results]
     folders = {path.parent for path in paths}
     for folder in folders:
-        files.make_folder(folder)
+        files.make_folder(folder, within=output)
     for path, result in zip(paths, results, strict=True):
         files.write_unsynced(path, receipt(result))
     files.sync_many(paths)

@@ -13,8 +13,9 @@ import pytest
 from daemon.core.errors import Stopped, UsageError
 from daemon.core.retry import Backoff
 from daemon.downstream import results
+from daemon.downstream.attempts import Followed
 from daemon.downstream.contract import DownstreamFailed, InputChanged
-from daemon.downstream.follow import Followed, failing
+from daemon.downstream.follow import failing
 from daemon.downstream.follower import Follower, bring_up_to_date
 from tests.support.following import BACKOFF, DAILY, LIMITS, Home, InlineWorker, day, never
 

@@ -117,7 +117,7 @@ def test_a_damaged_file_is_never_read(home: Home, known: bool) -> None:
 def test_a_file_is_read_once_to_be_checked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as it is the same."""
     read: list[Path] = []
-    kept = Inputs._link.__globals__["files"].sha256_of
+    kept = Inputs.link.__globals__["files"].sha256_of
 
     def counted(path: Path) -> bytes:
         read.append(path)

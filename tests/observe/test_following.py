@@ -10,7 +10,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from daemon.core.retry import Backoff
-from daemon.downstream.follow import Followed, Following, Settings
+from daemon.downstream.attempts import Followed
+from daemon.downstream.follow import Following, Settings
 from daemon.downstream.sandbox import Limits
 from daemon.observe.following import FollowingMetrics
 from tests.support.command import as_drop, order

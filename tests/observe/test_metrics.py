@@ -15,7 +15,7 @@ from daemon.batch.phases import OPERATIONS, PHASES
 from daemon.batch.pipeline import catch_up
 from daemon.batch.retries import Retry
 from daemon.core.model import DropOutcome, Field, Reason
-from daemon.downstream.follow import Followed
+from daemon.downstream.attempts import Followed
 from daemon.observe.metrics import Metrics, write_textfile
 from tests.support import REPO
 from tests.support.daemon_process import series

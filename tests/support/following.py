@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -14,11 +15,14 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 
+from daemon.core.errors import Unavailable
 from daemon.core.mapping import Columns, FieldMapping
 from daemon.core.retry import Backoff
 from daemon.downstream import follow, worker_main
+from daemon.downstream.attempts import Followed
 from daemon.downstream.contract import DownstreamFailed
-from daemon.downstream.follow import Followed, Following, Settings
+from daemon.downstream.destinations.settings import destinations_of
+from daemon.downstream.follow import Following, Settings
 from daemon.downstream.sandbox import Limits
 from daemon.downstream.worker import Worker
 from tests.support.harness import apply_batch, open_engine
@@ -55,13 +59,17 @@ class InlineWorker:
     def __init__(self, limits: Limits, niceness: int = 0) -> None:
         self.limits = limits
 
-    def call(self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool]) -> Any:
+    def call(
+        self, what: str, function: str, *arguments: Any, stopped: Callable[[], bool], time_limit: object = None
+    ) -> Any:
         try:
             return worker_main.call(function, arguments)
         except Exception as error:
             kind, value = worker_main._described(error)
             if kind == "system":
                 raise OSError(*value) from None
+            if kind == "unavailable":
+                raise Unavailable(value) from None
             raise DownstreamFailed(value if kind == "failed" else f"{what}: {value}") from None
 
     def close(self) -> None:
@@ -118,8 +126,16 @@ class Home:
     def check(self, name: str, text: str) -> Path:
         return _written(self.checks, name, text)
 
+    def destinations(self, text: str) -> None:
+        """Writes the sections of destinations."""
+        (self.root / "destinations.toml").write_text(text, encoding="utf-8")
+
     def settings(self, limits: Limits = LIMITS, backoff: Backoff = BACKOFF) -> Settings:
-        return Settings(self.models, self.checks, limits, backoff, self.columns)
+        path = self.root / "destinations.toml"
+        content = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return Settings(
+            self.models, self.checks, limits, backoff, self.columns, destinations=destinations_of(content, path)
+        )
 
     @contextmanager
     def following(self, worker: Any = None, **settings: Any) -> Iterator[Following]:

@@ -247,13 +247,13 @@ def test_a_model_that_is_corrected_shows_up_without_a_reload(followed: Daemon, b
 
 def test_without_models_and_checks_there_is_nothing_of_them(daemon: Daemon) -> None:
     """Neither a heading nor a tile."""
-    assert "Models and checks" not in daemon.get("/")[1] and 'id="downstreams"' not in daemon.get("/")[1]
+    assert "Models, checks, destinations" not in daemon.get("/")[1] and 'id="downstreams"' not in daemon.get("/")[1]
 
 
 def test_models_and_checks_need_no_javascript(followed: Daemon) -> None:
     """They are in the document itself."""
     page = followed.get("/")[1]
-    for text in ("Models and checks", "rows found: see", "reads daily (6 days back)", "raises.py, line 2"):
+    for text in ("Models, checks, destinations", "rows found: see", "reads daily (6 days back)", "raises.py, line 2"):
         assert text in page
 
 

@@ -38,8 +38,9 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * _MOST), ("mapping", POINTER(Tables)), ("end", c_void_p), ("rank", c_int * _MOST),
-        ("depth", c_int), ("others", c_bool), ("skipped", c_bool), ("failed", c_bool),
+        ("columns", _Column * _MOST), ("mapping", POINTER(Tables)), ("end", c_void_p), ("guesses", POINTER(c_uint8)),
+        ("second", c_void_p * 3), ("rank", c_int * _MOST), ("depth", c_int), ("others", c_bool),
+        ("skipped", c_bool), ("failed", c_bool),
     ]  # fmt: skip
 
 
@@ -164,7 +165,8 @@ class _ScanMemory:
     """The memory of a scan. Freed when no array uses it. `extra`: names and types."""
 
     def __init__(self, tables: Tables, extra: Columns) -> None:
-        self.scan = _Scan(mapping=ctypes.pointer(tables))
+        self._guesses = (c_uint8 * tables.guesses)()  # ctypes does not keep an array that is cast
+        self.scan = _Scan(mapping=ctypes.pointer(tables), guesses=ctypes.cast(self._guesses, POINTER(c_uint8)))
         self._extra = extra
 
     def __del__(self, release: Any = library.strandline_release) -> None:

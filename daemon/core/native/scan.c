@@ -51,9 +51,11 @@ typedef struct Key Key;
 
 /* The keys of an object that are read. */
 typedef struct {
-    const Key *keys; /* up to 64; the one after the last has the length 0 */
-    bool is_order;   /* other keys may hold the data of an order */
-    bool has_index;  /* one may be an index of an array */
+    const Key *keys;  /* up to 64; the one after the last has the length 0 */
+    uint64_t lengths; /* bit n (modulo 64): a key may have n bytes, quotes included */
+    int guesses;      /* where those of this table begin, see Scan */
+    bool is_order;    /* other keys may hold the data of an order */
+    bool has_index;   /* one may be an index of an array */
 } Table;
 
 /* A key, and what its value is: a value of a column, or an object (or array) with keys in it, or either of them. */
@@ -83,10 +85,19 @@ typedef struct {
     int kinds[MAX_EXTRA];
 } Mapping;
 
+/* A value of a record that counts if none of a lower rank comes. */
+typedef struct {
+    const Key *key; /* NULL: there is none */
+    Text p;
+    int64_t depth;
+} Second;
+
 struct Scan {
     Column columns[ALL_COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `read_record` */
     const Mapping *mapping;
     Text end;           /* of the blob: the NUL byte after it */
+    uint8_t *guesses;   /* see `members` */
+    Second second;      /* see `mapped_value` */
     int rank[ALL_COLUMNS]; /* of the record's and the item's values so far; UNRANKED without one */
     int depth;          /* of the value that is read: brackets that are open before it */
     bool others;        /* the record has members that are not read */
@@ -143,6 +154,8 @@ static inline void end_text(Column *into, int64_t used, bool valid) {
 static inline bool has_texts(const Scan *scan, int column) {
     return column < COLUMNS ? is_text[column] : scan->mapping->kinds[column - COLUMNS] == TEXT;
 }
+
+static inline bool is_of_item(int column) { return column >= RECORD_COLUMNS && column < COLUMNS; }
 
 /* The end of the columns in use. */
 static inline int columns_end(const Scan *scan) { return COLUMNS + scan->mapping->extra; }
@@ -314,6 +327,12 @@ static Text value(Text p, Text end, int depth, bool *spaced) {
         if (*p != ':') return NULL;
         p = beyond_space(p + 1, spaced);
     }
+}
+
+/* A value that no column needs. Most are strings. */
+static inline Text skipped(Text p, Text end, int depth) {
+    bool flag = false;
+    return *p == '"' ? string(p + 1, end, &flag) : value(p, end, depth, &flag);
 }
 
 /* Copies a value without the white space between its tokens. */
@@ -736,40 +755,48 @@ static inline bool is_key(Text p, Text end, const Key *key) {
            (key->length <= 16 || (has(p, end, key->length) && !memcmp(p + 16, key->name + 16, (size_t)key->length - 16)));
 }
 
-/* The key that begins here with its colon, in the usual spelling; 16 bytes are there. */
-static inline const Key *key_at(Text p, Text end, const Key *keys, const Key *expected) {
-    for (const Key *key = expected; key->length; key++) if (is_key(p, end, key)) return key;
-    for (const Key *key = keys; key < expected; key++) if (is_key(p, end, key)) return key;
-    return NULL;
+/* The key of this number, if it begins here with its colon; 16 bytes are there. A table may have no key at all. */
+static inline const Key *guessed_key(Text p, Text end, const Key *keys, int number) {
+    const Key *key = keys + number;
+    return key->length && is_key(p, end, key) ? key : NULL;
 }
 
-/* Any key and colon. `found`: which of the keys it is, or NULL. */
-static Text any_key(Text p, Text end, const Key *keys, const Key **found) {
+/* Any key and colon. `found`: which of the keys it is, or NULL. Most keys of large records are none of them, which is mostly seen
+ * by their lengths. */
+static Text any_key(Text p, Text end, const Table *table, const Key **found) {
+    *found = NULL;
     if (*p != '"') return NULL;
     bool escaped = false;
     Text after = string(p + 1, end, &escaped);
     if (!after || escaped) return NULL;
-    for (*found = keys; (*found)->length; ++*found)
-        if ((*found)->length - 1 == after - p && !memcmp((*found)->name, p, (size_t)(after - p))) break;
-    if (!(*found)->length) *found = NULL;
+    int64_t length = after - p;
+    if (table->lengths >> (length & 63) & 1)
+        for (const Key *key = table->keys; key->length && !*found; key++)
+            if (key->length - 1 == length && !memcmp(key->name, p, (size_t)length)) *found = key;
     p = space(after);
     return *p == ':' ? p + 1 : NULL;
 }
 
 static Text mapped_value(Scan *scan, Text p, const Key *key, int depth);
 
-/* The members of an object: values go into their columns, others are skipped. A key that is read and repeated is refused. */
+/* The members of an object: values go into their columns, others are skipped. A key that is read and repeated is refused.
+ *
+ * The key that is tried first is the next one of the table, and then the one that came here in the last object: records of one
+ * source have their keys in one order. `guesses` has the numbers of these by that of the key before, and only changes the speed. */
 static Text members(Scan *scan, Text p, const Table *table, int depth) {
     uint64_t seen = 0;
-    const Key *keys = table->keys, *key, *expected = keys; /* try the next key of the usual order first */
+    uint8_t *guesses = scan->guesses + table->guesses;
+    const Key *keys = table->keys, *key, *expected = keys;
     Text end = scan->end;
-    bool spaced = false;
     p = space(p + 1);
     if (*p == '}') return p + 1;
     for (;;) {
-        key = has(p, end, 16) ? key_at(p, end, keys, expected) : NULL;
+        key = expected;
+        if (!has(p, end, 16)) key = NULL;
+        else if (!key->length || !is_key(p, end, key)) key = guessed_key(p, end, keys, guesses[expected - keys]);
         if (key) p += key->length;
-        else if (!(p = any_key(p, end, keys, &key))) return NULL;
+        else if (!(p = any_key(p, end, table, &key))) return NULL;
+        else if (key) guesses[expected - keys] = (uint8_t)(key - keys);
         p = space(p);
         if (key) {
             uint64_t bit = 1ULL << (key - keys);
@@ -779,7 +806,7 @@ static Text members(Scan *scan, Text p, const Table *table, int depth) {
             p = key->mapped ? mapped_value(scan, p, key, depth) : key->read(scan, p, key->column);
         } else {
             scan->others |= table->is_order;
-            p = value(p, end, depth, &spaced);
+            p = skipped(p, end, depth);
         }
         if (!p) return NULL;
         p = space(p);
@@ -905,23 +932,12 @@ static bool converted(Scan *scan, Text p, Text end, int column, bool *there) {
     return (column != USER_ID && column != ORDER_ID) || put_prefix(scan, into);
 }
 
-/* The value of a key under a mapping. Of the values of one column, the one of the lowest rank that is there counts: not null, and
- * no blank text. */
-static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
+/* Reads a value of a column. Of several, the one of the lowest rank that is there counts: not null, and no blank text. */
+static Text ranked_value(Scan *scan, Text p, const Key *key, int depth) {
     int column = key->column;
-    bool spaced = false, there;
-    if (key->inside && (*p == '{' || *p == '[')) {
-        if ((column != NO_COLUMN && column != METADATA) || (*p == '[' && key->inside->has_index)) return NULL;
-        Text end = *p == '{' ? members(scan, p, key->inside, depth + 1) : p;
-        if (!end || (*p == '{' && column == NO_COLUMN)) return end; /* metadata is also read as a whole */
-    }
-    if (key->deletes && !read_deleted(scan, p, depth)) return NULL;
-    if (column == SKIPPED) return read_skipped(scan, p, depth);
-    if (column == DELETED) return read_deleted(scan, p, depth);
-    if (column == NO_COLUMN || scan->rank[column] < key->rank) return value(p, scan->end, depth, &spaced);
-    if (*p == 'n') return literal(p, "null");
     Column *into = &scan->columns[column];
-    bool replaces = scan->rank[column] != UNRANKED;
+    bool replaces = scan->rank[column] != UNRANKED, there;
+    if (*p == 'n') return literal(p, "null");
     if (column == ITEMS && replaces) return NULL;
     scan->depth = depth;
     Text end = key->read(scan, p, column);
@@ -933,6 +949,32 @@ static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
     if (replaces) replace_value(into, has_texts(scan, column));
     scan->rank[column] = key->rank;
     return end;
+}
+
+/* The value of a key under a mapping. One that is a second choice of the record is put off: the first choice mostly follows. */
+static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
+    int column = key->column;
+    if (key->inside && (*p == '{' || *p == '[')) {
+        if ((column != NO_COLUMN && column != METADATA) || (*p == '[' && key->inside->has_index)) return NULL;
+        Text end = *p == '{' ? members(scan, p, key->inside, depth + 1) : p;
+        if (!end || (*p == '{' && column == NO_COLUMN)) return end; /* metadata is also read as a whole */
+    }
+    if (key->deletes && !read_deleted(scan, p, depth)) return NULL;
+    if (column == SKIPPED) return read_skipped(scan, p, depth);
+    if (column == DELETED) return read_deleted(scan, p, depth);
+    if (column == NO_COLUMN || scan->rank[column] < key->rank) return skipped(p, scan->end, depth);
+    if (key->rank && *p == '"' && !scan->second.key && !is_of_item(column)) {
+        scan->second = (Second){key, p, depth};
+        return skipped(p, scan->end, depth);
+    }
+    return ranked_value(scan, p, key, depth);
+}
+
+/* Reads the second choice that was put off, unless a better one has come. False where the record is refused. */
+static inline bool take_second(Scan *scan) {
+    Second second = scan->second;
+    if (!second.key || scan->rank[second.key->column] < second.key->rank) return true;
+    return ranked_value(scan, second.p, second.key, second.depth);
 }
 
 /* Completes keys of which tables.py has set the names (`length` bytes, in quotes with a colon), and all that it knows. */
@@ -972,8 +1014,10 @@ static Text read_record(Scan *scan, Text p, Text stop) {
     for (int i = 0; i < RECORD_COLUMNS; i++) scan->rank[i] = UNRANKED;
     for (int i = COLUMNS; i < columns_end(scan); i++) scan->rank[i] = UNRANKED;
     scan->others = false;
+    scan->second.key = NULL;
     scan->depth = 1;
     Text end = *p == '{' ? members(scan, p, &scan->mapping->order, 1) : NULL;
+    if (end && !take_second(scan)) end = NULL;
     if (end && scan->columns[ITEMS].count == record && !put_items(scan, !scan->others || scan->columns[AMOUNT].count > record)) end = NULL;
     if (end && !put_missing(scan, 0, ITEMS, record + 1)) end = NULL;
     if (end && !put_missing(scan, COLUMNS, columns_end(scan), record + 1)) end = NULL;

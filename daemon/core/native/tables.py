@@ -46,11 +46,13 @@ class _Key(Structure):
     ]  # fmt: skip
 
 
-KeyTable._fields_ = [("keys", POINTER(_Key)), ("is_order", c_bool), ("has_index", c_bool)]
+KeyTable._fields_ = [
+    ("keys", POINTER(_Key)), ("lengths", c_uint64), ("guesses", c_int), ("is_order", c_bool), ("has_index", c_bool),
+]  # fmt: skip
 
 
 class Tables(Structure):
-    """Mapping of scan.c. `kept`: what it points to."""
+    """Mapping of scan.c. `kept`: what it points to. `guesses`: the number of guesses that a scan needs."""
 
     _fields_ = [
         ("order", KeyTable), ("item", KeyTable), ("prefix", c_char_p), ("zone_from", POINTER(c_int64)),
@@ -59,6 +61,7 @@ class Tables(Structure):
         ("extra", c_int), ("kinds", c_int * MOST_EXTRA),
     ]  # fmt: skip
     kept: list[Any]
+    guesses: int
 
 
 @dataclass
@@ -85,7 +88,7 @@ def tables_of(mapping: FieldMapping, prepare: Any) -> Tables | None:
         order, item = _trees(mapping)
         deleted = [_raw(value) for value in mapping.deleted_values] if mapping.deleted_path else []
         tables = Tables()
-        tables.kept = []
+        tables.kept, tables.guesses = [], 0
         plain = _plain_columns(mapping)
         tables.order, tables.item = (_table(tables, one, plain, prepare) for one in (order, item))
     except (_Unfit, UnicodeEncodeError):
@@ -185,7 +188,9 @@ def _table(tables: Tables, node: _Node, plain: Collection[int], prepare: Any) ->
     prepare(keys, len(node.inside))
     tables.kept.append(keys)
     has_index = any(name.isascii() and name.isdigit() for name in node.inside)
-    return KeyTable(ctypes.cast(keys, POINTER(_Key)), node.is_order, has_index)
+    lengths = sum({1 << (key.length - 1) % 64 for key in keys[:-1]})
+    guesses, tables.guesses = tables.guesses, tables.guesses + len(keys)
+    return KeyTable(ctypes.cast(keys, POINTER(_Key)), lengths, guesses, node.is_order, has_index)
 
 
 def _raw(value: str) -> bytes:

@@ -32,9 +32,12 @@ def _setting(read: Read, allowed: str, default: Any = MISSING) -> Any:
 
 
 def _text(allowed: str, pattern: str = r"[^\x00-\x1f]+", default: Any = MISSING) -> Any:
-    return _setting(
-        lambda value: value if isinstance(value, str) and re.fullmatch(pattern, value) else None, allowed, default
-    )
+    """A text; the default is allowed, too."""
+
+    def read(value: Any) -> str | None:
+        return value if isinstance(value, str) and (value == default or re.fullmatch(pattern, value)) else None
+
+    return _setting(read, allowed, default)
 
 
 def _texts(allowed: str) -> Any:
@@ -107,6 +110,13 @@ class Destination:
         """How errors name it."""
         return f"[{self.kind}.{self.name}]"
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people: as it is written, without what a user or a query in a URL may hold."""
+        written = str(self.values().get("url") or "")
+        scheme, separator, rest = written.partition("://")
+        return f"{scheme}{separator}{rest.partition('?')[0].rpartition('@')[2]}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Load(Destination):
@@ -122,6 +132,10 @@ class Load(Destination):
     lock_timeout: Duration = _span(30, 1)
     statement_timeout: Duration = _span(3600, 7)
     time_limit: Duration = _span(6 * 3600, 30)
+
+    @property
+    def place(self) -> str:
+        return f"{self.dialect}, schema {self.schema}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +174,10 @@ class Notify(Destination):
     ca_file: str = _text("the path of a file with certificates", default="")
     timeout: Duration = _span(10, 1)  # of one try
     attempts: int = _whole(3, 1, 100)  # of one round
+
+    @property
+    def place(self) -> str:
+        return super().place if self.url else self.command[0]
 
 
 KINDS: dict[str, type[Destination]] = {

@@ -104,6 +104,59 @@ def test_what_the_fast_path_leaves_of_extra_columns() -> None:
         assert not bindings.is_mappable(FieldMapping(columns=columns))
 
 
+SECOND = FieldMapping(
+    fields=(("amount", ("total", "sum")), ("user_id", ("customer.id", "email", "phone"))),
+    columns=(("note", "text", ("note", "remark")),),
+)
+SECOND_RECORD = {
+    "order_id": "o_1", "created_at": "2026-03-02T18:04:11Z", "email": "a@b", "phone": "0123",
+    "customer": {"id": "u_1", "ie": "x"}, "sum": "7.50", "total": "9.25", "remark": "later", "note": "first",
+    "nite": [1, {"note": "}"}], "sku": {}, "items": [{}],
+}  # fmt: skip
+
+
+@SLOW
+@given(
+    st.lists(st.permutations(sorted(SECOND_RECORD)), min_size=1, max_size=4),
+    st.dictionaries(st.sampled_from(["email", "phone", "sum", "remark", "note", "total"]), st.sampled_from([None, "", " ", "0"])),
+    st.sets(st.sampled_from(["email", "phone", "customer", "sum", "total", "note", "remark", "nite"])),
+)  # fmt: skip
+def test_keys_in_any_order_and_second_choices_are_read_as_by_the_reference_parser(
+    orders: list[list[str]], blank: dict[str, object], missing: set[str]
+) -> None:
+    """Records of one scan whose keys come in different orders, so that what is guessed from the record before is wrong."""
+    values = SECOND_RECORD | blank
+    text = "\n".join(
+        json.dumps({name: values[name] for name in names if name not in missing} | {"order_id": str(number)})
+        for number, names in enumerate(orders)
+    )
+    pieces = [Piece(1, text.encode(), replace(CONTEXT, mapping=SECOND))]
+    fast, slow = (parse(pieces, reference_only=only) for only in (False, True))
+    rows = [sorted(one.orders.to_pylist(), key=lambda row: row["position"]) for one in (fast, slow)]
+    assert rows[0] == rows[1] and fast.tallies == slow.tallies and fast.discards == slow.discards
+
+
+@pytest.mark.parametrize("email", ['"a\\u00e9"', '"a@b"', '"' + "x" * 257 + '"', '" "'])
+def test_a_second_choice_that_is_not_needed_is_not_read(email: str) -> None:
+    """Only its JSON is checked: the reference parser does not look at it either."""
+    record = '{"order_id":"1","created_at":"2026-03-02","email":%s,"customer":{"id":"u_1"},"total":1,"items":[]}'
+    assert not is_odd((record % email).encode(), SECOND)
+    for broken in ('"\\x"', '"a\x01"', '"\\u12"', '"open'):
+        assert is_odd((record % broken).encode(), SECOND)
+
+
+def test_a_table_without_keys_and_keys_at_the_very_end() -> None:
+    """Nothing is read of items whose fields have no path. Near the end of the text, keys are compared byte by byte."""
+    nothing = FieldMapping(fields=(("price", ()), ("qty", ()), ("sku", ())))
+    for items in ('[{"sku":1,"":2,"a":"b"}]', '[{"s":[{}]},{}]', '[{"":0}]'):
+        for mapping in (nothing, DIRECT):
+            record = f'{{"order_id":"1","created_at":"2026-03-02","items":{items}}}'.encode()
+            pieces = [Piece(1, record, replace(CONTEXT, mapping=mapping))]
+            fast, slow = (parse(pieces, reference_only=only) for only in (False, True))
+            assert fast.orders.to_pylist() == slow.orders.to_pylist() and fast.tallies == slow.tallies
+            assert is_odd(record[:-1], mapping)
+
+
 @pytest.mark.parametrize("shop", sorted(path.stem for path in SHOPS.iterdir()))
 def test_what_shops_write_takes_the_fast_path(shop: str) -> None:
     """Every order of each sample, except for a deletion: alternatives, nested values, minor units and skipped items included."""

@@ -1,0 +1,146 @@
+"""Brings one downstream up to date, records how that went, and says when to try again what failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..batch.retries import cause_of, is_transient
+from ..core.errors import OutputReplaced, Stopped, StrandlineError
+from ..core.retry import Backoff
+from .contract import Downstream, InputChanged, Tables, stale
+from .records import Records
+
+_LONGEST_DELAY_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a round did for one downstream. `error` is empty if everything of it is up to date."""
+
+    kind: str
+    name: str
+    dates: int  # that were brought up to date
+    files: int  # that were written or removed
+    rows: int
+    stale: int  # dates that are left
+    seconds: float
+    error: str = ""
+    failures: int = 0  # since it last succeeded; 0 where it only waits for another one
+    is_transient: bool = False  # the environment failed, and not the downstream
+    found: int | None = None  # rows of a check
+    severity: str = ""  # of a check
+    is_removed: bool = False  # its file is gone, and its results are removed
+    bytes: int = 0  # that were sent to a destination
+    altered: int = 0  # texts that a destination cannot hold as they are
+
+
+Progress = Callable[[Followed], None]
+
+
+def untold(one: Followed) -> None:
+    """Where nobody asks how far a round is."""
+
+
+class Attempts:
+    """The attempts of one process. `found_damaged`: a file that is not the one that the ledger names is damaged, and not one of a
+    batch that is being published."""
+
+    def __init__(self, records: Records, backoff: Backoff) -> None:
+        self._records, self._backoff = records, backoff
+        self._due: dict[tuple[str, str], float] = {}  # when to try again what failed
+        self.found_damaged = False
+
+    @property
+    def delay_seconds(self) -> float | None:
+        """How long until something that failed is due; None where nothing failed."""
+        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+
+    def is_due(self, one: Downstream) -> bool:
+        """Whether it did not fail, or long enough ago."""
+        return self._due.get((one.kind, one.name), 0.0) <= time.monotonic()
+
+    def forget(self, kind: str, name: str) -> None:
+        """Lets it be tried again now."""
+        self._due.pop((kind, name), None)
+
+    def forget_all(self) -> None:
+        self._due.clear()
+
+    def brought(self, one: Downstream, tables: Tables, stopped: Callable[[], bool], progress: Progress) -> Followed:
+        """Brings it up to date. Raises Stopped, OutputReplaced, and InputChanged unless `found_damaged`."""
+        began = time.monotonic()
+        dates = count = rows = sent = altered = 0
+        error = self.recorded_error(one)  # it fails until it succeeds
+        so_far = Followed(one.kind, one.name, 0, 0, 0, 0, 0.0, error)
+        left = 0
+
+        def failure(cause: str, *, transient: bool) -> Followed:
+            failures = self.failed(one.kind, one.name, cause)
+            seconds = time.monotonic() - began
+            return Followed(
+                one.kind,
+                one.name,
+                dates,
+                count,
+                rows,
+                left,
+                seconds,
+                cause,
+                failures,
+                transient,
+                bytes=sent,
+                altered=altered,
+            )
+
+        try:
+            wanted = one.wanted(tables)
+            left = len(stale(wanted, one.had()))
+            behind = stale(wanted, one.has())
+            left = len(behind)
+            if left:
+                progress(replace(so_far, stale=left))
+            for piece in one.pieces(behind, tables) if behind else ():
+                if stopped():
+                    raise Stopped("stopped between two pieces")
+                brought = one.bring(piece, tables, stopped)
+                dates, count, rows = dates + len(piece), count + brought.files, rows + brought.rows
+                sent, altered = sent + brought.bytes, altered + brought.altered
+                left -= len(piece)
+                progress(replace(so_far, stale=left))
+        except (Stopped, OutputReplaced):
+            raise
+        except InputChanged as error:
+            if not self.found_damaged:
+                raise
+            hint = "it is damaged: run `strandline rebuild`, or `strandline refresh` for a model"
+            return failure(f"{error}; {hint}", transient=False)
+        except Exception as error:
+            expected = isinstance(error, StrandlineError) or is_transient(error)
+            cause = cause_of(error) if expected else f"unexpected {type(error).__name__}: {error}"
+            return failure(cause, transient=is_transient(error))
+        seconds = time.monotonic() - began
+        self._due.pop((one.kind, one.name), None)
+        if dates or so_far.error:
+            self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
+        return Followed(
+            one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0, bytes=sent, altered=altered
+        )
+
+    def waiting(self, one: Downstream, tables: Tables, why: str) -> Followed:
+        """One that is not tried in this round."""
+        left = len(stale(one.wanted(tables), one.had()))
+        return Followed(one.kind, one.name, 0, 0, 0, left, 0.0, why)
+
+    def failed(self, kind: str, name: str, cause: str) -> int:
+        """Records a failure; returns how many there were since the last success."""
+        failures = self._records.failed(kind, name, time.time_ns() // 1000, cause)
+        backoff = Backoff(self._backoff.attempts, self._backoff.initial_delay_seconds, _LONGEST_DELAY_SECONDS)
+        self._due[kind, name] = time.monotonic() + backoff.delay_seconds(failures)
+        return failures
+
+    def recorded_error(self, one: Downstream) -> str:
+        """Why it failed the last time; empty where it did not."""
+        state = self._records.state(one.kind, one.name)
+        return (state and state.error) or ""

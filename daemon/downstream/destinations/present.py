@@ -1,0 +1,43 @@
+"""The destinations of the configuration, as the downstreams of one round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..contract import Downstream, Tables, Wanted
+from ..records import Records
+from ..results import Place
+from . import contents
+from . import settings as kinds
+from .remote import Answers, Remote
+from .settings import Load, Mirror, Table
+
+
+def wanted_of(settings: kinds.Destination, tables: Tables) -> Wanted:
+    """What one of them should have of these tables."""
+    return contents.by_date(contents.published(tables, getattr(settings, "tables", ()) or tables))
+
+
+class Destinations:
+    """All of them, over one output. Remembers what each said that it has."""
+
+    def __init__(self, settings: kinds.Destinations, place: Place, ledger: Path) -> None:
+        self._settings, self._place, self._ledger = settings, place, ledger
+        self._answers = Answers()
+
+    def define(self, records: Records) -> None:
+        """Records what each is, and forgets those that are configured no more: what is there belongs to its users."""
+        for one in self._settings:
+            definition = {"tables": list(getattr(one, "tables", ()))}
+            state = records.state(one.kind, one.name)
+            if state is None or dict(state.definition) != definition:
+                records.define(one.kind, one.name, definition)
+
+    def downstreams(self, tables: Tables, batch: int, stopped: Callable[[], bool]) -> Iterator[Downstream]:
+        """Each, in the order in which they are brought up to date."""
+        mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
+        for one in self._settings:
+            if isinstance(one, Load | Table | Mirror):
+                mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
+                yield Remote(one, mirror, self._place, self._answers, tables.keys(), batch, stopped)
