@@ -65,7 +65,11 @@ def rows_of(day: int, orders: int, version: int) -> pa.Table:
         "date": pa.array(np.full(count, day, np.int32)).cast(pa.date32()), "line_number": line, "currency": ["EUR"] * count,
         "updated_at": pa.nulls(count, pa.timestamp("us", "UTC")), "metadata": pa.nulls(count, pa.large_string()),
     }  # fmt: skip
-    return pa.table({name: pa.chunked_array([pa.array(one)]) for name, one in values.items()}).cast(FACT)
+    return (
+        pa.table({name: pa.chunked_array([pa.array(one)]) for name, one in values.items()})
+        .select(FACT.names)
+        .cast(FACT)
+    )
 
 
 def made(folder: Path, days: range, orders: int, version: int) -> list[Change]:

@@ -247,7 +247,7 @@ _VALUES = {
 }
 
 
-@examples(15)
+@examples(10)
 @given(data=st.data())
 def test_random_values_arrive_as_they_are(
     conninfo: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
