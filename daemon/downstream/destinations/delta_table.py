@@ -118,9 +118,9 @@ class Table:
     def rows(self, date: int) -> pa.Table:
         """The rows of a date, as a reader gets them."""
         assert self._table is not None
-        only = None if date == WHOLE else [(DATE, "=", iso_date(date))]
+        only = None if date == WHOLE else [(DATE, "=", _EPOCH + datetime.timedelta(date))]
         with telling(self._files.where, f"read the rows of {self.name}", DownstreamFailed):
-            return self._table.to_pyarrow_table(partitions=only)
+            return self._table.to_pyarrow_table(filters=only)
 
     def commit(self, changes: Sequence[Change], schema: pa.Schema, marks: Marks, settings: Settings) -> int:
         """Makes the rows of these dates those of files that are uploaded already, or none, in one commit. Returns the rows of the

@@ -68,7 +68,7 @@ _CAUSES = (  # the first that fits
         "strandline may not write there", "give it the right to",
     ),
     _Cause(
-        r"Is a directory|Not a directory|os error (?:20|21)\b", DownstreamFailed, "something else has that name",
+        r"Is a directory|Not a directory|os error (?:17|20|21)\b", DownstreamFailed, "something else has that name",
         "move it away",
     ),
     _Cause(
