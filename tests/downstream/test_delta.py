@@ -234,31 +234,41 @@ def test_a_setting_that_changes_is_changed_in_the_table(world: World, lake: Path
     assert same_rows(world, lake, "daily")
 
 
-def test_another_writer_is_noticed(world: World, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was faster since the comparison, and one that commits between our look and our commit: neither commit is lost, and
-    the next delivery makes the table right."""
+def test_another_writer_is_noticed(world: World, lake: Path) -> None:
+    """One that was faster since the comparison."""
     world.publish("daily", FIRST, seed=1)
     world.bring(store_of(lake))
     world.publish("daily", FIRST + 1, seed=2)
     late = world.delivery(store_of(lake))
-    other = World(world.folder, dict(world.schemas), {})
-    other.publish("daily", FIRST + 2, seed=3)
-    other.wanted |= {key: one for key, one in world.wanted.items() if key[1] == FIRST}
-    other.bring(store_of(lake))
+    world.bring(store_of(lake))
     with pytest.raises(Unavailable, match="somebody else has changed the table daily"):
         store_of(lake).deliver(late)
+
+
+@pytest.mark.parametrize("is_strandline", [True, False])
+def test_a_commit_between_our_look_and_ours_is_noticed(
+    world: World, lake: Path, monkeypatch: pytest.MonkeyPatch, is_strandline: bool
+) -> None:
+    """Also of a date that we do not change: neither commit is lost, and the next delivery makes the table right."""
+    world.publish("daily", FIRST, seed=1)
+    world.bring(store_of(lake))
+    world.publish("daily", FIRST + 1, seed=2)
     store = store_of(lake)
     upload = store._files.upload
 
     def uploading(sources: Mapping[str, Path]) -> None:
         upload(sources)
+        if not is_strandline:
+            write_deltalake(str(lake / "daily"), read(lake, "daily").slice(0, 1), mode="append")
+            return
+        other = World(world.folder, dict(world.schemas), {("daily", FIRST): world.wanted["daily", FIRST]})
         other.publish("daily", FIRST + 3, seed=4)
         other.bring(store_of(lake))
 
     monkeypatch.setattr(store._files, "upload", uploading)
     with pytest.raises(Unavailable, match="somebody else has changed the table daily"):
         store.deliver(world.delivery(store))
-    assert ("daily", FIRST + 3) in store.contents()
+    assert DeltaTable(lake / "daily").version() == 1
     world.bring(store_of(lake))
     assert same_rows(world, lake, "daily")
 
@@ -314,6 +324,14 @@ def test_what_others_do_to_a_table_of_ours_is_undone(world: World, lake: Path, w
     assert same_rows(world, lake, "daily")
     paths = pa.table(DeltaTable(lake / "daily").get_add_actions())["path"].to_pylist()
     assert len(paths) == len(set(paths)) == 2
+    for log in (lake / "daily" / "_delta_log").glob("*.json"):
+        found = [
+            (kind, one["path"])
+            for line in log.read_text().splitlines()
+            for kind, one in json.loads(line).items()
+            if "path" in one
+        ]
+        assert len(found) == len({path for _, path in found}), "a path comes and goes in one commit"
 
 
 def test_rows_without_a_date_are_an_error(world: World, lake: Path) -> None:
