@@ -1,9 +1,9 @@
 """A Delta table kept by hand: MERGE of the rows of some days into a table of two years, as deltalake's documentation shows it.
 
     python delta_merge.py TABLE build FOLDER        # a table of all files in a folder of partitions
-    python delta_merge.py TABLE merge FILE…         # the rows of these files; their days have no others
+    python delta_merge.py TABLE merge FILE…         # the rows of these files, whose days have no others
 
-The predicate names the days, so that the others are not read. Orders that left a day are removed, which a MERGE needs a clause for.
+The predicate names the days, so that the others are not read. A clause of its own removes orders that left a day.
 """
 
 from __future__ import annotations

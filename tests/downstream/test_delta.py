@@ -20,7 +20,8 @@ from daemon.core.errors import Unavailable
 from daemon.core.parquet import encode
 from daemon.downstream.contract import WHOLE, DownstreamFailed
 from daemon.downstream.destinations.delta import Delta
-from daemon.downstream.destinations.store import Change, Delivery
+from daemon.downstream.destinations.settings import destinations_of
+from daemon.downstream.destinations.store import Change, Delivery, Target
 from tests.downstream.lakes import FIRST, MODEL, World, rows_of, target
 from tests.support.examples import LONG
 
@@ -470,3 +471,25 @@ def test_an_output_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state" / "ledger.sqlite").touch()
     with pytest.raises(DownstreamFailed, match="is an output folder of strandline"):
         store_of(tmp_path)
+
+
+def test_a_damaged_log_is_named(world: World, lake: Path) -> None:
+    world.publish("daily", FIRST, seed=1)
+    store = store_of(lake)
+    world.bring(store)
+    (lake / "daily" / "_delta_log" / f"{1:020}.json").write_text('{"add":')
+    with pytest.raises(
+        DownstreamFailed, match="could not read the log of the table daily: DeltaError: Kernel error: Json error"
+    ):
+        store.contents()
+
+
+def test_the_settings_of_a_section_are_what_it_takes(world: World, lake: Path) -> None:
+    """The defaults, too."""
+    (section,) = destinations_of({"table": {"lake": {"url": str(lake)}}}, lake / "config.toml")
+    store = Delta(Target("table", "lake", section.values()))
+    world.publish("daily", FIRST, seed=1)
+    world.bring(store)
+    configuration = DeltaTable(lake / "daily").metadata().configuration
+    assert configuration["delta.checkpointInterval"] == "10"
+    assert configuration["delta.deletedFileRetentionDuration"] == f"interval {30 * 86_400} seconds"

@@ -151,7 +151,7 @@ def test_a_writer_that_is_really_killed(tmp_path: Path, kind: str) -> None:
     """At moments that nobody chose. The next writer does not know what was wanted before."""
     (tmp_path / "published").mkdir()
     chance, url = random.Random(7), str(tmp_path / "there")
-    for seed in range(12 if LONG else 4):
+    for seed in range(12 if LONG else 3):
         command = ["-m", "tests.downstream.lake_process", "write", kind, url, str(tmp_path / "published"), str(seed)]
         process = subprocess.Popen([sys.executable, *command], cwd=REPO, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

@@ -32,7 +32,7 @@ from .store_errors import telling
 LOG = "_delta_log"
 AGAIN = "move its folder away there, and it is made anew"
 _BATCH, _VACUUM = "strandline", "strandline.vacuum"  # application transactions
-_OURS = re.compile(r"(?:date=([0-9-]+)/)?([a-z0-9_]+)-([0-9a-f]{64})\.parquet")
+_OURS = re.compile(r".*-([0-9a-f]{64})\.parquet")
 _EPOCH = datetime.date(1970, 1, 1)
 _HOUR_SECONDS = 3_600
 _FOREVER = "interval 36500 days"
@@ -102,9 +102,9 @@ class Table:
         return {date: self._digest(date, paths) for date, paths in self._paths.items()}
 
     def _digest(self, date: int, paths: Sequence[str]) -> bytes:
-        found = _OURS.fullmatch(paths[0])
-        is_ours = found is not None and len(paths) == 1 and paths[0] == path_of(self.name, date, found[3])
-        return bytes.fromhex(found[3]) if found is not None and is_ours else b""
+        found = _OURS.fullmatch(paths[0]) if len(paths) == 1 else None
+        is_ours = found is not None and paths[0] == path_of(self.name, date, found[1])
+        return bytes.fromhex(found[1]) if found is not None and is_ours else b""
 
     @property
     def vacuumed(self) -> int:
