@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import hashlib
 import json
 import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -493,3 +495,42 @@ def test_the_settings_of_a_section_are_what_it_takes(world: World, lake: Path) -
     configuration = DeltaTable(lake / "daily").metadata().configuration
     assert configuration["delta.checkpointInterval"] == "10"
     assert configuration["delta.deletedFileRetentionDuration"] == f"interval {30 * 86_400} seconds"
+
+
+_DUCKDB_READS = """
+import glob, sys
+import duckdb, duckdb_ext
+(path,) = glob.glob(list(duckdb_ext.__path__)[0] + "/extensions/*/*/delta.duckdb_extension")
+con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+con.load_extension(path)
+where = sys.argv[1]
+query = "SELECT date::VARCHAR, orders, amount::VARCHAR, best FROM delta_scan('{}/daily') ORDER BY ALL"
+print(con.sql(query.format(where)).fetchall())
+query = "SELECT count(*) FROM delta_scan('{}/fact_order') WHERE created_at >= TIMESTAMPTZ '2024-10-06 00:00:00+00'"
+print(con.sql(query.format(where)).fetchall())
+"""
+
+
+def test_duckdbs_own_extension_reads_the_same(world: World, lake: Path) -> None:
+    """After removals, new columns and checkpoints. The extension comes from a server, or in a package for one of its versions."""
+    python = os.environ.get("DUCKDB_DELTA_PYTHON")
+    if not python:
+        pytest.skip("DUCKDB_DELTA_PYTHON is not set: an interpreter with pip install duckdb-ext-delta pytz")
+    chance, store = random.Random(5), store_of(lake, checkpoint=3)
+    for _ in range(15):
+        world.step(chance)
+        world.bring(store)
+    world.publish("daily", FIRST, seed=1)
+    for date in (FIRST, FIRST + 2):
+        world.publish("fact_order", date, seed=1)
+    world.bring(store)
+    ended = subprocess.run([python, "-c", _DUCKDB_READS, str(lake)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    daily, counts = map(ast.literal_eval, ended.stdout.splitlines())
+    names = sorted(MODEL.names)
+    wanted = [dict(zip(names, row, strict=True)) for row in world.rows("daily")]
+    assert daily == sorted((str(one["date"]), one["orders"], str(one["amount"]), one["best"]) for one in wanted)
+    names = sorted(world.schemas["fact_order"].names)
+    instants = [row[names.index("created_at")] for row in world.rows("fact_order")]
+    assert counts == [(sum(one >= datetime.datetime(2024, 10, 6, tzinfo=datetime.UTC) for one in instants),)]
+    assert counts != [(len(instants),)]

@@ -17,7 +17,9 @@ from daemon.downstream.contract import WHOLE, DownstreamFailed
 from daemon.downstream.destinations import object_store
 from daemon.downstream.destinations.delta import Delta
 from daemon.downstream.destinations.objects import INDEX, MANIFEST, Objects
-from daemon.downstream.destinations.store import Change, Delivery
+from daemon.downstream.destinations.store import Change, Delivery, Target
+from daemon.downstream.sandbox import Limits
+from daemon.downstream.worker import Worker
 from tests.downstream.lakes import FIRST, World, files_below, opened, target
 from tests.support import s3
 from tests.support.examples import LONG
@@ -336,3 +338,28 @@ def test_a_local_folder_that_cannot_be_written_says_so(
     with pytest.raises(StrandlineError, match="something else has that name"):
         mirror(tmp_path / "file" / "below")
     world.bring(store)
+
+
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_the_worker_process_brings_it(world: World, server: str, kind: str) -> None:
+    """Under its limit of memory, and errors come back as what they are."""
+    worker, where = Worker(Limits(256 << 20, 2, 60.0)), target(kind, f"s3://mirror/worker-{kind}", s3.options(server))
+
+    def call(function: str, *arguments: object, where: Target = where) -> Any:
+        return worker.call(where.where, function, where, *arguments, stopped=lambda: False)
+
+    try:
+        for date in range(FIRST, FIRST + 30):
+            world.publish("fact_order", date, seed=1, count=2_000)
+        changes = list(world.wanted.values())
+        assert call("destination_contents") == {}
+        call("destination_deliver", Delivery({}, changes, world.schemas, 1))
+        assert call("destination_contents") == world.digests
+        assert call("destination_differences", changes, world.folder) == {}
+        with pytest.raises(Unavailable, match="meanwhile"):
+            call("destination_deliver", Delivery({}, changes, world.schemas, 1))
+        missing = target(kind, "s3://missing/x", s3.options(server))
+        with pytest.raises(DownstreamFailed, match="there is no such bucket"):
+            call("destination_contents", where=missing)
+    finally:
+        worker.close()
