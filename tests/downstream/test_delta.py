@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polars
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
@@ -451,21 +452,33 @@ def test_instants_without_a_zone_come_to_a_table_that_had_none(world: World, lak
 
 
 def test_nested_values_are_kept(world: World, lake: Path) -> None:
+    """Lists, structs and maps; also when a date comes to a table that has them already."""
     schema = pa.schema(
-        [("date", pa.date32()), ("tags", pa.list_(pa.string())), ("best", pa.struct([("sku", pa.string())]))]
-    )
-    rows = pa.table(
-        [pa.array([FIRST] * 2, pa.int32()).cast(pa.date32()), [["a"], None], [{"sku": "x"}, None]], schema=schema
-    )
-    path = world.folder / "nested.parquet"
-    path.write_bytes(bytes(encode(rows)))
-    one = Change("nested", FIRST, path, hashlib.sha256(path.read_bytes()).digest(), path.stat().st_size)
+        [
+            ("date", pa.date32()), ("tags", pa.list_(pa.string())), ("best", pa.struct([("sku", pa.string())])),
+            ("parts", pa.map_(pa.string(), pa.list_(pa.int64()))),
+        ]
+    )  # fmt: skip
     store = store_of(lake)
-    store.deliver(Delivery({}, [one], {"nested": schema}, 1))
-    assert read(lake, "nested").sort_by("date").to_pydict() == rows.to_pydict()
+    for date in (FIRST, FIRST + 1):
+        days = pa.array([date] * 2, pa.int32()).cast(pa.date32())
+        columns = [days, [["a"], None], [{"sku": "x"}, None], [[("y", [1, 2])], None]]
+        rows = pa.table(columns, schema=schema)
+        path = world.folder / f"{date}.parquet"
+        path.write_bytes(bytes(encode(rows)))
+        one = Change("nested", date, path, hashlib.sha256(path.read_bytes()).digest(), path.stat().st_size)
+        store.deliver(Delivery(store.contents(), [one], {"nested": schema}, 1))
+    found = read(lake, "nested").to_pylist()
+    assert sorted(map(repr, found)) == sorted(
+        repr(row)
+        for date in (FIRST, FIRST + 1)
+        for row in pq.ParquetFile(world.folder / f"{date}.parquet").read().to_pylist()
+    )
     other = world.folder / "other.parquet"
     other.write_bytes(bytes(encode(rows.slice(0, 1))))
-    assert store.difference("nested", FIRST, other, lake) == "1 rows are too many"
+    assert store.difference("nested", FIRST + 1, other, lake) == "1 rows are too many"
+    other.write_bytes(bytes(encode(rows.set_column(1, "tags", [["a", "b"]]))))
+    assert store.difference("nested", FIRST + 1, other, lake) == "its columns have other types"
 
 
 def test_an_output_folder_is_refused(tmp_path: Path) -> None:

@@ -250,6 +250,11 @@ def vacuum(files: Files, name: str, settings: Settings) -> None:
         files.made_durable(f"{name}/{LOG}")
 
 
+def as_read(schema: pa.Schema) -> pa.Schema:
+    """Columns as a table has them when it is read: the names inside of lists and maps are Delta's."""
+    return pa.schema(Schema.from_arrow(schema).to_arrow())
+
+
 def url(files: Files, name: str) -> str:
     """Where a table is."""
     return f"{files.url}/{name}"
