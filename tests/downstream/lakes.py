@@ -18,6 +18,8 @@ from daemon.core.mapping import Columns
 from daemon.core.model import DIM_USER, ITEMS
 from daemon.core.parquet import encode
 from daemon.downstream.contract import WHOLE
+from daemon.downstream.destinations.delta import Delta
+from daemon.downstream.destinations.objects import Objects
 from daemon.downstream.destinations.store import Change, Delivered, Delivery, Key, Store, Target
 
 FIRST = 20_000  # 2024-10-04
@@ -138,3 +140,8 @@ def rows_of(table: pa.Table, names: list[str]) -> list[tuple]:
 def files_below(root: Path) -> Iterator[str]:
     """The names of all files in a folder."""
     return (str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def opened(where: Target) -> Store:
+    """What the worker opens."""
+    return {"table": Delta, "mirror": Objects}[where.kind](where)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import hashlib
 import json
 import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
@@ -20,7 +23,8 @@ from daemon.core.errors import Unavailable
 from daemon.core.parquet import encode
 from daemon.downstream.contract import WHOLE, DownstreamFailed
 from daemon.downstream.destinations.delta import Delta
-from daemon.downstream.destinations.store import Change, Delivery
+from daemon.downstream.destinations.settings import destinations_of
+from daemon.downstream.destinations.store import Change, Delivery, Target
 from tests.downstream.lakes import FIRST, MODEL, World, rows_of, target
 from tests.support.examples import LONG
 
@@ -234,31 +238,41 @@ def test_a_setting_that_changes_is_changed_in_the_table(world: World, lake: Path
     assert same_rows(world, lake, "daily")
 
 
-def test_another_writer_is_noticed(world: World, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was faster since the comparison, and one that commits between our look and our commit: neither commit is lost, and
-    the next delivery makes the table right."""
+def test_another_writer_is_noticed(world: World, lake: Path) -> None:
+    """One that was faster since the comparison."""
     world.publish("daily", FIRST, seed=1)
     world.bring(store_of(lake))
     world.publish("daily", FIRST + 1, seed=2)
     late = world.delivery(store_of(lake))
-    other = World(world.folder, dict(world.schemas), {})
-    other.publish("daily", FIRST + 2, seed=3)
-    other.wanted |= {key: one for key, one in world.wanted.items() if key[1] == FIRST}
-    other.bring(store_of(lake))
+    world.bring(store_of(lake))
     with pytest.raises(Unavailable, match="somebody else has changed the table daily"):
         store_of(lake).deliver(late)
+
+
+@pytest.mark.parametrize("is_strandline", [True, False])
+def test_a_commit_between_our_look_and_ours_is_noticed(
+    world: World, lake: Path, monkeypatch: pytest.MonkeyPatch, is_strandline: bool
+) -> None:
+    """Also of a date that we do not change: neither commit is lost, and the next delivery makes the table right."""
+    world.publish("daily", FIRST, seed=1)
+    world.bring(store_of(lake))
+    world.publish("daily", FIRST + 1, seed=2)
     store = store_of(lake)
     upload = store._files.upload
 
     def uploading(sources: Mapping[str, Path]) -> None:
         upload(sources)
+        if not is_strandline:
+            write_deltalake(str(lake / "daily"), read(lake, "daily").slice(0, 1), mode="append")
+            return
+        other = World(world.folder, dict(world.schemas), {("daily", FIRST): world.wanted["daily", FIRST]})
         other.publish("daily", FIRST + 3, seed=4)
         other.bring(store_of(lake))
 
     monkeypatch.setattr(store._files, "upload", uploading)
     with pytest.raises(Unavailable, match="somebody else has changed the table daily"):
         store.deliver(world.delivery(store))
-    assert ("daily", FIRST + 3) in store.contents()
+    assert DeltaTable(lake / "daily").version() == 1
     world.bring(store_of(lake))
     assert same_rows(world, lake, "daily")
 
@@ -314,6 +328,14 @@ def test_what_others_do_to_a_table_of_ours_is_undone(world: World, lake: Path, w
     assert same_rows(world, lake, "daily")
     paths = pa.table(DeltaTable(lake / "daily").get_add_actions())["path"].to_pylist()
     assert len(paths) == len(set(paths)) == 2
+    for log in (lake / "daily" / "_delta_log").glob("*.json"):
+        found = [
+            (kind, one["path"])
+            for line in log.read_text().splitlines()
+            for kind, one in json.loads(line).items()
+            if "path" in one
+        ]
+        assert len(found) == len({path for _, path in found}), "a path comes and goes in one commit"
 
 
 def test_rows_without_a_date_are_an_error(world: World, lake: Path) -> None:
@@ -360,11 +382,13 @@ def test_a_damaged_file_is_found_and_repaired(world: World, lake: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "cast"),
     [
-        (pa.uint32(), "CAST(x AS BIGINT)"), (pa.uint64(), r"CAST(x AS DECIMAL(20, 0))"), (pa.time64("us"), "CAST(x AS VARCHAR)"),
+        (pa.uint32(), "CAST(x AS BIGINT)"), (pa.uint64(), "CAST(x AS DECIMAL(20, 0))"),
+        (pa.time64("us"), "CAST(x AS VARCHAR)"),
         (pa.timestamp("ns"), "CAST(x AS TIMESTAMP)"),
         (pa.timestamp("ms", "UTC"), "CAST(x AS TIMESTAMP)"),
         (pa.month_day_nano_interval(), "CAST(x AS VARCHAR)"), (pa.duration("us"), "CAST(x AS VARCHAR)"),
-        (pa.decimal256(60, 2), "CAST(x AS DECIMAL(38, 10))"), (pa.float16(), "CAST(x AS FLOAT)"), (pa.null(), "CAST(x AS VARCHAR)"),
+        (pa.decimal256(60, 2), "CAST(x AS DECIMAL(38, 10))"), (pa.float16(), "CAST(x AS FLOAT)"),
+        (pa.null(), "CAST(x AS VARCHAR)"),
         (pa.binary(16), "CAST(x AS VARCHAR)"), (pa.date64(), "CAST(x AS DATE)"),
         (pa.list_(pa.uint8()), "CAST(x[] AS BIGINT)"), (pa.struct([("y", pa.time32("s"))]), "CAST(x.y AS VARCHAR)"),
     ],
@@ -398,7 +422,7 @@ def test_a_name_that_readers_refuse_is_an_error(world: World, lake: Path, names:
 
 
 def test_a_type_that_changes_needs_all_dates(world: World, lake: Path) -> None:
-    """Where all files of the table are replaced, it gets the new columns; where some stay, it is an error that says what to do."""
+    """Where all files of the table are replaced, it gets the new columns; where some stay, it is an error."""
     narrow = pa.schema([("date", pa.date32()), ("orders", pa.string())])
     for date in (FIRST, FIRST + 1):
         world.publish("daily", date, seed=1)
@@ -428,21 +452,33 @@ def test_instants_without_a_zone_come_to_a_table_that_had_none(world: World, lak
 
 
 def test_nested_values_are_kept(world: World, lake: Path) -> None:
+    """Lists, structs and maps; also when a date comes to a table that has them already."""
     schema = pa.schema(
-        [("date", pa.date32()), ("tags", pa.list_(pa.string())), ("best", pa.struct([("sku", pa.string())]))]
-    )
-    rows = pa.table(
-        [pa.array([FIRST] * 2, pa.int32()).cast(pa.date32()), [["a"], None], [{"sku": "x"}, None]], schema=schema
-    )
-    path = world.folder / "nested.parquet"
-    path.write_bytes(bytes(encode(rows)))
-    one = Change("nested", FIRST, path, hashlib.sha256(path.read_bytes()).digest(), path.stat().st_size)
+        [
+            ("date", pa.date32()), ("tags", pa.list_(pa.string())), ("best", pa.struct([("sku", pa.string())])),
+            ("parts", pa.map_(pa.string(), pa.list_(pa.int64()))),
+        ]
+    )  # fmt: skip
     store = store_of(lake)
-    store.deliver(Delivery({}, [one], {"nested": schema}, 1))
-    assert read(lake, "nested").sort_by("date").to_pydict() == rows.to_pydict()
+    for date in (FIRST, FIRST + 1):
+        days = pa.array([date] * 2, pa.int32()).cast(pa.date32())
+        columns = [days, [["a"], None], [{"sku": "x"}, None], [[("y", [1, 2])], None]]
+        rows = pa.table(columns, schema=schema)
+        path = world.folder / f"{date}.parquet"
+        path.write_bytes(bytes(encode(rows)))
+        one = Change("nested", date, path, hashlib.sha256(path.read_bytes()).digest(), path.stat().st_size)
+        store.deliver(Delivery(store.contents(), [one], {"nested": schema}, 1))
+    found = read(lake, "nested").to_pylist()
+    assert sorted(map(repr, found)) == sorted(
+        repr(row)
+        for date in (FIRST, FIRST + 1)
+        for row in pq.ParquetFile(world.folder / f"{date}.parquet").read().to_pylist()
+    )
     other = world.folder / "other.parquet"
     other.write_bytes(bytes(encode(rows.slice(0, 1))))
-    assert store.difference("nested", FIRST, other, lake) == "1 rows are too many"
+    assert store.difference("nested", FIRST + 1, other, lake) == "1 rows are too many"
+    other.write_bytes(bytes(encode(rows.set_column(1, "tags", [["a", "b"]]))))
+    assert store.difference("nested", FIRST + 1, other, lake) == "its columns have other types"
 
 
 def test_an_output_folder_is_refused(tmp_path: Path) -> None:
@@ -450,3 +486,64 @@ def test_an_output_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state" / "ledger.sqlite").touch()
     with pytest.raises(DownstreamFailed, match="is an output folder of strandline"):
         store_of(tmp_path)
+
+
+def test_a_damaged_log_is_named(world: World, lake: Path) -> None:
+    world.publish("daily", FIRST, seed=1)
+    store = store_of(lake)
+    world.bring(store)
+    (lake / "daily" / "_delta_log" / f"{1:020}.json").write_text('{"add":')
+    with pytest.raises(
+        DownstreamFailed, match="could not read the log of the table daily: DeltaError: Kernel error: Json error"
+    ):
+        store.contents()
+
+
+def test_the_settings_of_a_section_are_what_it_takes(world: World, lake: Path) -> None:
+    """The defaults, too."""
+    (section,) = destinations_of({"table": {"lake": {"url": str(lake)}}}, lake / "config.toml")
+    store = Delta(Target("table", "lake", section.values()))
+    world.publish("daily", FIRST, seed=1)
+    world.bring(store)
+    configuration = DeltaTable(lake / "daily").metadata().configuration
+    assert configuration["delta.checkpointInterval"] == "10"
+    assert configuration["delta.deletedFileRetentionDuration"] == f"interval {30 * 86_400} seconds"
+
+
+_DUCKDB_READS = """
+import glob, sys
+import duckdb, duckdb_ext
+(path,) = glob.glob(list(duckdb_ext.__path__)[0] + "/extensions/*/*/delta.duckdb_extension")
+con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+con.load_extension(path)
+where = sys.argv[1]
+query = "SELECT date::VARCHAR, orders, amount::VARCHAR, best FROM delta_scan('{}/daily') ORDER BY ALL"
+print(con.sql(query.format(where)).fetchall())
+query = "SELECT count(*) FROM delta_scan('{}/fact_order') WHERE created_at >= TIMESTAMPTZ '2024-10-06 00:00:00+00'"
+print(con.sql(query.format(where)).fetchall())
+"""
+
+
+def test_duckdbs_own_extension_reads_the_same(world: World, lake: Path) -> None:
+    """After removals, new columns and checkpoints. The extension comes from a server, or in a package for one of its versions."""
+    python = os.environ.get("DUCKDB_DELTA_PYTHON")
+    if not python:
+        pytest.skip("DUCKDB_DELTA_PYTHON is not set: an interpreter with pip install duckdb-ext-delta pytz")
+    chance, store = random.Random(5), store_of(lake, checkpoint=3)
+    for _ in range(15):
+        world.step(chance)
+        world.bring(store)
+    world.publish("daily", FIRST, seed=1)
+    for date in (FIRST, FIRST + 2):
+        world.publish("fact_order", date, seed=1)
+    world.bring(store)
+    ended = subprocess.run([python, "-c", _DUCKDB_READS, str(lake)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    daily, counts = map(ast.literal_eval, ended.stdout.splitlines())
+    names = sorted(MODEL.names)
+    wanted = [dict(zip(names, row, strict=True)) for row in world.rows("daily")]
+    assert daily == sorted((str(one["date"]), one["orders"], str(one["amount"]), one["best"]) for one in wanted)
+    names = sorted(world.schemas["fact_order"].names)
+    instants = [row[names.index("created_at")] for row in world.rows("fact_order")]
+    assert counts == [(sum(one >= datetime.datetime(2024, 10, 6, tzinfo=datetime.UTC) for one in instants),)]
+    assert counts != [(len(instants),)]

@@ -58,14 +58,15 @@ class Delta(Store):
         }
         self._files.upload(sources)
         today = int(time.time()) // _DAY_SECONDS if self._settings.vacuum_seconds else 0
+        due = {name for name, table in tables.items() if table.vacuumed < today}
         rows = 0
         for name, schema in schemas.items():
             if schema is not None:
-                is_due = tables[name].vacuumed < today
-                marks = Marks(delivery.batch, today if is_due else None)
+                marks = Marks(delivery.batch, today if name in due else None)
                 rows += tables[name].commit(changes[name], schema, marks, self._settings)
-                if is_due and tables[name].exists:
-                    delta_table.vacuum(self._files, name, self._settings)
+        for name in due:
+            if tables[name].exists:  # what is new has nothing old
+                delta_table.vacuum(self._files, name, self._settings)
         return Delivered(rows, sum(one.bytes for one in delivery.changes if one.path is not None))
 
     def _unchanged(self, name: str, delivery: Delivery) -> Table:
@@ -81,7 +82,7 @@ class Delta(Store):
         if all(one.path is None for one in changes):
             return table.schema if table.exists else None
         dated = any(one.date != WHOLE for one in changes)
-        wanted = delta_schema(where, name, delivery.schemas[name], dated=dated)
+        wanted = delta_table.as_read(delta_schema(where, name, delivery.schemas[name], dated=dated))
         if not table.exists:
             return wanted
         if table.has_dates != dated:
@@ -119,10 +120,13 @@ def _difference(wanted: pa.Table, there: pa.Table) -> str:
     """How rows differ, in any order. A column that the file lacks is NULL."""
     if unknown := set(wanted.schema.names) - set(there.schema.names):
         return f"the column {min(unknown)} is missing"
-    columns = [
-        wanted[one.name].cast(one.type) if one.name in wanted.schema.names else pa.nulls(len(wanted), one.type)
-        for one in there.schema
-    ]
+    try:
+        columns = [
+            wanted[one.name].cast(one.type) if one.name in wanted.schema.names else pa.nulls(len(wanted), one.type)
+            for one in there.schema
+        ]
+    except pa.ArrowException:
+        return "its columns have other types"
     ours, theirs = _counted(pa.table(columns, schema=there.schema)), _counted(there)
     if missing := (ours - theirs).total():
         return f"{missing} rows are missing or differ"

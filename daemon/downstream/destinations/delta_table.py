@@ -32,7 +32,7 @@ from .store_errors import telling
 LOG = "_delta_log"
 AGAIN = "move its folder away there, and it is made anew"
 _BATCH, _VACUUM = "strandline", "strandline.vacuum"  # application transactions
-_OURS = re.compile(r"(?:date=([0-9-]+)/)?([a-z0-9_]+)-([0-9a-f]{64})\.parquet")
+_OURS = re.compile(r".*-([0-9a-f]{64})\.parquet")
 _EPOCH = datetime.date(1970, 1, 1)
 _HOUR_SECONDS = 3_600
 _FOREVER = "interval 36500 days"
@@ -102,9 +102,9 @@ class Table:
         return {date: self._digest(date, paths) for date, paths in self._paths.items()}
 
     def _digest(self, date: int, paths: Sequence[str]) -> bytes:
-        found = _OURS.fullmatch(paths[0])
-        is_ours = found is not None and len(paths) == 1 and paths[0] == path_of(self.name, date, found[3])
-        return bytes.fromhex(found[3]) if found is not None and is_ours else b""
+        found = _OURS.fullmatch(paths[0]) if len(paths) == 1 else None
+        is_ours = found is not None and paths[0] == path_of(self.name, date, found[1])
+        return bytes.fromhex(found[1]) if found is not None and is_ours else b""
 
     @property
     def vacuumed(self) -> int:
@@ -118,9 +118,9 @@ class Table:
     def rows(self, date: int) -> pa.Table:
         """The rows of a date, as a reader gets them."""
         assert self._table is not None
-        only = None if date == WHOLE else [(DATE, "=", iso_date(date))]
+        only = None if date == WHOLE else [(DATE, "=", _EPOCH + datetime.timedelta(date))]
         with telling(self._files.where, f"read the rows of {self.name}", DownstreamFailed):
-            return self._table.to_pyarrow_table(partitions=only)
+            return self._table.to_pyarrow_table(filters=only)
 
     def commit(self, changes: Sequence[Change], schema: pa.Schema, marks: Marks, settings: Settings) -> int:
         """Makes the rows of these dates those of files that are uploaded already, or none, in one commit. Returns the rows of the
@@ -248,6 +248,11 @@ def vacuum(files: Files, name: str, settings: Settings) -> None:
         table = DeltaTable(url(files, name), storage_options=dict(files.options) or None)
         table.vacuum(hours, dry_run=False, full=True)
         files.made_durable(f"{name}/{LOG}")
+
+
+def as_read(schema: pa.Schema) -> pa.Schema:
+    """Columns as a table has them when it is read: the names inside of lists and maps are Delta's."""
+    return pa.schema(Schema.from_arrow(schema).to_arrow())
 
 
 def url(files: Files, name: str) -> str:

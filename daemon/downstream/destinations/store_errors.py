@@ -68,7 +68,7 @@ _CAUSES = (  # the first that fits
         "strandline may not write there", "give it the right to",
     ),
     _Cause(
-        r"Is a directory|Not a directory|os error (?:20|21)\b", DownstreamFailed, "something else has that name",
+        r"Is a directory|Not a directory|os error (?:17|20|21)\b", DownstreamFailed, "something else has that name",
         "move it away",
     ),
     _Cause(
@@ -94,6 +94,8 @@ _CAUSES = (  # the first that fits
     _Cause(r"\b5\d\d (?:[A-Z]|<)", Unavailable, "the store has an error of its own", "look at its state if it stays"),
 )  # fmt: skip
 _ERRNOS = {errno.ENOSPC: "No space left", errno.EDQUOT: "QuotaExceeded"}
+_SHOWN_CHARACTERS = 200
+_NOT_SHOWN = re.compile(r"\x1b\[\d*m|\?\S+|<.*", re.DOTALL)  # colours, queries of addresses, answers
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>")
 
 
@@ -116,8 +118,18 @@ def described(where: str, attempted: str, error: BaseException, refused: type[St
     for one in _CAUSES:
         if re.search(one.pattern, text):
             return one.error(f"{where}: could not {attempted}: {one.cause}{_code(text)}; {one.advice}")
-    cause = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-    return refused(f"{where}: could not {attempted}: {cause}{_code(text)}")
+    return refused(f"{where}: could not {attempted}: {_unknown(error)}{_code(text)}")
+
+
+def _unknown(error: BaseException) -> str:
+    """A cause that is not recognized. deltalake's first line says what is wrong with a log; others may have secrets there."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    name = type(error).__name__
+    if not name.startswith(("Delta", "SchemaMismatch", "TableNotFound")):
+        return name
+    first = _NOT_SHOWN.sub("", str(error)).strip().partition("\n")[0][:_SHOWN_CHARACTERS]
+    return f"{name}: {first}"
 
 
 def _code(text: str) -> str:
