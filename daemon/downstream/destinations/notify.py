@@ -15,27 +15,26 @@ from typing import Any
 
 from ...core.entries import DropResult, Partition
 from ...core.errors import UsageError
-from ...core.merge.partition import amount_text
+from ...core.model import amount_text
 from ...sources.pull.template import Secrets
 from ...storage.ledger import Ledger
 from ...storage.receipts import instant_text
 from ...storage.store import iso_date
 from ..contract import Brought, Downstream, DownstreamFailed, InputChanged, Piece, Tables, Wanted
 from ..records import Records
-from . import notify_command, notify_webhook
+from . import contents, notify_command, notify_webhook
 from .notices import Message, Notices, Sums, Told
 from .settings import NOTIFY, Notify
 
 _MOST_DATES = 1_000  # of a message
 _MOST_DROPS = 100  # named in a message
-_FACTS = "fact_order"
 
 
 class Notice(Downstream):
     """One receiver, for one round. `stopped` ends a command and a wait between two tries."""
 
     kind = NOTIFY
-    reads = (_FACTS,)
+    reads = (contents.FACTS,)
 
     def __init__(self, settings: Notify, records: Records, ledger: Path) -> None:
         self.name, self.settings = settings.name, settings
@@ -43,7 +42,7 @@ class Notice(Downstream):
         self._notices = Notices(records, settings.name)
 
     def wanted(self, tables: Tables) -> Wanted:
-        return wanted_of(tables)
+        return contents.of_facts(tables)
 
     def has(self) -> Wanted:
         """What it was told. A date of a message that may not have arrived has an empty fingerprint: it is to be told."""
@@ -95,7 +94,7 @@ class Notice(Downstream):
             drops, count = ledger.results_after(self._notices.batch, _MOST_DROPS)
             if ledger.unpublished_batch() is not None:  # a receiver may look at the files at once
                 raise InputChanged("a batch is being published")
-        facts = tables[_FACTS]
+        facts = tables[contents.FACTS]
         for date in dates:
             published, known = facts.get(date), partitions.get(date)
             if (published and published.sha256) != (known and known.fact_sha256):
@@ -129,11 +128,6 @@ class Notice(Downstream):
             notify_command.send(settings, secrets, message.id, message.body, stopped)
         self._notices.arrived(message, distrusted)
         return len(message.body)
-
-
-def wanted_of(tables: Tables) -> Wanted:
-    """What a receiver should be told of: the files of the facts."""
-    return {date: file.sha256 for date, file in tables.get(_FACTS, {}).items()}
 
 
 def _told(partition: Partition | None) -> Told | None:
