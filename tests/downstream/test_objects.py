@@ -159,11 +159,41 @@ def test_an_index_that_is_none_is_left_alone(world: World, tmp_path: Path, conte
     assert (tmp_path / INDEX).read_text() == content
 
 
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_a_folder_is_a_path_or_a_file_url(world: World, tmp_path: Path, kind: str) -> None:
+    """It is created, with its parents."""
+    world.publish("daily", FIRST, seed=1)
+    world.bring(opened(target(kind, f"file://{tmp_path}/a%20b/c")))
+    assert opened(target(kind, tmp_path / "a b" / "c")).contents() == world.digests
+
+
 def test_nothing_to_do_writes_nothing(world: World, tmp_path: Path) -> None:
     store = mirror(tmp_path / "there")
     world.bring(store)
     store.deliver(Delivery({}, [Change("daily", FIRST, None)], {}, 1))
     assert list(files_below(tmp_path / "there")) == []
+
+
+def test_a_local_file_is_durable_before_it_has_its_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its folder is synced before the index says that the file is there."""
+    done: list[str] = []
+    for name in ("sync_many", "move"):
+        original = getattr(object_store.files, name)
+
+        def call(*paths: Any, name: str = name, original: Any = original) -> None:
+            paths = tuple(list(one) if name == "sync_many" else one for one in paths)
+            shown = paths[0] if name == "sync_many" else paths
+            done.append(f"{name} {' '.join(str(one.relative_to(tmp_path / 'there')) for one in shown)}")
+            original(*paths)
+
+        monkeypatch.setattr(object_store.files, name, call)
+    world.publish("dim_user", WHOLE, seed=1)
+    mirror(tmp_path / "there").deliver(world.delivery(mirror(tmp_path / "there")))
+    user = "curated/dim_user.parquet"
+    assert done[3:6] == [f"sync_many {user}.tmp", f"move {user}.tmp {user}", "sync_many curated"]
+    assert done[-3:] == [f"sync_many {INDEX}.tmp", f"move {INDEX}.tmp {INDEX}", "sync_many ."]
 
 
 # ----------------------------------------------------------------------------------------------------------- a real server
