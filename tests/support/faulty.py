@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ class Fault:
 class Proxy:
     """`url` is what clients use. `requests`: the method and path of each one, as it came."""
 
-    def __init__(self, upstream: str, faults: list[Fault]) -> None:
+    def __init__(self, upstream: str, faults: list[Fault], delay_seconds: float = 0.0) -> None:
+        self.delay_seconds = delay_seconds
         self.faults, self.requests = faults, list[tuple[str, str]]()
         self._lock = threading.Lock()
         self._host = urlsplit(upstream).netloc
@@ -71,6 +73,7 @@ class Proxy:
                     self.close_connection = True
                     return
                 body = self.rfile.read(size)
+                time.sleep(proxy.delay_seconds)
                 if fault is not None:
                     self._answer(fault.status, [("Content-Type", "application/xml")], _error(fault.code))
                     return
@@ -109,9 +112,9 @@ def _error(code: str) -> bytes:
 
 
 @contextmanager
-def between(upstream: str, *faults: Fault) -> Iterator[Proxy]:
-    """A proxy that is closed at the end."""
-    proxy = Proxy(upstream, list(faults))
+def between(upstream: str, *faults: Fault, delay_seconds: float = 0.0) -> Iterator[Proxy]:
+    """A proxy that is closed at the end. `delay_seconds`: of each answer."""
+    proxy = Proxy(upstream, list(faults), delay_seconds)
     try:
         yield proxy
     finally:
