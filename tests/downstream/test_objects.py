@@ -307,6 +307,25 @@ def test_a_server_that_does_not_answer_is_unavailable(world: World) -> None:
             store.contents()
 
 
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_a_server_that_takes_too_long_is_unavailable(server: str, kind: str) -> None:
+    with between(server, delay_seconds=2) as proxy:
+        options = s3.options(proxy.url) | {"timeout": "200ms", "max_retries": "1"}
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            opened(target(kind, "s3://mirror/slow", options)).contents()
+
+
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_no_credentials_are_named(server: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any, the SDKs ask the machine that they run on; here it is one that does not answer."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    options = {key: value for key, value in s3.options(server).items() if "key" not in key}
+    options |= {"metadata_endpoint": "http://127.0.0.1:1", "max_retries": "1"}
+    with pytest.raises(Unavailable, match="there are no credentials; check what `options` or the environment gives"):
+        opened(target(kind, "s3://mirror/x", options)).contents()
+
+
 def test_a_bucket_that_is_not_there_is_named(server: str) -> None:
     for kind in ("mirror", "table"):
         with pytest.raises(DownstreamFailed, match=r"there is no such bucket.*create it, or correct `url`"):

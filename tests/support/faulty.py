@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +31,15 @@ class Fault:
     met: int = field(default=0, init=False)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that no longer waits is nothing to tell."""
+        if not isinstance(sys.exception(), ConnectionError):
+            traceback.print_exc()
+
+
 class Proxy:
     """`url` is what clients use. `requests`: the method and path of each one, as it came."""
 
@@ -37,8 +48,7 @@ class Proxy:
         self.faults, self.requests = faults, list[tuple[str, str]]()
         self._lock = threading.Lock()
         self._host = urlsplit(upstream).netloc
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
