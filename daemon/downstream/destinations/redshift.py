@@ -85,9 +85,9 @@ class FromMirror:
             has = ", ".join(" ".join(one) for one in columns)
             raise DownstreamFailed(
                 f"{self._target.where}: the table {table}: a file has the columns {', '.join(schema.names)}, and the table has "
-                f"{has}. Redshift's COPY takes them by position and type. Run `strandline rebuild`, or `strandline refresh` for a "
-                "model, so that all files have the same columns; if the table has others, or another order, drop it, and it is "
-                "made anew"
+                f"{has}. Redshift's COPY takes them by position and type. Run `strandline rebuild`, or "
+                "`strandline refresh` for a model, so that all files have the same columns; if the table has others, or another "
+                "order, drop it, and it is made anew"
             )
         rows = Rows(found)
         for _ in rows.of(path):
