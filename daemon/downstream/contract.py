@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ..core.errors import StrandlineError
 from ..core.mapping import Columns
 
+TABLES = ("fact_order", "order_items", "dim_user", "dim_product")  # that are published
 WHOLE = -(1 << 31)  # in place of a date: the file of a table that has no dates; the result of all dates at once
 
 

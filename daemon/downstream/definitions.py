@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError
+from .contract import TABLES
 from .fingerprints import digest
 from .options import MARKS, SEVERITIES, options
 
 MODEL, CHECK = "model", "check"
-TABLES = ("fact_order", "order_items", "dim_user", "dim_product")
 UNDATED = ("dim_user", "dim_product")
 RESERVED = {*TABLES, "drops", "discards", "restatements"}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")

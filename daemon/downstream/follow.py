@@ -23,8 +23,8 @@ from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from .attempts import Attempts, Followed, Progress, untold
 from .catalog import Catalog, Reader
-from .contract import Downstream, InputChanged, Table
-from .definitions import CHECK, MODEL, TABLES, has_files, missing_folder
+from .contract import TABLES, Downstream, InputChanged, Table
+from .definitions import CHECK, MODEL, has_files, missing_folder
 from .destinations.present import Destinations
 from .destinations.remote import Remote, unknown_files
 from .destinations.settings import KINDS, MIRROR

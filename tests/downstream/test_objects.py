@@ -159,11 +159,41 @@ def test_an_index_that_is_none_is_left_alone(world: World, tmp_path: Path, conte
     assert (tmp_path / INDEX).read_text() == content
 
 
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_a_folder_is_a_path_or_a_file_url(world: World, tmp_path: Path, kind: str) -> None:
+    """It is created, with its parents."""
+    world.publish("daily", FIRST, seed=1)
+    world.bring(opened(target(kind, f"file://{tmp_path}/a%20b/c")))
+    assert opened(target(kind, tmp_path / "a b" / "c")).contents() == world.digests
+
+
 def test_nothing_to_do_writes_nothing(world: World, tmp_path: Path) -> None:
     store = mirror(tmp_path / "there")
     world.bring(store)
     store.deliver(Delivery({}, [Change("daily", FIRST, None)], {}, 1))
     assert list(files_below(tmp_path / "there")) == []
+
+
+def test_a_local_file_is_durable_before_it_has_its_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its folder is synced before the index says that the file is there."""
+    done: list[str] = []
+    for name in ("sync_many", "move"):
+        original = getattr(object_store.files, name)
+
+        def call(*paths: Any, name: str = name, original: Any = original) -> None:
+            paths = tuple(list(one) if name == "sync_many" else one for one in paths)
+            shown = paths[0] if name == "sync_many" else paths
+            done.append(f"{name} {' '.join(str(one.relative_to(tmp_path / 'there')) for one in shown)}")
+            original(*paths)
+
+        monkeypatch.setattr(object_store.files, name, call)
+    world.publish("dim_user", WHOLE, seed=1)
+    mirror(tmp_path / "there").deliver(world.delivery(mirror(tmp_path / "there")))
+    user = "curated/dim_user.parquet"
+    assert done[3:6] == [f"sync_many {user}.tmp", f"move {user}.tmp {user}", "sync_many curated"]
+    assert done[-3:] == [f"sync_many {INDEX}.tmp", f"move {INDEX}.tmp {INDEX}", "sync_many ."]
 
 
 # ----------------------------------------------------------------------------------------------------------- a real server
@@ -275,6 +305,25 @@ def test_a_server_that_does_not_answer_is_unavailable(world: World) -> None:
     for store in (Objects(target("mirror", "s3://b/x", options)), Delta(target("table", "s3://b/x", options))):
         with pytest.raises(Unavailable, match="cannot be reached"):
             store.contents()
+
+
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_a_server_that_takes_too_long_is_unavailable(server: str, kind: str) -> None:
+    with between(server, delay_seconds=2) as proxy:
+        options = s3.options(proxy.url) | {"timeout": "200ms", "max_retries": "1"}
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            opened(target(kind, "s3://mirror/slow", options)).contents()
+
+
+@pytest.mark.parametrize("kind", ["mirror", "table"])
+def test_no_credentials_are_named(server: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any, the SDKs ask the machine that they run on; here it is one that does not answer."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    options = {key: value for key, value in s3.options(server).items() if "key" not in key}
+    options |= {"metadata_endpoint": "http://127.0.0.1:1", "max_retries": "1"}
+    with pytest.raises(Unavailable, match="there are no credentials; check what `options` or the environment gives"):
+        opened(target(kind, "s3://mirror/x", options)).contents()
 
 
 def test_a_bucket_that_is_not_there_is_named(server: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import socket
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,15 +31,24 @@ class Fault:
     met: int = field(default=0, init=False)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that no longer waits is nothing to tell."""
+        if not isinstance(sys.exception(), ConnectionError):
+            traceback.print_exc()
+
+
 class Proxy:
     """`url` is what clients use. `requests`: the method and path of each one, as it came."""
 
-    def __init__(self, upstream: str, faults: list[Fault]) -> None:
+    def __init__(self, upstream: str, faults: list[Fault], delay_seconds: float = 0.0) -> None:
+        self.delay_seconds = delay_seconds
         self.faults, self.requests = faults, list[tuple[str, str]]()
         self._lock = threading.Lock()
         self._host = urlsplit(upstream).netloc
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -71,6 +83,7 @@ class Proxy:
                     self.close_connection = True
                     return
                 body = self.rfile.read(size)
+                time.sleep(proxy.delay_seconds)
                 if fault is not None:
                     self._answer(fault.status, [("Content-Type", "application/xml")], _error(fault.code))
                     return
@@ -109,9 +122,9 @@ def _error(code: str) -> bytes:
 
 
 @contextmanager
-def between(upstream: str, *faults: Fault) -> Iterator[Proxy]:
-    """A proxy that is closed at the end."""
-    proxy = Proxy(upstream, list(faults))
+def between(upstream: str, *faults: Fault, delay_seconds: float = 0.0) -> Iterator[Proxy]:
+    """A proxy that is closed at the end. `delay_seconds`: of each answer."""
+    proxy = Proxy(upstream, list(faults), delay_seconds)
     try:
         yield proxy
     finally:

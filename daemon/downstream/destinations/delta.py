@@ -82,7 +82,7 @@ class Delta(Store):
         if all(one.path is None for one in changes):
             return table.schema if table.exists else None
         dated = any(one.date != WHOLE for one in changes)
-        wanted = delta_table.as_read(delta_schema(where, name, delivery.schemas[name], dated=dated))
+        wanted = delta_schema(where, name, delivery.schemas[name], dated=dated)
         if not table.exists:
             return wanted
         if table.has_dates != dated:

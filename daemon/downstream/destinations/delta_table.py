@@ -56,7 +56,6 @@ class Settings:
             "delta.checkpointInterval": str(self.checkpoint),
             "delta.deletedFileRetentionDuration": kept,
             "delta.logRetentionDuration": kept,
-            "delta.enableExpiredLogCleanup": "true" if self.vacuum_seconds else "false",
         }
 
 
@@ -248,11 +247,6 @@ def vacuum(files: Files, name: str, settings: Settings) -> None:
         table = DeltaTable(url(files, name), storage_options=dict(files.options) or None)
         table.vacuum(hours, dry_run=False, full=True)
         files.made_durable(f"{name}/{LOG}")
-
-
-def as_read(schema: pa.Schema) -> pa.Schema:
-    """Columns as a table has them when it is read: the names inside of lists and maps are Delta's."""
-    return pa.schema(Schema.from_arrow(schema).to_arrow())
 
 
 def url(files: Files, name: str) -> str:

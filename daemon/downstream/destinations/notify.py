@@ -17,27 +17,26 @@ from typing import Any
 
 from ...core.entries import DropResult
 from ...core.errors import UsageError
-from ...core.merge.partition import amount_text
+from ...core.model import amount_text
 from ...sources.pull.template import Secrets
 from ...storage.ledger import Ledger
 from ...storage.receipts import instant_text
 from ...storage.store import iso_date
 from ..contract import Brought, Downstream, DownstreamFailed, File, InputChanged, Piece, Tables, Wanted
 from ..records import Records
-from . import notify_command, notify_webhook
+from . import contents, notify_command, notify_webhook
 from .notices import Message, Notices, Told
 from .settings import NOTIFY, Notify
 
 _MOST_DATES = 1_000  # of a message
 _MOST_DROPS = 100  # named in a message
-_FACTS = "fact_order"
 
 
 class Notice(Downstream):
     """One receiver, for one round. `batch` and `hwm`: those of the state that its tables are of."""
 
     kind = NOTIFY
-    reads = (_FACTS,)
+    reads = (contents.FACTS,)
 
     def __init__(self, settings: Notify, records: Records, ledger: Path, batch: int, hwm: int | None) -> None:
         self.name, self.settings = settings.name, settings
@@ -45,7 +44,7 @@ class Notice(Downstream):
         self._notices = Notices(records, settings.name)
 
     def wanted(self, tables: Tables) -> Wanted:
-        return wanted_of(tables)
+        return contents.of_facts(tables)
 
     def has(self) -> Wanted:
         """What it was told. A date of a message that may not have arrived has an empty fingerprint: it is to be told."""
@@ -95,7 +94,7 @@ class Notice(Downstream):
             if ledger.unpublished_batch() == self._batch:  # a receiver may look at the files at once
                 raise InputChanged(f"the batch {self._batch} is being published")
             drops, count = ledger.results_after(self._notices.batch, self._batch, _MOST_DROPS)
-        facts = tables[_FACTS]
+        facts = tables[contents.FACTS]
         after = {date: _told(facts.get(date)) for date in dates}
         number = self._notices.next_id()
         content = {
@@ -130,13 +129,11 @@ class Notice(Downstream):
         return len(message.body)
 
 
-def wanted_of(tables: Tables) -> Wanted:
-    """What a receiver should be told of: the files of the facts."""
-    return {date: file.sha256 for date, file in tables.get(_FACTS, {}).items()}
-
-
 def _told(file: File | None) -> Told | None:
-    return Told(file.sha256, file.sums) if file and file.sums else None
+    if file is None:
+        return None
+    assert file.sums is not None  # each file of the facts has them
+    return Told(file.sha256, file.sums)
 
 
 def _shown(told: Told | None) -> dict[str, Any] | None:

@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..contract import Downstream, Tables, Wanted
+from ..contract import Downstream, Tables
 from ..records import Records
 from ..results import Place
-from . import contents
 from . import settings as kinds
 from .notify import Notice
-from .notify import wanted_of as wanted_of_receiver
 from .remote import Answers, Remote
 from .settings import Load, Mirror, Notify, Table
-
-
-def wanted_of(settings: kinds.Destination, tables: Tables) -> Wanted:
-    """What one of them should have of these tables."""
-    if isinstance(settings, Notify):
-        return wanted_of_receiver(tables)
-    return contents.by_date(contents.published(tables, getattr(settings, "tables", ()) or tables))
 
 
 class Destinations:

@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from ...core.errors import StrandlineError, Unavailable
 from ...sources.pull.template import Secrets
-from ..contract import Brought, Downstream, DownstreamFailed, Piece, Tables, Wanted
-from ..definitions import TABLES
+from ..contract import TABLES, Brought, Downstream, DownstreamFailed, Piece, Tables, Wanted
 from ..results import Place
 from ..scratch import scratch
 from ..worker import TimeLimit

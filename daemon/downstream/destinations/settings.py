@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from ...core.errors import UsageError, shown
 from ...core.quantities import Duration, a_duration, read_duration
 from ...sources.pull import template
-from ..definitions import TABLES
+from ..contract import TABLES
 
 LOAD, TABLE, MIRROR, NOTIFY = "load", "table", "mirror", "notify"
 POSTGRES, REDSHIFT = "postgres", "redshift"

@@ -35,7 +35,7 @@ _CAUSES = (  # the first that fits
         "the credentials have expired", "renew them",
     ),
     _Cause(
-        r"169\.254\.16|metadata\.google|NoCredentials|no credentials|credential.*not (?:found|loaded)", Unavailable,
+        r"/latest/(?:api/token|meta-data)|169\.254\.|metadata\.google|NoCredentials", Unavailable,
         "there are no credentials", _CHECK_OPTIONS,
     ),
     _Cause(

@@ -80,7 +80,7 @@ rows.count = 0
 postgres_connection.Connection._rows, postgres_rows.Rows.batch = statement, rows
 Postgres(target).deliver(delivery)
 """
-_POINTS = ["after DELETE", "rows 2", "before INSERT", "after COMMIT"]
+_POINTS = ["after DELETE", "rows 2", "after COMMIT"]
 _MORE_POINTS = [
     "before BEGIN",
     "after BEGIN",
@@ -88,6 +88,7 @@ _MORE_POINTS = [
     "rows 1",
     "rows 4",
     "rows 6",
+    "before INSERT",
     "after INSERT",
     "before COMMIT",
 ]

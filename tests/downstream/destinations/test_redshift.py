@@ -4,7 +4,7 @@ shares run there; what COPY would read wrongly is refused before."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,29 +20,64 @@ from daemon.core.model import DIM_USER, FACT, ITEMS
 from daemon.downstream.contract import WHOLE, DownstreamFailed
 from daemon.downstream.destinations import postgres as postgres_module
 from daemon.downstream.destinations import postgres_sql as sql
+from daemon.downstream.destinations.object_store import opened
+from daemon.downstream.destinations.objects import Objects
 from daemon.downstream.destinations.postgres import Postgres
 from daemon.downstream.destinations.redshift import FromMirror, manifest, object_name
-from daemon.downstream.destinations.store import Change, Contents, Delivery, Target
+from daemon.downstream.destinations.store import Change, Delivery, Target
 from tests.support.loads import DAY, change, fact, items, query, target, users
+from tests.support.s3 import bucket, options
+from tests.support.s3 import server as s3_server
 from tests.support.sql import parsed
 
 ROLE = "arn:aws:iam::123456789012:role/loader"
 
 
-def redshift(dsn: str = "host=/nowhere", url: str = "s3://bucket/shop", **values: Any) -> Target:
-    settings = {"dialect": "redshift", "mirror": "s3", "mirror_url": url, "mirror_options": {}, "iam_role": ROLE}
+def redshift(dsn: str = "host=/nowhere", **values: Any) -> Target:
+    settings = {
+        "dialect": "redshift",
+        "mirror": "s3",
+        "mirror_url": "s3://bucket/shop",
+        "mirror_options": {},
+        "iam_role": ROLE,
+    }
     return target(dsn, **settings | values)
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
 class Mirror:
-    """What a mirror says that it has, and the objects that are written to it."""
+    """A real mirror in a bucket of its own, with these files."""
 
-    def __init__(self, changes: Sequence[Change]) -> None:
-        self.contents: Contents = {one.key: one.sha256 for one in changes}
-        self.objects: dict[str, bytes] = {}
+    def __init__(self, s3: str, folder: Path, changes: Sequence[Change]) -> None:
+        self.url = f"{bucket(s3, folder.name.replace('_', '-').lower())}/shop"
+        self.options = options(s3)
+        self._mirror = Objects(Target("mirror", "s3", {"url": self.url, "options": self.options}))
+        self.deliver(changes)
 
-    def of(self, where: Target) -> FromMirror:
-        return FromMirror(where, lambda: self.contents, self.objects.__setitem__)
+    def deliver(self, changes: Sequence[Change]) -> None:
+        self._mirror.deliver(Delivery(self._mirror.contents(), changes, {}, 1))
+
+    def target(self, dsn: str = "host=/nowhere") -> Target:
+        return redshift(dsn, mirror_url=self.url, mirror_options=self.options)
+
+    def of(self) -> FromMirror:
+        return FromMirror(self.target())
+
+    def object(self, url: str) -> bytes | None:
+        """The content of an object."""
+        return opened(Target("mirror", "s3", {"url": self.url, "options": self.options})).read(
+            url.removeprefix(f"{self.url}/")
+        )
+
+
+def columns(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
+    """Those of a table that was made for these files."""
+    return [(one.name, one.type) for one in sql.columns_of(table, schema, "redshift")]
 
 
 def files(changes: Sequence[Change]) -> list[tuple[Change, Path]]:
@@ -108,46 +143,62 @@ def test_a_manifest_has_exactly_the_files_of_the_delivery(tmp_path: Path) -> Non
     assert object_name("daily_revenue", DAY) == "models/daily_revenue/date=2026-03-01/daily_revenue.parquet"
 
 
-def test_copy_is_from_the_manifest_that_was_written(tmp_path: Path) -> None:
-    """One object per table of a load; s3a:// is spelled as Redshift knows it."""
-    one = change(tmp_path, "fact_order", DAY, fact(DAY, {"a": 1}))
-    mirror = Mirror([one])
-    statement = mirror.of(redshift(url="s3a://bucket/shop/")).copy("fact_order", files([one]), FACT.names)
-    assert "FROM 's3://bucket/shop/manifests/shop/fact_order.json'" in statement
-    assert mirror.objects == {"manifests/shop/fact_order.json": manifest("s3://bucket/shop", files([one]))}
+def test_copy_is_from_a_manifest_whose_objects_are_the_files(s3: str, tmp_path: Path) -> None:
+    """One object per table of a load. Each URL in it is an object with the content of the file, and the length that it says."""
+    day = pa.array([DAY], pa.int32()).cast(pa.date32())
+    model = pa.table({"date": day, "v": pa.array([1], pa.int64())})
+    changes = [
+        change(tmp_path, "fact_order", DAY, fact(DAY, {"a": 1})),
+        change(tmp_path, "fact_order", DAY + 1, fact(DAY + 1, {"b": 2})),
+        change(tmp_path, "order_items", DAY, items(DAY, {"a": 1})), change(tmp_path, "dim_user", WHOLE, users(["u"])),
+        change(tmp_path, "daily", DAY, model),
+    ]  # fmt: skip
+    mirror = Mirror(s3, tmp_path, changes)
+    schemas = {"fact_order": FACT, "order_items": ITEMS, "dim_user": DIM_USER, "daily": model.schema}
+    for table, schema in schemas.items():
+        some = files([one for one in changes if one.table == table])
+        statement = mirror.of().copy(table, some, columns(table, schema))
+        url = f"{mirror.url}/manifests/shop/{table}.json"
+        assert f"FROM '{url}' IAM_ROLE '{ROLE}'" in statement
+        written = mirror.object(url)
+        assert written == manifest(mirror.url, some)
+        for entry, (_, path) in zip(json.loads(written or b"")["entries"], some, strict=True):
+            content = mirror.object(entry["url"])
+            assert content == path.read_bytes() and len(content) == entry["meta"]["content_length"]
 
 
-def test_a_file_that_the_mirror_does_not_have_is_waited_for(tmp_path: Path) -> None:
+def test_a_file_that_the_mirror_does_not_have_is_waited_for(s3: str, tmp_path: Path) -> None:
     """Another one of the same length would be loaded under the wrong SHA-256."""
     one = change(tmp_path, "fact_order", DAY, fact(DAY, {"a": 1}))
-    mirror = Mirror([change(tmp_path, "fact_order", DAY, fact(DAY, {"b": 1}))])
+    mirror = Mirror(s3, tmp_path, [change(tmp_path, "fact_order", DAY, fact(DAY, {"b": 1}))])
     with pytest.raises(
         Unavailable, match=r"\[mirror.s3\] does not have curated/date=2026-03-01/fact_order.parquet as it is"
     ):
-        mirror.of(redshift()).copy("fact_order", files([one]), FACT.names)
-    assert mirror.objects == {}
+        mirror.of().copy("fact_order", files([one]), columns("fact_order", FACT))
+    assert mirror.object("manifests/shop/fact_order.json") is None
 
 
-def test_columns_at_another_position_are_refused(tmp_path: Path) -> None:
+def test_columns_at_another_position_are_refused(s3: str, tmp_path: Path) -> None:
     """COPY takes them by position: fewer columns, or another order, would be other values."""
-    columns = (("note", "text"),)
-    wide = change(tmp_path, "fact_order", DAY, fact(DAY, {"a": 1}, columns))
+    wide = change(tmp_path, "fact_order", DAY, fact(DAY, {"a": 1}, (("note", "text"),)))
     narrow = change(tmp_path, "fact_order", DAY + 1, fact(DAY + 1, {"b": 1}))
-    mirror = Mirror([wide, narrow])
-    loader = mirror.of(redshift())
-    with pytest.raises(DownstreamFailed, match=r"by position\. Run `strandline rebuild`"):
-        loader.copy("fact_order", files([wide, narrow]), [*FACT.names, "note"])
+    mirror = Mirror(s3, tmp_path, [wide, narrow])
+    loader, there, note = mirror.of(), columns("fact_order", FACT), ("note", "character varying(256)")
+    with pytest.raises(DownstreamFailed, match=r"by position and type\. Run `strandline rebuild`"):
+        loader.copy("fact_order", files([wide, narrow]), [*there, note])
     with pytest.raises(DownstreamFailed, match="by position"):
-        loader.copy("fact_order", files([wide]), ["note", *FACT.names])
-    assert mirror.objects == {}
-    assert loader.copy("fact_order", files([wide]), [*FACT.names, "note"])
+        loader.copy("fact_order", files([wide]), [note, *there])
+    with pytest.raises(DownstreamFailed, match="by position"):
+        loader.copy("fact_order", files([wide]), [*there, ("note", "boolean")])
+    assert mirror.object("manifests/shop/fact_order.json") is None
+    assert loader.copy("fact_order", files([wide]), [*there, note])
 
 
-def test_a_text_with_nul_is_refused(tmp_path: Path) -> None:
+def test_a_text_with_nul_is_refused(s3: str, tmp_path: Path) -> None:
     """The file goes to Redshift as it is."""
     one = change(tmp_path, "fact_order", DAY, fact(DAY, {"a\0": 1}))
     with pytest.raises(DownstreamFailed, match=r"U\+0000"):
-        Mirror([one]).of(redshift()).copy("fact_order", files([one]), FACT.names)
+        Mirror(s3, tmp_path, [one]).of().copy("fact_order", files([one]), columns("fact_order", FACT))
 
 
 @pytest.mark.parametrize(
@@ -181,28 +232,14 @@ def test_names_with_capitals_are_refused() -> None:
         sql.columns_of("model", pa.schema([("Total", pa.int64())]), "redshift")
 
 
-def test_a_mirror_that_is_not_on_s3_is_refused() -> None:
+def test_a_mirror_that_is_not_on_s3_is_refused(tmp_path: Path) -> None:
     """Redshift reads nothing else."""
     with pytest.raises(DownstreamFailed, match="copies from S3 only"):
-        Postgres(redshift(url="/mnt/mirror"))
-
-
-def test_a_mirror_that_cannot_be_written_to_is_tried_again(tmp_path: Path) -> None:
-    """The error has neither the key nor the address. Nothing listens on that port."""
-    options = {
-        "endpoint": "http://127.0.0.1:9", "access_key_id": "KEY", "secret_access_key": "SECRET", "allow_http": "true",
-        "region": "us-east-1",
-    }  # fmt: skip
-    one = change(tmp_path, "dim_user", WHOLE, users(["a"]))
-    mirror = Mirror([one])
-    loader = FromMirror(redshift(mirror_options=options), lambda: mirror.contents)
-    with pytest.raises(Unavailable, match=r"could not write manifests/shop/dim_user.json to \[mirror.s3\]") as raised:
-        loader.copy("dim_user", files([one]), DIM_USER.names)
-    assert not any(secret in str(raised.value) for secret in ("SECRET", "KEY", "127.0.0.1"))
+        Postgres(redshift(mirror_url=str(tmp_path / "mirror")))
 
 
 def test_a_delivery_with_the_statements_that_postgresql_shares(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The delivery for Redshift runs in PostgreSQL, but for two things that it does not have: the layout of tables is left out,
     and COPY from S3 is replaced by the rows of the files of its manifest. Rows, what is recorded, and the order of statements
@@ -215,20 +252,22 @@ def test_a_delivery_with_the_statements_that_postgresql_shares(
         change(tmp_path, "dim_user", WHOLE, users(["u"])),
     ]
     second = [change(tmp_path, "fact_order", DAY, fact(DAY, {f"a{DAY + 1}": 1})), Change("fact_order", DAY + 1, None)]
-    mirror = Mirror(first)
+    mirror = Mirror(s3, tmp_path, first)
 
     def statement(self: postgres_module.Connection, attempted: str, text: str) -> pa.Table:
         said.append(text)
         if text.startswith("COPY"):
             assert parsed(text, "redshift")
-            name = text.split("'")[1].removeprefix("s3://bucket/shop/")
-            urls = [entry["url"] for entry in json.loads(mirror.objects[name])["entries"]]
-            of_mirror = [one for one in [*first, *second] if mirror.contents.get(one.key) == one.sha256]
-            of_url = {f"s3://bucket/shop/{object_name(*one.key)}": one for one in of_mirror}
+            name = text.split("'")[1]
+            entries = json.loads(mirror.object(name) or b"")["entries"]
             table = Path(name).stem
             schema = {"fact_order": FACT, "order_items": ITEMS, "dim_user": DIM_USER}[table]
             rows = postgres_module.Rows(sql.columns_of(table, schema, "postgres"))
-            batches = (batch for url in urls for batch in rows.of(of_url[url].path or Path()))
+            contents = [mirror.object(entry["url"]) for entry in entries]
+            paths = [tmp_path / f"copied-{number}" for number in range(len(contents))]
+            for path, content in zip(paths, contents, strict=True):
+                path.write_bytes(content or b"")
+            batches = (batch for path in paths for batch in rows.of(path))
             self.copy(attempted, "strandline", table, batches, rows.schema)
             return pa.table({})
         for layout in (one.redshift for one in TABLES.values()):
@@ -236,12 +275,11 @@ def test_a_delivery_with_the_statements_that_postgresql_shares(
         return run(self, attempted, text)
 
     monkeypatch.setattr(postgres_module.Connection, "_rows", statement)
-    store = Postgres(redshift(database))
-    store._mirror = mirror.of(store.target)
+    store = Postgres(mirror.target(database))
     schemas = {"fact_order": FACT, "order_items": ITEMS, "dim_user": DIM_USER}
     store.deliver(Delivery(store.contents(), first, schemas, 1))
     del said[:]
-    mirror.contents = {one.key: one.sha256 for one in second if one.path}
+    mirror.deliver(second)
     delivered = store.deliver(Delivery({one.key: one.sha256 for one in first}, second, schemas, 2))
     assert delivered.rows == 1
     words = [text.split()[0] for text in said if not text.startswith("SELECT")]
