@@ -47,13 +47,14 @@ class Notice(Downstream):
         return contents.of_facts(tables)
 
     def has(self) -> Wanted:
-        """What it was told. A date of a message that may not have arrived has an empty fingerprint: it is to be told."""
+        """What it was told. A date of a message that may not have arrived has an empty fingerprint: it is to be told, also where it
+        is gone."""
         under_way = self._notices.under_way()
         return dict(self.had()) | dict.fromkeys(under_way.after if under_way else (), b"")
 
     def had(self) -> Wanted:
         told = {date: one.fingerprint for date, one in self._notices.told().items()}
-        return {date: told[date] for date in told.keys() - self._forgotten(told)}
+        return told | dict.fromkeys(self._forgotten(told), b"")
 
     def pieces(self, stale: Piece, tables: Tables) -> Iterator[Piece]:
         dates = iter(stale.items())

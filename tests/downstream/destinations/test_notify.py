@@ -126,6 +126,17 @@ def test_what_is_refreshed_is_told_again(world: World, receiver: Receiver) -> No
     assert len(every["dates"]) == 5 and world.well().dates == 0
 
 
+def test_a_date_that_is_gone_when_it_is_refreshed_is_told_as_gone(world: World, receiver: Receiver) -> None:
+    """What is forgotten is not what the receiver does not know."""
+    world.well()
+    world.publish(Order(5, 1, -50, "u_3"))
+    with world.home.following(WORKER) as following:
+        following.refresh(["team"], [epoch_days(day(9))])
+    world.well()
+    assert (day(9), None) in [(one["date"], one["after"]) for one in receiver.messages[1]["dates"]]
+    assert exact(receiver.known) == world.expected() and world.well().dates == 0
+
+
 def test_what_is_refreshed_while_a_message_is_under_way_is_told_once_more(world: World, receiver: Receiver) -> None:
     """The message may have arrived long ago: its repeat tells a receiver that knows its id nothing."""
     world.well()
