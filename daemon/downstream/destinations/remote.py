@@ -137,10 +137,10 @@ class Remote(Downstream):
         return answer
 
     def _known(self) -> Contents:
-        """The same, of its tables, without what is to be sent again."""
+        """The same, of its tables. What is to be sent again is there, too, and differs from every file."""
         forgotten = self._place.records.forgotten(self.kind, self.name, {date for _, date in self._asked()})
         asked = contents.of_tables(self._asked(), self.settings.tables or None)
-        return {key: sha256 for key, sha256 in asked.items() if key[1] not in forgotten}
+        return {key: b"" if key[1] in forgotten else sha256 for key, sha256 in asked.items()}
 
     def _change(self, key: Key, tables: Tables, link: Any) -> Change:
         name, date = key

@@ -134,6 +134,16 @@ def test_a_date_without_orders_loses_its_rows(world: World) -> None:
     assert world.is_right() and day(9) not in world.fact()
 
 
+def test_a_date_that_is_gone_when_it_is_refreshed_loses_its_rows(world: World) -> None:
+    """What is to be sent again is still there until then."""
+    world.round()
+    world.publish(Order(5, 1, -50, "u_3"))
+    with world.home.following(WORKER) as following:
+        following.refresh([world.place.name], [epoch_days(day(9))])
+    world.round()
+    assert world.is_right() and day(9) not in world.fact()
+
+
 def test_tables_can_be_chosen(tmp_path: Path, place: Place) -> None:
     """What is not named is not sent; a name that is no table is an error that names those that there are."""
     world = World(tmp_path, place)
