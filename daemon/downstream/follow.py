@@ -83,6 +83,7 @@ class Following:
         self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
         self._attempts = Attempts(self._records, settings.backoff)
         self._batch = 0  # the newest one that is published
+        self._hwm: int | None = None  # with that batch
         self._destinations = Destinations(settings.destinations, self._place, self._ledger)
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ class Following:
     def remotes(self, stopped: Callable[[], bool]) -> Iterator[tuple[Remote, dict[str, Table]]]:
         """Each load, table and mirror, with the tables that are published now."""
         tables = self._with_all_models(self._published())
-        for one in self._destinations.downstreams(tables, self._batch, stopped):
+        for one in self._destinations.downstreams(tables, self._batch, self._hwm, stopped):
             if isinstance(one, Remote):
                 yield one, tables
 
@@ -187,7 +188,7 @@ class Following:
                 self._settled.add(one.name)
                 catalog = self._inspected(tables, stopped)
         tables = self._with_all_models(tables)
-        for destination in self._destinations.downstreams(tables, self._batch, stopped):
+        for destination in self._destinations.downstreams(tables, self._batch, self._hwm, stopped):
             waits_for = sorted({*unknown_files(destination, tables), *behind.intersection(destination.after)})
             result = self._tried(destination, waits_for, tables, stopped, progress, trying_all=trying_all)
             tell(result)
@@ -273,7 +274,7 @@ class Following:
 
     def _published(self) -> dict[str, Table]:
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
-            self._batch = ledger.next_batch - 1
+            self._batch, self._hwm = ledger.next_batch - 1, ledger.hwm
             return published(ledger)
 
     def _with_all_models(self, tables: dict[str, Table]) -> dict[str, Table]:

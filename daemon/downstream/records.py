@@ -45,9 +45,8 @@ CREATE TABLE forgotten (            -- dates that a destination has and that are
 CREATE TABLE told (                 -- what receivers of notifications know: see destinations/notices.py
     name TEXT NOT NULL, date INTEGER NOT NULL, fingerprint BLOB NOT NULL, sums TEXT NOT NULL, PRIMARY KEY (name, date)
 ) WITHOUT ROWID;
-CREATE TABLE notices (              -- the message that is under way, where there is a body; `arrived`: the last batch told
-    name TEXT PRIMARY KEY, run TEXT NOT NULL, number INTEGER NOT NULL, arrived INTEGER NOT NULL, body BLOB, batch INTEGER,
-    after TEXT
+CREATE TABLE notices (              -- `number`: of the last message; `arrived`: the last batch told; the rest: what is under way
+    name TEXT PRIMARY KEY, number INTEGER NOT NULL, arrived INTEGER NOT NULL, id TEXT, body BLOB, batch INTEGER, after TEXT
 ) WITHOUT ROWID;
 CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID  -- of all SQL together: the last one
 """

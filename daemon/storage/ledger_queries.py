@@ -135,14 +135,14 @@ class LedgerQueries:
         )
         return [_result(row) for row in rows]
 
-    def results_after(self, batch: int, limit: int) -> tuple[list[tuple[DropResult, int]], int]:
-        """The results of drops of later batches, each with its batch: the newest `limit` of them by number; and how many there
-        are."""
-        condition = "FROM drops WHERE batch > ? AND outcome IS NOT NULL"
+    def results_after(self, batch: int, last: int, limit: int) -> tuple[list[tuple[DropResult, int]], int]:
+        """The results of drops of the batches after `batch`, up to `last`, each with its batch: the newest `limit` of them by
+        number; and how many there are."""
+        condition = "FROM drops WHERE batch > ? AND batch <= ? AND outcome IS NOT NULL"
         rows = self._sql.execute(
-            f"SELECT {_RESULT}, batch {condition} ORDER BY seq DESC LIMIT ?", (batch, limit)
+            f"SELECT {_RESULT}, batch {condition} ORDER BY seq DESC LIMIT ?", (batch, last, limit)
         ).fetchall()
-        (count,) = self._sql.execute(f"SELECT count(*) {condition}", (batch,)).fetchone()
+        (count,) = self._sql.execute(f"SELECT count(*) {condition}", (batch, last)).fetchone()
         return [(_result(row), row[-1]) for row in reversed(rows)], count
 
     def last_bare(self, limit: int, newest: int) -> list[DropResult]:

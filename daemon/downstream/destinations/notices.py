@@ -8,29 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ..contract import Sums
 from ..records import Records
 from .settings import NOTIFY
 
 _GONE = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Of a date, as it is published: what a receiver is told. `amount` in units of 1/10,000."""
-
-    orders: int
-    lines: int
-    amount: int
-
-    def to_text(self) -> str:
-        return f"{self.orders} {self.lines} {self.amount}"
-
-    @classmethod
-    def from_text(cls, text: str) -> Sums:
-        return cls(*map(int, text.split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +46,15 @@ class Notices:
         """What the receiver knows, by date."""
         query = "SELECT date, fingerprint, sums FROM told WHERE name = ?"
         rows = self._records.rows(query, self._name)
-        return {date: Told(fingerprint, Sums.from_text(sums)) for date, fingerprint, sums in rows}
+        return {date: Told(fingerprint, _sums(sums)) for date, fingerprint, sums in rows}
 
     def under_way(self) -> Message | None:
         """The message that has not arrived yet, as far as is known."""
-        rows = self._records.rows("SELECT run, number, body, batch, after FROM notices WHERE name = ?", self._name)
-        if not rows or rows[0][2] is None:
+        rows = self._records.rows("SELECT id, body, batch, after FROM notices WHERE name = ?", self._name)
+        if not rows or rows[0][0] is None:
             return None
-        run, number, body, batch, after = rows[0]
-        return Message(self._id(run, number), body, batch, _after(after))
+        number, body, batch, after = rows[0]
+        return Message(number, body, batch, _after(after))
 
     @property
     def batch(self) -> int:
@@ -78,33 +63,31 @@ class Notices:
         return int(rows[0][0]) if rows else 0
 
     def next_id(self) -> str:
-        """The id of the next message. Ids of one state folder have a common part and count up from 1."""
-        with self._records.transaction():
-            self._records.run(
-                "INSERT INTO notices (name, run, number, arrived) VALUES (?, ?, 0, 0) ON CONFLICT DO NOTHING",
-                [(self._name, secrets.token_hex(4))],
-            )
-        ((run, number),) = self._records.rows("SELECT run, number FROM notices WHERE name = ?", self._name)
-        return self._id(run, number + 1)
+        """An id for the next message. Ids count up from 1. Their end is random: where the records are lost, or restored from a
+        backup, a new message must not have the id of one that its receiver knows."""
+        rows = self._records.rows("SELECT number FROM notices WHERE name = ?", self._name)
+        number = rows[0][0] + 1 if rows else 1
+        return f"{self._name}-{number:06d}-{secrets.token_hex(4)}"
 
     def begin(self, message: Message) -> None:
-        """Records a message before it is sent; its id is the last `next_id`."""
+        """Records a message before it is sent; its id is of `next_id`."""
         after = {
-            str(date): _GONE if told is None else f"{told.fingerprint.hex()} {told.sums.to_text()}"
+            str(date): _GONE if told is None else f"{told.fingerprint.hex()} {_text(told.sums)}"
             for date, told in message.after.items()
         }
         with self._records.transaction():
             self._records.run(
-                "UPDATE notices SET number = number + 1, body = ?, batch = ?, after = ? WHERE name = ?",
-                [(message.body, message.batch, json.dumps(after), self._name)],
+                "INSERT INTO notices VALUES (?, 1, 0, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET number = number + 1, "
+                "id = excluded.id, body = excluded.body, batch = excluded.batch, after = excluded.after",
+                [(self._name, message.id, message.body, message.batch, json.dumps(after))],
             )
 
-    def arrived(self, message: Message, distrusted: int) -> None:
+    def arrived(self, message: Message, distrusted: int, forgotten: Collection[int] = ()) -> None:
         """Records that a message arrived. `distrusted`: as it was before it was sent; if it is another number now, its dates are
-        told again."""
+        told again, as those of `forgotten` are."""
         gone = [(self._name, date) for date, told in message.after.items() if told is None]
         known = [
-            (self._name, date, told.fingerprint, told.sums.to_text())
+            (self._name, date, told.fingerprint, _text(told.sums))
             for date, told in message.after.items()
             if told is not None
         ]
@@ -112,19 +95,26 @@ class Notices:
             self._records.run("DELETE FROM told WHERE name = ? AND date = ?", gone)
             self._records.run("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", known)
             self._records.run(
-                "UPDATE notices SET body = NULL, after = NULL, arrived = ? WHERE name = ?",
+                "UPDATE notices SET id = NULL, body = NULL, after = NULL, arrived = ? WHERE name = ?",
                 [(message.batch, self._name)],
             )
-        has = {date: told.fingerprint for date, told in self.told().items()}
-        self._records.sent(NOTIFY, self._name, {date: has.get(date) for date in message.after}, distrusted)
+        now = {
+            date: told.fingerprint if told else None for date, told in message.after.items() if date not in forgotten
+        }
+        self._records.sent(NOTIFY, self._name, now, distrusted)
 
-    def _id(self, run: str, number: int) -> str:
-        return f"{self._name}-{run}-{number:06d}"
+
+def _text(sums: Sums) -> str:
+    return f"{sums.orders} {sums.lines} {sums.amount}"
+
+
+def _sums(text: str) -> Sums:
+    return Sums(*map(int, text.split()))
 
 
 def _after(text: str) -> dict[int, Told | None]:
     found: dict[int, Told | None] = {}
     for date, value in json.loads(text).items():
         fingerprint, _, sums = value.partition(" ")
-        found[int(date)] = None if value == _GONE else Told(bytes.fromhex(fingerprint), Sums.from_text(sums))
+        found[int(date)] = None if value == _GONE else Told(bytes.fromhex(fingerprint), _sums(sums))
     return found

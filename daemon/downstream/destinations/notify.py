@@ -1,6 +1,8 @@
 """A receiver of notifications as a downstream: it is told of each date whose file is another one, at least once and in order.
 
-What changed while it was away is told in one message, merged. Only a message that may have arrived is sent again before that.
+A message is of the state that its round is about, as the other destinations are: a batch that is committed meanwhile is for the
+next round. What changed while a receiver was away is told in one message, merged. Only a message that may have arrived is sent
+again before that.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...core.entries import DropResult, Partition
+from ...core.entries import DropResult
 from ...core.errors import UsageError
 from ...core.model import amount_text
 from ...sources.pull.template import Secrets
 from ...storage.ledger import Ledger
 from ...storage.receipts import instant_text
 from ...storage.store import iso_date
-from ..contract import Brought, Downstream, DownstreamFailed, InputChanged, Piece, Tables, Wanted
+from ..contract import Brought, Downstream, DownstreamFailed, File, InputChanged, Piece, Tables, Wanted
 from ..records import Records
 from . import contents, notify_command, notify_webhook
-from .notices import Message, Notices, Sums, Told
+from .notices import Message, Notices, Told
 from .settings import NOTIFY, Notify
 
 _MOST_DATES = 1_000  # of a message
@@ -31,14 +33,14 @@ _MOST_DROPS = 100  # named in a message
 
 
 class Notice(Downstream):
-    """One receiver, for one round. `stopped` ends a command and a wait between two tries."""
+    """One receiver, for one round. `batch` and `hwm`: those of the state that its tables are of."""
 
     kind = NOTIFY
     reads = (contents.FACTS,)
 
-    def __init__(self, settings: Notify, records: Records, ledger: Path) -> None:
+    def __init__(self, settings: Notify, records: Records, ledger: Path, batch: int, hwm: int | None) -> None:
         self.name, self.settings = settings.name, settings
-        self._records, self._ledger = records, ledger
+        self._records, self._ledger, self._batch, self._hwm = records, ledger, batch, hwm
         self._notices = Notices(records, settings.name)
 
     def wanted(self, tables: Tables) -> Wanted:
@@ -62,7 +64,7 @@ class Notice(Downstream):
         distrusted = self._records.distrusted(self.kind, self.name)
         sent = 0
         if (message := self._notices.under_way()) is not None:
-            sent += self._send(message, distrusted, stopped)
+            sent += self._send(message, distrusted, stopped, self._forgotten(self._notices.told()))
         told = self._notices.told()
         forgotten = self._forgotten(told)
         wanted = self.wanted(tables)
@@ -87,25 +89,19 @@ class Notice(Downstream):
         return self._records.forgotten(self.kind, self.name, told)
 
     def _message(self, dates: Collection[int], told: Mapping[int, Told], tables: Tables) -> Message:
-        """What to tell of these dates. All of it is of one state of the ledger: that of `tables`, or InputChanged."""
+        """What to tell of these dates."""
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
-            partitions = ledger.partitions(dates)
-            batch, hwm = ledger.next_batch - 1, ledger.hwm
-            drops, count = ledger.results_after(self._notices.batch, _MOST_DROPS)
-            if ledger.unpublished_batch() is not None:  # a receiver may look at the files at once
-                raise InputChanged("a batch is being published")
+            if ledger.unpublished_batch() == self._batch:  # a receiver may look at the files at once
+                raise InputChanged(f"the batch {self._batch} is being published")
+            drops, count = ledger.results_after(self._notices.batch, self._batch, _MOST_DROPS)
         facts = tables[contents.FACTS]
-        for date in dates:
-            published, known = facts.get(date), partitions.get(date)
-            if (published and published.sha256) != (known and known.fact_sha256):
-                raise InputChanged(f"{iso_date(date)} was published meanwhile")
-        after = {date: _told(partitions.get(date)) for date in dates}
+        after = {date: _told(facts.get(date)) for date in dates}
         number = self._notices.next_id()
         content = {
             "id": number,
             "notify": self.name,
-            "batch": batch,
-            "hwm": None if hwm is None else instant_text(hwm),
+            "batch": self._batch,
+            "hwm": None if self._hwm is None else instant_text(self._hwm),
             "dates": [
                 {"date": iso_date(date), "before": _shown(told.get(date)), "after": _shown(after[date])}
                 for date in sorted(dates)
@@ -113,10 +109,13 @@ class Notice(Downstream):
             "drops": [_drop(result, its) for result, its in drops],
             "drops_total": count,
         }
-        return Message(number, json.dumps(content, ensure_ascii=False).encode(), batch, after)
+        return Message(number, json.dumps(content, ensure_ascii=False).encode(), self._batch, after)
 
-    def _send(self, message: Message, distrusted: int, stopped: Callable[[], bool]) -> int:
-        """Sends a message until it arrives; returns its bytes. Raises DownstreamFailed, Unavailable, Stopped."""
+    def _send(
+        self, message: Message, distrusted: int, stopped: Callable[[], bool], forgotten: Collection[int] = ()
+    ) -> int:
+        """Sends a message until it arrives; returns its bytes. `forgotten`: dates to be told once more, since they were forgotten
+        after it was sent for the first time. Raises DownstreamFailed, Unavailable, Stopped."""
         settings, secrets = self.settings, Secrets(os.environ, self.settings.folder)
         try:
             secrets.read(settings.texts(), settings.where)
@@ -126,14 +125,15 @@ class Notice(Downstream):
             notify_webhook.send(settings, secrets, message.id, message.body, stopped)
         else:
             notify_command.send(settings, secrets, message.id, message.body, stopped)
-        self._notices.arrived(message, distrusted)
+        self._notices.arrived(message, distrusted, forgotten)
         return len(message.body)
 
 
-def _told(partition: Partition | None) -> Told | None:
-    if partition is None:
+def _told(file: File | None) -> Told | None:
+    if file is None:
         return None
-    return Told(partition.fact_sha256, Sums(partition.orders, partition.lines, partition.amount))
+    assert file.sums is not None  # each file of the facts has them
+    return Told(file.sha256, file.sums)
 
 
 def _shown(told: Told | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Tries to send a message: a few times in a round, with growing, random delays that a stop ends."""
+"""Tries to send a message: a few times in a round, with growing, random delays that a stop ends. What is shown of an answer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from ...core.errors import Stopped, Unavailable
 from ...core.retry import Backoff
+from ...sources.pull.template import HIDDEN, Secrets
 
 _BACKOFF = Backoff(1, 0.5, 30.0)
 _CHECK_SECONDS = 0.05
+LOOKED_AT_BYTES = 1 << 16  # for secrets; half of it may be shown, so that none is cut at its end
 
 
 class NotNow(Unavailable):
@@ -49,3 +51,13 @@ def until(is_done: Callable[[], bool], seconds: float, stopped: Callable[[], boo
             return False
         time.sleep(min(_CHECK_SECONDS, left))
     return True
+
+
+def without_secrets(content: bytes, secrets: Secrets) -> str:
+    """What a receiver answered or printed, as printable text without secrets. To be called before any of it is cut off, blanks
+    included."""
+    text = content.decode("utf-8", "replace")
+    if not secrets.reveals(text) and secrets.reveals(content.decode("latin-1")):
+        return f"(a text with a secret: {HIDDEN})"
+    lines = secrets.hidden_in(text).splitlines()
+    return "\n".join("".join(one if one.isprintable() else "?" for one in line) for line in lines)

@@ -29,12 +29,14 @@ class Destinations:
             if state is None or dict(state.definition) != definition:
                 records.define(one.kind, one.name, definition)
 
-    def downstreams(self, tables: Tables, batch: int, stopped: Callable[[], bool]) -> Iterator[Downstream]:
-        """Each, in the order in which they are brought up to date."""
+    def downstreams(
+        self, tables: Tables, batch: int, hwm: int | None, stopped: Callable[[], bool]
+    ) -> Iterator[Downstream]:
+        """Each, in the order in which they are brought up to date. `batch` and `hwm`: those of the state that `tables` are of."""
         mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
         for one in self._settings:
             if isinstance(one, Notify):
-                yield Notice(one, self._place.records, self._ledger)
+                yield Notice(one, self._place.records, self._ledger, batch, hwm)
             elif isinstance(one, Load | Table | Mirror):
                 mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
                 yield Remote(one, mirror, self._place, self._answers, tables.keys(), batch, stopped)

@@ -236,8 +236,10 @@ def _refuse_unfit(one: Destination, others: Mapping[str, Destination], where: st
             raise UsageError(f"{where}: unknown placeholder {unknown}; allowed are ${{VARIABLE}} and ${{file:PATH}}")
     if isinstance(one, Notify) and bool(one.url) == bool(one.command):
         raise UsageError(f"{where}: write one of url and command")
-    if isinstance(one, Notify) and one.command and (one.headers or one.ca_file):
-        raise UsageError(f"{where}: headers and ca_file go with url, not with command")
+    if isinstance(one, Notify) and one.command and (one.headers or one.ca_file or one.secret):
+        raise UsageError(f"{where}: headers, ca_file and secret go with url, not with command")
+    if isinstance(one, Notify) and not one.timeout:
+        raise UsageError(f"{where}: timeout = 0 leaves no time for an answer; write a longer one")
     if isinstance(one, Load) and one.dialect == REDSHIFT and not isinstance(others.get(one.mirror), Mirror):
         raise UsageError(f"{where}: Redshift copies from a mirror; write mirror = the NAME of a [mirror.NAME]")
     if isinstance(one, Load) and one.dialect != REDSHIFT and one.mirror:

@@ -1,12 +1,15 @@
-"""A PostgreSQL server for the tests of this folder, and an empty database in it for each test."""
+"""For the tests of this folder: a PostgreSQL server with an empty database for each test, and a receiver of notifications."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest import mock
 
 import psycopg
 import pytest
 
+from daemon.downstream.destinations import notify_tries
+from tests.downstream.destinations.receivers import Receiver, receiving
 from tests.support.postgres import server
 
 _SCHEMAS, _ROLES = ("strandline", "other"), ("guest", "loader")  # that tests make
@@ -34,3 +37,16 @@ def database(conninfo: str) -> Iterator[str]:
             connection.execute(f"DROP OWNED BY {role}")
             connection.execute(f"DROP ROLE {role}")
     yield shop
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as one:
+        yield one
+
+
+@pytest.fixture
+def quick_tries() -> Iterator[None]:
+    """Delays between two tries of a notification are short."""
+    with mock.patch.object(notify_tries, "_BACKOFF", notify_tries.Backoff(1, 0.01, 0.02)):
+        yield

@@ -60,6 +60,8 @@ def test_what_people_see_of_a_place_has_no_user_and_no_query() -> None:
         ("[notify.n]", "write one of url and command"),
         ('[notify.n]\nurl = "https://x"\ncommand = ["a"]', "write one of url and command"),
         ('[notify.n]\ncommand = ["a"]\nheaders = { a = "b" }', "go with url"),
+        ('[notify.n]\ncommand = ["a"]\nsecret = "${KEY}"', "go with url"),
+        ('[notify.n]\nurl = "https://x"\ntimeout = 0', "timeout = 0 leaves no time for an answer"),
         ('[notify.n]\nurl = "https://x"\nsecret = "in the open"', "secret = 'in the open' is not allowed"),
     ],
 )
