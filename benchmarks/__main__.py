@@ -39,6 +39,7 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
     yield ["benchmarks.cases", *runs, *work]
     yield ["benchmarks.models", *runs, *work]
     yield ["benchmarks.load", *runs, *work]
+    yield ["benchmarks.lake", *runs, *work]
     yield ["benchmarks.scale", *runs, *work]
 
 
