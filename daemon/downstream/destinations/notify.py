@@ -47,8 +47,8 @@ class Notice(Downstream):
         return contents.of_facts(tables)
 
     def has(self) -> Wanted:
-        """What it was told. A date of a message that may not have arrived has an empty fingerprint: it is to be told, also where it
-        is gone."""
+        """What it was told. A date of a message that may not have arrived has an empty fingerprint: it is to be told, also where
+        it is gone."""
         under_way = self._notices.under_way()
         return dict(self.had()) | dict.fromkeys(under_way.after if under_way else (), b"")
 
