@@ -53,7 +53,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     """In the error of that destination. The worker process finds what a package that is not installed does."""
     missing = tmp_path / "missing" / library
     missing.mkdir(parents=True)
-    (missing / "__init__.py").write_text(f"raise ModuleNotFoundError('No module named {library!r}', name={library!r})")
+    (missing / "__init__.py").write_text(f"raise ModuleNotFoundError('there is none', name='{library}')")
     monkeypatch.setenv("PYTHONPATH", str(missing.parent))
     home = world(tmp_path, f'[{kind}.d]\n{"dsn" if kind == "load" else "url"} = "s3://bucket/x"\n')
     found = home.round()["d"]
