@@ -13,7 +13,6 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -69,6 +68,8 @@ class Definition:
 @lru_cache
 def version_of(library: str) -> str:
     """The installed version of a library, which is not imported for it."""
+    from importlib import metadata  # slow, and needed only where there are models
+
     return metadata.version(library)
 
 

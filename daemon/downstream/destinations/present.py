@@ -9,7 +9,6 @@ from ..contract import Downstream, Tables
 from ..records import Records
 from ..results import Place
 from . import settings as kinds
-from .notify import Notice
 from .remote import Answers, Remote
 from .settings import Load, Mirror, Notify, Table
 
@@ -36,6 +35,8 @@ class Destinations:
         mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
         for one in self._settings:
             if isinstance(one, Notify):
+                from .notify import Notice  # with an HTTP client, which few need
+
                 yield Notice(one, self._place.records, self._ledger, batch, hwm)
             elif isinstance(one, Load | Table | Mirror):
                 mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
