@@ -22,7 +22,7 @@ from tests.faults.kills import scratch
 from tests.faults.world import copied
 from tests.support.examples import LONG
 
-STEP = 1 if LONG else 17
+STEP = 1 if LONG else 23
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 
 if library() is None and not os.environ.get("REQUIRE_TEST_TOOLS"):
