@@ -150,9 +150,12 @@ def _verify_downstreams(
     from .operate.verify_models import check_models
     from .wiring import following_settings
 
-    if not (engine.output / RECORDS).exists():
+    if (engine.output / RECORDS).exists():
+        copy(engine.output / RECORDS, scratch / RECORDS)
+    elif not destinations:
         return [], 0
-    copy(engine.output / RECORDS, scratch / RECORDS)
+    else:  # a destination says itself what it has
+        (scratch / RECORDS).parent.mkdir(parents=True, exist_ok=True)
     with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
         found, behind = check_models(following, engine.output, scratch, stop.asked.is_set)
         if not destinations:

@@ -250,6 +250,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
     config = Config(**sections, columns=columns, sources=sources, destinations=destinations)
     _check_paths(config.paths)
+    _check_destinations(config, file)
     return config
 
 
@@ -350,3 +351,17 @@ def _check_paths(paths: Paths) -> None:
     inbox, output = (Path(os.path.realpath(path)) for path in (paths.inbox, paths.output))
     if inbox == output or inbox in output.parents or output in inbox.parents:
         raise UsageError(f"[paths] inbox {inbox} and output {output} must not contain each other")
+
+
+def _check_destinations(config: Config, file: Path) -> None:
+    """A local destination must not be where drops arrive or results are: it would be taken for one of them."""
+    ours = {setting.name: Path(os.path.realpath(getattr(config.paths, setting.name))) for setting in fields(Paths)}
+    for one in config.destinations:
+        if (local := one.local_folder) is None:
+            continue
+        folder = Path(os.path.realpath(local))
+        for name, path in ours.items():
+            if folder == path or folder in path.parents or path in folder.parents:
+                raise UsageError(
+                    f"{one.where} url in {file} is {folder}; it must neither contain [paths] {name}, {path}, nor be below it"
+                )

@@ -171,6 +171,11 @@ def test_the_daemon_follows_and_everything_shows_it(tmp_path: Path, dsn: str) ->
         assert strandline(tmp_path, "refresh", "warehouse", "2026-03-05").returncode == 0
         until(lambda: loaded(dsn)["o_2"] == 2)
     assert strandline(tmp_path, "verify", "--destinations").returncode == 0
+    for path in (tmp_path / "output" / "state").glob("downstream.sqlite*"):
+        path.unlink()
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DELETE FROM strandline.fact_order WHERE order_id = 'o_2'")
+    assert strandline(tmp_path, "verify", "--destinations").returncode == 1  # they need no records of ours
 
 
 def test_one_that_never_answers_delays_neither_a_drop_nor_the_end(tmp_path: Path) -> None:

@@ -16,8 +16,13 @@ FACTS = "fact_order"
 
 
 def published(tables: Tables, names: Iterable[str]) -> dict[Key, bytes]:
-    """The files of these tables."""
-    return {(name, date): file.sha256 for name in names for date, file in tables.get(name, {}).items()}
+    """The files of these tables whose content is known."""
+    return {(name, date): file.sha256 for name in names for date, file in tables.get(name, {}).items() if file.sha256}
+
+
+def unknown(tables: Tables, names: Iterable[str]) -> set[Key]:
+    """Files of models that are being made again, or could not be: what a destination has of them stays as it is."""
+    return {(name, date) for name in names for date, file in tables.get(name, {}).items() if not file.sha256}
 
 
 def of_facts(tables: Tables) -> Wanted:

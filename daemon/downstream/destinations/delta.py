@@ -36,8 +36,10 @@ class Delta(Store):
         super().__init__(target)
         self._files = object_store.opened(target)
         self._settings = Settings(int(target.values["checkpoint"]), int(target.values["vacuum"]))
+        self._compared: dict[str, Table] = {}  # by `difference`
 
     def contents(self) -> Contents:
+        self._compared.clear()
         found: dict[Key, bytes] = {}
         for name in self._files.folders():
             if _NAME.fullmatch(name):
@@ -46,6 +48,7 @@ class Delta(Store):
         return found
 
     def deliver(self, delivery: Delivery) -> Delivered:
+        self._compared.clear()
         changes: dict[str, list[Change]] = {}
         for one in delivery.changes:
             changes.setdefault(one.table, []).append(one)
@@ -94,7 +97,9 @@ class Delta(Store):
         return evolved(where, name, table.schema, wanted, stay=stay)
 
     def difference(self, table: str, date: int, path: Path, scratch: Path) -> str:
-        there = delta_table.opened(self._files, table, foreign_allowed=True)
+        there = self._compared.get(table)
+        if there is None:  # one state of each table, which is read once
+            there = self._compared[table] = delta_table.opened(self._files, table, foreign_allowed=True)
         found = there.paths(date)
         if not found:
             return "it is not there"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ..contract import Downstream, Tables
@@ -28,16 +28,15 @@ class Destinations:
             if state is None or dict(state.definition) != definition:
                 records.define(one.kind, one.name, definition)
 
-    def downstreams(
-        self, tables: Tables, batch: int, hwm: int | None, stopped: Callable[[], bool]
-    ) -> Iterator[Downstream]:
-        """Each, in the order in which they are brought up to date. `batch` and `hwm`: those of the state that `tables` are of."""
-        mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
-        for one in self._settings:
-            if isinstance(one, Notify):
-                from .notify import Notice  # with an HTTP client, which few need
+    def made(
+        self, one: kinds.Destination, tables: Tables, batch: int, hwm: int | None, stopped: Callable[[], bool]
+    ) -> Downstream:
+        """One of them, for the state that `tables`, `batch` and `hwm` are of."""
+        if isinstance(one, Notify):
+            from .notify import Notice  # with an HTTP client, which few need
 
-                yield Notice(one, self._place.records, self._ledger, batch, hwm)
-            elif isinstance(one, Load | Table | Mirror):
-                mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
-                yield Remote(one, mirror, self._place, self._answers, tables.keys(), batch, stopped)
+            return Notice(one, self._place.records, self._ledger, batch, hwm)
+        assert isinstance(one, Load | Table | Mirror)
+        mirrors = {other.name: other for other in self._settings if isinstance(other, Mirror)}
+        mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
+        return Remote(one, mirror, self._place, self._answers, tables, batch, stopped)

@@ -11,11 +11,15 @@ from unittest import mock
 import pytest
 
 from daemon.core.errors import Unavailable
+from daemon.core.retry import Backoff
+from daemon.downstream import follow
 from daemon.downstream.contract import DownstreamFailed
 from daemon.downstream.destinations import remote
 from daemon.downstream.destinations.store import Delivered, Target
+from daemon.downstream.inputs import Inputs
+from daemon.operate.downstreams import refresh
 from tests.downstream.worlds import ORDERS
-from tests.support.following import LIMITS, Home, InlineWorker, never
+from tests.support.following import LIMITS, Home, InlineWorker, day, never
 
 KINDS = [("load", "adbc_driver_postgresql", "postgres"), ("table", "deltalake", "delta"), ("mirror", "obstore", "s3")]
 
@@ -137,3 +141,56 @@ def test_a_delivery_has_what_differs_and_nothing_else(tmp_path: Path) -> None:
     assert {one.table for one in delivery.changes} == {"fact_order"} and len(delivery.changes) == 6
     assert contents == [None, *[b"PAR1"] * 5] and delivery.changes[0].date == 1
     assert set(delivery.schemas) == {"fact_order"} and delivery.batch == 1
+
+
+def test_a_slow_one_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+    """A batch is published during each delivery of the first: the second is brought what there is when it is its turn."""
+    home = world(tmp_path, '[mirror.slow]\nurl = "s3://bucket/x"\n[table.other]\nurl = "s3://bucket/y"\n')
+    delivered: dict[str, int] = {"slow": 0, "other": 0}
+
+    def answer(function: str, target: Target, delivery: Any = None) -> Any:
+        if function == "destination_contents":
+            return {}
+        delivered[target.name] += 1
+        if target.name == "slow":
+            home.publish(home.order(1, 1, 100 + delivered["slow"]))
+        return Delivered()
+
+    found = home.round(Listening(answer))
+    assert delivered == {"slow": 1, "other": 1} and not found["slow"].error and not found["other"].error
+
+
+def test_a_file_that_changes_while_it_is_linked_is_no_damage(tmp_path: Path) -> None:
+    """The same destination is tried again with what is published then."""
+    home = world(tmp_path, '[mirror.m]\nurl = "s3://bucket/x"\n')
+    link, changed = Inputs.link, []
+
+    def changing(self: Inputs, *arguments: Any) -> Any:
+        if not changed:
+            changed.append(True)
+            home.publish(home.order(1, 1, 99))
+        return link(self, *arguments)
+
+    with mock.patch.object(Inputs, "link", changing):
+        found = home.round(Listening(has_nothing))["m"]
+    assert changed and not found.error and found.files == 10
+    (home.output / "curated" / f"date={day(1)}" / "fact_order.parquet").write_bytes(b"damaged")
+    with mock.patch.object(follow, "_CHANGED_TRIES", 2):
+        assert "it is damaged: run `strandline rebuild`" in home.round(Listening(has_nothing))["m"].error
+
+
+def test_a_refresh_ends_the_wait_after_a_failure(tmp_path: Path) -> None:
+    """Whoever has mended something need not wait a quarter of an hour."""
+    home, fails = world(tmp_path, '[mirror.m]\nurl = "s3://bucket/x"\n'), [True]
+
+    def answer(function: str, *_: object) -> Any:
+        if fails:
+            raise Unavailable("away")
+        return has_nothing(function)
+
+    with home.following(Listening(answer), backoff=Backoff(3, 600.0, 600.0)) as following:
+        assert following.round(never)[0].failures == 1
+        fails.clear()
+        assert following.round(never)[0].error == "away"
+        refresh(home.output, "m", None)
+        assert following.round(never)[0].error == ""
