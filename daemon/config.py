@@ -19,7 +19,7 @@ from .core.errors import UsageError, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
-from .downstream.destinations.settings import KINDS, Destinations, destinations_of
+from .downstream.destinations.settings import KINDS, Destinations, Stored, destinations_of
 from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
@@ -357,7 +357,7 @@ def _check_destinations(config: Config, file: Path) -> None:
     """A local destination must not be where drops arrive or results are: it would be taken for one of them."""
     ours = {setting.name: Path(os.path.realpath(getattr(config.paths, setting.name))) for setting in fields(Paths)}
     for one in config.destinations:
-        if (local := one.local_folder) is None:
+        if not isinstance(one, Stored) or (local := one.local_folder) is None:
             continue
         folder = Path(os.path.realpath(local))
         for name, path in ours.items():

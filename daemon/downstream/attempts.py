@@ -49,9 +49,8 @@ class Attempts:
 
     def __init__(self, records: Records, backoff: Backoff) -> None:
         self._records, self._backoff = records, backoff
-        self._due: dict[
-            tuple[str, str], tuple[float, int]
-        ] = {}  # when to try again what failed, and how often refreshed by then
+        # When to try again what failed, and how often it had been refreshed by then.
+        self._due: dict[tuple[str, str], tuple[float, int]] = {}
         self.found_damaged = False
 
     @property

@@ -21,7 +21,7 @@ class Destinations:
         self._answers = Answers()
 
     def define(self, records: Records) -> None:
-        """Records what each is, and forgets those that are configured no more: what is there belongs to its users."""
+        """Records what each is."""
         for one in self._settings:
             definition = {"tables": list(getattr(one, "tables", ()))}
             state = records.state(one.kind, one.name)

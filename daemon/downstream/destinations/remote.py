@@ -63,7 +63,6 @@ class Remote(Downstream):
         self.settings, self._mirror, self._place, self._answers = settings, mirror, place, answers
         self._batch, self._stopped = batch, stopped
         self._secrets = Secrets(os.environ, settings.folder)
-
         self.after = [mirror.name] if mirror else []
 
     def wanted(self, tables: Tables) -> Wanted:
@@ -124,9 +123,7 @@ class Remote(Downstream):
         with scratch(folder) as place:
             files = []
             for number, key in enumerate(same):
-                with suppress(
-                    InputChanged
-                ):  # published again meanwhile, or damaged: then `verify` tells of the file itself
+                with suppress(InputChanged):  # published meanwhile, or damaged, which `verify` tells of anyway
                     files.append(self._change(key, tables, place / f"{number}.parquet"))
             found: dict[Key, str] = self._call("destination_differences", files, place)
         return found
@@ -176,10 +173,9 @@ class Remote(Downstream):
 
     def _call(self, function: str, *arguments: Any) -> Any:
         settings = self.settings
-        self._secrets.read(settings.texts(), settings.where)
+        self._secrets.read([*settings.texts(), *(self._mirror.texts() if self._mirror else ())], settings.where)
         values = self._filled(settings)
-        if isinstance(self._mirror, Mirror):
-            self._secrets.read([*settings.texts(), *self._mirror.texts()], settings.where)
+        if self._mirror:
             mirrored = self._filled(self._mirror)
             values |= {"mirror_url": mirrored["url"], "mirror_options": mirrored["options"]}
         for value in (values.get("dsn"), values.get("url")):

@@ -130,16 +130,6 @@ class Destination:
         return f"[{self.kind}.{self.name}]"
 
     @property
-    def local_folder(self) -> Path | None:
-        """The folder, where it is one of this machine."""
-        url = str(self.values().get("url") or "")
-        if isinstance(self, Notify) or not url or template.secrets(url):
-            return None
-        if "://" not in url:
-            return self.folder / url
-        return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
-
-    @property
     def place(self) -> str:
         """Where it is, for people: as it is written, without what a user or a query in a URL may hold."""
         written = str(self.values().get("url") or "")
@@ -168,27 +158,38 @@ class Load(Destination):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Destination):
-    """Delta Lake."""
+class Stored(Destination):
+    """Files in a bucket, or in a folder of this machine."""
 
-    kind: str = field(default=TABLE, init=False)
     url: str = _url()
     tables: tuple[str, ...] = _tables()
     options: Mapping[str, str] = _table_of_texts('a table of texts, such as { endpoint = "http://…" }')
-    vacuum: Duration = _span(30 * 86400, 3650)  # files that no version of this age needs are removed; 0: never
-    checkpoint: int = _whole(10, 1, 1_000_000)  # every so many commits
     time_limit: Duration = _span(6 * 3600, 30, least=1)
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder, where it is one of this machine. Not known where a part of `url` is a secret."""
+        if template.secrets(self.url):
+            return None
+        if "://" not in self.url:
+            return self.folder / self.url
+        return Path(unquote(urlsplit(self.url).path)) if self.url.startswith("file://") else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirror(Destination):
+class Table(Stored):
+    """Delta Lake."""
+
+    kind: str = field(default=TABLE, init=False)
+    vacuum: Duration = _span(30 * 86400, 3650)  # files that no version of this age needs are removed; 0: never
+    checkpoint: int = _whole(10, 1, 1_000_000)  # every so many commits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror(Stored):
     """Object storage."""
 
     kind: str = field(default=MIRROR, init=False)
-    url: str = _url()
-    tables: tuple[str, ...] = _tables()
-    options: Mapping[str, str] = _table_of_texts('a table of texts, such as { endpoint = "http://…" }')
-    time_limit: Duration = _span(6 * 3600, 30, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,12 +210,8 @@ class Notify(Destination):
         return super().place if self.url else self.command[0]
 
 
-KINDS: dict[str, type[Destination]] = {
-    MIRROR: Mirror,
-    LOAD: Load,
-    TABLE: Table,
-    NOTIFY: Notify,
-}  # in the order of a round
+# In the order of a round.
+KINDS: dict[str, type[Destination]] = {MIRROR: Mirror, LOAD: Load, TABLE: Table, NOTIFY: Notify}
 Destinations = tuple[Destination, ...]  # those of a kind together, in the order of KINDS
 
 
@@ -264,7 +261,7 @@ def _same_place(one: Destination, other: Destination) -> bool:
     """Whether two that hold rows are at one place, as far as their settings say."""
     if isinstance(one, Load) and isinstance(other, Load):
         return (one.dsn, one.schema) == (other.dsn, other.schema)
-    if isinstance(one, Table | Mirror) and isinstance(other, Table | Mirror):
+    if isinstance(one, Stored) and isinstance(other, Stored):
         return (one.url.rstrip("/"), one.options) == (other.url.rstrip("/"), other.options)
     return False
 
