@@ -150,9 +150,12 @@ def _verify_downstreams(
     from .operate.verify_models import check_models
     from .wiring import following_settings
 
-    if not (engine.output / RECORDS).exists():
+    if (engine.output / RECORDS).exists():
+        copy(engine.output / RECORDS, scratch / RECORDS)
+    elif not destinations:
         return [], 0
-    copy(engine.output / RECORDS, scratch / RECORDS)
+    else:  # a destination says itself what it has
+        (scratch / RECORDS).parent.mkdir(parents=True, exist_ok=True)
     with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
         found, behind = check_models(following, engine.output, scratch, stop.asked.is_set)
         if not destinations:
@@ -262,7 +265,7 @@ def downstream(config: Config, options: argparse.Namespace) -> int:
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        found = gather(ledger, output, config.paths.models, config.paths.checks)
+        found = gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
@@ -280,7 +283,7 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
         if running
         else "by the next run, such as strandline --once"
     )
-    print(f"{kind} {options.name} is made again {when}")
+    print(f"{kind} {options.name} is {'made' if kind in ('model', 'check') else 'sent'} again {when}")
     return DONE
 
 

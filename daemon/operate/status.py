@@ -17,8 +17,7 @@ from typing import Any
 from ..core.drift import KnownKey
 from ..core.entries import REASON, DropResult
 from ..core.mapping import DEFAULT_SOURCE
-from ..core.merge.partition import amount_text
-from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
+from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome, amount_text
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
 from ..sources.source_folder import SourceFolder
 from ..sources.strays import strays
