@@ -7,7 +7,7 @@ COPY deploy/build.lock deploy/runtime.lock deploy/
 RUN python3 -m venv /opt/build && python3 -m venv /opt/strandline \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes --requirement deploy/build.lock \
     && /opt/strandline/bin/pip install --no-cache-dir --require-hashes --requirement deploy/runtime.lock
-COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE config.toml ./
 COPY daemon daemon
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
     && /opt/strandline/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl

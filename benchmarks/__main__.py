@@ -38,6 +38,8 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
     yield ["benchmarks.floor", str(drop), str(options.work / "floor")]
     yield ["benchmarks.cases", *runs, *work]
     yield ["benchmarks.models", *runs, *work]
+    yield ["benchmarks.load", *runs, *work]
+    yield ["benchmarks.lake", *runs, *work]
     yield ["benchmarks.scale", *runs, *work]
 
 

@@ -12,6 +12,7 @@ Read batch/pipeline.py first. The packages, from the bottom up; each imports onl
 
     service     the loop: drain, wait, drain          stopping    how a run is asked to stop
     wiring      builds it all from config             cli         the command line and exit codes; arguments
-    config      config.toml and the environment       commands    what each command does
+    config      config.toml and the environment       commands    what each command does; administration
+    reloading   the configuration, read again         serving     the main command
     frames      the public pandas API
 """

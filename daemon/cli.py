@@ -15,24 +15,47 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import commands, serving, upkeep
-from .commands import ATTENTION, DONE, ENVIRONMENT, USAGE
+from . import serving
+from .commands import administration, copies, looking, mending
+from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, version
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
 
 if TYPE_CHECKING:
     from .config import Config
 
+_Run = Callable[["Config", argparse.Namespace], int] | Callable[[argparse.Namespace], int]
+_Add = Callable[[str, _Run, str], argparse.ArgumentParser]
 # These stop at a safe point; the others end at once.
 _HANDLE_SIGNALS = (
     serving.serve,
-    commands.plan,
-    commands.rebuild,
-    commands.verify,
-    commands.trace,
-    commands.sql,
-    commands.pull,
+    looking.plan,
+    mending.rebuild,
+    looking.verify,
+    looking.trace,
+    looking.sql,
+    mending.pull,
+    administration.check,
 )
+# These look at what is there, or mend it: an output that is missing or empty is a mistake, not the first run.
+_NEED_OUTPUT = (
+    looking.status,
+    looking.verify,
+    looking.trace,
+    mending.rebuild,
+    mending.retry,
+    looking.downstream,
+    mending.refresh,
+    looking.sql,
+    looking.manifest,
+    administration.pause,
+    administration.resume,
+    looking.history,
+    mending.discard,
+    copies.backup,
+)
+# These read the configuration themselves: one writes it, the other tells what is wrong with it.
+_BEFORE_CONFIG = (administration.init, administration.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,11 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         release()
     exit_code = DONE
     try:
-        from .config import load
-
-        config = load(options.config, os.environ)
-        os.umask(config.paths.umask)  # of this process and those that it starts: what they make is the owner's
-        exit_code = options.run(config, options)
+        exit_code = _run(options)
         print(end="", flush=True)  # report an error of standard output here, not at exit
         return exit_code
     except UsageError as error:
@@ -79,6 +98,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")
     except Exception as error:
         return _fail(ENVIRONMENT, _unexpected(error))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.run in _BEFORE_CONFIG:
+        return int(options.run(options))
+    from .config import load
+
+    config = load(options.config, os.environ)
+    os.umask(config.paths.umask)  # of this process and those that it starts: what they make is the owner's
+    if options.run in _NEED_OUTPUT:
+        from .operate.presence import refuse_empty
+
+        refuse_empty(config.paths.output)
+    return int(options.run(config, options))
 
 
 def _unexpected(error: Exception) -> str:
@@ -122,19 +155,38 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
 
-    def add(name: str, run: Callable[[Config, argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    def add(name: str, run: _Run, help: str) -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         command.set_defaults(run=run)
         _add_config(command)
         return command
 
+    _add_looking(add)
+    _add_mending(add)
+    _add_administration(add)
+    _add_copies(add)
+    return parser
+
+
+def _add_looking(add: _Add) -> None:
     status = add(
-        "status", commands.status, "show the high-water mark, the backlog, the last drops, discards and partitions"
+        "status", looking.status, "show the high-water mark, the backlog, the last drops, discards and partitions"
     )
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
+    history = add("history", looking.history, "list all drops and what became of them, batch by batch, the newest last")
+    history.add_argument(
+        "--since",
+        dest="history_since",
+        metavar="TS",
+        help="those received at or after this instant (UTC unless it has a zone)",
+    )
+    history.add_argument("--json", action="store_true", help="as a JSON array with one drop a line, for programs")
+    trace = add("trace", looking.trace, "show the history of one order: every version in raw, which one won, and why")
+    trace.add_argument("order", metavar="ORDER_ID")
+    trace.add_argument("--json", action="store_true", help="as JSON, for programs")
     plan = add(
         "plan",
-        commands.plan,
+        looking.plan,
         "show what a file would become if it were dropped now and how its first records are read, and change nothing",
     )
     plan.add_argument("file", type=Path, metavar="FILE", help="a file with the name that it would be dropped under")
@@ -144,58 +196,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the source to read it as (default: that of the folder where it is, else default)",
     )
-    rebuild = add(
-        "rebuild", commands.rebuild, "rebuild partitions from the raw layer; without dates, all of them and the ledger"
-    )
-    rebuild.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD")
     verify = add(
         "verify",
-        commands.verify,
+        looking.verify,
         "check that everything is there and right, down to a rebuild from raw; exit code 1 if not",
     )
     verify.add_argument("--json", action="store_true", help="as JSON, for programs")
     verify.add_argument(
         "--destinations", action="store_true", help="also fetch and compare all that loads, tables and mirrors have"
     )
-    trace = add("trace", commands.trace, "show the history of one order: every version in raw, which one won, and why")
-    trace.add_argument("order", metavar="ORDER_ID")
-    trace.add_argument("--json", action="store_true", help="as JSON, for programs")
     downstream = add(
         "downstream",
-        commands.downstream,
+        looking.downstream,
         "list models, checks and destinations: what they read, and what is not up to date",
     )
     downstream.add_argument("--json", action="store_true", help="as JSON, for programs")
-    refresh = add(
-        "refresh",
-        commands.refresh,
-        "make the results of a model or a check again, or send a destination again what it has: all, or some dates",
-    )
-    refresh.add_argument("name", metavar="NAME")
-    refresh.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
-    pull = add(
-        "pull", commands.pull, "read the API of a source once, from where the last round left off, and apply what came"
-    )
-    pull.add_argument("name", metavar="NAME", help="a source with a section [sources.NAME.pull]")
-    pull.add_argument(
-        "--dry-run", action="store_true", help="read the first page only, and show it as plan does; keep nothing"
-    )
-    pull.add_argument(
-        "--since",
-        dest="pull_since",
-        metavar="TS",
-        help="begin at this instant in place of the cursor; a later one leaves the cursor where it is",
-    )
-    retry = add(
-        "retry", commands.retry, "put quarantined drops back into the inbox (all, or those named); an applied drop that is named "
-        "is read again"
-    )  # fmt: skip
-    retry.add_argument(
-        "names", nargs="*", metavar="NAME", help="a file in quarantine/ or raw/, the name of a drop, or its number"
-    )
     sql = add(
         "sql",
-        commands.sql,
+        looking.sql,
         "run a read-only SQL query over what is published; without one, on a terminal, ask for queries",
     )
     sql.epilog = 'Example: strandline sql "SELECT date, sum(amount) FROM fact_order GROUP BY ALL ORDER BY ALL"'
@@ -209,39 +227,77 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as CSV")
     form.add_argument("--json", action="store_const", dest="form", const="json", help="as a JSON array of objects")
     sql.add_argument("--output", type=Path, metavar="FILE", help="write FILE.parquet, FILE.csv or FILE.json")
-    schema = add("schema", commands.schema, "print the tables of the model as SQL")
+    schema = add("schema", looking.schema, "print the tables of the model as SQL")
     schema.add_argument("--dialect", choices=["redshift", "postgres", "duckdb"], default="redshift")
-    manifest = add("manifest", commands.manifest, "print a Redshift COPY manifest of published files")
+    manifest = add("manifest", looking.manifest, "print a Redshift COPY manifest of published files")
     manifest.add_argument("table", metavar="TABLE", help="fact_order, order_items, dim_user or dim_product")
     manifest.add_argument("prefix", metavar="PREFIX", help="where the output folder is copied to: s3://bucket/path")
     manifest.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
-    _add_upkeep(add)
-    return parser
 
 
-def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """The commands that keep an output."""
-    history = add("history", upkeep.history, "list all drops and what became of them, batch by batch, the newest last")
-    history.add_argument(
-        "--since",
-        dest="history_since",
-        metavar="TS",
-        help="those received at or after this instant (UTC unless it has a zone)",
+def _add_mending(add: _Add) -> None:
+    retry = add(
+        "retry", mending.retry, "put quarantined drops back into the inbox (all, or those named); an applied drop that is named "
+        "is read again"
+    )  # fmt: skip
+    retry.add_argument(
+        "names", nargs="*", metavar="NAME", help="a file in quarantine/ or raw/, the name of a drop, or its number"
     )
-    history.add_argument("--json", action="store_true", help="as a JSON array with one drop a line, for programs")
     discard = add(
-        "discard", upkeep.discard, "remove drops from quarantine; their receipts keep who did that, when and why"
+        "discard", mending.discard, "remove drops from quarantine; their receipts keep who did that, when and why"
     )
     discard.add_argument(
         "names", nargs="+", metavar="NAME", help="a file in quarantine/, the name of a drop, or its number"
     )
     discard.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
+    pull = add(
+        "pull", mending.pull, "read the API of a source once, from where the last round left off, and apply what came"
+    )
+    pull.add_argument("name", metavar="NAME", help="a source with a section [sources.NAME.pull]")
+    pull.add_argument(
+        "--dry-run", action="store_true", help="read the first page only, and show it as plan does; keep nothing"
+    )
+    pull.add_argument(
+        "--since",
+        dest="pull_since",
+        metavar="TS",
+        help="begin at this instant in place of the cursor; a later one leaves the cursor where it is",
+    )
+    refresh = add(
+        "refresh",
+        mending.refresh,
+        "make the results of a model or a check again, or send a destination again what it has: all, or some dates",
+    )
+    refresh.add_argument("name", metavar="NAME")
+    refresh.add_argument("dates", nargs="*", default=[], metavar="DATE", help="YYYY-MM-DD; none: all")
+    rebuild = add(
+        "rebuild", mending.rebuild, "rebuild partitions from the raw layer; without dates, all of them and the ledger"
+    )
+    rebuild.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD")
+
+
+def _add_administration(add: _Add) -> None:
+    init = add("init", administration.init, "write a commented configuration and make its folders; writes over nothing")
+    init.add_argument("--preset", metavar="NAME", help="the shop that orders come from, such as shopify")
+    check = add(
+        "check",
+        administration.check,
+        "test the configuration, folders, rights, disk, models, APIs and destinations, and change nothing; exit code 1 with "
+        "warnings, 2 with errors",
+    )
+    check.add_argument("--json", action="store_true", help="as JSON, for programs")
+    pause = add("pause", administration.pause, "take no more drops, also after a restart, until `strandline resume`")
+    pause.add_argument("--reason", default="", metavar="TEXT", help="why; it is shown wherever the pause is")
+    add("resume", administration.resume, "take drops again")
+
+
+def _add_copies(add: _Add) -> None:
     backup = add(
-        "backup", upkeep.backup, "copy the output, as it is at one moment, into a new folder, beside a running daemon"
+        "backup", copies.backup, "copy the output, as it is at one moment, into a new folder, beside a running daemon"
     )
     backup.add_argument("folder", type=Path, metavar="DIR", help="a folder that is empty or does not exist")
     backup.add_argument("--json", action="store_true", help="as JSON, for programs")
-    restore = add("restore", upkeep.restore, "put a backup into the output folder, which must be empty or not exist")
+    restore = add("restore", copies.restore, "put a backup into the output folder, which must be empty or not exist")
     restore.add_argument("folder", type=Path, metavar="DIR", help="what `strandline backup` made")
     restore.add_argument("--json", action="store_true", help="as JSON, for programs")
 
@@ -257,5 +313,5 @@ class _ShowVersion(argparse.Action):
     """Looks the version up only when it is asked for: the lookup takes as long as reading a drop."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(f"strandline {commands.version()}")
+        print(f"strandline {version()}")
         parser.exit()

@@ -19,11 +19,12 @@ from .core.errors import UsageError, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
-from .downstream.destinations.settings import KINDS, Destinations, destinations_of
+from .downstream.destinations.settings import KINDS, Destinations, Stored, destinations_of
 from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
+DEFAULT_FILE = Path("config.toml")
 # Converts a TOML value; None where it is not allowed.
 Read = Callable[[Any], Any]
 
@@ -242,7 +243,7 @@ class _Given:
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration. `path` None: ./config.toml, or the defaults if it does not exist. UsageError where anything is wrong."""
-    file = path or Path("config.toml")
+    file = path or DEFAULT_FILE
     content = _content(file, required=path is not None)
     columns = columns_of(content.pop("columns", {}), file)
     sources = sources_of(content.pop("sources", {}), file, columns)
@@ -256,6 +257,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
     config = Config(**sections, columns=columns, sources=sources, destinations=destinations)
     _check_paths(config.paths)
+    _check_destinations(config, file)
     return config
 
 
@@ -356,3 +358,17 @@ def _check_paths(paths: Paths) -> None:
     inbox, output = (Path(os.path.realpath(path)) for path in (paths.inbox, paths.output))
     if inbox == output or inbox in output.parents or output in inbox.parents:
         raise UsageError(f"[paths] inbox {inbox} and output {output} must not contain each other")
+
+
+def _check_destinations(config: Config, file: Path) -> None:
+    """A local destination must not be where drops arrive or results are: it would be taken for one of them."""
+    ours = {setting.name: Path(os.path.realpath(getattr(config.paths, setting.name))) for setting in fields(Paths)}
+    for one in config.destinations:
+        if not isinstance(one, Stored) or (local := one.local_folder) is None:
+            continue
+        folder = Path(os.path.realpath(local))
+        for name, path in ours.items():
+            if folder == path or folder in path.parents or path in folder.parents:
+                raise UsageError(
+                    f"{one.where} url in {file} is {folder}; it must neither contain [paths] {name}, {path}, nor be below it"
+                )

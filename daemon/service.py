@@ -1,8 +1,8 @@
 """The loop: drain the inbox, wait, drain again. `--once` is the same code without the wait.
 
 To drain is to scan, to apply what is settled in batches, and to scan again until nothing settled is left. Only a scan decides
-what there is; an event or the time only decides when to scan. After a failure of the environment, the loop first finishes what
-the failed try left, as at start-up, and then goes on.
+what there is; an event or the time only decides when to scan. While somebody paused the output, it scans and takes nothing.
+After a failure of the environment, the loop first finishes what the failed try left, as at start-up, and then goes on.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import Contexts, DropOutcome
 from .core.retry import Backoff
+from .execution import tasks
 from .execution.process import release_memory
 from .observe.observer import Observer
 from .sources.inbox import Arrival, InboxScan
 from .sources.inboxes import Inboxes, Watchers
 from .storage.order_index import MANY_RUNS
+from .storage.pause import Pause, paused
 
 _T = TypeVar("_T")
 _COMPRESSED, _COMPRESSED_WEIGHT = (".gz", ".zst", ".zip"), 4
@@ -58,6 +60,7 @@ class Summary:
     quarantined: int = 0
     left: list[str] = field(default_factory=list)
     stopped: bool = False  # before everything was applied
+    paused: bool = False  # somebody paused the output, so that nothing was taken
     behind: list[str] = field(default_factory=list)  # models that are not up to date, and checks that found errors
 
     def add(self, outcome: BatchOutcome) -> None:
@@ -89,6 +92,8 @@ class Service:
         self._closed: set[str] = set()  # of these, closed or moved in since the last scan
         self._compaction_error = ""  # of the last try to compact the order index
         self._present_before_watch: set[str] = set()  # labels that no event can announce
+        self._leave: Callable[[], bool] = tasks.never
+        self._pause: Pause | None = None  # the one that was told of
 
     def once(self, stop: Event) -> Summary:
         """Finishes what an earlier run left, applies everything in the inbox, and returns."""
@@ -99,8 +104,10 @@ class Service:
 
         return self._until_stopped(stop, work)
 
-    def watch(self, watchers: Watchers, wake: Event, stop: Event) -> Summary:
-        """The same, and again whenever `wake` is set or a scan is due, until `stop`. Whoever sets `stop` sets `wake` too."""
+    def watch(self, watchers: Watchers, wake: Event, stop: Event, leave: Callable[[], bool] = tasks.never) -> Summary:
+        """The same, and again whenever `wake` is set or a scan is due, until `stop`. Whoever sets `stop` sets `wake` too. `leave`
+        is asked between two batches; where it says yes, watching ends as at `stop`."""
+        self._leave = leave
         return self._until_stopped(stop, lambda: self._watch(watchers, wake, stop))
 
     def resume(self, stop: Event) -> Summary:
@@ -136,6 +143,7 @@ class Service:
         """Drains the inbox, and tries again when the environment fails."""
 
         def work() -> None:
+            self._end_if(stop)  # a failure may have a setting as its cause
             if watchers is not None:
                 self._ensure_watching(watchers)
             self._begin(stop)
@@ -175,7 +183,7 @@ class Service:
             due = min(due, kept + _CHECK_SECONDS)
         woken = wake.wait(min(due, _CHECK_SECONDS * 2) if self._pending else due)
         wake.clear()
-        _end_if(stop)
+        self._end_if(stop)
         if woken:
             linger(wake, stop, self._settings.linger_seconds)
         elif not self._pending:
@@ -202,7 +210,7 @@ class Service:
 
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
         for drops in batches(uncommitted, self._settings, lambda drop: weight(drop.name, drop.size_bytes)):
-            _end_if(stop)
+            self._end_if(stop)
             self._report(resume(self._engine, drops, time.time_ns() // 1000))
 
     def _catch_up(self, stop: Event) -> None:
@@ -211,27 +219,31 @@ class Service:
             return
         found = self._engine.ledger.read_since(since)
         for results in batches(found, self._settings, lambda result: weight(result.drop.name, result.drop.size_bytes)):
-            _end_if(stop)
+            self._end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
 
     def _drain(self, stop: Event, patience_seconds: float, watchers: Watchers | None) -> None:
         """Applies all settled drops. Waits up to `patience_seconds`, counted from the last applied drop, for the others."""
         began = time.monotonic()
         while True:
-            _end_if(stop)
+            self._end_if(stop)
             scan = self._scan(watchers)
             taken = 0
             for arrivals in batches(
                 scan.settled, self._settings, lambda arrival: weight(arrival.name, arrival.size_bytes)
             ):
-                _end_if(stop)
+                self._end_if(stop)
+                if self._is_paused():
+                    break
                 taken += self._take(arrivals)
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
                 if watchers is not None:
                     self._count_unannounced(arrivals, watchers)
             self._engine.guard.check()  # check_kept removes hidden files
             self._engine.taking.check_kept()
-            self._pending = {*scan.waiting, *self._refused}
+            is_paused = self._is_paused()
+            untaken = {arrival.label for arrival in scan.settled} if is_paused and not taken else set()
+            self._pending = {*scan.waiting, *self._refused, *untaken}
             kept = self._engine.taking.kept
             self.summary.left = sorted(
                 {*self._pending, *kept, *(one.name for one in scan.unusable if not one.is_folder)}
@@ -239,6 +251,11 @@ class Service:
             if taken:
                 began = time.monotonic()
                 continue
+            self.summary.paused = is_paused
+            if is_paused:
+                self._notify_scanned(len(self._pending), scan)
+                self._pending.clear()  # nobody waits for what is not to be taken
+                return None
             unsure = patience_seconds > 0 and (bool(scan.foreign) or self._engine.taking.has_unknown_writers)
             patience = max(patience_seconds, self._settings.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
@@ -319,10 +336,17 @@ class Service:
         self.summary.add(outcome)
         self._notify(lambda one: one.applied(outcome, latencies))
 
+    def _end_if(self, stop: Event) -> None:
+        if stop.is_set() or self._leave():
+            raise Stopped("stopped between two batches")
 
-def _end_if(stop: Event) -> None:
-    if stop.is_set():
-        raise Stopped("stopped between two batches")
+    def _is_paused(self) -> bool:
+        """Whether somebody paused the output. That, and the end of it, is told once."""
+        now = paused(self._engine.output)
+        if now != self._pause:
+            self._notify_note(f"{now}: no drop is taken until strandline resume" if now else "resumed: drops are taken")
+            self._pause = now
+        return now is not None
 
 
 def linger(wake: Event, stop: Event, linger_seconds: float) -> None:

@@ -1,4 +1,8 @@
-"""The main command: watches the inbox, or with `--once` applies what is there; and what is served meanwhile."""
+"""The main command: watches the inbox, or with `--once` applies what is there; and what is served meanwhile.
+
+A configuration that is read again takes effect by building the loop, and all that runs beside it, anew. The lock, the ledger, the
+worker processes, the metrics and the HTTP server stay.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .commands import ATTENTION, DONE, ended, engine_of, followed, gathered, stop_on_signals, version
+from .commands.shared import ATTENTION, DONE, ended, engine_of, followed, gathered, stop_on_signals, version
 from .core.errors import UsageError
 from .stopping import Stop
 
@@ -22,17 +26,20 @@ if TYPE_CHECKING:
     from .observe.http import Answer
     from .observe.metrics import Metrics
     from .observe.observer import Observer
+    from .reloading import Reloading
+    from .service import Summary
+    from .sources.inboxes import Watchers
     from .sources.pull.round import PulledSource
     from .storage.pulls import PullState
 
 
 def serve(config: Config, options: argparse.Namespace) -> int:
     """Watches the inbox; with --once, applies what is there and returns."""
-    stop = stop_on_signals(ATTENTION if options.once else DONE)
+    stop = stop_on_signals(ATTENTION) if options.once else stop_on_signals(DONE, reloads=True)
     from .operate.arguments import instant
 
     instant(options.since, None)  # refuse a wrong --since before anything is touched
-    with engine_of(config, stop) as engine:
+    with engine_of(config, stop, make=True) as engine:
         from .batch.recovery import refuse_lost_ledger
         from .observe.log import log
         from .wiring import checked_following, pulled_sources, refuse_retyped
@@ -44,8 +51,9 @@ def serve(config: Config, options: argparse.Namespace) -> int:
             log.info("run started", extra={"inbox": str(config.paths.inbox), "output": str(engine.output),
                                            "once": options.once})  # fmt: skip
             since = instant(options.since, engine.ledger.hwm)
-            run = _run_once if options.once else _watch
-            return run(config, engine, stop, since, follows, pulls)
+            if options.once:
+                return _run_once(config, engine, stop, since, follows, pulls)
+            return _serve(config, engine, stop, since, follows, pulls, options.config)
 
 
 def _run_once(
@@ -82,11 +90,13 @@ def _applied_once(
     observers: Sequence[Observer],
 ) -> int:
     from .core.errors import Stopped
+    from .storage.pause import paused
     from .wiring import pull_all, service
 
     behind: list[str] = []
-    with suppress(Stopped):
-        behind = pull_all(pulls, engine, stop, observers)
+    if paused(engine.output) is None:
+        with suppress(Stopped):
+            behind = pull_all(pulls, engine, stop, observers)
     summary = service(config, engine, observers, since).once(stop.asked)
     summary.behind = behind
     if follows is not None and not summary.stopped:
@@ -101,52 +111,96 @@ def _refuse_missing_folder(textfile: Path) -> None:
         raise UsageError(f"[metrics] textfile {textfile}: the folder {textfile.parent} does not exist; create it first")
 
 
-def _watch(
+def _serve(
     config: Config,
     engine: Engine,
     stop: Stop,
     since: int | None,
     follows: Following | None,
     pulls: Sequence[PulledSource],
+    path: Path | None,
 ) -> int:
+    """Watches until it is asked to stop. `path`: of the configuration."""
     from prometheus_client import ProcessCollector
 
     from .observe.health import Health
     from .observe.log import log
     from .observe.systemd import notify
-    from .sources.pull.puller import pulling
-    from .wiring import Waking, follower_of, pullers_of, service, watchers
+    from .reloading import Reloading
+    from .service import Summary
+    from .storage.pause import paused
+    from .wiring import pulled_sources, reconfigured, watchers
 
     watched = watchers(config, stop.wake.set)
 
     def watching() -> bool:
         return watched.up
 
-    rest_seconds = max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
-    health = Health(engine.store.staging, rest_seconds, watching, lambda: notify("READY=1"))
+    health = Health(
+        engine.store.staging, _rest_seconds(config), watching, lambda: notify("READY=1"), lambda: paused(engine.output)
+    )
     metrics = _metrics(config, engine, follows, watching)
     ProcessCollector(registry=metrics.registry)
+    reloading = Reloading(path, config, engine, stop, metrics)
+    summary = Summary()
+    with ExitStack() as stack:
+        if config.http.enabled:
+            from .observe.http import serving
+
+            answer = _http_application(reloading, metrics, health)
+            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
+            log.info("listening", extra={"address": address})
+        while True:
+            _watch(engine, stop, since, follows, pulls, reloading, watched, metrics, health, summary)
+            if stop.asked.is_set():
+                break
+            config, follows = reloading.config, None
+            engine, pulls = reconfigured(config, engine), pulled_sources(config, os.environ)
+            watched = watchers(config, stop.wake.set)
+            health.rest_seconds = _rest_seconds(config)
+            metrics.configured(*_sources(config, engine))
+        notify("STOPPING=1")
+    return ended(summary, once=False)
+
+
+def _watch(
+    engine: Engine,
+    stop: Stop,
+    since: int | None,
+    follows: Following | None,
+    pulls: Sequence[PulledSource],
+    reloading: Reloading,
+    watched: Watchers,
+    metrics: Metrics,
+    health: Health,
+    summary: Summary,
+) -> None:
+    """Watches with the configuration in force, until it is another one or a stop is asked for. Adds up in `summary`."""
+    from .sources.pull.puller import pulling
+    from .wiring import Waking, follower_of, pullers_of, service
 
     def stopped() -> bool:
         health.turn()
         return stop.asked.is_set()
 
-    observers = [metrics, health]
+    config, observers = reloading.config, [metrics, health]
     follower = follower_of(config, engine, follows, observers)
     pullers, told = pullers_of(config, pulls, engine, observers)
     loop = service(config, replace(engine, stopped=stopped), [*observers, *told, Waking(follower)], since)
-    with ExitStack() as stack:
-        stack.enter_context(follower)
-        stack.enter_context(pulling(pullers))
-        if config.http.enabled:
-            from .observe.http import serving
+    loop.summary = summary
+    with follower, pulling(pullers):
+        loop.watch(watched, stop.wake, stop.asked, reloading.is_due)
 
-            answer = _http_application(config, metrics, health)
-            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
-            log.info("listening", extra={"address": address})
-        summary = loop.watch(watched, stop.wake, stop.asked)
-        notify("STOPPING=1")
-    return ended(summary, once=False)
+
+def _rest_seconds(config: Config) -> float:
+    """How long the loop may wait without a sign of life."""
+    return max(config.watch.rescan_seconds, config.retry.max_delay_seconds)
+
+
+def _sources(config: Config, engine: Engine) -> tuple[list[str], dict[str, float]]:
+    """The sources that drops may be of; and of each with an API, the seconds between two rounds."""
+    every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
+    return [*config.sources, *sorted(engine.ledger.sources() - config.sources.keys())], every
 
 
 def _metrics(
@@ -157,8 +211,7 @@ def _metrics(
     from .storage.ledger import Ledger
 
     ledger = engine.ledger
-    sources = [*config.sources, *sorted(ledger.sources() - config.sources.keys())]
-    every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
+    sources, every = _sources(config, engine)
     path = ledger.path
 
     def pulls() -> Mapping[str, PullState]:
@@ -170,11 +223,11 @@ def _metrics(
     return metrics
 
 
-def _http_application(config: Config, metrics: Metrics, health: Health) -> Answer:
+def _http_application(reloading: Reloading, metrics: Metrics, health: Health) -> Answer:
     from .observe.http import application, document
     from .observe.page import Page
 
-    page = Page(lambda: gathered(config), health.why_not_ready, version())
+    page = Page(lambda: gathered(reloading.config), health.why_not_ready, version())
     documents = {
         "/": document("text/html", page.html, {"Content-Security-Policy": page.policy}),
         "/api/status": document("application/json", page.json),

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
 from .observe.observer import Observer
+from .operate.presence import refuse_missing
 from .service import Service, ServiceSettings
 from .sources.inbox import Inbox
 from .sources.inboxes import Inboxes, Watchers
@@ -55,10 +57,16 @@ _BESIDE_NICENESS = 10
 
 
 @contextmanager
-def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False) -> Iterator[Engine]:
+def engine(
+    config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False, make: bool = True
+) -> Iterator[Engine]:
     """What a batch passes through, over a locked output. `dry`: a scratch folder; nothing is locked then, the ledger is opened
-    read-only, and nothing outside the scratch folder changes. `anew`: a ledger of another version is set aside."""
+    read-only, and nothing outside the scratch folder changes. `anew`: a ledger of another version is set aside. `make`: creates
+    the inbox and the output; without it, UsageError where one is missing."""
     set_up(config.log.level, config.log.format)
+    if dry is None and not make:
+        refuse_missing("inbox", config.paths.inbox)
+        refuse_missing("output", config.paths.output)
     output = config.paths.output.resolve()
     store = Store(output, dry)
     path = output / "state" / "ledger.sqlite"
@@ -75,7 +83,6 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
         elif not path.exists():  # before the first run: an empty ledger in the scratch folder
             path = dry / "ledger.sqlite"
         workers = config.engine.worker_count
-        limits = Limits(config.input.max_drop_bytes, config.input.max_expansion, tuple(config.watch.ignore))
         reading: Executor
         if config.engine.scheduler:
             reading = stack.enter_context(cluster.connected(config.engine.scheduler, store.staging, config.paths.umask))
@@ -90,7 +97,7 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
             ledger=ledger,
             raw=raw,
             store=store,
-            reader=Reader(output, store.staging, limits, reading),
+            reader=Reader(output, store.staging, _limits(config), reading),
             rewriter=Rewriter(threads, reading, store.staging) if config.engine.scheduler else Rewriter(threads),
             taking=Taking(raw, ledger.drop, config.watch.foreign_settle_seconds),
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
@@ -99,6 +106,17 @@ def engine(config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = 
             lock=lock,
             dry=dry is not None,
         )
+
+
+def reconfigured(config: Config, engine: Engine) -> Engine:
+    """The same engine, over the same lock, ledger and workers, with the settings of another configuration."""
+    set_up(config.log.level, config.log.format)
+    taking = Taking(engine.raw, engine.ledger.drop, config.watch.foreign_settle_seconds)
+    return replace(engine, reader=replace(engine.reader, limits=_limits(config)), taking=taking)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.input.max_drop_bytes, config.input.max_expansion, tuple(config.watch.ignore))
 
 
 def recovered(config: Config, engine: Engine) -> list[Drop]:

@@ -42,6 +42,8 @@ def main(folder: Path = FOLDER) -> None:
     with api() as url:
         config = CONFIG.format(url=url)
         (folder / "config.toml").write_text(config, encoding="utf-8")
+        for name in ("inbox", "output"):
+            (folder / name).mkdir()
         print(f"\n$ cat config.toml          # the API asks for a token; the configuration names where it is\n{config}")
         pull(folder)
         print(

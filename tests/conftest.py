@@ -32,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.timeout(0 if LONG else PROPERTY_SECONDS))
             item.add_marker(pytest.mark.no_cover)
+    items.sort(key=lambda item: "test_container" not in item.nodeid)  # its image takes minutes: not at the end, alone
 
 
 @pytest.fixture(autouse=True)

@@ -169,7 +169,7 @@ def _name(field: pa.Field) -> str:
 
 def _type(field: pa.Field, dialect: _Dialect) -> str:
     kind = field.type
-    if pa.types.is_large_string(kind):
+    if pa.types.is_large_string(kind) or pa.types.is_string(kind):  # as it is read back
         return dialect.text(MAX_METADATA_BYTES if field.name == "metadata" else MAX_ID_BYTES)
     if pa.types.is_decimal(kind):
         return f"DECIMAL({kind.precision},{kind.scale})"

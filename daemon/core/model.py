@@ -365,3 +365,9 @@ def concat_orders(tables: Iterable[pa.Table]) -> pa.Table:
     is NULL there."""
     some = [table for table in tables if table.num_rows]
     return pa.concat_tables([ORDERS.empty_table(), *some], promote_options="default")
+
+
+def amount_text(units: int) -> str:
+    """Units of 1/10,000 as decimal text."""
+    sign, digits = "-" if units < 0 else "", abs(units)
+    return f"{sign}{digits // SCALE}.{digits % SCALE:04d}"

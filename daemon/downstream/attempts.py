@@ -49,17 +49,19 @@ class Attempts:
 
     def __init__(self, records: Records, backoff: Backoff) -> None:
         self._records, self._backoff = records, backoff
-        self._due: dict[tuple[str, str], float] = {}  # when to try again what failed
+        # When to try again what failed, and how often it had been refreshed by then.
+        self._due: dict[tuple[str, str], tuple[float, int]] = {}
         self.found_damaged = False
 
     @property
     def delay_seconds(self) -> float | None:
         """How long until something that failed is due; None where nothing failed."""
-        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+        return max(0.0, min(at for at, _ in self._due.values()) - time.monotonic()) if self._due else None
 
     def is_due(self, one: Downstream) -> bool:
-        """Whether it did not fail, or long enough ago."""
-        return self._due.get((one.kind, one.name), 0.0) <= time.monotonic()
+        """Whether it did not fail, or long enough ago, or was refreshed since."""
+        at, refreshed = self._due.get((one.kind, one.name), (0.0, 0))
+        return at <= time.monotonic() or refreshed != self._records.distrusted(one.kind, one.name)
 
     def forget(self, kind: str, name: str) -> None:
         """Lets it be tried again now."""
@@ -137,7 +139,8 @@ class Attempts:
         """Records a failure; returns how many there were since the last success."""
         failures = self._records.failed(kind, name, time.time_ns() // 1000, cause)
         backoff = Backoff(self._backoff.attempts, self._backoff.initial_delay_seconds, _LONGEST_DELAY_SECONDS)
-        self._due[kind, name] = time.monotonic() + backoff.delay_seconds(failures)
+        at = time.monotonic() + backoff.delay_seconds(failures)
+        self._due[kind, name] = at, self._records.distrusted(kind, name)
         return failures
 
     def recorded_error(self, one: Downstream) -> str:

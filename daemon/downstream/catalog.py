@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from ..core.errors import EnvironmentFault, UsageError
 from . import inspection
-from .contract import Circle, DownstreamFailed, in_order
+from .contract import TABLES, Circle, DownstreamFailed, in_order
 from .definitions import (
     CHECK,
     MODEL,
-    TABLES,
     Definition,
     check_dated,
     check_tables,

@@ -16,17 +16,29 @@ from dataclasses import dataclass
 from ..core.errors import StrandlineError
 from ..core.mapping import Columns
 
+TABLES = ("fact_order", "order_items", "dim_user", "dim_product")  # that are published
 WHOLE = -(1 << 31)  # in place of a date: the file of a table that has no dates; the result of all dates at once
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """What a date has. `amount` in units of 1/10,000."""
+
+    orders: int
+    lines: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class File:
-    """A published file. `path` is relative to the output folder. `columns`: the extra ones, of fact_order."""
+    """A published file. `path` is relative to the output folder. `columns`: the extra ones, and `sums`: what it adds up to; both
+    of fact_order."""
 
     path: str
     sha256: bytes
     bytes: int
     columns: Columns = ()
+    sums: Sums | None = None
 
 
 Table = Mapping[int, File]  # by date in days since 1970, or the one file at WHOLE

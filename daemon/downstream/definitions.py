@@ -13,17 +13,16 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError
+from .contract import TABLES
 from .fingerprints import digest
 from .options import MARKS, SEVERITIES, options
 
 MODEL, CHECK = "model", "check"
-TABLES = ("fact_order", "order_items", "dim_user", "dim_product")
 UNDATED = ("dim_user", "dim_product")
 RESERVED = {*TABLES, "drops", "discards", "restatements"}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -69,6 +68,8 @@ class Definition:
 @lru_cache
 def version_of(library: str) -> str:
     """The installed version of a library, which is not imported for it."""
+    from importlib import metadata  # slow, and needed only where there are models
+
     return metadata.version(library)
 
 

@@ -23,11 +23,11 @@ from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from .attempts import Attempts, Followed, Progress, untold
 from .catalog import Catalog, Reader
-from .contract import Downstream, InputChanged, Table
-from .definitions import CHECK, MODEL, TABLES, has_files, missing_folder
+from .contract import TABLES, Downstream, InputChanged, Table
+from .definitions import CHECK, MODEL, has_files, missing_folder
 from .destinations.present import Destinations
-from .destinations.remote import Remote, unknown_files
-from .destinations.settings import KINDS, MIRROR
+from .destinations.remote import Remote
+from .destinations.settings import KINDS, MIRROR, Destination
 from .destinations.settings import Destinations as DestinationSettings
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
@@ -83,6 +83,7 @@ class Following:
         self._place = Place(output, self._records, self._inputs, self._worker, self._schemas, check)
         self._attempts = Attempts(self._records, settings.backoff)
         self._batch = 0  # the newest one that is published
+        self._hwm: int | None = None  # with that batch
         self._destinations = Destinations(settings.destinations, self._place, self._ledger)
 
     def close(self) -> None:
@@ -112,9 +113,10 @@ class Following:
                 tables[one.name] = table
 
     def remotes(self, stopped: Callable[[], bool]) -> Iterator[tuple[Remote, dict[str, Table]]]:
-        """Each load, table and mirror, with the tables that are published now."""
-        tables = self._with_all_models(self._published())
-        for one in self._destinations.downstreams(tables, self._batch, stopped):
+        """Each load, table and mirror, with the tables that are published when it is its turn."""
+        for settings in self._settings.destinations:
+            tables = self._with_all_models(self._published())
+            one = self._destinations.made(settings, tables, self._batch, self._hwm, stopped)
             if isinstance(one, Remote):
                 yield one, tables
 
@@ -135,13 +137,7 @@ class Following:
             try:
                 return self._round(stopped, progress, trying_all=now)
             except InputChanged:
-                tries += not self._is_publishing()
-                while True:
-                    if stopped():
-                        raise Stopped("stopped between two rounds") from None
-                    time.sleep(_CHANGED_SECONDS)
-                    if not self._is_publishing():
-                        break
+                tries += self._settled_down(stopped)
         self._attempts.found_damaged = True
         try:
             return self._round(stopped, progress, trying_all=now)
@@ -186,12 +182,43 @@ class Following:
             ):  # its columns may be known only now, so what reads it is bound again
                 self._settled.add(one.name)
                 catalog = self._inspected(tables, stopped)
-        tables = self._with_all_models(tables)
-        for destination in self._destinations.downstreams(tables, self._batch, stopped):
-            waits_for = sorted({*unknown_files(destination, tables), *behind.intersection(destination.after)})
-            result = self._tried(destination, waits_for, tables, stopped, progress, trying_all=trying_all)
-            tell(result)
+        for settings in self._settings.destinations:
+            tell(self._sent(settings, behind, stopped, progress, trying_all=trying_all))
         return found
+
+    def _sent(
+        self,
+        settings: Destination,
+        behind: Collection[str],
+        stopped: Callable[[], bool],
+        progress: Progress,
+        *,
+        trying_all: bool,
+    ) -> Followed:
+        """Brings a destination up to date with what is published when it is its turn. Batches that come meanwhile are no reason
+        to begin the round again: a slow destination would keep it from all others."""
+        for tries_left in range(_CHANGED_TRIES, -1, -1):
+            tables = self._with_all_models(self._published())
+            one = self._destinations.made(settings, tables, self._batch, self._hwm, stopped)
+            waits_for = sorted(set(behind).intersection(one.after))
+            before, self._attempts.found_damaged = self._attempts.found_damaged, not tries_left
+            try:
+                return self._tried(one, waits_for, tables, stopped, progress, trying_all=trying_all)
+            except InputChanged:
+                self._settled_down(stopped)
+            finally:
+                self._attempts.found_damaged = before
+        raise AssertionError("the last try tells of damage")
+
+    def _settled_down(self, stopped: Callable[[], bool]) -> bool:
+        """Waits a moment, and until no batch is being published; False where one was. Raises Stopped."""
+        was_publishing = self._is_publishing()
+        while True:
+            if stopped():
+                raise Stopped("stopped between two rounds")
+            time.sleep(_CHANGED_SECONDS)
+            if not self._is_publishing():
+                return not was_publishing
 
     def _tried(
         self,
@@ -273,7 +300,7 @@ class Following:
 
     def _published(self) -> dict[str, Table]:
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
-            self._batch = ledger.next_batch - 1
+            self._batch, self._hwm = ledger.next_batch - 1, ledger.hwm
             return published(ledger)
 
     def _with_all_models(self, tables: dict[str, Table]) -> dict[str, Table]:

@@ -20,7 +20,7 @@ from ..core.model import DIM_PRODUCT, DIM_USER, ITEMS
 from ..storage import files
 from ..storage.ledger import Ledger
 from ..storage.store import FACT_FILE, ITEMS_FILE, folder_name
-from .contract import WHOLE, File, InputChanged, Table, Tables
+from .contract import WHOLE, File, InputChanged, Sums, Table, Tables
 from .sandbox import View
 
 CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
@@ -36,7 +36,8 @@ def published(ledger: Ledger) -> dict[str, Table]:
     items: dict[int, File] = {}
     for date, one in partitions.items():
         folder = f"curated/{folder_name(date)}"
-        fact[date] = File(f"{folder}/{FACT_FILE}", one.fact_sha256, one.bytes, one.columns)
+        sums = Sums(one.orders, one.lines, one.amount)
+        fact[date] = File(f"{folder}/{FACT_FILE}", one.fact_sha256, one.bytes, one.columns, sums)
         items[date] = File(f"{folder}/{ITEMS_FILE}", one.items_sha256, one.bytes)
     found: dict[str, Table] = {"fact_order": fact, "order_items": items, "dim_user": {}, "dim_product": {}}
     for name, file in ledger.dimensions().items():

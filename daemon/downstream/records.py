@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,12 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE TABLE forgotten (            -- dates that a destination has and that are to be sent again
     kind TEXT NOT NULL, name TEXT NOT NULL, date INTEGER NOT NULL, PRIMARY KEY (kind, name, date)
+) WITHOUT ROWID;
+CREATE TABLE told (                 -- what receivers of notifications know: see destinations/notices.py
+    name TEXT NOT NULL, date INTEGER NOT NULL, fingerprint BLOB NOT NULL, sums TEXT NOT NULL, PRIMARY KEY (name, date)
+) WITHOUT ROWID;
+CREATE TABLE notices (              -- `number`: of the last message; `arrived`: the last batch told; the rest: what is under way
+    name TEXT PRIMARY KEY, number INTEGER NOT NULL, arrived INTEGER NOT NULL, id TEXT, body BLOB, batch INTEGER, after TEXT
 ) WITHOUT ROWID;
 CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID  -- of all SQL together: the last one
 """
@@ -102,11 +108,11 @@ class Records:
 
     def has(self, kind: str, name: str) -> dict[int, bytes]:
         """The recorded fingerprints by date."""
-        return dict(self._rows("SELECT date, fingerprint FROM has WHERE kind = ? AND name = ?", kind, name))
+        return dict(self.rows("SELECT date, fingerprint FROM has WHERE kind = ? AND name = ?", kind, name))
 
     def files(self, kind: str, name: str) -> dict[int, ResultFile]:
         """The files of the results by date. A date without rows has none."""
-        rows = self._rows("SELECT date, sha256, rows, bytes FROM files WHERE kind = ? AND name = ?", kind, name)
+        rows = self.rows("SELECT date, sha256, rows, bytes FROM files WHERE kind = ? AND name = ?", kind, name)
         return {date: ResultFile(sha256, number, size) for date, sha256, number, size in rows}
 
     def intend(self, kind: str, name: str, dates: Collection[int], changing: Collection[int]) -> None:
@@ -135,7 +141,7 @@ class Records:
 
     def distrusted(self, kind: str, name: str) -> int:
         """How often `distrust` was called for it."""
-        rows = self._rows("SELECT distrusted FROM downstreams WHERE kind = ? AND name = ?", kind, name)
+        rows = self.rows("SELECT distrusted FROM downstreams WHERE kind = ? AND name = ?", kind, name)
         return int(rows[0][0]) if rows else 0
 
     def remember(
@@ -197,14 +203,18 @@ class Records:
     def forgotten(self, kind: str, name: str, has: Collection[int]) -> set[int]:
         """Which of the dates that a destination has are to be sent again."""
         query = "SELECT date FROM forgotten WHERE kind = ? AND name = ?"
-        if (kind, name, ALL_DATES) in self._rows("SELECT * FROM forgotten WHERE kind = ? AND name = ?", kind, name):
+        if (kind, name, ALL_DATES) in self.rows("SELECT * FROM forgotten WHERE kind = ? AND name = ?", kind, name):
             with self.transaction():
                 rows = ((kind, name, date) for date in has)
                 self._sql.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", rows)
                 self._sql.execute(
                     "DELETE FROM forgotten WHERE kind = ? AND name = ? AND date = ?", (kind, name, ALL_DATES)
                 )
-        return {date for (date,) in self._rows(query, kind, name)}.intersection(has)
+        return {date for (date,) in self.rows(query, kind, name)}.intersection(has)
+
+    def run(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Runs a statement for each row of values, in a transaction that is open."""
+        self._sql.executemany(statement, rows)
 
     def _forget(self, kind: str, name: str, dates: Collection[int] | None) -> None:
         query = "DELETE FROM has WHERE kind = ? AND name = ?"
@@ -217,11 +227,11 @@ class Records:
 
     def states(self) -> list[State]:
         """All known downstreams, by kind and name."""
-        return [_state(row) for row in self._rows(f"SELECT {_STATE} FROM downstreams ORDER BY kind, name")]
+        return [_state(row) for row in self.rows(f"SELECT {_STATE} FROM downstreams ORDER BY kind, name")]
 
     def state(self, kind: str, name: str) -> State | None:
         """One of them."""
-        rows = self._rows(f"SELECT {_STATE} FROM downstreams WHERE kind = ? AND name = ?", kind, name)
+        rows = self.rows(f"SELECT {_STATE} FROM downstreams WHERE kind = ? AND name = ?", kind, name)
         return _state(rows[0]) if rows else None
 
     def define(self, kind: str, name: str, definition: Mapping[str, Any]) -> None:
@@ -251,17 +261,17 @@ class Records:
                 "UPDATE downstreams SET failures = failures + 1, error = ?, failed_at = ? WHERE kind = ? AND name = ?",
                 (error, now, kind, name),
             )
-            rows = self._rows("SELECT failures FROM downstreams WHERE kind = ? AND name = ?", kind, name)
+            rows = self.rows("SELECT failures FROM downstreams WHERE kind = ? AND name = ?", kind, name)
             return int(rows[0][0]) if rows else 1
 
     def inspection(self, key: bytes) -> str | None:
         """What was found about SQL, if it is the last that was kept."""
-        rows = self._rows("SELECT found FROM inspections WHERE key = ?", key)
+        rows = self.rows("SELECT found FROM inspections WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
     def last_inspection(self) -> str | None:
         """What was found about SQL the last time."""
-        rows = self._rows("SELECT found FROM inspections")
+        rows = self.rows("SELECT found FROM inspections")
         return str(rows[0][0]) if rows else None
 
     def keep_inspection(self, key: bytes, found: str) -> None:
@@ -275,8 +285,11 @@ class Records:
         with self.transaction():
             for table in ("has", "files", "forgotten", "downstreams"):
                 self._sql.execute(f"DELETE FROM {table} WHERE kind = ? AND name = ?", (kind, name))
+            for table in ("told", "notices") if kind == "notify" else ():
+                self._sql.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
 
-    def _rows(self, query: str, *values: object) -> Sequence[tuple]:
+    def rows(self, query: str, *values: object) -> Sequence[tuple]:
+        """The rows of a query."""
         with self._lock:
             return self._sql.execute(query, values).fetchall()
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 from ..storage import files
 from ..storage.store import folder_name
 from . import fingerprints
-from .contract import WHOLE, Brought, Downstream, DownstreamFailed, File, Piece, Table, Tables, Wanted
-from .definitions import CHECK, MODEL, TABLES, Definition
+from .contract import TABLES, WHOLE, Brought, Downstream, DownstreamFailed, File, Piece, Table, Tables, Wanted
+from .definitions import CHECK, MODEL, Definition
 from .fingerprints import digest
 from .inputs import Inputs, only
 from .records import Records, ResultFile

@@ -1,7 +1,7 @@
 """Health: whether the loop runs (healthy), and whether drops can become partitions now (ready). Says why not.
 
 A supervisor restarts a process that is not healthy. An instance is not ready while it finishes the work of an earlier run, while
-the inbox cannot be watched, and while the environment fails; a restart would not help then.
+the inbox cannot be watched, while the environment fails, and while somebody paused it; a restart would not help then.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..batch.retries import Retry
+from ..storage.pause import Pause
 from .observer import Observer
 
 _PROBE = ".ready"
@@ -21,13 +22,18 @@ _GRACE_SECONDS = 120.0  # the longest single step: the copy of a large file, a l
 
 class Health(Observer):
     """`rest_seconds`: how long the loop may wait for an event or after a failure. `watching`: whether new drops are noticed.
-    `began`: called once, when the instance is first ready for drops."""
+    `began`: called once, when the instance is first ready for drops. `pause`: the pause that somebody made, if any."""
 
     def __init__(
-        self, staging: Path, rest_seconds: float, watching: Callable[[], bool], began: Callable[[], None]
+        self,
+        staging: Path,
+        rest_seconds: float,
+        watching: Callable[[], bool],
+        began: Callable[[], None],
+        pause: Callable[[], Pause | None] = lambda: None,
     ) -> None:
-        self._staging, self._watching, self._began = staging, watching, began
-        self._patience_seconds = rest_seconds + _GRACE_SECONDS
+        self._staging, self._watching, self._began, self._pause = staging, watching, began, pause
+        self.rest_seconds = rest_seconds
         self._turned = time.monotonic()
         self._recovered = False
         self._failing: Retry | None = None
@@ -53,7 +59,7 @@ class Health(Observer):
     def why_unhealthy(self) -> list[str]:
         """Empty where the loop runs. May be called from any thread."""
         still = time.monotonic() - self._turned
-        if still <= self._patience_seconds:
+        if still <= self.rest_seconds + _GRACE_SECONDS:
             return []
         return [
             f"the loop has not run for {still:.0f} s: it hangs, or one step takes very long. A restart loses nothing"
@@ -67,6 +73,8 @@ class Health(Observer):
             found.append("starting: finishing what an earlier run left")
         elif not self._watching():
             found.append("the inbox cannot be watched; the log says why. Each rescan tries again")
+        if (pause := self._pause()) is not None:
+            found.append(f"{pause}: no drop is taken until `strandline resume`")
         if failing is not None:
             found.append(f"paused: {failing.operation} failed ({failing.cause}). Work goes on once the cause is gone")
         if trouble := self._why_not_writable():

@@ -28,6 +28,7 @@ from ..downstream.attempts import Followed
 from ..downstream.records import State
 from ..sources.pull.outcome import Pulled
 from ..storage import files
+from ..storage.pause import paused
 from ..storage.pulls import PullState
 from ..storage.raw import quarantined
 from .following import FollowingMetrics
@@ -61,6 +62,7 @@ class Metrics(Observer):
         pulls: Callable[[], Mapping[str, PullState]] = dict,
     ) -> None:
         self.registry = CollectorRegistry()
+        self._by_source: list[tuple[Counter, list[list[str]]]] = []  # with the values of their other labels
         self._following = FollowingMetrics(self.registry, _PREFIX, downstreams)
         self._pulling = PullMetrics(self.registry, _PREFIX, every or {}, pulls)
         self._drops = self._counter("drops", "Drops by what became of them.", source=sources, outcome=list(DropOutcome))
@@ -121,10 +123,36 @@ class Metrics(Observer):
             "batch_duration_seconds", "How long a batch spent in each phase.", _PHASE_SECONDS, phase=PHASES
         )
         self._paused = self._gauge("paused", "1 while the environment fails and everything waits for it.")
+        self._gauge(
+            "pause_timestamp_seconds",
+            "When `strandline pause` was called; 0: drops are taken.",
+            lambda: _paused_at(output),
+        )
+        self._reloaded = self._gauge(
+            "config_last_reload_successful",
+            "0 while the configuration in force is not what was read last, which is wrong.",
+        )
+        self._reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration in force was read."
+        )
+        self.reloaded(is_valid=True)
         if watching is not None:
             self._gauge("watcher_up", "1 while new drops can be noticed.", watching)
         build = Info(_PREFIX + "build", "What runs here.", registry=self.registry)
         build.info({"version": version, "python": platform.python_version()})
+
+    def configured(self, sources: Iterable[str], every: Mapping[str, float]) -> None:
+        """Creates the series of sources that a new configuration brings. Those of a source that is gone stay: its drops were
+        counted, unless they are of its API."""
+        self._pulling.configured(every)
+        for metric, labels in self._by_source:
+            _create(metric, [list(sources), *labels])
+
+    def reloaded(self, *, is_valid: bool) -> None:
+        """The configuration was read, at the start or again."""
+        self._reloaded.set(is_valid)
+        if is_valid:
+            self._reloaded_at.set_to_current_time()
 
     def restore(self, hwm: int | None, last_new_data: int | None, last_batch: int | None) -> None:
         """Sets what the ledger knows of earlier runs, in microseconds since 1970."""
@@ -217,7 +245,10 @@ class Metrics(Observer):
 
     def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
         made = Counter(_PREFIX + name, text, list(labels), registry=self.registry)
-        _create(made, [list(values) for values in labels.values()])
+        values = [list(some) for some in labels.values()]
+        _create(made, values)
+        if "source" in labels:  # always the first one
+            self._by_source.append((made, values[1:]))
         return made
 
     def _gauge(self, name: str, text: str, asked: Callable[[], float] | None = None) -> Gauge:
@@ -249,6 +280,11 @@ def _quarantined(folder: Path) -> float:
         return len(quarantined(folder))
     except OSError:
         return math.nan
+
+
+def _paused_at(output: Path) -> float:
+    now = paused(output)
+    return now.timestamp if now else 0.0
 
 
 def _free(folder: Path) -> float:

@@ -1,4 +1,4 @@
-"""The metrics of pulls, by source. The sources with an API are known from the start, so every series exists."""
+"""The metrics of pulls, by source. The sources with an API are configured, so every series exists from then on."""
 
 from __future__ import annotations
 
@@ -39,24 +39,46 @@ class PullMetrics(Observer):
         self._bytes = counter("pull_bytes", "Bytes of these pages.")
         self._retries = counter("pull_retries", "Requests that were tried again, by reason.", "reason")
         self._seconds = counter("pull_seconds", "Time that rounds took.")
-        success = gauge("pull_last_success_timestamp_seconds", "When a round of a source last ended with success.")
-        cursor = gauge(
+        self._success = gauge(
+            "pull_last_success_timestamp_seconds", "When a round of a source last ended with success."
+        )
+        self._cursors = gauge(
             "pull_cursor_timestamp_seconds", "Up to here, every change of a source is committed; 0: nothing yet."
         )
         self._failing = gauge("pull_failing", "1 while the last round of a source failed or was put off.")
-        interval = gauge("pull_interval_seconds", "The time between two rounds of a source: [sources.NAME.pull] every.")
-        known = states()
+        self._interval = gauge(
+            "pull_interval_seconds", "The time between two rounds of a source: [sources.NAME.pull] every."
+        )
+        self._known: set[str] = set()
+        self.configured(every)
+
+    def configured(self, every: Mapping[str, float]) -> None:
+        """Creates the series of sources that are new, and removes those of sources that have no API any more. What was counted of
+        the others stays."""
+        known = self._states()
+        for source in self._known - every.keys():
+            for metric in (self._rounds, self._retries, *self._by_source):
+                metric.remove_by_labels({"source": source})
         for source, seconds in every.items():
+            self._interval.labels(source).set(seconds)
+            if source in self._known:
+                continue
             for outcome in OUTCOMES:
                 self._rounds.labels(source, outcome)
             for reason in REASONS:
                 self._retries.labels(source, reason)
-            for one in (self._pages, self._bytes, self._seconds):
-                one.labels(source)
-            interval.labels(source).set(seconds)
+            for metric in self._by_source:
+                metric.labels(source)
             self._failing.labels(source).set(bool(known.get(source, PullState()).error))
-            success.labels(source).set_function(partial(self._succeeded_at, source))
-            cursor.labels(source).set_function(partial(self._cursor, source))
+            self._success.labels(source).set_function(partial(self._succeeded_at, source))
+            self._cursors.labels(source).set_function(partial(self._cursor, source))
+        self._known = set(every)
+
+    @property
+    def _by_source(self) -> list[Counter | Gauge]:
+        """Those with one series for each source."""
+        counters = [self._pages, self._bytes, self._seconds]
+        return [*counters, self._success, self._cursors, self._failing, self._interval]
 
     def pulled(self, one: Pulled, now: float) -> None:
         self._rounds.labels(one.source, one.outcome).inc()

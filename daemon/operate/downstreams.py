@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import UsageError
 from ..downstream.contract import WHOLE, Table, stale
 from ..downstream.definitions import CHECK, MODEL, Definition, missing_folder, read_folder
-from ..downstream.destinations.present import wanted_of
+from ..downstream.destinations.contents import wanted_of
 from ..downstream.destinations.settings import Destination, Destinations
 from ..downstream.follow import RECORDS
 from ..downstream.inputs import published

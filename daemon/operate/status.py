@@ -9,7 +9,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from typing import Any
 from ..core.drift import KnownKey
 from ..core.entries import REASON, DropResult
 from ..core.mapping import DEFAULT_SOURCE
-from ..core.merge.partition import amount_text
-from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome
+from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome, amount_text
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
 from ..sources.source_folder import SourceFolder
 from ..sources.strays import strays
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
+from ..storage.pause import Pause, paused
 from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text, local_text
 from ..storage.store import iso_date
@@ -63,6 +63,7 @@ def gather(
     return {
         "output": str(output),
         "running": holder_of(output / "state" / "lock"),
+        "paused": asdict(pause) if (pause := paused(output)) else None,
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
         "inbox": {"path": str(places[0].inbox)}
@@ -239,6 +240,7 @@ def table(status: dict[str, Any]) -> str:
     lines = [
         f"Output            {status['output']}",
         f"Running           {_running(running)}",
+        *([f"Paused            {_paused(status['paused'])}"] if status["paused"] else []),
         f"High-water mark   {local_text(status['high_water_mark'], '(none yet)')}",
         f"Inbox             {inbox.get('error') or _pending(inbox)}",
         *([f"Not taken         {strays_text(inbox['strays'])}"] if inbox["strays"] else []),
@@ -318,6 +320,10 @@ def _running(holder: dict[str, Any] | None) -> str:
         return "no"
     shown = holder | ({"since": local_text(holder["since"])} if "since" in holder else {})
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "yes"
+
+
+def _paused(pause: dict[str, str]) -> str:
+    return str(Pause(**pause)).removeprefix("paused ") + "; drops are taken after `strandline resume`"
 
 
 def _pending(inbox: dict[str, Any]) -> str:

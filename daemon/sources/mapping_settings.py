@@ -87,7 +87,12 @@ def _paths_of_columns(value: Any, where: str, columns: Columns) -> dict[str, tup
 
 def preset_of(name: str) -> dict[str, Any]:
     """The content of a preset."""
-    return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(preset_text(name))
+
+
+def preset_text(name: str) -> str:
+    """The file of a preset."""
+    return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _mapping_of_preset(name: Any, where: str) -> dict[str, Any]:

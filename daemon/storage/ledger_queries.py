@@ -146,6 +146,16 @@ class LedgerQueries:
         )
         return [_result(row) for row in rows]
 
+    def results_after(self, batch: int, last: int, limit: int) -> tuple[list[tuple[DropResult, int]], int]:
+        """The results of drops of the batches after `batch`, up to `last`, each with its batch: the newest `limit` of them by
+        number; and how many there are."""
+        condition = "FROM drops WHERE batch > ? AND batch <= ? AND outcome IS NOT NULL"
+        rows = self._sql.execute(
+            f"SELECT {_RESULT}, batch {condition} ORDER BY seq DESC LIMIT ?", (batch, last, limit)
+        ).fetchall()
+        (count,) = self._sql.execute(f"SELECT count(*) {condition}", (batch, last)).fetchone()
+        return [(_result(row), row[-1]) for row in reversed(rows)], count
+
     def last_bare(self, limit: int, newest: int) -> list[DropResult]:
         """The results of drops with bare orders, the newest first; among the `newest` drops."""
         rows = self._sql.execute(

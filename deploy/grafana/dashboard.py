@@ -115,10 +115,10 @@ def panels() -> list[dict[str, Any]]:
             (f"{in_an_hour('strandline_pull_seconds_total', 'source')} / "
              f"({in_an_hour('strandline_pull_rounds_total', 'source')} > 0)", "{{source}}"),
         ]),
-        _row("Models and checks"),
+        _row("Models, checks and destinations"),
         _graph("Stale dates", "Dates that are not up to date: 0 soon after each batch, unless a model fails or is too slow.",
                "short", [(f"max by (kind, name) (strandline_downstream_stale_dates{{{SELECTED}}})", "{{kind}} {{name}}")]),
-        _graph("Failing", "1 while a model or check, or a model that it reads, cannot be brought up to date.", "short", [
+        _graph("Failing", "1 while one of them, or a model that it reads, cannot be brought up to date.", "short", [
             (f"max by (kind, name) (strandline_downstream_failing{{{SELECTED}}})", "{{kind}} {{name}}"),
         ]),
         _graph("Seconds per run", "Of the runs of the last hour.", "s", [
@@ -134,6 +134,11 @@ def panels() -> list[dict[str, Any]]:
         _graph("Rows that checks found", "Of the last run of each check. Its file in checks/ has the rows.", "short", [
             (f"max by (name, severity) (strandline_check_rows{{{SELECTED}}})", "{{name}} ({{severity}})"),
         ]),
+        _graph("Sent to destinations", "Bytes of files and messages of the last hour.", "bytes", [
+            (in_an_hour("strandline_downstream_sent_bytes_total", "kind, name"), "{{kind}} {{name}}"),
+        ]),
+        _graph("Altered texts", "Texts of the last hour that were sent without U+0000, which PostgreSQL cannot hold.", "short",
+               [(in_an_hour("strandline_downstream_altered_texts_total", "kind, name"), "{{kind}} {{name}}")]),
         _row("Environment"),
         _graph("Retries", "Operations that were retried, and those whose attempts all failed.", "short", [
             (per_minute("strandline_retries_total", "operation"), "{{operation}} /min"),

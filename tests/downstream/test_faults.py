@@ -22,7 +22,7 @@ from tests.faults.world import copied
 from tests.support.examples import LONG
 
 STEP = (
-    1 if LONG else 13
+    1 if LONG else 19
 )  # from another first operation for each kind, so that together they meet all kinds of operations
 
 pytestmark = pytest.mark.timeout(900)

@@ -33,16 +33,16 @@ def binary(name: str) -> str:
 
 
 class Server:
-    """One cluster, in `folder`/data unless another place is given. PostgreSQL refuses to run as root; then it runs as `nobody`."""
+    """One cluster, in `folder`/data. PostgreSQL refuses to run as root: it is `nobody` then."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), data: Path | None = None) -> None:
-        self.folder, self.data, self._options = folder, data or folder / "data", options
+    def __init__(self, folder: Path, options: Sequence[str] = (), port: int = 5432) -> None:
+        self.folder, self.data, self._options, self._port = folder, folder / "data", options, port
         self._process: subprocess.Popen[bytes] | None = None
         self.user = _user(folder)
 
     @property
     def conninfo(self) -> str:
-        return f"host={self.folder} user=tester dbname=postgres"
+        return f"host={self.folder} port={self._port} user=tester dbname=postgres"
 
     def create(self) -> None:
         settings = ["-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
@@ -59,7 +59,9 @@ class Server:
     def start(self) -> str:
         """Returns the connection string when it takes connections."""
         command = [
-            binary("postgres"), "-D", str(self.data), "-k", str(self.folder), "-c", "listen_addresses=", *_QUICK, *self._options,
+            binary("postgres"), "-D", str(self.data), "-k", str(self.folder), "-c", "listen_addresses=", "-p", str(self._port),
+            *_QUICK,
+            *self._options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **self.user)
@@ -81,10 +83,10 @@ class Server:
 
 
 @contextmanager
-def cluster(options: Sequence[str] = (), data: Path | None = None) -> Iterator[Server]:
+def cluster(options: Sequence[str] = (), port: int = 5432) -> Iterator[Server]:
     """A running server."""
     with _folder() as folder:
-        one = Server(folder, options, data)
+        one = Server(folder, options, port)
         one.create()
         one.start()
         try:

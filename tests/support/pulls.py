@@ -96,7 +96,9 @@ def seconds_ago(seconds: float) -> int:
 
 
 def pulling_home(home: Path, api: Api) -> Path:
-    """The folder of a daemon with a source `shop` that is pulled every 0.2 s by page. Its paths are the usual ones."""
+    """The folder of a daemon with a source `shop` that is pulled every 0.2 s by page. Its paths are the usual ones, and there."""
+    for folder in ("inbox", "output"):
+        (home / folder).mkdir(exist_ok=True)
     (home / "config.toml").write_text(
         f'''[sources.shop.pull]
 url = "{api.url}/orders"

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -130,6 +131,13 @@ def pulled(home: Path) -> Path:
     return home
 
 
+def reload_wrong(home: Path, pid: int, woken: Pager) -> None:
+    """Has a daemon read a configuration that is wrong."""
+    (home / "config.toml").write_text(PULL + "[nonsense]\n")
+    os.kill(pid, signal.SIGHUP)
+    woken.fired("StrandlineConfigReloadFailed", severity="warning")
+
+
 def pull(woken: Pager) -> None:
     """The alerts of a source whose API is gone."""
     woken.fired("StrandlinePullFailing", source="gone")
@@ -176,6 +184,7 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
             ):  # fmt: skip
                 until(lambda: server.value("min(up)") == 1, "first scrapes")
                 pull(woken)
+                reload_wrong(home, daemon.process.pid, woken)
                 woken.fired("StrandlineDiskFilling", instance=f"127.0.0.1:{daemon.port}")
                 woken.fired("StrandlineNoNewData")  # a source that is silent since the start
 

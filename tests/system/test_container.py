@@ -109,7 +109,7 @@ def volumes(mounts: tuple[Path, Path]) -> list[str]:
 
 
 def test_the_image_says_what_it_is(built: Containers) -> None:
-    """Not root, exec form, a health check, the OCI labels."""
+    """Not root, exec form, a health check, the OCI labels; the libraries of all destinations."""
     found = built.inspect(IMAGE)["Config"]
     assert found["User"] == "10464:10464" and found["Entrypoint"] == ["strandline"] and not found.get("Cmd")
     assert found["Labels"]["org.opencontainers.image.title"] == "Strandline"
@@ -119,6 +119,9 @@ def test_the_image_says_what_it_is(built: Containers) -> None:
     )
     shown = built.podman("run", "--rm", *HARDENED, IMAGE, "--version").stdout
     assert re.fullmatch(r"strandline \d+\.\d+\.\d+\n", shown)
+    libraries = "import adbc_driver_postgresql.dbapi, deltalake, obstore; print('there')"
+    command = ["--entrypoint", "/opt/strandline/bin/python", IMAGE, "-c", libraries]
+    assert built.podman("run", "--rm", *HARDENED, *command).stdout == "there\n"
 
 
 def test_a_drop_into_the_mounted_inbox_becomes_partitions(

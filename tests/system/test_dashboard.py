@@ -67,7 +67,7 @@ def test_each_panel_has_series(tmp_path: Path) -> None:
     shop.put("s_1", 1_700_000_000)
     with (
         serving(shop.by_page) as api,
-        running(pulling_home(tmp_path, api)) as daemon,
+        running(with_a_mirror(pulling_home(tmp_path, api))) as daemon,
         prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}") as server,
     ):
         until(lambda: server.value("up") == 1, "a first scrape")
@@ -94,3 +94,10 @@ def test_each_panel_has_series(tmp_path: Path) -> None:
 
 def has_series(found: dict[tuple[tuple[str, str], ...], float]) -> bool:
     return any(not math.isnan(value) for value in found.values())
+
+
+def with_a_mirror(home: Path) -> Path:
+    """A home with one more section in its configuration."""
+    path = home / "config.toml"
+    path.write_text(path.read_text() + '\n[mirror.copy]\nurl = "copy"\n')
+    return home

@@ -68,18 +68,18 @@ def test_a_power_loss_at_any_operation_loses_and_doubles_nothing(server: Server,
     """States of the disk in which what was not synced is missing, torn or reordered."""
     outage = power.Outage(server, folder, seed)
     twice = 0
-    for one in power.every_state(outage, step=1 if LONG else 6):
+    for one in power.every_state(outage, step=1 if LONG else 9):
         assert one.violations == [], one.replay
         twice += one.again > 0
-    assert twice > 15
+    assert twice > (15 if LONG else 8)
 
 
 def test_an_operation_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
     """No space, broken, read-only, not allowed, interrupted, cut short; once and lasting."""
-    found = list(errors.every_failure(errors.FailureBench(server, folder, 3), step=4 if LONG else 16))
+    found = list(errors.every_failure(errors.FailureBench(server, folder, 3), step=4 if LONG else 24))
     assert [(one.replay, one.violations) for one in found if one.violations] == []
     assert {one.error for one in found} == {*errors.ERRORS, errors.CUT}
-    assert sum(one.recovered for one in found) > 30 and any(not one.recovered for one in found)
+    assert sum(one.recovered for one in found) > (30 if LONG else 15) and any(not one.recovered for one in found)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

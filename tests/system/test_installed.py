@@ -76,6 +76,7 @@ def test_the_two_packages_share_no_file(python: Path) -> None:
     found = {one.metadata["Name"]: one for one in distributions(path=[str(here)])}
     ours, theirs = _files(found["strandline"]), _files(found["python-daemon"])
     assert not ours & theirs and {"strandline/__init__.py", "strandline/core/native/_native.so"} <= ours
+    assert "strandline/config.toml" in ours  # which `strandline init` writes
     assert all(name.startswith(("strandline/", "strandline-")) or name == "../../../bin/strandline" for name in ours), (
         "one top-level package"
     )
@@ -105,7 +106,10 @@ with open("log", "w") as log, daemon.DaemonContext(working_directory={str(tmp_pa
 
 
 def test_the_module_has_the_name_of_the_command(python: Path, tmp_path: Path) -> None:
-    """`python -m strandline`; a large drop, so that worker processes import it, too; and the frames for notebooks."""
+    """`python -m strandline`; what `init` writes; a large drop, so that worker processes import it, too; and the frames for
+    notebooks."""
+    run(tmp_path, python, "-m", "strandline", "init")
+    assert (tmp_path / "config.toml").read_text() == (REPO / "config.toml").read_text()
     drop(tmp_path, "large.json", [order(number, note="." * 300) for number in range(30_000)])
     assert (tmp_path / "inbox" / "large.json").stat().st_size > 12 << 20
     run(tmp_path, python, "-m", "strandline", "--once")

@@ -79,6 +79,8 @@ def test_a_dry_run_shows_the_first_page_and_changes_nothing(tmp_path: Path) -> N
     shop = full_shop()
     with serving(shop.by_page) as api:
         home = pulling_home(tmp_path, api)
+        for folder in ("inbox", "output"):
+            (home / folder).rmdir()
         ended = strandline(home, "pull", "shop", "--dry-run")
         assert ended.returncode == 0, ended.stderr
         assert "o_0" in ended.stdout and "order_id" in ended.stdout and len(api.asked) == 1

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Corruption
-from ..model import SCALE, Bools, Ints
+from ..model import Bools, Ints, amount_text
 from .facts import one_chunk
 
 
@@ -39,12 +39,6 @@ class Totals:
     def amount_text(self) -> str:
         """The amount in the currency's unit, exactly."""
         return amount_text(self.amount)
-
-
-def amount_text(units: int) -> str:
-    """Units of 1/10,000 as decimal text."""
-    sign, digits = "-" if units < 0 else "", abs(units)
-    return f"{sign}{digits // SCALE}.{digits % SCALE:04d}"
 
 
 EMPTY = Totals(0, 0, 0, 0)

@@ -126,11 +126,12 @@ def _blocks(found: Sequence[Records], pieces: Sequence[Piece]) -> Iterator[_Bloc
 @dataclass
 class _Found:
     """What parsing some pieces gives, except the orders. `opened`: by piece, the contents of records that hold other records,
-    by their index. None: do not look for these."""
+    by their index. None: do not look for these. `malformed`: records of the last block that are no JSON objects, by index."""
 
     tallies: dict[int, Tally]
     discards: Discards = field(default_factory=Discards)
     opened: dict[int, dict[int, Contents]] | None = None
+    malformed: list[int] = field(default_factory=list)
 
 
 def _read_opened(
@@ -166,8 +167,9 @@ def _read(
     into = _Found(tallies, opened={} if look_inside else None)
     orders: list[pa.Table] = []
     for block in _blocks(found, pieces):
+        into.malformed.clear()
         orders += _orders_of(block, pieces, into, reference_only)
-        _note_keys(block, pieces, tallies)
+        _note_keys(block, pieces, into)
     return Parsed(concat_orders(orders), into.discards.table(), tallies, dict(unreadable)), into.opened or {}
 
 
@@ -188,16 +190,18 @@ def _orders_of(block: _Block, pieces: Sequence[Piece], into: _Found, reference_o
     return [read.orders, orders]
 
 
-def _note_keys(block: _Block, pieces: Sequence[Piece], tallies: Mapping[int, Tally]) -> None:
-    """Notes which keys the first records of each drop have."""
+def _note_keys(block: _Block, pieces: Sequence[Piece], into: _Found) -> None:
+    """Notes which keys the first records of each drop have. Malformed ones have none, even if they look like others."""
     is_first = np.array([piece.is_first for piece in pieces], np.bool_)
-    sampled = np.flatnonzero((block.position <= SAMPLED_RECORDS) & is_first[block.piece_of])
+    is_sampled = (block.position <= SAMPLED_RECORDS) & is_first[block.piece_of]
+    is_sampled[into.malformed] = False
+    sampled = np.flatnonzero(is_sampled)
     records = block.records
     found = keys_of_records(
         records.blob, records.starts[sampled], records.stops[sampled], block.piece_of[sampled], block.mapping
     )
     for index, keys in found.items():
-        tallies[pieces[index].drop].note_keys(keys)
+        into.tallies[pieces[index].drop].note_keys(keys)
 
 
 def _by_time(orders: pa.Table) -> pa.Table:
@@ -302,6 +306,8 @@ def _read_by_reference(
                 into.opened.setdefault(of_piece, {})[position - 1] = held
                 continue
             tally.discarded[read] += 1
+            if read is Reason.MALFORMED_RECORD:
+                into.malformed.append(index)
             tally.parts += _is_part(record)
             if not tally.hidden_at and may_hold_orders(record, read, block.mapping):
                 tally.hidden_at = position

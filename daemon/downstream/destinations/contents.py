@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from ..contract import Tables, Wanted
 from ..fingerprints import digest
-from .store import Contents, Key
+from .settings import Destination, Notify
+
+if TYPE_CHECKING:
+    from .store import Contents, Key
+
+FACTS = "fact_order"
 
 
 def published(tables: Tables, names: Iterable[str]) -> dict[Key, bytes]:
-    """The files of these tables."""
-    return {(name, date): file.sha256 for name in names for date, file in tables.get(name, {}).items()}
+    """The files of these tables whose content is known."""
+    return {(name, date): file.sha256 for name in names for date, file in tables.get(name, {}).items() if file.sha256}
+
+
+def unknown(tables: Tables, names: Iterable[str]) -> set[Key]:
+    """Files of models that are being made again, or could not be: what a destination has of them stays as it is."""
+    return {(name, date) for name in names for date, file in tables.get(name, {}).items() if not file.sha256}
+
+
+def of_facts(tables: Tables) -> Wanted:
+    """What a receiver of notifications should be told of: the files of the facts."""
+    return {date: file.sha256 for date, file in tables.get(FACTS, {}).items()}
+
+
+def wanted_of(settings: Destination, tables: Tables) -> Wanted:
+    """What a destination should have of these tables."""
+    if isinstance(settings, Notify):
+        return of_facts(tables)
+    return by_date(published(tables, getattr(settings, "tables", ()) or tables))
 
 
 def of_tables(contents: Contents, names: Collection[str] | None) -> dict[Key, bytes]:

@@ -87,7 +87,7 @@ class Postgres(Store):
                 if work.table in relations:
                     self._delete(connection, work)
                 if work.files:
-                    self._copy(connection, work, *rows[work.table])
+                    self._copy(connection, work, rows[work.table][0])
                 connection.run(f"record what {work.table} lost", sql.forget(self._schema, work.table, _dates(work)))
                 files |= {one.key: (one.sha256, pq.read_metadata(path).num_rows) for one, path in work.files}
             now = datetime.now(UTC)
@@ -200,7 +200,7 @@ class Postgres(Store):
         for table, changes in sorted(by_table.items()):  # the same order for everybody who locks them
             if table == sql.LOADED or len(table.encode()) > sql.MOST_NAME_BYTES:
                 raise DownstreamFailed(f"{self._where}: a table cannot be called {table}; rename the model")
-            schema = delivery.schemas.get(table) if any(one.path is not None for one in changes) else None
+            schema = delivery.schemas[table] if any(one.path is not None for one in changes) else None
             found.append(_Work(table, changes, frozenset(known.get(table, ())), schema))
         return found
 
@@ -271,14 +271,15 @@ class Postgres(Store):
             raise self._refused(work.table, "it has no column date any more; drop the table, which is then made anew")
         return name
 
-    def _copy(self, connection: Connection, work: _Work, rows: Rows, columns: Sequence[sql.Column]) -> None:
-        if self._mirror is not None:
-            there = connection.rows(f"read the columns of {work.table}", sql.existing_columns(self._schema, work.table))
-            connection.run(f"load {work.table}", self._mirror.copy(work.table, work.files, [name for name, _ in there]))
-            return
+    def _copy(self, connection: Connection, work: _Work, rows: Rows) -> None:
+        attempted = f"load {work.table}"
         with self._fitting(work.table):
+            if self._mirror is not None:
+                there = connection.rows(attempted, sql.existing_columns(self._schema, work.table))
+                connection.run(attempted, self._mirror.copy(work.table, work.files, there))
+                return
             batches = (batch for _, path in work.files for batch in rows.of(path))
-            connection.copy(f"load {work.table}", self._schema, work.table, batches, rows.schema)
+            connection.copy(attempted, self._schema, work.table, batches, rows.schema)
 
     def _refused(self, table: str, why: str) -> DownstreamFailed:
         return DownstreamFailed(f"{self._where}: the table {self._schema}.{table} cannot be loaded: {why}")

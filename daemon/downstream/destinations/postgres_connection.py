@@ -85,7 +85,7 @@ _CONNECTING: dict[str, _Meaning] = {
     "starting up|shutting down|accepting connections|recovery": (_AGAIN, "the server is starting or stopping"),
     "session is read-only|hot standby mode": (_AGAIN, "no host of dsn accepts writes now; promote one"),
     "server closed the connection|Connection reset": (_AGAIN, "the server closed the connection"),
-    "certificate|SSL": (_NEVER, "server and client do not agree on encryption; see sslmode and the certificates"),
+    "certificate|SSL": (_AGAIN, "server and client do not agree on encryption; see sslmode and the certificates"),
     r"info string|percent-encoded|URI|connection option|invalid (port|\w+ value)|'uri'|host addresses|port numbers": (
         _NEVER,
         'dsn cannot be read; write "postgresql://user@host:port/database", with % and two digits for special characters, or '

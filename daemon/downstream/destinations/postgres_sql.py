@@ -63,6 +63,8 @@ def _column(table: str, field: pa.Field, dialect: str) -> Column:
         raise Unfit(
             f"the name of the column {field.name!r} is not 1 to {MOST_NAME_BYTES} bytes long; rename it in the model"
         )
+    if dialect == REDSHIFT and field.name != field.name.lower():
+        raise Unfit(f"Redshift has small letters only; rename the column {field.name} in the model")
     kind = _plain(field.type)
     try:
         own, sent = _own_type(kind)
@@ -171,10 +173,12 @@ def lock_loaded(schema: str) -> str:
 
 def settings(lock_seconds: float, statement_seconds: float) -> str:
     """Settings of the transaction. PostgreSQL only. Row-level security would hide rows from DELETE: without it, that is an error.
-    The client sends UTF-8, whatever the database has."""
+    The client sends UTF-8, whatever the database has. A server soon ends the session of a client whose machine is gone, and with
+    it the locks."""
     values = {
         "lock_timeout": f"{round(lock_seconds * 1000)}ms", "statement_timeout": f"{round(statement_seconds * 1000)}ms",
-        "client_encoding": "UTF8", "row_security": "off",
+        "client_encoding": "UTF8", "row_security": "off", "tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
     }  # fmt: skip
     return "SELECT " + ", ".join(
         f"set_config({literal(name)}, {literal(value)}, true)" for name, value in values.items()
@@ -250,7 +254,7 @@ def loaded(schema: str) -> str:
 def any_rows(schema: str, table: str, dates: Collection[int] | None, column: str) -> str:
     """How many rows of these dates there are, or of all; it counts no further than one."""
     where = "" if dates is None else f" WHERE {_of_dates(dates, column)}"
-    return f"SELECT count(*) FROM (SELECT 1 FROM {named(schema, table)}{where} LIMIT 1) AS some"
+    return f"SELECT count(*) FROM (SELECT 1 FROM {named(schema, table)}{where} LIMIT 1) AS found"
 
 
 def select_rows(schema: str, table: str, columns: Sequence[str], date: int, column: str) -> str:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from ..contract import Downstream, Tables, Wanted
-from ..definitions import TABLES
+from ..contract import Downstream, Tables
 from ..records import Records
 from ..results import Place
-from . import contents
 from . import settings as kinds
 from .remote import Answers, Remote
-from .settings import Load, Mirror, Table
-
-
-def wanted_of(settings: kinds.Destination, tables: Tables) -> Wanted:
-    """What one of them should have of these tables."""
-    return contents.by_date(contents.published(tables, getattr(settings, "tables", ()) or tables))
+from .settings import Load, Mirror, Notify, Table
 
 
 class Destinations:
@@ -28,18 +21,22 @@ class Destinations:
         self._answers = Answers()
 
     def define(self, records: Records) -> None:
-        """Records what each is, and forgets those that are configured no more: what is there belongs to its users."""
+        """Records what each is."""
         for one in self._settings:
             definition = {"tables": list(getattr(one, "tables", ()))}
             state = records.state(one.kind, one.name)
             if state is None or dict(state.definition) != definition:
                 records.define(one.kind, one.name, definition)
 
-    def downstreams(self, tables: Tables, batch: int, stopped: Callable[[], bool]) -> Iterator[Downstream]:
-        """Each, in the order in which they are brought up to date."""
-        mirrors = {one.name: one for one in self._settings if isinstance(one, Mirror)}
-        models = tables.keys() - set(TABLES)
-        for one in self._settings:
-            if isinstance(one, Load | Table | Mirror):
-                mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
-                yield Remote(one, mirror, self._place, self._answers, models, batch, stopped)
+    def made(
+        self, one: kinds.Destination, tables: Tables, batch: int, hwm: int | None, stopped: Callable[[], bool]
+    ) -> Downstream:
+        """One of them, for the state that `tables`, `batch` and `hwm` are of."""
+        if isinstance(one, Notify):
+            from .notify import Notice  # with an HTTP client, which few need
+
+            return Notice(one, self._place.records, self._ledger, batch, hwm)
+        assert isinstance(one, Load | Table | Mirror)
+        mirrors = {other.name: other for other in self._settings if isinstance(other, Mirror)}
+        mirror = mirrors.get(one.mirror) if isinstance(one, Load) else None
+        return Remote(one, mirror, self._place, self._answers, tables, batch, stopped)

@@ -9,11 +9,8 @@ has this very file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import pyarrow.parquet as pq
 
@@ -24,9 +21,8 @@ from ..contract import WHOLE, DownstreamFailed
 from . import postgres_sql as sql
 from .postgres_rows import Rows
 from .settings import MIRROR, REDSHIFT
-from .store import Change, Contents, Store, Target
+from .store import Change, Target
 
-_OF_CLIENT = ("allow_http", "allow_invalid_certificates", "connect_timeout", "proxy_url", "timeout")  # not of the store
 Files = Sequence[tuple[Change, Path]]
 
 
@@ -46,81 +42,57 @@ def manifest(url: str, files: Files) -> bytes:
 
 
 class FromMirror:
-    """The mirror of a load. `has` and `put`, for tests: what the mirror says that it has, and how an object is written there."""
+    """The mirror of a load."""
 
-    def __init__(
-        self,
-        target: Target,
-        has: Callable[[], Contents] | None = None,
-        put: Callable[[str, bytes], None] | None = None,
-    ) -> None:
-        values: Mapping[str, str] = target.values
-        self._target, self._mirror = target, f"[{MIRROR}.{values['mirror']}]"
+    def __init__(self, target: Target) -> None:
+        try:
+            from . import object_store, objects
+        except ModuleNotFoundError as error:
+            raise DownstreamFailed(
+                f"{target.where}: for Redshift it needs the Python package {error.name}, which is not installed; run "
+                "pip install 'strandline[postgres,s3]'"
+            ) from None
+        values = target.values
+        mirror = Target(MIRROR, values["mirror"], {"url": values["mirror_url"], "options": values["mirror_options"]})
+        self._target, self._mirror = target, mirror.where
         self._url = values["mirror_url"].rstrip("/").replace("s3a://", "s3://")
         if not self._url.startswith("s3://"):
             raise DownstreamFailed(
-                f"{target.where}: Redshift copies from S3 only, and the url of {self._mirror} is not s3://…"
+                f"{target.where}: Redshift copies from S3 only, and the url of {mirror.where} is not s3://…"
             )
-        self._has, self._put = has or self._asked, put or self._written
+        self._store, self._files = objects.Objects(mirror), object_store.opened(mirror)
 
-    def copy(self, table: str, files: Files, columns: Sequence[str]) -> str:
-        """Writes the manifest; returns the COPY. `columns`: those of the table, in their order. Raises DownstreamFailed,
-        Unavailable."""
-        has = self._has()
+    def copy(self, table: str, files: Files, columns: Sequence[tuple[str, str]]) -> str:
+        """Writes the manifest; returns the COPY. `columns`: names and types of the table's, in their order. Raises
+        DownstreamFailed, Unavailable, Unfit."""
+        has = self._store.contents()
         for one, path in files:
             if has.get(one.key) != one.sha256:
                 raise Unavailable(
                     f"{self._target.where}: {self._mirror} does not have {object_name(table, one.date)} as it is published now; "
-                    "it is loaded when the mirror is up to date"
+                    "it is loaded when the mirror is up to date, which needs the same tables"
                 )
             self._refuse_unfit(table, path, columns)
         name = f"manifests/{self._target.name}/{table}.json"
-        self._put(name, manifest(self._url, files))
+        self._files.write({name: manifest(self._url, files)})
         values = self._target.values
         return sql.copy_manifest(values["schema"], table, f"{self._url}/{name}", values["iam_role"])
 
-    def _refuse_unfit(self, table: str, path: Path, columns: Sequence[str]) -> None:
-        where, schema = f"{self._target.where}: the table {table}", pq.read_schema(path)
-        if schema.names != list(columns):
+    def _refuse_unfit(self, table: str, path: Path, columns: Sequence[tuple[str, str]]) -> None:
+        schema = pq.read_schema(path)
+        found = sql.columns_of(table, schema, REDSHIFT)
+        if [(one.name, one.type) for one in found] != list(columns) or len(found) != len(schema):
+            has = ", ".join(" ".join(one) for one in columns)
             raise DownstreamFailed(
-                f"{where}: a file has the columns {', '.join(schema.names)}, and the table {', '.join(columns)}. Redshift's COPY "
-                "takes them by position. Run `strandline rebuild`, or `strandline refresh` for a model, so that all files have "
-                "the same columns; if the table has others, or another order, drop it, and it is made anew"
+                f"{self._target.where}: the table {table}: a file has the columns {', '.join(schema.names)}, and the table has "
+                f"{has}. Redshift's COPY takes them by position and type. Run `strandline rebuild`, or "
+                "`strandline refresh` for a model, so that all files have the same columns; if the table has others, or another "
+                "order, drop it, and it is made anew"
             )
-        rows = Rows(sql.columns_of(table, schema, REDSHIFT))
+        rows = Rows(found)
         for _ in rows.of(path):
             if rows.altered:
                 raise DownstreamFailed(
-                    f"{where}: a text has the character U+0000. It is not known what Redshift's COPY makes of it, and COPY "
-                    "cannot leave it out; correct the record where it comes from"
+                    f"{self._target.where}: the table {table}: a text has the character U+0000. It is not known what Redshift's "
+                    "COPY makes of it, and COPY cannot leave it out; correct the record where it comes from"
                 )
-
-    def _asked(self) -> Contents:
-        """Asks the mirror, as the daemon does."""
-        cls = import_module(".objects", __package__).Objects
-        values = {"url": self._target.values["mirror_url"], "options": self._target.values["mirror_options"]}
-        store: Store = cls(Target(MIRROR, self._target.values["mirror"], values))
-        try:
-            return store.contents()
-        finally:
-            store.close()
-
-    def _written(self, name: str, content: bytes) -> None:
-        from obstore.exceptions import BaseError
-        from obstore.store import S3Store
-
-        options = dict(self._target.values["mirror_options"])
-        client = {key: options.pop(key) for key in _OF_CLIENT if key in options}
-        try:
-            store = S3Store.from_url(
-                self._url,
-                config=cast("Any", options),
-                client_options=cast("Any", client),
-                retry_config={"max_retries": 3, "retry_timeout": timedelta(minutes=1)},
-            )
-            store.put(name, content)
-        except (BaseError, ValueError, OSError) as error:  # its text may have the URL
-            raise Unavailable(
-                f"{self._target.where}: could not write {name} to {self._mirror} ({type(error).__name__}); see its "
-                "credentials and options"
-            ) from None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,14 @@ import pyarrow as pa
 
 from ...core.errors import StrandlineError, Unavailable
 from ...sources.pull.template import Secrets
-from ..contract import Brought, Downstream, DownstreamFailed, Piece, Tables, Wanted
-from ..definitions import TABLES
+from ..contract import TABLES, Brought, Downstream, DownstreamFailed, InputChanged, Piece, Tables, Wanted
 from ..results import Place
 from ..scratch import scratch
 from ..worker import TimeLimit
 from . import contents
 from .settings import Destination, Load, Mirror
 from .settings import Table as TableSettings
-from .store import Change, Contents, Delivery, Key, Target
+from .store import Change, Contents, Delivered, Delivery, Key, Target
 
 _TRUSTED_SECONDS = 60.0  # how long an answer counts: a destination may be restored from a backup, or changed by others
 Sent = Load | TableSettings | Mirror
@@ -51,18 +51,18 @@ class Answers:
 
 
 class Remote(Downstream):
-    """One destination, for one round. `batch`: the newest one that is published."""
+    """One destination, for one state. `tables`: all that are published then; `batch`: the newest one."""
 
     def __init__(
-        self, settings: Sent, mirror: Mirror | None, place: Place, answers: Answers, models: Collection[str], batch: int,
+        self, settings: Sent, mirror: Mirror | None, place: Place, answers: Answers, tables: Tables, batch: int,
         stopped: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.kind, self.name = settings.kind, settings.name
-        self.reads = settings.tables or (*TABLES, *sorted(models))
+        self.reads = settings.tables or (*TABLES, *sorted(set(tables) - set(TABLES)))
+        self._tables, self._unknown = tables, contents.unknown(tables, self.reads)
         self.settings, self._mirror, self._place, self._answers = settings, mirror, place, answers
         self._batch, self._stopped = batch, stopped
         self._secrets = Secrets(os.environ, settings.folder)
-
         self.after = [mirror.name] if mirror else []
 
     def wanted(self, tables: Tables) -> Wanted:
@@ -70,6 +70,16 @@ class Remote(Downstream):
 
     def has(self) -> Wanted:
         """Asks the destination. Raises DownstreamFailed, Unavailable, Stopped."""
+        if unknown := sorted(set(self.reads).difference(self._tables)):
+            raise DownstreamFailed(
+                f"{self.settings.where} tables: there is no table or model {unknown[0]}; there are "
+                f"{', '.join(sorted(self._tables))}"
+            )
+        if self._batch == 0 and self._known():
+            raise DownstreamFailed(
+                f"{self.settings.where}: it has rows, and nothing was ever published in {self._place.output}. Is [paths] output "
+                "right? If it is, empty the destination, or name another one"
+            )
         has = contents.by_date(self._known())
         self._place.records.set_has(self.kind, self.name, has)
         return has
@@ -78,21 +88,32 @@ class Remote(Downstream):
         return self._place.records.has(self.kind, self.name)
 
     def bring(self, piece: Piece, tables: Tables, stopped: Callable[[], bool]) -> Brought:
-        self._refuse_unknown(tables)
-        place, before = self._place, self._asked()
-        distrusted = place.records.distrusted(self.kind, self.name)
+        records, distrusted = self._place.records, self._place.records.distrusted(self.kind, self.name)
         wanted = contents.published(tables, self.reads)
         keys = contents.differing(wanted, self._known(), piece.keys())
+        try:
+            delivered = self._deliver(keys, wanted, tables)
+        except DownstreamFailed:
+            facts = [key for key in keys if key[0] in TABLES]
+            if not facts or len(facts) == len(keys):
+                raise
+            self._deliver(facts, wanted, tables)  # a model that does not fit keeps back the other models, and no orders
+            raise
+        fingerprints = contents.by_date(wanted)
+        records.sent(self.kind, self.name, {date: fingerprints.get(date) for date in piece}, distrusted)
+        return Brought(len(keys), delivered.rows, delivered.bytes, delivered.altered)
+
+    def _deliver(self, keys: Sequence[Key], wanted: Contents, tables: Tables) -> Delivered:
+        """Has the worker deliver these tables and dates."""
+        before = self._asked()
         schemas = self._schemas(tables, {name for name, _ in keys})
-        with scratch(place.output) as folder:
+        with scratch(self._place.output) as folder:
             changes = [self._change(key, tables, folder / f"{number}.parquet") for number, key in enumerate(keys)]
-            place.check()
-            delivered = self._call("destination_deliver", Delivery(before, changes, schemas, self._batch))
+            self._place.check()
+            delivered: Delivered = self._call("destination_deliver", Delivery(before, changes, schemas, self._batch))
         now = {key: sha256 for key, sha256 in before.items() if key not in keys}
         self._answers.set(self.name, now | {key: wanted[key] for key in keys if key in wanted})
-        fingerprints = contents.by_date(wanted)
-        place.records.sent(self.kind, self.name, {date: fingerprints.get(date) for date in piece}, distrusted)
-        return Brought(len(keys), delivered.rows, delivered.bytes, delivered.altered)
+        return delivered
 
     def differences(self, tables: Tables, folder: Path) -> dict[Key, str]:
         """For `verify`: how its rows differ from the files that are published. Where it is not up to date, that is no
@@ -100,7 +121,10 @@ class Remote(Downstream):
         wanted, has = contents.published(tables, self.reads), self._known()
         same = [key for key in wanted if has.get(key) == wanted[key]]
         with scratch(folder) as place:
-            files = [self._change(key, tables, place / f"{number}.parquet") for number, key in enumerate(same)]
+            files = []
+            for number, key in enumerate(same):
+                with suppress(InputChanged):  # published meanwhile, or damaged, which `verify` tells of anyway
+                    files.append(self._change(key, tables, place / f"{number}.parquet"))
             found: dict[Key, str] = self._call("destination_differences", files, place)
         return found
 
@@ -111,12 +135,6 @@ class Remote(Downstream):
         """Forgets it. What is there belongs to its users and stays."""
         self._answers.forget(self.name)
         self._place.records.drop(self.kind, self.name)
-
-    def _refuse_unknown(self, tables: Tables) -> None:
-        if unknown := sorted(set(self.reads) - tables.keys()):
-            raise DownstreamFailed(
-                f"{self.settings.where} tables: there is no table or model {unknown[0]}; there are {', '.join(sorted(tables))}"
-            )
 
     def _schemas(self, tables: Tables, names: Collection[str]) -> dict[str, pa.Schema]:
         """All columns of each table. Those of models are those of their files: a model may have a new text and no run yet."""
@@ -139,10 +157,12 @@ class Remote(Downstream):
         return answer
 
     def _known(self) -> Contents:
-        """The same, of its tables, without what is to be sent again."""
+        """The same, of its tables. What is to be sent again is there, too, and differs from every file. What is published there
+        and not known is left out, so it stays as it is."""
         forgotten = self._place.records.forgotten(self.kind, self.name, {date for _, date in self._asked()})
         asked = contents.of_tables(self._asked(), self.settings.tables or None)
-        return {key: sha256 for key, sha256 in asked.items() if key[1] not in forgotten}
+        known = {key: b"" if key[1] in forgotten else sha256 for key, sha256 in asked.items()}
+        return {key: sha256 for key, sha256 in known.items() if key not in self._unknown}
 
     def _change(self, key: Key, tables: Tables, link: Any) -> Change:
         name, date = key
@@ -153,10 +173,9 @@ class Remote(Downstream):
 
     def _call(self, function: str, *arguments: Any) -> Any:
         settings = self.settings
-        self._secrets.read(settings.texts(), settings.where)
+        self._secrets.read([*settings.texts(), *(self._mirror.texts() if self._mirror else ())], settings.where)
         values = self._filled(settings)
-        if isinstance(self._mirror, Mirror):
-            self._secrets.read([*settings.texts(), *self._mirror.texts()], settings.where)
+        if self._mirror:
             mirrored = self._filled(self._mirror)
             values |= {"mirror_url": mirrored["url"], "mirror_options": mirrored["options"]}
         for value in (values.get("dsn"), values.get("url")):
@@ -196,8 +215,3 @@ def _password(url: str) -> str:
         return urlsplit(url).password or ""
     except ValueError:
         return ""
-
-
-def unknown_files(one: Downstream, tables: Tables) -> list[str]:
-    """The models with files that are being made again: nobody knows what is in them."""
-    return [name for name in one.reads if any(not file.sha256 for file in tables.get(name, {}).values())]

@@ -10,17 +10,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ...core.errors import UsageError, shown
 from ...core.quantities import Duration, a_duration, read_duration
 from ...sources.pull import template
-from ..definitions import TABLES
+from ..contract import TABLES
 
 LOAD, TABLE, MIRROR, NOTIFY = "load", "table", "mirror", "notify"
 POSTGRES, REDSHIFT = "postgres", "redshift"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "azure", "file")
+_PRIVATE = {
+    "dsn",
+    "url",
+    "options",
+    "headers",
+    "secret",
+    "command",
+}  # may hold a secret: an error does not show the value
 Read = Callable[[Any], Any]  # a TOML value in, the setting out; None where it is not allowed
 
 
@@ -56,8 +64,15 @@ def _table_of_texts(allowed: str) -> Any:
     return _setting(read, allowed, {})
 
 
-def _span(default: float, most_days: int) -> Any:
-    return _setting(lambda value: read_duration(value, most_days), a_duration(most_days), Duration(default))
+def _span(default: float, most_days: int, least: float = 0) -> Any:
+    """A time span of at least so many seconds."""
+
+    def read(value: Any) -> Duration | None:
+        span = read_duration(value, most_days)
+        return span if span is not None and span >= least else None
+
+    allowed = a_duration(most_days) + (f"; not below {least:g} s" if least else "")
+    return _setting(read, allowed, Duration(default))
 
 
 def _whole(default: int, low: int, high: int) -> Any:
@@ -76,7 +91,11 @@ def _url() -> Any:
     def read(value: Any) -> str | None:
         if not isinstance(value, str) or not value.strip():
             return None
-        return value if "://" not in value or urlsplit(value).scheme in _SCHEMES else None
+        try:
+            scheme = urlsplit(value).scheme
+        except ValueError:  # a bracket that is open
+            return None
+        return value if "://" not in value or scheme in _SCHEMES else None
 
     return _setting(read, 'a URL such as "s3://bucket/folder", "gs://…", "az://…", or the path of a folder')
 
@@ -131,7 +150,7 @@ class Load(Destination):
     iam_role: str = _text('the ARN of a role, or "default"', r"[!-~]+", "default")  # of Redshift
     lock_timeout: Duration = _span(30, 1)
     statement_timeout: Duration = _span(3600, 7)
-    time_limit: Duration = _span(6 * 3600, 30)
+    time_limit: Duration = _span(6 * 3600, 30, least=1)
 
     @property
     def place(self) -> str:
@@ -139,27 +158,38 @@ class Load(Destination):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Destination):
-    """Delta Lake."""
+class Stored(Destination):
+    """Files in a bucket, or in a folder of this machine."""
 
-    kind: str = field(default=TABLE, init=False)
     url: str = _url()
     tables: tuple[str, ...] = _tables()
     options: Mapping[str, str] = _table_of_texts('a table of texts, such as { endpoint = "http://…" }')
-    vacuum: Duration = _span(30 * 86400, 3650)  # files that no version of this age needs are removed; 0: never
-    checkpoint: int = _whole(10, 1, 1_000_000)  # every so many commits
-    time_limit: Duration = _span(6 * 3600, 30)
+    time_limit: Duration = _span(6 * 3600, 30, least=1)
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder, where it is one of this machine. Not known where a part of `url` is a secret."""
+        if template.secrets(self.url):
+            return None
+        if "://" not in self.url:
+            return self.folder / self.url
+        return Path(unquote(urlsplit(self.url).path)) if self.url.startswith("file://") else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirror(Destination):
+class Table(Stored):
+    """Delta Lake."""
+
+    kind: str = field(default=TABLE, init=False)
+    vacuum: Duration = _span(30 * 86400, 3650)  # files that no version of this age needs are removed; 0: never
+    checkpoint: int = _whole(10, 1, 1_000_000)  # every so many commits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror(Stored):
     """Object storage."""
 
     kind: str = field(default=MIRROR, init=False)
-    url: str = _url()
-    tables: tuple[str, ...] = _tables()
-    options: Mapping[str, str] = _table_of_texts('a table of texts, such as { endpoint = "http://…" }')
-    time_limit: Duration = _span(6 * 3600, 30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +210,8 @@ class Notify(Destination):
         return super().place if self.url else self.command[0]
 
 
-KINDS: dict[str, type[Destination]] = {
-    MIRROR: Mirror,
-    LOAD: Load,
-    TABLE: Table,
-    NOTIFY: Notify,
-}  # in the order of a round
+# In the order of a round.
+KINDS: dict[str, type[Destination]] = {MIRROR: Mirror, LOAD: Load, TABLE: Table, NOTIFY: Notify}
 Destinations = tuple[Destination, ...]  # those of a kind together, in the order of KINDS
 
 
@@ -195,7 +221,7 @@ def destinations_of(content: Mapping[str, Any], path: Path) -> Destinations:
     for kind, cls in KINDS.items():
         sections = content.get(kind, {})
         if not isinstance(sections, dict) or not all(isinstance(one, dict) for one in sections.values()):
-            raise UsageError(f"{kind} = {shown(sections)} in {path} is not allowed; [{kind}.NAME] is a section")
+            raise UsageError(f"[{kind}] in {path} is not allowed; [{kind}.NAME] is a section")
         for name, settings in sections.items():
             where = f"[{kind}.{name}] in {path}"
             if not _NAME.fullmatch(name):
@@ -206,7 +232,10 @@ def destinations_of(content: Mapping[str, Any], path: Path) -> Destinations:
                 raise UsageError(f"{where}: {name} is the name of a table of strandline; choose another one")
             if name in found:
                 raise UsageError(f"{where}: there is {found[name].where}, too; a name can be given once")
-            found[name] = _read(cls, name, settings, where, path.parent.resolve())
+            one = _read(cls, name, settings, where, path.parent.resolve())
+            if twin := next((other for other in found.values() if _same_place(one, other)), None):
+                raise UsageError(f"{where}: {twin.where} is at the same place; one would undo what the other sends")
+            found[name] = one
     for one in found.values():
         _refuse_unfit(one, found, f"{one.where} in {path}")
     return tuple(found.values())
@@ -220,13 +249,21 @@ def _read(cls: type[Destination], name: str, settings: Mapping[str, Any], where:
             raise UsageError(f"unknown setting {shown(key)} in {where}; allowed are {', '.join(known)}")
         values[key] = known[key].metadata["read"](value)
         if values[key] is None:
-            raise UsageError(
-                f"{where} {key} = {shown(value)} is not allowed; it must be {known[key].metadata['allowed']}"
-            )
+            told = "" if key in _PRIVATE else f" = {shown(value)}"
+            raise UsageError(f"{where} {key}{told} is not allowed; it must be {known[key].metadata['allowed']}")
     for key, one in known.items():
         if one.default is MISSING and one.default_factory is MISSING and key not in values:
             raise UsageError(f"{where} {key} is missing; it must be {one.metadata['allowed']}")
     return cls(name=name, folder=folder, **values)
+
+
+def _same_place(one: Destination, other: Destination) -> bool:
+    """Whether two that hold rows are at one place, as far as their settings say."""
+    if isinstance(one, Load) and isinstance(other, Load):
+        return (one.dsn, one.schema) == (other.dsn, other.schema)
+    if isinstance(one, Stored) and isinstance(other, Stored):
+        return (one.url.rstrip("/"), one.options) == (other.url.rstrip("/"), other.options)
+    return False
 
 
 def _refuse_unfit(one: Destination, others: Mapping[str, Destination], where: str) -> None:
@@ -236,8 +273,10 @@ def _refuse_unfit(one: Destination, others: Mapping[str, Destination], where: st
             raise UsageError(f"{where}: unknown placeholder {unknown}; allowed are ${{VARIABLE}} and ${{file:PATH}}")
     if isinstance(one, Notify) and bool(one.url) == bool(one.command):
         raise UsageError(f"{where}: write one of url and command")
-    if isinstance(one, Notify) and one.command and (one.headers or one.ca_file):
-        raise UsageError(f"{where}: headers and ca_file go with url, not with command")
+    if isinstance(one, Notify) and one.command and (one.headers or one.ca_file or one.secret):
+        raise UsageError(f"{where}: headers, ca_file and secret go with url, not with command")
+    if isinstance(one, Notify) and not one.timeout:
+        raise UsageError(f"{where}: timeout = 0 leaves no time for an answer; write a longer one")
     if isinstance(one, Load) and one.dialect == REDSHIFT and not isinstance(others.get(one.mirror), Mirror):
         raise UsageError(f"{where}: Redshift copies from a mirror; write mirror = the NAME of a [mirror.NAME]")
     if isinstance(one, Load) and one.dialect != REDSHIFT and one.mirror:

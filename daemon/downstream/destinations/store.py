@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Target:
 
     kind: str
     name: str
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
 
     @property
     def where(self) -> str:

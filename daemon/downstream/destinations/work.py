@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -70,6 +71,7 @@ def _opened(target: Target) -> Store:
     return _open[0]
 
 
+@atexit.register  # a connection that is closed while Python shuts down complains
 def _close() -> None:
     while _open:
         with suppress(Exception):  # a broken connection may be unable to say good-bye

@@ -1,4 +1,8 @@
-"""Pulls beside the batches of a daemon: a thread for each source, so a slow one delays no other, and no source has two rounds."""
+"""Pulls beside the batches of a daemon: a thread for each source, so a slow one delays no other, and no source has two rounds.
+
+A thread whose request waits for its answer is not waited for. After the configuration was read again, the next thread of the same
+source waits for it instead.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import sqlite3
 import stat
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,6 +21,7 @@ from typing import Protocol
 
 from ...core.errors import OutputReplaced, Stopped
 from ...storage.ledger import Ledger
+from ...storage.pause import paused
 from .outcome import FAILED, Pulled
 from .round import PulledSource, pull_round
 
@@ -25,6 +31,7 @@ _WAITING_SECONDS = 60.0  # for the pages of a round to be taken
 _LONGEST_WAIT_SECONDS = 86_400.0
 _LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 1 << 30, 20  # of the output's file system: whichever is less
 _JOIN_SECONDS = 2.0  # a request may be waiting for its answer; nothing is lost if the process ends in the middle
+_turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by source: held by the thread whose turn it is
 
 
 class Hears(Protocol):
@@ -35,7 +42,8 @@ class Hears(Protocol):
 
 
 class Gate:
-    """Whether a round may begin: not while the loop waits for its environment, nor when the disk is nearly full."""
+    """Whether a round may begin: not while the loop waits for its environment or somebody paused the output, nor when the disk is
+    nearly full."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
@@ -45,6 +53,8 @@ class Gate:
         """Why no round may begin; empty where it may."""
         if self.is_paused:
             return "strandline is paused: see its log"
+        if (pause := paused(self._output)) is not None:
+            return f"strandline is {pause}"
         try:
             found = os.statvfs(self._output)
         except OSError as error:
@@ -85,7 +95,8 @@ class Puller:
         wait = self._first_wait()
         while not self._stop.wait(wait):
             try:
-                wait = self._turn()
+                with _turns[self._source.name]:
+                    wait = 0.0 if self._stop.is_set() else self._turn()
             except (Stopped, OutputReplaced):  # the loop of the batches notices it, too
                 return
             except Exception as error:  # of the ledger or of whoever hears: the thread goes on

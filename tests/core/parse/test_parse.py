@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.core.parse import discards as kept_records
@@ -68,6 +68,7 @@ def test_a_records_path_concerns_envelopes_alone(data: bytes, ids: list[str] | N
 
 
 @SLOW
+@example([b'{"order_id":"a","items":[]}\n{"order_id":"b"}', b'{"order_id":"c","items":[{}]}\n{"order_id":"\t"}\n'])
 @given(st.lists(clean_drops() | drops(), min_size=1, max_size=6))
 def test_drops_read_together_are_read_as_alone(many: list[bytes]) -> None:
     """Reading drops in one task gives each of them what it gets alone."""

@@ -103,7 +103,7 @@ def _delta(home: Home, table: str, columns: tuple[str, ...]) -> Rows:
 
 def _damage_delta(home: Home, table: str, date: str) -> None:
     """Other rows in the file that the log names."""
-    (uri,) = DeltaTable(str(_folder(home) / table)).file_uris([("date", "=", date)])
+    (uri,) = DeltaTable(str(_folder(home) / table)).file_uris(file_pruning_predicate=[("date", "=", date)])
     path = Path(uri.removeprefix("file://"))
     rows = pq.ParquetFile(path).read()
     pq.write_table(rows.slice(0, 0), path)

@@ -57,10 +57,16 @@ def test_what_people_see_of_a_place_has_no_user_and_no_query() -> None:
         ('[mirror.m]\nurl = "ftp://host/x"', "it must be a URL such as"),
         ('[mirror.m]\nurl = "x"\noptions = { region = 1 }', "a table of texts"),
         ('[table.t]\nurl = "x"\ntables = "fact_order"', "a list of tables and models"),
+        ('[mirror.m]\nurl = "s3://[b/d"', "url is not allowed; it must be a URL such as"),
+        ('[mirror.m]\nurl = "x"\ntime_limit = 0', "not below 1 s"),
+        ('[mirror.m]\nurl = "s3://b/x"\n[table.t]\nurl = "s3://b/x/"', "[mirror.m] is at the same place"),
+        ('[load.a]\ndsn = "x"\n[load.b]\ndsn = "x"', "[load.a] is at the same place"),
         ("[notify.n]", "write one of url and command"),
         ('[notify.n]\nurl = "https://x"\ncommand = ["a"]', "write one of url and command"),
         ('[notify.n]\ncommand = ["a"]\nheaders = { a = "b" }', "go with url"),
-        ('[notify.n]\nurl = "https://x"\nsecret = "in the open"', "secret = 'in the open' is not allowed"),
+        ('[notify.n]\ncommand = ["a"]\nsecret = "${KEY}"', "go with url"),
+        ('[notify.n]\nurl = "https://x"\ntimeout = 0', "timeout = 0 leaves no time for an answer"),
+        ('[notify.n]\nurl = "https://x"\nsecret = "in the open"', 'secret is not allowed; it must be "${VARIABLE}"'),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(text: str, said: str | None) -> None:
@@ -70,6 +76,33 @@ def test_what_is_wrong_is_named_with_what_is_allowed(text: str, said: str | None
     with pytest.raises(UsageError) as error:
         read(text)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'options = { secret_access_key = "TOPSECRET", timeout = 5 }\nurl = "x"', "url = 'ftp://u:TOPSECRET@h'",
+        "url = ['TOPSECRET']",
+    ],
+)  # fmt: skip
+def test_an_error_shows_no_value_that_may_be_a_secret(text: str) -> None:
+    """It names the setting and what is allowed."""
+    for section in (f"[mirror.m]\n{text}", '[load]\ndsn = "TOPSECRET"', '[load.l]\ndsn = "a\\nTOPSECRET"'):
+        with pytest.raises(UsageError) as error:
+            read(section)
+        assert "TOPSECRET" not in str(error.value) and "is not allowed" in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["inbox", "inbox/below", ".", "output", "output/raw", "models", "./x/../checks"])
+def test_a_local_one_must_not_be_where_drops_or_results_are(tmp_path: Path, url: str) -> None:
+    """What it writes would be taken for a drop, or undone."""
+    path = tmp_path / "config.toml"
+    paths = "".join(f'{name} = "{name}"\n' for name in ("inbox", "output", "models", "checks"))
+    path.write_text(f'[paths]\n{paths}[mirror.m]\nurl = "{url}"\n')
+    with pytest.raises(UsageError, match=r"\[mirror.m\] url .* must neither contain \[paths\]"):
+        load(path, {})
+    path.write_text(f'[paths]\n{paths}[mirror.m]\nurl = "elsewhere"\n')
+    assert load(path, {}).destinations
 
 
 def test_the_configuration_has_them(tmp_path: Path) -> None:

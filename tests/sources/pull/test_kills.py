@@ -70,7 +70,7 @@ def cursor_of(home: Path) -> int:
     return (Ledger.pull_state_of(home / "output" / "state" / "ledger.sqlite", "shop").cursor or 0) // 1_000_000
 
 
-@pytest.mark.parametrize(("way", "step"), [("page", 1 if LONG else 9), ("since", 1 if LONG else 17)])
+@pytest.mark.parametrize(("way", "step"), [("page", 1 if LONG else 14), ("since", 1 if LONG else 26)])
 def test_a_pull_killed_at_any_operation_loses_and_doubles_nothing(
     tmp_path: Path, server: Server, way: str, step: int
 ) -> None:

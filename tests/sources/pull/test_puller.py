@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,3 +107,31 @@ def test_a_page_that_is_not_taken_is_told_once(tmp_path: Path, monkeypatch: pyte
     assert "still in the inbox, such as shop-000001-00001-1.json" in note
     assert [round_.outcome for round_ in heard.rounds] == ["failed"]
     assert "still in the inbox" in Ledger.pull_state_of(tmp_path / "output" / "state" / "ledger.sqlite", "shop").error
+
+
+def test_a_source_has_one_round_at_a_time_also_after_its_thread_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configuration was read again while a request waits for its answer: the next thread waits for that round."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    under_way, most = 0, 0
+
+    def pull_round(*_: object, **__: object) -> Pulled:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        begun.release()
+        go_on.wait(60)
+        under_way -= 1
+        return Pulled("shop")
+
+    monkeypatch.setattr(pullers, "pull_round", pull_round)
+    monkeypatch.setattr(pullers, "_JOIN_SECONDS", 0.01)
+    home = Home(tmp_path, 'url = "http://127.0.0.1:9/"\nevery = 0.1')
+    with puller(home, Heard()):
+        assert begun.acquire(timeout=60)
+    with puller(home, Heard()):
+        assert not begun.acquire(timeout=0.3)  # of a thread that would not wait, it would be there at once
+        go_on.set()
+        assert begun.acquire(timeout=60)
+    assert most == 1

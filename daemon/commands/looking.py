@@ -1,0 +1,175 @@
+"""The commands that look, and change nothing: status, history, plan, verify, trace, downstream, sql, schema, manifest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import UsageError
+from ..stopping import Stop
+from .shared import ATTENTION, DONE, engine_of, gathered, scratch_folder, stop_on_signals
+
+if TYPE_CHECKING:
+    from ..batch.engine import Engine
+    from ..config import Config
+    from ..operate.difference import Difference
+
+
+def status(config: Config, options: argparse.Namespace) -> int:
+    from ..operate.status import table
+
+    found = gathered(config)
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return DONE
+
+
+def history(config: Config, options: argparse.Namespace) -> int:
+    from ..core.errors import UsageError
+    from ..operate.arguments import instant
+    from ..operate.history import as_json, table
+    from ..storage.ledger import Ledger
+
+    path = config.paths.output.resolve() / "state" / "ledger.sqlite"
+    if not path.exists():
+        raise UsageError(f"there is no history: {path.parent.parent} has no ledger; see [paths] output")
+    with closing(Ledger(path, read_only=True)) as ledger:
+        results = ledger.by_batch(instant(options.history_since, ledger.hwm) or 0)
+        for line in as_json(results) if options.json else table(results):
+            print(line)
+    return DONE
+
+
+def plan(config: Config, options: argparse.Namespace) -> int:
+    from ..core.mapping import DEFAULT_SOURCE
+    from ..sources.source_folder import source_of
+    from ..wiring import contexts, places, refuse_retyped
+
+    stop = stop_on_signals(ATTENTION)
+    with scratch_folder("plan") as scratch, engine_of(config, stop, dry=scratch) as engine:
+        from ..operate import plan
+        from ..storage.ledger import Ledger
+
+        source = options.source or source_of(options.file, places(config)) or DEFAULT_SOURCE
+        if source not in config.sources:
+            raise UsageError(f"there is no source {source}; configured are {', '.join(config.sources)}")
+        refuse_retyped(config, engine.ledger)
+        context = contexts(config, time.time_ns() // 1000)[source]
+        path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
+        found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
+        print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
+        return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
+
+
+def verify(config: Config, options: argparse.Namespace) -> int:
+    stop = stop_on_signals(ATTENTION)
+    with scratch_folder("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
+        from ..batch.recovery import refuse_lost_ledger
+        from ..operate.verify import copy_ledger, verify
+        from ..storage.ledger import Ledger
+
+        refuse_lost_ledger(engine)
+        path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
+        copy_ledger(engine.ledger, scratch / "copy.sqlite")
+        found = []
+        with closing(Ledger(scratch / "copy.sqlite")) as copy:
+            of_copy, now = replace(engine, ledger=copy), time.time_ns() // 1000
+            for one in verify(of_copy, lambda: Ledger(path, read_only=True), scratch / "rebuilt", now):
+                found.append(one)
+                if not options.json:
+                    print(one, flush=True)
+            drops, partitions = copy.drop_count(), len(copy.partitions())
+        of_models, behind = _verify_downstreams(config, engine, scratch, stop, destinations=options.destinations)
+        found += of_models
+        if not options.json:
+            print(*of_models, sep="\n", end="\n" if of_models else "", flush=True)
+        if options.json:
+            differences = [{"check": one.check, "what": one.what, "found": one.found} for one in found]
+            numbers = {"drops": drops, "partitions": partitions, "stale_dates": behind}
+            print(json.dumps(numbers | {"differences": differences}, indent=2))
+        else:
+            if behind:
+                print(f"{behind:,} dates of what follows are not up to date, and were not compared")
+            verdict = f"{len(found):,} differences" if found else "all of it is there and right"
+            print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
+        return ATTENTION if found else DONE
+
+
+def _verify_downstreams(
+    config: Config, engine: Engine, scratch: Path, stop: Stop, *, destinations: bool
+) -> tuple[list[Difference], int]:
+    """The differences of models and checks from a fresh run, and of destinations, if asked for, from what is published; and how
+    many dates are not up to date."""
+    from ..downstream.follow import RECORDS, Following
+    from ..downstream.records import copy
+    from ..operate.verify_destinations import check_destinations
+    from ..operate.verify_models import check_models
+    from ..wiring import following_settings
+
+    if (engine.output / RECORDS).exists():
+        copy(engine.output / RECORDS, scratch / RECORDS)
+    elif not destinations:
+        return [], 0
+    else:  # a destination says itself what it has
+        (scratch / RECORDS).parent.mkdir(parents=True, exist_ok=True)
+    with closing(Following(engine.output, following_settings(config), dry=scratch)) as following:
+        found, behind = check_models(following, engine.output, scratch, stop.asked.is_set)
+        if not destinations:
+            return found, behind
+        sent, behind_sent = check_destinations(following, scratch, stop.asked.is_set)
+        return [*found, *sent], behind + behind_sent
+
+
+def trace(config: Config, options: argparse.Namespace) -> int:
+    stop = stop_on_signals(ATTENTION)
+    with scratch_folder("trace") as scratch, engine_of(config, stop, dry=scratch) as engine:
+        from ..batch.recovery import refuse_lost_ledger
+        from ..operate import trace
+
+        refuse_lost_ledger(engine)
+        found = trace.trace(engine, options.order.strip())
+        print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
+        return DONE if found.versions and found.agrees else ATTENTION
+
+
+def downstream(config: Config, options: argparse.Namespace) -> int:
+    from ..operate.downstreams import gather, table
+    from ..storage.ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        found = gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return DONE
+
+
+def sql(config: Config, options: argparse.Namespace) -> int:
+    from ..execution.process import prepare
+
+    prepare()  # before anything heavy is imported
+    from ..operate.sql.command import Wanted, run
+    from ..stopping import release
+    from ..wiring import following_settings
+
+    wanted = Wanted(options.query, options.form, options.output)
+    return DONE if run(wanted, config.paths.output.resolve(), following_settings(config), release) else ATTENTION
+
+
+def schema(config: Config, options: argparse.Namespace) -> int:
+    from ..core.ddl import ddl
+
+    print(ddl(options.dialect, config.columns), end="")
+    return DONE
+
+
+def manifest(config: Config, options: argparse.Namespace) -> int:
+    from ..operate.warehouse import manifest
+
+    print(manifest(config.paths.output, options.table, options.dates or None, options.prefix), end="")
+    return DONE

@@ -1,0 +1,92 @@
+"""What the commands share: exit codes, the engine, signals, and how a run ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..stopping import Stop
+
+if TYPE_CHECKING:
+    from ..batch.engine import Engine
+    from ..config import Config
+    from ..downstream.follow import Following
+    from ..observe.observer import Observer
+    from ..service import Summary
+
+DONE, ATTENTION, USAGE, ENVIRONMENT = 0, 1, 2, 3  # exit codes: see cli
+
+
+def version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("strandline")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def stop_on_signals(exit_code: int, *, reloads: bool = False) -> Stop:
+    stop = Stop()
+    stop.on_signals(exit_code, reloads=reloads)
+    return stop
+
+
+def engine_of(
+    config: Config, stop: Stop, dry: Path | None = None, *, anew: bool = False, make: bool = False
+) -> AbstractContextManager[Engine]:
+    from ..execution.process import prepare
+
+    prepare()  # before anything heavy is imported
+    from ..wiring import engine
+
+    return engine(config, stop, dry, anew=anew, make=make)
+
+
+@contextmanager
+def scratch_folder(command: str) -> Iterator[Path]:
+    """A temporary folder for one command."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix=f"strandline-{command}-") as folder:
+        yield Path(folder)
+
+
+def gathered(config: Config) -> dict[str, Any]:
+    """The status, for the command and for the page."""
+    from ..operate import downstreams
+    from ..operate.status import gather
+    from ..sources.source_folder import places_of
+    from ..storage.ledger import Ledger
+
+    output, places = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
+    path = output / "state" / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
+        every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
+        return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)
+
+
+def followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:
+    """Brings models, checks and destinations up to date; returns the names of those that are not."""
+    from ..core.errors import Stopped
+    from ..downstream.follower import bring_up_to_date
+    from ..wiring import telling
+
+    with suppress(Stopped):
+        return bring_up_to_date(follows, config.retry.backoff, stop.asked, telling(observers))
+    return []
+
+
+def ended(summary: Summary, *, once: bool) -> int:
+    from ..observe.log import log
+
+    log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
+                                 "quarantined": summary.quarantined, "left": summary.left, "behind": summary.behind,
+                                 "stopped": summary.stopped, "paused": summary.paused})  # fmt: skip
+    attention = summary.quarantined or summary.left or summary.behind or summary.stopped or summary.paused
+    return ATTENTION if once and attention else DONE
