@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support import REPO
+from tests.support import REPO, zygote
 
 
 def order(number: int, day: int = 2, **more: object) -> dict[str, object]:
@@ -45,9 +45,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def once(home: Path, *more: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*more), cwd=home, env=environment(**settings), capture_output=True, text=True, timeout=120, check=False
-    )
+    return strandline(home, "--once", *more, **settings)
 
 
 def receipts(home: Path) -> dict[str, dict]:
@@ -57,10 +55,7 @@ def receipts(home: Path) -> dict[str, dict]:
 
 def strandline(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Runs any of the commands."""
-    return subprocess.run(
-        [sys.executable, "-m", "daemon", *words], cwd=home, env=environment(**settings), capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    return zygote.run(words, home, environment(**settings))
 
 
 def differences(home: Path) -> list[dict[str, str]]:
