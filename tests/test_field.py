@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support import REPO
+from tests.support import zygote
+from tests.support.command import environment
 from tests.support.harness import dates, rows
 
 DATA = Path(__file__).parent / "data" / "field"
@@ -92,11 +92,7 @@ FOLDERS = {
 
 
 def strandline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "daemon", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-        env={"PATH": "/usr/bin:/bin", "STRANDLINE_WATCH__SETTLE_SECONDS": "0", "STRANDLINE_ORDERS__FUTURE_TOLERANCE": "36500d",
-             "PYTHONPATH": str(REPO)},
-    )  # fmt: skip
+    return zygote.run(arguments, folder, environment(WATCH__SETTLE_SECONDS="0", ORDERS__FUTURE_TOLERANCE="36500d"))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in DATA.iterdir()))

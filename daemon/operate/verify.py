@@ -76,7 +76,7 @@ def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Di
     yield from check_curated(engine, fresh)
     if damaged:
         yield Difference("rebuild", "all", "not checked, because raw copies are damaged or missing")
-        yield from check_index(engine)
+        yield from _readable(check_index(engine))
         return
     altered: list[str] = []
 
@@ -92,10 +92,18 @@ def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Di
         path = replay(engine, scratch, now, compare_discards, count_named)
     except Corruption as error:
         yield Difference("rebuild", "all", str(error))
-        yield from check_index(engine)
+        yield from _readable(check_index(engine))
         return
     for target in sorted(set(altered) - {one.what for one in uncounted}):
         yield Difference("discards", target, f"not the records that were discarded; {REBUILD}")
     with closing(Ledger(path)) as ledger:
         yield from check_rebuild(engine, ledger, Store(scratch))
-        yield from check_index(engine, ledger, named)
+        yield from _readable(check_index(engine, ledger, named))
+
+
+def _readable(found: Iterator[Difference]) -> Iterator[Difference]:
+    """The differences; a damaged block of the index is one, and ends the comparison."""
+    try:
+        yield from found
+    except Corruption as error:
+        yield Difference("index", "all", str(error))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.errors import EnvironmentFault
 from . import order_index, pulls
 
-VERSION = 11
+VERSION = 12
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;

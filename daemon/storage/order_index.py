@@ -17,17 +17,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.entries import Run
+from ..core.errors import Corruption
 from ..core.merge.keys import ascending, matches, merged, put_entries
 from ..core.model import INDEX_ENTRY, Ints
 
 SCHEMA = """
 CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
-CREATE TABLE order_blocks (run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first));
+CREATE TABLE order_blocks (
+    run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL,
+    checksum INTEGER NOT NULL,      -- CRC-32 of the entries
+    PRIMARY KEY (run, first)
+);
 """
 PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time of pages of 4 KiB
 _BLOCK = 313  # entries: 16,276 bytes, so that a row fits a page
@@ -38,8 +44,8 @@ MANY_RUNS = 12  # with more runs, look-ups are so slow that merging does not wai
 _SIGN = np.uint64(1 << 63)
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # of a block's `first`
 _NEXT_RUN = "SELECT min(run) FROM order_blocks WHERE run > ?"
-_BLOCKS_BETWEEN = "SELECT entries FROM order_blocks WHERE run = ? AND first > ? AND first <= ? ORDER BY first"
-_BLOCK_OF = "SELECT entries FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+_BLOCKS_BETWEEN = "SELECT entries, checksum FROM order_blocks WHERE run = ? AND first > ? AND first <= ? ORDER BY first"
+_BLOCK_OF = "SELECT entries, checksum FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
 
 
 @dataclass
@@ -198,7 +204,7 @@ class OrderIndex:
         row = self._sql.execute(_BLOCK_OF, (run, start)).fetchone()
         last = _HIGHEST if stop is None else stop - 1
         rows = self._sql.execute(_BLOCKS_BETWEEN, (run, start, last)).fetchall()
-        entries = np.frombuffer(b"".join(block for (block,) in ([row] if row else []) + rows), INDEX_ENTRY)
+        entries = _entries(([row] if row else []) + rows)
         hi = _signed(entries["hi"])
         return entries[np.searchsorted(hi, start) : np.searchsorted(hi, last, side="right")]
 
@@ -208,17 +214,17 @@ class OrderIndex:
             yield from self._slices(run)
             return
         for start in range(0, len(hi), _SLICE_BLOCKS):
-            blocks: list[bytes] = []
+            blocks: list[tuple[bytes, int]] = []
             for first in _signed(hi[start : start + _SLICE_BLOCKS]).tolist():
                 row = self._sql.execute(_BLOCK_OF, (run, first)).fetchone()
-                if row and not (blocks and blocks[-1] == row[0]):
-                    blocks.append(row[0])
-            yield np.frombuffer(b"".join(blocks), INDEX_ENTRY)
+                if row and not (blocks and blocks[-1] == row):
+                    blocks.append(row)
+            yield _entries(blocks)
 
     def _slices(self, run: int) -> Iterator[np.ndarray]:
-        cursor = self._sql.execute("SELECT entries FROM order_blocks WHERE run = ? ORDER BY first", (run,))
+        cursor = self._sql.execute("SELECT entries, checksum FROM order_blocks WHERE run = ? ORDER BY first", (run,))
         while rows := cursor.fetchmany(_SLICE_BLOCKS):
-            yield np.frombuffer(b"".join(row[0] for row in rows), INDEX_ENTRY)
+            yield _entries(rows)
 
     def _whole(self, run: int) -> np.ndarray:
         return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
@@ -237,9 +243,22 @@ class OrderIndex:
         stops = [*(starts[1:] * size).tolist(), len(data)]
         blocks = zip(_signed(hi[starts]).tolist(), (starts * size).tolist(), stops, strict=True)
         self._sql.executemany(
-            "INSERT INTO order_blocks VALUES (?, ?, ?)",
-            ((run, first, data[start:stop]) for first, start, stop in blocks),
+            "INSERT INTO order_blocks VALUES (?, ?, ?, ?)",
+            ((run, first, block := data[start:stop], crc32(block)) for first, start, stop in blocks),
         )
+
+
+def _entries(blocks: Sequence[tuple[bytes, int]]) -> np.ndarray:
+    """The entries of blocks, each with its checksum. Corruption where a block is not what was written: an order whose entry is lost
+    would be published twice."""
+    for entries, checksum in blocks:
+        if crc32(entries) != checksum:
+            raise Corruption(
+                "could not look up orders: a block of the order index (state/ledger.sqlite) is damaged: its checksum is wrong. "
+                "Nothing was changed. Stop strandline and run `strandline rebuild`, which makes the index anew from raw; check "
+                "the disk, too"
+            )
+    return np.frombuffer(b"".join(entries for entries, _ in blocks), INDEX_ENTRY)
 
 
 def _signed(hi: np.ndarray) -> np.ndarray:

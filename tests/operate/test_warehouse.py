@@ -25,7 +25,7 @@ from daemon.core.errors import UsageError
 from daemon.core.model import DIM_PRODUCT, DIM_USER
 from daemon.core.parquet import encode
 from daemon.operate.warehouse import manifest
-from tests.support import REPO
+from tests.support import REPO, zygote
 from tests.support.harness import dates, tree
 from tests.support.postgres import server
 from tests.support.sql import parsed
@@ -64,10 +64,7 @@ def once(home: Path, **drops: object) -> None:
         "PYTHONPATH": str(REPO), "STRANDLINE_WATCH__SETTLE_SECONDS": "0", "STRANDLINE_RETRY__ATTEMPTS": "1",
         "STRANDLINE_ORDERS__FUTURE_TOLERANCE": "36500d",
     }  # fmt: skip
-    ended = subprocess.run(
-        [sys.executable, "-m", "daemon", "--once"],
-        cwd=home, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    ended = zygote.run(["--once"], home, environment)
     assert ended.returncode in (0, 1), ended.stderr  # 1: the truncated example is quarantined
 
 
@@ -212,10 +209,7 @@ def test_a_column_that_is_added_is_null_where_files_lack_it(home: Path, database
     assert load(home, database) == ["2026-07-04"]
     known = "SELECT count(*) FROM fact_order WHERE currency_code IS NOT NULL"
     assert query(database, known) == [(1,)]
-    ended = subprocess.run(
-        [sys.executable, "-m", "daemon", "rebuild"],
-        cwd=home, env=os.environ | {"PYTHONPATH": str(REPO)}, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    ended = zygote.run(["rebuild"], home, os.environ | {"PYTHONPATH": str(REPO)})
     assert ended.returncode in (0, 1), ended.stderr
     assert load(home, database) == [date for date in dates(home / "output") if date != "2026-07-04"]
     assert (

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 
 from tests.faults import MANY, Action, Control, Server, kills, library, preloading
 from tests.faults.world import copied, ledger_rows, world
-from tests.support.command import environment, once, order
+from tests.support.command import once, order, strandline
 from tests.support.daemon_process import Daemon, place, running, started, started_with, until
 
 pytestmark = pytest.mark.timeout(600)  # slow by nature
@@ -33,13 +32,6 @@ NEEDS_C = pytest.mark.skipif(
 
 def content(number: int) -> bytes:
     return json.dumps([order(number)]).encode()
-
-
-def strandline(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "daemon", *words], cwd=home, env=environment(), capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
 
 
 def _remove(output: Path, backup: Path) -> None:

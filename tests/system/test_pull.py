@@ -9,7 +9,6 @@ import os
 import shutil
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -28,6 +27,7 @@ from daemon.storage.pulls import PullState
 from daemon.storage.receipts import local_text
 from daemon.wiring import pulled_source
 from tests.faults import MANY, Action, Control, library, preloading
+from tests.support import zygote
 from tests.support.api import FAULTS, Api, Asked, Reply, Shop, page, serving
 from tests.support.command import drop, environment, once, order, strandline
 from tests.support.daemon_process import running, series, started_with, until
@@ -345,10 +345,7 @@ def test_a_secret_appears_nowhere_whatever_fails(tmp_path: Path, trouble: str) -
             else []
         )
         for words in [["--once"], *more]:
-            ended = subprocess.run(
-                [sys.executable, "-m", "daemon", *words], cwd=home, env=environment() | SECRETS, capture_output=True, text=True,
-                timeout=60, check=False,
-            )  # fmt: skip
+            ended = zygote.run(words, home, environment() | SECRETS)
             assert ended.returncode in (0, 1), ended.stderr
             refuse(ended.stdout + ended.stderr, " ".join(words))
         source = pulled_source(load(home / "config.toml", {}), "shop", SECRETS)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from daemon.storage.ledger import Ledger
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import differences, drop, environment, once, order, strandline
 from tests.support.daemon_process import place, running, until
-from tests.support.harness import DAY, apply_batch, open_engine, tree
+from tests.support.harness import DAY, apply_batch, dates, open_engine, tree
 
 
 def make_output(home: Path) -> None:
@@ -88,6 +89,28 @@ def test_any_single_flipped_bit_in_raw_and_curated_is_found(home: Path, seed: in
         command = only["found"].split("`")[1].split()
         assert command[:2] == ["strandline", "rebuild"] and strandline(home, *command[1:]).returncode == 0
         assert differences(home) == []
+
+
+def test_no_flipped_bit_in_the_index_is_believed(home: Path) -> None:
+    """An entry that is not found makes an order new, and publishes it twice. A batch that meets a damaged block stops and says
+    how to mend it; `verify` finds it, `rebuild` mends it, and the drop that waited is applied."""
+    chosen = random.Random(7)
+    with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
+        for run, first, blob in sql.execute("SELECT run, first, entries FROM order_blocks").fetchall():
+            damaged = bytearray(blob)
+            for bit in chosen.sample(range(8 * len(blob)), 12):
+                damaged[bit // 8] ^= 1 << bit % 8
+            sql.execute("UPDATE order_blocks SET entries = ? WHERE run = ? AND first = ?", (damaged, run, first))
+        sql.commit()
+    before = tree(home / "output" / "curated")
+    drop(home, "correction.json", [order(number, 9, updated_at="2026-03-11T00:00:00Z") for number in range(60)])
+    ended = once(home)
+    assert ended.returncode == 3 and "order index" in ended.stderr and "`strandline rebuild`" in ended.stderr
+    assert tree(home / "output" / "curated") == before
+    assert ("index", "all") in [(one["check"], one["what"]) for one in differences(home)]
+    assert strandline(home, "rebuild").returncode == 0
+    assert once(home).returncode == 0 and differences(home) == []
+    assert dates(home / "output") == ["2026-03-02", "2026-03-09"]  # on the first is an order that was not corrected
 
 
 def _lose_a_partition(home: Path) -> None:
@@ -157,8 +180,10 @@ def _in_index(home: Path, change: Callable[[np.ndarray], None]) -> None:
         for run, first, blob in sql.execute("SELECT run, first, entries FROM order_blocks").fetchall():
             entries = np.frombuffer(blob, INDEX_ENTRY).copy()
             change(entries)
+            content = entries.tobytes()
             sql.execute(
-                "UPDATE order_blocks SET entries = ? WHERE run = ? AND first = ?", (entries.tobytes(), run, first)
+                "UPDATE order_blocks SET entries = ?, checksum = ? WHERE run = ? AND first = ?",
+                (content, crc32(content), run, first),
             )
         sql.commit()
 

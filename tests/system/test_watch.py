@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support import REPO, elsewhere
-from tests.support.command import environment, once, order
+from tests.support.command import environment, once, order, strandline
 from tests.support.daemon_process import Daemon, free_port, place, running, series, started, started_deaf, until
 from tests.support.harness import dates, rows, tree
 
@@ -544,10 +544,9 @@ def test_a_second_instance_says_who_holds_the_output(tmp_path: Path) -> None:
 
 
 def _command(home: Path, *arguments: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "daemon", *arguments], cwd=home, env=environment(), capture_output=True, text=True,
-        timeout=60, check=True,
-    ).stdout  # fmt: skip
+    ended = strandline(home, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
