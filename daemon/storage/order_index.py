@@ -249,8 +249,8 @@ class OrderIndex:
 
 
 def _entries(blocks: Sequence[tuple[bytes, int]]) -> np.ndarray:
-    """The entries of blocks, each with its checksum. Corruption where a block is not what was written: an order whose entry is lost
-    would be published twice."""
+    """The entries of blocks, each with its checksum. Corruption where a block is not what was written: an order whose entry is
+    lost would be published twice."""
     for entries, checksum in blocks:
         if crc32(entries) != checksum:
             raise Corruption(
