@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from .core.parse.discards import each
 from .core.parse.parse import Piece, parse
 from .core.parse.values import read_instant
 from .downstream.pandas_runs import dtype
+from .storage.generation import one_state
 from .storage.store import FACT_FILE, ITEMS_FILE, fact_of, folder_name
 
 _DECIMAL = pa.decimal128(18, 4)
@@ -48,6 +49,7 @@ _ITEMS = pa.schema(
     ]
 )  # fmt: skip
 
+T = TypeVar("T")
 Records = str | bytes | Mapping[str, Any] | Iterable[Any]
 Since = str | date | datetime | None
 
@@ -116,9 +118,16 @@ def dedupe(df: pd.DataFrame, key: str = "order_id") -> pd.DataFrame:
     return df[stays]
 
 
+def read(output: str | Path, reader: Callable[[Path], T], wait_seconds: float = 60.0) -> T:
+    """What `reader` returns, called with the folder curated/, so that all that it read was of one state: it is called again where
+    a batch was published meanwhile. For any library: DuckDB, polars, pyarrow. Unavailable where no try within `wait_seconds` saw
+    one state."""
+    return one_state(Path(output), lambda: reader(_curated(output)), wait_seconds)
+
+
 def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
-    """The published orders, one row each, by created_at and id. `amount` is that of the whole order. Extra columns come last.
-    `since`: only orders created at or after it; earlier partitions are not opened."""
+    """The published orders of one state, one row each, by created_at and id. `amount` is that of the whole order. Extra columns
+    come last. `since`: only orders created at or after it; earlier partitions are not opened."""
     fact = _published(output, FACT_FILE, FACT, since)
     line_number = fact["line_number"].to_numpy()
     starts = np.flatnonzero(line_number <= 1)
@@ -135,7 +144,8 @@ def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
 
 
 def items_df(output: str | Path, since: Since = None) -> pd.DataFrame:
-    """The published items, one row each, as the source has them. `since`: only items of orders created at or after it."""
+    """The published items of one state, one row each, as the source has them. `since`: only items of orders created at
+    or after it."""
     if since is None:
         items = _published(output, ITEMS_FILE, ITEMS, None)
     else:  # order_items has no created_at: the same rows are in the fact
@@ -149,20 +159,23 @@ def items_df(output: str | Path, since: Since = None) -> pd.DataFrame:
 
 def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -> pa.Table:
     start = 0 if since is None else _instant_of(since)
+    first = folder_name(start // MICROSECONDS_PER_DAY)
+
+    def tables(curated: Path) -> list[pa.Table]:
+        folders = sorted(path for path in curated.glob("date=*") if path.name >= first)
+        opened = (pq.ParquetFile(folder / file) for folder in folders)
+        return [fact_of(one) if file == FACT_FILE else one.read().cast(schema) for one in opened]
+
+    found = [schema.empty_table(), *read(output, tables)]
+    table = pa.concat_tables(found, promote_options="default").combine_chunks()  # files may lack extra columns
+    return table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
+
+
+def _curated(output: str | Path) -> Path:
     curated = Path(output) / "curated"
     if not curated.is_dir():
         raise FileNotFoundError(f"{curated} is not a folder; name an output folder of `strandline`")
-    first = folder_name(start // MICROSECONDS_PER_DAY)
-    tables = [schema.empty_table()]
-    for folder in sorted(path for path in curated.glob("date=*") if path.name >= first):
-        try:
-            # Not read_table: it opens the path twice, and the file may be replaced in between.
-            opened = pq.ParquetFile(folder / file)
-            tables.append(fact_of(opened) if file == FACT_FILE else opened.read().cast(schema))
-        except FileNotFoundError:  # its last order has just moved
-            continue
-    table = pa.concat_tables(tables, promote_options="default").combine_chunks()  # files may lack extra columns
-    return table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
+    return curated
 
 
 def _instant_of(since: Since) -> int:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from itertools import cycle
+from itertools import count, cycle
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from threading import Event
+from time import sleep
 from typing import Any
 
 import duckdb
@@ -20,12 +24,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from daemon.core.errors import Unreadable
+from daemon.core.errors import Unavailable, Unreadable
 from daemon.core.model import LAST_INSTANT, ParseContext
 from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
-from daemon.frames import dedupe, items_df, normalize, orders_df
+from daemon.frames import dedupe, items_df, normalize, orders_df, read
+from daemon.storage.generation import changing
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
+from tests.support import REPO
 from tests.support.examples import examples
 from tests.support.harness import apply_batch, open_engine
 
@@ -267,6 +273,81 @@ def test_files_that_are_replaced_while_they_are_read_are_whole(tmp_path: Path) -
             done.set()
         replacing.result()
     assert seen == set(sizes)
+
+
+def restate(home: str, stop: Synchronized[int]) -> None:
+    """Publishes one batch after another: all orders move from one date to the next."""
+    with open_engine(Path(home)) as engine:
+        for number in count(1):
+            if stop.value:
+                return
+            updated = datetime.fromtimestamp(1_775_000_000 + number, UTC).isoformat()
+            moved = {"created_at": f"2026-03-{1 + number % 3:02d}", "updated_at": updated}
+            orders = [{"order_id": f"o_{i}", "amount": 1} | moved for i in range(MOVING)]
+            apply_batch(engine, Path(home), [(f"{number}.json", json.dumps(orders).encode())], RECEIVED_AT_US)
+
+
+MOVING = 20
+RECIPE: dict[str, Any] = {}
+BLOCKS = (REPO / "docs" / "READING.md").read_text(encoding="utf-8").split("```")
+exec(next(block for block in BLOCKS if "def one_state" in block).removeprefix("python\n"), RECIPE)
+
+
+def ids_by_duckdb(curated: Path) -> list[str]:
+    files = f"{curated}/date=*/fact_order.parquet"
+    return [
+        one
+        for (one,) in duckdb.sql(f"SELECT order_id FROM read_parquet('{files}', hive_partitioning = false)").fetchall()
+    ]
+
+
+def ids_by_pandas(curated: Path) -> list[str]:
+    return [
+        one for path in sorted(curated.glob("date=*/fact_order.parquet")) for one in pd.read_parquet(path)["order_id"]
+    ]
+
+
+READERS: list[Callable[[Path], list[str]]] = [
+    lambda output: read(output, ids_by_duckdb),
+    lambda output: read(output, ids_by_pandas),
+    lambda output: RECIPE["one_state"](lambda: ids_by_pandas(output / "curated"), output),
+    lambda output: orders_df(output)["order_id"].to_list(),
+]
+
+
+def test_a_reader_beside_a_daemon_sees_one_state(tmp_path: Path) -> None:
+    """Each order is there exactly once, however often it moves meanwhile, whichever library reads."""
+    context = get_context("fork")
+    stop = context.Value("i", 0)
+    restating = context.Process(target=restate, args=(str(tmp_path), stop))
+    restating.start()
+    try:
+        while not (tmp_path / "output" / "generation").exists():  # the timeout of the test ends it
+            sleep(0.01)
+        expected = sorted(f"o_{number}" for number in range(MOVING))
+        for reader in READERS * 25:
+            assert sorted(reader(tmp_path / "output")) == expected
+        assert restating.is_alive()
+    finally:
+        stop.value = 1
+        restating.join()
+
+
+def test_half_a_publish_is_no_state(tmp_path: Path) -> None:
+    """A crash leaves an odd number, and a reader waits until the batch is published; an error of a reader is its own."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", b'[{"order_id": "a", "created_at": "2026-03-02"}]')], RECEIVED_AT_US)
+    output = tmp_path / "output"
+    assert len(read(output, lambda curated: list(curated.glob("date=*")))) == 1
+    with pytest.raises(ZeroDivisionError):
+        read(output, lambda _: 1 // 0)
+    with suppress(OSError), changing(output):
+        raise OSError("the disk is full")
+    with pytest.raises(Unavailable, match="--once"):
+        read(output, ids_by_pandas, wait_seconds=0.1)
+    with changing(output):
+        pass
+    assert len(orders_df(output)) == 1
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

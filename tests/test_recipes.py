@@ -95,7 +95,8 @@ READING = (REPO / "docs" / "READING.md").read_text(encoding="utf-8")
 READING_BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", READING.split("## Spark")[0], re.DOTALL)
 READING_SQL = [code for language, code in READING_BLOCKS if language == "sql"]
 READING_PYTHON = [code for language, code in READING_BLOCKS if language == "python"]
-STATUS_SQL, STATUS_PYTHON = READING_SQL.pop(0), READING_PYTHON.pop(0)
+ONE_STATE, BY_HAND, STATUS_PYTHON, *NOTEBOOK = READING_PYTHON
+STATUS_SQL = READING_SQL.pop(0)
 
 
 def run_python(code: str, home: Path) -> str:
@@ -141,9 +142,16 @@ def test_the_recipes_for_extra_columns(home: Path, monkeypatch: pytest.MonkeyPat
     assert sums == {pd.NA if status is None else status: amount for status, amount in found.items()}
 
 
+def test_the_recipes_for_one_state(home: Path) -> None:
+    """With strandline and without, they give the sales of each day."""
+    recipe = ONE_STATE.partition("\nprint")[0].removeprefix("import duckdb\nfrom strandline.frames import read\n")
+    for code in (ONE_STATE, f"import duckdb\n{BY_HAND}\n{recipe}\nprint(one_state(lambda: sales('output/curated')))"):
+        assert sorted(map(Decimal, re.findall(r"\d+\.\d+", run_python(code, home)))) == BY_DATE
+
+
 def test_the_notebook_recipes(home: Path) -> None:
     """Over the curated layer they print what the other recipes do; over a page, its latest versions and the discard."""
-    curated, page = READING_PYTHON
+    curated, page = NOTEBOOK
     printed = run_python(curated, home)
     assert [Decimal(n) for n in re.findall(r"\d+\.\d+", printed)][:2] == BY_DATE
     printed = run_python(page, home)
@@ -152,5 +160,5 @@ def test_the_notebook_recipes(home: Path) -> None:
 
 def test_every_recipe_is_run_or_said_not_to_be() -> None:
     """Spark's is the only one that stands apart, and the page says so."""
-    assert (len(READING_SQL), len(READING_PYTHON)) == (2, 2)
+    assert (len(READING_SQL), len(READING_PYTHON)) == (2, 5)
     assert "Not run by our tests" in READING.split("## Spark")[1]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 
 from ..core.entries import REASON, Drop, Effect
 from ..core.errors import Corruption
 from ..storage import files, receipts
+from ..storage.generation import changing
 
 
 def publish(
@@ -25,6 +27,12 @@ def publish(
 ) -> None:
     """Carries out effects durably. `recovering`: compare checksums first, since an earlier attempt may have stopped anywhere.
     `check`: called before each kind of effect; raises if the output folder is no longer the one that was opened."""
+    check()
+    with changing(output) if any(one.target.startswith("curated/") for one in effects) else nullcontext():
+        _carry_out(output, effects, recovering, check)
+
+
+def _carry_out(output: Path, effects: Sequence[Effect], recovering: bool, check: Callable[[], None]) -> None:
     for kind, group in groupby(effects, key=lambda effect: effect.kind):
         check()
         same_kind = list(group)
