@@ -127,7 +127,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
 
 def _receipt(result: DropResult, discards: Sequence[Discard]) -> dict[str, Any]:
     receipt = receipts.as_dict(replace(result, keeps_raw=False))
-    del receipt["drop"], receipt["raw"], receipt["received_at"]
+    del receipt["drop"], receipt["raw"], receipt["received_at"], receipt["undos"]
     found = [{"position": d.position, "reason": d.reason, "record": d.record} for d in discards]
     return receipt | {"discards": found}
 
