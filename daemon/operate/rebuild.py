@@ -300,7 +300,7 @@ def _result(receipt: dict[str, Any]) -> DropResult:
     )
     undos = tuple(
         Undo(drop.seq, _instant(one["at"]), str(one["by"]), str(one["reason"]), bool(one["is_revert"]))
-        for one in receipt.get("undos", ())  # none before version 0.6
+        for one in receipt.get("undos", ())  # none before there was an undo
     )
     keeps_raw = receipt["raw"] is not None
     return DropResult(drop, outcome, counts, receipt["reason"], receipt["duplicate_of"], keeps_raw, undos=undos)

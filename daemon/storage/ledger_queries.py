@@ -95,6 +95,10 @@ class LedgerQueries:
         )
         return map(_drop, self._paged(_DROP, f"outcome = 'applied' AND seq <> {int(seq)}{rivals}"))
 
+    def withdrawn(self) -> Iterator[DropResult]:
+        """The results of the withdrawn drops, by number."""
+        return map(_result, self._paged(_RESULT, "outcome = 'withdrawn'"))
+
     def may_know_deletions(self) -> bool:
         """Whether the index may ever have had a deletion: a drop counts one, or an undo may have brought back one that was
         superseded."""
