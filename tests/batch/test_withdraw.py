@@ -1,0 +1,276 @@
+"""Undo: whatever is withdrawn or applied again, what is published is what the applied drops come to. Two oracles say what that
+is: the model of rows, and a plain one that also knows deletions, `--since` that moves back, and dimensions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.batch import withdraw
+from daemon.batch.engine import Engine
+from daemon.batch.outcome import BatchOutcome
+from daemon.batch.pipeline import catch_up, publish_committed
+from daemon.core.entries import Undo
+from daemon.core.mapping import FieldMapping
+from daemon.core.model import ParseContext
+from daemon.operate.rebuild import prepare_rebuild, take_over
+from daemon.operate.verify import copy_ledger, verify
+from daemon.storage.ledger import Ledger
+from tests.model import Drop, Model
+from tests.strategies import RECEIVED_AT_US, batches
+from tests.support.as_model import assert_published, assert_restated, assert_restatements
+from tests.support.crash import Crash, World
+from tests.support.crash import run as next_run
+from tests.support.examples import examples
+from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
+
+MAPPING = FieldMapping(deleted_path="gone", deleted_values=("true",))
+HOURS = ["2026-11-10T10:00:00Z", "2026-11-10T11:00:00Z", "2026-11-11T10:00:00Z"]
+LIMIT = "2026-11-11"  # of `--since`, where there is one
+
+
+def undo(engine: Engine, seq: int, *, is_revert: bool = False) -> BatchOutcome:
+    result = engine.ledger.result(seq)
+    assert result is not None
+    one = Undo(seq, RECEIVED_AT_US, "ada", "a test", is_revert)
+    return withdraw.carry_out(engine, withdraw.read(engine, result, one))
+
+
+def differences(engine: Engine) -> list[str]:
+    """What `verify` finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch, path = Path(folder), engine.ledger.path
+        copy_ledger(engine.ledger, scratch / "copy.sqlite")
+        with closing(Ledger(scratch / "copy.sqlite")) as copy:
+            return list(map(str, verify(replace(engine, ledger=copy), lambda: Ledger(path), scratch / "again", 0)))
+
+
+def rebuilt(root: Path) -> None:
+    with open_engine(root) as engine:
+        take_over(engine, prepare_rebuild(engine, RECEIVED_AT_US, {"default": ParseContext(0, DAY, mapping=MAPPING)}))
+    with open_engine(root) as engine:
+        publish_committed(engine, recovering=True)
+
+
+# ------------------------------------------------------------------------------------------------- the model of rows
+
+
+@examples(30)
+@given(batches(), st.data())
+def test_rows_restatements_and_marks_are_those_of_the_model(many: list[list[bytes]], data: st.DataObject) -> None:
+    """Rows, the order index, the high-water mark, and the log of restatements, after each batch, undo and revert."""
+    model, number = Model(), 0
+    with tempfile.TemporaryDirectory() as folder, open_engine(Path(folder)) as engine:
+        root = Path(folder)
+
+        def check() -> None:
+            assert engine.ledger.hwm == model.hwm_us
+            assert engine.ledger.pull_states() == {}
+            assert_restatements(root / "output", model)
+            assert_restated(engine, model)
+            assert_published(engine, root / "output", model)
+
+        for batch in many:
+            named = [(f"drop-{number + i}.json", content) for i, content in enumerate(batch)]
+            number += len(batch)
+            apply_batch(engine, root, named, RECEIVED_AT_US)
+            model.apply([Drop(name, content, RECEIVED_AT_US) for name, content in named])
+            for _ in range(data.draw(st.integers(0, 2))):
+                which = data.draw(st.sampled_from([*model.applied(), *model.withdrawn(), 0]))
+                if which in model.applied():
+                    outcome = undo(engine, which)
+                    model.undo(which)
+                elif which:
+                    outcome = undo(engine, which, is_revert=True)
+                    model.revert(which)
+                else:
+                    continue
+                assert sorted(w.date for w in outcome.written) == model.affected
+                check()
+        check()
+        assert differences(engine) == []
+
+
+# ------------------------------------------------------------------------------------------------- any kind of history
+
+
+@dataclass
+class Told:
+    """One drop, as the plain oracle has it."""
+
+    seq: int
+    kind: str  # orders, user
+    content: bytes
+    records: list[dict[str, Any]]
+    since: str | None
+    is_applied: bool = True
+
+
+@dataclass
+class Oracle:
+    """What all applied drops come to."""
+
+    drops: list[Told] = field(default_factory=list)
+
+    def add(self, one: Told) -> bool:
+        """Adds a drop, unless it is a duplicate; returns whether it was none."""
+        alike = [other for other in self.drops if other.is_applied and other.kind == one.kind]
+        alike = alike[-1:] if one.kind == "user" else alike
+        for other in alike:
+            as_far_back = other.since is None or (one.since is not None and other.since <= one.since)
+            if other.content == one.content and as_far_back:
+                return False
+        self.drops.append(one)
+        return True
+
+    def chosen(self, kind: str) -> list[Told]:
+        return sorted((one for one in self.drops if one.is_applied and one.kind == kind), key=lambda one: one.seq)
+
+    def versions(self) -> list[tuple[tuple[str, int, int], dict[str, Any]]]:
+        """The accepted records of all applied drops, with their versions."""
+        return [
+            ((record.get("updated_at", record["created_at"]), one.seq, position), record)
+            for one in self.chosen("orders")
+            for position, record in enumerate(one.records)
+            if record["gone"] or one.since is None or record["created_at"] >= one.since
+        ]
+
+    def published(self) -> dict[str, tuple[str, int]]:
+        latest: dict[str, tuple[tuple[str, int, int], dict[str, Any]]] = {}
+        for version, record in self.versions():
+            if record["order_id"] not in latest or version > latest[record["order_id"]][0]:
+                latest[record["order_id"]] = version, record
+        kept = [record for _, record in latest.values() if not record["gone"]]
+        return {record["order_id"]: (record["created_at"][:10], record["amount"]) for record in kept}
+
+    def hwm(self) -> int | None:
+        created = [record["created_at"] for _, record in self.versions() if not record["gone"]]
+        return max((int(datetime.fromisoformat(one).timestamp()) * 1_000_000 for one in created), default=None)
+
+    def users(self) -> dict[str, str] | None:
+        """None: no drop of users is applied."""
+        drops = self.chosen("user")
+        found = {record["user_id"]: record["country"] for one in drops for record in one.records}
+        return dict(sorted(found.items())) if drops else None
+
+
+def _record(order_id: int, created: int, updated: int | None, gone: bool, amount: int) -> dict[str, Any]:
+    found = {"order_id": str(order_id), "created_at": HOURS[created], "amount": amount, "gone": gone}
+    return found if updated is None else found | {"updated_at": HOURS[updated]}
+
+
+def _records(ids: int, gone: list[bool]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    one = st.builds(
+        _record, st.integers(1, ids), st.integers(0, 2), st.none() | st.integers(0, 2), st.sampled_from(gone),
+        st.integers(0, 2),
+    )  # fmt: skip
+    return st.lists(one, min_size=1, max_size=3)
+
+
+USERS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["DE", "NL"])), min_size=0, max_size=2)
+STEPS = ["drop"] * 4 + ["undo"] * 3 + ["revert"] * 2 + ["users", "catch up"]
+
+
+def _state(root: Path) -> tuple[dict[str, tuple[str, int]], dict[str, str] | None]:
+    output = root / "output"
+    orders = {str(row["order_id"]): (date, int(str(row["amount"]).partition(".")[0])) for date in dates(output) for row in rows(output, date)}  # fmt: skip # noqa: E501
+    path = output / "curated" / "dim_user.parquet"
+    if not path.exists():
+        return orders, None
+    users = pq.read_table(path)
+    return orders, dict(zip(users["user_id"].to_pylist(), users["country"].to_pylist(), strict=True))
+
+
+class History:
+    """Random steps, each taken by an engine and by the oracle."""
+
+    def __init__(self, root: Path, engine: Engine, data: st.DataObject) -> None:
+        self.root, self.engine, self.draw = root, engine, data.draw
+        self.oracle, self.seq = Oracle(), 0
+        self.ids = self.draw(st.sampled_from([2, 9]))  # with 9, drops often bring new orders only
+        self.gone = self.draw(st.sampled_from([[False], [False, False, True]]))
+
+    def step(self) -> None:
+        {"drop": self._orders, "users": self._users, "catch up": self._catch_up}.get(
+            name := self.draw(st.sampled_from(STEPS)), lambda: self._undo(is_revert=name == "revert")
+        )()
+
+    def _orders(self) -> None:
+        since = self.draw(st.sampled_from([None, None, None, LIMIT]))
+        named = []
+        for records in self.draw(st.lists(_records(self.ids, self.gone), min_size=1, max_size=2)):
+            content = "\n".join(map(json.dumps, records)).encode()
+            self.seq += 1
+            if self.oracle.add(Told(self.seq, "orders", content, records, since)) or True:
+                named.append((f"{self.seq:03}.jsonl", content))
+        self._apply(named, since)
+
+    def _users(self) -> None:
+        records = [{"user_id": key, "country": country} for key, country in self.draw(USERS)]
+        content = "".join(["user_id,country\n", *(f"{one['user_id']},{one['country']}\n" for one in records)]).encode()
+        self.seq += 1
+        self.oracle.add(Told(self.seq, "user", content, records, None))
+        self._apply([(f"users{self.seq:03}.csv", content)], None)
+
+    def _apply(self, named: list[tuple[str, bytes]], since: str | None) -> None:
+        instant = None if since is None else int(datetime.fromisoformat(f"{since}T00:00:00Z").timestamp()) * 1_000_000
+        outcome = apply_batch(self.engine, self.root, named, RECEIVED_AT_US, since=instant, mapping=MAPPING)
+        applied = {one.seq for one in self.oracle.drops}
+        for one in outcome.results:
+            assert str(one.outcome) == ("applied" if one.drop.seq in applied else "duplicate")
+
+    def _catch_up(self) -> None:
+        if found := self.engine.ledger.read_since(0):
+            catch_up(self.engine, found, 0, RECEIVED_AT_US)
+            for one in self.oracle.drops:
+                if one.seq in {result.drop.seq for result in found}:
+                    one.since = ""
+
+    def _undo(self, *, is_revert: bool) -> None:
+        choice = [one for one in self.oracle.drops if one.is_applied != is_revert]
+        if choice:
+            one = self.draw(st.sampled_from(choice))
+            one.is_applied = is_revert
+            undo(self.engine, one.seq, is_revert=is_revert)
+
+    def check(self) -> None:
+        assert _state(self.root) == (self.oracle.published(), self.oracle.users())
+        assert self.engine.ledger.hwm == self.oracle.hwm()
+        assert differences(self.engine) == []
+
+
+@examples(30)
+@given(st.data())
+def test_any_history_comes_to_what_its_applied_drops_say(data: st.DataObject) -> None:
+    """Drops, duplicates, corrections, deletions, users, `--since` that moves back, undos and reverts, in any order: orders, users
+    and the high-water mark are those of the oracle, `verify` finds nothing, and a rebuild changes nothing, also of a lost
+    ledger."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with open_engine(root) as engine:
+            history = History(root, engine, data)
+            for _ in range(data.draw(st.integers(3, 9))):
+                history.step()
+                assert _state(root) == (history.oracle.published(), history.oracle.users())
+            history.check()
+            before = tree(root / "output" / "curated")
+        if data.draw(st.booleans()):
+            shutil.rmtree(root / "output" / "state")
+        rebuilt(root)
+        assert tree(root / "output" / "curated") == before
+        with open_engine(root) as history.engine:
+            history.check()
+            history.step()
+            history.check()
