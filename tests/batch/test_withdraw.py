@@ -33,7 +33,7 @@ from tests.strategies import RECEIVED_AT_US, batches
 from tests.support.as_model import assert_published, assert_restated, assert_restatements
 from tests.support.crash import Crash, World
 from tests.support.crash import run as next_run
-from tests.support.examples import examples
+from tests.support.examples import LONG, examples
 from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
 
 MAPPING = FieldMapping(deleted_path="gone", deleted_values=("true",))
@@ -274,3 +274,148 @@ def test_any_history_comes_to_what_its_applied_drops_say(data: st.DataObject) ->
             history.check()
             history.step()
             history.check()
+
+
+# ------------------------------------------------------------------------------------------------------------- crashes
+
+
+def _orders(*numbers: int, **more: object) -> list[dict[str, object]]:
+    return [{"order_id": str(n), "created_at": HOURS[n % 3], "amount": n} | more for n in numbers]
+
+
+def _lines(*records: dict[str, object]) -> bytes:
+    return "\n".join(map(json.dumps, records)).encode()
+
+
+def _world(root: Path) -> None:
+    """The third drop corrects, moves, deletes and adds orders, has discards, and fills a date of its own; the fourth has a
+    superseded version of one of them; the sixth is a duplicate of the third. Two drops of users."""
+    moved = {"order_id": "1", "created_at": HOURS[2], "updated_at": "2026-11-12T00:00:00Z", "amount": 7}
+    gone = {"order_id": "3", "created_at": HOURS[0], "updated_at": "2026-11-12T00:00:00Z", "gone": True}
+    alone = {"order_id": "9", "created_at": "2026-11-13T00:00:00Z", "updated_at": "2026-11-14T00:00:00Z", "amount": 9}
+    third = _lines(moved, gone, alone, *_orders(4, 5), {"order_id": "bad"})
+    many = [
+        [("1.jsonl", _lines(*_orders(1, 2, 3)))],
+        [("users2.csv", b"user_id,country\na,DE\n")],
+        [("3.jsonl", third)],
+        [("4.jsonl", _lines(*_orders(9, 8)))],
+        [("users5.csv", b"user_id,country\na,NL\nb,NL\n"), ("users5x.csv", b"user_id,country\n,NL\n")],
+        [("6.jsonl", third)],
+    ]
+    with open_engine(root) as engine:
+        for batch in many:
+            apply_batch(engine, root, batch, RECEIVED_AT_US, mapping=MAPPING)
+
+
+def _seen(root: Path) -> dict[str, str]:
+    """Everything under the output, but for the ledger, whose content `verify` compares with it."""
+    found = tree(root / "output")
+    return {path: digest for path, digest in found.items() if not path.startswith("state/") and path[-4:] != ".tmp"}
+
+
+def _dies(root: Path, work: Callable[[Engine], object], last: int, *, after: bool) -> bool:
+    try:
+        with World(last, after=after).running(), open_engine(root) as engine:
+            work(engine)
+    except Crash:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("seq", "is_revert"), [(3, False), (3, True), (5, False), (5, True)])
+def test_an_undo_that_ends_anywhere_is_finished_or_never_was(tmp_path: Path, seq: int, is_revert: bool) -> None:
+    """At each change to a file or the ledger, and at some of those of the next run, too."""
+    template, done = tmp_path / "template", tmp_path / "done"
+    _world(template)
+    with open_engine(template) as engine:
+        if is_revert:
+            undo(engine, seq)
+    shutil.copytree(template, done, symlinks=True)
+    before = _seen(template)
+    with open_engine(done) as engine:
+        undo(engine, seq, is_revert=is_revert)
+        assert differences(engine) == []
+    expected = _seen(done)
+    outcomes = set()
+    for last in range(1, 1000, 1 if LONG or seq == 5 else 3):
+        root = tmp_path / str(last)
+        shutil.copytree(template, root, symlinks=True)
+        if not _dies(root, lambda engine: undo(engine, seq, is_revert=is_revert), last, after=last % 4 > 1):
+            break
+        if last % 5 == 0:  # the run that finishes ends early, too
+            with pytest.raises(Crash), World(3 + last % 7, after=True).running():
+                next_run(root)
+                raise Crash
+        next_run(root)
+        with open_engine(root) as engine:
+            is_done = len(engine.ledger.result(seq).undos) == 1 + is_revert  # type: ignore[union-attr]
+            assert _seen(root) == (expected if is_done else before), last
+            if not is_done:
+                undo(engine, seq, is_revert=is_revert)
+        outcomes.add(is_done)
+        assert _seen(root) == expected, last
+        if last % 9 == 0:
+            with open_engine(root) as engine:
+                assert differences(engine) == []
+        shutil.rmtree(root)
+    assert outcomes == {True, False} and last > 10, "the undo must have many steps"
+
+
+# ------------------------------------------------------------------------------------------------------------- raw copies
+
+
+def test_the_raw_copy_of_a_withdrawn_drop_is_not_needed_until_it_is_applied_again(tmp_path: Path) -> None:
+    """Damaged or gone, it hinders no undo; the revert says what is wrong, and changes nothing."""
+    _world(tmp_path)
+    copy = next((tmp_path / "output" / "raw").rglob("00000003_*"))
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-1])
+    with open_engine(tmp_path) as engine:
+        undo(engine, 3)
+        assert ["not the bytes that arrived" in one for one in differences(engine)] == [True]
+        copy.unlink()
+        assert differences(engine) == []
+        before = _seen(tmp_path)
+        with pytest.raises(Exception, match="missing or is not what was archived as drop 3; restore it from a backup"):
+            undo(engine, 3, is_revert=True)
+        assert _seen(tmp_path) == before
+        copy.write_bytes(whole)
+        undo(engine, 3, is_revert=True)
+        assert differences(engine) == []
+
+
+def test_only_drops_that_lost_a_record_are_read_where_all_records_were_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fourth drop has an earlier version of an order of the third; nobody else can have one."""
+    read: list[int] = []
+    ours = withdraw.read_all
+    monkeypatch.setattr(
+        withdraw, "read_all", lambda reader, drops: read.extend(d.seq for d in drops) or ours(reader, drops)
+    )
+    with open_engine(tmp_path) as engine:
+        newer = _orders(7, 8, updated_at="2026-11-12T00:00:00Z")
+        for number, records in enumerate([_orders(1, 2), _orders(3), newer, _orders(7, 5), _orders(4)], 1):
+            apply_batch(engine, tmp_path, [(f"{number}.jsonl", _lines(*records))], RECEIVED_AT_US)
+        undo(engine, 3)
+        assert read == [4]
+        assert set(_state(tmp_path)[0]) == {"1", "2", "3", "7", "5", "4"}
+        assert differences(engine) == []
+        undo(engine, 3, is_revert=True)
+        read.clear()
+        undo(engine, 3)  # it was away once, and what came meanwhile did not count it
+        assert read == [1, 2, 4, 5]
+
+
+def test_the_same_bytes_after_an_undo_are_a_new_drop(tmp_path: Path) -> None:
+    """And not a duplicate of what is withdrawn; the duplicates that came before go with it."""
+    with open_engine(tmp_path) as engine:
+        for name in ("a.json", "b.json"):
+            apply_batch(engine, tmp_path, [(name, json.dumps(_orders(1)).encode())], RECEIVED_AT_US)
+        undo(engine, 1)
+        assert dates(tmp_path / "output") == [] and engine.ledger.hwm is None
+        assert not (tmp_path / "output" / "raw" / "orders_raw.json").is_symlink()
+        (result,) = apply_batch(engine, tmp_path, [("c.json", json.dumps(_orders(1)).encode())], RECEIVED_AT_US).results
+        assert (str(result.outcome), result.counts.new) == ("applied", 1)
+        undo(engine, 1, is_revert=True)
+        assert differences(engine) == []
