@@ -188,7 +188,10 @@ def _named(engine: Engine, leaving: np.ndarray) -> pa.Table:
             damaged.append(day)
             continue
         order_ids = fact.filter(pc.less_equal(fact["line_number"], 1))["order_id"].cast(pa.large_string())
-        ids.update(zip(keys_of(order_ids), order_ids.to_pylist(), strict=True))
+        wanted = set(_keys(leaving[leaving["date"] == day]))
+        ids.update(
+            (key, id) for key, id in zip(keys_of(order_ids), order_ids.to_pylist(), strict=True) if key in wanted
+        )
     if damaged:
         raise Damaged(damaged)
     found = [ids.get(key) for key in _keys(leaving)]

@@ -24,11 +24,12 @@ _HASH_DIGITS = 12  # of the short hash in the name of a raw copy
 @dataclass(frozen=True)
 class Undone:
     """What an undo changed or, in a dry run, would change. `leaving`: the orders of a withdrawn drop that no other drop has;
-    `returning`: those that get their version of another drop."""
+    `returning`: those that get the version of another drop."""
 
     result: DropResult
     undo: Undo
     duplicates: list[int]
+    twins: list[int]  # applied drops with the same bytes, which stay
     leaving: int
     returning: int
     written: list[Written]
@@ -79,7 +80,8 @@ def _undone(
     duplicates = [one.seq for one in ledger.duplicates_of(read.drop.seq)]
     returning = 0 if read.undo.is_revert else read.parsed.orders.num_rows
     leaving = len(read.withdrawn) - returning if not read.undo.is_revert else 0
-    return Undone(read.result, read.undo, duplicates, leaving, returning, written, hwm_before, hwm)
+    twins = [one.drop.seq for one in ledger.applied(read.drop.sha256) if one.drop.seq != read.drop.seq]
+    return Undone(read.result, read.undo, duplicates, twins, leaving, returning, written, hwm_before, hwm)
 
 
 # ------------------------------------------------------------------------------------------------------- naming a drop
@@ -145,6 +147,7 @@ def as_dict(found: Undone, *, dry_run: bool) -> dict[str, Any]:
         "drop": drop.seq, "name": drop.name, "source": drop.context.source, "sha256": drop.sha256.hex(),
         "outcome": str(DropOutcome.APPLIED if one.is_revert else DropOutcome.WITHDRAWN), "dry_run": dry_run,
         "at": instant_text(one.at), "by": one.who, "reason": one.reason, "duplicates": found.duplicates,
+        "same_bytes_applied": found.twins,
         **orders,
         "partitions": [
             {"date": day.date, "orders_before": day.orders_before, "orders_after": day.orders} for day in found.written
@@ -161,6 +164,8 @@ def table(found: Undone, *, dry_run: bool) -> str:
     if found.duplicates:
         those = ", ".join(map(str, found.duplicates))
         lines.append(f"  with its duplicates, which brought nothing else: {those}")
+    if found.twins:
+        lines.append(f"  the same bytes were read again, and stay applied, as drop {', '.join(map(str, found.twins))}")
     if found.leaving or found.returning:
         lines.append(f"  {found.returning:>9,} orders return to the version of another drop")
         lines.append(f"  {found.leaving:>9,} orders go: no other drop has them")

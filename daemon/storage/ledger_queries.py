@@ -178,8 +178,9 @@ class LedgerQueries:
         """The results of drops of the batches after `batch`, up to `last`, each with its batch: the newest `limit` of them by
         number; and how many there are. A drop that was withdrawn or applied again is of the batch that did it."""
         condition = (
-            "FROM (SELECT seq AS number, batch AS changed_in FROM drops WHERE batch > ?1 AND batch <= ?2 UNION ALL "
-            "SELECT seq, max(batch) FROM undos WHERE batch > ?1 AND batch <= ?2 GROUP BY seq) "
+            "FROM (SELECT number, max(changed) AS changed_in FROM ("
+            "SELECT seq AS number, batch AS changed FROM drops WHERE batch > ?1 AND batch <= ?2 UNION ALL "
+            "SELECT seq, batch FROM undos WHERE batch > ?1 AND batch <= ?2) GROUP BY number) "
             "JOIN drops ON seq = number WHERE outcome IS NOT NULL"
         )
         rows = self._sql.execute(
@@ -191,7 +192,8 @@ class LedgerQueries:
     def last_bare(self, limit: int, newest: int) -> list[DropResult]:
         """The results of drops with bare orders, the newest first; among the `newest` drops."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT} FROM drops WHERE seq > ? AND json_extract(counts, '$.bare') > 0 ORDER BY seq DESC LIMIT ?",
+            f"SELECT {_RESULT} FROM drops WHERE seq > ? AND outcome = 'applied' AND json_extract(counts, '$.bare') > 0 "
+            "ORDER BY seq DESC LIMIT ?",
             (self.last_drop - newest, limit),
         )
         return [_result(row) for row in rows]
