@@ -9,6 +9,7 @@ import pytest
 
 from daemon.core.entries import Undo
 from daemon.core.errors import UsageError
+from daemon.core.mapping import FieldMapping
 from daemon.operate.status import gather
 from daemon.operate.status import table as status_table
 from daemon.operate.trace import table as traced
@@ -150,6 +151,28 @@ def test_marks_of_sources_and_rounds_follow(home: Path) -> None:
         assert before != (after,) and after == engine.ledger.hwm and cursor == 5
         undo(engine, "5", revert)
         assert sql.execute("SELECT hwm FROM pulls").fetchone() == before == (engine.ledger.hwm,)
+
+
+def test_keys_that_only_a_withdrawn_drop_had_are_told_of_again(tmp_path: Path) -> None:
+    """A key that nothing reads, and a path that it lacked; a revert tells nothing."""
+    mapping = FieldMapping(fields=(("currency", ("money",)),))
+    many = [order(1, money="EUR"), order(2, shop="x"), order(3, shop="x")]
+    with open_engine(tmp_path) as engine:
+
+        def told(number: int) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+            content = as_drop([many[number - 1]])
+            outcome = apply_batch(engine, tmp_path, [(f"{number}.json", content)], NOW, mapping=mapping)
+            return [(one.unread, one.missing) for one in outcome.drift]
+
+        told(1)
+        assert told(2) == [(("shop",), ("money",))]
+        before = engine.ledger.record_keys()
+        undo(engine, "2", withdrawal)
+        assert not [one for one in engine.ledger.record_keys() if one.key == "shop" or one.missing_since]
+        undo(engine, "2", revert)
+        assert engine.ledger.record_keys() == before
+        undo(engine, "2", withdrawal)
+        assert told(3) == [(("shop",), ("money",))]
 
 
 def test_a_damaged_partition_is_rebuilt_before_orders_leave_it(home: Path) -> None:
