@@ -13,7 +13,7 @@ from ..batch.phases import Phases
 from ..batch.reread import names_of
 from ..core.entries import DropResult, Undo
 from ..core.errors import Corruption, UsageError
-from ..core.model import DropOutcome
+from ..core.model import DIMENSIONS, DropOutcome
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text, local_text
 from .plan import change_of, shown, steadily
@@ -30,6 +30,7 @@ class Undone:
     undo: Undo
     duplicates: list[int]
     twins: list[int]  # applied drops with the same bytes, which stay
+    dimension: str | None  # that is made anew, or goes with its last drop
     leaving: int
     returning: int
     written: list[Written]
@@ -81,7 +82,9 @@ def _undone(
     returning = 0 if read.undo.is_revert else read.parsed.orders.num_rows
     leaving = len(read.withdrawn) - returning if not read.undo.is_revert else 0
     twins = [one.drop.seq for one in ledger.applied(read.drop.sha256) if one.drop.seq != read.drop.seq]
-    return Undone(read.result, read.undo, duplicates, twins, leaving, returning, written, hwm_before, hwm)
+    return Undone(
+        read.result, read.undo, duplicates, twins, read.dimension, leaving, returning, written, hwm_before, hwm
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- naming a drop
@@ -148,7 +151,7 @@ def as_dict(found: Undone, *, dry_run: bool) -> dict[str, Any]:
         "outcome": str(DropOutcome.APPLIED if one.is_revert else DropOutcome.WITHDRAWN), "dry_run": dry_run,
         "at": instant_text(one.at), "by": one.who, "reason": one.reason, "duplicates": found.duplicates,
         "same_bytes_applied": found.twins,
-        **orders,
+        **orders, "dimension": found.dimension,
         "partitions": [
             {"date": day.date, "orders_before": day.orders_before, "orders_after": day.orders} for day in found.written
         ],
@@ -166,6 +169,10 @@ def table(found: Undone, *, dry_run: bool) -> str:
         lines.append(f"  with its duplicates, which brought nothing else: {those}")
     if found.twins:
         lines.append(f"  the same bytes were read again, and stay applied, as drop {', '.join(map(str, found.twins))}")
+    if found.dimension is not None:
+        lines.append(
+            f"  {DIMENSIONS[found.dimension].file} {verb} made anew of all drops of its kind that are applied then"
+        )
     if found.leaving or found.returning:
         lines.append(f"  {found.returning:>9,} orders return to the version of another drop")
         lines.append(f"  {found.leaving:>9,} orders go: no other drop has them")
