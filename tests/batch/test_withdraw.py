@@ -193,32 +193,23 @@ def _state(root: Path) -> tuple[dict[str, tuple[str, int]], dict[str, str] | Non
     return orders, dict(zip(users["user_id"].to_pylist(), users["country"].to_pylist(), strict=True))
 
 
-class History:
-    """Random steps, each taken by an engine and by the oracle."""
+class Steps:
+    """Steps, each taken by an engine and by the oracle."""
 
-    def __init__(self, root: Path, engine: Engine, data: st.DataObject) -> None:
-        self.root, self.engine, self.draw = root, engine, data.draw
+    def __init__(self, root: Path, engine: Engine) -> None:
+        self.root, self.engine = root, engine
         self.oracle, self.seq = Oracle(), 0
-        self.ids = self.draw(st.sampled_from([2, 9]))  # with 9, drops often bring new orders only
-        self.gone = self.draw(st.sampled_from([[False], [False, False, True]]))
 
-    def step(self) -> None:
-        {"drop": self._orders, "users": self._users, "catch up": self._catch_up}.get(
-            name := self.draw(st.sampled_from(STEPS)), lambda: self._undo(is_revert=name == "revert")
-        )()
-
-    def _orders(self) -> None:
-        since = self.draw(st.sampled_from([None, None, None, LIMIT]))
+    def orders(self, drops: list[list[dict[str, Any]]], since: str | None = None) -> None:
         named = []
-        for records in self.draw(st.lists(_records(self.ids, self.gone), min_size=1, max_size=2)):
+        for records in drops:
             content = "\n".join(map(json.dumps, records)).encode()
             self.seq += 1
-            if self.oracle.add(Told(self.seq, "orders", content, records, since)) or True:
-                named.append((f"{self.seq:03}.jsonl", content))
+            self.oracle.add(Told(self.seq, "orders", content, records, since))
+            named.append((f"{self.seq:03}.jsonl", content))
         self._apply(named, since)
 
-    def _users(self) -> None:
-        records = [{"user_id": key, "country": country} for key, country in self.draw(USERS)]
+    def users(self, records: list[dict[str, Any]]) -> None:
         content = "".join(["user_id,country\n", *(f"{one['user_id']},{one['country']}\n" for one in records)]).encode()
         self.seq += 1
         self.oracle.add(Told(self.seq, "user", content, records, None))
@@ -231,24 +222,47 @@ class History:
         for one in outcome.results:
             assert str(one.outcome) == ("applied" if one.drop.seq in applied else "duplicate")
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         if found := self.engine.ledger.read_since(0):
             catch_up(self.engine, found, 0, RECEIVED_AT_US)
             for one in self.oracle.drops:
                 if one.seq in {result.drop.seq for result in found}:
                     one.since = ""
 
-    def _undo(self, *, is_revert: bool) -> None:
-        choice = [one for one in self.oracle.drops if one.is_applied != is_revert]
-        if choice:
-            one = self.draw(st.sampled_from(choice))
-            one.is_applied = is_revert
-            undo(self.engine, one.seq, is_revert=is_revert)
+    def undo(self, seq: int, *, is_revert: bool = False) -> None:
+        (one,) = [one for one in self.oracle.drops if one.seq == seq]
+        one.is_applied = is_revert
+        undo(self.engine, seq, is_revert=is_revert)
+
+    def revert(self, seq: int) -> None:
+        self.undo(seq, is_revert=True)
 
     def check(self) -> None:
         assert _state(self.root) == (self.oracle.published(), self.oracle.users())
         assert self.engine.ledger.hwm == self.oracle.hwm()
         assert differences(self.engine) == []
+
+
+class History(Steps):
+    """Random steps."""
+
+    def __init__(self, root: Path, engine: Engine, data: st.DataObject) -> None:
+        super().__init__(root, engine)
+        self.draw = data.draw
+        self.ids = self.draw(st.sampled_from([2, 9]))  # with 9, drops often bring new orders only
+        self.gone = self.draw(st.sampled_from([[False], [False, False, True]]))
+
+    def step(self) -> None:
+        name = self.draw(st.sampled_from(STEPS))
+        if name == "drop":
+            drops = self.draw(st.lists(_records(self.ids, self.gone), min_size=1, max_size=2))
+            self.orders(drops, self.draw(st.sampled_from([None, None, None, LIMIT])))
+        elif name == "users":
+            self.users([{"user_id": key, "country": country} for key, country in self.draw(USERS)])
+        elif name == "catch up":
+            self.catch_up()
+        elif choice := [one.seq for one in self.oracle.drops if one.is_applied == (name == "undo")]:
+            self.undo(self.draw(st.sampled_from(choice)), is_revert=name == "revert")
 
 
 @examples(30)
@@ -274,6 +288,73 @@ def test_any_history_comes_to_what_its_applied_drops_say(data: st.DataObject) ->
             history.check()
             history.step()
             history.check()
+
+
+def _at(updated: int, amount: int = 0, *, gone: bool = False) -> list[list[dict[str, Any]]]:
+    """A drop with a version of the one order."""
+    return [[_record(1, 0, updated, gone, amount)]]
+
+
+def _came_back_meanwhile(take: Steps) -> None:
+    """The first drop was away when the second came, whose order was new then."""
+    take.orders(_at(0, 1))
+    take.undo(1)
+    take.orders(_at(1, 2))
+    take.revert(1)
+    take.undo(2)
+
+
+def _was_away_meanwhile(take: Steps) -> None:
+    """The first drop was away when the second came, which lost nothing."""
+    take.orders(_at(1, 1))
+    take.undo(1)
+    take.orders(_at(0, 2))
+    take.revert(1)
+    take.undo(1)
+
+
+def _new_after_a_deletion(take: Steps) -> None:
+    """The third drop brings the order back as a new one. Its deletion counts again, and then what that deleted."""
+    take.orders(_at(0, 1))
+    take.orders(_at(1, gone=True))
+    take.orders(_at(2, 2))
+    take.undo(3)
+    take.check()
+    take.undo(2)
+
+
+def _new_after_a_deletion_that_an_undo_brought(take: Steps) -> None:
+    """The deletion was superseded when it came, so no drop counts one."""
+    take.orders(_at(0, 1))
+    take.orders(_at(2, 2))
+    take.orders(_at(1, gone=True))
+    take.undo(2)
+    take.orders(_at(2, 3))
+    take.undo(3)
+    take.undo(4)
+
+
+def _caught_up(take: Steps) -> None:
+    """The version of the first drop is accepted after the second drop came."""
+    take.orders([*_at(0, 1), [_record(2, 2, None, gone=False, amount=1)]], LIMIT)
+    take.orders(_at(1, 2))
+    take.catch_up()
+    take.undo(3)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        _came_back_meanwhile, _was_away_meanwhile, _new_after_a_deletion, _new_after_a_deletion_that_an_undo_brought,
+        _caught_up,
+    ],
+)  # fmt: skip
+def test_every_drop_that_may_have_an_older_version_is_read(tmp_path: Path, history: Callable[[Steps], None]) -> None:
+    """Histories in which all records of the withdrawn drop counted as new, and another drop has one of its orders."""
+    with open_engine(tmp_path) as engine:
+        steps = Steps(tmp_path, engine)
+        history(steps)
+        steps.check()
 
 
 # ------------------------------------------------------------------------------------------------------------- crashes
