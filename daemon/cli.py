@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import serving
-from .commands import administration, copies, looking, mending
+from .commands import administration, copies, looking, mending, withdrawing
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, version
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
@@ -36,6 +36,7 @@ _HANDLE_SIGNALS = (
     looking.sql,
     mending.pull,
     administration.check,
+    withdrawing.undo,
 )
 # These look at what is there, or mend it: an output that is missing or empty is a mistake, not the first run.
 _NEED_OUTPUT = (
@@ -53,6 +54,7 @@ _NEED_OUTPUT = (
     looking.history,
     mending.discard,
     copies.backup,
+    withdrawing.undo,
 )
 # These read the configuration themselves: one writes it, the other tells what is wrong with it.
 _BEFORE_CONFIG = (administration.init, administration.check)
@@ -250,6 +252,14 @@ def _add_mending(add: _Add) -> None:
         "names", nargs="+", metavar="NAME", help="a file in quarantine/, the name of a drop, or its number"
     )
     discard.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
+    undo = add("undo", withdrawing.undo, "withdraw an applied drop, as if it had never come; its raw copy stays")
+    undo.add_argument(
+        "drop", metavar="DROP", help="its number, its name, or its SHA-256 (12 or more of its hexadecimal digits)"
+    )
+    undo.add_argument("--revert", action="store_true", help="apply a withdrawn drop again, as if it had stayed")
+    undo.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+    undo.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
+    undo.add_argument("--json", action="store_true", help="as JSON, for programs")
     pull = add(
         "pull", mending.pull, "read the API of a source once, from where the last round left off, and apply what came"
     )

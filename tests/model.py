@@ -1192,6 +1192,7 @@ class Model:
         self._seq = 0
         self._mapping = DIRECT
         self._history: list[tuple[int, Drop, _Settings]] = []  # the applied drops, with their numbers
+        self._withdrawn: list[tuple[int, Drop, _Settings]] = []
         self._columns: set[str] = set()  # of all drops since the start, or the last rebuild
         self._columns_of: dict[str, set[str]] = {}  # of the file of each date
         self._published: dict[str, tuple[Version, Order]] = {}
@@ -1259,12 +1260,47 @@ class Model:
 
     def rebuild(self, columns: tuple[tuple[str, str, tuple[str, ...]], ...]) -> None:
         """Reads all applied drops again, each as it was read, but with these extra columns. All files get them."""
-        self._published = {}
         for number, (seq, drop, one) in enumerate(self._history):
             mapping = replace(one.mapping, columns=columns)
             self._history[number] = (seq, drop, replace(one, mapping=mapping))
+        self._publish_history()
+        self._columns = {name for name, *_ in columns} if self._seq else set()
+        self._columns_of = {date: set(self._columns) for date in self.dates()}
+
+    def undo(self, seq: int) -> None:
+        """Takes an applied drop back, as if it had never come."""
+        self._withdrawn += [one for one in self._history if one[0] == seq]
+        self._history = [one for one in self._history if one[0] != seq]
+        self._change_history()
+
+    def revert(self, seq: int) -> None:
+        """Applies a drop that was taken back again, as if it had stayed."""
+        back = [one for one in self._withdrawn if one[0] == seq]
+        self._history = sorted([*self._history, *back], key=lambda one: one[0])
+        self._withdrawn = [one for one in self._withdrawn if one[0] != seq]
+        self._change_history()
+
+    def applied(self) -> list[int]:
+        """The numbers of the applied drops."""
+        return [seq for seq, _, _ in self._history]
+
+    def withdrawn(self) -> list[int]:
+        """The numbers of the drops that were taken back."""
+        return [seq for seq, _, _ in self._withdrawn]
+
+    def _change_history(self) -> None:
+        before = self._orders_by_date()
+        self.hwm_us = self._publish_history()
+        self._restate(before)
+        self._columns_of |= {date: set(self._columns) for date in self.affected}
+
+    def _publish_history(self) -> int | None:
+        """Publishes what all applied drops together come to; returns the high-water mark."""
+        self._published = {}
+        hwm = None
+        for seq, drop, one in self._history:
             for position, order, _ in _parsed(
-                drop.data, drop.received_at_us, one.tolerance_us, one.records_path, mapping
+                drop.data, drop.received_at_us, one.tolerance_us, one.records_path, one.mapping
             ):
                 if isinstance(order, str) or (one.since_us is not None and order.created_at < one.since_us):
                     continue
@@ -1272,8 +1308,8 @@ class Model:
                 version = _version(order, seq, position)
                 if known is None or known[0] < version:
                     self._published[order.order_id] = (version, order)
-        self._columns = {name for name, *_ in columns} if self._seq else set()
-        self._columns_of = {date: set(self._columns) for date in self.dates()}
+                hwm = order.created_at if hwm is None else max(hwm, order.created_at)
+        return hwm
 
     def _count_late(self, candidates: list[_Candidate]) -> None:
         for candidate in candidates:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..core.drift import KnownKey, SeenKeys, changes, drifts
-from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run
+from ..core.entries import Commit, Counts, DimensionFile, Drop, DropResult, Effect, Partition, Run, Undo
 from ..core.mapping import FieldMapping
 from ..core.model import DIMENSIONS, Dimension, DropOutcome, Parsed
 from ..core.parse.advice import for_source
@@ -28,6 +28,7 @@ from .duplicates import first_of_each_content
 from .publish import reason_json
 
 RESTATEMENTS = "restatements.jsonl"
+WITHDRAWALS = f"drops.{DropOutcome.WITHDRAWN}"  # among the sums over all drops
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,48 @@ def commit_of(
 ) -> Commit:
     """Everything that the ledger records of a batch, and the effects that publish it. `read_before`: the earlier results of
     drops that are read again, by drop number."""
-    assert not any(one.damaged for one in rewritten), "damaged files are repaired before anything is committed"
     counts = _counts(parsed, decided, rewritten)
     _count_rows(counts, dimensions)
     results = _results(drops, parsed, counts, read_before or {}, before.quarantined)
     known = {(one.source, one.is_read, one.key): one for one in before.keys}
     after = dict(known)
-    drift = drifts(after, _seen(drops, parsed, read_before or {}))
+    drift = drifts(after, seen_keys(drops, parsed, read_before or {}))
     keys, forgotten = changes(known, after)
+    of_drops = [
+        *discards,
+        *(effect for result in results for effect in _raw_effects(result, before.quarantined)),
+        *([] if before.overtaken else _link_effect(results, before.linkable)),
+    ]
+    return replace(
+        rewriting_of(now, before, decided, rewritten, dimensions, of_drops, run),
+        results=results,
+        totals=totals_of(results),
+        hwm=_raised(before.hwm, decided.newest.values()),
+        newest=decided.newest,
+        drift=drift,
+        keys=keys,
+        forgotten=forgotten,
+    )
+
+
+def rewriting_of(
+    now: int,
+    before: Before,
+    decided: Decided,
+    rewritten: Sequence[Rewritten],
+    dimensions: Sequence[DimensionChange],
+    of_drops: Sequence[Effect],
+    run: Run | None,
+    undo: Undo | None = None,
+) -> Commit:
+    """The part of a Commit that is about published files and the index, without results of drops. `of_drops`: effects on the
+    files of drops, which come after those on published files. `undo`: what the change comes from, if not from drops."""
+    assert not any(one.damaged for one in rewritten), "damaged files are repaired before anything is committed"
     kept = [one for one in rewritten if one.staged]
     removed = [one.day for one in rewritten if not one.staged]
     losing = set(decided.leaving.date.tolist())
-    log = "".join(_restatement(one, before.batch, decided) for one in rewritten if is_restated(one, before.gone))
+    restated = (one for one in rewritten if is_restated(one, before.gone))
+    log = "".join(_restatement(one, _cause(one.day, before.batch, decided, undo)) for one in restated)
     effects = [
         *(effect for one in dimensions for effect in _dimension_effect(before.batch, one)),
         *(e for one in sorted(kept, key=lambda one: one.day in losing) for e in _place_effects(before.batch, one)),
@@ -92,30 +123,25 @@ def commit_of(
             for day in removed
             for file in (FACT_FILE, ITEMS_FILE)
         ),
-        *discards,
-        *(effect for result in results for effect in _raw_effects(result, before.quarantined)),
-        *([] if before.overtaken else _link_effect(results, before.linkable)),
+        *of_drops,
         *([Effect("append", RESTATEMENTS, position=before.restatements_bytes, text=log)] if log else []),
     ]
     return Commit(
         committed_at=now,
-        results=results,
+        results=[],
         run=run,
         partitions=[_partition(one, before) for one in kept],
         removed=removed,
         dimensions=[one.file for one in dimensions],
-        totals=totals_of(results),
-        hwm=_raised(before.hwm, decided.newest.values()),
-        newest=_newest(drops, decided.newest),
+        totals={},
+        hwm=before.hwm,
         effects=effects,
         restatements_bytes=before.restatements_bytes + len(log.encode()),
-        drift=drift,
-        keys=keys,
-        forgotten=forgotten,
+        undo=undo,
     )
 
 
-def _seen(
+def seen_keys(
     drops: Sequence[Drop], parsed: Parsed, read_before: Container[int]
 ) -> Iterator[tuple[int, str, FieldMapping, SeenKeys]]:
     """The keys of the first records of each drop of orders, as `drifts` takes them. A drop that is read again brings nothing."""
@@ -200,12 +226,15 @@ def _count_rows(counts: Mapping[int, Counts], dimensions: Sequence[DimensionChan
 
 
 def totals_of(results: Sequence[DropResult]) -> Counter[tuple[str, str]]:
-    """What this batch adds to the sums over all drops."""
+    """What these drops add to the sums over all drops. Sums never fall: a drop that is withdrawn counts as applied, too, and once
+    as withdrawn each time that it was."""
     totals: Counter[tuple[str, str]] = Counter()
     for result in results:
         source = result.drop.context.source
         if result.before is None:
-            totals[source, f"drops.{result.outcome}"] += 1
+            is_withdrawn = result.outcome is DropOutcome.WITHDRAWN
+            totals[source, f"drops.{DropOutcome.APPLIED if is_withdrawn else result.outcome}"] += 1
+        totals[source, WITHDRAWALS] += sum(not one.is_revert for one in result.undos)
         kind = raw.kind_of(result.drop.name)
         for name, value in result.gained.as_dict().items():
             if name == "bare_keys":  # names from files: an unbounded set
@@ -218,15 +247,6 @@ def totals_of(results: Sequence[DropResult]) -> Counter[tuple[str, str]]:
 def _raised(hwm: int | None, newest: Iterable[int]) -> int | None:
     """The high-water mark only rises."""
     return max([*newest, *([] if hwm is None else [hwm])], default=None)
-
-
-def _newest(drops: Sequence[Drop], newest: Mapping[int, int]) -> dict[str, int]:
-    """By source, the latest `created_at`."""
-    found: dict[str, int] = {}
-    for drop in drops:
-        if drop.seq in newest:
-            found[drop.context.source] = max(newest[drop.seq], found.get(drop.context.source, 0))
-    return found
 
 
 def _dimension_effect(batch: int, one: DimensionChange) -> list[Effect]:
@@ -272,10 +292,18 @@ def is_restated(one: Rewritten, gone: Container[int]) -> bool:
     return one.before.orders > 0 or one.day in gone
 
 
-def _restatement(one: Rewritten, batch: int, decided: Decided) -> str:
+def _cause(day: int, batch: int, decided: Decided, undo: Undo | None) -> dict[str, object]:
+    """What restates a date: drops, or the undo of one."""
+    if undo is None:
+        return {"batch": batch, "drops": decided.drops_changing(day)}
+    what = "applied_again" if undo.is_revert else "withdrawn"
+    return {"batch": batch, "drops": [undo.drop], what: {"by": undo.who, "reason": undo.reason}}
+
+
+def _restatement(one: Rewritten, cause: Mapping[str, object]) -> str:
     content = {
         "date": iso_date(one.day),
-        "cause": {"batch": batch, "drops": decided.drops_changing(one.day)},
+        "cause": cause,
         "orders_before": one.before.orders,
         "orders_after": one.after.orders,
         "amount_before": one.before.amount_text,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.merge.keys import latest, take_entries
-from ..core.model import DELETED_AT, DELETED_DATE, Bools, Ints, Parsed
+from ..core.model import DELETED_AT, DELETED_DATE, VERSIONS, Bools, Ints, Parsed
 from ..core.versions import Decision, Outcome, decide
 from ..storage.ledger import Ledger
 
@@ -63,18 +63,25 @@ class Decided:
 def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
     """Compares records with the index and the high-water mark of the ledger. Returns the decision and the new entries of the
     index (INDEX_ENTRY, sorted by key). The entries take much memory: release them soon."""
-    versions = parsed.versions
-    winners, rows = latest(versions)
+    winners, rows = latest(parsed.versions)
     decision = decide(winners, ledger.index.look_up(winners))
     wins = decision.outcome != Outcome.SUPERSEDED
     entries = winners if wins.all() else take_entries(winners, np.flatnonzero(wins))
+    return by_date(parsed.orders, winners, rows, decision, ledger.hwm), entries
+
+
+def by_date(orders: pa.Table, winners: np.ndarray, rows: Ints, decision: Decision, hwm: int | None) -> Decided:
+    """A decision on winners, which are these rows of `orders`, as what it changes on each date. `hwm`: the high-water mark before
+    it."""
+    versions = orders.select(VERSIONS.names)
     created_at = versions["created_at"].to_numpy()
     is_order, deletes = created_at != DELETED_AT, decision.outcome == Outcome.DELETED
-    chosen, rows_by_time = _by_time(wins & ~deletes & (decision.outcome != Outcome.UNCHANGED), rows, created_at)
-    decided = Decided(
-        parsed.orders,
+    changes = np.isin(decision.outcome, [Outcome.NEW, Outcome.CORRECTED, Outcome.MOVED])
+    chosen, rows_by_time = _by_time(changes, rows, created_at)
+    return Decided(
+        orders,
         accepted=counted(versions["drop"]),
-        late=counted(versions["drop"].filter(pa.array(is_order & (created_at < (ledger.hwm or 0))))),
+        late=counted(versions["drop"].filter(pa.array(is_order & (created_at < (hwm or 0))))),
         newest=_newest(versions["drop"], created_at, is_order),
         unchanged=tallied(winners["drop"][decision.outcome == Outcome.UNCHANGED]),
         rows=rows_by_time,
@@ -84,7 +91,6 @@ def decided(ledger: Ledger, parsed: Parsed) -> tuple[Decided, np.ndarray]:
         leaving=_leaving(winners["drop"], rows, decision),
         deleted=tallied(winners["drop"][deletes]),
     )
-    return decided, entries
 
 
 def _newest(drop: pa.ChunkedArray, created_at: Ints, is_order: Bools) -> dict[int, int]:

@@ -50,6 +50,13 @@ def _stage(
     return DimensionChange(dimension, drop_of_row, upserted, file, staged=True)
 
 
+def stage_anew(
+    store: Store, batch: int, dimension: Dimension, rows: Mapping[int, DimensionRows]
+) -> DimensionChange | None:
+    """Stages a dimension as these rows (by drop, all that there are) make it; None where no drop is left."""
+    return _stage(store, batch, dimension, None, dict(sorted(rows.items()))) if rows else None
+
+
 def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange]) -> Known:
     """The keys that orders may refer to once the batch is applied, by dimension. Empty for a dimension without any drop."""
     published = ledger.dimensions()

@@ -17,7 +17,7 @@ Each step returns a value. Nothing here counts or logs: `BatchOutcome` has every
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..core.entries import Drop, DropResult
 from ..core.model import Contexts, DropOutcome, Parsed
@@ -92,8 +92,13 @@ def _apply(
     read_before: Mapping[int, DropResult] | None = None,
 ) -> BatchOutcome:
     """Steps 3 to 7."""
+    return carried_out(engine, phase, lambda: prepare(engine, drops, parsed, now, phase, read_before))
+
+
+def carried_out(engine: Engine, phase: Phases, prepare: Callable[[], Prepared]) -> BatchOutcome:
+    """Steps 3 to 7 of a batch that `prepare` makes."""
     engine.guard.check()  # before files are staged
-    prepared, repaired = _prepared(engine, phase, drops, parsed, now, read_before)
+    prepared, repaired = _prepared(engine, phase, prepare)
     with phase("commit"):
         engine.guard.check()
         engine.ledger.commit(prepared.commit)
@@ -101,25 +106,18 @@ def _apply(
         publish_committed(engine)
     change = prepared.commit
     return BatchOutcome(
-        prepared.batch, change.results, prepared.written, prepared.dimensions, repaired, change.totals, change.hwm, now,
-        phase.seconds, change.drift,
+        prepared.batch, change.results, prepared.written, prepared.dimensions, repaired, change.totals, change.hwm,
+        change.committed_at, phase.seconds, change.drift,
     )  # fmt: skip
 
 
-def _prepared(
-    engine: Engine,
-    phase: Phases,
-    drops: Sequence[Drop],
-    parsed: Parsed,
-    now: int,
-    read_before: Mapping[int, DropResult] | None,
-) -> tuple[Prepared, list[str]]:
+def _prepared(engine: Engine, phase: Phases, prepare: Callable[[], Prepared]) -> tuple[Prepared, list[str]]:
     """The prepared batch, and the names of the damaged files that it repaired. Damaged published files are rebuilt from raw, and
     then the batch is prepared again."""
     repaired: list[str] = []
     while True:
         try:
-            return prepare(engine, drops, parsed, now, phase, read_before), repaired
+            return prepare(), repaired
         except Damaged as damaged:
             if set(damaged.names) <= set(repaired):  # something else writes to the output
                 raise

@@ -10,7 +10,8 @@ Neither the published files nor the content of the ledger changes. So a dry run 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -19,17 +20,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..core.columns import together
-from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect
+from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect, Run
 from ..core.errors import Stopped
 from ..core.model import Parsed
 from ..core.parse.discards import lines, slices
 from ..execution import spill
-from ..execution.tasks import Rewritten
+from ..execution.tasks import Known, Rewritten
 from ..storage import files, raw, receipts
 from ..storage.store import iso_date
 from . import dimensions
 from .commit import Before, commit_of, is_restated, unreadable
-from .decide import decided
+from .decide import Decided, decided
 from .duplicates import quarantined_before
 from .engine import Engine
 from .outcome import Written
@@ -65,30 +66,45 @@ def prepare(
         decision, entries = decided(ledger, parsed)
         index = engine.write_index(entries)
         del entries  # they are large, and only the writer still needs them
-    try:
+    with waited_for(index):
         with phase("rewrite"):
             changes = dimensions.stage(ledger, store, batch, parsed.rows)
             known = dimensions.known_keys(ledger, store, changes)
-            columns = together([ledger.columns(), *(drop.context.mapping.extra_columns for drop in drops)])
-            rewritten = engine.rewriter.rewrite(
-                store, batch, decision, changes_of(ledger, decision), known, columns, engine.progress, engine.stopped
-            )
-            if damaged := [one.day for one in rewritten if one.damaged]:
-                raise Damaged(damaged)
+            rewritten = rewrite(engine, batch, decision, drops, known)
         with phase("stage"):
-            discards = _stage_discards(engine, batch, drops, parsed.discards)
+            discards = stage_discards(engine, batch, drops, parsed.discards)
             store.sync_staged(batch)
         with phase("commit"):
             before = _before(engine, batch, drops, parsed, [one.day for one in rewritten])
             run = index.result()
             commit = commit_of(now, before, drops, parsed, decision, rewritten, changes, discards, run, read_before)
+    return Prepared(batch, commit, written(rewritten, before.gone), [one.file for one in changes if one.staged])
+
+
+@contextmanager
+def waited_for(index: Future[Run | None]) -> Iterator[None]:
+    """A block that does not fail before the index is written: the ledger must not be changed meanwhile."""
+    try:
+        yield
     except BaseException:
-        wait([index])  # the ledger must not be changed while the index is written
+        wait([index])
         raise
-    return Prepared(batch, commit, _written(rewritten, before.gone), [one.file for one in changes if one.staged])
 
 
-def _stage_discards(engine: Engine, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
+def rewrite(engine: Engine, batch: int, decision: Decided, drops: Sequence[Drop], known: Known) -> list[Rewritten]:
+    """Merges and stages the dates that a decision changes. `drops`: those whose extra columns the files get, besides the columns
+    that the ledger knows. Raises Damaged."""
+    ledger = engine.ledger
+    columns = together([ledger.columns(), *(drop.context.mapping.extra_columns for drop in drops)])
+    rewritten = engine.rewriter.rewrite(
+        engine.store, batch, decision, changes_of(ledger, decision), known, columns, engine.progress, engine.stopped
+    )
+    if damaged := [one.day for one in rewritten if one.damaged]:
+        raise Damaged(damaged)
+    return rewritten
+
+
+def stage_discards(engine: Engine, batch: int, drops: Sequence[Drop], discards: pa.Table) -> list[Effect]:
     """Stages one file for each drop that has discards, with each discarded record in full."""
     targets = {drop.seq: receipts.discards_path(drop) for drop in drops}
     effects: dict[int, Effect] = {}
@@ -125,7 +141,7 @@ def _linkable(output: Path, drops: Sequence[Drop]) -> frozenset[int]:
     return frozenset(drop.seq for drop in drops if drop.raw and raw.may_be_linked(output / drop.raw, drop.name))
 
 
-def _written(rewritten: Sequence[Rewritten], gone: Container[int]) -> list[Written]:
+def written(rewritten: Sequence[Rewritten], gone: Container[int]) -> list[Written]:
     """The dates that change. `gone`: those that were published before and lost their last order."""
     return [
         Written(

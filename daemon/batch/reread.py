@@ -53,10 +53,14 @@ def _archives_of(drop: Drop) -> set[str]:
     return {archive, original(archive), f"{drop.context.source}/{original(archive)}"} if archive else set()
 
 
-def _keys(drop: Drop) -> tuple[object, ...]:
+def names_of(drop: Drop) -> set[str]:
+    """How people call a drop: by the name that it arrived with, alone, with its source or with its zip archive."""
     names = {own_name(original(drop.name)), drop.name, original(drop.name)}
-    with_source = {f"{drop.context.source}/{name}" for name in names}
-    return drop.seq, *names, *with_source, ("raw", os.path.basename(drop.raw or ""))
+    return names | {f"{drop.context.source}/{name}" for name in names}
+
+
+def _keys(drop: Drop) -> tuple[object, ...]:
+    return drop.seq, *names_of(drop), ("raw", os.path.basename(drop.raw or ""))
 
 
 def _key(name: str) -> object:

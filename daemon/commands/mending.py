@@ -69,7 +69,7 @@ def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int]
 
 def retry(config: Config, options: argparse.Namespace) -> int:
     from ..batch import reread
-    from ..operate.quarantine import called, retry
+    from ..operate.quarantine import called, refuse_withdrawn, retry
     from ..sources.source_folder import places_of
 
     output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
@@ -80,6 +80,7 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     again = reread.applied(output, [name for name in names if not called(output / "quarantine", name)])
     if not names or len(again) < len(names):
         others = [name for name in names if name not in again]
+        refuse_withdrawn(output, others)
         for file, folder in retry(output / "quarantine", folders, others).items():
             print(f"{file} is back in {folder}")
     back = reread.request(output, folders, list(again.values()))

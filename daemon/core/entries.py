@@ -88,8 +88,20 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Undo:
+    """A drop that is withdrawn or, where `is_revert`, applied again after that. `at`: in microseconds."""
+
+    drop: int
+    at: int
+    who: str
+    reason: str
+    is_revert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DropResult:
-    """The outcome of one drop, as it is committed. `before`: its earlier counts, where it is read again."""
+    """The outcome of one drop, as it is committed. `before`: its earlier counts, where it is read again. `undos`: the newest
+    last."""
 
     drop: Drop
     outcome: DropOutcome
@@ -98,6 +110,7 @@ class DropResult:
     duplicate_of: int | None = None
     keeps_raw: bool = True
     before: Counts | None = None
+    undos: tuple[Undo, ...] = ()
 
     @property
     def gained(self) -> Counts:
@@ -167,4 +180,6 @@ class Commit:
     drift: Sequence[Drift] = ()  # to be reported
     keys: Sequence[KnownKey] = ()  # of sources, new or changed
     forgotten: Sequence[KnownKey] = ()
-    newest: Mapping[str, int] = field(default_factory=dict)  # by source, the latest `created_at` in this batch
+    newest: Mapping[int, int] = field(default_factory=dict)  # by drop, the latest `created_at` that this batch accepts
+    dimensions_removed: Sequence[str] = ()
+    undo: Undo | None = None  # marks are then those of the drops that are left

@@ -99,6 +99,7 @@ class DropOutcome(StrEnum):
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
+    WITHDRAWN = "withdrawn"  # it was applied, and `undo` took it back
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +342,8 @@ DIMENSIONS = {
 
 ITEMS = pa.schema([FACT.field(name) for name in ("order_id", "line_number", "sku", "qty", "price", "date")])
 
-# One entry of the order index: the date of an order, its latest version, and the hash of its content.
+# One entry of the order index: the date of an order, its latest version, and the hash of its content. `drop` 0: the order is not
+# known any more (see versions.absent).
 INDEX_ENTRY = np.dtype(
     [
         ("hi", "<u8"), ("lo", "<u8"), ("date", "<i4"), ("instant", "<i8"), ("drop", "<u4"), ("position", "<u4"),

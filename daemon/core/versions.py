@@ -5,6 +5,7 @@ items. Everything here works on arrays with one element per winner; an order is 
 
     keys.latest    all records of a batch  -> one winner per order; the others are superseded
     decide         winners + their entries in the index -> an Outcome each
+    reinstate      entries whose drop is withdrawn + the latest versions that are left -> the new entries, and an Outcome each
 
 The winner becomes the entry in the index, unless it is superseded. So the index names the latest version of each order.
 """
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .merge.keys import take_entries
+from .merge.keys import matches, put_entries, take_entries
 from .model import DELETED_DATE, INDEX_ENTRY, Bools, Ints
 from .parse.values import order_key
 
@@ -79,9 +80,41 @@ def compared(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
     other content      an order        CORRECTED
     the same content   an order        UNCHANGED
     """
+    return np.where(is_later(winner, published), _replacing(winner, published), np.int8(Outcome.SUPERSEDED))
+
+
+@dataclass(frozen=True, slots=True)
+class Reinstated:
+    """What follows entries of the index whose drop is withdrawn."""
+
+    entries: np.ndarray  # in place of the withdrawn ones; an order without another version is absent
+    source: Ints  # by entry, which of the versions that are left it is; -1: none
+    decision: Decision
+
+
+def reinstate(withdrawn: np.ndarray, left: np.ndarray) -> Reinstated:
+    """What becomes of orders whose version is withdrawn. `withdrawn`: their entries in the index; `left`: the latest of all other
+    versions, of the orders that have one. Both are sorted. An order without one is treated as if it were deleted: it goes, or
+    where its deletion is withdrawn, nothing changes."""
+    entries, source = absent(withdrawn), np.full(len(withdrawn), -1, np.int64)
+    where, found = matches(withdrawn, left, np.zeros(len(withdrawn), np.bool_))
+    put_entries(left, found, where, entries)
+    source[where] = found
+    return Reinstated(entries, source, Decision(_replacing(entries, withdrawn), withdrawn["date"]))
+
+
+def absent(entries: np.ndarray) -> np.ndarray:
+    """Entries that say of the same orders that they are not known: no drop has the number 0. Runs of the index are only added to,
+    so an order leaves it by such an entry, which no look-up shows."""
+    out = np.zeros(len(entries), INDEX_ENTRY)
+    out["hi"], out["lo"], out["date"] = entries["hi"], entries["lo"], DELETED_DATE
+    return out
+
+
+def _replacing(winner: np.ndarray, published: np.ndarray) -> NDArray[np.int8]:
+    """The same for winners that replace the entries, whichever is later."""
     deletes, is_deleted = _is_deletion(winner), _is_deletion(published)
     cases = [
-        (~is_later(winner, published), Outcome.SUPERSEDED),
         (deletes & is_deleted, Outcome.UNCHANGED),
         (deletes, Outcome.DELETED),
         (is_deleted, Outcome.NEW),

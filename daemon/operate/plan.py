@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..batch.duplicates import to_read, with_duplicates
 from ..batch.engine import Engine
@@ -35,6 +35,7 @@ _EXPLAINED = 3  # records of each drop
 _TRIES = 50  # while a daemon is publishing
 _RETRY_SECONDS = 0.1
 Fresh = Callable[[], Ledger]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,21 @@ def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Pla
     with engine.reader.begin(to_read(drops), {one.seq: Path(one.raw or "") for one in drops}) as reading:
         parsed = reading.result(engine.progress, engine.stopped)
         explained = reading.explained(_EXPLAINED, engine.stopped)
+
+    def attempt(ledger: Ledger) -> Plan:
+        prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
+        return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written, explained)
+
+    return steadily(engine, fresh, attempt)
+
+
+def steadily(engine: Engine, fresh: Fresh, attempt: Callable[[Ledger], _T]) -> _T:
+    """What `attempt` returns of a view of the ledger. While a daemon is publishing, files may not match the view: then both are
+    read again."""
     for _ in range(_TRIES):
         with closing(fresh()) as ledger:
             try:
-                prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
-                return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written, explained)
+                return attempt(ledger)
             except Corruption:
                 if _is_unchanged(ledger, fresh):
                     raise
@@ -127,7 +138,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
 
 def _receipt(result: DropResult, discards: Sequence[Discard]) -> dict[str, Any]:
     receipt = receipts.as_dict(replace(result, keeps_raw=False))
-    del receipt["drop"], receipt["raw"], receipt["received_at"]
+    del receipt["drop"], receipt["raw"], receipt["received_at"], receipt["undos"]
     found = [{"position": d.position, "reason": d.reason, "record": d.record} for d in discards]
     return receipt | {"discards": found}
 
@@ -142,7 +153,7 @@ def table(plan: Plan) -> str:
         for result in plan.results
     ]
     lines = [line for drop in drops for line in (*drop, "")][:-1]
-    lines += _shown("Partitions", [f"  {one.date}  {_change(one)}" for one in plan.written])
+    lines += shown("Partitions", [f"  {one.date}  {change_of(one)}" for one in plan.written])
     return "\n".join(lines)
 
 
@@ -156,10 +167,10 @@ def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
     lines += [f"  {number:>9,} orders of an unknown {name}" for name, number in sorted(counts.unknown.items())]
-    return lines + _shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in discards])
+    return lines + shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in discards])
 
 
-def _change(one: Written) -> str:
+def change_of(one: Written) -> str:
     if not one.orders_before:
         return f"new, {one.orders:,} orders"
     if not one.orders:
@@ -167,7 +178,7 @@ def _change(one: Written) -> str:
     return f"rewritten, {one.orders_before:,} orders before, {one.orders:,} after"
 
 
-def _shown(title: str, lines: list[str]) -> list[str]:
+def shown(title: str, lines: list[str]) -> list[str]:
     if not lines:
         return []
     rest = len(lines) - _SHOWN

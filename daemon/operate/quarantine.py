@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import discarding
+from ..batch.reread import names_of
 from ..core.entries import REASON, Drop
 from ..core.errors import MAX_REASON, UsageError
 from ..core.mapping import DEFAULT_SOURCE
@@ -43,6 +44,22 @@ def retry(quarantine: Path, places: Sequence[SourceFolder], names: Sequence[str]
     return {file: place.path for file, place in targets.items()}
 
 
+def refuse_withdrawn(output: Path, names: Sequence[str]) -> None:
+    """Raises UsageError for a name that no drop in quarantine has, and a withdrawn drop does."""
+    path = output / "state" / "ledger.sqlite"
+    names = [name for name in names if not called(output / "quarantine", name)]
+    if not names or not path.exists():
+        return
+    with closing(Ledger(path, read_only=True)) as ledger:
+        for one in ledger.withdrawn():
+            for name in names:
+                if name in {str(one.drop.seq), *names_of(one.drop)}:
+                    raise UsageError(
+                        f"cannot retry {name}: drop {one.drop.seq} ({one.drop.name}) was {one.reason}. Nothing was changed; "
+                        f"`strandline undo --revert {one.drop.seq}` applies it again"
+                    )
+
+
 def discard(output: Path, names: Sequence[str], why: str) -> list[str]:
     """Requests that the named drops are removed from quarantine; returns their file names there. `why`: see batch.discarding.
     Names are those of `retry`. Raises UsageError for a name without a drop; nothing is requested then."""
@@ -54,12 +71,21 @@ def discard(output: Path, names: Sequence[str], why: str) -> list[str]:
 
 def discarded_by(now: int, why: str) -> str:
     """One line that says who discards, when (`now`, in microseconds) and why."""
+    shown = one_line(why)
+    return f"discarded by {user()} at {instant_text(now)}" + (f" ({shown})" if shown else "")
+
+
+def user() -> str:
+    """Who runs this process."""
     try:
-        who = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user
-        who = f"user {os.getuid()}"
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why.strip()[:MAX_REASON])
-    return f"discarded by {who} at {instant_text(now)}" + (f" ({shown})" if shown else "")
+        return f"user {os.getuid()}"
+
+
+def one_line(why: str) -> str:
+    """A reason that somebody gave, on one line and of a limited length."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why.strip()[:MAX_REASON])
 
 
 def called(quarantine: Path, name: str) -> bool:

@@ -30,7 +30,7 @@ from ..batch.prepare import prepare
 from ..batch.publish import publish
 from ..batch.repair import read_all, read_groups
 from ..core.columns import together
-from ..core.entries import Commit, Counts, Drop, DropResult, Effect
+from ..core.entries import Commit, Counts, Drop, DropResult, Effect, Undo
 from ..core.errors import UsageError
 from ..core.mapping import DEFAULT_SOURCE, FieldMapping
 from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
@@ -186,6 +186,7 @@ def _copy_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]
     path = engine.output / RESTATEMENTS
     size = path.stat().st_size if path.exists() else 0
     ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
+    ledger.enter_undos([undo for result in results for undo in result.undos])
     ledger.published(ledger.unpublished_batch() or 0)
     return _restatements(path)
 
@@ -297,7 +298,12 @@ def _result(receipt: dict[str, Any]) -> DropResult:
         | {"late": receipt["late"], "faults": receipt["field_faults"], "unknown": receipt["unknown_keys"]}
         | {"bare": bare["orders"], "bare_keys": bare["other_keys"]}
     )
-    return DropResult(drop, outcome, counts, receipt["reason"], receipt["duplicate_of"], receipt["raw"] is not None)
+    undos = tuple(
+        Undo(drop.seq, _instant(one["at"]), str(one["by"]), str(one["reason"]), bool(one["is_revert"]))
+        for one in receipt.get("undos", ())  # none before there was an undo
+    )
+    keeps_raw = receipt["raw"] is not None
+    return DropResult(drop, outcome, counts, receipt["reason"], receipt["duplicate_of"], keeps_raw, undos=undos)
 
 
 def _instant(text: str) -> int:

@@ -76,6 +76,7 @@ def gather(
         "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
         "quarantine": _quarantine(output / "quarantine"),
         "drops": _part(totals, "drops"),
+        "withdrawn": ledger.drop_count(DropOutcome.WITHDRAWN) if ledger else 0,
         "orders": _part(totals, "orders"),
         "dimensions": {
             name: {"rows": file.rows, "bytes": file.bytes} | _part(totals, name)
@@ -247,6 +248,7 @@ def table(status: dict[str, Any]) -> str:
         f"Archived, waiting {status['archived_not_applied']}",
         "",
         "Drops             " + _numbers(status["drops"], ("applied", "duplicate", "quarantined")),
+        *([f"Withdrawn         {status['withdrawn']:,} of them"] if status["withdrawn"] else []),
         "Orders            "
         + _numbers(
             orders, ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,17 @@ import pyarrow.compute as pc
 from ..batch.engine import Engine
 from ..batch.repair import read_all, read_groups
 from ..core.columns import EXTRA, extra_of
-from ..core.entries import Drop
+from ..core.entries import Drop, Undo
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, Discard, DropOutcome
 from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
 from ..core.parse.values import order_key
+from ..storage import files
+from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
+from ..storage.undos import told
 from .plan import one_line
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
@@ -47,6 +51,12 @@ class Version:
     content: dict[str, Any]  # empty if it is a deletion
     is_deletion: bool = False
     why: str = ""
+    is_withdrawn: bool = False  # by an undo of its drop, so it is not part of what is published
+
+    @property
+    def counts(self) -> bool:
+        """Whether it can be published."""
+        return not self.before_since and not self.is_withdrawn
 
     @property
     def rank(self) -> tuple[str, int, int]:
@@ -67,12 +77,13 @@ class Trace:
     versions: list[Version]
     discards: list[Discard]
     repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
+    undos: dict[int, list[str]]  # by drop: when it was withdrawn, and applied again
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
 
     @property
     def winner(self) -> Version | None:
         """The version whose content should be published."""
-        return next((one for one in reversed(self.versions) if not one.before_since), None)
+        return next((one for one in reversed(self.versions) if one.counts), None)
 
     @property
     def agrees(self) -> bool:
@@ -86,13 +97,14 @@ def trace(engine: Engine, order_id: str) -> Trace:
     ledger = engine.ledger
     versions: list[Version] = []
     discards: list[Discard] = []
-    total, done = ledger.drop_count(DropOutcome.APPLIED), 0
-    for drops in read_groups(ledger.applied_drops()):
+    withdrawn = {one.drop.seq: one.drop for one in ledger.withdrawn() if _is_sound(engine, one.drop)}
+    total, done = ledger.drop_count(DropOutcome.APPLIED) + len(withdrawn), 0
+    for drops in read_groups(chain(ledger.applied_drops(), withdrawn.values())):
         by_number = {drop.seq: drop for drop in drops}
         parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
-        versions += _versions(
-            parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16)))), by_number
-        )
+        found_here = parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16))))
+        for version in _versions(found_here, by_number):
+            versions.append(replace(version, is_withdrawn=version.drop in withdrawn))
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
         done += len(drops)
         engine.progress("reading drops", done, total)
@@ -101,8 +113,19 @@ def trace(engine: Engine, order_id: str) -> Trace:
     repeats = {
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
-    found = Trace(order_id, versions, discards, repeats, _published(engine, key))
+    undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
+    found = Trace(order_id, versions, discards, repeats, undos, _published(engine, key))
     return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
+
+
+def _is_sound(engine: Engine, drop: Drop) -> bool:
+    """Whether the raw copy of a withdrawn drop can be read. Nobody misses it otherwise."""
+    return files.sha256_of(engine.output / (drop.raw or "")) == drop.sha256
+
+
+def _undos(ledger: Ledger, seq: int) -> Sequence[Undo]:
+    result = ledger.result(seq)
+    return result.undos if result else ()
 
 
 def _versions(orders: pa.Table, drops: dict[int, Drop]) -> Iterator[Version]:
@@ -147,8 +170,10 @@ def _amount(units: int | None) -> str | None:
 
 def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> Iterator[Version]:
     for version in versions:
-        later = next((one for one in versions if one.rank > version.rank and not one.before_since), None)
-        if version.before_since:
+        later = next((one for one in versions if one.rank > version.rank and one.counts), None)
+        if version.is_withdrawn:
+            why = "not applied: its drop is withdrawn"
+        elif version.before_since:
             why = "not applied: it is before the --since that its drop was read under"
         elif version is winner:
             outcome = "deleted" if version.is_deletion else "published"
@@ -191,7 +216,10 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "published": {"date": date, **record} if date else None,
         "deleted_by": record if found.published and not date else None,
         "agrees_with_raw": found.agrees,
-        "versions": [asdict(one) | {"repeated_by": found.repeats[one.drop]} for one in found.versions],
+        "versions": [
+            asdict(one) | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
+            for one in found.versions
+        ],
         "discards": [asdict(one) for one in found.discards],
     }
 
@@ -215,6 +243,7 @@ def table(found: Trace) -> str:
         lines += ["", f"record {version.position} of drop {version.drop} ({_named(version)}), "
                       f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
         lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
+        lines += [f"  its drop was {once}" for once in found.undos[version.drop]]
         lines += ["  it deletes the order"] if version.is_deletion else []
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
         before = version.content

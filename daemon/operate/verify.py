@@ -44,6 +44,7 @@ from .verify_files import (
     check_quarantine,
     check_raw,
     check_records,
+    check_withdrawn,
 )
 from .verify_index import check_index, check_rebuild, named_by
 
@@ -69,6 +70,7 @@ def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Di
     yield from check_counts(engine.ledger)
     damaged = list(check_raw(engine))
     yield from damaged
+    yield from check_withdrawn(engine)
     yield from check_quarantine(engine)
     uncounted = list(check_discards(engine))
     yield from uncounted

@@ -61,6 +61,15 @@ def check_raw(engine: Engine) -> Iterator[Difference]:
         engine.progress("checking raw", number, total)
 
 
+def check_withdrawn(engine: Engine) -> Iterator[Difference]:
+    """The raw copy of a withdrawn drop is not needed. It may be missing; one that is there must have the bytes that arrived."""
+    for one in engine.ledger.withdrawn():
+        found = files.sha256_of(engine.output / (one.drop.raw or ""))
+        if found not in (None, one.drop.sha256):
+            why = "not the bytes that arrived, so that the drop cannot be applied again; restore it from a backup, or remove it"
+            yield Difference("raw", one.drop.raw or f"drop {one.drop.seq}", why)
+
+
 def check_quarantine(engine: Engine) -> Iterator[Difference]:
     """Copies that were removed or retried are not missed. The name of a copy has the beginning of its hash, the ledger all of
     it."""
@@ -83,7 +92,8 @@ def check_discards(engine: Engine) -> Iterator[Difference]:
     """Compares the number of discards for each reason. The replay compares their content."""
     for result in engine.ledger.all_results():
         path = receipts.discards_path(result.drop)
-        expected = {reason: number for reason, number in result.counts.discarded.items() if number}
+        counted = {} if result.outcome is DropOutcome.WITHDRAWN else result.counts.discarded
+        expected = {reason: number for reason, number in counted.items() if number}
         found = _reasons(engine.output / path)
         if found != expected:
             advice = REBUILD if expected else "remove it"

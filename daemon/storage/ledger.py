@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run
+from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run, Undo
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
-from . import database, files, ledger_schema, order_index, pulls
+from . import database, files, ledger_schema, order_index, pulls, undos
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -116,6 +116,10 @@ class Ledger(LedgerQueries):
                      r.drop.seq) for r in change.results
                 ),
             )  # fmt: skip
+            self._sql.executemany(
+                "UPDATE drops SET newest = max(ifnull(newest, ?1), ?1) WHERE seq = ?2",
+                ((created_at, seq) for seq, created_at in change.newest.items()),
+            )
             self.index.adopt(change.run)
             self._sql.executemany(
                 "INSERT INTO gone SELECT date, restatements + 1 FROM partitions WHERE date = ?",
@@ -135,6 +139,9 @@ class Ledger(LedgerQueries):
                 ((d.name, d.rows, d.sha256, d.bytes, d.writer, d.last_drop) for d in change.dimensions),
             )
             self._sql.executemany(
+                "DELETE FROM dimensions WHERE name = ?", ((name,) for name in change.dimensions_removed)
+            )
+            self._sql.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
                 ((source, name, value) for (source, name), value in change.totals.items()),
             )
@@ -149,6 +156,8 @@ class Ledger(LedgerQueries):
             self._add_effects(change.effects)
             self._set_meta("hwm", change.hwm)
             pulls.raise_marks(self._sql, change.newest)
+            if change.undo is not None:
+                undos.carry_out(self._sql, batch, change.undo)
             pulls.advance(self._sql)
             self._set_meta("restatements_bytes", change.restatements_bytes)
 
@@ -193,12 +202,19 @@ class Ledger(LedgerQueries):
         """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
-            for table in ("mappings", "drops", "batches", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages"):
+            tables = ("mappings", "drops", "batches", "undos", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages")
+            for table in tables:
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
             self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")
             self._sql.execute("UPDATE pulls SET hwm = NULL")
+            self._sql.execute("UPDATE drops SET newest = NULL")
         self._sql.execute("DETACH other")
+
+    def enter_undos(self, found: Sequence[Undo]) -> None:
+        """Records undos of the history, which what is published has no part in."""
+        with self.transaction():
+            undos.enter(self._sql, self.next_batch - 1, found)
 
     def end_replay(
         self, first: int, now: int, effects: Sequence[Effect], restatements: Mapping[int, int], restatements_bytes: int

@@ -12,13 +12,14 @@ from ..core.drift import KnownKey
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
-from . import pulls
+from . import pulls, undos
 
 DROP_COLUMNS = (
     "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
 )
 _DROP = DROP_COLUMNS.replace("mapping", "(SELECT mapping FROM mappings WHERE number = drops.mapping)")
-_RESULT = f"{_DROP}, outcome, reason, counts"
+_RESULT = f"{_DROP}, outcome, reason, counts, {undos.OF_DROP}"
+_AFTER = 16  # the first column after those of _RESULT
 _PAGE_ROWS = 10_000
 _mapping = lru_cache(maxsize=256)(FieldMapping.from_json)
 
@@ -86,6 +87,33 @@ class LedgerQueries:
         """The applied drops with numbers above `after`, by number."""
         return map(_drop, self._paged(_DROP, "outcome = 'applied'", after))
 
+    def besides(self, seq: int, *, only_rivals: bool = False) -> Iterator[Drop]:
+        """The applied drops but one, by number. `only_rivals`: those with a record that was superseded, and those that were
+        withdrawn once."""
+        rivals = (
+            " AND (json_extract(counts, '$.superseded') > 0 OR seq IN (SELECT seq FROM undos))" if only_rivals else ""
+        )
+        return map(_drop, self._paged(_DROP, f"outcome = 'applied' AND seq <> {int(seq)}{rivals}"))
+
+    def withdrawn(self) -> Iterator[DropResult]:
+        """The results of the withdrawn drops, by number."""
+        return map(_result, self._paged(_RESULT, "outcome = 'withdrawn'"))
+
+    def may_know_deletions(self) -> bool:
+        """Whether the index may ever have had a deletion: a drop counts one, or an undo may have brought back one that was
+        superseded."""
+        if self._sql.execute("SELECT 1 FROM drops WHERE json_extract(counts, '$.deleted') > 0").fetchone():
+            return True
+        texts = self._sql.execute("SELECT mapping FROM mappings WHERE EXISTS (SELECT 1 FROM undos)")
+        return any(_mapping(text).deleted_path for (text,) in texts)
+
+    def newest_besides(self, seq: int) -> int | None:
+        """The high-water mark without one drop."""
+        row = self._sql.execute(
+            "SELECT max(newest) FROM drops WHERE outcome = 'applied' AND seq <> ?", (seq,)
+        ).fetchone()
+        return row[0]
+
     def applied_newest_first(self) -> Iterator[Drop]:
         """The applied drops, the newest first."""
         query = f"SELECT {_DROP} FROM drops WHERE outcome = 'applied' AND seq < ? ORDER BY seq DESC LIMIT {_PAGE_ROWS}"
@@ -131,9 +159,9 @@ class LedgerQueries:
         return _result(row) if row else None
 
     def results(self, batch: int) -> list[DropResult]:
-        """The results of the drops of one batch, by number."""
+        """The results of the drops of one batch, by number, and of the drop that it withdrew or applied again."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT} FROM drops WHERE batch = ? ORDER BY seq",
+            f"SELECT {_RESULT} FROM drops WHERE batch = ?1 OR seq IN (SELECT seq FROM undos WHERE batch = ?1) ORDER BY seq",
             (batch,),
         )
         return [_result(row) for row in rows]
@@ -148,10 +176,15 @@ class LedgerQueries:
 
     def results_after(self, batch: int, last: int, limit: int) -> tuple[list[tuple[DropResult, int]], int]:
         """The results of drops of the batches after `batch`, up to `last`, each with its batch: the newest `limit` of them by
-        number; and how many there are."""
-        condition = "FROM drops WHERE batch > ? AND batch <= ? AND outcome IS NOT NULL"
+        number; and how many there are. A drop that was withdrawn or applied again is of the batch that did it."""
+        condition = (
+            "FROM (SELECT number, max(changed) AS changed_in FROM ("
+            "SELECT seq AS number, batch AS changed FROM drops WHERE batch > ?1 AND batch <= ?2 UNION ALL "
+            "SELECT seq, batch FROM undos WHERE batch > ?1 AND batch <= ?2) GROUP BY number) "
+            "JOIN drops ON seq = number WHERE outcome IS NOT NULL"
+        )
         rows = self._sql.execute(
-            f"SELECT {_RESULT}, batch {condition} ORDER BY seq DESC LIMIT ?", (batch, last, limit)
+            f"SELECT {_RESULT}, changed_in {condition} ORDER BY seq DESC LIMIT ?3", (batch, last, limit)
         ).fetchall()
         (count,) = self._sql.execute(f"SELECT count(*) {condition}", (batch, last)).fetchone()
         return [(_result(row), row[-1]) for row in reversed(rows)], count
@@ -159,7 +192,8 @@ class LedgerQueries:
     def last_bare(self, limit: int, newest: int) -> list[DropResult]:
         """The results of drops with bare orders, the newest first; among the `newest` drops."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT} FROM drops WHERE seq > ? AND json_extract(counts, '$.bare') > 0 ORDER BY seq DESC LIMIT ?",
+            f"SELECT {_RESULT} FROM drops WHERE seq > ? AND outcome = 'applied' AND json_extract(counts, '$.bare') > 0 "
+            "ORDER BY seq DESC LIMIT ?",
             (self.last_drop - newest, limit),
         )
         return [_result(row) for row in rows]
@@ -192,14 +226,14 @@ class LedgerQueries:
         )
         last = (-1, -1)
         while page := self._sql.execute(query, (received_since, *last)).fetchall():
-            yield from ((_result(row), row[15], row[16]) for row in page)
-            last = page[-1][15], page[-1][0]
+            yield from ((_result(row), *row[_AFTER:]) for row in page)
+            last = page[-1][_AFTER], page[-1][0]
 
     def committed(self) -> Iterator[tuple[DropResult, int, int | None]]:
         """The results of all committed drops by number, each with its batch and when that was committed, if that is known."""
         columns = f"{_RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
         for row in self._paged(columns, "outcome IS NOT NULL"):
-            yield _result(row), row[15], row[16]
+            yield _result(row), *row[_AFTER:]
 
     def duplicates_of(self, seq: int) -> list[Drop]:
         """The duplicates of a drop, by number."""
@@ -302,6 +336,9 @@ def _drop(row: tuple) -> Drop:
 
 
 def _result(row: tuple) -> DropResult:
-    """Of a row of the drop columns, outcome, reason, counts."""
+    """Of a row of the columns _RESULT."""
     drop, outcome, reason, counts = _drop(row), *row[12:15]
-    return DropResult(drop, DropOutcome(outcome), Counts.from_dict(json.loads(counts)), reason, drop.duplicate_of)
+    return DropResult(
+        drop, DropOutcome(outcome), Counts.from_dict(json.loads(counts)), reason, drop.duplicate_of,
+        undos=undos.parse(drop.seq, row[15]),
+    )  # fmt: skip

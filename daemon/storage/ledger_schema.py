@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import order_index, pulls
+from . import order_index, pulls, undos
 
 VERSION = 12
 SCHEMA = (
@@ -29,7 +29,8 @@ CREATE TABLE drops (
     outcome TEXT,
     reason TEXT,
     duplicate_of INTEGER,
-    counts TEXT                     -- JSON: see Counts
+    counts TEXT,                    -- JSON: see Counts
+    newest INTEGER                  -- the latest created_at of its accepted records
 );
 CREATE INDEX drops_by_sha256 ON drops (sha256);
 CREATE INDEX drops_by_batch ON drops (batch);
@@ -66,6 +67,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
 );
 """
     + pulls.SCHEMA
+    + undos.SCHEMA
     + order_index.SCHEMA
 )
 

@@ -74,12 +74,14 @@ class OrderIndex:
 
     def look_up(self, wanted: np.ndarray) -> Iterator[tuple[Ints, Ints, np.ndarray]]:
         """The entries of the wanted keys (those of sorted entries), in parts: entries[found] are those of wanted[of_wanted]. The
-        parts are of bounded size, and no wanted key is in two."""
+        parts are of bounded size, and no wanted key is in two. An order that is absent (see versions.absent) is not found."""
         found = np.zeros(len(wanted), np.bool_)
         for run, size in self._runs():
             missing = wanted["hi"] if not found.any() else wanted["hi"][~found]
             for entries in self._relevant(run, size, missing):
-                yield *matches(wanted, entries, found), entries
+                of_wanted, places = matches(wanted, entries, found)
+                known = entries["drop"][places] != 0
+                yield (of_wanted, places, entries) if known.all() else (of_wanted[known], places[known], entries)
 
     def find(self, wanted: np.ndarray) -> tuple[np.ndarray, NDArray[np.bool_]]:
         """The entries of few wanted keys (those of sorted entries), and which were found. `look_up` takes less memory."""
@@ -139,13 +141,17 @@ class OrderIndex:
         """The entries of all orders on other dates than these, sorted. Reads the whole index."""
         return self._where(lambda entries: ~np.isin(entries["date"], dates))
 
+    def of_drop(self, seq: int) -> np.ndarray:
+        """The entries that name this drop, sorted. Reads the whole index."""
+        return self._where(lambda entries: np.asarray(entries["drop"] == seq, np.bool_))
+
     def _where(self, chosen: Callable[[np.ndarray], NDArray[np.bool_]]) -> np.ndarray:
         candidates = np.zeros(0, INDEX_ENTRY)
         for (run,) in self._sql.execute("SELECT run FROM order_runs ORDER BY run").fetchall():
             parts = [entries[chosen(entries)] for entries in self._slices(run)]
             candidates = merged(candidates, np.concatenate([np.zeros(0, INDEX_ENTRY), *parts]))
-        current, _ = self.find(candidates)
-        return current[chosen(current)]
+        current, is_known = self.find(candidates)
+        return current[is_known & chosen(current)]
 
     def compact(self, allowed_runs: int = 1) -> bool:
         """One step: removes blocks without a run, or continues the merge in progress, or begins one if there are more runs than

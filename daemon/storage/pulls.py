@@ -1,7 +1,8 @@
 """What the ledger knows of pulls: how far each source is read, and the round whose drops are not all committed yet.
 
 The cursor of a source advances in the transaction that commits the last drop of a round. A page is committed when a drop of the
-source with its bytes was applied, or was a duplicate of one. A page in quarantine is not, and so the next round reads it again.
+source with its bytes was applied, or was a duplicate of one; also if it was withdrawn since, or the next round would bring it
+back. A page in quarantine is not, and so the next round reads it again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ CREATE TABLE pages (                -- of these rounds
 _STATE = "cursor, hwm, rounds, tried_at, succeeded_at, error, put_off_until"
 _NOT_COMMITTED = """
 SELECT 1 FROM pages WHERE source = ?1 AND NOT EXISTS (
-    SELECT 1 FROM drops WHERE drops.sha256 = pages.sha256 AND drops.source = ?1 AND outcome IN ('applied', 'duplicate'))
+    SELECT 1 FROM drops WHERE drops.sha256 = pages.sha256 AND drops.source = ?1
+    AND outcome IN ('applied', 'duplicate', 'withdrawn'))
 """
 
 
@@ -91,11 +93,13 @@ def end(
     advance(sql)
 
 
-def raise_marks(sql: sqlite3.Connection, newest: Mapping[str, int]) -> None:
-    """Raises the high-water mark of each source. Within a transaction of the caller."""
+def raise_marks(sql: sqlite3.Connection, newest: Mapping[int, int]) -> None:
+    """Raises the high-water marks of the sources of these drops. `newest`: by drop, its latest `created_at`. Within a transaction
+    of the caller."""
     sql.executemany(
-        "INSERT INTO pulls (source, hwm) VALUES (?, ?) ON CONFLICT DO UPDATE SET hwm = max(ifnull(hwm, 0), excluded.hwm)",
-        newest.items(),
+        "INSERT INTO pulls (source, hwm) SELECT source, ? FROM drops WHERE seq = ? "
+        "ON CONFLICT DO UPDATE SET hwm = max(ifnull(hwm, 0), excluded.hwm)",
+        ((created_at, seq) for seq, created_at in newest.items()),
     )
 
 

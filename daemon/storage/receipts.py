@@ -91,6 +91,10 @@ def as_dict(result: DropResult) -> dict[str, Any]:
         "field_faults": counts["faults"],
         "unknown_keys": counts["unknown"],
         "without_amount_and_price": {"orders": counts["bare"], "other_keys": counts["bare_keys"]},
+        "undos": [
+            {"at": instant_text(one.at), "by": one.who, "reason": one.reason, "is_revert": one.is_revert}
+            for one in result.undos
+        ],
     }
 
 

@@ -94,7 +94,7 @@ def test_what_a_batch_did_is_counted_once_and_adds_up(tmp_path: Path) -> None:
     assert found[series("strandline_dimension_rows_total", dimension="user", outcome="discarded")] == 1
     assert found[series("strandline_field_faults_total", source="default", field="amount")] == 1
     assert {o: found[series("strandline_drops_total", source="default", outcome=o)] for o in DropOutcome} == {
-        "applied": 2, "duplicate": 1, "quarantined": 1,
+        "applied": 2, "duplicate": 1, "quarantined": 1, "withdrawn": 0,
     }  # fmt: skip
     assert found[series("strandline_rows_written_total", table="fact_order")] == 1
     assert found[series("strandline_rows_written_total", table="dim_user")] == 1

@@ -95,7 +95,8 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     handler = logging.Handler()
     handler.emit = found.append  # type: ignore[method-assign]
     log.addHandler(handler)
-    before, log.level = log.level, logging.INFO
+    before = log.level
+    log.setLevel(logging.INFO)  # the attribute alone leaves what is cached
     yield found
     log.setLevel(before)
     log.removeHandler(handler)

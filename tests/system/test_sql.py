@@ -269,13 +269,18 @@ def test_an_order_that_moves_is_there_exactly_once(home: Path, *, linked: bool) 
 
 
 def test_a_user_who_cannot_write_reads_all_the_same(home: Path) -> None:
-    """Beside a running daemon and without one: every table, with nothing made in the output."""
+    """Beside a running daemon and without one: every table, with nothing made in the output. With `[paths] mode = "group"`, and the
+    group of the folders is that of the user."""
     require_users()
     base = Path(tempfile.mkdtemp(prefix="strandline-sql-users-"))
     base.chmod(0o755)
     try:
         shutil.copytree(home, base / "home")
         (where := base / "home").chmod(0o755)
+        for path in [where / "output", *(where / "output").rglob("*")]:
+            os.chown(path, -1, WRITER, follow_symlinks=False)
+            if not path.is_symlink():
+                path.chmod(0o2750 if path.is_dir() else 0o640)
         query = "SELECT count(*) AS n, (SELECT count(*) FROM drops) AS d, (SELECT count(*) FROM daily_sales) AS m FROM fact_order"
         command = [*as_user(WRITER), sys.executable, "-m", "daemon", "sql", "--csv", query]
 
@@ -294,7 +299,7 @@ def test_a_user_who_cannot_write_reads_all_the_same(home: Path) -> None:
             return ended.stdout
 
         assert read() == "n,d,m\n2,1,2\n"
-        with running(where):
+        with running(where, PATHS__MODE="group"):
             assert read() == "n,d,m\n2,1,2\n"
     finally:
         shutil.rmtree(base)

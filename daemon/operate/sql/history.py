@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ...batch.commit import RESTATEMENTS
 from ...core.entries import Drop, DropResult
 from ...core.errors import EnvironmentFault
-from ...core.model import FACT, on_the_calendar
+from ...core.model import FACT, DropOutcome, on_the_calendar
 from ...downstream.contract import InputChanged
 from ...downstream.follow import LEDGER
 from ...downstream.inputs import link_or_copy
@@ -106,7 +106,8 @@ class History:
 
     def _discards(self, batch: int) -> Iterator[dict[str, Any]]:
         with self._ledger(batch) as ledger:
-            drops = [result.drop for result, _, _ in ledger.committed() if result.counts.discarded]
+            results = (result for result, _, _ in ledger.committed() if result.outcome is not DropOutcome.WITHDRAWN)
+            drops = [result.drop for result in results if result.counts.discarded]
         paths = [self._path_of(drop) for drop in drops]
         with self._ledger(batch) as ledger:  # files change after a commit only, until their batch is published
             if ledger.unpublished_batch() is not None:
