@@ -269,8 +269,8 @@ def test_an_order_that_moves_is_there_exactly_once(home: Path, *, linked: bool) 
 
 
 def test_a_user_who_cannot_write_reads_all_the_same(home: Path) -> None:
-    """Beside a running daemon and without one: every table, with nothing made in the output. With `[paths] mode = "group"`, and the
-    group of the folders is that of the user."""
+    """Beside a running daemon and without one: every table, with nothing made in the output. With `[paths] mode = "group"`, and
+    the user's group."""
     require_users()
     base = Path(tempfile.mkdtemp(prefix="strandline-sql-users-"))
     base.chmod(0o755)
