@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import order_index, pulls
+from . import ages, order_index, pulls
 
-VERSION = 11
+VERSION = 12
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -66,6 +66,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
 );
 """
     + pulls.SCHEMA
+    + ages.SCHEMA
     + order_index.SCHEMA
 )
 
@@ -96,13 +97,14 @@ def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
 
 def set_aside_other_version(path: Path) -> Path | None:
     """Renames a ledger with another version, so that a new one can be created; returns its new path. The caller holds the
-    lock."""
+    lock. Raises EnvironmentFault where a new one could not have what the old one knows."""
     if not path.exists():
         return None
     with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as sql:
         version = _version(sql)
         if version == VERSION or is_new(sql):
             return None
+        ages.refuse_without_ledger(path.parent.parent, path)
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     names = (path.with_name(f"{path.stem}.version-{version}.{number}{path.suffix}") for number in range(1, 1000))
     aside = next(name for name in names if not name.exists())
