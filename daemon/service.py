@@ -51,7 +51,9 @@ class ServiceSettings:
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
     since: int | None = None  # apply only orders from this instant on
-    keep: Mapping[str, int] = field(default_factory=dict)  # microseconds, by kind of copy; forever where it is not named
+    keep: Mapping[str, int] = field(
+        default_factory=dict
+    )  # microseconds, by kind of copy; forever where it is not named
 
 
 @dataclass

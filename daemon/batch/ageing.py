@@ -1,5 +1,5 @@
-"""Removes copies that have been kept as long as the configuration asks: raw copies, receipts, discards, entries in quarantine, and
-lines of the log of restatements.
+"""Removes copies that have been kept as long as the configuration asks: raw copies, receipts, discards, entries in quarantine,
+and lines of the log of restatements.
 
 Of each kind, what goes are the copies of all drops up to a number, so one drop that was received later (or by a clock that was
 wrong) keeps all that came after it. A drop that is not committed and published keeps its copies. The ledger says first what has

@@ -103,8 +103,12 @@ class Metrics(Observer):
         self._exhausted = self._counter(
             "retries_exhausted", "Operations that failed as often as [retry] attempts allows.", operation=OPERATIONS
         )
-        self._aged_files = self._counter("aged_files", "Files that were removed because they were old.", kind=ages.KINDS)
-        self._aged_bytes = self._counter("aged_bytes", "Bytes that were removed because they were old.", kind=ages.KINDS)
+        self._aged_files = self._counter(
+            "aged_files", "Files that were removed because they were old.", kind=ages.KINDS
+        )
+        self._aged_bytes = self._counter(
+            "aged_bytes", "Bytes that were removed because they were old.", kind=ages.KINDS
+        )
         self._by_rescan = self._counter("drops_found_by_rescan", "Drops that no event named.")
         self._hwm = self._gauge("high_water_mark_timestamp_seconds", "The latest created_at of any accepted order.")
         self._new_data = self._gauge("last_new_data_timestamp_seconds", "When an order last came or changed.")

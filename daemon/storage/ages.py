@@ -83,23 +83,24 @@ def reach(sql: sqlite3.Connection, after: int, before: int) -> int:
 
 def mark(output: Path, horizon: Horizon) -> None:
     """Says beside the raw copies which have gone, durably."""
-    content = json.dumps({"raw_copies_gone_through_drop": horizon.through})
+    content = json.dumps({"raw_copies_gone_through_drop": horizon.through, "at_microseconds": horizon.at})
     files.write(output / MARKER, content.encode() + b"\n")
 
 
-def marked(output: Path) -> int:
-    """What `mark` said; 0 where no raw copy has gone. A marker that nobody can read means that some have: 1."""
+def marked(output: Path) -> Horizon:
+    """What `mark` said. A marker that nobody can read means that some raw copies have gone."""
     try:
-        return int(json.loads((output / MARKER).read_bytes())["raw_copies_gone_through_drop"])
+        content = json.loads((output / MARKER).read_bytes())
+        return Horizon(int(content["raw_copies_gone_through_drop"]), int(content["at_microseconds"]))
     except FileNotFoundError:
-        return 0
+        return NOTHING
     except (ValueError, KeyError, TypeError):
-        return 1
+        return Horizon(1)
 
 
 def refuse_without_ledger(output: Path, ledger: Path) -> None:
     """Raises EnvironmentFault where raw copies have gone by age: no new ledger can have what the old one knows of them."""
-    if through := marked(output):
+    if through := marked(output).through:
         cause = (
             f"raw copies have gone by age, up to drop {through} ({MARKER} says so), and only the ledger knows which of the "
             "published orders came from them"

@@ -198,7 +198,16 @@ class Ledger(LedgerQueries):
         only drops without a raw copy would tell is copied, too: marks, and known keys."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
-            for table in ("mappings", "drops", "batches", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages", "horizons"):
+            for table in (
+                "mappings",
+                "drops",
+                "batches",
+                "totals",
+                "meta WHERE key <> 'hwm'",
+                "rounds",
+                "pages",
+                "horizons",
+            ):
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
             self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")

@@ -233,7 +233,9 @@ class LedgerQueries:
     def drop_count(self, outcome: DropOutcome | None = None, after: int = 0) -> int:
         """The number of committed drops, or of those with this outcome, with numbers above `after`."""
         condition = "outcome IS NOT NULL" if outcome is None else f"outcome = '{outcome}'"
-        return int(self._sql.execute(f"SELECT count(*) FROM drops WHERE {condition} AND seq > ?", (after,)).fetchone()[0])
+        return int(
+            self._sql.execute(f"SELECT count(*) FROM drops WHERE {condition} AND seq > ?", (after,)).fetchone()[0]
+        )
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""

@@ -91,6 +91,8 @@ def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
         return
     first = "Run the newer strandline that wrote it, or rebuild" if version > VERSION else "Rebuild"
     hint = f"{first} the ledger from the raw layer with `strandline rebuild`; nothing was changed."
+    if ages.marked(path.parent.parent).through:
+        hint = "Run the strandline that wrote it: raw copies have gone by age, so it cannot be rebuilt; nothing was changed."
     cause = f"its schema version is {version}, and this program reads {VERSION}"
     raise EnvironmentFault("open the ledger", path, cause, hint)
 
