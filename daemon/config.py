@@ -15,6 +15,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from .batch.keeping import Keep, refuse_short_receipts
 from .core.errors import UsageError, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
@@ -193,18 +194,6 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Keep:
-    """How long copies of one kind are kept: section and kind have the same name, see storage/ages.py."""
-
-    keep: str = _text("forever", "forever|[1-9][0-9]{0,4}d", '"forever", or whole days such as "400d"')
-
-    @property
-    def days(self) -> int | None:
-        """None: forever."""
-        return None if self.keep == "forever" else int(self.keep.removesuffix("d"))
-
-
-@dataclass(frozen=True)
 class Config:
     """Every setting, section by section, as in config.toml."""
 
@@ -274,7 +263,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
     config = Config(**sections, columns=columns, sources=sources, destinations=destinations)
     _check_paths(config.paths)
-    _check_ages(config)
+    refuse_short_receipts(config.raw, config.receipts)
     _check_destinations(config, file)
     return config
 
@@ -376,16 +365,6 @@ def _check_paths(paths: Paths) -> None:
     inbox, output = (Path(os.path.realpath(path)) for path in (paths.inbox, paths.output))
     if inbox == output or inbox in output.parents or output in inbox.parents:
         raise UsageError(f"[paths] inbox {inbox} and output {output} must not contain each other")
-
-
-def _check_ages(config: Config) -> None:
-    """A rebuild after the loss of the ledger reads the history from receipts: without them, raw copies would be new drops."""
-    raw, receipts = config.raw, config.receipts
-    if receipts.days is not None and (raw.days is None or receipts.days < raw.days):
-        raise UsageError(
-            f'[receipts] keep = "{receipts.keep}" is not allowed with [raw] keep = "{raw.keep}"; it must be as long at least: a '
-            "rebuild without the ledger takes from the receipt of each raw copy how to read it, and what became of it"
-        )
 
 
 def _check_destinations(config: Config, file: Path) -> None:

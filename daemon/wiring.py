@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .batch.engine import Engine
+from .batch.keeping import limits
 from .batch.outcome import BatchOutcome
 from .batch.reading import Limits, Reader
 from .batch.recovery import recover
@@ -24,7 +25,7 @@ from .core import progress
 from .core.entries import Drop
 from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
-from .core.model import MICROSECONDS_PER_DAY, Contexts, ParseContext
+from .core.model import Contexts, ParseContext
 from .downstream.attempts import Followed, Progress
 from .downstream.follow import Following, is_needed
 from .downstream.follow import Settings as FollowingSettings
@@ -41,7 +42,7 @@ from .sources.inboxes import Inboxes, Watchers
 from .sources.source_folder import SourceFolder, places_of, refuse_nested
 from .sources.watcher import Watcher
 from .stopping import Stop
-from .storage import ages, files
+from .storage import files
 from .storage.ledger import Ledger
 from .storage.ledger_schema import set_aside_other_version
 from .storage.lock import Lock
@@ -138,7 +139,7 @@ def service(config: Config, engine: Engine, observers: Sequence[Observer], since
         config.watch.foreign_settle_seconds + 1.0,
         backoff,
         since,
-        keeps(config),
+        limits(config),
     )
     inboxes = [
         Inbox(
@@ -244,12 +245,6 @@ def contexts(config: Config, received_at: int = 0) -> Contexts:
         )
         for name, source in config.sources.items()
     }
-
-
-def keeps(config: Config) -> dict[str, int]:
-    """How long copies are kept, in microseconds, by kind; without those that are kept forever."""
-    days = {kind: getattr(config, kind).days for kind in ages.KINDS}
-    return {kind: many * MICROSECONDS_PER_DAY for kind, many in days.items() if many is not None}
 
 
 def refuse_retyped(config: Config, ledger: Ledger) -> None:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.batch.ageing import Aged, Ageing, one_pass
+from daemon.batch.ageing import Aged, one_pass
 from daemon.batch.engine import Engine
 from daemon.batch.pipeline import publish_committed
-from daemon.batch.repair import partitions_from_raw
-from daemon.core.errors import Corruption
 from daemon.core.model import MICROSECONDS_PER_DAY, ParseContext
-from daemon.operate import seeds
 from daemon.operate.rebuild import prepare_rebuild, take_over
 from daemon.operate.verify import verify
 from daemon.storage import ages
@@ -30,9 +23,8 @@ from tests.batch.test_deletions import MAPPING, RECORDS, expected, published
 from tests.model import Drop, Model
 from tests.strategies import RECEIVED_AT_US, batches
 from tests.support.as_model import assert_published
-from tests.support.command import as_drop, order, strandline
 from tests.support.examples import examples
-from tests.support.harness import DAY, apply_batch, dates, open_engine, tree
+from tests.support.harness import DAY, apply_batch, open_engine, tree
 
 DAY_US = MICROSECONDS_PER_DAY
 CONTEXTS = {"default": ParseContext(0, DAY)}

@@ -1,4 +1,4 @@
-"""The commands that look, and change nothing: status, history, plan, verify, trace, downstream, sql, schema, manifest."""
+"""The commands that look, and change nothing: status, usage, history, plan, verify, trace, downstream, sql, schema, manifest."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ def status(config: Config, options: argparse.Namespace) -> int:
     from ..operate.status import table
 
     found = gathered(config)
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return DONE
+
+
+def usage(config: Config, options: argparse.Namespace) -> int:
+    from ..batch.keeping import limits
+    from ..operate.usage import gather, table
+    from ..storage import ages
+    from ..storage.ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    settings = {kind: getattr(config, kind).keep for kind in ages.KINDS}
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        found = gather(output, ledger, settings, limits(config), time.time_ns() // 1000)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
