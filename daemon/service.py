@@ -36,6 +36,7 @@ from .storage.pause import Pause, paused
 
 _T = TypeVar("_T")
 _COMPRESSED, _COMPRESSED_WEIGHT = (".gz", ".zst", ".zip"), 4
+_AGEING_SECONDS = 1.0  # at an idle time: then the loop shows that it is alive, and goes on at the next one
 _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 
 
@@ -187,7 +188,8 @@ class Service:
         if not wake.is_set():
             self._compact_index(wake.is_set)
         if not wake.is_set():
-            self._age(wake.is_set)
+            end = time.monotonic() + _AGEING_SECONDS
+            self._age(lambda: wake.is_set() or time.monotonic() > end)
         due = watchers.interval_seconds
         if (kept := self._engine.taking.due_seconds) is not None:
             due = min(due, kept + _CHECK_SECONDS)

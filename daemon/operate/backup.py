@@ -96,6 +96,8 @@ def backup(output: Path, target: Path, now: str, progress: Progress) -> dict[str
             _copy_log(held / "files", target, ledger, copied)
             _copy_results(output, target, copied)
             _catch_up_with_ages(output, ledger)
+            if (link := newest_orders(target, ledger)) is not None:
+                files.link_to(target / raw.LINK, raw.link_text(link.raw or ""))
             copied.damaged += [path for kind, seq, path in missing if seq > ledger.horizon(kind)]
             if ages.only(ledger.horizons(), ages.RAW).through:
                 files.make_folder(target / "raw")
@@ -239,8 +241,6 @@ def _copy_drops(
         if number <= newest and number not in waiting:  # otherwise a later batch moved it there
             for one in (name, name + REASON):  # one that `retry` has just taken is in the inbox
                 copied.add(output / "quarantine" / one, target / "quarantine" / one, may_link=False)
-    if (link := newest_orders(target, ledger)) is not None:
-        files.link_to(target / raw.LINK, raw.link_text(link.raw or ""))
     return missing
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import takewhile
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +155,8 @@ def _rows_of(fact: pa.Table, seeds: np.ndarray) -> pa.Table:
 
 def _dimensions(engine: Engine, store: Store, through: int) -> list[DimensionFile]:
     """Copies the published dimensions that are made of a drop whose raw copy has gone."""
-    aged = {raw.kind_of(drop.name) for drop in engine.ledger.applied_drops() if drop.seq <= through}
+    drops = takewhile(lambda drop: drop.seq <= through, engine.ledger.applied_drops())
+    aged = {raw.kind_of(drop.name) for drop in drops}
     found = []
     for name, file in engine.ledger.dimensions().items():
         if name in aged:

@@ -27,7 +27,7 @@ from daemon.sources.inboxes import Inboxes
 from daemon.sources.source_folder import SourceFolder
 from daemon.storage import ages, files
 from daemon.storage.ledger import Ledger
-from tests.support.command import as_drop, differences, order
+from tests.support.command import as_drop, differences, order, strandline
 from tests.support.crash import TERMS, Crash, World
 from tests.support.harness import apply_batch, open_engine, tree
 
@@ -235,3 +235,13 @@ def test_the_ledger_says_first_what_goes(tmp_path: Path, monkeypatch: pytest.Mon
         aged(engine, {ages.RAW: KEEP})
         publish_committed(engine)
     assert seen == [(4, 4)] * 3
+
+
+def test_queries_see_what_is_kept(tmp_path: Path) -> None:
+    """All drops, and the discards and restatements that have not gone."""
+    history(tmp_path)
+    with open_engine(tmp_path) as engine:
+        aged(engine)
+    counts = 'SELECT (SELECT count(*) FROM drops), (SELECT list("drop") FROM discards), (SELECT list(batch) FROM restatements)'
+    ended = strandline(tmp_path, "sql", counts, "--csv")
+    assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == "5,[5],[3]", ended.stdout + ended.stderr
