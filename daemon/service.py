@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from .batch import discarding
 from .batch.ageing import Ageing
+from .batch.catch_up import readable
 from .batch.engine import Engine
 from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
@@ -30,7 +31,6 @@ from .execution.process import release_memory
 from .observe.observer import Observer
 from .sources.inbox import Arrival, InboxScan
 from .sources.inboxes import Inboxes, Watchers
-from .storage.ages import RAW
 from .storage.order_index import MANY_RUNS
 from .storage.pause import Pause, paused
 
@@ -97,8 +97,9 @@ class Service:
         self._announced: set[str] = set()  # labels that an event named
         self._closed: set[str] = set()  # of these, closed or moved in since the last scan
         self._compaction_error = ""  # of the last try to compact the order index
-        self._ageing = Ageing(engine, settings.keep, lambda aged: self._notify(lambda one: one.aged(aged)))
-        self._ageing_error = ""
+        self._ageing = Ageing(
+            engine, settings.keep, lambda aged: self._notify(lambda one: one.aged(aged)), self._notify_note
+        )
         self._present_before_watch: set[str] = set()  # labels that no event can announce
         self._leave: Callable[[], bool] = tasks.never
         self._pause: Pause | None = None  # the one that was told of
@@ -109,7 +110,7 @@ class Service:
         def work() -> None:
             self._drained(stop, self._settings.patience_seconds, give_up=True)
             self._compact_index(stop.is_set, MANY_RUNS)
-            self._age(stop.is_set)
+            self._ageing.run(stop.is_set)
 
         return self._until_stopped(stop, work)
 
@@ -189,7 +190,7 @@ class Service:
             self._compact_index(wake.is_set)
         if not wake.is_set():
             end = time.monotonic() + _AGEING_SECONDS
-            self._age(lambda: wake.is_set() or time.monotonic() > end)
+            self._ageing.run(lambda: wake.is_set() or time.monotonic() > end)
         due = watchers.interval_seconds
         if (kept := self._engine.taking.due_seconds) is not None:
             due = min(due, kept + _CHECK_SECONDS)
@@ -213,19 +214,6 @@ class Service:
                 self._compaction_error = str(error)
                 self._notify_note(f"the order index could not be compacted: {error}. It is tried again later")
 
-    def _age(self, enough: Callable[[], bool]) -> None:
-        """Removes copies that are old, step by step. A failure loses nothing and delays no drop: the next pass tries again. While
-        the output is paused, nothing goes: somebody may be copying it."""
-        if paused(self._engine.output) is not None:
-            return
-        try:
-            self._ageing.run(time.time_ns() // 1000, enough)
-            self._ageing_error = ""
-        except (OSError, sqlite3.OperationalError) as error:
-            if self._ageing_error != str(error):
-                self._ageing_error = str(error)
-                self._notify_note(f"copies that are old could not be removed: {error}. It is tried again later")
-
     def _notify(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             what(observer)
@@ -242,14 +230,9 @@ class Service:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
         if (since := self._settings.since) is None:
             return
-        gone = self._engine.ledger.horizon(RAW)
-        found = self._engine.ledger.read_since(since)
-        if lost := sum(result.drop.seq <= gone for result in found):
-            self._notify_note(
-                f"--since: {lost:,} drops may have orders since then that were not applied, and their raw copies have gone by "
-                "age, so these orders stay out"
-            )
-        found = [result for result in found if result.drop.seq > gone]
+        found, lost = readable(self._engine.ledger, since)
+        if lost:
+            self._notify_note(lost)
         for results in batches(found, self._settings, lambda result: weight(result.drop.name, result.drop.size_bytes)):
             self._end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
@@ -269,7 +252,7 @@ class Service:
                     break
                 taken += self._take(arrivals)
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
-                self._age(lambda: True)
+                self._ageing.run(lambda: True)
                 if watchers is not None:
                     self._count_unannounced(arrivals, watchers)
             self._engine.guard.check()  # check_kept removes hidden files

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +22,7 @@ from ..core.entries import REASON, DropResult, Effect
 from ..core.model import MICROSECONDS_PER_DAY, DropOutcome
 from ..storage import ages, files, raw, receipts
 from ..storage.ledger import Ledger
+from ..storage.pause import paused
 from .commit import RESTATEMENTS
 from .engine import Engine
 from .publish import publish
@@ -48,15 +51,29 @@ Tell = Callable[[Aged], None]
 
 class Ageing:
     """Passes over one output, an hour apart. `keep`: how long the copies of a kind are kept, in microseconds; forever where a
-    kind is not named."""
+    kind is not named. `note`: tells of a pass that failed."""
 
-    def __init__(self, engine: Engine, keep: Mapping[str, int], tell: Tell) -> None:
-        self._engine, self._keep, self._tell = engine, keep, tell
+    def __init__(self, engine: Engine, keep: Mapping[str, int], tell: Tell, note: Callable[[str], None]) -> None:
+        self._engine, self._keep, self._tell, self._note = engine, keep, tell, note
+        self._error = ""  # of the last pass
         self._steps: Iterator[None] | None = None  # of the pass that is under way
         self._due = 0
 
-    def run(self, now: int, enough: Callable[[], bool]) -> None:
-        """Goes on with a pass, or begins one if it is due: one step at least, and more until `enough`. `now`: in microseconds."""
+    def run(self, enough: Callable[[], bool], now: int | None = None) -> None:
+        """Goes on with a pass, or begins one if it is due: one step at least, and more until `enough`. A failure loses nothing
+        and delays no drop: the next pass tries again. While the output is paused, nothing goes: somebody may be copying it.
+        `now`: in microseconds."""
+        if paused(self._engine.output) is not None:
+            return
+        try:
+            self._run(enough, time.time_ns() // 1000 if now is None else now)
+            self._error = ""
+        except (OSError, sqlite3.OperationalError) as error:
+            if self._error != str(error):
+                self._error = str(error)
+                self._note(f"copies that are old could not be removed: {error}. It is tried again later")
+
+    def _run(self, enough: Callable[[], bool], now: int) -> None:
         if self._steps is None and now < self._due <= now + _BETWEEN_PASSES:
             return
         self._due = now + _BETWEEN_PASSES

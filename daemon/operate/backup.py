@@ -54,6 +54,7 @@ class Copied:
     linked: int = 0
     size: int = 0  # in bytes
     damaged: list[str] = field(default_factory=list)
+    missing: list[tuple[str, int, str]] = field(default_factory=list)  # copies of drops: kind, drop and path
 
     def add(self, source: Path, target: Path, *, may_link: bool, sha256: bytes | None = None) -> bool:
         """Copies one file; returns whether it is what it should be."""
@@ -92,13 +93,13 @@ def backup(output: Path, target: Path, now: str, progress: Progress) -> dict[str
             for path, sha256 in moment.items():
                 if not copied.add(held / "files" / path, target / path, may_link=True, sha256=sha256):
                     copied.damaged.append(path)
-            missing = _copy_drops(output, target, ledger, copied, progress)
+            _copy_drops(output, target, ledger, copied, progress)
             _copy_log(held / "files", target, ledger, copied)
             _copy_results(output, target, copied)
             _catch_up_with_ages(output, ledger)
             if (link := newest_orders(target, ledger)) is not None:
                 files.link_to(target / raw.LINK, raw.link_text(link.raw or ""))
-            copied.damaged += [path for kind, seq, path in missing if seq > ledger.horizon(kind)]
+            copied.damaged += [path for kind, seq, path in copied.missing if seq > ledger.horizon(kind)]
             if ages.only(ledger.horizons(), ages.RAW).through:
                 files.make_folder(target / "raw")
                 ages.mark(target, ages.only(ledger.horizons(), ages.RAW))
@@ -210,12 +211,10 @@ def _refuse_read_again(output: Path, target: Path, copy: Ledger) -> None:
 # ------------------------------------------------------------------------------------------------------------- the rest
 
 
-def _copy_drops(
-    output: Path, target: Path, ledger: Ledger, copied: Copied, progress: Progress
-) -> list[tuple[str, int, str]]:
-    """Raw copies, discards and receipts of all committed drops, and what is in quarantine of them; but not what has gone by age.
-    Returns what is missing or damaged: kind, drop and path."""
-    total, missing = ledger.drop_count(), []
+def _copy_drops(output: Path, target: Path, ledger: Ledger, copied: Copied, progress: Progress) -> None:
+    """Raw copies, discards and receipts of all committed drops, and what is in quarantine of them; but not what has gone by
+    age."""
+    total = ledger.drop_count()
     gone = {kind: ledger.horizon(kind) for kind in ages.OF_DROPS}
     for number, result in enumerate(ledger.all_results(), 1):
         drop = result.drop
@@ -224,14 +223,14 @@ def _copy_drops(
             and drop.seq > gone[ages.RAW]
             and not copied.add(output / drop.raw, target / drop.raw, may_link=True, sha256=drop.sha256)
         ):
-            missing.append((ages.RAW, drop.seq, drop.raw))
+            copied.missing.append((ages.RAW, drop.seq, drop.raw))
         path = receipts.discards_path(drop)
         if (
             result.counts.discarded.total()
             and drop.seq > gone[ages.DISCARDS]
             and not copied.add(output / path, target / path, may_link=True)
         ):
-            missing.append((ages.DISCARDS, drop.seq, path))
+            copied.missing.append((ages.DISCARDS, drop.seq, path))
         if drop.seq > gone[ages.RECEIPTS]:
             _write_receipt(target, result, copied)
         progress("copying drops", number, total)
@@ -241,7 +240,6 @@ def _copy_drops(
         if number <= newest and number not in waiting:  # otherwise a later batch moved it there
             for one in (name, name + REASON):  # one that `retry` has just taken is in the inbox
                 copied.add(output / "quarantine" / one, target / "quarantine" / one, may_link=False)
-    return missing
 
 
 def _catch_up_with_ages(output: Path, copy: Ledger) -> None:

@@ -162,16 +162,17 @@ def test_a_pass_is_done_in_steps_an_hour_after_the_last(tmp_path: Path, monkeypa
     monkeypatch.setattr(ageing, "_STEP_DROPS", 1)
     history(tmp_path)
     told: list[Aged] = []
+    told_notes: list[str] = []
     with open_engine(tmp_path) as engine:
-        passes = Ageing(engine, {ages.RAW: KEEP * DAY_US}, told.append)
-        passes.run(NOW, lambda: True)
+        passes = Ageing(engine, {ages.RAW: KEEP * DAY_US}, told.append, told_notes.append)
+        passes.run(lambda: True, NOW)
         assert copies(tmp_path / "output", "raw") == ["3", "4", "5"]
         apply_batch(engine, tmp_path, [("d.json", as_drop([order(7)]))], OLD)
         for _ in range(9):
-            passes.run(NOW, lambda: True)
+            passes.run(lambda: True, NOW)
         assert copies(tmp_path / "output", "raw") == ["5", "6"] and len(told) == 1
         for now, found in ((NOW + DAY_US // 25, ["5", "6"]), (NOW + 395 * DAY_US, [])):
-            passes.run(now, lambda: False)
+            passes.run(lambda: False, now)
             assert copies(tmp_path / "output", "raw") == found
 
 
