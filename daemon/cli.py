@@ -41,6 +41,7 @@ _HANDLE_SIGNALS = (
 # These look at what is there, or mend it: an output that is missing or empty is a mistake, not the first run.
 _NEED_OUTPUT = (
     looking.status,
+    looking.usage,
     looking.verify,
     looking.trace,
     mending.rebuild,
@@ -175,6 +176,8 @@ def _add_looking(add: _Add) -> None:
         "status", looking.status, "show the high-water mark, the backlog, the last drops, discards and partitions"
     )
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
+    usage = add("usage", looking.usage, "show the disk by part: how much, how old, how long it is kept")
+    usage.add_argument("--json", action="store_true", help="as JSON, for programs")
     history = add("history", looking.history, "list all drops and what became of them, batch by batch, the newest last")
     history.add_argument(
         "--since",

@@ -15,6 +15,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from .batch.keeping import Keep, refuse_short_receipts
 from .core.errors import UsageError, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
@@ -201,6 +202,11 @@ class Config:
     batch: Batch = Batch()
     input: Input = Input()
     orders: Orders = Orders()
+    raw: Keep = Keep()
+    receipts: Keep = Keep()
+    discards: Keep = Keep()
+    restatements: Keep = Keep()
+    quarantine: Keep = Keep()
     retry: Retry = Retry()
     http: Http = Http()
     metrics: Metrics = Metrics()
@@ -257,6 +263,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
     config = Config(**sections, columns=columns, sources=sources, destinations=destinations)
     _check_paths(config.paths)
+    refuse_short_receipts(config.raw, config.receipts)
     _check_destinations(config, file)
     return config
 

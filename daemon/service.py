@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TypeVar
 
 from .batch import discarding
+from .batch.ageing import Ageing
+from .batch.catch_up import readable
 from .batch.engine import Engine
 from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
@@ -34,6 +36,7 @@ from .storage.pause import Pause, paused
 
 _T = TypeVar("_T")
 _COMPRESSED, _COMPRESSED_WEIGHT = (".gz", ".zst", ".zip"), 4
+_AGEING_SECONDS = 1.0  # at an idle time: then the loop shows that it is alive, and goes on at the next one
 _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 
 
@@ -49,6 +52,9 @@ class ServiceSettings:
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
     since: int | None = None  # apply only orders from this instant on
+    keep: Mapping[str, int] = field(
+        default_factory=dict
+    )  # microseconds, by kind of copy; forever where it is not named
 
 
 @dataclass
@@ -91,6 +97,9 @@ class Service:
         self._announced: set[str] = set()  # labels that an event named
         self._closed: set[str] = set()  # of these, closed or moved in since the last scan
         self._compaction_error = ""  # of the last try to compact the order index
+        self._ageing = Ageing(
+            engine, settings.keep, lambda aged: self._notify(lambda one: one.aged(aged)), self._notify_note
+        )
         self._present_before_watch: set[str] = set()  # labels that no event can announce
         self._leave: Callable[[], bool] = tasks.never
         self._pause: Pause | None = None  # the one that was told of
@@ -101,6 +110,7 @@ class Service:
         def work() -> None:
             self._drained(stop, self._settings.patience_seconds, give_up=True)
             self._compact_index(stop.is_set, MANY_RUNS)
+            self._ageing.run(stop.is_set)
 
         return self._until_stopped(stop, work)
 
@@ -175,9 +185,12 @@ class Service:
         discarding.carry_out(self._engine.output, self._engine.ledger)
 
     def _idle(self, watchers: Watchers, wake: Event, stop: Event) -> None:
-        """Compacts the order index, then waits for `wake` or for the next scan that is due."""
+        """Compacts the order index, removes what is old, then waits for `wake` or for the next scan that is due."""
         if not wake.is_set():
             self._compact_index(wake.is_set)
+        if not wake.is_set():
+            end = time.monotonic() + _AGEING_SECONDS
+            self._ageing.run(lambda: wake.is_set() or time.monotonic() > end)
         due = watchers.interval_seconds
         if (kept := self._engine.taking.due_seconds) is not None:
             due = min(due, kept + _CHECK_SECONDS)
@@ -217,7 +230,9 @@ class Service:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
         if (since := self._settings.since) is None:
             return
-        found = self._engine.ledger.read_since(since)
+        found, lost = readable(self._engine.ledger, since)
+        if lost:
+            self._notify_note(lost)
         for results in batches(found, self._settings, lambda result: weight(result.drop.name, result.drop.size_bytes)):
             self._end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
@@ -237,6 +252,7 @@ class Service:
                     break
                 taken += self._take(arrivals)
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
+                self._ageing.run(lambda: True)
                 if watchers is not None:
                     self._count_unannounced(arrivals, watchers)
             self._engine.guard.check()  # check_kept removes hidden files

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .batch.engine import Engine
+from .batch.keeping import limits
 from .batch.outcome import BatchOutcome
 from .batch.reading import Limits, Reader
 from .batch.recovery import recover
@@ -138,6 +139,7 @@ def service(config: Config, engine: Engine, observers: Sequence[Observer], since
         config.watch.foreign_settle_seconds + 1.0,
         backoff,
         since,
+        limits(config),
     )
     inboxes = [
         Inbox(

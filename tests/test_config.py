@@ -114,6 +114,10 @@ def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('[raw]\nkeep = "400"', ["[raw] keep = '400'", '"forever", or whole days such as "400d"']),
+        ('[raw]\nkeep = "0d"', ["whole days"]),
+        ('[receipts]\nkeep = "400d"', ['[receipts] keep = "400d"', '[raw] keep = "forever"', "rebuild without the ledger"]),
+        ('[raw]\nkeep = "401d"\n[receipts]\nkeep = "400d"', ['[raw] keep = "401d"']),
         ("[nonsense]\n", ["nonsense", "config.toml", "paths", "engine"]),
         ('["a\\nb"]', [r"'a\nb'", "paths", "engine"]),
         ("nonsense = 1", ["nonsense", "paths", "engine"]),

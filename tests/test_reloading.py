@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from daemon.batch.keeping import limits
 from daemon.config import Config, load
 from daemon.reloading import Change, changes, in_force
 
@@ -87,3 +88,16 @@ def test_what_only_a_start_can_change_is_named_and_stays(tmp_path: Path) -> None
     assert (ours.paths, ours.http, ours.engine) == (before.paths, before.http, before.engine)
     assert ours.retry.attempts == 9
     assert {one.setting for one in changes(ours, after)} == {"[paths] inbox", "[http] port", "[engine] workers"}
+
+
+def test_an_age_takes_effect_while_the_daemon_runs(tmp_path: Path) -> None:
+    """With what the loop gets of it."""
+    before, after = (
+        read(tmp_path, BEFORE),
+        read(tmp_path, f'{BEFORE}\n[raw]\nkeep = "400d"\n[discards]\nkeep = "30d"\n'),
+    )
+    assert changes(before, after) == [
+        Change("[raw] keep", "forever", "400d", False), Change("[discards] keep", "forever", "30d", False),
+    ]  # fmt: skip
+    assert limits(in_force(before, after)) == {"raw": 400 * 86_400_000_000, "discards": 30 * 86_400_000_000}
+    assert limits(before) == {}

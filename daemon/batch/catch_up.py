@@ -8,8 +8,23 @@ from dataclasses import replace
 
 from ..core.entries import Drop, DropResult
 from ..core.model import DISCARDS, Parsed
+from ..storage.ages import RAW
+from ..storage.ledger import Ledger
 from .reading import Reader
 from .repair import read_all
+
+
+def readable(ledger: Ledger, since: int) -> tuple[list[DropResult], str]:
+    """The results of applied drops to read again for an earlier limit; and what to tell of those that cannot be, "" where there
+    are none."""
+    found, gone = ledger.read_since(since), ledger.horizon(RAW)
+    kept = [result for result in found if result.drop.seq > gone]
+    lost = len(found) - len(kept)
+    note = (
+        f"--since: {lost:,} drops may have orders since then that were not applied, and their raw copies have gone by age, so "
+        "these orders stay out"
+    )
+    return kept, note if lost else ""
 
 
 def read_again(reader: Reader, results: Sequence[DropResult], since: int | None) -> tuple[list[Drop], Parsed]:

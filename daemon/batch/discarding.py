@@ -15,6 +15,7 @@ from pathlib import Path
 from ..core.entries import REASON
 from ..core.model import DropOutcome
 from ..storage import files, receipts
+from ..storage.ages import RECEIPTS
 from ..storage.ledger import Ledger
 from ..storage.raw import quarantine_path
 
@@ -53,7 +54,8 @@ def _discard(output: Path, ledger: Ledger, seq: int, why: str) -> None:
         return
     if not (result.reason or "").startswith(why):
         ledger.give_reason(seq, f"{why}; it was quarantined because: {result.reason}")
-    receipts.write(output, [found for found in [ledger.result(seq)] if found])
+    if seq > ledger.horizon(RECEIPTS):
+        receipts.write(output, [found for found in [ledger.result(seq)] if found])
     files.unlink(path)
     files.unlink(path.with_name(path.name + REASON))
     files.sync(path.parent)

@@ -23,6 +23,7 @@ from ..core.entries import Drop, DropResult
 from ..core.model import Contexts, DropOutcome, Parsed
 from ..sources.inbox import Arrival
 from ..storage import files, receipts
+from ..storage.ages import RECEIPTS
 from . import archive, reread
 from .catch_up import read_again
 from .duplicates import to_read, with_duplicates
@@ -134,7 +135,8 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     publish(engine.output, engine.ledger.effects(), recovering=recovering, check=engine.guard.check)
     engine.guard.check()
     results = engine.ledger.results(batch)
-    receipts.write(engine.output, results)
+    gone = engine.ledger.horizon(RECEIPTS)
+    receipts.write(engine.output, [one for one in results if one.drop.seq > gone])
     engine.ledger.published(batch)
     engine.guard.check()  # if the output was replaced, the staged files there are another process's
     reread.clear(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])

@@ -3,6 +3,9 @@
 The index names for each order the drop with its latest version, so only those drops are read again, each under its original
 parse context. The same rows from the same writer are the same bytes. Another writer gives other bytes: then the ledger first
 records the new hashes together with the effects that place the files, so that start-up can finish after a crash.
+
+A date with orders whose raw copies have gone by age is made again from its own fact file, if that is sound, and not at all if it
+is not: without these orders, it would be another date.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ from ..core.errors import Corruption, UsageError
 from ..core.merge.facts import files_of, gathered, lines_of
 from ..core.merge.keys import latest
 from ..core.merge.partition import Totals, sort_order, totals
-from ..core.model import DIMENSIONS, Dimension, Parsed, concat_orders, dates_of
+from ..core.model import DIMENSIONS, Bools, Dimension, Parsed, concat_orders, dates_of
 from ..core.parquet import WRITER, encode
 from ..core.parse.csv import upsert
 from ..core.versions import drop_positions, equal
 from ..storage import files, raw
+from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
 from .publish import publish
@@ -57,11 +61,44 @@ def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged) -> No
 
 def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int]) -> None:
     """Restores the files of published dates to what the ledger says. Raises Corruption if raw cannot reproduce a date; the files
-    of that date are not touched."""
+    of that date are not touched. Where that is because raw copies have gone by age, the other dates are restored first."""
     expected = ledger.partitions(days)
-    for group in groups_of(list(expected.values())):
+    aged = aged_orders(ledger, list(expected))
+    lost = {}
+    for day, orders in aged.items():
+        fact = store.read_fact(day, expected[day].fact_sha256)
+        if fact is None:
+            lost[day] = orders
+        else:
+            _restore(ledger, store, expected[day], fact)
+    for group in groups_of([one for day, one in expected.items() if day not in aged]):
         for day, fact in facts_from_raw(ledger, reader, group).items():
             _restore(ledger, store, expected[day], fact)
+    if lost:
+        raise lost_with_age(lost)
+
+
+def aged_orders(ledger: Ledger, days: Sequence[int]) -> dict[int, int]:
+    """Of these dates, those with orders whose raw copies have gone by age, and how many. They cannot be made anew."""
+    if not (through := ledger.horizon(RAW)):
+        return {}
+    entries = ledger.index.of_dates(days)
+    found, orders = np.unique(entries["date"][came_from_aged(entries, through)], return_counts=True)
+    return dict(zip(found.tolist(), orders.tolist(), strict=True))
+
+
+def came_from_aged(entries: np.ndarray, through: int) -> Bools:
+    """Which index entries name a drop whose raw copy has gone by age. `through`: the horizon of raw copies."""
+    return np.asarray((entries["drop"] > 0) & (entries["drop"] <= through), np.bool_)
+
+
+def lost_with_age(lost: Mapping[int, int]) -> Corruption:
+    """The error for dates whose fact files are damaged and cannot be made anew; with the number of such orders."""
+    dates = ", ".join(f"{iso_date(day)} ({orders:,} orders)" for day, orders in sorted(lost.items()))
+    return Corruption(
+        f"could not rebuild {dates}: {FACT_FILE} is missing or damaged, and raw copies of these orders have gone by age ([raw] "
+        f"keep), so nothing here can make them anew. Restore curated/date=DATE/{FACT_FILE} from a backup; it was not touched"
+    )
 
 
 def refuse_unknown(ledger: Ledger, days: Sequence[int]) -> None:
@@ -206,8 +243,14 @@ def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
 
 
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
-    """Restores the file of a dimension to what the ledger says, by applying all its drops in order."""
+    """Restores the file of a dimension to what the ledger says, by applying all its drops in order. Raises Corruption if a raw
+    copy of them has gone by age."""
     drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
+    if drops and drops[0].seq <= ledger.horizon(RAW):
+        raise Corruption(
+            f"could not rebuild {store.curated / dimension.file}: it is missing or damaged, and raw copies of drops that it is "
+            "made of have gone by age ([raw] keep). Restore it from a backup; it was not touched"
+        )
     parsed = read_all(reader, drops)
     rows = pa.concat_tables([dimension.schema.empty_table(), *(parsed.rows[drop.seq].table for drop in drops)])
     table = upsert(dimension, None, rows).table

@@ -13,9 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.entries import Drop
-from ..core.errors import Corruption
+from ..core.errors import Corruption, UsageError
 from ..sources.source_folder import SourceFolder, place_of
 from ..storage import files
+from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.raw import archive_of, fitting, original, own_name
 
@@ -24,14 +25,22 @@ _FOLDER = "state/again"
 
 def applied(output: Path, names: Sequence[str]) -> dict[str, Drop]:
     """For each name, an applied drop: by its number, by the name that it arrived with (alone, with its source or with its zip
-    archive), or by that of its raw copy. Of several, the newest."""
+    archive), or by that of its raw copy. Of several, the newest. Raises UsageError where its raw copy has gone by age."""
     path = output / "state" / "ledger.sqlite"
     if not names or not path.exists():
         return {}
     with closing(Ledger(path, read_only=True)) as ledger:
         drops = {key: drop for drop in ledger.applied_drops() for key in _keys(drop)}
+        gone = ledger.horizon(RAW)
     found = ((name, drops.get(_key(name)) or drops.get(("raw", os.path.basename(name)))) for name in names)
-    return {name: drop for name, drop in found if drop is not None}
+    applied = {name: drop for name, drop in found if drop is not None}
+    for drop in applied.values():
+        if drop.seq <= gone:
+            raise UsageError(
+                f"cannot read drop {drop.seq} ({drop.name}) again: its raw copy has gone by age ([raw] keep). Nothing was "
+                "requested. Drop its file again, if its source still has it"
+            )
+    return applied
 
 
 def members(output: Path, archive: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The commands that look, and change nothing: status, history, plan, verify, trace, downstream, sql, schema, manifest."""
+"""The commands that look, and change nothing: status, usage, history, plan, verify, trace, downstream, sql, schema, manifest."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ def status(config: Config, options: argparse.Namespace) -> int:
     from ..operate.status import table
 
     found = gathered(config)
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return DONE
+
+
+def usage(config: Config, options: argparse.Namespace) -> int:
+    from ..batch.keeping import limits
+    from ..operate.usage import gather, table
+    from ..storage import ages
+    from ..storage.ledger import Ledger
+
+    output = config.paths.output.resolve()
+    path = output / "state" / "ledger.sqlite"
+    settings = {kind: getattr(config, kind).keep for kind in ages.KINDS}
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+        found = gather(output, ledger, settings, limits(config), time.time_ns() // 1000)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
@@ -69,6 +85,7 @@ def verify(config: Config, options: argparse.Namespace) -> int:
     stop = stop_on_signals(ATTENTION)
     with scratch_folder("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from ..batch.recovery import refuse_lost_ledger
+        from ..operate import seeds
         from ..operate.verify import copy_ledger, verify
         from ..storage.ledger import Ledger
 
@@ -83,6 +100,7 @@ def verify(config: Config, options: argparse.Namespace) -> int:
                 if not options.json:
                     print(one, flush=True)
             drops, partitions = copy.drop_count(), len(copy.partitions())
+            kept, orders = seeds.count(copy)
         of_models, behind = _verify_downstreams(config, engine, scratch, stop, destinations=options.destinations)
         found += of_models
         if not options.json:
@@ -90,10 +108,16 @@ def verify(config: Config, options: argparse.Namespace) -> int:
         if options.json:
             differences = [{"check": one.check, "what": one.what, "found": one.found} for one in found]
             numbers = {"drops": drops, "partitions": partitions, "stale_dates": behind}
+            numbers |= {"partitions_not_made_anew": kept, "orders_not_made_anew": orders}
             print(json.dumps(numbers | {"differences": differences}, indent=2))
         else:
             if behind:
                 print(f"{behind:,} dates of what follows are not up to date, and were not compared")
+            if orders:
+                print(
+                    f"{orders:,} orders in {kept:,} partitions came from raw copies that have gone by age: they cannot be made "
+                    "anew, and the SHA-256 of their partitions guards them"
+                )
             verdict = f"{len(found):,} differences" if found else "all of it is there and right"
             print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
         return ATTENTION if found else DONE

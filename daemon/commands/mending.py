@@ -31,6 +31,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from ..operate.rebuild import prepare_rebuild, take_over
         from ..storage import receipts
         from ..storage.adoption import unknown
+        from ..storage.ages import RECEIPTS
         from ..wiring import contexts, recovered, service
 
         if days:
@@ -47,7 +48,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         take_over(engine, prepare_rebuild(engine, time.time_ns() // 1000, contexts(config)))
     with engine_of(config, stop) as engine:
         summary = service(config, engine, []).resume(stop.asked)
-        receipts.restore(engine.output, engine.ledger.all_results())
+        receipts.restore(engine.output, engine.ledger.all_results(engine.ledger.horizon(RECEIPTS)))
         log.info("ledger and all partitions rebuilt from raw", extra={"partitions": len(engine.ledger.partitions())})
         left = unknown(engine.ledger, engine.raw, everywhere=True)
         if left:

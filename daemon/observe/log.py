@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import IO
 
+from ..batch.ageing import Aged
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 from ..core.drift import Drift
@@ -166,6 +167,16 @@ class Reporter(Observer):
             log.error("pull failed" if one.outcome == FAILED else "pull put off", extra=about | {"cause": one.error})
         elif one.pages:
             log.info("pulled", extra=about | {"bytes": one.bytes})
+
+    def aged(self, one: Aged) -> None:
+        about: dict[str, object] = {"kind": one.kind, "through": one.through, "files": one.files, "bytes": one.bytes}
+        if one.files or one.bytes:
+            log.info("old copies removed", extra=about)
+        if one.left:
+            log.warning(
+                "old copies could not be removed; tried again later",
+                extra=about | {"left": one.left, "cause": one.cause},
+            )
 
     def found_by_rescan(self, drops: int) -> None:
         log.info("rescan found drops that no event named", extra={"drops": drops})

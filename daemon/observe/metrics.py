@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from ..batch.ageing import Aged
 from ..batch.outcome import BatchOutcome
 from ..batch.phases import OPERATIONS, PHASES
 from ..batch.retries import Retry
@@ -27,7 +28,7 @@ from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
 from ..downstream.attempts import Followed
 from ..downstream.records import State
 from ..sources.pull.outcome import Pulled
-from ..storage import files
+from ..storage import ages, files
 from ..storage.pause import paused
 from ..storage.pulls import PullState
 from ..storage.raw import quarantined
@@ -101,6 +102,12 @@ class Metrics(Observer):
         self._retries = self._counter("retries", "Operations that were tried again.", operation=OPERATIONS)
         self._exhausted = self._counter(
             "retries_exhausted", "Operations that failed as often as [retry] attempts allows.", operation=OPERATIONS
+        )
+        self._aged_files = self._counter(
+            "aged_files", "Files that were removed because they were old.", kind=ages.KINDS
+        )
+        self._aged_bytes = self._counter(
+            "aged_bytes", "Bytes that were removed because they were old.", kind=ages.KINDS
         )
         self._by_rescan = self._counter("drops_found_by_rescan", "Drops that no event named.")
         self._hwm = self._gauge("high_water_mark_timestamp_seconds", "The latest created_at of any accepted order.")
@@ -179,6 +186,10 @@ class Metrics(Observer):
             self._latency.observe(seconds)
         for phase, seconds in outcome.seconds.items():
             self._duration.labels(phase).observe(seconds)
+
+    def aged(self, one: Aged) -> None:
+        self._aged_files.labels(one.kind).inc(one.files)
+        self._aged_bytes.labels(one.kind).inc(one.bytes)
 
     def following(self, one: Followed) -> None:
         self._following.following(one)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..batch.ageing import Aged
 from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 from ..downstream.attempts import Followed
@@ -45,6 +46,10 @@ class Observer:
 
     def noted(self, note: str) -> None:
         """A message for the operator."""
+
+    def aged(self, one: Aged) -> None:
+        """Copies of one kind that were old enough have gone. Called once a pass and kind, also where files could not be
+        removed."""
 
     def following(self, one: Followed) -> None:
         """What is known of a model or check while a round runs: called when it is begun, after each piece of it and when it is

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..downstream.inputs import CANNOT_LINK, published
 from ..downstream.records import Records
 from ..downstream.records import copy as copy_records
 from ..downstream.scratch import remove_abandoned, scratch
-from ..storage import files, raw, receipts
+from ..storage import ages, files, raw, receipts
 from ..storage.ledger import Ledger
 from ..storage.lock import Lock
 from ..storage.raw import quarantined
@@ -54,6 +54,7 @@ class Copied:
     linked: int = 0
     size: int = 0  # in bytes
     damaged: list[str] = field(default_factory=list)
+    missing: list[tuple[str, int, str]] = field(default_factory=list)  # copies of drops: kind, drop and path
 
     def add(self, source: Path, target: Path, *, may_link: bool, sha256: bytes | None = None) -> bool:
         """Copies one file; returns whether it is what it should be."""
@@ -88,17 +89,25 @@ def backup(output: Path, target: Path, now: str, progress: Progress) -> dict[str
     with scratch(output) as held:
         moment = _freeze(output, held / "files", held / "ledger.sqlite")
         files.make_folder(target / "state")
-        shutil.copyfile(held / "ledger.sqlite", target / LEDGER)
-        copied.count(target / LEDGER)
         with closing(Ledger(held / "ledger.sqlite")) as ledger:
             for path, sha256 in moment.items():
                 if not copied.add(held / "files" / path, target / path, may_link=True, sha256=sha256):
                     copied.damaged.append(path)
             _copy_drops(output, target, ledger, copied, progress)
-            _copy_log(output, target, ledger, copied)
+            _copy_log(held / "files", target, ledger, copied)
             _copy_results(output, target, copied)
+            _catch_up_with_ages(output, ledger)
+            if (link := newest_orders(target, ledger)) is not None:
+                files.link_to(target / raw.LINK, raw.link_text(link.raw or ""))
+            copied.damaged += [path for kind, seq, path in copied.missing if seq > ledger.horizon(kind)]
+            if ages.only(ledger.horizons(), ages.RAW).through:
+                files.make_folder(target / "raw")
+                ages.mark(target, ages.only(ledger.horizons(), ages.RAW))
+                copied.count(target / ages.MARKER)
             _refuse_read_again(output, target, ledger)
             hwm = ledger.hwm
+            ledger.copy_to(target / LEDGER)
+            copied.count(target / LEDGER)
             about = {
                 "format": FORMAT,
                 "made_at": now,
@@ -128,7 +137,7 @@ def _freeze(output: Path, folder: Path, copy: Path) -> dict[str, bytes]:
             if ledger.unpublished_batch() is None:
                 wanted = _curated(ledger)
                 wanted |= {drop.raw: drop.sha256 for drop in ledger.uncommitted() if drop.raw}
-                _link_all(output, folder, wanted, linked)
+                _link_all(output, folder, [*wanted, *([RESTATEMENTS] if ledger.restatements_bytes else [])], linked)
                 if _is_still(output, ledger):
                     ledger.copy_to(copy)
                     return wanted
@@ -152,10 +161,11 @@ def _is_still(output: Path, ledger: Ledger) -> bool:
     """Whether nothing was committed since."""
     with closing(_ledger(output)) as now:
         is_same = now.next_batch == ledger.next_batch and now.unpublished_batch() is None
+        is_same = is_same and now.restatements_bytes == ledger.restatements_bytes  # it falls when the log is shortened
         return is_same and _curated(now) == _curated(ledger)
 
 
-def _link_all(output: Path, folder: Path, wanted: Mapping[str, bytes], linked: dict[str, _Identity]) -> None:
+def _link_all(output: Path, folder: Path, wanted: Iterable[str], linked: dict[str, _Identity]) -> None:
     """Links each of these paths, unless the link that is there is of the file that is there now."""
     for path in wanted:
         source, target = output / path, folder / path
@@ -202,16 +212,27 @@ def _refuse_read_again(output: Path, target: Path, copy: Ledger) -> None:
 
 
 def _copy_drops(output: Path, target: Path, ledger: Ledger, copied: Copied, progress: Progress) -> None:
-    """Raw copies, discards and receipts of all committed drops, and what is in quarantine of them."""
+    """Raw copies, discards and receipts of all committed drops, and what is in quarantine of them; but not what has gone by
+    age."""
     total = ledger.drop_count()
+    gone = {kind: ledger.horizon(kind) for kind in ages.OF_DROPS}
     for number, result in enumerate(ledger.all_results(), 1):
         drop = result.drop
-        if drop.raw and not copied.add(output / drop.raw, target / drop.raw, may_link=True, sha256=drop.sha256):
-            copied.damaged.append(drop.raw)
+        if (
+            drop.raw
+            and drop.seq > gone[ages.RAW]
+            and not copied.add(output / drop.raw, target / drop.raw, may_link=True, sha256=drop.sha256)
+        ):
+            copied.missing.append((ages.RAW, drop.seq, drop.raw))
         path = receipts.discards_path(drop)
-        if result.counts.discarded.total() and not copied.add(output / path, target / path, may_link=True):
-            copied.damaged.append(path)
-        _write_receipt(target, result, copied)
+        if (
+            result.counts.discarded.total()
+            and drop.seq > gone[ages.DISCARDS]
+            and not copied.add(output / path, target / path, may_link=True)
+        ):
+            copied.missing.append((ages.DISCARDS, drop.seq, path))
+        if drop.seq > gone[ages.RECEIPTS]:
+            _write_receipt(target, result, copied)
         progress("copying drops", number, total)
     newest, waiting = ledger.last_drop, {drop.seq for drop in ledger.uncommitted()}
     for name in quarantined(output / "quarantine"):
@@ -219,8 +240,17 @@ def _copy_drops(output: Path, target: Path, ledger: Ledger, copied: Copied, prog
         if number <= newest and number not in waiting:  # otherwise a later batch moved it there
             for one in (name, name + REASON):  # one that `retry` has just taken is in the inbox
                 copied.add(output / "quarantine" / one, target / "quarantine" / one, may_link=False)
-    if (link := newest_orders(target, ledger)) is not None:
-        files.link_to(target / raw.LINK, raw.link_text(link.raw or ""))
+
+
+def _catch_up_with_ages(output: Path, copy: Ledger) -> None:
+    """Lets the copied ledger say what has gone by age while its files were copied; of drops that it has as applied or more."""
+    with closing(_ledger(output)) as now:
+        horizons = now.horizons()
+    last = min([copy.last_drop, *(drop.seq - 1 for drop in copy.uncommitted())])
+    for kind in ages.OF_DROPS:
+        horizon = ages.only(horizons, kind)
+        if min(horizon.through, last) > copy.horizon(kind):
+            copy.go_by_age(kind, min(horizon.through, last), horizon.at)
 
 
 def _write_receipt(target: Path, result: DropResult, copied: Copied) -> None:
@@ -230,11 +260,12 @@ def _write_receipt(target: Path, result: DropResult, copied: Copied) -> None:
     copied.count(path)
 
 
-def _copy_log(output: Path, target: Path, ledger: Ledger, copied: Copied) -> None:
-    """The log of restatements, as long as it was."""
+def _copy_log(frozen: Path, target: Path, ledger: Ledger, copied: Copied) -> None:
+    """The log of restatements, as long as it was. It is appended to, and replaced when its first lines go by age: the link keeps
+    the one that the copied ledger means."""
     if size := ledger.restatements_bytes:
         try:
-            with open(output / RESTATEMENTS, "rb") as log:
+            with open(frozen / RESTATEMENTS, "rb") as log:
                 content = log.read(size)
         except FileNotFoundError:
             content = b""

@@ -5,8 +5,11 @@ today's configuration, into a second ledger and a second curated layer in the st
 The new ledger has, as committed effects, the files that differ from what is published, and they are published like those of any
 batch. A crash before the rename changes nothing; after it, the next start finishes.
 
-If the ledger is lost or damaged, the history comes from the receipts. Raw copies that are in neither the ledger nor a receipt are
-entered in the new ledger before the rename and applied afterwards, so that no crash loses them.
+Where raw copies have gone by age, the replay begins with the published orders that came from them: see seeds.py.
+
+If the ledger is lost or damaged, the history comes from the receipts; not where raw copies have gone. Raw copies that are in
+neither the ledger nor a receipt are entered in the new ledger before the rename and applied afterwards, so that no crash loses
+them.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +40,13 @@ from ..core.mapping import DEFAULT_SOURCE, FieldMapping
 from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
 from ..core.parse.advice import for_source
 from ..core.parse.values import read_instant
-from ..storage import files, raw
+from ..storage import ages, files, raw
 from ..storage.adoption import adopt, unknown
+from ..storage.ages import RAW
 from ..storage.ledger import Ledger
-from ..storage.receipts import receipt_name
+from ..storage.receipts import discards_path, receipt_name
 from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name
+from . import seeds
 
 SCRATCH = "rebuild"  # in the staging folder
 
@@ -48,8 +54,9 @@ SCRATCH = "rebuild"  # in the staging folder
 def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
     """Builds a ledger and a curated layer in the staging folder from all drops of the history. Returns the path of the ledger,
     ready to replace `engine.ledger`. It also has the raw copies without history: the next start applies them, parsed under
-    `contexts`. Raises Corruption if the raw copy of an applied drop is not what was archived; and UsageError, before anything is
-    changed, if raw copies without history are of a source that is not configured, or if all that is published would be lost."""
+    `contexts`. Raises Corruption if the raw copy of an applied drop is not what was archived; UsageError, before anything is
+    changed, if raw copies without history are of a source that is not configured, or if all that is published would be lost;
+    and EnvironmentFault, if the ledger is lost and raw copies have gone by age."""
     scratch = engine.store.staging / SCRATCH
     replaced: list[Effect] = []
 
@@ -100,12 +107,15 @@ def _replaying(
         if contexts is not None:
             _refuse_unconfigured(engine, ledger, contexts)
             ledger.remap(partial(_with_columns, contexts))
-        first = ledger.next_batch
+        first, gone = ledger.next_batch, ledger.horizon(RAW)
+        seeds.plant(engine, ledger, store)
+        if contexts is not None:
+            seeds.refuse_retyped(ledger, contexts)
         inner = replace(
             engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits(), dry=False
         )
-        total, done = ledger.drop_count(DropOutcome.APPLIED), 0
-        for group in read_groups(ledger.applied_drops()):
+        total, done = ledger.drop_count(DropOutcome.APPLIED, gone), 0
+        for group in read_groups(ledger.applied_drops(gone)):
             _apply(inner, group, discards, records)
             done += len(group)
             engine.progress("replaying drops", done, total)
@@ -175,6 +185,7 @@ def _copy_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]
         engine.guard.check()  # the history is read by path
         ledger.copy_history(engine.ledger.path)
         return engine.ledger.restatements()
+    ages.refuse_without_ledger(engine.output, engine.ledger.path)
     by_number: dict[int, DropResult] = {}
     for result in history_from_receipts(engine.output):
         known = by_number.get(result.drop.seq)
@@ -207,7 +218,8 @@ def _apply(
     records(parsed.versions)
     ledger = scratch.ledger
     change = prepare(scratch, drops, parsed, 0, Phases()).commit
-    discards([effect for effect in change.effects if effect.target.startswith("discarded/")])
+    kept = {discards_path(drop) for drop in drops if drop.seq > ledger.horizon(ages.DISCARDS)}
+    discards([effect for effect in change.effects if effect.target in kept])
     curated = [effect for effect in change.effects if effect.target.startswith("curated/")]
     kept_bytes = ledger.restatements_bytes
     ledger.commit(replace(change, results=[], totals={}, effects=curated, restatements_bytes=kept_bytes))
@@ -260,8 +272,9 @@ def _link(output: Path, ledger: Ledger) -> list[Effect]:
 
 
 def newest_orders(output: Path, ledger: Ledger) -> Drop | None:
-    """The applied drop that raw/orders_raw.json must point to."""
-    found = ledger.applied_newest_first()
+    """The applied drop that raw/orders_raw.json must point to; None where its raw copy has gone by age."""
+    gone = ledger.horizon(RAW)
+    found = takewhile(lambda drop: drop.seq > gone, ledger.applied_newest_first())
     return next((drop for drop in found if raw.may_be_linked(output / (drop.raw or ""), drop.name)), None)
 
 

@@ -1,4 +1,5 @@
-"""The history of one order, from raw: every version in any drop, which one won, and why.
+"""The history of one order, from raw: every version in any drop, which one won, and why. Of versions in raw copies that have gone
+by age, only the one that won is known: the index names it.
 
 Reads all applied drops again, each under its original parse context. Versions that `--since` excluded are shown, too. Changes
 nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
@@ -27,6 +28,7 @@ from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
 from ..core.parse.values import order_key
 from ..storage import files
+from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
@@ -48,8 +50,10 @@ class Version:
     position: int
     instant: str  # updated_at, or else created_at
     before_since: bool  # excluded by --since, so not part of what is published
-    content: dict[str, Any]  # empty if it is a deletion
+    content: dict[str, Any]  # empty if it is a deletion, or if its raw copy has gone
     is_deletion: bool = False
+    has_gone: bool = False  # its raw copy has gone by age
+    date: str = ""  # of such a version, as in the index
     why: str = ""
     is_withdrawn: bool = False  # by an undo of its drop, so it is not part of what is published
 
@@ -66,7 +70,8 @@ class Version:
     @property
     def location(self) -> tuple[str, int, int]:
         """The date ("" of a deletion), drop and position, as in the index."""
-        return ("" if self.is_deletion else self.content["created_at"][:10], self.drop, self.position)
+        date = self.date if self.is_deletion or self.has_gone else self.content["created_at"][:10]
+        return (date, self.drop, self.position)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Trace:
     repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
     undos: dict[int, list[str]]  # by drop: when it was withdrawn, and applied again
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
+    gone_through: int = 0  # the raw copies of all drops up to this one have gone by age; 0: none has
 
     @property
     def winner(self) -> Version | None:
@@ -97,9 +103,10 @@ def trace(engine: Engine, order_id: str) -> Trace:
     ledger = engine.ledger
     versions: list[Version] = []
     discards: list[Discard] = []
+    gone = ledger.horizon(RAW)
     withdrawn = {one.drop.seq: one.drop for one in ledger.withdrawn() if _is_sound(engine, one.drop)}
-    total, done = ledger.drop_count(DropOutcome.APPLIED) + len(withdrawn), 0
-    for drops in read_groups(chain(ledger.applied_drops(), withdrawn.values())):
+    total, done = ledger.drop_count(DropOutcome.APPLIED, gone) + len(withdrawn), 0
+    for drops in read_groups(chain(ledger.applied_drops(gone), withdrawn.values())):
         by_number = {drop.seq: drop for drop in drops}
         parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
         found_here = parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16))))
@@ -108,13 +115,15 @@ def trace(engine: Engine, order_id: str) -> Trace:
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
         done += len(drops)
         engine.progress("reading drops", done, total)
+    published, winner = _published(engine, key, gone)
+    versions += [winner] if winner else []
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
     repeats = {
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
-    found = Trace(order_id, versions, discards, repeats, undos, _published(engine, key))
+    found = Trace(order_id, versions, discards, repeats, undos, published, gone)
     return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
 
 
@@ -196,15 +205,23 @@ def _reason(one: Version, later: Version) -> str:
     )
 
 
-def _published(engine: Engine, key: bytes) -> tuple[str, int, int] | None:
+def _published(engine: Engine, key: bytes, gone: int) -> tuple[tuple[str, int, int] | None, Version | None]:
+    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone."""
     wanted = np.zeros(1, INDEX_ENTRY)
     wanted["hi"], wanted["lo"] = np.frombuffer(key, "<u8")
     entries, found = engine.ledger.index.find(wanted)
     if not found[0]:
-        return None
-    day = int(entries["date"][0])
+        return None, None
+    day, number, position = (int(entries[name][0]) for name in ("date", "drop", "position"))
     date = "" if day == DELETED_DATE else iso_date(day)
-    return date, int(entries["drop"][0]), int(entries["position"][0])
+    drop = engine.ledger.drop(number)
+    if drop is None or number > gone:
+        return (date, number, position), None
+    received_at, instant = _text(drop.context.received_at), _text(int(entries["instant"][0]))
+    return (date, number, position), Version(
+        number, drop.name, drop.context.source, received_at, position, instant, before_since=False, content={},
+        is_deletion=not date, has_gone=True, date=date,
+    )  # fmt: skip
 
 
 def as_dict(found: Trace) -> dict[str, Any]:
@@ -216,6 +233,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "published": {"date": date, **record} if date else None,
         "deleted_by": record if found.published and not date else None,
         "agrees_with_raw": found.agrees,
+        "raw_copies_gone_through_drop": found.gone_through,
         "versions": [
             asdict(one) | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
             for one in found.versions
@@ -238,6 +256,11 @@ def table(found: Trace) -> str:
         )
     if not found.versions and not found.discards:
         lines.append("  no applied drop has a record of it")
+    if found.gone_through:
+        lines.append(
+            f"  raw copies up to drop {found.gone_through} have gone by age: what they have of it is not shown, but for the "
+            "version that won"
+        )
     before: dict[str, Any] = {}
     for version in found.versions:
         lines += ["", f"record {version.position} of drop {version.drop} ({_named(version)}), "
@@ -245,6 +268,7 @@ def table(found: Trace) -> str:
         lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
         lines += [f"  its drop was {once}" for once in found.undos[version.drop]]
         lines += ["  it deletes the order"] if version.is_deletion else []
+        lines += ["  its raw copy has gone by age; what it says is in the partition"] if version.has_gone else []
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
         before = version.content
     for discard in found.discards:

@@ -14,7 +14,8 @@
 Changes nothing and needs no lock. It works on a copy of the ledger from the start of the run. A difference from the copy is
 checked again with the current ledger, since a daemon may be running. Memory does not grow with the history. If raw copies are
 damaged, there is no replay: the rebuild check is skipped, the index is compared with the published rows only, and of discards
-only the numbers are checked.
+only the numbers are checked; so it is where published files are damaged that cannot be made anew, since raw copies have gone by
+age. What has gone is not missed.
 """
 
 from __future__ import annotations

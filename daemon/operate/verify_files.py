@@ -18,7 +18,7 @@ from ..batch.published import published_files
 from ..core.entries import REASON, Drop
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
-from ..storage import files, raw, receipts
+from ..storage import ages, files, raw, receipts
 from ..storage.adoption import drop_without_copy, kept_as
 from ..storage.ledger import Ledger
 from ..storage.raw import Stored
@@ -52,8 +52,9 @@ def check_counts(ledger: Ledger) -> Iterator[Difference]:
 
 
 def check_raw(engine: Engine) -> Iterator[Difference]:
-    total = engine.ledger.drop_count(DropOutcome.APPLIED)
-    for number, drop in enumerate(engine.ledger.applied_drops(), 1):
+    gone = engine.ledger.horizon(ages.RAW)
+    total = engine.ledger.drop_count(DropOutcome.APPLIED, gone)
+    for number, drop in enumerate(engine.ledger.applied_drops(gone), 1):
         found = files.sha256_of(engine.output / (drop.raw or ""))
         if found != drop.sha256:
             why = "missing" if found is None else "not the bytes that arrived"
@@ -90,7 +91,7 @@ def check_quarantine(engine: Engine) -> Iterator[Difference]:
 
 def check_discards(engine: Engine) -> Iterator[Difference]:
     """Compares the number of discards for each reason. The replay compares their content."""
-    for result in engine.ledger.all_results():
+    for result in engine.ledger.all_results(engine.ledger.horizon(ages.DISCARDS)):
         path = receipts.discards_path(result.drop)
         counted = {} if result.outcome is DropOutcome.WITHDRAWN else result.counts.discarded
         expected = {reason: number for reason, number in counted.items() if number}
@@ -110,7 +111,7 @@ def check_records(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
 
 def _wrong_receipts(engine: Engine, ledger: Ledger) -> list[Difference]:
     found = []
-    for result in ledger.all_results():
+    for result in ledger.all_results(ledger.horizon(ages.RECEIPTS)):
         what = receipts.receipt_name(result.drop)
         try:
             if (engine.output / what).read_bytes() != receipts.receipt(result):

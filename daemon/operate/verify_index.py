@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from ..batch.engine import Engine
 from ..batch.published import is_same, published_files
-from ..batch.repair import groups_of
+from ..batch.repair import came_from_aged, groups_of
 from ..core.entries import Partition
 from ..core.merge.keys import latest, take_entries
 from ..core.model import DELETED_DATE
 from ..core.versions import drop_positions, equal, keys_of
+from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.order_index import OrderIndex
 from ..storage.store import Store, iso_date
@@ -26,7 +27,9 @@ def check_index(
     engine: Engine, again: Ledger | None = None, named: Mapping[int, int] | None = None
 ) -> Iterator[Difference]:
     """Checks that the index names exactly the orders of each partition. `again`: the ledger of the replay, whose index must
-    be the same. `named`: the number of entries of each date that name a record in raw."""
+    be the same. `named`: the number of entries of each date that name a record in raw. Entries that name a drop whose raw copy
+    has gone by age name none there."""
+    aged = engine.ledger.horizon(RAW)
     partitions = engine.ledger.partitions()
     if again is not None and not _are_equal(*(one.index.of_dates([DELETED_DATE]) for one in (engine.ledger, again))):
         yield Difference("rebuild", "deleted orders", "the index names other deletions than a rebuild")
@@ -38,7 +41,7 @@ def check_index(
         for day in days:
             there = entries[entries["date"] == day]
             yield from _homes(engine, partitions[day], there)
-            if named is not None and (nowhere := len(there) - named.get(day, 0)):
+            if named is not None and (nowhere := np.count_nonzero(~came_from_aged(there, aged)) - named.get(day, 0)):
                 yield Difference(
                     "rebuild", iso_date(day), f"for {nowhere} orders, the index names records that raw does not have"
                 )
@@ -54,7 +57,7 @@ def _homes(engine: Engine, partition: Partition, entries: np.ndarray) -> Iterato
     if fact is None:
         return  # it changed meanwhile, or is reported as damaged
     first = fact.filter(pc.less_equal(fact["line_number"], 1))
-    held, named = sorted(keys_of(first["order_id"].cast(pa.large_string()))), _keys(entries)
+    held, named = sorted(keys_of(first["order_id"].cast(pa.large_string()))), keys_of_entries(entries)
     if len(held) != partition.orders:
         yield Difference(
             "index", day, f"the ledger counts {partition.orders} orders, but the partition holds {len(held)}"
@@ -63,7 +66,7 @@ def _homes(engine: Engine, partition: Partition, entries: np.ndarray) -> Iterato
         yield Difference("index", day, f"its {len(named)} orders are not the {len(held)} orders of the partition")
 
 
-def _keys(entries: np.ndarray) -> list[bytes]:
+def keys_of_entries(entries: np.ndarray) -> list[bytes]:
     """The 128-bit keys of index entries, sorted."""
     pairs = np.stack([entries["hi"], entries["lo"]], axis=1).astype("<u8").tobytes()
     return sorted(pairs[start : start + 16] for start in range(0, len(pairs), 16))

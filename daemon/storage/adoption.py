@@ -18,6 +18,7 @@ from pathlib import Path
 from ..core.entries import Drop
 from ..core.model import MICROSECONDS_PER_DAY, Contexts, on_the_calendar
 from . import files
+from .ages import RAW
 from .ledger import Ledger
 from .raw import RawLayer, Stored, file_name, quarantine_path
 
@@ -30,6 +31,7 @@ def adopt(ledger: Ledger, raw: RawLayer, output: Path, contexts: Contexts, *, ev
     drops: dict[int, Drop] = {}
     colliding: list[tuple[Stored, bytes]] = []
     refused, highest, newest = 0, ledger.last_seq, ledger.last_drop
+    gone = ledger.horizon(RAW)  # a drop with a number up to this one is never read again
     for copy in unknown(ledger, raw, everywhere=everywhere):
         highest = max(highest, copy.seq)
         if copy.seq <= newest and not everywhere:
@@ -46,7 +48,7 @@ def adopt(ledger: Ledger, raw: RawLayer, output: Path, contexts: Contexts, *, ev
             message = "raw copy has the bytes of a drop whose own copy is missing or damaged; move it there"
             log.error(message, extra={"path": copy.path, "there": owner.raw})
             refused = max(refused, copy.seq)
-        elif copy.seq in drops or ledger.raw_of(copy.seq) is not None:
+        elif copy.seq in drops or copy.seq <= gone or ledger.raw_of(copy.seq) is not None:
             colliding.append((copy, sha256))
         else:
             drops[copy.seq] = _drop(output, copy, sha256, contexts)
@@ -99,8 +101,10 @@ def kept_as(ledger: Ledger, output: Path, sha256: bytes, besides: str) -> str | 
 
 
 def drop_without_copy(ledger: Ledger, output: Path, sha256: bytes) -> Drop | None:
-    """A drop with these bytes whose raw copy is missing or damaged."""
-    found = (drop for drop in ledger.of_content(sha256) if drop.raw and not _holds(output / drop.raw, sha256))
+    """A drop with these bytes whose raw copy is missing or damaged, and should be there: one that has gone by age should not."""
+    gone = ledger.horizon(RAW)
+    kept = (drop for drop in ledger.of_content(sha256) if drop.raw and drop.seq > gone)
+    found = (drop for drop in kept if drop.raw and not _holds(output / drop.raw, sha256))
     return next(found, None)
 
 

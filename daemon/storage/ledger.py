@@ -17,7 +17,7 @@ import numpy as np
 from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run, Undo
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
-from . import database, files, ledger_schema, order_index, pulls, undos
+from . import ages, database, files, ledger_schema, order_index, pulls, undos
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -91,15 +91,20 @@ class Ledger(LedgerQueries):
 
     def remap(self, changed: Callable[[str, FieldMapping], FieldMapping]) -> None:
         """Changes the mapping that each drop is read under. `changed`: of a source and a mapping, the new one; of a new one, the
-        same."""
-        query = "SELECT DISTINCT source, number, mappings.mapping FROM drops JOIN mappings ON number = drops.mapping"
+        same. A drop whose raw copy has gone is never read again: it keeps the mapping that its orders were read under."""
+        gone = self.horizon(ages.RAW)
+        query = (
+            "SELECT DISTINCT source, number, mappings.mapping FROM drops JOIN mappings ON number = drops.mapping "
+            "WHERE seq > ?"
+        )
         with self.transaction():
-            for source, number, text in self._sql.execute(query).fetchall():
+            for source, number, text in self._sql.execute(query, (gone,)).fetchall():
                 new = changed(source, FieldMapping.from_json(text)).to_json()
                 self._sql.execute("INSERT OR IGNORE INTO mappings (mapping) VALUES (?)", (new,))
                 self._sql.execute(
-                    "UPDATE drops SET mapping = (SELECT number FROM mappings WHERE mapping = ?) WHERE source = ? AND mapping = ?",
-                    (new, source, number),
+                    "UPDATE drops SET mapping = (SELECT number FROM mappings WHERE mapping = ?) "
+                    "WHERE source = ? AND mapping = ? AND seq > ?",
+                    (new, source, number, gone),
                 )
             self._sql.execute("DELETE FROM mappings WHERE number NOT IN (SELECT mapping FROM drops)")
 
@@ -190,8 +195,7 @@ class Ledger(LedgerQueries):
                 "UPDATE dimensions SET sha256 = ?, bytes = ?, writer = ? WHERE name = ?",
                 ((d.sha256, d.bytes, d.writer, d.name) for d in dimensions),
             )
-            self._add_effects(effects)
-            self._sql.execute("UPDATE batches SET published = 0 WHERE batch = (SELECT max(batch) FROM batches)")
+            self._publish_again(effects)
 
     def copy_to(self, path: Path) -> None:
         """Copies this ledger to another file."""
@@ -199,16 +203,24 @@ class Ledger(LedgerQueries):
             self._sql.backup(copy)
 
     def copy_history(self, other: Path) -> None:
-        """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark."""
+        """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark. What
+        only drops without a raw copy would tell is copied, too: marks, and known keys."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
         with self.transaction():
-            tables = ("mappings", "drops", "batches", "undos", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages")
+            tables = (
+                "mappings", "drops", "batches", "undos", "horizons", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages"
+            )  # fmt: skip
             for table in tables:
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
             self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")
-            self._sql.execute("UPDATE pulls SET hwm = NULL")
-            self._sql.execute("UPDATE drops SET newest = NULL")
+            gone = self.horizon(ages.RAW)
+            self._sql.execute("UPDATE drops SET newest = NULL WHERE seq > ?", (gone,))
+            if gone:
+                self._sql.execute("INSERT INTO meta SELECT * FROM other.meta WHERE key = 'hwm'")
+                self._sql.execute("INSERT INTO keys SELECT * FROM other.keys")
+            else:
+                self._sql.execute("UPDATE pulls SET hwm = NULL")
         self._sql.execute("DETACH other")
 
     def enter_undos(self, found: Sequence[Undo]) -> None:
@@ -250,6 +262,25 @@ class Ledger(LedgerQueries):
         with self.transaction():
             self._sql.execute("UPDATE drops SET reason = ? WHERE seq = ?", (reason, seq))
 
+    def go_by_age(self, kind: str, through: int, now: int) -> None:
+        """Says, durably, that all copies of this kind up to `through` have gone. Their files may be removed then."""
+        with self.transaction():
+            ages.advance(self._sql, kind, through, now)
+
+    def swept(self, kind: str, through: int) -> None:
+        """Says that no file of this kind up to `through` is left."""
+        with self.transaction():
+            ages.swept(self._sql, kind, through)
+
+    def shorten_log(self, through: int, now: int, effect: Effect, size: int) -> None:
+        """Says that the lines of the log of restatements up to batch `through` have gone. `effect` places the rest, of `size`
+        bytes; it belongs to the newest batch, which is not published until that is done."""
+        with self.transaction():
+            ages.advance(self._sql, ages.RESTATEMENTS, through, now)
+            ages.swept(self._sql, ages.RESTATEMENTS, through)
+            self._set_meta("restatements_bytes", size)
+            self._publish_again([effect])
+
     def skip_to(self, seq: int) -> None:
         """Gives the next drop a number above `seq`, which a file in raw/ has that is not a drop."""
         with self.transaction():
@@ -266,6 +297,11 @@ class Ledger(LedgerQueries):
         with self.transaction():
             self._sql.execute("DELETE FROM effects")
             self._sql.execute("UPDATE batches SET published = 1 WHERE batch = ?", (batch,))
+
+    def _publish_again(self, effects: Sequence[Effect]) -> None:
+        """Adds effects to the newest batch, which is not published until they are carried out."""
+        self._add_effects(effects)
+        self._sql.execute("UPDATE batches SET published = 0 WHERE batch = (SELECT max(batch) FROM batches)")
 
     def _add_effects(self, effects: Sequence[Effect]) -> None:
         self._sql.executemany(

@@ -12,7 +12,7 @@ from ..core.drift import KnownKey
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
-from . import pulls, undos
+from . import ages, pulls, undos
 
 DROP_COLUMNS = (
     "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
@@ -32,6 +32,18 @@ class LedgerQueries:
     def pull_states(self) -> dict[str, pulls.PullState]:
         """How far each source is read that was ever pulled."""
         return pulls.states(self._sql)
+
+    def horizon(self, kind: str) -> int:
+        """The last drop whose copy of this kind (see ages.KINDS) has gone by age, with those of all before it; 0: none."""
+        return ages.only(self.horizons(), kind).through
+
+    def horizons(self) -> dict[str, ages.Horizon]:
+        """The same for each kind of which anything has gone."""
+        return ages.horizons(self._sql)
+
+    def reach(self, kind: str, before: int) -> int:
+        """Where the horizon of a kind may go, if copies that were received before this instant have been kept long enough."""
+        return ages.reach(self._sql, self.horizon(kind), before)
 
     @property
     def hwm(self) -> int | None:
@@ -130,12 +142,23 @@ class LedgerQueries:
             last = page[-1][0]
 
     def read_since(self, since: int) -> list[DropResult]:
-        """Applied drops that were read under a later `since` and may hold records from this one on; by number."""
+        """Applied drops that were read under a later `since` and may hold records from this one on; by number. Also those whose
+        raw copies have gone."""
         query = (
             f"SELECT {_RESULT} FROM drops "
             "WHERE since > ? AND outcome = 'applied' AND json_extract(counts, '$.before_since') > 0 ORDER BY seq"
         )
         return [_result(row) for row in self._sql.execute(query, (since,))]
+
+    def batch_time(self, batch: int) -> int | None:
+        """When a batch was committed, in microseconds; None where that is not known."""
+        row = self._sql.execute("SELECT committed_at FROM batches WHERE batch = ?", (batch,)).fetchone()
+        return int(row[0]) if row else None
+
+    def last_quarantined_as(self, seq: int) -> int:
+        """The newest drop whose copy the entry of this one in quarantine has: a retry that failed again keeps it."""
+        query = "SELECT max(seq) FROM drops WHERE duplicate_of = ? AND outcome = 'quarantined'"
+        return max(seq, self._sql.execute(query, (seq,)).fetchone()[0] or 0)
 
     def raw_of(self, seq: int) -> str | None:
         """The path of the raw copy of a drop, empty where it has none; None where there is no drop of this number."""
@@ -212,9 +235,10 @@ class LedgerQueries:
             found.setdefault(hour, {})[outcome] = count
         return found
 
-    def all_results(self) -> Iterator[DropResult]:
-        """The results of all committed drops, by number."""
-        return map(_result, self._paged(_RESULT, "outcome IS NOT NULL"))
+    def all_results(self, after: int = 0, through: int | None = None) -> Iterator[DropResult]:
+        """The results of all committed drops, by number; of those above `after` and up to `through`."""
+        condition = "outcome IS NOT NULL" if through is None else f"outcome IS NOT NULL AND seq <= {int(through)}"
+        return map(_result, self._paged(_RESULT, condition, after))
 
     def by_batch(self, received_since: int) -> Iterator[tuple[DropResult, int, int | None]]:
         """The results of drops that were received since this instant, by batch and number, each with its batch and when that was
@@ -240,10 +264,12 @@ class LedgerQueries:
         query = f"SELECT {_DROP} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
         return [_drop(row) for row in self._sql.execute(query, (seq,))]
 
-    def drop_count(self, outcome: DropOutcome | None = None) -> int:
-        """The number of committed drops, or of those with this outcome."""
+    def drop_count(self, outcome: DropOutcome | None = None, after: int = 0) -> int:
+        """The number of committed drops, or of those with this outcome, with numbers above `after`."""
         condition = "outcome IS NOT NULL" if outcome is None else f"outcome = '{outcome}'"
-        return int(self._sql.execute(f"SELECT count(*) FROM drops WHERE {condition}").fetchone()[0])
+        return int(
+            self._sql.execute(f"SELECT count(*) FROM drops WHERE {condition} AND seq > ?", (after,)).fetchone()[0]
+        )
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""

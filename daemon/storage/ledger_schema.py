@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import order_index, pulls, undos
+from . import ages, order_index, pulls, undos
 
 VERSION = 12
 SCHEMA = (
@@ -68,6 +68,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
 """
     + pulls.SCHEMA
     + undos.SCHEMA
+    + ages.SCHEMA
     + order_index.SCHEMA
 )
 
@@ -92,19 +93,22 @@ def refuse_other_versions(sql: sqlite3.Connection, path: Path) -> None:
         return
     first = "Run the newer strandline that wrote it, or rebuild" if version > VERSION else "Rebuild"
     hint = f"{first} the ledger from the raw layer with `strandline rebuild`; nothing was changed."
+    if ages.marked(path.parent.parent).through:
+        hint = "Run the strandline that wrote it: raw copies have gone by age, so it cannot be rebuilt; nothing was changed."
     cause = f"its schema version is {version}, and this program reads {VERSION}"
     raise EnvironmentFault("open the ledger", path, cause, hint)
 
 
 def set_aside_other_version(path: Path) -> Path | None:
     """Renames a ledger with another version, so that a new one can be created; returns its new path. The caller holds the
-    lock."""
+    lock. Raises EnvironmentFault where a new one could not have what the old one knows."""
     if not path.exists():
         return None
     with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as sql:
         version = _version(sql)
         if version == VERSION or is_new(sql):
             return None
+        ages.refuse_without_ledger(path.parent.parent, path)
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     names = (path.with_name(f"{path.stem}.version-{version}.{number}{path.suffix}") for number in range(1, 1000))
     aside = next(name for name in names if not name.exists())

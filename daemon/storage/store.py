@@ -79,17 +79,17 @@ class Store:
 
     def read_fact(self, day: int, sha256: bytes) -> pa.Table | None:
         """The published FACT table of a date, with its extra columns; None where the file has another SHA-256."""
-        content = _content(self.curated / folder_name(day) / FACT_FILE, sha256)
+        content = sound_content(self.curated / folder_name(day) / FACT_FILE, sha256)
         return None if content is None else fact_of(pq.ParquetFile(pa.BufferReader(content)))
 
     def read_items(self, day: int, sha256: bytes) -> pa.Table | None:
         """The published ITEMS table of a date; None where the file has another SHA-256."""
-        content = _content(self.curated / folder_name(day) / ITEMS_FILE, sha256)
+        content = sound_content(self.curated / folder_name(day) / ITEMS_FILE, sha256)
         return None if content is None else table_of(content, ITEMS)
 
     def read_dimension(self, dimension: Dimension, sha256: bytes) -> pa.Table | None:
         """The published table of a dimension; None where the file has another SHA-256."""
-        content = _content(self.curated / dimension.file, sha256)
+        content = sound_content(self.curated / dimension.file, sha256)
         return None if content is None else table_of(content, dimension.schema)
 
     def dimension_keys(self, dimension: Dimension, sha256: bytes) -> pa.Array | None:
@@ -133,7 +133,7 @@ class Store:
                 files.unlink(path)
 
 
-def _content(path: Path, sha256: bytes) -> bytes | None:
+def sound_content(path: Path, sha256: bytes) -> bytes | None:
     """The bytes of a file; None where they have another SHA-256."""
     try:
         content = path.read_bytes()

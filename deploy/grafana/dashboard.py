@@ -152,6 +152,10 @@ def panels() -> list[dict[str, Any]]:
         _graph("Free disk", "Under the output folder.", "bytes", [
             (f"strandline_disk_free_bytes{{{SELECTED}}}", "{{instance}}"),
         ]),
+        _graph("Removed by age", "In the last hour: what was older than the `keep` of its kind.", "short", [
+            (in_an_hour("strandline_aged_files_total", "kind"), "{{kind}} files"),
+            (f"{in_an_hour('strandline_aged_bytes_total', 'kind')} / 1e6", "{{kind}} MB"),
+        ]),
         _graph("Found by scans", "Drops found without an event. If it rises, set [watch] mode = polling.", "short", [
             (per_minute("strandline_drops_found_by_rescan_total"), "/min"),
         ]),

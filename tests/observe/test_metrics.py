@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.batch.ageing import Aged
 from daemon.batch.phases import OPERATIONS, PHASES
 from daemon.batch.pipeline import catch_up
 from daemon.batch.retries import Retry
@@ -231,3 +232,13 @@ def test_the_core_knows_no_metric() -> None:
             for alias in node.names
         }  # fmt: skip
         assert not imported & {"prometheus_client", "metrics", "observer"}, path
+
+
+def test_what_has_gone_by_age_is_counted_by_kind(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, "1")
+    metrics.aged(Aged("raw", 9, files=3, bytes=700))
+    metrics.aged(Aged("raw", 12, files=1, bytes=7, left=2, cause="no"))
+    found = now_of(metrics)
+    assert found[series("strandline_aged_files_total", kind="raw")] == 4
+    assert found[series("strandline_aged_bytes_total", kind="raw")] == 707
+    assert found[series("strandline_aged_files_total", kind="discards")] == 0

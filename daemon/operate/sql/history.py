@@ -22,6 +22,7 @@ from ...core.model import FACT, DropOutcome, on_the_calendar
 from ...downstream.contract import InputChanged
 from ...downstream.follow import LEDGER
 from ...downstream.inputs import link_or_copy
+from ...storage.ages import DISCARDS
 from ...storage.ledger import Ledger
 from ...storage.receipts import discards_path
 
@@ -103,11 +104,15 @@ class History:
                 "orders_before": one["orders_before"], "orders_after": one["orders_after"],
                 "amount_before": Decimal(one["amount_before"]), "amount_after": Decimal(one["amount_after"]),
             }  # fmt: skip
+        with closing(Ledger(self._output / LEDGER, read_only=True)) as ledger:
+            if ledger.restatements_bytes < size:
+                raise InputChanged("the first lines of the log have gone by age meanwhile")
 
     def _discards(self, batch: int) -> Iterator[dict[str, Any]]:
         with self._ledger(batch) as ledger:
+            gone = ledger.horizon(DISCARDS)
             results = (result for result, _, _ in ledger.committed() if result.outcome is not DropOutcome.WITHDRAWN)
-            drops = [result.drop for result in results if result.counts.discarded]
+            drops = [one.drop for one in results if one.counts.discarded and one.drop.seq > gone]
         paths = [self._path_of(drop) for drop in drops]
         with self._ledger(batch) as ledger:  # files change after a commit only, until their batch is published
             if ledger.unpublished_batch() is not None:
