@@ -18,7 +18,7 @@ import pyarrow as pa
 from ..core.entries import DimensionFile
 from ..core.model import DIMENSIONS, Dimension, DimensionRows
 from ..core.parquet import WRITER
-from ..core.parse.csv import upsert
+from ..core.parse.csv import Upserted, upsert
 from ..execution.tasks import Known
 from ..storage.ledger import Ledger
 from ..storage.store import Store
@@ -35,26 +35,61 @@ def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, Dimension
     return [_stage(store, batch, DIMENSIONS[name], published.get(name), of) for name, of in found.items() if of]
 
 
+def stage_anew(
+    store: Store,
+    batch: int,
+    dimension: Dimension,
+    seed: pa.Table | None,
+    rows: Mapping[int, DimensionRows],
+    newest: int,
+) -> DimensionChange:
+    """Stages a dimension as these rows (by drop) make it, upserted into `seed` if there is one. `newest`: its newest drop."""
+    ordered = dict(sorted(rows.items()))
+    return _staged(store, batch, dimension, seed, ordered, _upserted(dimension, seed, ordered), newest)
+
+
+def published_table(ledger: Ledger, store: Store, dimension: Dimension) -> pa.Table | None:
+    """A dimension as it is published; None where it is not. Raises Damaged if its file is not that of the ledger."""
+    file = ledger.dimensions().get(dimension.name)
+    return _sound(dimension, store.read_dimension(dimension, file.sha256)) if file else None
+
+
 def _stage(
     store: Store, batch: int, dimension: Dimension, before: DimensionFile | None, rows: Mapping[int, DimensionRows]
 ) -> DimensionChange:
     table = _sound(dimension, store.read_dimension(dimension, before.sha256)) if before else None
-    upserted = upsert(dimension, table, pa.concat_tables(one.table for one in rows.values()))
-    drop_of_row = [seq for seq, one in rows.items() for _ in range(one.table.num_rows)]
+    upserted = _upserted(dimension, table, rows)
     if before is not None and upserted.table is None:
-        return DimensionChange(dimension, drop_of_row, upserted, replace(before, last_drop=max(rows)), staged=False)
-    # The first file is written even without rows, so that queries can join it.
-    after = dimension.schema.empty_table() if upserted.table is None else upserted.table
+        file = replace(before, last_drop=max(rows))
+        return DimensionChange(dimension, _drop_of_row(rows), upserted, file, staged=False)
+    return _staged(store, batch, dimension, table, rows, upserted, max(rows))
+
+
+def _upserted(dimension: Dimension, table: pa.Table | None, rows: Mapping[int, DimensionRows]) -> Upserted:
+    return upsert(
+        dimension, table, pa.concat_tables([dimension.schema.empty_table(), *(one.table for one in rows.values())])
+    )
+
+
+def _staged(
+    store: Store,
+    batch: int,
+    dimension: Dimension,
+    before: pa.Table | None,
+    rows: Mapping[int, DimensionRows],
+    upserted: Upserted,
+    newest: int,
+) -> DimensionChange:
+    """The first file is written even without rows, so that queries can join it."""
+    tables = (upserted.table, before, dimension.schema.empty_table())
+    after = next(table for table in tables if table is not None)
     sha256, size = store.stage_dimension(batch, dimension, after)
-    file = DimensionFile(dimension.name, after.num_rows, sha256, size, WRITER, max(rows))
-    return DimensionChange(dimension, drop_of_row, upserted, file, staged=True)
+    file = DimensionFile(dimension.name, after.num_rows, sha256, size, WRITER, newest)
+    return DimensionChange(dimension, _drop_of_row(rows), upserted, file, staged=True)
 
 
-def stage_anew(
-    store: Store, batch: int, dimension: Dimension, rows: Mapping[int, DimensionRows]
-) -> DimensionChange | None:
-    """Stages a dimension as these rows (by drop, all that there are) make it; None where no drop is left."""
-    return _stage(store, batch, dimension, None, dict(sorted(rows.items()))) if rows else None
+def _drop_of_row(rows: Mapping[int, DimensionRows]) -> list[int]:
+    return [seq for seq, one in rows.items() for _ in range(one.table.num_rows)]
 
 
 def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange]) -> Known:

@@ -15,12 +15,16 @@ superseded, or were withdrawn once. For let B be another applied drop with a ver
   - B came with W, or later. Had B won, its version would be later than that of W, and the entry would be of B, which is still
     applied. So B lost, to W or to what was there in its place, and counted a record as superseded.
 A record is there from the batch that accepts it; `--since` may accept some of a drop later, and its counts include them then.
+
+Where raw copies have gone by age, what only they had does not come back. A dimension is then made of what is published, without
+the rows of the withdrawn drop, and of the drops that are left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -34,6 +38,8 @@ from ..core.merge.keys import latest, matches
 from ..core.model import DELETED_AT, DIMENSIONS, DISCARDS, INDEX_ENTRY, ORDERS, Parsed, concat_orders
 from ..core.versions import Outcome, keys_of, reinstate
 from ..storage import raw
+from ..storage.ages import RAW
+from ..storage.ledger import Ledger
 from ..storage.receipts import discards_path
 from ..storage.store import iso_date
 from . import dimensions
@@ -58,6 +64,9 @@ class Undoing:
     undo: Undo
     withdrawn: np.ndarray  # the entries of the index that name the drop
     parsed: Parsed
+    seed: pa.Table | None = None  # what a dimension begins with where drops of it have gone by age
+    newest: int = 0  # the newest other drop of that dimension; 0: there is none
+    gone_through: int = 0  # raw copies up to this drop have gone by age, and may have had what would come back; 0: none
 
     @property
     def drop(self) -> Drop:
@@ -75,21 +84,41 @@ def read(engine: Engine, result: DropResult, undo: Undo) -> Undoing:
     needed is damaged or missing."""
     drop, ledger = result.drop, engine.ledger
     parsed = read_all(engine.reader, [drop]) if undo.is_revert else _nothing()
-    if (kind := raw.kind_of(drop.name)) in DIMENSIONS:
-        others = [other for other in ledger.besides(drop.seq) if raw.kind_of(other.name) == kind]
-        rows = {
-            seq: one for group in _groups(engine, others) for seq, one in read_all(engine.reader, group).rows.items()
-        }
-        return Undoing(result, undo, _NO_ENTRIES, replace(parsed, rows={**rows, **parsed.rows}))
+    if raw.kind_of(drop.name) in DIMENSIONS:
+        return _of_dimension(engine, result, undo, parsed)
     if undo.is_revert:
         return Undoing(result, undo, _NO_ENTRIES, parsed)
     withdrawn = ledger.index.of_drop(drop.seq)
     rivals = ledger.besides(drop.seq, only_rivals=not _may_have_older_versions(engine, result))
     others = [other for other in rivals if raw.kind_of(other.name) == raw.ORDERS] if len(withdrawn) else []
+    there, gone_through = _still_there(ledger, others)
     left = ORDERS.empty_table()
-    for group in _groups(engine, others):
+    for group in _groups(engine, there):
         left = _latest(concat_orders([left, _of(withdrawn, read_all(engine.reader, group).orders)]))
-    return Undoing(result, undo, withdrawn, replace(parsed, orders=left))
+    return Undoing(result, undo, withdrawn, replace(parsed, orders=left), gone_through=gone_through)
+
+
+def _of_dimension(engine: Engine, result: DropResult, undo: Undo, parsed: Parsed) -> Undoing:
+    """What the undo of a drop of users or products needs. `parsed`: the drop, if it is applied again."""
+    drop, ledger, kind = result.drop, engine.ledger, raw.kind_of(result.drop.name) or ""
+    others = [other for other in ledger.besides(drop.seq) if raw.kind_of(other.name) == kind]
+    there, gone_through = _still_there(ledger, others)
+    rows = {seq: one for group in _groups(engine, there) for seq, one in read_all(engine.reader, group).rows.items()}
+    seed = dimensions.published_table(ledger, engine.store, DIMENSIONS[kind]) if gone_through else None
+    if seed is not None and not undo.is_revert:
+        key = DIMENSIONS[kind].key
+        own = read_all(engine.reader, [drop]).rows[drop.seq].table[key].combine_chunks()
+        seed = seed.filter(pc.invert(pc.is_in(seed[key], value_set=own)))
+    newest = max((other.seq for other in others), default=0)
+    both = replace(parsed, rows={**rows, **parsed.rows})
+    return Undoing(result, undo, _NO_ENTRIES, both, seed, newest, 0 if undo.is_revert else gone_through)
+
+
+def _still_there(ledger: Ledger, drops: Sequence[Drop]) -> tuple[list[Drop], int]:
+    """Those of the drops whose raw copy has not gone by age; and the horizon, if that of one has."""
+    gone = ledger.horizon(RAW)
+    there = [drop for drop in drops if drop.seq > gone]
+    return there, gone if len(there) < len(drops) else 0
 
 
 def _may_have_older_versions(engine: Engine, result: DropResult) -> bool:
@@ -217,8 +246,11 @@ def _dimension(engine: Engine, batch: int, undoing: Undoing) -> list[DimensionCh
     """The dimension of the drop, made of all the drops that are applied then. None where there is no such drop."""
     if undoing.dimension is None:
         return []
-    made = dimensions.stage_anew(engine.store, batch, DIMENSIONS[undoing.dimension], undoing.parsed.rows)
-    return [made] if made else []
+    newest = max(undoing.newest, undoing.drop.seq if undoing.undo.is_revert else 0)
+    if not newest:
+        return []
+    dimension = DIMENSIONS[undoing.dimension]
+    return [dimensions.stage_anew(engine.store, batch, dimension, undoing.seed, undoing.parsed.rows, newest)]
 
 
 def _discards(engine: Engine, batch: int, undoing: Undoing) -> list[Effect]:
@@ -232,7 +264,9 @@ def _link(engine: Engine, undoing: Undoing) -> list[Effect]:
     """Lets the link point to the newest drop of orders that is applied then."""
     if raw.kind_of(undoing.drop.name) != raw.ORDERS:
         return []
-    others: Iterable[Drop] = (one for one in engine.ledger.applied_newest_first() if one.seq != undoing.drop.seq)
+    gone = engine.ledger.horizon(RAW)
+    later: Iterable[Drop] = takewhile(lambda one: one.seq > gone, engine.ledger.applied_newest_first())
+    others = (one for one in later if one.seq != undoing.drop.seq)
     newest = next((one for one in others if _may_be_linked(engine, one)), None)
     if undoing.undo.is_revert and _may_be_linked(engine, undoing.drop):
         newest = max([undoing.drop, *([newest] if newest else [])], key=lambda drop: drop.seq)

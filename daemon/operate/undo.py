@@ -14,6 +14,8 @@ from ..batch.reread import names_of
 from ..core.entries import DropResult, Undo
 from ..core.errors import Corruption, UsageError
 from ..core.model import DIMENSIONS, DropOutcome
+from ..storage import raw
+from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text, local_text
 from .plan import change_of, shown, steadily
@@ -36,6 +38,7 @@ class Undone:
     written: list[Written]
     hwm_before: int | None
     hwm: int | None
+    gone_through: int = 0  # raw copies up to this drop have gone by age: what only they had does not come back
 
 
 def undo(engine: Engine, name: str, wanted: Callable[[int], Undo]) -> Undone:
@@ -64,6 +67,7 @@ def _wanted(ledger: Ledger, name: str, wanted: Callable[[int], Undo]) -> tuple[D
     result = _named(ledger, name)
     one = wanted(result.drop.seq)
     _refuse(result, is_revert=one.is_revert)
+    _refuse_gone(result, ledger.horizon(RAW), is_revert=one.is_revert)
     return result, one
 
 
@@ -83,7 +87,17 @@ def _undone(
     leaving = len(read.withdrawn) - returning if not read.undo.is_revert else 0
     twins = [one.drop.seq for one in ledger.applied(read.drop.sha256) if one.drop.seq != read.drop.seq]
     return Undone(
-        read.result, read.undo, duplicates, twins, read.dimension, leaving, returning, written, hwm_before, hwm
+        read.result,
+        read.undo,
+        duplicates,
+        twins,
+        read.dimension,
+        leaving,
+        returning,
+        written,
+        hwm_before,
+        hwm,
+        read.gone_through,
     )
 
 
@@ -138,6 +152,17 @@ def _refuse(result: DropResult, *, is_revert: bool) -> None:
     )
 
 
+def _refuse_gone(result: DropResult, gone: int, *, is_revert: bool) -> None:
+    """Raises UsageError where only the raw copy of the drop, which has gone by age, says what it brought."""
+    of_dimension = raw.kind_of(result.drop.name) in DIMENSIONS
+    if result.drop.seq > gone or not (is_revert or of_dimension):
+        return
+    raise UsageError(
+        f"cannot {'apply again' if is_revert else 'withdraw'}: the raw copy of drop {result.drop.seq} ({result.drop.name}) has "
+        "gone by age ([raw] keep), and only it says what the drop brought. Nothing was changed. Drop the right rows as a new file"
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------- showing
 
 
@@ -151,7 +176,7 @@ def as_dict(found: Undone, *, dry_run: bool) -> dict[str, Any]:
         "outcome": str(DropOutcome.APPLIED if one.is_revert else DropOutcome.WITHDRAWN), "dry_run": dry_run,
         "at": instant_text(one.at), "by": one.who, "reason": one.reason, "duplicates": found.duplicates,
         "same_bytes_applied": found.twins,
-        **orders, "dimension": found.dimension,
+        **orders, "dimension": found.dimension, "raw_copies_gone_through_drop": found.gone_through,
         "partitions": [
             {"date": day.date, "orders_before": day.orders_before, "orders_after": day.orders} for day in found.written
         ],
@@ -176,6 +201,11 @@ def table(found: Undone, *, dry_run: bool) -> str:
     if found.leaving or found.returning:
         lines.append(f"  {found.returning:>9,} orders return to the version of another drop")
         lines.append(f"  {found.leaving:>9,} orders go: no other drop has them")
+    if found.gone_through:
+        lines.append(
+            f"  the raw copies of drops up to {found.gone_through} have gone by age; what only they had "
+            f"{'would' if dry_run else 'does'} not come back"
+        )
     if found.hwm != found.hwm_before:
         marks = (None if hwm is None else instant_text(hwm) for hwm in (found.hwm_before, found.hwm))
         before, after = (local_text(mark, "(none)") for mark in marks)
