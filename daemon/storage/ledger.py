@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run
+from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect, Partition, Run
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
-from . import database, files, ledger_schema, order_index, pulls
+from ..core.parse.naming import Ids
+from . import database, files, ledger_schema, order_index, pulls, redactions
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -196,6 +197,8 @@ class Ledger(LedgerQueries):
             for table in ("mappings", "drops", "batches", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages"):
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
+            for name in redactions.TABLES:
+                self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{name}")
             self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")
             self._sql.execute("UPDATE pulls SET hwm = NULL")
         self._sql.execute("DETACH other")
@@ -233,6 +236,37 @@ class Ledger(LedgerQueries):
         """Changes the reason of a quarantined drop."""
         with self.transaction():
             self._sql.execute("UPDATE drops SET reason = ? WHERE seq = ?", (reason, seq))
+
+    def redact(self, changed: Iterable[DropResult], totals: Mapping[tuple[str, str], int]) -> None:
+        """Changes what is known of drops: names, raw copies, reasons and counts. `totals`: taken from each sum."""
+        with self.transaction():
+            self._sql.executemany(
+                "UPDATE drops SET name = ?, raw = ?, sha256 = ?, bytes = ?, reason = ?, counts = ? WHERE seq = ?",
+                ((one.drop.name, one.drop.raw, one.drop.sha256, one.drop.size_bytes, one.reason, one.counts.to_json(),
+                  one.drop.seq) for one in changed),
+            )  # fmt: skip
+            self._sql.executemany(
+                "UPDATE totals SET value = value - ? WHERE source = ? AND name = ?",
+                ((value, source, name) for (source, name), value in totals.items()),
+            )
+            self._sql.execute("DELETE FROM totals WHERE value = 0")
+
+    def remember_erasure(self, redacted: Iterable[redactions.Redacted], blocked: Ids) -> None:
+        """Records redactions, and blocks ids in all later drops."""
+        with self.transaction():
+            redactions.enter(self._sql, redacted)
+            redactions.block(self._sql, blocked, self.last_seq + 1)
+
+    def lift_blocks(self, ids: Ids) -> list[str]:
+        """Lifts the blocks of ids in all later drops; returns the ids that were not blocked."""
+        with self.transaction():
+            return redactions.lift(self._sql, ids, self.last_seq)
+
+    def vacuum(self) -> None:
+        """Writes the file anew, so that nothing is left in it of rows that were changed or removed."""
+        self._sql.execute("PRAGMA secure_delete = ON")
+        self._sql.execute("VACUUM")
+        self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def skip_to(self, seq: int) -> None:
         """Gives the next drop a number above `seq`, which a file in raw/ has that is not a drop."""

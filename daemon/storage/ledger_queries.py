@@ -12,7 +12,8 @@ from ..core.drift import KnownKey
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
-from . import pulls
+from ..core.parse.blocking import Block
+from . import pulls, redactions
 
 DROP_COLUMNS = (
     "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
@@ -31,6 +32,14 @@ class LedgerQueries:
     def pull_states(self) -> dict[str, pulls.PullState]:
         """How far each source is read that was ever pulled."""
         return pulls.states(self._sql)
+
+    def blocks(self) -> list[Block]:
+        """Whose records are refused, or were for some time."""
+        return redactions.blocks(self._sql)
+
+    def redactions(self) -> list[redactions.Redacted]:
+        """The redactions of raw copies, the newest last."""
+        return redactions.all_of(self._sql)
 
     @property
     def hwm(self) -> int | None:

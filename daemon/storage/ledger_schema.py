@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import order_index, pulls
+from . import order_index, pulls, redactions
 
-VERSION = 11
+VERSION = 12
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -67,6 +67,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
 """
     + pulls.SCHEMA
     + order_index.SCHEMA
+    + redactions.SCHEMA
 )
 
 
