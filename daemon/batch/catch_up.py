@@ -34,7 +34,7 @@ def _only_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
             tally,
             extracted=0,
             before_since=tally.before_since - read_before[seq].counts.before_since,
-            discarded=+Counter({Reason.BLOCKED: blocked[seq]}),
+            discarded=+Counter({str(Reason.BLOCKED): blocked[seq]}),
         )
         for seq, tally in parsed.tallies.items()
     }

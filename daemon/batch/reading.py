@@ -227,7 +227,9 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str], refusing: bool)
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop is unreadable, so the whole drop is
         return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable, refusing)
     read = Parsed(concat_orders(tables), concat_discards(discards), tallies, unreadable, rows)
-    return refused(read, tallies.keys() - rows.keys()) if refusing else read  # only now are divided drops known as a whole
+    return (
+        refused(read, tallies.keys() - rows.keys()) if refusing else read
+    )  # only now are divided drops known as a whole
 
 
 def _shifted(table: pa.Table, base: int) -> pa.Table:

@@ -163,9 +163,7 @@ def _of_orders(piece: Piece) -> Piece:
 def _read_dimension(span: Span) -> Parsed:
     assert span.dimension is not None
     try:
-        found = csv.read(
-            DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.context, refusing=span.refusing
-        )
+        found = csv.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.context, refusing=span.refusing)
     except Unreadable as error:
         return _nothing_of(span.drop, error)
     rows = {span.drop: DimensionRows(span.dimension, found.rows)}

@@ -237,8 +237,11 @@ class Ledger(LedgerQueries):
         with self.transaction():
             self._sql.execute("UPDATE drops SET reason = ? WHERE seq = ?", (reason, seq))
 
-    def redact(self, changed: Iterable[DropResult], totals: Mapping[tuple[str, str], int]) -> None:
-        """Changes what is known of drops: names, raw copies, reasons and counts. `totals`: taken from each sum."""
+    def redact(
+        self, changed: Iterable[DropResult], totals: Mapping[tuple[str, str], int], reworded: Callable[[str], str]
+    ) -> None:
+        """Changes what is known of drops: names, raw copies, reasons and counts. `totals`: taken from each sum. `reworded`: what
+        becomes of the last error of each pull."""
         with self.transaction():
             self._sql.executemany(
                 "UPDATE drops SET name = ?, raw = ?, sha256 = ?, bytes = ?, reason = ?, counts = ? WHERE seq = ?",
@@ -250,6 +253,8 @@ class Ledger(LedgerQueries):
                 ((value, source, name) for (source, name), value in totals.items()),
             )
             self._sql.execute("DELETE FROM totals WHERE value = 0")
+            for source, error in self._sql.execute("SELECT source, error FROM pulls").fetchall():
+                self._sql.execute("UPDATE pulls SET error = ? WHERE source = ?", (reworded(error), source))
 
     def remember_erasure(self, redacted: Iterable[redactions.Redacted], blocked: Ids) -> None:
         """Records redactions, and blocks ids in all later drops."""

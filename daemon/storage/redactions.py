@@ -1,7 +1,7 @@
 """What was erased, in the ledger: which raw copies were redacted, and who is blocked. Nothing in it names a person.
 
-A redaction has the SHA-256 of the copy before and after, and how many records were removed. A block has a salted hash of an id: see
-core/parse/blocking.
+A redaction has the SHA-256 of the copy before and after, and how many records were removed. A block has a salted hash of an id:
+see core/parse/blocking.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ class Redacted:
 
 
 def enter(sql: sqlite3.Connection, found: Iterable[Redacted]) -> None:
-    """Enters redactions. Within a transaction of the caller."""
+    """Enters redactions. The pages of a round that is not committed yet follow. Within a transaction of the caller."""
+    found = list(found)
+    sql.executemany(
+        "UPDATE OR IGNORE pages SET sha256 = ? WHERE sha256 = ?", ((one.new_sha256, one.old_sha256) for one in found)
+    )
     sql.executemany(
         "INSERT INTO redactions VALUES (?, ?, ?, ?, ?)",
         ((one.seq, one.at, one.old_sha256, one.new_sha256, one.records) for one in found),

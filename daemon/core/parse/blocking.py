@@ -1,8 +1,8 @@
 """Refuses the records of users and orders that are blocked: they were erased, and must not come back. Pure.
 
-A block has no id, only a salted hash of one. So the ids of all records are hashed, but only where anything is blocked. A record that
-is refused is counted as a discard, and nothing is kept of it. A block holds for the drops with numbers from `first` to `last`, so
-that a rebuild refuses what was refused, also after the block was lifted.
+A block has no id, only a salted hash of one. So the ids of all records are hashed, but only where anything is blocked. A record
+that is refused is counted as a discard, and nothing is kept of it. A block holds for the drops with numbers from `first` to
+`last`, so that a rebuild refuses what was refused, also after the block was lifted.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class _Finder:
         if one is None:
             return []
         hashes = [(salt, hash_of(salt, one)) for salt in self._salts]
-        return [found for salt, hashed in hashes for found in self._blocks.get((kind, hashed), ()) if found.salt == salt]
+        return [
+            found for salt, hashed in hashes for found in self._blocks.get((kind, hashed), ()) if found.salt == salt
+        ]
 
     def is_blocked(self, drop: int, kind: str, one: str | None) -> bool:
         return any(found.holds_for(drop) for found in self.of(kind, one))

@@ -114,7 +114,9 @@ def without_rows(data: bytes, keys: Sequence[str], encoding: str, is_gone: Calla
     text, codec, mark = _decoded(data, encoding)
     lines = text.split("\n")
     unmarked = [line.removeprefix("\ufeff") if number else line for number, line in enumerate(lines)]  # as _text does
-    cells = csv.reader((line + "\n" for line in unmarked[sheet.first :]), delimiter=sheet.separator, strict=True, skipinitialspace=True)
+    cells = csv.reader(
+        (line + "\n" for line in unmarked[sheet.first :]), delimiter=sheet.separator, strict=True, skipinitialspace=True
+    )
     kept, start = lines[: sheet.first], sheet.first
     for row in cells:
         stop = sheet.first + cells.line_num

@@ -1,8 +1,8 @@
 """Removes records from a drop, and nothing else. Pure: bytes in, bytes out.
 
-The records that stay keep their bytes. They also keep their place in the file where that is possible: a record is cut out with its
-comma or its line. Otherwise the others are written as one array, or as lines. Whichever it is, the result is parsed, and must give
-the same orders and discards as before, but for those that were removed and for the positions of the others.
+The records that stay keep their bytes. They also keep their place in the file where that is possible: a record is cut out with
+its comma or its line. Otherwise the others are written as one array, or as lines. Whichever it is, the result is parsed, and must
+give the same orders and discards as before, but for those that were removed and for the positions of the others.
 """
 
 from __future__ import annotations

@@ -1,0 +1,151 @@
+"""`forget` with the real command: nothing of a person is left in any byte of the output, and all else is as if it had never come."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from daemon.storage.raw import zstd_module
+from tests.support.command import differences, drop, order, strandline
+from tests.support.harness import tree
+from tests.support.zips import zipped
+
+CONFIG = """\
+[watch]
+settle_seconds = 0
+[sources.default]
+id_prefix = ""
+[columns]
+note = "text"
+"""
+MODEL = "SELECT date, count(*) AS orders, max(user_id) AS last_user FROM fact_order GROUP BY ALL"
+ERASED = ("u_ada", "Ada Lovelace", "ada@example.com", "o_901", "o_902", "o_903", "o_904", "Analytical Lane")
+
+
+def of_ada(number: int, day: int = 2, **more: object) -> dict[str, object]:
+    return order(number, day, user_id="u_ada", metadata={"to": "Ada Lovelace, Analytical Lane 1"}, note="ada@example.com") | more
+
+
+def of_bob(number: int, day: int = 2, **more: object) -> dict[str, object]:
+    return order(number, day, user_id="u_bob", metadata={"to": "Bob"}) | more
+
+
+def lines(*records: object) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in records)
+
+
+USERS = b"user_id,email,created_at,country\nu_ada,ada@example.com,2026-01-01,GB\nu_bob,bob@example.com,2026-01-01,DE\n"
+
+
+def drops(*, with_ada: bool = True) -> Iterator[tuple[str, bytes]]:
+    """The history: with Ada's records, or as it would be had she never been a customer."""
+
+    def kept(*records: dict[str, object]) -> list[dict[str, object]]:
+        return [one for one in records if with_ada or not any(word in json.dumps(one) for word in ERASED)]
+
+    yield "users.csv", USERS if with_ada else USERS.replace(b"u_ada,ada@example.com,2026-01-01,GB\n", b"")
+    yield "a.json", json.dumps(kept(of_bob(1), of_ada(901), of_bob(2, 3)), indent=1).encode()
+    yield "b.jsonl.gz", gzip.compress(lines(*kept(of_ada(902, 4), of_bob(3, 4), {"user": "u_ada", "x": 1}, of_bob(4, 5))))
+    yield "c.json.zst", zstd_module().compress(json.dumps(kept(of_ada(903, 6), of_ada(903, 7, updated_at="2026-03-08"))).encode())
+    inner = [("d.json", json.dumps(kept(of_bob(5), of_ada(904, 3))).encode()), ("e.jsonl", lines(*kept(of_bob(6), {"no": 1})))]
+    yield "pages.zip", zipped(*inner)
+    # Her order that was Bob's before, and Bob's that was hers: both latest versions count.
+    yield "f.json", json.dumps(kept(of_bob(7, 2), of_bob(1, amount=9, updated_at="2026-03-09"))).encode()
+    if with_ada:
+        yield "x-u_ada.json", json.dumps([of_bob(8, 8)]).encode()
+        yield "broken.json", b'[{"order_id": "o_77", "user_id": "u_ada", "name": "Ada Lovelace"'
+    else:
+        yield "x-redacted.json", json.dumps([of_bob(8, 8)]).encode()
+    yield "also-broken.json", b'[{"order_id": "o_78", "user_id": "u_bob"'
+
+
+def home_of(folder: Path, *, with_ada: bool = True) -> Path:
+    folder.mkdir()
+    (folder / "config.toml").write_text(CONFIG)
+    (folder / "models").mkdir()
+    (folder / "models" / "daily.sql").write_text(MODEL)
+    (folder / "models" / "people.sql").write_text("SELECT user_id, email FROM dim_user")
+    for number, (name, content) in enumerate(drops(with_ada=with_ada)):
+        drop(folder, name, content, 3600 - number)
+        if name in ("b.jsonl.gz", "f.json"):
+            assert strandline(folder, "--once").returncode == 0
+    assert strandline(folder, "--once").returncode == 1  # a file is quarantined
+    return folder
+
+
+def everything(output: Path) -> Iterator[tuple[str, bytes]]:
+    """Each file with its bytes, also decompressed; each name of a file; each value of Parquet."""
+    for path in sorted(output.rglob("*")):
+        name = str(path.relative_to(output))
+        yield name, name.encode()
+        if path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        yield name, content
+        if content.startswith(b"\x1f\x8b"):
+            yield name, gzip.decompress(content)
+        elif content.startswith(b"\x28\xb5\x2f\xfd"):
+            yield name, zstd_module().decompress(content)
+        elif content.startswith(b"PAR1"):
+            yield name, json.dumps(pq.ParquetFile(path).read().to_pylist(), default=str).encode()
+
+
+def left_of(output: Path, words: tuple[str, ...] = ERASED) -> set[tuple[str, str]]:
+    return {(name, word) for name, content in everything(output) for word in words if word.encode() in content}
+
+
+def published(home: Path) -> dict[str, object]:
+    """Rows of all that is published, by file."""
+    found = {}
+    for folder in ("curated", "models"):
+        for path in sorted((home / "output" / folder).rglob("*.parquet")):
+            found[str(path.relative_to(home / "output"))] = pq.ParquetFile(path).read().to_pylist()
+    return found
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with all of it, to be copied."""
+    return home_of(tmp_path_factory.mktemp("forget") / "home")
+
+
+@pytest.fixture
+def home(history: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(history, tmp_path / "home", symlinks=True))
+
+
+def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(home: Path, tmp_path: Path) -> None:
+    """Every byte of the output, decompressed: ids, names, addresses. Files that are open in SQLite, too."""
+    assert {word for _, word in left_of(home / "output")} == set(ERASED)
+    before = tree(home / "output")
+    dry = strandline(home, "forget", "--user", "u_ada", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    for said in ("would erase 8 records in 5 drops, 4 published orders on 4 dates, 1 files in quarantine",
+                 "broken.json", "x-redacted.json", "of which 1 were discarded"):  # fmt: skip
+        assert said in dry.stdout, dry.stdout
+    assert tree(home / "output") == before
+    ended = strandline(home, "forget", "--user", "u_ada")
+    assert ended.returncode == 0, ended.stderr
+    assert left_of(home / "output") == set()
+    assert not any(word in ended.stderr for word in ERASED)
+    assert differences(home) == []
+    without = home_of(tmp_path / "without", with_ada=False)
+    assert published(home) == published(without)
+    after = tree(home / "output")
+    assert strandline(home, "rebuild").returncode == 0
+    again = tree(home / "output")
+    assert {name: one for name, one in after.items() if "state/" not in name} == {
+        name: one for name, one in again.items() if "state/" not in name
+    }
+    assert left_of(home / "output") == set()
+    with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
+        rows = sql.execute("SELECT seq, length(old_sha256), length(new_sha256), records FROM redactions").fetchall()
+    assert sorted(records for *_, records in rows) == [1, 1, 1, 2, 2] and {row[1:3] for row in rows} == {(32, 32)}
