@@ -53,15 +53,15 @@ def in_quarantine(output: Path, ids: Ids, limits: Limits) -> list[Refused]:
         except FileNotFoundError:  # it was retried meanwhile
             continue
         lines = [line for text in texts for line in text.splitlines()]
-        naming = sum(map(ids.are_words_of, lines)) or sum(map(ids.are_words_of, texts))
-        naming = naming or int(ids.are_words_of(name.encode(errors="replace")))
+        beside = [*texts, name.encode(errors="replace"), _reason_of(path)]
+        naming = sum(map(ids.are_words_of, lines)) or int(any(map(ids.are_words_of, beside)))
         if naming or not is_clear:
             found.append(Refused(f"quarantine/{name}", int(name.partition("_")[0]), len(lines), naming, is_clear))
     return found
 
 
 def _contents(path: Path, limits: Limits) -> tuple[list[bytes], bool]:
-    """What is in a file, decompressed as far as it can be, with the reason beside it; and whether that is all of it."""
+    """What is in a file, decompressed as far as it can be; and whether that is all of it."""
     most = min(limits.max_drop_bytes, _READ_BYTES)
     with open(path, "rb") as file:
         content = file.read(most + 1)
@@ -73,8 +73,13 @@ def _contents(path: Path, limits: Limits) -> tuple[list[bytes], bool]:
         text, is_whole = _decompressed(part, most)
         opened.append(text)
         is_clear = is_clear and is_whole and _is_text(text)
+    return opened, is_clear
+
+
+def _reason_of(path: Path) -> bytes:
+    """The content of the file beside one in quarantine; nothing where it has none."""
     reason = path.with_name(path.name + REASON)
-    return [*opened, *([reason.read_bytes()] if reason.is_file() else [])], is_clear
+    return reason.read_bytes() if reason.is_file() else b""
 
 
 def _unzipped(content: bytes, most: int) -> tuple[list[bytes], bool]:

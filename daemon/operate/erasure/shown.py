@@ -19,18 +19,23 @@ def table(plan: Plan, *, dry: bool) -> str:
         lines = ["nothing in the output names them"]
     else:
         dates = Counter(plan.dates)
-        others = len(plan.changes) - len(redacted)
+        renamed = _renamed(plan)
+        reasons = sum(one.before.reason != one.after.reason for one in plan.changes)
         lines = [
-            f"{'would erase' if dry else 'erased'} {sum(one.records for one in redacted):,} records in {len(redacted):,} drops, "
-            f"{len(plan.dates):,} published orders on {len(dates):,} dates, {len(plan.erased):,} files in quarantine",
+            f"{'would erase' if dry else 'erased'} {_count(sum(one.records for one in redacted), 'record')} in "
+            f"{_count(len(redacted), 'drop')}, {_count(len(plan.dates), 'published order')} on {_count(len(dates), 'date')}, "
+            f"{_count(len(plan.erased), 'file')} in quarantine",
             *_section("drops whose raw copies are rewritten", [_drop(one) for one in redacted]),
-            *_section("dates", [f"{iso_date(day)}: {count:,} orders" for day, count in sorted(dates.items())]),
+            *_section("dates", [f"{iso_date(day)}: {_count(count, 'order')}" for day, count in sorted(dates.items())]),
             *_section(
                 "files in quarantine that go as a whole, since they cannot be rewritten",
-                [f"{one.path}: {one.naming:,} of its {one.lines:,} lines name them" for one in plan.erased],
+                [
+                    f"{one.path}: {one.naming:,} of its {_count(one.lines, 'line')} name{'s' if one.naming == 1 else ''} them"
+                    for one in plan.erased
+                ],
             ),
-            *_section("names of drops that change", _renamed(plan)),
-            *([f"  the names or reasons of {others:,} other drops change"] if others else []),
+            *_section("names of drops that change", renamed),
+            *_section("reasons that change", [_count(reasons, "drop")] if reasons else []),
             *_section("other files", [*plan.small_files, *plan.old_ledgers]),
         ]
     lines += _section(
@@ -42,10 +47,10 @@ def table(plan: Plan, *, dry: bool) -> str:
 
 def _drop(one: Change) -> str:
     before = one.before
-    what = "rows" if raw.kind_of(before.drop.name) in DIMENSIONS else "records"
+    what = "row" if raw.kind_of(before.drop.name) in DIMENSIONS else "record"
     gone = before.counts.discarded.total() - one.after.counts.discarded.total()
-    discards = f", of which {gone:,} were discarded" if gone else ""
-    return f"drop {before.drop.seq} ({before.drop.name}): {one.records:,} {what}{discards}"
+    discards = f", of which {gone:,} {'was' if gone == 1 else 'were'} discarded" if gone else ""
+    return f"drop {before.drop.seq} ({before.drop.name}): {_count(one.records, what)}{discards}"
 
 
 def _renamed(plan: Plan) -> list[str]:
@@ -54,6 +59,10 @@ def _renamed(plan: Plan) -> list[str]:
         for one in plan.changes
         if one.before.drop.name != one.after.drop.name
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
