@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.storage.raw import zstd_module
-from tests.support.command import differences, drop, order, strandline
 from tests.support import harness
+from tests.support.command import differences, drop, order, strandline
 from tests.support.zips import zipped
 
 CONFIG = """\
