@@ -64,8 +64,6 @@ def _forget(config: Config, asked: Ids, stop: Stop, *, block: bool) -> int:
             take_over(engine, path)
         else:
             engine.store.clean_staging()
-            if block:
-                engine.ledger.remember_erasure([], asked)
     with engine_of(config, stop) as engine:
         from ..observe.log import log
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -14,9 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.storage.raw import zstd_module
+from tests.faults import KILLED, KILLS, Control, Server, library
+from tests.strategies import RECEIVED_AT_US
 from tests.support import harness
-from tests.support.command import differences, drop, order, strandline
+from tests.support.command import as_drop, drop, order, strandline
+from tests.support.examples import LONG
+from tests.support.harness import apply_batch, open_engine
 from tests.support.zips import zipped
+
+if library() is None and not os.environ.get("REQUIRE_TEST_TOOLS"):
+    pytest.skip("needs a C compiler (cc or gcc) on Linux", allow_module_level=True)
 
 CONFIG = """\
 [watch]
@@ -26,8 +34,9 @@ id_prefix = ""
 [columns]
 note = "text"
 """
-MODEL = "SELECT date, count(*) AS orders, max(user_id) AS last_user FROM fact_order GROUP BY ALL"
 PEOPLE = "SELECT date, user_id, email FROM fact_order JOIN dim_user USING (user_id)"
+FORGET = ("forget", "--user", "u_ada")
+KILLED_AT = 100 if LONG else 12  # points
 ERASED = ("u_ada", "Ada Lovelace", "ada@example.com", "o_901", "o_902", "o_903", "o_904", "Analytical Lane")
 
 
@@ -80,17 +89,16 @@ def drops(*, with_ada: bool = True) -> Iterator[tuple[str, bytes]]:
     yield "also-broken.json", b'[{"order_id": "o_78", "user_id": "u_bob"'
 
 
-def home_of(folder: Path, *, with_ada: bool = True) -> Path:
+def home_of(server: Server, folder: Path, *, with_ada: bool = True) -> Path:
     folder.mkdir()
     (folder / "config.toml").write_text(CONFIG)
     (folder / "models").mkdir()
-    (folder / "models" / "daily.sql").write_text(MODEL)
     (folder / "models" / "people.sql").write_text(PEOPLE)
     for number, (name, content) in enumerate(drops(with_ada=with_ada)):
         drop(folder, name, content, 3600 - number)
-        if name in ("b.jsonl.gz", "f.json"):
-            assert strandline(folder, "--once").returncode == 0
-    assert strandline(folder, "--once").returncode == 1  # a file is quarantined
+        if name == "c.json.zst":
+            assert server.run(folder, None).status == 0
+    assert server.run(folder, None).status == 1  # a file is quarantined
     return folder
 
 
@@ -130,18 +138,14 @@ def published(home: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with all of it, to be copied."""
-    return home_of(tmp_path_factory.mktemp("forget") / "home")
+def server() -> Iterator[Server]:
+    with Server() as one:
+        yield one
 
 
-@pytest.fixture
-def home(history: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(history, tmp_path / "home", symlinks=True))
-
-
-def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(home: Path, tmp_path: Path) -> None:
-    """Every byte of the output, decompressed: ids, names, addresses. Files that are open in SQLite, too."""
+def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(server: Server, tmp_path: Path) -> None:
+    """Every byte of the output, decompressed: ids, names, addresses; with a model, and files that SQLite has beside its own."""
+    home = home_of(server, tmp_path / "home")
     assert {word for _, word in left_of(home / "output")} == set(ERASED)
     before = tree(home / "output")
     dry = strandline(home, "forget", "--user", "u_ada", "--dry-run")
@@ -150,15 +154,15 @@ def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(h
                  "broken.json", "x-redacted.json", "1 of its 1 line names them", "of which 1 was discarded"):  # fmt: skip
         assert said in dry.stdout, dry.stdout
     assert tree(home / "output") == before
-    ended = strandline(home, "forget", "--user", "u_ada")
-    assert ended.returncode == 0, ended.stderr
+    ended = server.run(home, None, FORGET)
+    assert ended.status == 0, ended.stderr
     assert left_of(home / "output") == set()
     assert not any(word in ended.stderr for word in ERASED)
-    assert differences(home) == []
-    without = home_of(tmp_path / "without", with_ada=False)
+    assert server.run(home, None, ("verify",)).status == 0
+    without = home_of(server, tmp_path / "without", with_ada=False)
     assert published(home) == published(without)
     after = tree(home / "output")
-    assert strandline(home, "rebuild").returncode == 0
+    assert server.run(home, None, ("rebuild",)).status == 0
     again = tree(home / "output")
     assert {name: one for name, one in after.items() if "state/" not in name} == {
         name: one for name, one in again.items() if "state/" not in name
@@ -167,3 +171,57 @@ def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(h
     with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
         rows = sql.execute("SELECT seq, length(old_sha256), length(new_sha256), records FROM redactions").fetchall()
     assert sorted(records for *_, records in rows) == [1, 1, 1, 2, 2] and {row[1:3] for row in rows} == {(32, 32)}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A home with each kind of effect, and no models."""
+    with open_engine(tmp_path / "small") as engine:
+        first = [
+            ("users.csv", USERS),
+            ("a.json", as_drop([of_ada(901), of_bob(1)])),
+            ("u_ada.json", as_drop([of_bob(2, 3)])),
+        ]
+        apply_batch(engine, tmp_path / "small", first, RECEIVED_AT_US)
+        second = [
+            ("b.jsonl", lines({"user": "u_ada"}, of_bob(3))),
+            ("c.json", b"[u_ada"),
+            ("d.jsonl.gz", gzip.compress(lines(of_ada(902, 5)))),
+        ]
+        apply_batch(engine, tmp_path / "small", second, RECEIVED_AT_US)
+    return tmp_path / "small"
+
+
+def of_output(home: Path) -> dict[str, str]:
+    """What is there, but for state/, which has instants."""
+    return {name: one for name, one in tree(home / "output").items() if not name.startswith("state/")}
+
+
+def test_a_killed_process_changes_nothing_or_the_next_start_finishes(
+    server: Server, small: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at durable operations of the command, and again at one of the start that finishes it."""
+    whole = Path(shutil.copytree(small, tmp_path / "whole", symlinks=True))
+    counted = Control(tmp_path / "control", whole)
+    ended = server.run(whole, counted, FORGET)
+    assert ended.status == 0, ended.stderr
+    expected, before = of_output(whole), of_output(small)
+    assert left_of(whole / "output") == set()
+    done = []
+    operations = counted.count
+    for number in range(KILLED_AT):
+        home = Path(shutil.copytree(small, tmp_path / "run", symlinks=True))
+        control = Control(tmp_path / "control", home)
+        control.act(KILLS[number % len(KILLS)], 3 + operations * number // KILLED_AT)
+        assert server.run(home, control, FORGET).status == KILLED
+        again = Control(tmp_path / "control", home)
+        again.act(KILLS[0], 5 + 3 * number)
+        server.run(home, again)
+        ended = server.run(home, None)
+        assert ended.status == 0, ended.stderr
+        found = of_output(home)
+        assert found in (before, expected), control.what
+        assert found == before or left_of(home / "output") == set()
+        done.append(found == expected)
+        shutil.rmtree(home)
+    assert not done[0] and done[-1]

@@ -106,12 +106,14 @@ def planned(engine: Engine, asked: Ids, keep: Callable[[RedactedCopy], None] = l
 
 def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tuple[Path | None, Plan]:
     """Steps 1 to 4: the ledger to take over, None where nothing names these ids, and what it erases. `block`: the ids that were
-    asked for are refused from now on."""
+    asked for are refused once it is taken over, or from now on where nothing names them."""
     scratch = engine.store.staging / SCRATCH
     staged = scratch / "raw"
     files.make_folder(staged)
     plan = planned(engine, asked, lambda copy: files.write(staged / str(copy.result.drop.seq), copy.content))
     if plan.is_nothing:
+        if block:
+            engine.ledger.remember_erasure([], asked)
         return None, plan
     moved = [one for one in plan.changes if one.after.drop.raw != one.before.drop.raw]
     for one in moved:
