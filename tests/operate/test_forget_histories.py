@@ -168,6 +168,14 @@ def test_a_deletion_goes_too_and_its_order_may_come_again(tmp_path: Path) -> Non
     assert found_by_verify(tmp_path) == []
 
 
+def test_records_of_others_that_mention_an_id_stay_and_are_told(tmp_path: Path) -> None:
+    """Nobody can say whether such an order is about the same person."""
+    friend = order(2, user_id="u_bob", metadata={"recommended_by": "u_ada"})
+    history(tmp_path, [order(1, user_id="u_ada"), order(3)], [friend], [order(4, user_id="u_adam")])
+    plan = forget(tmp_path, Ids(users=frozenset({"u_ada"})))
+    assert plan.mentioning == [2] and set(users_of(tmp_path)) == {"o_2", "o_3", "o_4"}
+
+
 def test_the_same_bytes_are_a_new_drop_afterwards(tmp_path: Path) -> None:
     """They are not those of the redacted copy. The redacted ones are its duplicate."""
     history(tmp_path, [order(1, user_id="a"), order(2, user_id="b")])

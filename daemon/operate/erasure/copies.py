@@ -24,6 +24,8 @@ from ...core.parse.parse import Piece, parse
 from ...core.parse.redaction import NotExact, Redaction, lost, without_records, without_rows_of
 from ...storage import raw
 
+_LEAST_CHARACTERS = 4  # of an id that is looked for in records of others
+
 
 @dataclass(frozen=True)
 class RedactedCopy:
@@ -32,6 +34,7 @@ class RedactedCopy:
     content: bytes
     result: DropResult
     records: int
+    is_mentioning: bool  # other records of it have one of the ids, as a whole word
 
 
 def redacted(output: Path, result: DropResult, ids: Ids, blocks: Sequence[Block]) -> RedactedCopy | None:
@@ -57,7 +60,21 @@ def redacted(output: Path, result: DropResult, ids: Ids, blocks: Sequence[Block]
     counts.discarded = counts.discarded - reasons
     counts.before_since -= before_since
     counts.extracted -= reasons.total() + before_since
-    return RedactedCopy(content, replace(result, drop=now, counts=counts), len(found.positions))
+    return RedactedCopy(
+        content, replace(result, drop=now, counts=counts), len(found.positions), _is_mentioning(found.data, ids)
+    )
+
+
+def mentions(output: Path, drop: Drop, ids: Ids) -> bool:
+    """Whether the raw copy of a drop has one of these ids, as a whole word."""
+    packed = (output / (drop.raw or "")).read_bytes()
+    return _is_mentioning(unpacked(packed, raw.compression_of(packed[:4])), ids)
+
+
+def _is_mentioning(data: bytes, ids: Ids) -> bool:
+    """Short ids are left out: they are words of most drops."""
+    long = Ids(orders=frozenset(one for one in ids.all if len(one) >= _LEAST_CHARACTERS))
+    return bool(long) and long.are_words_of(data)
 
 
 def unpacked(content: bytes, compression: str | None) -> bytes:

@@ -15,7 +15,7 @@ nothing is left in free pages. No effect names anybody: files whose names do are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from ...storage.ledger import Ledger
 from ...storage.redactions import Redacted
 from ..rebuild import SCRATCH, differences, newest_orders, replace_discards, replaying
 from . import others
-from .copies import RedactedCopy, redacted
+from .copies import RedactedCopy, mentions, redacted
 from .search import published_dates, search
 
 
@@ -54,6 +54,7 @@ class Plan:
     refused: Sequence[others.Refused]  # files in quarantine
     small_files: dict[str, str]
     old_ledgers: Sequence[str]
+    mentioning: Sequence[int]  # drops of which records that stay have one of the ids in some other field
 
     @property
     def erased(self) -> list[others.Refused]:
@@ -100,8 +101,17 @@ def planned(engine: Engine, asked: Ids, keep: Callable[[RedactedCopy], None] = l
             changes.append(Change(result, now, drop_copy.records if drop_copy else 0))
     return Plan(
         asked, found.ids, changes, published_dates(engine, found.ids.orders), refused,
-        others.small_files(engine.output, found.ids), others.old_ledgers(engine.output),
+        others.small_files(engine.output, found.ids), others.old_ledgers(engine.output), _mentioning(engine, found.ids, copies),
     )  # fmt: skip
+
+
+def _mentioning(engine: Engine, ids: Ids, copies: Mapping[int, RedactedCopy]) -> list[int]:
+    found = []
+    for drop in engine.ledger.applied_drops():
+        copy = copies.get(drop.seq)
+        if copy.is_mentioning if copy else mentions(engine.output, drop, ids):
+            found.append(drop.seq)
+    return found
 
 
 def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tuple[Path | None, Plan]:

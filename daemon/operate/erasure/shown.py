@@ -42,6 +42,11 @@ def table(plan: Plan, *, dry: bool) -> str:
         "files in quarantine that cannot be searched; look at them, and remove them with `strandline discard`",
         [one.path for one in plan.unclear],
     )
+    lines += _section(
+        "drops whose other records mention one of the ids, and stay as they are; erase these orders, too, if they are about "
+        "the same person",
+        [f"drop {seq}" for seq in plan.mentioning],
+    )
     return "\n".join(lines)
 
 
