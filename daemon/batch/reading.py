@@ -138,6 +138,8 @@ class Reading:
             whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE, is_first=True)
             good += self._alone([whole], stopped) or []
         joined = _joined(good, dict(self.unreadable), self.refusing)
+        if not self.blocks:
+            return joined
         mappings = {span.drop: span.context.mapping for group in self.groups for span in group}
         return without_blocked(joined, self.blocks, mappings)
 

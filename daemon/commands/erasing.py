@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ def _dry(config: Config, asked: Ids, stop: Stop) -> int:
 def _forget(config: Config, asked: Ids, stop: Stop, *, block: bool) -> int:
     with engine_of(config, stop) as engine:
         from ..batch.recovery import refuse_lost_ledger
+        from ..core.errors import Stopped
         from ..operate.erasure.forget import prepare_erasure
         from ..operate.erasure.shown import table
         from ..operate.rebuild import take_over
@@ -59,7 +61,11 @@ def _forget(config: Config, asked: Ids, stop: Stop, *, block: bool) -> int:
         summary = service(config, engine, []).resume(stop.asked)  # drops that are archived are searched, too
         if summary.stopped:
             return ATTENTION
-        path, plan = prepare_erasure(engine, asked, time.time_ns() // 1000, block=block)
+        try:
+            path, plan = prepare_erasure(engine, asked, time.time_ns() // 1000, block=block)
+        except Stopped as stopped:
+            print(f"{stopped}; nothing was changed", file=sys.stderr)
+            return ATTENTION
         if path is not None:
             take_over(engine, path)
         else:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.core.mapping import FieldMapping
+from daemon.storage.lock import Lock
 from daemon.storage.raw import zstd_module
 from tests.faults import KILLED, KILLS, Control, Server, library
 from tests.strategies import RECEIVED_AT_US
@@ -96,6 +97,9 @@ def home_of(server: Server, folder: Path) -> Path:
     (folder / "config.toml").write_text(CONFIG)
     (folder / "models").mkdir()
     (folder / "models" / "people.sql").write_text(PEOPLE)
+    (folder / "models" / "notes.sql").write_text(
+        "SELECT date, note::INTEGER AS note FROM fact_order"
+    )  # fails: it quotes one
     for number, (name, content) in enumerate(drops()):
         drop(folder, name, content, 3600 - number)
     assert server.run(folder, None).status == 1  # a file is quarantined
@@ -156,6 +160,7 @@ def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(s
     """Every byte of the output, decompressed: ids, names, addresses; with a model, and files that SQLite has beside its own."""
     home = home_of(server, tmp_path / "home")
     assert {word for _, word in left_of(home / "output")} == set(ERASED)
+    assert ("state/downstream.sqlite", "ada@example.com") in left_of(home / "output")
     before = tree(home / "output")
     dry = strandline(home, "forget", "--user", "u_ada", "--dry-run")
     assert dry.returncode == 0, dry.stderr
@@ -171,7 +176,7 @@ def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(s
     assert published(home) == published_without(tmp_path / "without")
     models = [
         row
-        for path in (home / "output" / "models").rglob("*.parquet")
+        for path in (home / "output" / "models" / "people").rglob("*.parquet")
         for row in pq.ParquetFile(path).read().to_pylist()
     ]
     assert len(models) == 8 and {row["user_id"] for row in models} == {"u_bob"}
@@ -208,6 +213,8 @@ def test_a_killed_process_changes_nothing_or_the_next_start_finishes(
     server: Server, small: Path, tmp_path: Path
 ) -> None:
     """SIGKILL at durable operations of the command, and again at one of the start that finishes it."""
+    with closing(Lock(small / "output")):
+        assert server.run(small, None, FORGET).status == 3, "it is refused beside a daemon"
     whole = Path(shutil.copytree(small, tmp_path / "whole", symlinks=True))
     counted = Control(tmp_path / "control", whole)
     ended = server.run(whole, counted, FORGET)

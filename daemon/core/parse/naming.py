@@ -20,7 +20,7 @@ from .values import WHITE_SPACE, Number, read_text, unwrapped
 
 REDACTED = "redacted"  # in place of an id
 _LONG_NUMBER = 6  # digits: a shorter number is more often a quantity than an id
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def _as_texts(data: bytes) -> Iterator[str]:
         yield data.decode("utf-16", "replace")
     text = data.decode(errors="replace")
     yield text
-    if "\\u" in text:
-        yield _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    if "\\" in text:
+        meant = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+        yield meant.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins the halves of surrogate pairs
     if "\ufffd" in text:
         yield data.decode("cp1252", "replace")

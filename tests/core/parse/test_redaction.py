@@ -139,6 +139,8 @@ def test_a_drop_that_cannot_be_rewritten_exactly_is_not_rewritten(monkeypatch: p
     (b'{"qty":77}', False),  # a short number is more often a quantity
     (b'{"order_id":77}', True),
     (b"name=x; user=u_1;", True),
+    (b'{"user":"\\u0075_1",', True),
+    (b'{"user":"u_1\\/x",', True),
     (b"name=x; user=u_12;", False),
 ])  # fmt: skip
 def test_whom_a_record_names(record: bytes, is_named: bool) -> None:
