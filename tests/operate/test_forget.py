@@ -94,7 +94,8 @@ def drops(*, with_ada: bool = True) -> Iterator[tuple[str, bytes]]:
 
 def home_of(server: Server, folder: Path) -> Path:
     folder.mkdir()
-    (folder / "config.toml").write_text(CONFIG)
+    (folder / "mirrored").mkdir()
+    (folder / "config.toml").write_text(f'{CONFIG}[mirror.lake]\nurl = "{folder / "mirrored"}"\n')
     (folder / "models").mkdir()
     (folder / "models" / "people.sql").write_text(PEOPLE)
     (folder / "models" / "notes.sql").write_text(
@@ -160,6 +161,7 @@ def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(s
     """Every byte of the output, decompressed: ids, names, addresses; with a model, and files that SQLite has beside its own."""
     home = home_of(server, tmp_path / "home")
     assert {word for _, word in left_of(home / "output")} == set(ERASED)
+    assert left_of(home / "mirrored") != set()
     assert ("state/downstream.sqlite", "ada@example.com") in left_of(home / "output")
     before = tree(home / "output")
     dry = strandline(home, "forget", "--user", "u_ada", "--dry-run")
@@ -170,7 +172,7 @@ def test_nothing_of_a_person_is_left_and_all_else_is_as_if_they_had_never_come(s
     assert tree(home / "output") == before
     ended = server.run(home, None, FORGET)
     assert ended.status == 0, ended.stderr
-    assert left_of(home / "output") == set()
+    assert left_of(home / "output") == left_of(home / "mirrored") == set()
     assert not any(word in ended.stderr for word in ERASED)
     assert server.run(home, None, ("verify",)).status == 0
     assert published(home) == published_without(tmp_path / "without")
@@ -242,3 +244,20 @@ def test_a_killed_process_changes_nothing_or_the_next_start_finishes(
         done.append(found == expected)
         shutil.rmtree(home)
     assert not done[0] and done[-1]
+
+
+def test_blocks_on_the_command_line_and_a_ledger_that_is_lost_afterwards(server: Server, small: Path) -> None:
+    """Receipts name the rewritten copies, so a rebuild from them gives the same."""
+    assert server.run(small, None, FORGET).status == 0
+    expected = of_output(small)
+    for arguments, status in (
+        ((*FORGET, "--block"), 0), ((*FORGET, "--unblock"), 0), ((*FORGET, "--unblock"), 1),
+        (("forget",), 2), ((*FORGET, "--unblock", "--block"), 2), (("forget", "--order", " "), 2),
+    ):  # fmt: skip
+        assert server.run(small, None, arguments).status == status, arguments
+    with closing(sqlite3.connect(small / "output" / "state" / "ledger.sqlite")) as sql:
+        ((kind, hashed, first, last),) = sql.execute("SELECT kind, length(hash), first, last FROM blocked").fetchall()
+    assert (kind, hashed, first, last) == ("user", 32, 7, 6)
+    shutil.rmtree(small / "output" / "state")
+    assert server.run(small, None, ("rebuild",)).status == 0
+    assert of_output(small) == expected and left_of(small / "output") == set()

@@ -1,8 +1,9 @@
 """Removes records from a drop, and nothing else. Pure: bytes in, bytes out.
 
 The records that stay keep their bytes. They also keep their place in the file where that is possible: a record is cut out with
-its comma or its line. Otherwise the others are written as one array, or as lines. Whichever it is, the result is parsed, and must
-give the same orders and discards as before, but for those that were removed and for the positions of the others.
+its comma or its line. Otherwise, and where records are in several pages, the others are written as one array, or as lines.
+Whichever it is, the result is parsed, and must give the same orders and discards as before, but for those that were removed and for
+the positions of the others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .parse import Piece, first_records, parse
 
 _COMMA = re.compile(rb"(?:[ \t\r\n\x1e]|\xef\xbb\xbf)*,")
 _LINE_END = re.compile(rb"[ \t\r]*\n")
+_WORDS = re.compile(rb"[^][,{} \t\r\n\x1e\xef\xbb\xbf]")
 _BLANKS = b" \t\r\x1e"
 _EMPTY = b"[]\n"  # a drop without records
 _DROP = 0
@@ -118,11 +120,12 @@ def _empty_page(records_path: str) -> bytes:
 
 
 def _cut(data: bytes, records: Sequence[bytes], gone: Sequence[bool]) -> bytes | None:
-    """The text with some records cut out; None where they cannot be found."""
+    """The text with some records cut out; None where they cannot be found, or there is anything between two of them: then they
+    are in several pages, and a page that loses all its records may be about the same person."""
     out, at, end = bytearray(), 0, 0
-    for record, is_gone in zip(records, gone, strict=True):
+    for number, (record, is_gone) in enumerate(zip(records, gone, strict=True)):
         start = data.find(record, end)
-        if start < 0:
+        if start < 0 or (number and _WORDS.search(data, end, start)):
             return None
         end = start + len(record)
         if is_gone:

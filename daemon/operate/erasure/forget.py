@@ -75,7 +75,8 @@ class Plan:
 def planned(engine: Engine, asked: Ids, keep: Callable[[RedactedCopy], None] = lambda copy: None) -> Plan:
     """Steps 1 to 3. `keep` is called with each redacted copy. Raises UsageError where a copy cannot be redacted exactly, or raw/
     has copies that the ledger does not know."""
-    if left := unknown(engine.ledger, engine.raw, everywhere=True):
+    newest = engine.ledger.last_drop if engine.dry else 1 << 62  # a daemon may be taking drops
+    if left := [copy for copy in unknown(engine.ledger, engine.raw, everywhere=True) if copy.seq <= newest]:
         raise UsageError(others.unknown_copies(left))
     found = search(engine, asked)
     copies: dict[int, RedactedCopy] = {}

@@ -20,7 +20,7 @@ from ...batch.repair import read_all, read_groups
 from ...core.entries import Drop
 from ...core.errors import Stopped
 from ...core.mapping import FieldMapping
-from ...core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Discard, Parsed, Reason
+from ...core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Discard, DropOutcome, Parsed, Reason
 from ...core.parse.discards import each
 from ...core.parse.naming import Ids
 from ...core.parse.values import order_key
@@ -69,7 +69,7 @@ def published_dates(engine: Engine, orders: Iterable[str]) -> list[int]:
 
 def _read(engine: Engine) -> Iterator[tuple[list[Drop], Parsed]]:
     """All applied drops in groups, with all their records: also those before `since`, and those of somebody who is blocked."""
-    total, done = engine.ledger.drop_count(), 0
+    total, done = engine.ledger.drop_count(DropOutcome.APPLIED), 0
     reader = replace(engine.reader, blocks=())
     for drops in read_groups(engine.ledger.applied_drops()):
         if engine.stopped():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,13 @@ from daemon.core.parse import csv, redaction
 from daemon.core.parse.naming import Ids
 from daemon.core.parse.parse import Piece, first_records, parse
 from daemon.core.parse.redaction import NotExact, without_records, without_rows_of
+from daemon.operate.erasure.copies import unpacked
+from daemon.storage.raw import compression_of
 from tests import mapped_drops
 from tests.csv_model import csv_drops
 from tests.model import DAY_US
 from tests.strategies import RECEIVED_AT_US, drops
+from tests.support import REPO
 from tests.support.examples import examples
 
 CONTEXT = ParseContext(RECEIVED_AT_US, DAY_US)
@@ -92,6 +96,17 @@ def test_other_rows_are_not_changed(name: str, data: st.DataObject, some: int) -
     ]
 
 
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "tests" / "data" / "field").rglob("*.json*")), ids=lambda path: path.name
+)
+def test_each_record_of_files_as_tools_write_them_can_be_removed(path: Path) -> None:
+    """One at a time."""
+    data = unpacked(path.read_bytes(), compression_of(path.read_bytes()[:4]))
+    if not parse([Piece(0, data, CONTEXT)]).unreadable:
+        for number in range(6):
+            assert_redacted(data, CONTEXT, 1 << number)
+
+
 ORDER = b'{"order_id":"a","created_at":"2026-11-18"}'
 OTHER = b'{"order_id":"b","created_at":"2026-11-18","amount":1.50}'
 
@@ -106,6 +121,7 @@ OTHER = b'{"order_id":"b","created_at":"2026-11-18","amount":1.50}'
     (b'{"next": null, "orders": [' + ORDER + b"," + OTHER + b"]}", b'{"next": null, "orders": [' + OTHER + b"]}"),
     (b'{"of": "a", "orders": [' + ORDER + b"," + OTHER + b"]}", b"[" + OTHER + b"]\n"),  # the envelope names it
     (b'{"orders": [' + ORDER + b'], "customer": {"name": "A"}}', b"[]\n"),  # the envelope may be about the same person
+    (b'{"of":"A","data":[' + ORDER + b']}\n{"of":"B","data":[' + OTHER + b"]}\n", b"[" + OTHER + b"]\n"),  # of two customers
     (ORDER, b"[]\n"),
     (ORDER + b"\nnot json\n", b'{"orders":[]}\nnot json\n'),
     (b'{"order":' + ORDER + b'}\n{"order":' + OTHER + b"}\n", b"[" + OTHER + b"]\n"),
