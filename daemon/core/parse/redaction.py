@@ -2,8 +2,8 @@
 
 The records that stay keep their bytes. They also keep their place in the file where that is possible: a record is cut out with
 its comma or its line. Otherwise, and where records are in several pages, the others are written as one array, or as lines.
-Whichever it is, the result is parsed, and must give the same orders and discards as before, but for those that were removed and for
-the positions of the others.
+Whichever it is, the result is parsed, and must give the same orders and discards as before, but for those that were removed and
+for the positions of the others.
 """
 
 from __future__ import annotations
