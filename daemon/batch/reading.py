@@ -205,7 +205,7 @@ def too_large(size_bytes: int, limits: Limits) -> str | None:
     return f"the file has {size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}"
 
 
-def _joined(parts: Sequence[Parsed], unreadable: dict[int, str], refusing: bool) -> Parsed:
+def _joined(parts: Sequence[Parsed], unreadable: dict[int, str], refusing: bool = True) -> Parsed:
     """Joins answers into one. Positions in the later pieces of a drop continue those of the earlier pieces."""
     tables: list[pa.Table] = []
     discards: list[pa.Table] = []
