@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import serving
-from .commands import administration, copies, looking, mending, withdrawing
+from .commands import administration, copies, erasing, looking, mending, withdrawing
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, version
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
@@ -31,6 +31,7 @@ _HANDLE_SIGNALS = (
     serving.serve,
     looking.plan,
     mending.rebuild,
+    erasing.forget,
     looking.verify,
     looking.trace,
     looking.sql,
@@ -45,6 +46,7 @@ _NEED_OUTPUT = (
     looking.verify,
     looking.trace,
     mending.rebuild,
+    erasing.forget,
     mending.retry,
     looking.downstream,
     mending.refresh,
@@ -287,6 +289,28 @@ def _add_mending(add: _Add) -> None:
         "rebuild", mending.rebuild, "rebuild partitions from the raw layer; without dates, all of them and the ledger"
     )
     rebuild.add_argument("dates", nargs="*", metavar="DATE", help="YYYY-MM-DD")
+    forget = add(
+        "forget", erasing.forget, "erase users and orders: their records in raw copies, and all that was made of these"
+    )
+    forget.add_argument(
+        "--user", dest="users", action="append", default=[], metavar="ID",
+        help="a user_id as in fact_order, with its orders; may be given several times",
+    )  # fmt: skip
+    forget.add_argument(
+        "--order",
+        dest="orders",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="an order_id; may be given several times",
+    )
+    forget.add_argument("--dry-run", action="store_true", help="show what would be erased, and change nothing")
+    forget.add_argument(
+        "--block", action="store_true", help="refuse what comes later for these ids; a salted hash of each is kept"
+    )
+    forget.add_argument(
+        "--unblock", action="store_true", help="erase nothing; apply again what comes later for these ids"
+    )
 
 
 def _add_administration(add: _Add) -> None:

@@ -98,7 +98,7 @@ def engine(
             ledger=ledger,
             raw=raw,
             store=store,
-            reader=Reader(output, store.staging, _limits(config), reading),
+            reader=Reader(output, store.staging, _limits(config), reading, ledger.blocks()),
             rewriter=Rewriter(threads, reading, store.staging) if config.engine.scheduler else Rewriter(threads),
             taking=Taking(raw, ledger.drop, config.watch.foreign_settle_seconds),
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),

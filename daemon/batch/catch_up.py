@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ..core.entries import Drop, DropResult
-from ..core.model import DISCARDS, Parsed
+from ..core.model import Parsed, Reason
 from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from .reading import Reader
@@ -35,14 +38,21 @@ def read_again(reader: Reader, results: Sequence[DropResult], since: int | None)
 
 
 def _only_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
-    """Removes what was counted and kept when these drops were first read."""
+    """Removes what was counted and kept when these drops were first read. Records that are blocked, and were not looked at then,
+    are discards now: the file of discards of such a drop is written again."""
+    blocked = {
+        seq: tally.discarded[Reason.BLOCKED] - read_before[seq].counts.discarded[Reason.BLOCKED]
+        for seq, tally in parsed.tallies.items()
+    }
     tallies = {
         seq: replace(
             tally,
             extracted=0,
             before_since=tally.before_since - read_before[seq].counts.before_since,
-            discarded=Counter(),
+            discarded=+Counter({str(Reason.BLOCKED): blocked[seq]}),
         )
         for seq, tally in parsed.tallies.items()
     }
-    return Parsed(parsed.orders, DISCARDS.empty_table(), tallies, parsed.unreadable)
+    changed = pa.array([seq for seq, number in blocked.items() if number], parsed.discards["drop"].type)
+    discards = parsed.discards.filter(pc.is_in(parsed.discards["drop"], value_set=changed))
+    return Parsed(parsed.orders, discards, tallies, parsed.unreadable)

@@ -101,6 +101,16 @@ def _quarantine(output: Path, effect: Effect) -> None:
         files.write(target.with_name(target.name + REASON), (effect.text or "").encode())
 
 
+def _sweep(output: Path, effect: Effect) -> None:
+    """Removes the files whose paths begin with `target`, but for the one that is called `text`."""
+    path = output / effect.target
+    for entry in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        if entry.name.startswith(path.name) and entry.name != effect.text:
+            files.unlink(entry)
+    if path.parent.is_dir():
+        files.sync(path.parent)
+
+
 def _append(output: Path, effect: Effect) -> None:
     files.continue_at(output / effect.target, effect.position or 0, (effect.text or "").encode())
 
@@ -109,7 +119,7 @@ def _link(output: Path, effect: Effect) -> None:
     files.link_to(output / effect.target, effect.text or "")
 
 
-_SINGLE = {"quarantine": _quarantine, "append": _append, "link": _link}
+_SINGLE = {"quarantine": _quarantine, "sweep": _sweep, "append": _append, "link": _link}
 
 
 def reason_json(drop: Drop, reason: str) -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from ..core.entries import Drop
 from ..core.errors import Stopped, Unreadable
 from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Tally, concat_orders
+from ..core.parse.blocking import Block, without_blocked
 from ..core.parse.discards import concat_discards
 from ..core.parse.documents import Form
 from ..core.parse.explain import ReadRecord
@@ -56,11 +57,14 @@ class Reader:
     staging: Path
     limits: Limits
     executor: Executor
+    blocks: Sequence[Block] = ()  # whose records are refused
+    refusing: bool = True  # drops without an order are unreadable
     _early: EarlyReads = field(default_factory=EarlyReads, init=False, repr=False, compare=False)
 
     def without_limits(self) -> Reader:
-        """The same reader without limits, for drops that were applied before."""
-        return replace(self, limits=NO_LIMITS)
+        """The same reader without limits, for drops that were applied before. None is refused for what it does not hold: its
+        orders may have been erased since."""
+        return replace(self, limits=NO_LIMITS, refusing=False)
 
     def read(self, drops: Sequence[Drop], stopped: Callable[[], bool] = tasks.never) -> Parsed:
         """The parsed records of these archived drops."""
@@ -79,15 +83,14 @@ class Reader:
                     if raw.is_archive(drop.name):
                         _refuse_archive(places[drop.seq], self.limits)
                     path = stack.enter_context(self._plain(drop, places[drop.seq]))
-                    spans += tasks.spans_of(drop.seq, path, drop.context, _dimension(drop))
+                    spans += tasks.spans_of(drop.seq, path, drop.context, _dimension(drop), refusing=self.refusing)
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
             groups = tasks.parcels(spans)
             is_small = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
             executor = Inline() if is_small else self.executor
-            yield Reading(
-                executor, self.staging, groups, self._early.submit(executor, groups, self.staging), unreadable
-            )
+            answers = self._early.submit(executor, groups, self.staging)
+            yield Reading(executor, self.staging, groups, answers, unreadable, self.blocks, self.refusing)
 
     def expect(self, size_bytes: int) -> None:
         """Called with how much will be read soon, so that worker processes start in the meantime."""
@@ -113,6 +116,8 @@ class Reading:
     groups: Sequence[Sequence[tasks.Span]]
     futures: Sequence[Future[tasks.Answer | None]]
     unreadable: dict[int, str]
+    blocks: Sequence[Block]
+    refusing: bool
 
     def result(self, progress: Progress = silent, stopped: Callable[[], bool] = tasks.never) -> Parsed:
         """Waits for the answers and joins them. A drop that was divided at a wrong place is read again as a whole."""
@@ -132,7 +137,11 @@ class Reading:
         for span in miscut.values():
             whole = replace(span, start=0, stop=span.path.stat().st_size, form=Form.WHOLE, is_first=True)
             good += self._alone([whole], stopped) or []
-        return _joined(good, dict(self.unreadable))
+        joined = _joined(good, dict(self.unreadable), self.refusing)
+        if not self.blocks:
+            return joined
+        mappings = {span.drop: span.context.mapping for group in self.groups for span in group}
+        return without_blocked(joined, self.blocks, mappings)
 
     def explained(self, most: int, stopped: Callable[[], bool] = tasks.never) -> dict[int, list[ReadRecord]]:
         """How the first records of each drop are read, by drop."""
@@ -196,7 +205,7 @@ def too_large(size_bytes: int, limits: Limits) -> str | None:
     return f"the file has {size_bytes:,} bytes; [input] max_drop_bytes allows {limits.max_drop_bytes:,}"
 
 
-def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
+def _joined(parts: Sequence[Parsed], unreadable: dict[int, str], refusing: bool = True) -> Parsed:
     """Joins answers into one. Positions in the later pieces of a drop continue those of the earlier pieces."""
     tables: list[pa.Table] = []
     discards: list[pa.Table] = []
@@ -218,9 +227,11 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str]) -> Parsed:
         unreadable |= part.unreadable
         rows |= part.rows
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop is unreadable, so the whole drop is
-        return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable)
+        return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable, refusing)
     read = Parsed(concat_orders(tables), concat_discards(discards), tallies, unreadable, rows)
-    return refused(read, tallies.keys() - rows.keys())  # only now are divided drops known as a whole
+    return (
+        refused(read, tallies.keys() - rows.keys()) if refusing else read
+    )  # only now are divided drops known as a whole
 
 
 def _shifted(table: pa.Table, base: int) -> pa.Table:

@@ -40,7 +40,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             refuse_unknown(engine.ledger, days)
             partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
-            return ATTENTION if _made_again(config, engine, stop, days) else DONE
+            return ATTENTION if made_again(config, engine, stop, days) else DONE
         if is_lost(engine):
             engine.store.clean_staging()  # of a rebuild that failed
         else:
@@ -53,11 +53,11 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         left = unknown(engine.ledger, engine.raw, everywhere=True)
         if left:
             log.error("raw copies were not taken in; see above", extra={"copies": len(left), "first": left[0].path})
-        summary.behind = _made_again(config, engine, stop, None)
+        summary.behind = made_again(config, engine, stop, None)
         return max(ended(summary, once=True), ATTENTION if left else DONE)
 
 
-def _made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] | None) -> list[str]:
+def made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] | None) -> list[str]:
     """Makes the results of models and checks again, and sends destinations what differs; returns the names of what failed."""
     from ..wiring import checked_following
 

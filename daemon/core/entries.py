@@ -152,6 +152,7 @@ class Effect:
 
     place: rename `source` (of this sha256) to `target`.    remove: unlink `target`.
     quarantine: move the raw copy `source` to `target`, and write its reason (`text`) beside it.
+    sweep: unlink the files whose paths begin with `target`, but for the one called `text`.
     append: let the file `target` continue with `text` from byte `position` on.    link: let `target` point to `text`.
     """
 

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     MISSING_KEY = "missing_key"  # this and the next: rows of a dimension
     INVALID_KEY = "invalid_key"
     SHORTENED_KEY = "shortened_key"  # 1.23E+12: a spreadsheet has removed its last digits
+    BLOCKED = "blocked"  # of a user or an order that was erased and must not come back; a row or a record of orders
 
 
 # A record that is discarded for one of these is not an order. A drop of such records alone is refused as a whole.

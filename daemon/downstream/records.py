@@ -336,6 +336,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         sql.execute("PRAGMA journal_mode = WAL")
         sql.execute("PRAGMA synchronous = FULL")
+        sql.execute("PRAGMA secure_delete = ON")  # an error may quote a value of somebody who is erased
         if (found := sql.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(found)
         version = sql.execute("PRAGMA user_version").fetchone()[0]

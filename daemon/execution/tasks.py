@@ -52,13 +52,16 @@ class Span:
     form: Form
     dimension: str | None = None  # None: orders
     is_first: bool = True  # of its drop
+    refusing: bool = True  # the drop is unreadable if it has records, and none that is kept
 
 
-def spans_of(drop: int, path: Path, context: ParseContext, dimension: str | None = None) -> list[Span]:
+def spans_of(
+    drop: int, path: Path, context: ParseContext, dimension: str | None = None, *, refusing: bool = True
+) -> list[Span]:
     """Divides a large drop into pieces, where its divisions are cheap to find."""
     size = path.stat().st_size
     if size <= PIECE_BYTES or dimension is not None:
-        return [Span(drop, path, 0, size, context, Form.WHOLE, dimension)]
+        return [Span(drop, path, 0, size, context, Form.WHOLE, dimension, refusing=refusing)]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         refuse_foreign(data[:4096])
         pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # an mmap has what is used of bytes
@@ -141,7 +144,8 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
     try:
         orders = [_of_orders(_piece(span)) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
-        return [*([parse(orders)] if orders else []), *rows]
+        refusing = any(span.refusing for span in spans)
+        return [*([parse(orders, refusing=refusing)] if orders else []), *rows]
     except WrongCut:
         return None
     except OSError:
@@ -159,7 +163,7 @@ def _of_orders(piece: Piece) -> Piece:
 def _read_dimension(span: Span) -> Parsed:
     assert span.dimension is not None
     try:
-        found = csv.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.context)
+        found = csv.read(DIMENSIONS[span.dimension], span.drop, _piece(span).data, span.context, refusing=span.refusing)
     except Unreadable as error:
         return _nothing_of(span.drop, error)
     rows = {span.drop: DimensionRows(span.dimension, found.rows)}

@@ -61,9 +61,9 @@ def prepare_rebuild(engine: Engine, now: int, contexts: Contexts) -> Path:
     replaced: list[Effect] = []
 
     def keep(discards: Sequence[Effect]) -> None:
-        replaced.extend(_replace_discards(engine.output, scratch, discards))
+        replaced.extend(replace_discards(engine.output, scratch, discards))
 
-    with _replaying(engine, scratch, now, keep, contexts=contexts) as (ledger, first, restatements):
+    with replaying(engine, scratch, now, keep, contexts=contexts) as (ledger, first, restatements):
         adopt(ledger, engine.raw, engine.output, contexts, everywhere=True)
         if not ledger.drop_count(DropOutcome.APPLIED):
             _refuse_nothing(engine, ledger.uncommitted())
@@ -84,21 +84,22 @@ def replay(
 ) -> Path:
     """Applies all drops of the history again under `scratch`, for a comparison. Returns the path of the resulting ledger.
     After each group of drops, `discards` is called with its staged files of discards, and `records` with its VERSIONS."""
-    with _replaying(engine, scratch, now, discards, records) as (ledger, _, _):
+    with replaying(engine, scratch, now, discards, records) as (ledger, _, _):
         return ledger.path
 
 
 @contextmanager
-def _replaying(
+def replaying(
     engine: Engine,
     scratch: Path,
     now: int,
     discards: Callable[[Sequence[Effect]], None],
     records: Callable[[pa.Table], None] = lambda versions: None,
     contexts: Contexts | None = None,
+    began: Callable[[Ledger], None] = lambda ledger: None,
 ) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
     """The ledger of a replay, the number of its first batch after the history, and how often each date was restated. `contexts`:
-    from now on, all drops are read with the extra columns of these."""
+    from now on, all drops are read with the extra columns of these. `began`: called with the ledger once it has the history."""
     store = Store(scratch)
     for folder in (store.curated, store.staging):
         files.make_folder(folder)
@@ -107,6 +108,7 @@ def _replaying(
         if contexts is not None:
             _refuse_unconfigured(engine, ledger, contexts)
             ledger.remap(partial(_with_columns, contexts))
+        began(ledger)
         first, gone = ledger.next_batch, ledger.horizon(RAW)
         seeds.plant(engine, ledger, store)
         if contexts is not None:
@@ -251,7 +253,7 @@ def differences(engine: Engine, ledger: Ledger, scratch: Path) -> list[Effect]:
     ]  # fmt: skip
 
 
-def _replace_discards(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effect]:
+def replace_discards(output: Path, scratch: Path, discards: Sequence[Effect]) -> list[Effect]:
     """The effects that replace published files of discards that differ from these. Moves the new files out of staging, which is
     emptied after each group of drops."""
     effects = []

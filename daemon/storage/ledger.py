@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..core.entries import Commit, DimensionFile, Drop, Effect, Partition, Run, Undo
+from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect, Partition, Run, Undo
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
-from . import ages, database, files, ledger_schema, order_index, pulls, undos
+from ..core.parse.naming import Ids
+from . import ages, database, files, ledger_schema, order_index, pulls, redactions, undos
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -213,6 +214,8 @@ class Ledger(LedgerQueries):
             for table in tables:
                 name = table.partition(" ")[0]
                 self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{table}")
+            for name in redactions.TABLES:
+                self._sql.execute(f"INSERT INTO {name} SELECT * FROM other.{name}")
             self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")
             gone = self.horizon(ages.RAW)
             self._sql.execute("UPDATE drops SET newest = NULL WHERE seq > ?", (gone,))
@@ -280,6 +283,42 @@ class Ledger(LedgerQueries):
             ages.swept(self._sql, ages.RESTATEMENTS, through)
             self._set_meta("restatements_bytes", size)
             self._publish_again([effect])
+
+    def redact(
+        self, changed: Iterable[DropResult], totals: Mapping[tuple[str, str], int], reworded: Callable[[str], str]
+    ) -> None:
+        """Changes what is known of drops: names, raw copies, reasons and counts. `totals`: taken from each sum. `reworded`: what
+        becomes of the last error of each pull."""
+        with self.transaction():
+            self._sql.executemany(
+                "UPDATE drops SET name = ?, raw = ?, sha256 = ?, bytes = ?, reason = ?, counts = ? WHERE seq = ?",
+                ((one.drop.name, one.drop.raw, one.drop.sha256, one.drop.size_bytes, one.reason, one.counts.to_json(),
+                  one.drop.seq) for one in changed),
+            )  # fmt: skip
+            self._sql.executemany(
+                "UPDATE totals SET value = value - ? WHERE source = ? AND name = ?",
+                ((value, source, name) for (source, name), value in totals.items()),
+            )
+            self._sql.execute("DELETE FROM totals WHERE value = 0")
+            for source, error in self._sql.execute("SELECT source, error FROM pulls").fetchall():
+                self._sql.execute("UPDATE pulls SET error = ? WHERE source = ?", (reworded(error), source))
+
+    def remember_erasure(self, redacted: Iterable[redactions.Redacted], blocked: Ids) -> None:
+        """Records redactions, and blocks ids in all later drops."""
+        with self.transaction():
+            redactions.enter(self._sql, redacted)
+            redactions.block(self._sql, blocked, self.last_seq + 1)
+
+    def lift_blocks(self, ids: Ids) -> list[str]:
+        """Lifts the blocks of ids in all later drops; returns the ids that were not blocked."""
+        with self.transaction():
+            return redactions.lift(self._sql, ids, self.last_seq)
+
+    def vacuum(self) -> None:
+        """Writes the file anew, so that nothing is left in it of rows that were changed or removed."""
+        self._sql.execute("PRAGMA secure_delete = ON")
+        self._sql.execute("VACUUM")
+        self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def skip_to(self, seq: int) -> None:
         """Gives the next drop a number above `seq`, which a file in raw/ has that is not a drop."""

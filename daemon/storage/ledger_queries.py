@@ -12,7 +12,8 @@ from ..core.drift import KnownKey
 from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
-from . import ages, pulls, undos
+from ..core.parse.blocking import Block
+from . import ages, pulls, redactions, undos
 
 DROP_COLUMNS = (
     "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
@@ -44,6 +45,14 @@ class LedgerQueries:
     def reach(self, kind: str, before: int) -> int:
         """Where the horizon of a kind may go, if copies that were received before this instant have been kept long enough."""
         return ages.reach(self._sql, self.horizon(kind), before)
+
+    def blocks(self) -> list[Block]:
+        """Whose records are refused, or were for some time."""
+        return redactions.blocks(self._sql)
+
+    def redactions(self) -> list[redactions.Redacted]:
+        """The redactions of raw copies, the newest last."""
+        return redactions.all_of(self._sql)
 
     @property
     def hwm(self) -> int | None:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import ages, order_index, pulls, undos
+from . import ages, order_index, pulls, redactions, undos
 
 VERSION = 12
 SCHEMA = (
@@ -70,6 +70,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
     + undos.SCHEMA
     + ages.SCHEMA
     + order_index.SCHEMA
+    + redactions.SCHEMA
 )
 
 

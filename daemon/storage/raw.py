@@ -1,4 +1,5 @@
-"""The raw layer: every drop, byte for byte, kept before it is read. A copy leaves it for quarantine, or by age (ages.py).
+"""The raw layer: every drop, byte for byte, kept before it is read. A copy leaves it for quarantine, or by age (ages.py), and
+changes only where `strandline forget` removes records from it.
 
     raw/received=YYYY-MM-DD/<seq>_<sha12>_<name>                of the source `default`
     raw/source=NAME/received=YYYY-MM-DD/<seq>_<sha12>_<name>    of any other source

@@ -44,8 +44,8 @@ def open_engine(root: Path, executor: Executor | None = None) -> Iterator[Engine
     try:
         raw = RawLayer(output, store.staging)
         yield Engine(
-            output, ledger, raw, store, Reader(output, store.staging, limits, executor or inline), Rewriter(inline),
-            Taking(raw, ledger.drop, 0.0), inline,
+            output, ledger, raw, store, Reader(output, store.staging, limits, executor or inline, ledger.blocks()),
+            Rewriter(inline), Taking(raw, ledger.drop, 0.0), inline,
         )  # fmt: skip
     finally:
         ledger.close()

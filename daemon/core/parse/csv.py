@@ -39,16 +39,16 @@ class Read:
     tally: Tally
 
 
-def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext) -> Read:
+def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext, *, refusing: bool = True) -> Read:
     """Reads one CSV drop. `position` counts rows from 1, without the header and empty rows. Unreadable where there is no key
-    column, a quote is not closed, or the text has another encoding."""
+    column, a quote is not closed, or the text has another encoding. `refusing`: also where no row can be kept."""
     layout = layout_of(dimension, data, context)
     names, column_of = layout.names, layout.column_of
     rows = list(layout.sheet.rows)
     _refuse_shifted(rows, layout.sheet, dimension, column_of)
     reasons = [layout.why_discarded(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
-    if rows and not kept:
+    if refusing and rows and not kept:
         why = ", ".join(sorted({str(reason) for reason in reasons}))
         raise Unreadable(
             f"none of its {len(rows):,} rows can be kept ({why}); each needs a {' or '.join(names[dimension.key])}"

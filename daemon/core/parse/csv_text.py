@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import Unreadable
@@ -22,6 +22,7 @@ COMMA, SEMICOLON, TAB = ",", ";", "\t"
 SEPARATORS = (COMMA, SEMICOLON, TAB)  # the preferred one first
 READABLE_SEPARATORS = "commas, semicolons or tabs"
 _UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_UTF_8_MARK = b"\xef\xbb\xbf"
 _UTF_32 = b"\xff\xfe\x00\x00"
 # The messages of Python's csv module, and what they mean for a person.
 _WHY = {
@@ -43,6 +44,7 @@ class Sheet:
     separator: str
     header: Sequence[str]
     rows: Iterator[list[str]]
+    first: int = 0  # the number of lines before the header: an instruction to Excel, and empty ones before that
 
 
 def read_sheet(data: bytes, keys: Sequence[str], encoding: str) -> Sheet:
@@ -61,24 +63,30 @@ def read_sheet(data: bytes, keys: Sequence[str], encoding: str) -> Sheet:
 
 
 def _text(data: bytes, encoding: str) -> str:
-    utf_16 = None if data.startswith(_UTF_32) else _UTF_16.get(data[:2])
-    if utf_16 is None:
-        refuse_foreign(data)
-    try:
-        text = data[2:].decode(utf_16) if utf_16 else data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if utf_16:
-            raise Unreadable(f"the file begins as UTF-16 and is damaged (byte {error.start + 3:,})") from None
-        text = _in_cp1252(data, encoding, error.start)
+    text, _, _ = _decoded(data, encoding)
     refuse_markup(text[:64].encode("utf-8", "replace"))
     if text.endswith("\0"):
         raise Unreadable("the file ends in NUL characters, so it was not written completely; drop the complete file")
     return text.replace("\n\ufeff", "\n")  # files were joined, each with its byte order mark
 
 
+def _decoded(data: bytes, encoding: str) -> tuple[str, str, bytes]:
+    """The text, the encoding that it has, and the byte order mark before it."""
+    utf_16 = None if data.startswith(_UTF_32) else _UTF_16.get(data[:2])
+    if utf_16 is None:
+        refuse_foreign(data)
+    codec, mark = (utf_16, data[:2]) if utf_16 else ("utf-8", _UTF_8_MARK if data.startswith(_UTF_8_MARK) else b"")
+    try:
+        return data[len(mark) :].decode(codec), codec, mark
+    except UnicodeDecodeError as error:
+        if utf_16:
+            raise Unreadable(f"the file begins as UTF-16 and is damaged (byte {error.start + 3:,})") from None
+        return _in_cp1252(data, encoding, len(mark) + error.start), "cp1252", b""
+
+
 def _in_cp1252(data: bytes, encoding: str, not_utf_8: int) -> str:
     """A text that is not UTF-8 from the byte `not_utf_8` on."""
-    if encoding != "cp1252" or data.startswith(b"\xef\xbb\xbf"):
+    if encoding != "cp1252" or data.startswith(_UTF_8_MARK):
         raise Unreadable(
             f'the file is not UTF-8 (byte {not_utf_8 + 1:,}); save it as CSV in UTF-8, or set encoding = "cp1252" for its source '
             "if it comes from Excel on Windows"
@@ -97,7 +105,26 @@ def _sheet(lines: Sequence[str], separator: str, first: int = 0) -> Sheet:
     names = _next_row(cells, first) or []
     header = _as_header(names)
     rows = ([_plain(cell) for cell in row] for row in iter(lambda: _next_row(cells, first), None))
-    return Sheet(separator, header, (row for row in rows if _as_header(row) != header))
+    return Sheet(separator, header, (row for row in rows if _as_header(row) != header), first)
+
+
+def without_rows(data: bytes, keys: Sequence[str], encoding: str, is_gone: Callable[[Sequence[str]], bool]) -> bytes:
+    """The same file without some of its rows. The lines of the others stay as they are."""
+    sheet = read_sheet(data, keys, encoding)
+    text, codec, mark = _decoded(data, encoding)
+    lines = text.split("\n")
+    unmarked = [line.removeprefix("\ufeff") if number else line for number, line in enumerate(lines)]  # as _text does
+    cells = csv.reader(
+        (line + "\n" for line in unmarked[sheet.first :]), delimiter=sheet.separator, strict=True, skipinitialspace=True
+    )
+    kept, start = lines[: sheet.first], sheet.first
+    for row in cells:
+        stop = sheet.first + cells.line_num
+        is_row = any(cell.strip(WHITE_SPACE) for cell in row) and _as_header(row) != sheet.header
+        if not is_row or not is_gone([_plain(cell) for cell in row]):
+            kept += lines[start:stop]
+        start = stop
+    return mark + "\n".join(kept).encode(codec)
 
 
 def _as_header(row: Sequence[str]) -> list[str]:

@@ -1,0 +1,126 @@
+"""Finds what is about users and orders: the drops that have a record that names them, and which orders are theirs.
+
+An order is of a user if the latest of its versions that names any user names this one. Then all its versions go. Of an order that
+was given to another user since, only the versions that name this one go, which are superseded: what is published of it stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...batch.engine import Engine
+from ...batch.repair import read_all, read_groups
+from ...core.entries import Drop
+from ...core.errors import Stopped
+from ...core.mapping import FieldMapping
+from ...core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Discard, DropOutcome, Parsed, Reason
+from ...core.parse.discards import each
+from ...core.parse.naming import Ids
+from ...core.parse.values import order_key
+
+_USER = "user"  # the dimension
+
+
+@dataclass(frozen=True)
+class Search:
+    """`ids`: those that were asked for, with the orders of the users. `drops`: the applied ones that may name them."""
+
+    ids: Ids
+    drops: Sequence[Drop]
+
+
+def search(engine: Engine, asked: Ids) -> Search:
+    """Reads all applied drops: once for orders, twice for users. Raises Corruption where a raw copy is not what was archived."""
+    suspects = _orders_naming(engine, asked.users) if asked.users else frozenset[str]()
+    near = Ids(asked.users, asked.orders | suspects)
+    owners: dict[
+        str, tuple[tuple[bool, int, int, int], str]
+    ] = {}  # by suspect: the latest version with a user, and the user
+    found: list[Drop] = []
+    for drops, parsed in _read(engine):
+        by_number = {drop.seq: drop for drop in drops}
+        numbers = _naming(parsed, near, by_number)
+        found += [drop for drop in drops if drop.seq in numbers]
+        for row in _versions(parsed.orders, suspects):
+            if row["user_id"] is not None:
+                rank = _rank(row, by_number[row["drop"]])
+                if row["order_id"] not in owners or rank > owners[row["order_id"]][0]:
+                    owners[row["order_id"]] = rank, row["user_id"]
+    theirs = frozenset(order for order, (_, user) in owners.items() if user in asked.users)
+    return Search(Ids(asked.users, asked.orders | theirs), found)
+
+
+def published_dates(engine: Engine, orders: Iterable[str]) -> list[int]:
+    """The dates on which these orders are published, one for each order that is, sorted."""
+    wanted = np.zeros(len(keys := sorted({order_key(one.encode()) for one in orders})), INDEX_ENTRY)
+    for number, key in enumerate(keys):
+        wanted["hi"][number], wanted["lo"][number] = np.frombuffer(key, "<u8")
+    wanted.sort(order=["hi", "lo"])
+    entries, is_found = engine.ledger.index.find(wanted)
+    return sorted(day for day in entries["date"][is_found].tolist() if day != DELETED_DATE)
+
+
+def _read(engine: Engine) -> Iterator[tuple[list[Drop], Parsed]]:
+    """All applied drops in groups, with all their records: also those before `since`, and those of somebody who is blocked."""
+    total, done = engine.ledger.drop_count(DropOutcome.APPLIED), 0
+    reader = replace(engine.reader, blocks=())
+    for drops in read_groups(engine.ledger.applied_drops()):
+        if engine.stopped():
+            raise Stopped("stopped while drops were being searched")
+        yield drops, read_all(reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
+        done += len(drops)
+        engine.progress("searching drops", done, total)
+
+
+def _orders_naming(engine: Engine, users: frozenset[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for _, parsed in _read(engine):
+        found.update(pc.unique(parsed.orders.filter(_is_in(parsed.orders["user_id"], users))["order_id"]).to_pylist())
+    return frozenset(found)
+
+
+def _naming(parsed: Parsed, ids: Ids, drops: dict[int, Drop]) -> set[int]:
+    """The drops with a record that may name one of these ids. A deletion may be of a user whom only its raw record names."""
+    orders = parsed.orders
+    mask = pc.or_(_is_in(orders["order_id"], ids.orders), _is_in(orders["user_id"], ids.users))
+    if ids.users:
+        mask = pc.or_(mask, pc.equal(orders["created_at"], DELETED_AT))
+    found = set(pc.unique(orders.filter(mask)["drop"]).to_pylist())
+    for seq, rows in parsed.rows.items():
+        if rows.dimension == _USER and pc.any(_is_in(rows.table["user_id"], ids.users)).as_py():
+            found.add(seq)
+    for discard in each(parsed.discards):
+        if discard.drop not in found and _names(discard, ids, drops[discard.drop].context.mapping):
+            found.add(discard.drop)
+    return found
+
+
+def _names(discard: Discard, ids: Ids, mapping: FieldMapping) -> bool:
+    record = discard.record
+    is_text = discard.reason is Reason.MALFORMED_RECORD and record.startswith('"')
+    return ids.are_in_rejected((json.loads(record) if is_text else record).encode(errors="replace"), mapping)
+
+
+def _versions(orders: pa.Table, suspects: frozenset[str]) -> list[dict[str, Any]]:
+    if not suspects:
+        return []
+    columns = ["order_id", "user_id", "drop", "position", "created_at", "updated_at"]
+    return orders.filter(_is_in(orders["order_id"], suspects)).select(columns).to_pylist()
+
+
+def _rank(row: dict[str, Any], drop: Drop) -> tuple[bool, int, int, int]:
+    """Of a version: versions that were not applied, since they are before `since`, come first."""
+    created_at, updated_at = row["created_at"], row["updated_at"]
+    is_applied = drop.context.since is None or created_at >= drop.context.since
+    return is_applied, created_at if updated_at is None else updated_at, drop.seq, row["position"]
+
+
+def _is_in(column: pa.ChunkedArray, ids: Iterable[str]) -> pa.ChunkedArray:
+    return pc.is_in(column, value_set=pa.array(sorted(ids), pa.large_string()))

@@ -1,0 +1,82 @@
+"""What `forget` erases, for a person. Names no id but those that were given on the command line."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ...core.model import DIMENSIONS
+from ...storage import raw
+from ...storage.store import iso_date
+from .forget import Change, Plan
+
+_SHOWN = 20
+
+
+def table(plan: Plan, *, dry: bool) -> str:
+    """The plan for a terminal."""
+    redacted = [one for one in plan.changes if one.records]
+    if plan.is_nothing:
+        lines = ["nothing in the output names them"]
+    else:
+        dates = Counter(plan.dates)
+        renamed = _renamed(plan)
+        reasons = sum(one.before.reason != one.after.reason for one in plan.changes)
+        lines = [
+            f"{'would erase' if dry else 'erased'} {_count(sum(one.records for one in redacted), 'record')} in "
+            f"{_count(len(redacted), 'drop')}, {_count(len(plan.dates), 'published order')} on {_count(len(dates), 'date')}, "
+            f"{_count(len(plan.erased), 'file')} in quarantine",
+            *_section("drops whose raw copies are rewritten", [_drop(one) for one in redacted]),
+            *_section("dates", [f"{iso_date(day)}: {_count(count, 'order')}" for day, count in sorted(dates.items())]),
+            *_section(
+                "files in quarantine that go as a whole, since they cannot be rewritten",
+                [
+                    f"{one.path}: {one.naming:,} of its {_count(one.lines, 'line')} name{'s' if one.naming == 1 else ''} them"
+                    for one in plan.erased
+                ],
+            ),
+            *_section("names of drops that change", renamed),
+            *_section("reasons that change", [_count(reasons, "drop")] if reasons else []),
+            *_section("other files", [*plan.small_files, *plan.old_ledgers]),
+        ]
+    lines += _section(
+        "files in quarantine that cannot be searched; look at them, and remove them with `strandline discard`",
+        [one.path for one in plan.unclear],
+    )
+    lines += _section(
+        "drops whose other records mention one of the ids, and stay as they are; erase these orders, too, if they are about "
+        "the same person",
+        [f"drop {seq}" for seq in plan.mentioning],
+    )
+    return "\n".join(lines)
+
+
+def _drop(one: Change) -> str:
+    before = one.before
+    what = "row" if raw.kind_of(before.drop.name) in DIMENSIONS else "record"
+    gone = before.counts.discarded.total() - one.after.counts.discarded.total()
+    discards = f", of which {gone:,} {'was' if gone == 1 else 'were'} discarded" if gone else ""
+    return f"drop {before.drop.seq} ({before.drop.name}): {_count(one.records, what)}{discards}"
+
+
+def _renamed(plan: Plan) -> list[str]:
+    return [
+        f"drop {one.before.drop.seq}: {one.before.drop.name} becomes {one.after.drop.name}"
+        for one in plan.changes
+        if one.before.drop.name != one.after.drop.name
+    ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    rest = len(lines) - _SHOWN
+    return [
+        "",
+        f"{title}:",
+        *(f"  {line}" for line in lines[:_SHOWN]),
+        *([f"  … and {rest:,} more"] if rest > 0 else []),
+    ]
