@@ -46,7 +46,7 @@ def panels() -> list[dict[str, Any]]:
               "Drops that cannot be read; each has a reason file next to it.", steps=((None, _GREEN), (1, _ORANGE))),
         _stat("Free disk", f"min(strandline_disk_free_bytes{{{SELECTED}}})", "Under the output folder.", unit="bytes",
               steps=((None, _RED), (2e9, _ORANGE), (10e9, _GREEN))),
-        _graph("Paused, and configuration", "How long it is paused, and whether the configuration that was read last is wrong.", "s", [
+        _graph("Paused, and configuration", "How long it is paused, and whether what was read last is wrong.", "s", [
             (f"(time() - max(strandline_pause_timestamp_seconds{{{SELECTED}}})) "
              f"* (max(strandline_pause_timestamp_seconds{{{SELECTED}}}) > bool 0)", "paused for"),
             (f"1 - min(strandline_config_last_reload_successful{{{SELECTED}}})", "configuration is wrong"),
