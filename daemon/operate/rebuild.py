@@ -39,6 +39,7 @@ from ..core.errors import UsageError
 from ..core.mapping import DEFAULT_SOURCE, FieldMapping
 from ..core.model import DIMENSIONS, Contexts, DropOutcome, ParseContext
 from ..core.parse.advice import for_source
+from ..core.parse.naming import NOBODY, Ids
 from ..core.parse.values import read_instant
 from ..storage import ages, files, raw
 from ..storage.adoption import adopt, unknown
@@ -97,9 +98,11 @@ def replaying(
     records: Callable[[pa.Table], None] = lambda versions: None,
     contexts: Contexts | None = None,
     began: Callable[[Ledger], None] = lambda ledger: None,
+    without: Ids = NOBODY,
 ) -> Iterator[tuple[Ledger, int, Mapping[int, int]]]:
     """The ledger of a replay, the number of its first batch after the history, and how often each date was restated. `contexts`:
-    from now on, all drops are read with the extra columns of these. `began`: called with the ledger once it has the history."""
+    from now on, all drops are read with the extra columns of these. `began`: called with the ledger once it has the history.
+    `without`: what is erased of published rows whose raw copies have gone."""
     store = Store(scratch)
     for folder in (store.curated, store.staging):
         files.make_folder(folder)
@@ -110,7 +113,7 @@ def replaying(
             ledger.remap(partial(_with_columns, contexts))
         began(ledger)
         first, gone = ledger.next_batch, ledger.horizon(RAW)
-        seeds.plant(engine, ledger, store)
+        seeds.plant(engine, ledger, store, without)
         if contexts is not None:
             seeds.refuse_retyped(ledger, contexts)
         inner = replace(

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..batch.engine import Engine
 from ..batch.repair import came_from_aged, groups_of, lost_with_age
@@ -26,7 +28,9 @@ from ..core.errors import Corruption, UsageError
 from ..core.merge.facts import files_of
 from ..core.merge.partition import totals
 from ..core.model import DELETED_DATE, DIMENSIONS, Contexts
-from ..core.parquet import WRITER
+from ..core.parquet import WRITER, encode
+from ..core.parse.naming import Ids
+from ..core.parse.values import order_key
 from ..core.versions import keys_of
 from ..storage import files, raw
 from ..storage.ages import RAW
@@ -34,19 +38,21 @@ from ..storage.ledger import Ledger
 from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name, sound_content
 from .verify_index import keys_of_entries
 
+_USER = "user"  # the dimension
 
-def plant(engine: Engine, ledger: Ledger, store: Store) -> None:
-    """Enters the seeds of `engine` into the new ledger and the empty store of a replay. Raises Corruption if the published file
-    of one is damaged."""
+
+def plant(engine: Engine, ledger: Ledger, store: Store, without: Ids) -> None:
+    """Enters the seeds of `engine` into the new ledger and the empty store of a replay; those of erased orders and users are
+    none. Raises Corruption if the published file of one is damaged."""
     through = ledger.horizon(RAW)
     if not through:
         return
-    _enter(ledger, [], _dimensions(engine, store, through), None)
+    _enter(ledger, [], _dimensions(engine, store, through, without.users), None)
     deleted = engine.ledger.index.of_dates([DELETED_DATE])
-    _enter(ledger, [], [], deleted[came_from_aged(deleted, through)])
+    _enter(ledger, [], [], _kept(deleted[came_from_aged(deleted, through)], without.orders))
     lost: dict[int, int] = {}
     for partitions, entries in by_group(engine.ledger):
-        seeds = entries[came_from_aged(entries, through)]
+        seeds = _kept(entries[came_from_aged(entries, through)], without.orders)
         planted = []
         for one in partitions:
             own = seeds[seeds["date"] == one.date]
@@ -92,6 +98,15 @@ def by_group(ledger: Ledger) -> Iterator[tuple[list[Partition], np.ndarray]]:
     partitions = ledger.partitions()
     for days in groups_of(list(partitions.values())):
         yield [partitions[day] for day in days], ledger.index.of_dates(days)
+
+
+def _kept(seeds: np.ndarray, erased: frozenset[str]) -> np.ndarray:
+    """The entries without those of these orders."""
+    keys = [np.frombuffer(order_key(one.encode()), "<u8") for one in sorted(erased)]
+    is_erased = np.zeros(len(seeds), np.bool_)
+    for high, low in keys:
+        is_erased |= (seeds["hi"] == high) & (seeds["lo"] == low)
+    return seeds[~is_erased]
 
 
 def _enter(
@@ -153,8 +168,8 @@ def _rows_of(fact: pa.Table, seeds: np.ndarray) -> pa.Table:
     return fact.filter(pa.array(np.repeat(chosen, lines))).combine_chunks()
 
 
-def _dimensions(engine: Engine, store: Store, through: int) -> list[DimensionFile]:
-    """Copies the published dimensions that are made of a drop whose raw copy has gone."""
+def _dimensions(engine: Engine, store: Store, through: int, erased: frozenset[str]) -> list[DimensionFile]:
+    """Copies the published dimensions that are made of a drop whose raw copy has gone, without these users."""
     drops = takewhile(lambda drop: drop.seq <= through, engine.ledger.applied_drops())
     aged = {raw.kind_of(drop.name) for drop in drops}
     found = []
@@ -167,6 +182,14 @@ def _dimensions(engine: Engine, store: Store, through: int) -> list[DimensionFil
                     f"curated/{path} is missing or damaged, and raw copies of drops that it is made of have gone by age; restore "
                     "it from a backup"
                 )
+            rows = engine.store.read_dimension(DIMENSIONS[name], file.sha256) if name == _USER and erased else None
+            made = file
+            if rows is not None:
+                key = rows[DIMENSIONS[name].key]
+                rows = rows.filter(pc.invert(pc.is_in(key, value_set=pa.array(sorted(erased), key.type))))
+                content = encode(rows)
+                sha256 = hashlib.sha256(content).digest()
+                made = replace(file, rows=rows.num_rows, sha256=sha256, bytes=len(content), writer=WRITER)
             files.write_new(store.curated / path, content, sync=False)
-            found.append(file)
+            found.append(made)
     return found

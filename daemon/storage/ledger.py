@@ -288,7 +288,7 @@ class Ledger(LedgerQueries):
         self, changed: Iterable[DropResult], totals: Mapping[tuple[str, str], int], reworded: Callable[[str], str]
     ) -> None:
         """Changes what is known of drops: names, raw copies, reasons and counts. `totals`: taken from each sum. `reworded`: what
-        becomes of the last error of each pull."""
+        becomes of the reason of each undo, and of the last error of each pull."""
         with self.transaction():
             self._sql.executemany(
                 "UPDATE drops SET name = ?, raw = ?, sha256 = ?, bytes = ?, reason = ?, counts = ? WHERE seq = ?",
@@ -300,6 +300,8 @@ class Ledger(LedgerQueries):
                 ((value, source, name) for (source, name), value in totals.items()),
             )
             self._sql.execute("DELETE FROM totals WHERE value = 0")
+            for number, reason in self._sql.execute("SELECT number, reason FROM undos").fetchall():
+                self._sql.execute("UPDATE undos SET reason = ? WHERE number = ?", (reworded(reason), number))
             for source, error in self._sql.execute("SELECT source, error FROM pulls").fetchall():
                 self._sql.execute("UPDATE pulls SET error = ? WHERE source = ?", (reworded(error), source))
 

@@ -81,6 +81,9 @@ class Ids:
         return words_of(self.all)
 
 
+NOBODY = Ids()
+
+
 def words_of(ids: Iterable[str]) -> re.Pattern[str]:
     """Any of these ids as a whole word."""
     longest_first = sorted(ids, key=lambda one: (-len(one), one))

@@ -26,12 +26,14 @@ from ...core.errors import Stopped, UsageError
 from ...core.parse.naming import Ids
 from ...storage import files, raw, receipts
 from ...storage.adoption import unknown
+from ...storage.ages import RAW, RECEIPTS
 from ...storage.ledger import Ledger
 from ...storage.redactions import Redacted
 from ..rebuild import SCRATCH, differences, newest_orders, replace_discards, replaying
 from . import others
+from .aged import discards_without, has_users
 from .copies import RedactedCopy, mentions, redacted
-from .search import published_dates, search
+from .search import published_dates, search, searched
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Plan:
     small_files: dict[str, str]
     old_ledgers: Sequence[str]
     mentioning: Sequence[int]  # drops of which records that stay have one of the ids in some other field
+    is_in_dimension: bool  # a user is published
 
     @property
     def erased(self) -> list[others.Refused]:
@@ -69,12 +72,18 @@ class Plan:
     @property
     def is_nothing(self) -> bool:
         """Whether nothing names them."""
-        return not (self.changes or self.erased or self.small_files)
+        return not (self.changes or self.dates or self.is_in_dimension or self.erased or self.small_files)
 
 
-def planned(engine: Engine, asked: Ids, keep: Callable[[RedactedCopy], None] = lambda copy: None) -> Plan:
-    """Steps 1 to 3. `keep` is called with each redacted copy. Raises UsageError where a copy cannot be redacted exactly, or raw/
-    has copies that the ledger does not know."""
+def planned(
+    engine: Engine,
+    asked: Ids,
+    keep: Callable[[RedactedCopy], None] = lambda copy: None,
+    keep_discards: Callable[[int, bytes], None] = lambda seq, content: None,
+) -> Plan:
+    """Steps 1 to 3. `keep` is called with each redacted copy, `keep_discards` with the number of a drop whose copy has gone by
+    age and the discards that it still has. Raises UsageError where a copy cannot be redacted exactly, or raw/ has copies that the
+    ledger does not know."""
     newest = engine.ledger.last_drop if engine.dry else 1 << 62  # a daemon may be taking drops
     if left := [copy for copy in unknown(engine.ledger, engine.raw, everywhere=True) if copy.seq <= newest]:
         raise UsageError(others.unknown_copies(left))
@@ -89,12 +98,19 @@ def planned(engine: Engine, asked: Ids, keep: Callable[[RedactedCopy], None] = l
             copies[drop.seq] = replace(copy, content=b"")
             keep(copy)
         engine.progress("redacting drops", number, len(found.drops))
+    gone = engine.ledger.horizon(RAW)
+    aged: dict[int, DropResult] = {}
+    for result in engine.ledger.all_results(0, gone) if gone else ():
+        if discards := discards_without(engine, result, found.ids):
+            aged[result.drop.seq] = discards.result
+            keep_discards(result.drop.seq, discards.content)
     refused = others.in_quarantine(engine.output, found.ids, engine.reader.limits)
     erased = [one for one in refused if one.naming]
     changes = []
     for result in engine.ledger.all_results():
         drop_copy = copies.get(result.drop.seq)
-        now = others.reworded(drop_copy.result if drop_copy else result, found.ids, erased, engine.output)
+        redacted_result = drop_copy.result if drop_copy else aged.get(result.drop.seq, result)
+        now = others.reworded(redacted_result, found.ids, erased, engine.output)
         if now.drop.raw and now.drop.sha256 != result.drop.sha256:
             path = raw.raw_path(now.drop.seq, now.drop.name, now.drop.context, now.drop.sha256)
             now = replace(now, drop=replace(now.drop, raw=path))
@@ -103,12 +119,13 @@ def planned(engine: Engine, asked: Ids, keep: Callable[[RedactedCopy], None] = l
     return Plan(
         asked, found.ids, changes, published_dates(engine, found.ids.orders), refused,
         others.small_files(engine.output, found.ids), others.old_ledgers(engine.output), _mentioning(engine, found.ids, copies),
+        has_users(engine, asked.users),
     )  # fmt: skip
 
 
 def _mentioning(engine: Engine, ids: Ids, copies: Mapping[int, RedactedCopy]) -> list[int]:
     found = []
-    for drop in engine.ledger.applied_drops():
+    for drop in searched(engine):
         copy = copies.get(drop.seq)
         if copy.is_mentioning if copy else mentions(engine.output, drop, ids):
             found.append(drop.seq)
@@ -121,12 +138,22 @@ def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tup
     scratch = engine.store.staging / SCRATCH
     staged = scratch / "raw"
     files.make_folder(staged)
-    plan = planned(engine, asked, lambda copy: files.write(staged / str(copy.result.drop.seq), copy.content))
+    discards = scratch / "discards"
+    files.make_folder(discards)
+    plan = planned(
+        engine,
+        asked,
+        lambda copy: files.write(staged / str(copy.result.drop.seq), copy.content),
+        lambda seq, content: files.write(discards / str(seq), content),
+    )
     if plan.is_nothing:
         if block:
             engine.ledger.remember_erasure([], asked)
         return None, plan
-    moved = [one for one in plan.changes if one.after.drop.raw != one.before.drop.raw]
+    renamed = [one for one in plan.changes if one.after.drop.raw != one.before.drop.raw]
+    moved = [
+        one for one in renamed if (engine.output / (one.before.drop.raw or "")).exists()
+    ]  # others have gone by age
     for one in moved:
         if not one.records:  # only its name changes
             content = (engine.output / (one.before.drop.raw or "")).read_bytes()
@@ -150,9 +177,9 @@ def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tup
     def keep(discards: Sequence[Effect]) -> None:
         replaced.extend(replace_discards(engine.output, scratch, discards))
 
-    with replaying(engine, scratch, now, keep, began=begin) as (ledger, first, restatements):
+    with replaying(engine, scratch, now, keep, began=begin, without=plan.ids) as (ledger, first, restatements):
         curated = differences(engine, ledger, scratch)
-        newest = newest_orders(engine.output, ledger)
+        newest, no_receipts = newest_orders(engine.output, ledger), ledger.horizon(RECEIPTS)
         ledger.redact([one.after for one in plan.changes], {}, plan.ids.without_words)
         paths = {one.after.drop.seq: one.after.drop.raw for one in moved}
         link = [] if newest is None else [
@@ -163,7 +190,12 @@ def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tup
             *link,
             *curated,
             *replaced,
-            *_receipts(engine.output, scratch, plan.changes),
+            *(
+                _placed(engine.output, discards / str(one.after.drop.seq), receipts.discards_path(one.after.drop))
+                for one in plan.changes
+                if +one.after.counts.discarded and (discards / str(one.after.drop.seq)).exists()
+            ),
+            *_receipts(engine.output, scratch, [one for one in plan.changes if one.after.drop.seq > no_receipts]),
             *_small_files(engine.output, scratch, plan.small_files),
             *_without_discards(engine.output, plan.changes),
             *(Effect("remove", path) for path in plan.old_ledgers),
@@ -171,9 +203,8 @@ def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tup
             *(Effect("sweep", one.prefix) for one in plan.erased),
             *_old_receipts(plan.changes),
         ]
-        log = engine.output / RESTATEMENTS
-        kept_bytes = min(log.stat().st_size if log.exists() else 0, ledger.restatements_bytes)
-        ledger.end_replay(first, now, effects, restatements, kept_bytes)
+        log, kept_bytes = _log_without(engine.output, scratch, plan.ids, ledger.restatements_bytes)
+        ledger.end_replay(first, now, [*effects, *log], restatements, kept_bytes)
         ledger.vacuum()
         return ledger.path, plan
 
@@ -229,6 +260,17 @@ def _small_files(output: Path, scratch: Path, found: dict[str, str]) -> list[Eff
         files.write(staged, text.encode())
         effects.append(_placed(output, staged, target))
     return effects
+
+
+def _log_without(output: Path, scratch: Path, ids: Ids, size: int) -> tuple[list[Effect], int]:
+    """The effect that replaces the log of restatements, where the reason of an undo names somebody; and its length."""
+    log = output / RESTATEMENTS
+    content = log.read_bytes()[:size] if log.exists() else b""
+    without = ids.without_words(content.decode(errors="replace")).encode()
+    if without == content:
+        return [], len(content)
+    files.write(scratch / RESTATEMENTS, without)
+    return [_placed(output, scratch / RESTATEMENTS, RESTATEMENTS)], len(without)
 
 
 def _without_discards(output: Path, changes: Sequence[Change]) -> list[Effect]:

@@ -132,7 +132,8 @@ def reworded(result: DropResult, ids: Ids, erased: Iterator[Refused] | list[Refu
     if (name := renamed(drop.name, ids)) != drop.name:
         path = raw.raw_path(drop.seq, name, drop.context, drop.sha256) if drop.raw else None
         drop = replace(drop, name=name, raw=path)
-    return replace(result, drop=drop, reason=reason)
+    undos = tuple(replace(one, reason=ids.without_words(one.reason)) for one in result.undos)
+    return replace(result, drop=drop, reason=reason, undos=undos)
 
 
 def renamed(name: str, ids: Ids) -> str:

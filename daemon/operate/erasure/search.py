@@ -7,7 +7,7 @@ was given to another user since, only the versions that name this one go, which 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,16 @@ from ...batch.repair import read_all, read_groups
 from ...core.entries import Drop
 from ...core.errors import Stopped
 from ...core.mapping import FieldMapping
-from ...core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Discard, DropOutcome, Parsed, Reason
+from ...core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Discard, Parsed, Reason
 from ...core.parse.discards import each
 from ...core.parse.naming import Ids
 from ...core.parse.values import order_key
+from ...storage.ages import RAW
+from .aged import orders_of
 
 _USER = "user"  # the dimension
+_Rank = tuple[bool, int, int, int]
+_Owners = dict[str, tuple[_Rank, str]]  # by order: the latest version that names a user, and the user
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,10 @@ class Search:
 def search(engine: Engine, asked: Ids) -> Search:
     """Reads all applied drops: once for orders, twice for users. Raises Corruption where a raw copy is not what was archived."""
     suspects = _orders_naming(engine, asked.users) if asked.users else frozenset[str]()
+    suspects |= {row["order_id"] for row in orders_of(engine, asked.users, frozenset())}
     near = Ids(asked.users, asked.orders | suspects)
-    owners: dict[
-        str, tuple[tuple[bool, int, int, int], str]
-    ] = {}  # by suspect: the latest version with a user, and the user
+    owners: _Owners = {}
+    withdrawn = {result.drop.seq for result in engine.ledger.withdrawn()}
     found: list[Drop] = []
     for drops, parsed in _read(engine):
         by_number = {drop.seq: drop for drop in drops}
@@ -50,11 +54,27 @@ def search(engine: Engine, asked: Ids) -> Search:
         found += [drop for drop in drops if drop.seq in numbers]
         for row in _versions(parsed.orders, suspects):
             if row["user_id"] is not None:
-                rank = _rank(row, by_number[row["drop"]])
-                if row["order_id"] not in owners or rank > owners[row["order_id"]][0]:
-                    owners[row["order_id"]] = rank, row["user_id"]
+                _claim(owners, row, _rank(row, by_number[row["drop"]], withdrawn))
+    for row in orders_of(engine, frozenset(), suspects):
+        drop = engine.ledger.drop(row["drop"])
+        if row["user_id"] is not None and drop is not None:
+            _claim(owners, row, _rank(row, drop, withdrawn))
     theirs = frozenset(order for order, (_, user) in owners.items() if user in asked.users)
     return Search(Ids(asked.users, asked.orders | theirs), found)
+
+
+def _claim(owners: _Owners, row: dict[str, Any], rank: _Rank) -> None:
+    if row["order_id"] not in owners or rank > owners[row["order_id"]][0]:
+        owners[row["order_id"]] = rank, row["user_id"]
+
+
+def searched(engine: Engine) -> list[Drop]:
+    """The drops whose raw copies are searched, by number: those that are applied and those that were withdrawn, unless their
+    copies have gone by age. That of a withdrawn drop may be missing."""
+    gone = engine.ledger.horizon(RAW)
+    withdrawn = (result.drop for result in engine.ledger.withdrawn() if result.drop.seq > gone)
+    there = [drop for drop in withdrawn if (engine.output / (drop.raw or "")).exists()]
+    return sorted([*engine.ledger.applied_drops(gone), *there], key=lambda drop: drop.seq)
 
 
 def published_dates(engine: Engine, orders: Iterable[str]) -> list[int]:
@@ -68,15 +88,15 @@ def published_dates(engine: Engine, orders: Iterable[str]) -> list[int]:
 
 
 def _read(engine: Engine) -> Iterator[tuple[list[Drop], Parsed]]:
-    """All applied drops in groups, with all their records: also those before `since`, and those of somebody who is blocked."""
-    total, done = engine.ledger.drop_count(DropOutcome.APPLIED), 0
+    """All drops in groups, with all their records: also those before `since`, and those of somebody who is blocked."""
+    all_drops, done = searched(engine), 0
     reader = replace(engine.reader, blocks=())
-    for drops in read_groups(engine.ledger.applied_drops()):
+    for drops in read_groups(all_drops):
         if engine.stopped():
             raise Stopped("stopped while drops were being searched")
         yield drops, read_all(reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
         done += len(drops)
-        engine.progress("searching drops", done, total)
+        engine.progress("searching drops", done, len(all_drops))
 
 
 def _orders_naming(engine: Engine, users: frozenset[str]) -> frozenset[str]:
@@ -115,11 +135,16 @@ def _versions(orders: pa.Table, suspects: frozenset[str]) -> list[dict[str, Any]
     return orders.filter(_is_in(orders["order_id"], suspects)).select(columns).to_pylist()
 
 
-def _rank(row: dict[str, Any], drop: Drop) -> tuple[bool, int, int, int]:
-    """Of a version: versions that were not applied, since they are before `since`, come first."""
+def _rank(row: dict[str, Any], drop: Drop, withdrawn: Collection[int]) -> _Rank:
+    """Of a version: versions that are not applied, since they are before `since` or were withdrawn, come first."""
     created_at, updated_at = row["created_at"], row["updated_at"]
     is_applied = drop.context.since is None or created_at >= drop.context.since
-    return is_applied, created_at if updated_at is None else updated_at, drop.seq, row["position"]
+    return (
+        is_applied and drop.seq not in withdrawn,
+        created_at if updated_at is None else updated_at,
+        drop.seq,
+        row["position"],
+    )
 
 
 def _is_in(column: pa.ChunkedArray, ids: Iterable[str]) -> pa.ChunkedArray:
