@@ -322,7 +322,7 @@ def test_a_reader_beside_a_daemon_sees_one_state(tmp_path: Path) -> None:
     restating = context.Process(target=restate, args=(str(tmp_path), stop))
     restating.start()
     try:
-        while not (tmp_path / "output" / "generation").exists():  # the timeout of the test ends it
+        while not (tmp_path / "output" / "state" / "generation").exists():  # the timeout of the test ends it
             sleep(0.01)
         expected = sorted(f"o_{number}" for number in range(MOVING))
         for reader in READERS * 25:

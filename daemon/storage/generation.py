@@ -15,7 +15,7 @@ from typing import TypeVar
 from ..core.errors import Unavailable
 from . import files
 
-FILE = "generation"
+FILE = "state/generation"
 _PAUSE_SECONDS = 0.02
 T = TypeVar("T")
 
@@ -54,7 +54,11 @@ def one_state(output: Path, read: Callable[[], T], wait_seconds: float = 60.0) -
 
 @contextmanager
 def changing(output: Path) -> Iterator[None]:
-    """While published files are being replaced. Only for the process that holds the lock."""
+    """While published files are being replaced. Only for the process that holds the lock. The scratch folder of a replay has no
+    state/, and no readers."""
+    if not (output / FILE).parent.is_dir():
+        yield
+        return
     odd = generation(output) | 1
     _set(output, odd)
     yield
