@@ -48,6 +48,7 @@ def init(options: argparse.Namespace) -> int:
         path.unlink()  # a variable is wrong: nothing was made then
         raise
     paths = config.paths
+    os.umask(paths.umask)
     for place in places(config):
         place.make()
     for folder in (paths.output, paths.models, paths.checks):

@@ -48,6 +48,7 @@ def test_init_writes_the_shipped_configuration_and_check_is_content(tmp_path: Pa
     assert [line[:2] for line in ended.stdout.splitlines()[-3:]] == ["1.", "2.", "3."]
     assert (tmp_path / "config.toml").read_text() == (REPO / "config.toml").read_text()
     assert {one.name for one in tmp_path.iterdir() if one.is_dir()} == {"inbox", "output", "models", "checks"}
+    assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir() if one.is_dir()} == {0o700}
     before = tree(tmp_path)
     ended = strandline(tmp_path, "check", HTTP__PORT="0")
     assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "everything is well"), ended.stdout
