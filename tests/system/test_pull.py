@@ -178,8 +178,10 @@ def test_the_daemon_pulls_by_itself_and_shows_how_it_goes(tmp_path: Path) -> Non
 def test_a_restart_goes_on_from_the_committed_cursor(tmp_path: Path) -> None:
     shop = full_shop()
     with serving(shop.by_page) as api:
-        with running(pulling_home(tmp_path, api)):
+        with running(pulling_home(tmp_path, api)) as daemon:
             until(lambda: amounts(tmp_path) == expected(shop), "the first round")
+            name = 'strandline_pull_cursor_timestamp_seconds{source="shop"}'
+            until(lambda: daemon.metrics()[name] == 1_700_000_006, "the cursor: its pages are committed, and the round has ended")
         api.asked.clear()
         with running(tmp_path):
             until(lambda: api.asked, "a round")
