@@ -34,8 +34,9 @@ def status(home: Path) -> dict:
 
 
 def lasting(files: dict[str, str]) -> dict[str, str]:
-    """Without the files of the ledger, which differ from run to run and which SQLite keeps engine with."""
-    return {name: content for name, content in files.items() if "ledger.sqlite" not in name and "lock" not in name}
+    """Without the files of the ledger, which differ from run to run and which SQLite keeps engine with, and the generation."""
+    passing = ("ledger.sqlite", "lock", "generation")
+    return {name: content for name, content in files.items() if not any(one in name for one in passing)}
 
 
 @pytest.fixture

@@ -195,6 +195,8 @@ def test_no_secret_is_in_what_the_command_writes(tmp_path: Path, name: str, monk
         monkeypatch.setenv(variable, value)
     with serving(api.answer) as server:
         written(tmp_path, shop.lines.format(url=server.url), f'preset = "{name}"')
+        for folder in ("inbox", "output"):
+            (tmp_path / folder).mkdir()
         api.busy = 1
         settings = {"RETRY__MAX_DELAY_SECONDS": "1", "LOG__LEVEL": "debug"}
         good = strandline(tmp_path, "pull", "shop", "--config", "config.toml", **settings)
