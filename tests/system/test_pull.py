@@ -181,7 +181,10 @@ def test_a_restart_goes_on_from_the_committed_cursor(tmp_path: Path) -> None:
         with running(pulling_home(tmp_path, api)) as daemon:
             until(lambda: amounts(tmp_path) == expected(shop), "the first round")
             name = 'strandline_pull_cursor_timestamp_seconds{source="shop"}'
-            until(lambda: daemon.metrics()[name] == 1_700_000_006, "the cursor: its pages are committed, and the round has ended")
+            until(
+                lambda: daemon.metrics()[name] == 1_700_000_006,
+                "the cursor: its pages are committed, and the round has ended",
+            )
         api.asked.clear()
         with running(tmp_path):
             until(lambda: api.asked, "a round")
