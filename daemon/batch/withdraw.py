@@ -38,6 +38,7 @@ from ..core.merge.keys import latest, matches
 from ..core.model import DELETED_AT, DIMENSIONS, DISCARDS, INDEX_ENTRY, ORDERS, Parsed, concat_orders
 from ..core.versions import Outcome, keys_of, reinstate
 from ..storage import raw
+from ..storage.ages import DISCARDS as OF_DISCARDS
 from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.receipts import discards_path
@@ -254,6 +255,8 @@ def _dimension(engine: Engine, batch: int, undoing: Undoing) -> list[DimensionCh
 
 
 def _discards(engine: Engine, batch: int, undoing: Undoing) -> list[Effect]:
+    if undoing.drop.seq <= engine.ledger.horizon(OF_DISCARDS):  # they have gone by age
+        return []
     if undoing.undo.is_revert:
         return stage_discards(engine, batch, [undoing.drop], undoing.parsed.discards)
     has_some = undoing.result.counts.discarded.total() > 0

@@ -186,7 +186,7 @@ def take_over(engine: Engine, path: Path) -> None:
 
 def _copy_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]:
     """Copies the history into a new ledger, from the old one or from the receipts. Returns how often each date was restated."""
-    if engine.ledger.last_seq:
+    if engine.ledger.last_seq or engine.ledger.blocks():
         engine.guard.check()  # the history is read by path
         ledger.copy_history(engine.ledger.path)
         return engine.ledger.restatements()

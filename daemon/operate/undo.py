@@ -85,7 +85,9 @@ def _undone(
     duplicates = [one.seq for one in ledger.duplicates_of(read.drop.seq)]
     returning = 0 if read.undo.is_revert else read.parsed.orders.num_rows
     leaving = len(read.withdrawn) - returning if not read.undo.is_revert else 0
-    twins = [one.drop.seq for one in ledger.applied(read.drop.sha256) if one.drop.seq != read.drop.seq]
+    redacted = {one.seq for one in ledger.redactions()}  # these may have the same bytes by now, and had others
+    same = [one.drop.seq for one in ledger.applied(read.drop.sha256) if one.drop.seq != read.drop.seq]
+    twins = [] if read.drop.seq in redacted else [seq for seq in same if seq not in redacted]
     return Undone(
         read.result,
         read.undo,

@@ -219,11 +219,9 @@ class Ledger(LedgerQueries):
             self._sql.execute("INSERT INTO pulls SELECT * FROM other.pulls")
             gone = self.horizon(ages.RAW)
             self._sql.execute("UPDATE drops SET newest = NULL WHERE seq > ?", (gone,))
+            undos.set_marks(self._sql)  # those of the drops that cannot be read again
             if gone:
-                self._sql.execute("INSERT INTO meta SELECT * FROM other.meta WHERE key = 'hwm'")
                 self._sql.execute("INSERT INTO keys SELECT * FROM other.keys")
-            else:
-                self._sql.execute("UPDATE pulls SET hwm = NULL")
         self._sql.execute("DETACH other")
 
     def enter_undos(self, found: Sequence[Undo]) -> None:

@@ -50,6 +50,15 @@ class LedgerQueries:
         """Whose records are refused, or were for some time."""
         return redactions.blocks(self._sql)
 
+    def id_prefixes(self) -> frozenset[str]:
+        """The prefixes of the ids of all sources that drops were entered under."""
+        mappings = (_mapping(text) for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
+        return frozenset(one.id_prefix for one in mappings if one.id_prefix)
+
+    def pull_errors(self) -> list[str]:
+        """The last error of each pull."""
+        return [error for (error,) in self._sql.execute("SELECT error FROM pulls")]
+
     def redactions(self) -> list[redactions.Redacted]:
         """The redactions of raw copies, the newest last."""
         return redactions.all_of(self._sql)

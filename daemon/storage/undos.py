@@ -51,6 +51,11 @@ def carry_out(sql: sqlite3.Connection, batch: int, undo: Undo) -> None:
     enter(sql, batch, [undo])
     outcome, reason = (DropOutcome.APPLIED, None) if undo.is_revert else (DropOutcome.WITHDRAWN, told(undo))
     sql.execute("UPDATE drops SET outcome = ?, reason = ? WHERE seq = ?", (outcome, reason, undo.drop))
+    set_marks(sql)
+
+
+def set_marks(sql: sqlite3.Connection) -> None:
+    """Sets the high-water marks, also those of sources, to what the applied drops have. Within a transaction of the caller."""
     sql.execute("DELETE FROM meta WHERE key = 'hwm'")
     sql.execute(f"INSERT INTO meta SELECT 'hwm', hwm FROM (SELECT {_MARK.format('')} AS hwm) WHERE hwm IS NOT NULL")
     sql.execute(f"UPDATE pulls SET hwm = {_MARK.format(' AND drops.source = pulls.source')}")

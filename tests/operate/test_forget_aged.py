@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.entries import Undo
+from daemon.core.mapping import FieldMapping
 from daemon.core.parse.naming import Ids
+from daemon.downstream.destinations.notices import Message, Notices, reword
+from daemon.downstream.records import Records
 from daemon.operate.undo import undo
 from daemon.storage import ages
 from tests.operate.test_forget import left_of
@@ -17,7 +20,7 @@ from tests.operate.test_forget_histories import forget, found_by_verify, publish
 from tests.strategies import RECEIVED_AT_US, batches
 from tests.support.command import as_drop, order
 from tests.support.examples import examples
-from tests.support.harness import apply_batch, dates, open_engine, rows, tree
+from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
 from tests.test_ages import age, rebuilt
 
 WORDS = ("u_ada", "Ada Lovelace", "ada@example.com", "o_901", "o_902", "o_905")
@@ -109,3 +112,98 @@ def test_what_is_left_is_what_the_drops_without_these_records_give(
                 row | {"date": str(row["date"])} for row in model.fact_rows(day)
             ]
         assert found_by_verify(root) == []
+
+
+# -------------------------------------------------------------------------------------------- a source with an id_prefix
+
+BERLIN = FieldMapping(id_prefix="berlin-")
+
+
+def test_ids_as_a_source_writes_them_go_too_and_those_of_others_stay(tmp_path: Path) -> None:
+    """In lines that cannot be parsed, quarantine, names and reasons; the same text of another source is somebody else."""
+    lines = (
+        b'{"order_id":"o_1","user_id":"u_ada","created_at":"2026-03-02"}\n'
+        b'{"order_id":"o_2","user_id":"u_bob","created_at":"2026-03-02"}\n'
+        b'{"user_id":"u_ada","mail":"ada@example.com", bad}\n'
+    )
+    other = b'{"order_id":"o_7","user_id":"u_ada","created_at":"2026-03-02"}\n{"user_id":"u_ada","order_id":7}\n'
+    with open_engine(tmp_path) as engine:
+        for name, content, mapping in [
+            ("a.jsonl", lines, BERLIN), ("of u_ada.jsonl", lines[63:126], BERLIN),
+            ("c.json", b'[{"user_id":"u_ada","m":"ada@exa', BERLIN), ("other.jsonl", other, FieldMapping()),
+        ]:  # fmt: skip
+            apply_batch(engine, tmp_path, [(name, content)], RECEIVED_AT_US, mapping=mapping)
+    forget(tmp_path, Ids(users=frozenset({"berlin-u_ada"})))
+    output = tmp_path / "output"
+    left = {name for name, _ in left_of(output, ("u_ada", "ada@example.com", "ada@exa"))}
+    of_others = ("other", "curated/date=2026-03-02", "00000004")
+    assert left and all(any(one in name for one in of_others) for name in left), left
+    assert users_of(tmp_path) == {"berlin-o_2": "berlin-u_bob", "o_7": "u_ada"}
+    assert found_by_verify(tmp_path) == []
+
+
+def test_what_is_malformed_and_of_somebody_who_is_blocked_is_not_kept(tmp_path: Path) -> None:
+    """Also where only the source's own spelling of the id is in it, between quotes or white space."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", as_drop([of_ada(1, 2)]))], RECEIVED_AT_US)
+    forget(tmp_path, Ids(users=frozenset({"u_ada", "berlin-u_cyd"})), block=True)
+    with open_engine(tmp_path) as engine:
+        for name, content, mapping in [
+            ("b.jsonl", b'{"order_id":"o_1","created_at":"2026-03-02"}\n{"user_id":"u_ada","mail":"a@b", bad}\n', FieldMapping()),
+            ("c.jsonl", b'{"order_id":"o_2","created_at":"2026-03-02"}\n{"to":"x u_cyd y","mail":"c@b", bad}\n', BERLIN),
+        ]:  # fmt: skip
+            outcome = apply_batch(engine, tmp_path, [(name, content)], RECEIVED_AT_US, mapping=mapping)
+            assert outcome.results[0].counts.discarded == {"blocked": 1}
+    assert not any(
+        word in path.read_text()
+        for path in (tmp_path / "output" / "discarded").rglob("*.jsonl")
+        for word in ("a@b", "c@b")
+    )
+
+
+def test_a_block_survives_a_rebuild_of_a_ledger_without_drops(tmp_path: Path) -> None:
+    """Nothing was ever applied."""
+    forget(tmp_path, Ids(users=frozenset({"u_ada"})), block=True)
+    rebuilt(tmp_path)
+    with open_engine(tmp_path) as engine:
+        assert len(engine.ledger.blocks()) == 1
+
+
+# ------------------------------------------------------------------------------------------------- where the three meet
+
+
+def test_marks_are_those_of_what_is_left(tmp_path: Path) -> None:
+    """Whether raw copies have gone or not, and whatever comes after it."""
+    with open_engine(tmp_path) as engine:
+        for number, orders in enumerate([[of_bob(1, 2)], [of_bob(2, 3)], [of_ada(3, 20)]]):
+            apply_batch(engine, tmp_path, [(f"{number}.json", as_drop(orders))], RECEIVED_AT_US + number)
+        mark = engine.ledger.hwm - 17 * DAY  # type: ignore[operator]
+        age(engine, {ages.RAW: 0}, RECEIVED_AT_US + 1)
+    forget(tmp_path, ADA)
+    for _ in range(2):
+        with open_engine(tmp_path) as engine:
+            assert engine.ledger.hwm == mark
+        rebuilt(tmp_path)
+    assert found_by_verify(tmp_path) == []
+
+
+def test_discards_that_have_gone_do_not_come_back_with_a_revert(tmp_path: Path) -> None:
+    """No pass would remove them again."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", as_drop([of_bob(1, 2), {"x": 1}]))], RECEIVED_AT_US)
+        undo(engine, "1", undone)
+        age(engine, {ages.DISCARDS: 0}, RECEIVED_AT_US + 9)
+        undo(engine, "1", lambda seq: undone(seq, is_revert=True))
+    assert list((tmp_path / "output" / "discarded").rglob("*.jsonl")) == [] and found_by_verify(tmp_path) == []
+
+
+def test_a_message_that_has_not_arrived_names_nobody(tmp_path: Path) -> None:
+    """It is sent later."""
+    (tmp_path / "state").mkdir()
+    records = Records(tmp_path / "state" / "downstream.sqlite")
+    messages = Notices(records, "team")
+    messages.begin(Message("team-1", b'{"drops": [{"name": "a_u_ada.json"}]}', 1, {}))
+    reword(records, ADA.without_words)
+    under_way = messages.under_way()
+    assert under_way is not None and under_way.body == b'{"drops": [{"name": "a_redacted.json"}]}'
+    records.close()

@@ -7,6 +7,7 @@ that is refused is counted as a discard, and nothing is kept of it. A block hold
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from .values import WHITE_SPACE
 
 USER, ORDER = "user", "order"
 SALT_BYTES = 16
+_BETWEEN_WORDS = re.compile(
+    r"""[\s"',:;=|<>()\[\]{}\\]+"""
+)  # an id is looked up by its hash, so words are taken as they stand
 _NOTHING = "null"  # what is kept of a refused record
 
 
@@ -154,9 +158,9 @@ def _names(record: bytes, drop: int, finder: _Finder, mapping: FieldMapping) -> 
         texts = {text.strip(WHITE_SPACE) for text in texts_in(reference.value_of(record.decode()))}
     except reference.NotJson:  # nested too deep
         return False
-    words = {word for text in texts for word in text.split()}  # of a text that could not be parsed
+    words = {word for text in texts for word in _BETWEEN_WORDS.split(text)}  # of a text that could not be parsed
     prefix = mapping.id_prefix
-    ids = texts | words | ({prefix + text for text in texts} if prefix else set())
+    ids = texts | words | ({prefix + one for one in texts | words} if prefix else set())
     return any(finder.is_blocked(drop, kind, one) for kind in (USER, ORDER) for one in ids)
 
 

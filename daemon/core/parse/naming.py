@@ -7,9 +7,9 @@ the id of a user or an order, since nobody knows what the record is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..mapping import FieldMapping
@@ -25,10 +25,11 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
 
 @dataclass(frozen=True)
 class Ids:
-    """The ids of users and of orders, as they are published."""
+    """The ids of users and of orders, as they are published. `prefixes`: those of sources, which write an id without its own."""
 
     users: frozenset[str] = frozenset()
     orders: frozenset[str] = frozenset()
+    prefixes: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.users or self.orders)
@@ -39,8 +40,11 @@ class Ids:
         return self.users | self.orders
 
     def of(self, mapping: FieldMapping) -> frozenset[str]:
-        """The ids as a source writes them, with the prefix of its ids and without it."""
-        return self.all | {one.removeprefix(mapping.id_prefix) for one in self.all if mapping.id_prefix}
+        """The ids that are of a source, with the prefix of its ids and as it writes them. The same text without the prefix is
+        somebody else's id in another source."""
+        prefix = mapping.id_prefix
+        ours = frozenset(one for one in self.all if one.startswith(prefix))
+        return ours | {one.removeprefix(prefix) for one in ours} - {""}
 
     def are_named(self, record: bytes, context: ParseContext) -> bool:
         """Whether a record of orders, accepted or not, names one of them."""
@@ -58,7 +62,7 @@ class Ids:
         try:
             found = reference.value_of(record.decode())
         except (reference.NotJson, UnicodeDecodeError):
-            return self.are_words_of(record)
+            return any(words_of(self.of(mapping)).search(text) for text in _as_texts(record))
         ours = self.of(mapping)
         return any(text.strip(WHITE_SPACE) in ours for text in texts_in(found))
 
@@ -77,14 +81,16 @@ class Ids:
 
     @cached_property
     def _words(self) -> re.Pattern[str]:
-        """Any of the ids, with no letter or digit beside it."""
-        return words_of(self.all)
+        """Any of the ids, also as a source writes it, with no letter or digit beside it."""
+        bare = {one.removeprefix(prefix) for prefix in self.prefixes for one in self.all if one.startswith(prefix)}
+        return words_of(self.all | bare - {""})
 
 
 NOBODY = Ids()
 
 
-def words_of(ids: Iterable[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=64)
+def words_of(ids: frozenset[str]) -> re.Pattern[str]:
     """Any of these ids as a whole word."""
     longest_first = sorted(ids, key=lambda one: (-len(one), one))
     return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?![^\W_])")

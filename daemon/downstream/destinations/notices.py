@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ..contract import Sums
@@ -102,6 +102,16 @@ class Notices:
             date: told.fingerprint if told else None for date, told in message.after.items() if date not in forgotten
         }
         self._records.sent(NOTIFY, self._name, now, distrusted)
+
+
+def reword(records: Records, reworded: Callable[[str], str]) -> None:
+    """Changes the texts of messages that have not arrived yet, such as names of drops."""
+    found = records.rows("SELECT name, body FROM notices WHERE body IS NOT NULL")
+    with records.transaction():
+        records.run(
+            "UPDATE notices SET body = ? WHERE name = ?",
+            [(reworded(body.decode()).encode(), name) for name, body in found],
+        )
 
 
 def _text(sums: Sums) -> str:

@@ -26,7 +26,7 @@ from ...core.errors import Stopped, UsageError
 from ...core.parse.naming import Ids
 from ...storage import files, raw, receipts
 from ...storage.adoption import unknown
-from ...storage.ages import RAW, RECEIPTS
+from ...storage.ages import DISCARDS, RAW, RECEIPTS, only
 from ...storage.ledger import Ledger
 from ...storage.redactions import Redacted
 from ..rebuild import SCRATCH, differences, newest_orders, replace_discards, replaying
@@ -58,6 +58,7 @@ class Plan:
     old_ledgers: Sequence[str]
     mentioning: Sequence[int]  # drops of which records that stay have one of the ids in some other field
     is_in_dimension: bool  # a user is published
+    is_in_errors: bool  # the last error of a pull names one
 
     @property
     def erased(self) -> list[others.Refused]:
@@ -72,7 +73,8 @@ class Plan:
     @property
     def is_nothing(self) -> bool:
         """Whether nothing names them."""
-        return not (self.changes or self.dates or self.is_in_dimension or self.erased or self.small_files)
+        found = (self.changes, self.dates, self.is_in_dimension, self.erased, self.small_files, self.old_ledgers)
+        return not (any(found) or self.is_in_errors)
 
 
 def planned(
@@ -87,7 +89,8 @@ def planned(
     newest = engine.ledger.last_drop if engine.dry else 1 << 62  # a daemon may be taking drops
     if left := [copy for copy in unknown(engine.ledger, engine.raw, everywhere=True) if copy.seq <= newest]:
         raise UsageError(others.unknown_copies(left))
-    found = search(engine, asked)
+    _refuse_unswept(engine.ledger)
+    found = search(engine, replace(asked, prefixes=engine.ledger.id_prefixes()))
     copies: dict[int, RedactedCopy] = {}
     for number, drop in enumerate(found.drops, 1):
         if engine.stopped():
@@ -119,8 +122,19 @@ def planned(
     return Plan(
         asked, found.ids, changes, published_dates(engine, found.ids.orders), refused,
         others.small_files(engine.output, found.ids), others.old_ledgers(engine.output), _mentioning(engine, found.ids, copies),
-        has_users(engine, asked.users),
+        has_users(engine, asked.users), any(found.ids.without_words(one) != one for one in engine.ledger.pull_errors()),
     )  # fmt: skip
+
+
+def _refuse_unswept(ledger: Ledger) -> None:
+    """Raises UsageError while copies that have gone by age, as the ledger has it, may still be there: nobody searches them."""
+    for kind in (RAW, DISCARDS):
+        horizon = only(ledger.horizons(), kind)
+        if horizon.swept < horizon.through:
+            raise UsageError(
+                f"cannot forget: old copies ({kind}) are just being removed by age, and are not searched. Nothing was changed. "
+                "Run `strandline --once`, which goes on with that, and then this again"
+            )
 
 
 def _mentioning(engine: Engine, ids: Ids, copies: Mapping[int, RedactedCopy]) -> list[int]:

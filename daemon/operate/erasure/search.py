@@ -44,7 +44,7 @@ def search(engine: Engine, asked: Ids) -> Search:
     """Reads all applied drops: once for orders, twice for users. Raises Corruption where a raw copy is not what was archived."""
     suspects = _orders_naming(engine, asked.users) if asked.users else frozenset[str]()
     suspects |= {row["order_id"] for row in orders_of(engine, asked.users, frozenset())}
-    near = Ids(asked.users, asked.orders | suspects)
+    near = replace(asked, orders=asked.orders | suspects)
     owners: _Owners = {}
     withdrawn = {result.drop.seq for result in engine.ledger.withdrawn()}
     found: list[Drop] = []
@@ -60,7 +60,7 @@ def search(engine: Engine, asked: Ids) -> Search:
         if row["user_id"] is not None and drop is not None:
             _claim(owners, row, _rank(row, drop, withdrawn))
     theirs = frozenset(order for order, (_, user) in owners.items() if user in asked.users)
-    return Search(Ids(asked.users, asked.orders | theirs), found)
+    return Search(replace(asked, orders=asked.orders | theirs), found)
 
 
 def _claim(owners: _Owners, row: dict[str, Any], rank: _Rank) -> None:
