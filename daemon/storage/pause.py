@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import files
+from .receipts import local_text
 
 _FILE = "state/paused"
 
@@ -28,7 +29,7 @@ class Pause:
 
     def __str__(self) -> str:
         since, by, reason = (
-            f" since {self.since}" if self.since else "",
+            f" since {_local(self.since)}" if self.since else "",
             f" by {self.by}" if self.by else "",
             f" ({self.reason})" if self.reason else "",
         )
@@ -71,6 +72,14 @@ def resume(output: Path) -> Pause | None:
             (output / _FILE).unlink()
         files.sync(output / "state")
     return before
+
+
+def _local(text: str) -> str:
+    """An instant for people; as it stands where it is none."""
+    try:
+        return local_text(text)
+    except ValueError:
+        return text
 
 
 def _user() -> str:

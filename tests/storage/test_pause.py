@@ -8,6 +8,7 @@ import pytest
 
 from daemon.sources.pull.puller import Gate
 from daemon.storage.pause import Pause, pause, paused, resume
+from daemon.storage.receipts import local_text
 
 
 @pytest.fixture
@@ -57,5 +58,5 @@ def test_a_pause_says_what_is_known_of_it() -> None:
     """Nothing more, where nothing is."""
     assert str(Pause()) == "paused"
     assert str(Pause("2026-01-01T00:00:00+00:00", "ann", "stock-taking")) == (
-        "paused since 2026-01-01T00:00:00+00:00 by ann (stock-taking)"
+        f"paused since {local_text('2026-01-01T00:00:00+00:00')} by ann (stock-taking)"
     )
