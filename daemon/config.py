@@ -262,10 +262,15 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     values["paths"] = beside | values["paths"]
     sections = {name: SECTIONS[name](**content) for name, content in values.items()}
     config = Config(**sections, columns=columns, sources=sources, destinations=destinations)
-    _check_paths(config.paths)
     refuse_short_receipts(config.raw, config.receipts)
-    _check_destinations(config, file)
+    check_places(config, file)
     return config
+
+
+def check_places(config: Config, file: Path) -> None:
+    """UsageError where folders of the configuration in `file` would mix what is in them."""
+    _check_paths(config.paths)
+    _check_destinations(config, file)
 
 
 # ------------------------------------------------------------------------------------------------------------- the file
@@ -369,7 +374,8 @@ def _check_paths(paths: Paths) -> None:
 
 def _check_destinations(config: Config, file: Path) -> None:
     """A local destination must not be where drops arrive or results are: it would be taken for one of them."""
-    ours = {setting.name: Path(os.path.realpath(getattr(config.paths, setting.name))) for setting in fields(Paths)}
+    folders = ((one.name, getattr(config.paths, one.name)) for one in fields(Paths))
+    ours = {name: Path(os.path.realpath(path)) for name, path in folders if isinstance(path, Path)}
     for one in config.destinations:
         if not isinstance(one, Stored) or (local := one.local_folder) is None:
             continue

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .batch.engine import Engine
-from .config import DEFAULT_FILE, SECTIONS, Config, load
+from .config import DEFAULT_FILE, SECTIONS, Config, check_places, load
 from .core.errors import StrandlineError, UsageError, shown
 from .downstream.destinations.settings import KINDS
 from .observe.log import log
@@ -73,6 +73,7 @@ class Reloading:
             raise UsageError(f"{DEFAULT_FILE.absolute()} is gone; put it back")
         given = load(self._path, os.environ)
         ours = in_force(self.config, given)
+        check_places(ours, self._path or DEFAULT_FILE)
         refuse_retyped(ours, self._engine.ledger)
         pulled_sources(ours, os.environ)
         for place in places(ours):

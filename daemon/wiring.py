@@ -35,7 +35,7 @@ from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
 from .observe.observer import Observer
-from .operate.presence import refuse_missing
+from .operate.presence import refuse_half_restored, refuse_missing
 from .service import Service, ServiceSettings
 from .sources.inbox import Inbox
 from .sources.inboxes import Inboxes, Watchers
@@ -69,6 +69,7 @@ def engine(
         refuse_missing("inbox", config.paths.inbox)
         refuse_missing("output", config.paths.output)
     output = config.paths.output.resolve()
+    refuse_half_restored(output)
     store = Store(output, dry)
     path = output / "state" / "ledger.sqlite"
     with ExitStack() as stack:

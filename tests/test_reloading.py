@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from daemon.batch.keeping import limits
-from daemon.config import Config, load
+from daemon.config import Config, check_places, load
+from daemon.core.errors import UsageError
 from daemon.reloading import Change, changes, in_force
 
 SECRET = "do-not-show-me"
@@ -88,6 +91,18 @@ def test_what_only_a_start_can_change_is_named_and_stays(tmp_path: Path) -> None
     assert (ours.paths, ours.http, ours.engine) == (before.paths, before.http, before.engine)
     assert ours.retry.attempts == 9
     assert {one.setting for one in changes(ours, after)} == {"[paths] inbox", "[http] port", "[engine] workers"}
+
+
+def test_a_place_is_checked_with_the_paths_that_stay_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destination that would be fine with the new output would write into the old one."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.toml"
+    path.write_text('[paths]\noutput = "out2"\n[mirror.x]\nurl = "output/curated/m"\n')
+    given = load(path, {})
+    with pytest.raises(UsageError, match="must neither contain"):
+        check_places(in_force(Config(), given), path)
+    path.write_text('[mirror.x]\nurl = "private/m"\n')
+    assert load(path, {}).destinations
 
 
 def test_an_age_takes_effect_while_the_daemon_runs(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def init(options: argparse.Namespace) -> int:
 
     path: Path = options.config or DEFAULT_FILE
     text = initial.content(options.preset)
+    os.umask(0o077)  # the file may get secrets
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)

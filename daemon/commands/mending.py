@@ -69,6 +69,9 @@ def made_again(config: Config, engine: Engine, stop: Stop, dates: Sequence[int] 
 
 
 def retry(config: Config, options: argparse.Namespace) -> int:
+    from ..operate.presence import refuse_missing
+
+    refuse_missing("inbox", config.paths.inbox)
     from ..batch import reread
     from ..operate.quarantine import called, refuse_withdrawn, retry
     from ..sources.source_folder import places_of

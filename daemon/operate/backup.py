@@ -35,13 +35,13 @@ from ..storage import ages, files, raw, receipts
 from ..storage.ledger import Ledger
 from ..storage.lock import Lock
 from ..storage.raw import quarantined
+from .presence import RESTORING
 from .rebuild import newest_orders
 
 MARKER = "backup.json"
 FORMAT = 1
 LEDGER = "state/ledger.sqlite"
 _BUSY_SECONDS, _PAUSE_SECONDS = 60.0, 0.02
-_WRITTEN_IN_PLACE = ("state/", "quarantine/", RESTATEMENTS)
 _BESIDE = ("-wal", "-shm")  # SQLite's, of whoever looked into the backup
 _Identity = tuple[int, int]
 
@@ -196,14 +196,19 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 def _refuse_read_again(output: Path, target: Path, copy: Ledger) -> None:
-    """An old drop that is read again, under an earlier --since, gets other discards under the same name."""
+    """An old drop that is read again, under an earlier --since, or that is withdrawn gets other discards under the same name; one
+    that is redacted, another raw copy."""
     waiting = {drop.seq for drop in copy.uncommitted()}
     with closing(_ledger(output)) as now:
+        if now.redactions() != copy.redactions():
+            raise EnvironmentFault(
+                "back up", output, "records were erased from raw copies meanwhile", f"Remove {target}, and start again."
+            )
         for batch in range(copy.next_batch, now.next_batch):
             for result in now.results(batch):
                 if result.drop.seq <= copy.last_drop and result.drop.seq not in waiting:
                     raise EnvironmentFault(
-                        "back up", output, f"drop {result.drop.seq} was read again meanwhile",
+                        "back up", output, f"drop {result.drop.seq} was read again or withdrawn meanwhile",
                         f"Remove {target}, and start again.",
                     )  # fmt: skip
 
@@ -310,15 +315,20 @@ def restore(source: Path, output: Path, progress: Progress) -> dict[str, Any]:
         )
     copied, ledger = Copied(), output / "state" / ".restored.tmp"
     with closing(Lock(output)):
-        # Receipts first: with any of them and no ledger, every command refuses the folder.
+        files.write(output / RESTORING, b"")
+        # Receipts first: with any of them and no ledger, a daemon refuses the folder, too.
         for number, path in enumerate(sorted(found, key=lambda one: not one.startswith("receipts/")), 1):
             target = ledger if path == LEDGER else output / path
-            copied.add(source / path, target, may_link=not path.startswith(_WRITTEN_IN_PLACE))
+            copied.add(
+                source / path, target, may_link=False
+            )  # a link would have the owner and the rights that the backup has
             progress("restoring", number, len(found))
         if (source / raw.LINK).is_symlink():
             files.link_to(output / raw.LINK, str((source / raw.LINK).readlink()))
         files.sync_file_system(output)
         files.move(ledger, output / LEDGER)
+        files.sync(output / "state")
+        files.unlink(output / RESTORING)
         files.sync(output / "state")
     return about | {"linked": copied.linked}
 

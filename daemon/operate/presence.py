@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core.errors import UsageError
 from ..storage.pause import paused
 
+RESTORING = "state/restoring"  # there while a backup is being restored
 # What a run leaves: any of it is something to look at, or to rebuild from.
 _CONTENT = ("state/ledger.sqlite", "raw", "receipts", "curated", "quarantine")
 
@@ -23,10 +24,20 @@ def refuse_missing(setting: str, folder: Path) -> None:
 def refuse_empty(output: Path) -> None:
     """UsageError where the output folder is not there, or has nothing of a run."""
     refuse_missing("output", output)
+    refuse_half_restored(output)
     if not any((output / name).exists() for name in _CONTENT):
         raise UsageError(
             f"there is nothing in [paths] output = {output.absolute()}; correct the setting, or begin there with `strandline` or "
             "`strandline --once`"
+        )
+
+
+def refuse_half_restored(output: Path) -> None:
+    """UsageError where a restore was interrupted."""
+    if (output / RESTORING).exists():
+        raise UsageError(
+            f"[paths] output = {output.absolute()} is half of a restore that was interrupted; remove it, and run "
+            "`strandline restore` again"
         )
 
 

@@ -152,10 +152,16 @@ def _called(quarantine: Path, found: dict[str, str], name: str) -> list[str]:
     files_called = (
         [asked] if asked in found else [file for file, own in found.items() if name in _names(quarantine / file, own)]
     )
-    if asked.isascii() and asked.isdigit() and len(asked) < 19:
-        again = _drop(quarantine, int(asked))  # a retry that failed again has the entry of the first drop
-        numbers = {int(asked), (again.duplicate_of if again else None) or int(asked)}
-        files_called += [file for file in found if int(_number(file)) in numbers]
+    if name.isascii() and name.isdigit() and len(name) < 19:
+        again = _drop(quarantine, int(name))  # a retry that failed again has the entry of the first drop
+        numbers = {int(name), (again.duplicate_of if again else None) or int(name)}
+        numbered = [file for file in found if int(_number(file)) in numbers]
+        if others := [file for file in files_called if file not in numbered] if numbered else []:
+            raise UsageError(
+                f"{name} is the number of one drop and the name of another: {', '.join([*numbered, *others])}; nothing was "
+                "changed. Give the file name in quarantine"
+            )
+        return numbered or files_called
     return files_called
 
 

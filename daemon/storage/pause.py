@@ -61,6 +61,7 @@ def pause(output: Path, now: float, reason: str) -> Pause:
         return before
     made = Pause(datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"), _user(), _line(reason))
     files.write(output / _FILE, json.dumps(asdict(made)).encode())
+    files.give_to_owner_of(output, output / _FILE)
     return made
 
 

@@ -13,11 +13,13 @@ import pytest
 from daemon.batch import pipeline
 from daemon.batch.engine import Engine
 from daemon.core.errors import EnvironmentFault, UsageError
+from daemon.core.parse.naming import Ids
 from daemon.core.progress import silent
 from daemon.operate import backup as module
 from daemon.operate.backup import MARKER, backup, restore
 from daemon.storage import files
-from tests.support.command import differences, once
+from tests.operate.test_forget_histories import forget
+from tests.support.command import differences, once, strandline
 from tests.support.harness import apply_batch, open_engine, rows, tree
 
 NOW = 1_790_000_000_000_000
@@ -251,3 +253,58 @@ def test_a_later_retry_does_not_reach_into_the_backup(home: Path) -> None:
     (kept,) = (path for path in (home / "backup" / "quarantine").iterdir() if not path.name.endswith(".reason.json"))
     (live,) = (path for path in (home / "output" / "quarantine").iterdir() if path.name == kept.name)
     assert kept.stat().st_ino != live.stat().st_ino and kept.read_bytes() == b"null"
+
+
+def test_what_is_restored_has_the_rights_of_whoever_restores(home: Path) -> None:
+    """Whatever the backup has; and a change there does not reach the backup."""
+    made(home)
+    for path in (home / "backup").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    before = os.umask(0o077)
+    try:
+        new = put_back(home)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (new / "output").rglob("*") if path.is_file()}
+    assert modes == {0o600}
+
+
+def test_half_a_restore_is_no_output(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command says what to do; nothing takes it for an output without a ledger."""
+    made(home)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(module.files, "sync_file_system", killed)
+        put_back(home)
+    (home / "new" / "inbox").mkdir()
+    for words in (["status"], ["rebuild"], ["verify"], ["--once"]):
+        ended = strandline(home / "new", *words)
+        assert ended.returncode == 2 and "half of a restore" in ended.stderr, ended.stderr
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def test_an_erasure_meanwhile_is_no_moment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backup would have the orders that were erased, and not their raw copy."""
+    copy_drops = module._copy_drops
+
+    def later(*arguments: Any) -> None:
+        forget(home, Ids(orders=frozenset({"a"})))
+        copy_drops(*arguments)
+
+    monkeypatch.setattr(module, "_copy_drops", later)
+    with pytest.raises(EnvironmentFault, match="erased"):
+        made(home)
+
+
+def test_forget_removes_what_a_killed_backup_holds(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links to partitions, and a copy of the ledger."""
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(module, "_copy_drops", lambda *_: os._exit(9))
+        made(home)
+    os.waitpid(child, 0)
+    assert any((home / "output" / ".downstream").rglob("*.parquet"))
+    forget(home, Ids(orders=frozenset({"a"})))
+    assert not any((home / "output" / ".downstream").rglob("*.parquet"))

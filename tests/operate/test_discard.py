@@ -133,6 +133,32 @@ def test_a_discarded_drop_that_comes_again_is_a_new_one(tmp_path: Path) -> None:
         assert quarantine(tmp_path) == entries((2, TRUNCATED, "a.json"))
 
 
+def test_a_number_is_of_one_drop(tmp_path: Path) -> None:
+    """Not also the name of another, nor a name that ends with it."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("2.json", TRUNCATED), ("bad.json", TRUNCATED + b" ")], NOW)
+    folder = tmp_path / "output" / "quarantine"
+    first = next(path for path in folder.iterdir() if path.name.endswith("_2.json"))
+    first.rename(folder / first.name.replace("_2.json", "_2"))
+    reason = folder / f"{first.name}.reason.json"
+    reason.rename(folder / reason.name.replace("_2.json", "_2"))
+    (folder / reason.name.replace("_2.json", "_2")).write_text(json.dumps({"name": "2"}))
+    with pytest.raises(UsageError, match="number of one drop and the name of another"):
+        discard(tmp_path / "output", ["2"], WHY)
+    with pytest.raises(UsageError, match="no drop in quarantine"):
+        discard(tmp_path / "output", ["x/y/1"], WHY)
+    assert discard(tmp_path / "output", ["1"], WHY) == [first.name.replace("_2.json", "_2")]
+
+
+def test_retry_makes_no_inbox(tmp_path: Path) -> None:
+    """One that was moved away, or a mistyped setting: the drop would lie where nobody looks."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("bad.json", TRUNCATED)], NOW)
+    ended = strandline(tmp_path, "retry", "1", PATHS__INBOX="inbux")
+    assert ended.returncode == 2 and "[paths] inbox" in ended.stderr
+    assert not (tmp_path / "inbux").exists() and len(quarantine(tmp_path)) == 2
+
+
 def test_an_unknown_name_discards_nothing(tmp_path: Path) -> None:
     with open_engine(tmp_path) as engine:
         apply_batch(engine, tmp_path, [("a.json", TRUNCATED)], NOW)

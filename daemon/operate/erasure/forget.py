@@ -24,6 +24,7 @@ from ...batch.engine import Engine
 from ...core.entries import DropResult, Effect
 from ...core.errors import Stopped, UsageError
 from ...core.parse.naming import Ids
+from ...downstream.scratch import remove_abandoned
 from ...storage import files, raw, receipts
 from ...storage.adoption import unknown
 from ...storage.ages import DISCARDS, RAW, RECEIPTS, only
@@ -149,6 +150,7 @@ def _mentioning(engine: Engine, ids: Ids, copies: Mapping[int, RedactedCopy]) ->
 def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tuple[Path | None, Plan]:
     """Steps 1 to 4: the ledger to take over, None where nothing names these ids, and what it erases. `block`: the ids that were
     asked for are refused once it is taken over, or from now on where nothing names them."""
+    remove_abandoned(engine.output)  # of a backup or a query that was killed: links to what is erased
     scratch = engine.store.staging / SCRATCH
     staged = scratch / "raw"
     files.make_folder(staged)
