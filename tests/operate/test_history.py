@@ -81,7 +81,11 @@ def test_the_table_is_in_local_time_and_the_array_in_utc(tmp_path: Path, monkeyp
     assert len(rows) == 2 and all(one["committed_at"].endswith("Z") for one in rows)
     at = " ".join(second.split()[1:3])  # what is read can be given back
     assert datetime.fromisoformat(at).utcoffset() == datetime.fromisoformat("2026-01-01T00:00+05:30").utcoffset()
-    assert len(json.loads(strandline(tmp_path, "history", "--json", "--since", at).stdout)) == 1
+    since = [one["drop"] for one in rows if datetime.fromisoformat(one["received_at"]) >= datetime.fromisoformat(at)]
+    assert 2 in since  # and the first, if both came within a second
+    found = json.loads(strandline(tmp_path, "history", "--json", "--since", at).stdout)
+    assert [one["drop"] for one in found] == since
+    assert json.loads(strandline(tmp_path, "history", "--json", "--since", "9999-01-01").stdout) == []
     shown = strandline(tmp_path, "status").stdout
     assert "High-water mark   2026-03-02 15:30:00+05:30" in shown
     assert json.loads(strandline(tmp_path, "status", "--json").stdout)["high_water_mark"] == "2026-03-02T10:00:00Z"
