@@ -174,10 +174,8 @@ def _results(
             results.append(DropResult(drop, DropOutcome.APPLIED, before.plus(counts[drop.seq]), before=before))
         elif drop.duplicate_of is not None:
             results.append(DropResult(drop, DropOutcome.DUPLICATE, Counts(), None, drop.duplicate_of, keeps_raw=False))
-        elif (
-            why := reasons.get(drop.seq)
-        ) is not None:  # an unreadable drop has no duplicates: each copy can be retried
-            known = quarantined.get(drop.seq)
+        elif drop.seq in reasons:  # an unreadable drop has no duplicates: each copy can be retried
+            why, known = reasons[drop.seq], quarantined.get(drop.seq)
             before_it = known.seq if known else None
             results.append(DropResult(drop, DropOutcome.QUARANTINED, Counts(), why, before_it, keeps_raw=False))
         elif drop is not first:

@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import UsageError
@@ -68,7 +67,6 @@ def _forget(config: Config, asked: Ids, stop: Stop, *, block: bool) -> int:
             print(f"{stopped}; nothing was changed", file=sys.stderr)
             return ATTENTION
         if path is not None:
-            _reword_messages(engine.output, plan)
             take_over(engine, path)
         else:
             engine.store.clean_staging()
@@ -81,19 +79,6 @@ def _forget(config: Config, asked: Ids, stop: Stop, *, block: bool) -> int:
         summary.behind = made_again(config, engine, stop, _affected(plan)) if path is not None else []
         print(table(plan, dry=False))
         return max(ended(summary, once=True), ATTENTION if plan.unclear else DONE)
-
-
-def _reword_messages(output: Path, plan: Plan) -> None:
-    """What receivers are still to be told. Before the commit: a message without a name is right in any case."""
-    from contextlib import closing
-
-    from ..downstream.destinations.notices import reword
-    from ..downstream.follow import RECORDS
-    from ..downstream.records import Records
-
-    if (output / RECORDS).exists():
-        with closing(Records(output / RECORDS)) as records:
-            reword(records, plan.ids.without_words)
 
 
 def _affected(plan: Plan) -> list[int] | None:

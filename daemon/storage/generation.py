@@ -1,7 +1,8 @@
 """The generation of the published files: a number in a small file, odd while files are being replaced, and even otherwise.
 
 A reader that finds the same even number before and after it read saw one state. A crash leaves an odd number until the batch is
-published, so nobody takes half of it for a state. The number is not made durable: no reader outlives a power loss.
+published, so nobody takes half of it for a state. The number is not made durable, since a sync costs each batch:
+after a power loss in the middle of a batch, it may be even until the next start.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,8 @@ def test_no_moment_is_no_backup(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not (home / "backup").exists() and os.listdir(home / "output" / ".downstream") == []
 
 
-@pytest.mark.parametrize("step", [0, 1, 3, 5, "sync", "marker"])
-def test_a_backup_that_was_killed_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, step: int | str) -> None:
-    """Whenever: the marker is written last, when all else is durable."""
+def dying_at(step: int | str) -> Callable[..., bool]:
+    """Copies as many files as this, and then is killed."""
     add, done = module.Copied.add, []
 
     def dies(*arguments: Any, **options: Any) -> bool:
@@ -161,12 +161,18 @@ def test_a_backup_that_was_killed_is_refused(home: Path, monkeypatch: pytest.Mon
         done.append(1)
         return add(*arguments, **options)
 
+    return dies
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 5, "sync", "marker"])
+def test_a_backup_that_was_killed_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, step: int | str) -> None:
+    """Whenever: the marker is written last, when all else is durable."""
     if step == "sync":
         monkeypatch.setattr(files, "sync_file_system", fails)
     elif step == "marker":
         monkeypatch.setattr(os, "replace", fails)
     else:
-        monkeypatch.setattr(module.Copied, "add", dies)
+        monkeypatch.setattr(module.Copied, "add", dying_at(step))
     with pytest.raises(Killed):
         made(home)
     monkeypatch.undo()
@@ -182,16 +188,8 @@ def test_a_backup_that_was_killed_is_refused(home: Path, monkeypatch: pytest.Mon
 def test_an_output_whose_restore_was_killed_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """No daemon begins a new life in it, and a second restore says that something is there."""
     made(home)
-    add, done = module.Copied.add, []
-
-    def dies(*arguments: Any, **options: Any) -> bool:
-        if len(done) == step:
-            raise Killed
-        done.append(1)
-        return add(*arguments, **options)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(module.Copied, "add", dies)
+        patch.setattr(module.Copied, "add", dying_at(step))
         put_back(home)
     with pytest.raises(UsageError, match="not empty"):
         put_back(home)

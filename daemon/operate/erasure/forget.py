@@ -133,8 +133,8 @@ def _refuse_unswept(ledger: Ledger) -> None:
         horizon = only(ledger.horizons(), kind)
         if horizon.swept < horizon.through:
             raise UsageError(
-                f"cannot forget: old copies ({kind}) are just being removed by age, and are not searched. Nothing was changed. "
-                "Run `strandline --once`, which goes on with that, and then this again"
+                f"cannot forget: old copies ({kind}) are still being removed by age, and are not searched. Nothing was changed. "
+                "Run `strandline --once`, which finishes that, then run this again"
             )
 
 
@@ -166,10 +166,12 @@ def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tup
         if block:
             engine.ledger.remember_erasure([], asked)
         return None, plan
+    others.reword_messages(
+        engine.output, plan.ids
+    )  # now: a message without a name is right whether this is committed or not
     renamed = [one for one in plan.changes if one.after.drop.raw != one.before.drop.raw]
-    moved = [
-        one for one in renamed if (engine.output / (one.before.drop.raw or "")).exists()
-    ]  # others have gone by age
+    # The raw copies of other drops have gone by age: only the paths in the ledger change.
+    moved = [one for one in renamed if (engine.output / (one.before.drop.raw or "")).exists()]
     for one in moved:
         if not one.records:  # only its name changes
             content = (engine.output / (one.before.drop.raw or "")).read_bytes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,9 @@ from ...core.entries import REASON, DropResult
 from ...core.model import DIMENSIONS, DropOutcome
 from ...core.parse.damage import NEAR, without_text
 from ...core.parse.naming import REDACTED, Ids
+from ...downstream.destinations.notices import reword
+from ...downstream.follow import RECORDS
+from ...downstream.records import Records
 from ...storage import raw
 from ...storage.raw import Stored
 
@@ -156,6 +160,13 @@ def small_files(output: Path, ids: Ids) -> dict[str, str]:
             if (without := ids.without_words(text)) != text:
                 found[str(path.relative_to(output))] = without
     return found
+
+
+def reword_messages(output: Path, ids: Ids) -> None:
+    """Removes these ids from the messages that receivers are still to be sent."""
+    if (output / RECORDS).exists():
+        with closing(Records(output / RECORDS)) as records:
+            reword(records, ids.without_words)
 
 
 def old_ledgers(output: Path) -> list[str]:
