@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TypeVar
 
 from .batch import discarding
 from .batch.ageing import Ageing
 from .batch.catch_up import readable
 from .batch.engine import Engine
+from .batch.mending import Mending
 from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
 from .batch.retries import Retry, retry
+from .batch.sizes import batches, weight
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import Contexts, DropOutcome
@@ -34,8 +35,6 @@ from .sources.inboxes import Inboxes, Watchers
 from .storage.order_index import MANY_RUNS
 from .storage.pause import Pause, paused
 
-_T = TypeVar("_T")
-_COMPRESSED, _COMPRESSED_WEIGHT = (".gz", ".zst", ".zip"), 4
 _AGEING_SECONDS = 1.0  # at an idle time: then the loop shows that it is alive, and goes on at the next one
 _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 
@@ -67,6 +66,7 @@ class Summary:
     left: list[str] = field(default_factory=list)
     stopped: bool = False  # before everything was applied
     paused: bool = False  # somebody paused the output, so that nothing was taken
+    set_aside: list[str] = field(default_factory=list)  # dates and dimensions that are damaged and cannot be made anew
     behind: list[str] = field(default_factory=list)  # models that are not up to date, and checks that found errors
 
     def add(self, outcome: BatchOutcome) -> None:
@@ -88,6 +88,7 @@ class Service:
         recover: Callable[[], Sequence[Drop]],
     ) -> None:
         self._engine, self._inboxes, self._settings, self._observers = engine, inboxes, settings, observers
+        self._limits = settings.max_drops, settings.max_bytes  # of a batch
         self._recover = recover
         self._began = time.time()
         self._is_recovered = False
@@ -99,6 +100,11 @@ class Service:
         self._compaction_error = ""  # of the last try to compact the order index
         self._ageing = Ageing(
             engine, settings.keep, lambda aged: self._notify(lambda one: one.aged(aged)), self._notify_note
+        )
+        self._mending = Mending(
+            engine,
+            lambda published: self._notify(lambda one: one.missing(published)),
+            lambda found: self._notify(lambda one: one.set_aside(found)),
         )
         self._present_before_watch: set[str] = set()  # labels that no event can announce
         self._leave: Callable[[], bool] = tasks.never
@@ -182,6 +188,7 @@ class Service:
             self._resume(self._recover(), stop)
             self._catch_up(stop)
             self._is_recovered = True
+        self._mend(stop)
         discarding.carry_out(self._engine.output, self._engine.ledger)
 
     def _idle(self, watchers: Watchers, wake: Event, stop: Event) -> None:
@@ -221,10 +228,20 @@ class Service:
     def _notify_note(self, note: str) -> None:
         self._notify(lambda one: one.noted(note))
 
+    def _mend(self, stop: Event) -> None:
+        """Mends what is missing or set aside, if that is due, and applies the drops that waited for it."""
+        outcomes, can_resume = self._mending.run(time.time_ns() // 1000)
+        self.summary.set_aside = sorted(self._engine.ledger.set_aside())
+        for outcome in outcomes:
+            self._report(outcome)
+        if can_resume:
+            self._resume(self._engine.ledger.uncommitted(), stop)
+
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
-        for drops in batches(uncommitted, self._settings, lambda drop: weight(drop.name, drop.size_bytes)):
+        for drops in batches(uncommitted, *self._limits, lambda drop: weight(drop.name, drop.size_bytes)):
             self._end_if(stop)
-            self._report(resume(self._engine, drops, time.time_ns() // 1000))
+            if (outcome := resume(self._engine, drops, time.time_ns() // 1000)) is not None:
+                self._report(outcome)
 
     def _catch_up(self, stop: Event) -> None:
         """Reads archived drops again that hold orders since `--since` which were not applied."""
@@ -233,7 +250,7 @@ class Service:
         found, lost = readable(self._engine.ledger, since)
         if lost:
             self._notify_note(lost)
-        for results in batches(found, self._settings, lambda result: weight(result.drop.name, result.drop.size_bytes)):
+        for results in batches(found, *self._limits, lambda result: weight(result.drop.name, result.drop.size_bytes)):
             self._end_if(stop)
             self._report(catch_up(self._engine, results, since, time.time_ns() // 1000))
 
@@ -245,7 +262,7 @@ class Service:
             scan = self._scan(watchers)
             taken = 0
             for arrivals in batches(
-                scan.settled, self._settings, lambda arrival: weight(arrival.name, arrival.size_bytes)
+                scan.settled, *self._limits, lambda arrival: weight(arrival.name, arrival.size_bytes)
             ):
                 self._end_if(stop)
                 if self._is_paused():
@@ -253,6 +270,7 @@ class Service:
                 taken += self._take(arrivals)
                 self._compact_index(lambda: True, MANY_RUNS)  # one step: a stream of drops leaves no idle time
                 self._ageing.run(lambda: True)
+                self._mend(stop)
                 if watchers is not None:
                     self._count_unannounced(arrivals, watchers)
             self._engine.guard.check()  # check_kept removes hidden files
@@ -371,22 +389,3 @@ def linger(wake: Event, stop: Event, linger_seconds: float) -> None:
     end = time.monotonic() + linger_seconds
     while (rest := end - time.monotonic()) > 0 and not stop.is_set() and wake.wait(min(rest, linger_seconds / 10)):
         wake.clear()
-
-
-def weight(name: str, size_bytes: int) -> int:
-    """What a drop counts towards the bytes of a batch. A compressed one is several times as large when it is read."""
-    return size_bytes * (_COMPRESSED_WEIGHT if name.lower().endswith(_COMPRESSED) else 1)
-
-
-def batches(things: Sequence[_T], settings: ServiceSettings, size_bytes: Callable[[_T], int]) -> Iterator[Sequence[_T]]:
-    """Divides things, in order, into batches within the limits of drops and bytes."""
-    batch: list[_T] = []
-    left = settings.max_bytes
-    for thing in things:
-        if batch and (len(batch) >= settings.max_drops or size_bytes(thing) > left):
-            yield batch
-            batch, left = [], settings.max_bytes
-        batch.append(thing)
-        left -= size_bytes(thing)
-    if batch:
-        yield batch

@@ -21,7 +21,7 @@ from daemon.batch.recovery import recover
 from daemon.core.model import ParseContext
 from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
-from daemon.service import Service, Summary, batches, linger, weight
+from daemon.service import Service, Summary, linger
 from daemon.sources.inbox import Inbox
 from daemon.sources.inboxes import Inboxes, Watchers
 from daemon.sources.source_folder import SourceFolder
@@ -203,15 +203,3 @@ def test_a_merge_of_the_index_that_fails_is_said_once_and_holds_up_no_drop(
         service = Service(engine, Inboxes([inbox]), replace(TERMS, max_drops=1), [notes], lambda: [])
         assert service.once(Event()).applied == 3
     assert len(notes.notes) == 1 and "disk is full" in notes.notes[0]
-
-
-def test_compressed_drops_count_several_times_towards_a_batch() -> None:
-    """They are several times as large when they are read, and a batch is limited for the sake of memory."""
-    terms = replace(TERMS, max_bytes=100)
-    drops = [("a.json", 40), ("b.json.gz", 14), ("c.JSON.ZST", 2), ("d.json", 40), ("e.zip", 26)]
-    found = batches(drops, terms, lambda one: weight(*one))
-    assert [[name for name, _ in batch] for batch in found] == [
-        ["a.json", "b.json.gz"],
-        ["c.JSON.ZST", "d.json"],
-        ["e.zip"],
-    ]

@@ -91,7 +91,7 @@ class Ageing:
 def one_pass(engine: Engine, keep: Mapping[str, int], now: int, tell: Tell) -> Iterator[None]:
     """Removes what is old by now, in small steps. Between two of them, batches may be applied."""
     for kind in ages.OF_DROPS:
-        if kind in keep:
+        if kind in keep and not (kind == ages.RAW and engine.ledger.set_aside()):  # they may be needed to mend it
             _decide(engine.ledger, kind, now - keep[kind], now)
         yield from _sweep(engine, kind, tell)
     if ages.RESTATEMENTS in keep:

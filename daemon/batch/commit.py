@@ -195,6 +195,7 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
         for drop, tally in parsed.tallies.items()
     }  # fmt: skip
     winners = decided.drop
+    rewritten_winners = winners[np.isin(decided.new_date, [one.day for one in rewritten])]
     for name, found in (("new", winners[~decided.known]), ("corrected", winners[decided.known])):
         for drop, number in tallied(found):
             setattr(counts[drop], name, number)
@@ -208,8 +209,10 @@ def _counts(parsed: Parsed, decided: Decided, rewritten: Sequence[Rewritten]) ->
         known = counts[drop]
         known.superseded = number - known.new - known.unchanged - known.corrected - known.deleted
     for name in DIMENSIONS:
+        if any(name not in one.unknown for one in rewritten):  # the dimension is set aside
+            continue
         unknown = np.concatenate([np.zeros(0, np.bool_), *(one.unknown[name] for one in rewritten)])
-        for drop, number in tallied(winners[unknown]):
+        for drop, number in tallied(rewritten_winners[unknown]):
             counts[drop].unknown[name] = number
     return counts
 

@@ -15,17 +15,24 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from ..core.entries import DimensionFile
+from ..core.entries import DimensionFile, Drop
 from ..core.model import DIMENSIONS, Dimension, DimensionRows
 from ..core.parquet import WRITER
 from ..core.parse.csv import Upserted, upsert
 from ..execution.tasks import Known
+from ..storage import raw
 from ..storage.ledger import Ledger
 from ..storage.store import Store
 from .commit import DimensionChange
 from .repair import Damaged
 
 _T = TypeVar("_T")
+
+
+def applicable(ledger: Ledger, drops: Sequence[Drop]) -> Sequence[Drop]:
+    """These drops without those of a dimension that is set aside: they stay archived, and are applied once it is mended."""
+    aside = {name for name, dimension in DIMENSIONS.items() if dimension.file in ledger.set_aside()}
+    return [drop for drop in drops if raw.kind_of(drop.name) not in aside] if aside else drops
 
 
 def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, DimensionRows]) -> list[DimensionChange]:
@@ -93,11 +100,14 @@ def _drop_of_row(rows: Mapping[int, DimensionRows]) -> list[int]:
 
 
 def known_keys(ledger: Ledger, store: Store, changes: Sequence[DimensionChange]) -> Known:
-    """The keys that orders may refer to once the batch is applied, by dimension. Empty for a dimension without any drop."""
-    published = ledger.dimensions()
+    """The keys that orders may refer to once the batch is applied, by dimension. Empty for a dimension without any drop; none for
+    one that is set aside, which nothing is checked against."""
+    published, aside = ledger.dimensions(), ledger.set_aside()
     changed = {change.dimension.name: change.upserted.table for change in changes}
     keys = {}
     for name, dimension in DIMENSIONS.items():
+        if dimension.file in aside:
+            continue
         table = changed.get(name)
         if table is not None:
             keys[name] = table[dimension.key].combine_chunks()

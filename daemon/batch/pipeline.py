@@ -26,6 +26,7 @@ from ..storage import files, receipts
 from ..storage.ages import RECEIPTS
 from . import archive, reread
 from .catch_up import read_again
+from .dimensions import applicable
 from .duplicates import to_read, with_duplicates
 from .engine import Engine
 from .outcome import BatchOutcome, Refused
@@ -51,8 +52,9 @@ def take(
         with phase("archive"):
             refused = archive.copy(engine, arrivals, contexts, copies)
             drops = archive.drops_of(engine, copies)
+        going = applicable(engine.ledger, drops)
         places = {drop.seq: engine.raw.temporary(drop.seq) for drop in drops}
-        with engine.reader.begin(to_read(drops), places) as reading:
+        with engine.reader.begin(to_read(going), places) as reading:
             with phase("archive"):
                 files.sync_many(places.values())
             with phase("parse"):
@@ -64,12 +66,15 @@ def take(
         return None, refused
     with phase("archive"):
         archive.archive(engine, copies, drops)
-    return _apply(engine, phase, drops, parsed, now), refused
+    return _apply(engine, phase, going, parsed, now) if going else None, refused
 
 
-def resume(engine: Engine, drops: Sequence[Drop], now: int) -> BatchOutcome:
-    """Steps 2 to 7, for drops that an earlier run archived and did not commit."""
+def resume(engine: Engine, drops: Sequence[Drop], now: int) -> BatchOutcome | None:
+    """Steps 2 to 7, for drops that an earlier run archived and did not commit; None where they all wait for a dimension."""
     phase = Phases()
+    drops = applicable(engine.ledger, drops)
+    if not drops:
+        return None
     drops = with_duplicates(engine.ledger, drops, reread.requested(engine.output))
     with phase("parse"):
         parsed = engine.reader.read(to_read(drops), engine.stopped)
@@ -93,13 +98,18 @@ def _apply(
     read_before: Mapping[int, DropResult] | None = None,
 ) -> BatchOutcome:
     """Steps 3 to 7."""
-    return carried_out(engine, phase, lambda: prepare(engine, drops, parsed, now, phase, read_before))
+
+    def prepared() -> Prepared:
+        left = applicable(engine.ledger, drops)  # a dimension may have been set aside since the drops were read
+        return prepare(engine, left, parsed.only({drop.seq for drop in left}), now, phase, read_before)
+
+    return carried_out(engine, phase, now, prepared)
 
 
-def carried_out(engine: Engine, phase: Phases, prepare: Callable[[], Prepared]) -> BatchOutcome:
+def carried_out(engine: Engine, phase: Phases, now: int, prepare: Callable[[], Prepared]) -> BatchOutcome:
     """Steps 3 to 7 of a batch that `prepare` makes."""
     engine.guard.check()  # before files are staged
-    prepared, repaired = _prepared(engine, phase, prepare)
+    prepared, repaired = _prepared(engine, phase, now, prepare)
     with phase("commit"):
         engine.guard.check()
         engine.ledger.commit(prepared.commit)
@@ -112,19 +122,20 @@ def carried_out(engine: Engine, phase: Phases, prepare: Callable[[], Prepared]) 
     )  # fmt: skip
 
 
-def _prepared(engine: Engine, phase: Phases, prepare: Callable[[], Prepared]) -> tuple[Prepared, list[str]]:
-    """The prepared batch, and the names of the damaged files that it repaired. Damaged published files are rebuilt from raw, and
-    then the batch is prepared again."""
+def _prepared(engine: Engine, phase: Phases, now: int, prepare: Callable[[], Prepared]) -> tuple[Prepared, list[str]]:
+    """The prepared batch, and the names of the damaged files that it repaired. Damaged published files are rebuilt from raw, or
+    set aside if that cannot be, and then the batch is prepared again."""
     repaired: list[str] = []
+    tried: set[str] = set()
     while True:
         try:
             return prepare(), repaired
         except Damaged as damaged:
-            if set(damaged.names) <= set(repaired):  # something else writes to the output
+            if tried.issuperset(damaged.names):  # something else writes to the output, or what is set aside is needed
                 raise
             with phase("rewrite"):
-                repair(engine.ledger, engine.reader, engine.store, damaged)
-            repaired += damaged.names
+                repaired += repair(engine.ledger, engine.reader, engine.store, damaged, now)
+            tried.update(damaged.names)
 
 
 def publish_committed(engine: Engine, *, recovering: bool = False) -> None:

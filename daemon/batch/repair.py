@@ -1,4 +1,5 @@
-"""Rebuilds single partitions and dimensions from the raw layer when a published file is damaged or missing.
+"""Rebuilds single partitions and dimensions from the raw layer when a published file is damaged or missing. What raw cannot
+reproduce is set aside: batches leave it as it is (see mending).
 
 The index names for each order the drop with its latest version, so only those drops are read again, each under its original
 parse context. The same rows from the same writer are the same bytes. Another writer gives other bytes: then the ledger first
@@ -31,6 +32,7 @@ from ..core.versions import drop_positions, equal
 from ..storage import files, raw
 from ..storage.ages import RAW
 from ..storage.ledger import Ledger
+from ..storage.set_aside import SetAside
 from ..storage.store import FACT_FILE, ITEMS_FILE, Store, folder_name, iso_date
 from .publish import publish
 from .reading import Reader
@@ -52,15 +54,37 @@ class Damaged(Corruption):
         )
 
 
-def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged) -> None:
-    """Rebuilds damaged files from raw. Raises Corruption if raw cannot reproduce them."""
+class Lost(Corruption):
+    """Raw cannot reproduce published files that are damaged. They are not touched."""
+
+
+def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged, now: int) -> list[str]:
+    """Rebuilds damaged files from raw, and sets aside what raw cannot reproduce. Returns the names of what is rebuilt."""
+    rebuilt = []
     for name in damaged.dimensions:
-        dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
-    partitions_from_raw(ledger, reader, store, sorted(damaged.days))
+        try:
+            dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
+            rebuilt.append(DIMENSIONS[name].file)
+        except Lost as lost:
+            ledger.set_one_aside(SetAside(DIMENSIONS[name].file, now, str(lost)))
+    return rebuilt + [iso_date(day) for day in _rebuilt(ledger, reader, store, sorted(damaged.days), now)]
+
+
+def _rebuilt(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int], now: int) -> list[int]:
+    """Rebuilds dates, together if it can be: many need the same drops. Sets aside those that raw cannot reproduce."""
+    try:
+        partitions_from_raw(ledger, reader, store, days)
+        return list(days)
+    except Lost as lost:
+        if len(days) == 1:
+            ledger.set_one_aside(SetAside(iso_date(days[0]), now, str(lost)))
+            return []
+    half = len(days) // 2
+    return [day for part in (days[:half], days[half:]) for day in _rebuilt(ledger, reader, store, part, now)]
 
 
 def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int]) -> None:
-    """Restores the files of published dates to what the ledger says. Raises Corruption if raw cannot reproduce a date; the files
+    """Restores the files of published dates to what the ledger says. Raises Lost if raw cannot reproduce a date; the files
     of that date are not touched. Where that is because raw copies have gone by age, the other dates are restored first."""
     expected = ledger.partitions(days)
     aged = aged_orders(ledger, list(expected))
@@ -70,10 +94,10 @@ def partitions_from_raw(ledger: Ledger, reader: Reader, store: Store, days: Sequ
         if fact is None:
             lost[day] = orders
         else:
-            _restore(ledger, store, expected[day], fact)
+            restore(ledger, store, expected[day], fact)
     for group in groups_of([one for day, one in expected.items() if day not in aged]):
         for day, fact in facts_from_raw(ledger, reader, group).items():
-            _restore(ledger, store, expected[day], fact)
+            restore(ledger, store, expected[day], fact)
     if lost:
         raise lost_with_age(lost)
 
@@ -92,10 +116,10 @@ def came_from_aged(entries: np.ndarray, through: int) -> Bools:
     return np.asarray((entries["drop"] > 0) & (entries["drop"] <= through), np.bool_)
 
 
-def lost_with_age(lost: Mapping[int, int]) -> Corruption:
+def lost_with_age(lost: Mapping[int, int]) -> Lost:
     """The error for dates whose fact files are damaged and cannot be made anew; with the number of such orders."""
     dates = ", ".join(f"{iso_date(day)} ({orders:,} orders)" for day, orders in sorted(lost.items()))
-    return Corruption(
+    return Lost(
         f"could not rebuild {dates}: {FACT_FILE} is missing or damaged, and raw copies of these orders have gone by age ([raw] "
         f"keep), so nothing here can make them anew. Restore curated/date=DATE/{FACT_FILE} from a backup; it was not touched"
     )
@@ -127,7 +151,7 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     return groups
 
 
-def _restore(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
+def restore(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
     folder = folder_name(expected.date)
     contents = dict(zip((f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"), files_of(fact), strict=True))
     fact_sha256, items_sha256 = map(_sha256, contents.values())
@@ -171,8 +195,8 @@ def _replace(
     folder.rmdir()
 
 
-def _not_reproduced(path: Path) -> Corruption:
-    return Corruption(
+def _not_reproduced(path: Path) -> Lost:
+    return Lost(
         f"could not repair {path}: the content rebuilt from raw is not what the ledger says; nothing was touched. "
         "Rebuild everything with `strandline rebuild`"
     )
@@ -183,22 +207,29 @@ def _sha256(content: bytes | pa.Buffer) -> bytes:
 
 
 def facts_from_raw(ledger: Ledger, reader: Reader, days: Sequence[int]) -> dict[int, pa.Table]:
-    """The FACT tables of some dates, rebuilt from the index and the raw copies. Drops are read in groups, and only winners stay
-    in memory. Raises Corruption if a record does not have the hash that the index has."""
-    wanted = ledger.index.of_dates(days)
-    drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
-    orders = concat_orders(_winners(reader, group, wanted) for group in read_groups(drops))
-    found, _ = latest(orders)
-    if len(found) != len(wanted) or not equal(found, wanted).all():
-        raise Corruption(
-            f"could not rebuild {iso_date(days[0])} to {iso_date(days[-1])}: raw does not hold the orders that the index names; "
-            "nothing was touched. Rebuild everything with `strandline rebuild`"
-        )
+    """The FACT tables of some dates, rebuilt from the index and the raw copies. Raises Lost if a record does not have the hash
+    that the index has."""
+    orders = orders_from_raw(ledger, reader, ledger.index.of_dates(days))
     rows = sort_order(orders, np.arange(orders.num_rows))
     dates = dates_of(orders["created_at"].to_numpy()[rows])
     spans = {day: rows[slice(*np.searchsorted(dates, [day, day + 1]))] for day in days}
     published = ledger.partitions(days)
     return {day: lines_of(*gathered(orders, span)).table(published[day].columns) for day, span in spans.items()}
+
+
+def orders_from_raw(ledger: Ledger, reader: Reader, wanted: np.ndarray) -> pa.Table:
+    """ORDERS with the records that these index entries name. Drops are read in groups, and only winners stay in memory. Raises
+    Lost if a record does not have the hash that the index has."""
+    drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
+    orders = concat_orders(_winners(reader, group, wanted) for group in read_groups(drops))
+    found, _ = latest(orders)
+    if len(found) != len(wanted) or not equal(found, wanted).all():
+        days = np.unique(wanted["date"]).tolist()
+        raise Lost(
+            f"could not rebuild {iso_date(days[0])} to {iso_date(days[-1])}: raw does not hold the orders that the index names; "
+            "nothing was touched. Rebuild everything with `strandline rebuild`"
+        )
+    return orders
 
 
 def read_groups(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
@@ -223,31 +254,29 @@ def _winners(reader: Reader, drops: Sequence[Drop], wanted: np.ndarray) -> pa.Ta
 
 
 def read_all(reader: Reader, drops: Sequence[Drop]) -> Parsed:
-    """The parsed records of applied drops. Raises Corruption if a raw copy is not what was archived."""
+    """The parsed records of applied drops. Raises Lost if a raw copy is not what was archived."""
     refuse_damaged(reader.output, drops)
     parsed = reader.without_limits().read(drops)
     if parsed.unreadable:
         seq, reason = next(iter(parsed.unreadable.items()))
-        raise Corruption(f"drop {seq} was applied, but can no longer be read from raw: {reason}")
+        raise Lost(f"drop {seq} was applied, but can no longer be read from raw: {reason}")
     return parsed
 
 
 def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
-    """Raises Corruption if a raw copy is not what was archived: its records cannot be trusted."""
+    """Raises Lost if a raw copy is not what was archived: its records cannot be trusted."""
     for drop in drops:
         path = output / (drop.raw or "")
         if files.sha256_of(path) != drop.sha256:
-            raise Corruption(
-                f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup"
-            )
+            raise Lost(f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup")
 
 
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
-    """Restores the file of a dimension to what the ledger says, by applying all its drops in order. Raises Corruption if a raw
-    copy of them has gone by age."""
+    """Restores the file of a dimension to what the ledger says, by applying all its drops in order. Raises Lost if a raw copy
+    of them has gone by age, or is damaged."""
     drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
     if drops and drops[0].seq <= ledger.horizon(RAW):
-        raise Corruption(
+        raise Lost(
             f"could not rebuild {store.curated / dimension.file}: it is missing or damaged, and raw copies of drops that it is "
             "made of have gone by age ([raw] keep). Restore it from a backup; it was not touched"
         )

@@ -25,6 +25,7 @@ from ..execution.tasks import PartitionChange, Rewritten
 from ..execution.workers import Inline
 from ..storage import files
 from ..storage.ledger import Ledger
+from ..storage.set_aside import days_of
 from ..storage.store import Store
 from .decide import Decided
 
@@ -32,9 +33,9 @@ _GROUP_ORDERS = 30_000  # orders that one task rewrites together, about
 
 
 def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
-    """What to change in each date that gains, keeps or loses a winner, by date."""
+    """What to change in each date that gains, keeps or loses a winner, by date; except what is set aside."""
     gaining, losing = decided.new_date, decided.leaving.date
-    days = np.union1d(gaining, losing)
+    days = np.setdiff1d(np.union1d(gaining, losing), days_of(ledger.set_aside().values()))
     published = ledger.partitions(days.tolist())
     replaces = decided.known & ~decided.moved
     leaving = _order_ids(decided.orders, decided.leaving.rows)

@@ -42,6 +42,7 @@ from ..storage.ages import DISCARDS as OF_DISCARDS
 from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.receipts import discards_path
+from ..storage.set_aside import days_of
 from ..storage.store import iso_date
 from . import dimensions
 from .commit import WITHDRAWALS, Before, DimensionChange, rewriting_of, seen_keys
@@ -157,7 +158,7 @@ def _nothing() -> Parsed:
 def carry_out(engine: Engine, undoing: Undoing) -> BatchOutcome:
     """Commits and publishes an undo."""
     phase = Phases()
-    return carried_out(engine, phase, lambda: prepare(engine, undoing, phase))
+    return carried_out(engine, phase, undoing.undo.at, lambda: prepare(engine, undoing, phase))
 
 
 def prepare(engine: Engine, undoing: Undoing, phase: Phases) -> Prepared:
@@ -207,12 +208,15 @@ def _withdrawn(engine: Engine, undoing: Undoing) -> tuple[Decided, np.ndarray]:
 
 def _named(engine: Engine, leaving: np.ndarray) -> pa.Table:
     """ORDERS with the ids of these published orders, in order, and nothing else that counts. The ids are in the partitions: the
-    index has only their hashes, and the raw copy of the drop may be damaged."""
+    index has only their hashes, and the raw copy of the drop may be damaged. Those on dates that are set aside have none."""
     days = np.unique(leaving["date"]).tolist()
-    partitions = engine.ledger.partitions(days)
+    partitions, aside = engine.ledger.partitions(days), days_of(engine.ledger.set_aside().values())
     ids: dict[bytes, str] = {}
     damaged = []
     for day in days:
+        if day in aside:  # it is not rewritten, so nobody needs them
+            ids.update(dict.fromkeys(_keys(leaving[leaving["date"] == day]), ""))
+            continue
         fact = engine.store.read_fact(day, partitions[day].fact_sha256)
         if fact is None:
             damaged.append(day)

@@ -25,6 +25,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
 
     days = [day(text) for text in options.dates]
     with engine_of(config, stop, anew=not days) as engine:
+        from ..batch.mending import mend
         from ..batch.recovery import is_lost, refuse_lost_ledger
         from ..batch.repair import partitions_from_raw, refuse_unknown
         from ..observe.log import log
@@ -32,13 +33,19 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from ..storage import receipts
         from ..storage.adoption import unknown
         from ..storage.ages import RECEIPTS
+        from ..storage.set_aside import days_of
         from ..wiring import contexts, recovered, service
 
         if days:
             refuse_lost_ledger(engine)
             recovered(config, engine)
             refuse_unknown(engine.ledger, days)
-            partitions_from_raw(engine.ledger, engine.reader, engine.store, days)
+            aside = engine.ledger.set_aside().values()
+            for one in aside:
+                if one.day in days:
+                    mend(engine, one, time.time_ns() // 1000)
+            others = sorted(set(days) - set(days_of(aside)))
+            partitions_from_raw(engine.ledger, engine.reader, engine.store, others)
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
             return ATTENTION if made_again(config, engine, stop, days) else DONE
         if is_lost(engine):

@@ -87,6 +87,9 @@ def ended(summary: Summary, *, once: bool) -> int:
 
     log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
                                  "quarantined": summary.quarantined, "left": summary.left, "behind": summary.behind,
-                                 "stopped": summary.stopped, "paused": summary.paused})  # fmt: skip
-    attention = summary.quarantined or summary.left or summary.behind or summary.stopped or summary.paused
+                                 "stopped": summary.stopped, "paused": summary.paused,
+                                 "set_aside": summary.set_aside})  # fmt: skip
+    attention = (
+        summary.quarantined or summary.left or summary.behind or summary.stopped or summary.paused or summary.set_aside
+    )
     return ATTENTION if once and attention else DONE

@@ -183,4 +183,5 @@ class Commit:
     forgotten: Sequence[KnownKey] = ()
     newest: Mapping[int, int] = field(default_factory=dict)  # by drop, the latest `created_at` that this batch accepts
     dimensions_removed: Sequence[str] = ()
+    mended: Sequence[str] = ()  # names of what is no longer set aside
     undo: Undo | None = None  # marks are then those of the drops that are left

@@ -13,7 +13,7 @@ per rejected record, and goes straight to the stage.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -279,6 +279,15 @@ class Parsed:
     def versions(self) -> pa.Table:
         """The VERSIONS table of all accepted records."""
         return self.orders.select(VERSIONS.names)
+
+    def only(self, drops: Set[int]) -> Parsed:
+        """What parsing these drops of orders, and no others, gives; all orders are of these."""
+        others = (self.tallies.keys() | self.unreadable.keys()) - drops
+        if not others:
+            return self
+        of_others = np.isin(self.discards["drop"].to_numpy(), sorted(others))
+        by_drop = [{seq: of[seq] for seq in of.keys() - others} for of in (self.tallies, self.unreadable, self.rows)]
+        return Parsed(self.orders, self.discards.filter(pa.array(~of_others)), *by_drop)  # type: ignore[arg-type]
 
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")

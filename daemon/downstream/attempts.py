@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from ..batch.retries import cause_of, is_transient
 from ..core.errors import OutputReplaced, Stopped, StrandlineError
 from ..core.retry import Backoff
+from ..storage.store import iso_date
 from .contract import Downstream, InputChanged, Tables, stale
 from .records import Records
 
@@ -34,6 +35,7 @@ class Followed:
     is_removed: bool = False  # its file is gone, and its results are removed
     bytes: int = 0  # that were sent to a destination
     altered: int = 0  # texts that a destination cannot hold as they are
+    waiting: int = 0  # of the dates that are left, those that need one that is set aside
 
 
 Progress = Callable[[Followed], None]
@@ -52,6 +54,7 @@ class Attempts:
         # When to try again what failed, and how often it had been refreshed by then.
         self._due: dict[tuple[str, str], tuple[float, int]] = {}
         self.found_damaged = False
+        self.aside: frozenset[int] = frozenset()  # dates that are set aside
 
     @property
     def delay_seconds(self) -> float | None:
@@ -101,6 +104,8 @@ class Attempts:
             left = len(stale(wanted, one.had()))
             behind = stale(wanted, one.has())
             left = len(behind)
+            waiting = {date for date in behind if not self.aside.isdisjoint(one.inputs_of(date, tables))}
+            behind = {date: fingerprint for date, fingerprint in behind.items() if date not in waiting}
             if left:
                 progress(replace(so_far, stale=left))
             for piece in one.pieces(behind, tables) if behind else ():
@@ -124,10 +129,22 @@ class Attempts:
             return failure(cause, transient=is_transient(error))
         seconds = time.monotonic() - began
         self._due.pop((one.kind, one.name), None)
-        if dates or so_far.error:
-            self._records.succeeded(one.kind, one.name, time.time_ns() // 1000, seconds)
+        now = time.time_ns() // 1000
+        if dates or (so_far.error and not waiting):
+            self._records.succeeded(one.kind, one.name, now, seconds)
+        why = self._waits_for(one, waiting, tables) if waiting else ""
+        if waiting and (why != so_far.error or dates):
+            self._records.failed(one.kind, one.name, now, why)
         return Followed(
-            one.kind, one.name, dates, count, rows, 0, seconds if dates else 0.0, bytes=sent, altered=altered
+            one.kind, one.name, dates, count, rows, left, seconds if dates else 0.0, why, bytes=sent, altered=altered,
+            waiting=len(waiting),
+        )  # fmt: skip
+
+    def _waits_for(self, one: Downstream, waiting: Collection[int], tables: Tables) -> str:
+        damaged = sorted({date for each in waiting for date in self.aside.intersection(one.inputs_of(each, tables))})
+        return (
+            f"it waits for {', '.join(map(iso_date, damaged))}, whose published files are damaged and cannot be made anew; "
+            "`strandline status` says what to restore"
         )
 
     def waiting(self, one: Downstream, tables: Tables, why: str) -> Followed:

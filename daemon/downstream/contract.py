@@ -101,6 +101,10 @@ class Downstream(ABC):
     def remove(self) -> None:
         """Removes the results and everything that is recorded of them."""
 
+    def inputs_of(self, date: int, tables: Tables) -> Collection[int]:
+        """The dates of published files that the result of a date is made of."""
+        return [date]
+
     def table(self) -> Table | None:
         """What other downstreams may read of it; None where it is no table."""
         return None

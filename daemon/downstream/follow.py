@@ -21,6 +21,7 @@ from ..core.errors import Stopped
 from ..core.mapping import Columns
 from ..core.retry import Backoff
 from ..storage.ledger import Ledger
+from ..storage.set_aside import days_of
 from .attempts import Attempts, Followed, Progress, untold
 from .catalog import Catalog, Reader
 from .contract import TABLES, Downstream, InputChanged, Table
@@ -160,7 +161,7 @@ class Following:
             found.append(result)
             progress(result)
             done.add((result.kind, result.name))
-            if result.error and result.kind in (MODEL, MIRROR):
+            if result.error and not result.waiting and result.kind in (MODEL, MIRROR):
                 behind.add(result.name)
 
         while True:
@@ -301,6 +302,7 @@ class Following:
     def _published(self) -> dict[str, Table]:
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
             self._batch, self._hwm = ledger.next_batch - 1, ledger.hwm
+            self._attempts.aside = frozenset(days_of(ledger.set_aside().values()))
             return published(ledger)
 
     def _with_all_models(self, tables: dict[str, Table]) -> dict[str, Table]:

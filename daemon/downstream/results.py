@@ -58,6 +58,11 @@ class Result(Downstream):
     def has(self) -> Wanted:
         return has_of(self._place.records, self.kind, self.name, whole=self.definition.whole)
 
+    def inputs_of(self, date: int, tables: Tables) -> Collection[int]:
+        if self.definition.whole:
+            return {date for name in self.reads for date in tables[name]}
+        return range(date - self.definition.lookback, date + 1)
+
     def table(self) -> Table | None:
         return None if self.kind == CHECK else table_of(self._place.records, self.kind, self.name)
 

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from ..batch.retries import Retry
 from ..storage.pause import Pause
+from .log import blocked_seconds
 from .observer import Observer
 
 _PROBE = ".ready"
+_BLOCKED_SECONDS = 2.0
 _GRACE_SECONDS = 120.0  # the longest single step: the copy of a large file, a large commit
 
 
@@ -37,6 +39,7 @@ class Health(Observer):
         self._turned = time.monotonic()
         self._recovered = False
         self._failing: Retry | None = None
+        self._missing = 0  # published dates and dimensions
 
     def turn(self) -> None:
         """The loop runs. Called wherever it checks whether to stop."""
@@ -52,6 +55,10 @@ class Health(Observer):
         self.turn()
         if retry.exhausted or self._failing:
             self._failing = retry
+
+    def missing(self, published: int) -> None:
+        self.turn()
+        self._missing = published
 
     def recovered(self) -> None:
         self._failing = None
@@ -77,6 +84,12 @@ class Health(Observer):
             found.append(f"{pause}: no drop is taken until `strandline resume`")
         if failing is not None:
             found.append(f"paused: {failing.operation} failed ({failing.cause}). Work goes on once the cause is gone")
+        if (blocked := blocked_seconds()) > _BLOCKED_SECONDS:
+            found.append(
+                f"the log could not be written for {blocked:.0f} s, and everything waits for it: whatever reads it has stalled"
+            )
+        if self._missing or not self._staging.with_name("curated").is_dir():
+            found.append("published files are missing; they are made anew from raw: see the log")
         if trouble := self._why_not_writable():
             found.append(f"cannot write to {self._staging} ({trouble})")
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from ..core.model import DropOutcome
 from ..core.parse.damage import without_text
 from ..downstream.attempts import Followed
 from ..sources.pull.outcome import FAILED, Pulled
+from ..storage.set_aside import SetAside
 from .observer import Observer
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -30,10 +32,29 @@ _SHOWN_KEYS = 20
 log = logging.getLogger("strandline")
 
 
+class _Handler(logging.StreamHandler[IO[str]]):
+    """Knows for how long it has been writing: a pipe that nobody reads blocks whoever writes to it, once it is full."""
+
+    since: float | None = None  # monotonic; of the write that is under way
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.since = time.monotonic()
+        try:
+            super().emit(record)
+        finally:
+            self.since = None
+
+
+def blocked_seconds() -> float:
+    """For how long a line of the log could not be written; 0 where none is being written. May be called from any thread."""
+    began = [since for one in log.handlers if isinstance(one, _Handler) and (since := one.since) is not None]
+    return max((time.monotonic() - since for since in began), default=0.0)
+
+
 def set_up(level: str, form: str, stream: IO[str] | None = None) -> None:
     """Sends the log to `stream` (default: standard error). `form`: console, json, or auto."""
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     console = form == "console" or (form == "auto" and stream.isatty())
     handler.setFormatter(_Console() if console else _Json())
     log.handlers[:] = [handler]
@@ -84,6 +105,7 @@ class Reporter(Observer):
 
     def __init__(self) -> None:
         self._failing = False
+        self._set_aside: set[str] = set()
         self._errors: dict[tuple[str, str], str] = {}  # of models and checks
 
     def applied(self, outcome: BatchOutcome, latencies: Sequence[float]) -> None:
@@ -177,6 +199,21 @@ class Reporter(Observer):
                 "old copies could not be removed; tried again later",
                 extra=about | {"left": one.left, "cause": one.cause},
             )
+
+    def missing(self, published: int) -> None:
+        if published:
+            log.error("published files are missing; they are made anew from raw", extra={"published": published})
+        else:
+            log.info("the published files are there again")
+
+    def set_aside(self, found: Sequence[SetAside]) -> None:
+        for one in found:
+            if one.name not in self._set_aside:
+                log.error("damaged, and cannot be made anew: set aside; everything else goes on",
+                          extra={"published": one.name, "cause": one.reason})  # fmt: skip
+        for name in sorted(self._set_aside - {one.name for one in found}):
+            log.info("no longer set aside", extra={"published": name})
+        self._set_aside = {one.name for one in found}
 
     def found_by_rescan(self, drops: int) -> None:
         log.info("rescan found drops that no event named", extra={"drops": drops})

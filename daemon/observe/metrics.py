@@ -32,7 +32,9 @@ from ..storage import ages, files
 from ..storage.pause import paused
 from ..storage.pulls import PullState
 from ..storage.raw import quarantined
+from ..storage.set_aside import SetAside
 from .following import FollowingMetrics
+from .log import blocked_seconds
 from .observer import Observer
 from .pulling import PullMetrics
 
@@ -129,6 +131,10 @@ class Metrics(Observer):
         self._duration = self._histogram(
             "batch_duration_seconds", "How long a batch spent in each phase.", _PHASE_SECONDS, phase=PHASES
         )
+        self._set_aside = self._gauge(
+            "set_aside", "Published dates and dimensions that are damaged and cannot be made anew."
+        )
+        self._gauge("log_blocked_seconds", "For how long a line of the log could not be written.", blocked_seconds)
         self._paused = self._gauge("paused", "1 while the environment fails and everything waits for it.")
         self._gauge(
             "pause_timestamp_seconds",
@@ -215,6 +221,9 @@ class Metrics(Observer):
 
     def recovered(self) -> None:
         self._paused.set(0)
+
+    def set_aside(self, found: Sequence[SetAside]) -> None:
+        self._set_aside.set(len(found))
 
     def found_by_rescan(self, drops: int) -> None:
         self._by_rescan.inc(drops)

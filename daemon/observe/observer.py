@@ -12,6 +12,7 @@ from ..batch.outcome import BatchOutcome
 from ..batch.retries import Retry
 from ..downstream.attempts import Followed
 from ..sources.pull.outcome import Pulled
+from ..storage.set_aside import SetAside
 
 
 class Observer:
@@ -50,6 +51,12 @@ class Observer:
     def aged(self, one: Aged) -> None:
         """Copies of one kind that were old enough have gone. Called once a pass and kind, also where files could not be
         removed."""
+
+    def missing(self, published: int) -> None:
+        """So many published dates and dimensions are missing, and are made anew; 0: not any more."""
+
+    def set_aside(self, found: Sequence[SetAside]) -> None:
+        """All dates and dimensions that are damaged and cannot be made anew. Called whenever that changes, and at the start."""
 
     def following(self, one: Followed) -> None:
         """What is known of a model or check while a round runs: called when it is begun, after each piece of it and when it is

@@ -64,6 +64,10 @@ def gather(
         "output": str(output),
         "running": holder_of(output / "state" / "lock"),
         "paused": asdict(pause) if (pause := paused(output)) else None,
+        "set_aside": [
+            {"name": one.name, "since": instant_text(one.since), "reason": one.reason}
+            for one in (ledger.set_aside().values() if ledger else ())
+        ],
         "high_water_mark": None if hwm is None else instant_text(hwm),
         "high_water_mark_lag_seconds": None if hwm is None else (now - hwm) / 1e6,
         "inbox": {"path": str(places[0].inbox)}
@@ -264,6 +268,9 @@ def table(status: dict[str, Any]) -> str:
     lines += _section(
         f"In quarantine ({quarantine['drops']:,})",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
+    )
+    lines += _section(
+        "Set aside: damaged, and cannot be made anew", [(one["name"], one["reason"]) for one in status["set_aside"]]
     )
     lines += _section(
         "Models, checks and destinations that need attention",

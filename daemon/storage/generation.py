@@ -19,6 +19,7 @@ from . import files
 FILE = "state/generation"
 _PAUSE_SECONDS = 0.02
 T = TypeVar("T")
+_changing: set[Path] = set()  # outputs of this process
 
 
 def generation(output: Path) -> int:
@@ -55,14 +56,18 @@ def one_state(output: Path, read: Callable[[], T], wait_seconds: float = 60.0) -
 
 @contextmanager
 def changing(output: Path) -> Iterator[None]:
-    """While published files are being replaced. Only for the process that holds the lock. The scratch folder of a replay has no
-    state/, and no readers."""
-    if not (output / FILE).parent.is_dir():
+    """While published files are being replaced, also within another such block. Only for the process that holds the lock. The
+    scratch folder of a replay has no state/, and no readers."""
+    if output in _changing or not (output / FILE).parent.is_dir():
         yield
         return
     odd = generation(output) | 1
     _set(output, odd)
-    yield
+    _changing.add(output)
+    try:
+        yield
+    finally:
+        _changing.discard(output)
     _set(output, odd + 1)  # not after an error: files were replaced in part
 
 

@@ -18,7 +18,7 @@ from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect, Part
 from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
 from ..core.parse.naming import Ids
-from . import ages, database, files, ledger_schema, order_index, pulls, redactions, undos
+from . import ages, database, files, ledger_schema, order_index, pulls, redactions, set_aside, undos
 from .ledger_queries import DROP_COLUMNS, LedgerQueries
 from .order_index import OrderIndex
 
@@ -165,6 +165,7 @@ class Ledger(LedgerQueries):
             if change.undo is not None:
                 undos.carry_out(self._sql, batch, change.undo)
             pulls.advance(self._sql)
+            set_aside.remove(self._sql, change.mended)
             self._set_meta("restatements_bytes", change.restatements_bytes)
 
     @staticmethod
@@ -302,6 +303,16 @@ class Ledger(LedgerQueries):
                 self._sql.execute("UPDATE undos SET reason = ? WHERE number = ?", (reworded(reason), number))
             for source, error in self._sql.execute("SELECT source, error FROM pulls").fetchall():
                 self._sql.execute("UPDATE pulls SET error = ? WHERE source = ?", (reworded(error), source))
+
+    def set_one_aside(self, one: set_aside.SetAside) -> None:
+        """Lets batches leave a published date or dimension as it is."""
+        with self.transaction():
+            set_aside.enter(self._sql, one)
+
+    def mended(self, name: str) -> None:
+        """The published files of this date or dimension are again what the ledger says."""
+        with self.transaction():
+            set_aside.remove(self._sql, [name])
 
     def remember_erasure(self, redacted: Iterable[redactions.Redacted], blocked: Ids) -> None:
         """Records redactions, and blocks ids in all later drops."""

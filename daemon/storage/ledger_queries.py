@@ -13,7 +13,7 @@ from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Part
 from ..core.mapping import Columns, FieldMapping
 from ..core.model import DropOutcome, ParseContext
 from ..core.parse.blocking import Block
-from . import ages, pulls, redactions, undos
+from . import ages, pulls, redactions, set_aside, undos
 
 DROP_COLUMNS = (
     "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
@@ -62,6 +62,14 @@ class LedgerQueries:
     def redactions(self) -> list[redactions.Redacted]:
         """The redactions of raw copies, the newest last."""
         return redactions.all_of(self._sql)
+
+    def set_aside(self) -> dict[str, set_aside.SetAside]:
+        """The published dates and dimensions that batches leave as they are, by name."""
+        return set_aside.all_of(self._sql)
+
+    def drops_since(self, since: int) -> set[int]:
+        """The drops that were committed, withdrawn or applied again since this instant."""
+        return set_aside.drops_since(self._sql, since)
 
     @property
     def hwm(self) -> int | None:

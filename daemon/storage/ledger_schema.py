@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import ages, order_index, pulls, redactions, undos
+from . import ages, order_index, pulls, redactions, set_aside, undos
 
-VERSION = 12
+VERSION = 13
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -71,6 +71,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
     + ages.SCHEMA
     + order_index.SCHEMA
     + redactions.SCHEMA
+    + set_aside.SCHEMA
 )
 
 

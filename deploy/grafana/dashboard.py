@@ -46,11 +46,15 @@ def panels() -> list[dict[str, Any]]:
               "Drops that cannot be read; each has a reason file next to it.", steps=((None, _GREEN), (1, _ORANGE))),
         _stat("Free disk", f"min(strandline_disk_free_bytes{{{SELECTED}}})", "Under the output folder.", unit="bytes",
               steps=((None, _RED), (2e9, _ORANGE), (10e9, _GREEN))),
-        _graph("Paused, and configuration", "How long it is paused, and whether what was read last is wrong.", "s", [
+        _stat("Set aside", f"sum(strandline_set_aside{{{SELECTED}}})",
+              "Published dates and dimensions that are damaged and cannot be made anew.", steps=((None, _GREEN), (1, _RED))),
+        _graph("Paused, and configuration", "How long it is paused, whether what was read last is wrong, and whether the log "
+               "cannot be written.", "s", [
             (f"(time() - max(strandline_pause_timestamp_seconds{{{SELECTED}}})) "
              f"* (max(strandline_pause_timestamp_seconds{{{SELECTED}}}) > bool 0)", "paused for"),
             (f"1 - min(strandline_config_last_reload_successful{{{SELECTED}}})", "configuration is wrong"),
             (f"time() - max(strandline_config_last_reload_success_timestamp_seconds{{{SELECTED}}})", "since it was read"),
+            (f"max(strandline_log_blocked_seconds{{{SELECTED}}})", "the log is blocked for"),
         ]),
         _row("Freshness and throughput"),
         _graph("Freshness", "How far behind the data is, and the time since the last new data.", "s", [

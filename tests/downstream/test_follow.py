@@ -10,6 +10,7 @@ from threading import Event
 
 import pytest
 
+from daemon.batch.mending import mend
 from daemon.core.errors import Stopped, UsageError
 from daemon.core.retry import Backoff
 from daemon.downstream import results
@@ -17,7 +18,10 @@ from daemon.downstream.attempts import Followed
 from daemon.downstream.contract import DownstreamFailed, InputChanged
 from daemon.downstream.follow import failing
 from daemon.downstream.follower import Follower, bring_up_to_date
+from daemon.storage.ledger import Ledger
+from daemon.storage.set_aside import SetAside
 from tests.support.following import BACKOFF, DAILY, LIMITS, Home, InlineWorker, day, never
+from tests.support.harness import open_engine
 
 FRAME = "def model(fact_order):\n    return fact_order.groupby('date', as_index=False)['amount'].sum()\n"
 WORKER = InlineWorker(LIMITS)
@@ -339,3 +343,45 @@ def test_a_run_once_tries_again_only_what_the_environment_failed() -> None:
         following = _Failing(list(rounds))
         assert bring_up_to_date(following, Backoff(3, 0.0, 0.0), Event(), lambda _: None) == names  # type: ignore[arg-type]
         assert len(following.rounds) == left
+
+
+@pytest.fixture
+def with_a_lost_date(home: Home) -> Home:
+    """Models that are up to date, then a date that is damaged and set aside, then a batch on all dates."""
+    home.publish(home.order(9, 5, 9))
+    home.model("daily", DAILY)
+    home.model("after", "SELECT date, count(*) AS days FROM daily GROUP BY date")
+    home.model(
+        "pairs",
+        "-- lookback = 1\nSELECT CAST(date + ahead AS DATE) AS date, count(*) AS n\n"
+        "FROM fact_order, unnest([0, 1]) AS t(ahead) GROUP BY 1",
+    )
+    home.model("whole", "-- whole = true\nSELECT min(date) AS date, count(*) AS n FROM fact_order")
+    assert errors(home) == {}
+    (home.output / "curated" / f"date={day(1)}" / "fact_order.parquet").write_bytes(b"damaged")
+    with closing(Ledger(home.output / "state" / "ledger.sqlite")) as ledger:
+        ledger.set_one_aside(SetAside(day(1), 1, "damaged"))
+    home.publish(*(home.order(20 + number, number % 3, 1) for number in range(6)), home.order(30, 5))
+    return home
+
+
+def test_a_date_that_is_set_aside_keeps_nothing_back_but_what_reads_it(with_a_lost_date: Home) -> None:
+    """A model by date is up to date on all others, and so is what reads it; a window that needs it waits, and a whole model."""
+    home = with_a_lost_date
+    found = home.round(WORKER)
+    waiting = {name: one.waiting for name, one in found.items() if one.error}
+    assert waiting == {"pairs": 2, "whole": 1}
+    assert all(day(1) in found[name].error and "strandline status" in found[name].error for name in waiting)
+    assert [sum(row[-1] for row in home.rows("pairs")[date]) for date in (day(0), day(3), day(5))] == [4, 4, 2]
+    assert home.rows("after").keys() == {day(0), day(1), day(2), day(5)}
+    assert {name: one.waiting for name, one in home.round(WORKER, now=False).items() if one.error} == waiting
+
+
+def test_what_waited_for_a_date_goes_on_once_it_is_mended(with_a_lost_date: Home) -> None:
+    home = with_a_lost_date
+    home.round(WORKER)
+    with open_engine(home.root) as engine:
+        (one,) = engine.ledger.set_aside().values()
+        mend(engine, one, 10)
+    assert errors(home) == {}
+    assert [sum(row[-1] for row in home.rows("pairs")[date]) for date in (day(1), day(2))] == [8, 8]

@@ -38,7 +38,10 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     port = free_port()
     one: list[Server] = []
-    health = Health(tmp_path, 10.0, lambda: one[0].up, lambda: None)
+    staging = tmp_path / ".staging"
+    for folder in (staging, tmp_path / "curated"):
+        folder.mkdir()
+    health = Health(staging, 10.0, lambda: one[0].up, lambda: None)
     one.append(Server(port, health))
     answer = application(Metrics(tmp_path, "1").registry, health.why_unhealthy, health.why_not_ready)
     with serving(answer, "127.0.0.1", port):
@@ -73,7 +76,7 @@ def test_readiness_says_why_not(server: Server, tmp_path: Path) -> None:
     assert "paused: commit failed (disk I/O error)" in server.ask("/-/ready")[1]
     server.health.recovered()
     assert server.ask("/-/ready")[0] == 200
-    tmp_path.rename(tmp_path.with_name("gone"))
+    (tmp_path / ".staging").rename(tmp_path / "gone")
     assert "cannot write to" in server.ask("/-/ready")[1]
     assert server.ask("/-/healthy")[0] == 200
 

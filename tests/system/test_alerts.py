@@ -22,8 +22,9 @@ import pytest
 from tests.faults import MANY, Action, Control, library, preloading
 from tests.support import REPO
 from tests.support.command import order
-from tests.support.daemon_process import place, started_deaf, started_with, until
+from tests.support.daemon_process import Daemon, place, started_deaf, started_with, until
 from tests.support.prometheus import alertmanager, prometheus, tool
+from tests.system.test_one_bad_thing import fill, lose, with_a_pipe_as_log
 
 pytestmark = pytest.mark.timeout(300)  # slow by nature
 
@@ -138,6 +139,28 @@ def reload_wrong(home: Path, pid: int, woken: Pager) -> None:
     woken.fired("StrandlineConfigReloadFailed", severity="warning")
 
 
+def drop_bad_data(daemon: Daemon, woken: Pager) -> None:
+    """Drops with records and fields that cannot be read, one that is no data, and one that is never complete."""
+    records = [order(1), {"order_id": 1}, {"order_id": 2}]
+    place(daemon.inbox / "dirty.ndjson", "".join(json.dumps(one) + "\n" for one in records).encode())
+    assert "67" in woken.fired("StrandlineHighDiscardShare")["annotations"]["summary"]
+    place(daemon.inbox / "faulty.json", json.dumps([order(3) | {"amount": "12,50 €"}]).encode())
+    assert "25%" in woken.fired("StrandlineFieldFaults")["annotations"]["summary"]
+    place(daemon.inbox / "broken.json", b"<html>")
+    woken.fired("StrandlineQuarantineGrowing")
+    place(daemon.inbox / "cut.json", b'[{"order_id": 1},')
+    assert woken.fired("StrandlineRetriesExhausted")["labels"]["operation"] == "read_drop"
+
+
+def set_aside(daemon: Daemon, output: Path, woken: Pager) -> None:
+    """Damages a date together with the raw copy that it is made of."""
+    place(daemon.inbox / "more.json", json.dumps([order(5, 4), order(6, 5)]).encode())
+    until((output / "curated" / "date=2026-03-05" / "fact_order.parquet").exists, "it is published")
+    lose(output, "more.json", "2026-03-04")
+    place(daemon.inbox / "again.json", json.dumps([order(7, 4)]).encode())
+    woken.fired("StrandlineSetAside", severity="critical")
+
+
 def pull(woken: Pager) -> None:
     """The alerts of a source whose API is gone."""
     woken.fired("StrandlinePullFailing", source="gone")
@@ -172,13 +195,15 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
             home, preloading(control), PATHS__OUTPUT=str(small / "output"), WATCH__RESCAN_SECONDS="0.3", **retry
         )
         deaf = started_deaf(tmp_path / "deaf", WATCH__RESCAN_SECONDS="0.2")
+        stalled, pipe = with_a_pipe_as_log(tmp_path / "stalled")
         try:
             until(daemon.ready, "ready")
             until(deaf.ready, "ready")
+            until(stalled.ready, "ready")
             with (
                 alertmanager(tmp_path / "alertmanager", webhook) as port,
                 prometheus(
-                    tmp_path / "prometheus", f"127.0.0.1:{daemon.port}", f"127.0.0.1:{deaf.port}",
+                    tmp_path / "prometheus", f"127.0.0.1:{daemon.port}", f"127.0.0.1:{deaf.port}", f"127.0.0.1:{stalled.port}",
                     rules=hastened(RULES.read_text()), alertmanager_port=port,
                 ) as server,
             ):  # fmt: skip
@@ -188,19 +213,16 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 woken.fired("StrandlineDiskFilling", instance=f"127.0.0.1:{daemon.port}")
                 woken.fired("StrandlineNoNewData")  # a source that is silent since the start
 
-                records = [order(1), {"order_id": 1}, {"order_id": 2}]
-                place(daemon.inbox / "dirty.ndjson", "".join(json.dumps(one) + "\n" for one in records).encode())
-                assert "67" in woken.fired("StrandlineHighDiscardShare")["annotations"]["summary"]
-                place(daemon.inbox / "faulty.json", json.dumps([order(3) | {"amount": "12,50 €"}]).encode())
-                assert "25%" in woken.fired("StrandlineFieldFaults")["annotations"]["summary"]
-                place(daemon.inbox / "broken.json", b"<html>")
-                woken.fired("StrandlineQuarantineGrowing")
-                place(daemon.inbox / "cut.json", b'[{"order_id": 1},')
-                assert woken.fired("StrandlineRetriesExhausted")["labels"]["operation"] == "read_drop"
+                drop_bad_data(daemon, woken)
                 place(deaf.inbox / "unseen.json", json.dumps([order(1)]).encode())
                 woken.fired("StrandlineEventsMissed")
 
+                fill(pipe)
+                place(stalled.inbox / "a.json", json.dumps([order(1)]).encode())
+                woken.fired("StrandlineLogBlocked", instance=f"127.0.0.1:{stalled.port}")
+
                 follow(home, woken)
+                set_aside(daemon, small / "output", woken)
                 control.act(Action.FAIL, control.count + 1, MANY, errno.ENOSPC)
                 place(daemon.inbox / "late.json", json.dumps([order(2)]).encode())
                 then = time.time() - 600
@@ -217,9 +239,10 @@ def test_each_alert_fires_by_its_cause(tmp_path: Path) -> None:
                 down = woken.fired("StrandlineDown")
                 assert down["annotations"]["runbook_url"].endswith("#strandlinedown")
         finally:
-            for one in (daemon, deaf):
+            for one in (daemon, deaf, stalled):
                 one.process.kill()
                 one.process.wait()
+            os.close(pipe)
     assert sorted(woken.alerts) == sorted(NAMES)
     assert all(
         alert["annotations"]["summary"] and alert["annotations"]["description"]

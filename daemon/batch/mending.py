@@ -1,0 +1,212 @@
+"""Mends what is missing or set aside, without a drop that needs it.
+
+Where `curated/` was removed, everything published is made anew from raw. A date or a dimension whose files are damaged and cannot
+be made anew is set aside (see repair), so that everything else goes on:
+
+    a date          keeps its files as they are. Batches go on to enter its orders in the index, which says of each order which
+                    version is the latest and which raw copy has it.
+    a dimension     keeps its file as it is. No order is checked against it, and its drops stay archived.
+
+Each start and each minute, what is set aside is tried again. Once a raw copy or the published file is back, a date is made of the
+orders that the index names: from raw, and from the published file where a raw copy is gone. Raw copies do not go by age
+meanwhile, so what came since is always there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..core.columns import columns_of, together, widened
+from ..core.entries import Drop, Partition
+from ..core.errors import Stopped
+from ..core.merge.facts import gathered, lines_of
+from ..core.merge.partition import EMPTY, Totals, merge, sort_order, totals
+from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Parsed
+from ..core.versions import keys_of
+from ..execution.tasks import Rewritten
+from ..storage import files
+from ..storage.ages import RAW
+from ..storage.generation import changing
+from ..storage.pause import paused
+from ..storage.set_aside import SetAside
+from ..storage.store import folder_name, iso_date
+from .commit import Before, rewriting_of
+from .decide import decided
+from .engine import Engine
+from .outcome import BatchOutcome
+from .phases import Phases
+from .pipeline import carried_out
+from .prepare import Prepared, written
+from .repair import Damaged, Lost, dimension_from_raw, groups_of, orders_from_raw, repair, restore
+
+_RETRY_SECONDS = 60.0
+
+
+class Mending:
+    """Mends one output. `missing` is told how many published dates and dimensions are missing, 0 once they are not. `told` is
+    told of everything that is set aside, whenever that changes."""
+
+    def __init__(
+        self, engine: Engine, missing: Callable[[int], None], told: Callable[[Sequence[SetAside]], None]
+    ) -> None:
+        self._engine, self._missing, self._tell = engine, missing, told
+        self._curated: object = None  # the identity of the folder when nothing was missing in it
+        self._due = 0.0
+        self._told: set[str] = set()
+
+    def run(self, now: int) -> tuple[list[BatchOutcome], bool]:
+        """Mends what can be mended now. Returns the batches that this took, and whether drops that waited can be applied. While
+        the output is paused, nothing changes: somebody may be copying it. `now`: in microseconds."""
+        if paused(self._engine.output) is not None:
+            return [], False
+        self._restore_missing(now)
+        outcomes: list[BatchOutcome] = []
+        before = self._told_now()
+        if before and time.monotonic() >= self._due:
+            self._due = time.monotonic() + _RETRY_SECONDS
+            for one in before.values():
+                try:
+                    outcomes += mend(self._engine, one, now)
+                except Lost:
+                    continue
+        after = self._told_now()
+        return outcomes, any(one.day is None for name, one in before.items() if name not in after)
+
+    def _told_now(self) -> dict[str, SetAside]:
+        """What is set aside now, which is told if it changed."""
+        found = self._engine.ledger.set_aside()
+        if self._told != found.keys():
+            self._told = set(found)
+            self._tell(list(found.values()))
+        return found
+
+    def _restore_missing(self, now: int) -> None:
+        """Makes published dates and dimensions anew that have no folder or file. Looks for them at the start, and where curated/
+        is another folder than before."""
+        store, ledger = self._engine.store, self._engine.ledger
+        identity = files.identity(store.curated)
+        if identity is not None and identity == self._curated:
+            return
+        files.make_folder(store.curated, within=self._engine.output)
+        there, aside = {entry.name for entry in store.curated.iterdir()}, ledger.set_aside()
+        days = [one for day, one in ledger.partitions().items() if folder_name(day) not in there | aside.keys()]
+        names = [name for name in ledger.dimensions() if DIMENSIONS[name].file not in there | aside.keys()]
+        if days or names:
+            self._missing(len(days) + len(names))
+            with changing(self._engine.output):
+                self._rebuild(names, days, now)
+            self._missing(0)
+        self._curated = files.identity(store.curated)
+
+    def _rebuild(self, names: Sequence[str], partitions: Sequence[Partition], now: int) -> None:
+        engine, done = self._engine, 0
+        for group in [[], *groups_of(partitions)]:
+            if engine.stopped():
+                raise Stopped("stopped while published files were made anew")
+            repair(engine.ledger, engine.reader, engine.store, Damaged(group, () if group else names), now)
+            done += len(group)
+            engine.progress("making published dates anew", done, len(partitions))
+
+
+def mend(engine: Engine, one: SetAside, now: int) -> list[BatchOutcome]:
+    """Publishes a date or dimension again that is set aside; returns the batch that this took, if it changed since. Raises Lost,
+    with the cause, if it still cannot be made anew; then it stays as it is."""
+    if one.day is None:
+        dimension = next(dimension for dimension in DIMENSIONS.values() if dimension.file == one.name)
+        if engine.store.read_dimension(dimension, engine.ledger.dimensions()[dimension.name].sha256) is None:
+            dimension_from_raw(engine.ledger, engine.reader, engine.store, dimension)
+        engine.ledger.mended(one.name)
+        return []
+    partition, changed_by = engine.ledger.partitions([one.day])[one.day], _changed_by(engine, one)
+    fact = _current(engine, partition)
+    if not changed_by and fact is not None and _counts(totals(fact)) == _counts(partition):
+        restore(engine.ledger, engine.store, partition, fact)
+        engine.ledger.mended(one.name)
+        return []
+    phase = Phases()
+    return [carried_out(engine, phase, now, lambda: _prepared(engine, one, fact, changed_by, now, phase))]
+
+
+def _counts(one: Totals | Partition) -> tuple[int, int, int]:
+    return one.orders, one.lines, one.amount
+
+
+def _changed_by(engine: Engine, one: SetAside) -> list[int]:
+    """The drops since then that orders of this date are of."""
+    since = engine.ledger.drops_since(one.since)
+    return [seq for seq in np.unique(engine.ledger.index.of_dates([one.day or 0])["drop"]).tolist() if seq in since]
+
+
+def _current(engine: Engine, partition: Partition) -> pa.Table | None:
+    """The FACT rows of the orders that the index names on a date: from raw, and from the published file where a raw copy is gone.
+    None where it names none. Raises Lost."""
+    ledger = engine.ledger
+    wanted = ledger.index.of_dates([partition.date])
+    drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
+    gone = [drop for drop in drops if _is_gone(engine, drop)]
+    kept = wanted[np.isin(wanted["drop"], [drop.seq for drop in gone])]
+    columns = together([ledger.columns(), partition.columns])
+    published = _published(engine, partition, kept, gone) if len(kept) else None
+    orders = orders_from_raw(ledger, engine.reader, wanted[~np.isin(wanted["drop"], [drop.seq for drop in gone])])
+    rows = sort_order(orders, np.arange(orders.num_rows))
+    incoming = lines_of(*gathered(orders, rows)).table(columns)
+    if published is None:
+        return incoming if incoming.num_rows else None
+    columns = together(columns_of(one.schema) for one in (published, incoming))
+    replaces = np.zeros(orders.num_rows, np.bool_)
+    return merge(widened(published, columns), widened(incoming, columns), replaces, pa.array([], pa.string())).fact
+
+
+def _is_gone(engine: Engine, drop: Drop) -> bool:
+    return drop.seq <= engine.ledger.horizon(RAW) or files.sha256_of(engine.output / (drop.raw or "")) != drop.sha256
+
+
+def _published(engine: Engine, partition: Partition, kept: np.ndarray, gone: Sequence[Drop]) -> pa.Table:
+    """The published rows of these orders. Raises Lost where the file is damaged, too."""
+    fact, day = engine.store.read_fact(partition.date, partition.fact_sha256), iso_date(partition.date)
+    copies = ", ".join(drop.raw or "" for drop in gone[:3]) + (f" and {len(gone) - 3:,} more" if len(gone) > 3 else "")
+    if fact is None:
+        raise Lost(
+            f"could not make {day} anew: its published file and raw copies of its orders ({copies}) are missing or damaged. "
+            f"Restore one or the other from a backup; nothing was touched"
+        )
+    firsts = fact.filter(pc.less_equal(fact["line_number"], 1))["order_id"].cast(pa.large_string())
+    wanted = set(zip(kept["hi"].tolist(), kept["lo"].tolist(), strict=True))
+    ids = [id for key, id in zip(keys_of(firsts), firsts.to_pylist(), strict=True) if _halves(key) in wanted]
+    if len(ids) < len(kept):
+        raise Lost(
+            f"could not make {day} anew: raw copies of its orders ({copies}) are missing or damaged, and its published file does "
+            "not have all of these. Restore them from a backup; nothing was touched"
+        )
+    return fact.filter(pc.is_in(fact["order_id"].cast(pa.large_string()), value_set=pa.array(ids, pa.large_string())))
+
+
+def _halves(key: bytes) -> tuple[int, int]:
+    return int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
+
+
+def _prepared(
+    engine: Engine, one: SetAside, fact: pa.Table | None, changed_by: Sequence[int], now: int, phase: Phases
+) -> Prepared:
+    """The batch that publishes a date again, with what changed since it was set aside."""
+    ledger, store, day = engine.ledger, engine.store, one.day or 0
+    batch, partition = ledger.next_batch, ledger.partitions([day])[day]
+    with phase("rewrite"):
+        staged = None if fact is None else store.stage(batch, sync=True).put(day, fact, is_new=False)
+        after = EMPTY if fact is None else totals(fact)
+        before = Totals(partition.orders, partition.lines, partition.lines, partition.amount)
+    with phase("stage"):
+        store.sync_staged(batch)
+    with phase("commit"):
+        nothing, _ = decided(ledger, Parsed(ORDERS.empty_table(), DISCARDS.empty_table(), {}, {}))
+        cause = replace(nothing, drop=np.array(changed_by, np.int64), new_date=np.full(len(changed_by), day, np.int32))
+        known = Before(batch, ledger.hwm, ledger.restatements_bytes, {day: partition}, ledger.gone([day]))
+        rewritten = [Rewritten(day, before, after, staged)]
+        commit = replace(rewriting_of(now, known, cause, rewritten, [], [], None), mended=[one.name])
+    return Prepared(batch, commit, written(rewritten, known.gone), [])
