@@ -40,7 +40,7 @@ bench-all: bench .venv-peers/.ready
 
 .venv-peers/.ready: Makefile
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'dlt[parquet]>=1' 'pyspark>=4' pyarrow \
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'dlt[parquet,duckdb]>=1' 'pyspark>=4' pyarrow \
 		'dbt-core>=1.8,<1.10' 'dbt-duckdb>=1.8,<1.10'
 	touch $@
 

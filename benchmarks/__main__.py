@@ -26,7 +26,8 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
     if options.peers_python:
         for peer in ("dlt", "spark"):
             yield ["benchmarks.compare", "--peer", peer, "--peer-python", options.peers_python, *few, *runs, *work]
-        yield ["benchmarks.models", "--peers-python", options.peers_python, *runs, *work]
+        for name in ("incremental", "models"):
+            yield [f"benchmarks.{name}", "--peers-python", options.peers_python, *runs, *work]
         return
     for rows in ("recent", "wide", "array"):
         yield ["benchmarks.compare", "--rows", rows, *runs, *work]
@@ -37,6 +38,7 @@ def commands(options: argparse.Namespace) -> Iterator[list[str]]:
     (drop,) = make_input(RECENT, options.work.resolve()).iterdir()
     yield ["benchmarks.floor", str(drop), str(options.work / "floor")]
     yield ["benchmarks.cases", *runs, *work]
+    yield ["benchmarks.incremental", *runs, *work]
     yield ["benchmarks.models", *runs, *work]
     yield ["benchmarks.load", *runs, *work]
     yield ["benchmarks.lake", *runs, *work]

@@ -1,6 +1,7 @@
-"""Cases other than one large drop: dirty data, a resend, one small drop into a large day, a long history, a huge drop, idling.
+"""Cases other than one large drop: dirty data, a resend, one small drop into a large day, a long history, a growing index, a huge
+drop, idling.
 
-    python -m benchmarks.cases [dirty mapped resend latency history memory idle] [--work FOLDER]
+    python -m benchmarks.cases [dirty mapped resend latency history growth memory idle] [--work FOLDER]
 
 Each case prints its numbers and the ratio that counts. It measures whole processes; two things that are compared alternate.
 """
@@ -18,9 +19,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,6 +30,10 @@ if __package__ in (None, ""):
 from benchmarks.compare import CONFIG, run_strandline
 from benchmarks.data import REPO, WORK, Input, fresh_folder, make_input
 from benchmarks.measure import Measured, adopt_orphans, measure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.random import Generator
 
 ODD = (
     lambda line: b"{broken\n",
@@ -37,6 +43,7 @@ ODD = (
     lambda line: line.replace(b'"amount":', b'"amount":1e0,"was":'),
 )
 DAY_ORDERS, DROP_ORDERS, DROPS = 50_000, 1_000, 200
+GROWTH, ENTRY_BYTES = (10**6, 10**7, 10**8), 60
 HISTORY_DROPS, HISTORY_ORDERS, HISTORY_DATES = 1_000_000, 10_000_000, 600
 
 
@@ -317,8 +324,7 @@ def fill(path: Path) -> None:
     import numpy as np
 
     from daemon.core.entries import Commit, Counts, Drop, DropResult
-    from daemon.core.merge import keys
-    from daemon.core.model import INDEX_ENTRY, DropOutcome, ParseContext
+    from daemon.core.model import DropOutcome, ParseContext
     from daemon.storage.ledger import Ledger
 
     chosen = np.random.default_rng(1)
@@ -331,10 +337,7 @@ def fill(path: Path) -> None:
             for seq in seqs
         ]
         ledger.enter(drops)
-        entries = np.zeros(HISTORY_ORDERS * 50_000 // HISTORY_DROPS, INDEX_ENTRY)
-        entries["hi"], entries["lo"] = chosen.integers(0, 2**64 - 1, (2, len(entries)), dtype=np.uint64)
-        entries["date"] = chosen.integers(15_000, 18_000, len(entries))
-        run = ledger.write_ahead(keys.sort(entries))
+        run = ledger.write_ahead(entries_of(chosen, HISTORY_ORDERS * 50_000 // HISTORY_DROPS))
         results = [DropResult(drop, DropOutcome.APPLIED, Counts(extracted=10, new=10)) for drop in drops]
         ledger.commit(
             Commit(context.received_at, results, run, [], [], [], {}, ledger.hwm, [], ledger.restatements_bytes)
@@ -343,6 +346,59 @@ def fill(path: Path) -> None:
     while ledger.compact():
         pass
     ledger.close()
+
+
+def entries_of(chosen: Generator, orders: int) -> np.ndarray:
+    """Entries of the order index of so many orders on other dates, sorted."""
+    import numpy as np
+
+    from daemon.core.merge import keys
+    from daemon.core.model import INDEX_ENTRY
+
+    entries = np.zeros(orders, INDEX_ENTRY)
+    entries["hi"], entries["lo"] = chosen.integers(0, 2**64 - 1, (2, len(entries)), dtype=np.uint64)
+    entries["date"] = chosen.integers(15_000, 18_000, len(entries))
+    return keys.sort(entries)
+
+
+def growth(work: Path, runs: int) -> None:
+    """The same drop after 1, 10 and 100 million orders in the index, or as many as a quarter of the free disk holds."""
+    work.mkdir(parents=True, exist_ok=True)
+    room = shutil.disk_usage(work).free // 4 // ENTRY_BYTES
+    homes = {orders: grown(work / f"case-{orders}", orders) for orders in GROWTH if orders <= room}
+    with ExitStack() as stack:
+        for home in homes.values():
+            stack.enter_context(watching(home))
+        time.sleep(25)
+        taken: dict[int, list[float]] = {orders: [] for orders in homes}
+        for number in range(DROPS):
+            for orders, home in homes.items():
+                taken[orders].append(published_after(home, number))
+            time.sleep(0.1)
+    p50 = {orders: percentile(values[3:], 0.5) for orders, values in taken.items()}
+    for orders, milliseconds in p50.items():
+        ratio = milliseconds / p50[GROWTH[0]]
+        print(f"growth: {orders // 10**6:,} million orders: p50 {milliseconds:.0f} ms, {ratio:.2f} × (bar 1.2)")
+
+
+def grown(folder: Path, orders: int) -> Path:
+    """An output with a day of 50,000 orders, and so many more in the index."""
+    import numpy as np
+
+    from daemon.storage.ledger import Ledger
+    from daemon.storage.order_index import MANY_RUNS
+
+    home, chosen = day_home(folder), np.random.default_rng(2)
+    ledger = Ledger(home / "output" / "state" / "ledger.sqlite")
+    for _ in range(orders // 10**6):
+        run = ledger.write_ahead(entries_of(chosen, 10**6))
+        with ledger.transaction():
+            ledger.index.adopt(run)
+        ledger.compact(MANY_RUNS)
+    while ledger.compact():
+        pass
+    ledger.close()
+    return home
 
 
 # ----------------------------------------------------------------------------------------------------------- idling
@@ -373,7 +429,7 @@ def resident_megabytes(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-CASES = {one.__name__: one for one in (dirty, mapped, resend, latency, history, memory, idle)}
+CASES = {one.__name__: one for one in (dirty, mapped, resend, latency, history, growth, memory, idle)}
 
 
 def main() -> None:
