@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import yaml
 
 from daemon import frames
 from tests.support import REPO
+from tests.support.command import strandline
 
 VERSION = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
@@ -67,3 +70,25 @@ def test_an_image_and_a_release_are_one_command_each() -> None:
         rf"podman build --build-arg SOURCE_COMMIT=\S* --tag strandline:{re.escape(VERSION)} \.", shown.stdout
     )
     assert "\nrelease: wheel image\n" in text_of("Makefile")
+
+
+def test_the_sample_of_dirty_records_is_what_examples_says(tmp_path: Path) -> None:
+    """`make demo` applies it: seven records are discarded, each for another reason, and two are kept with a field at fault."""
+    assert "seven records that are discarded, each for another reason, and two that are kept" in text_of(
+        "examples/README.md"
+    )
+    ended = strandline(tmp_path, "plan", str(REPO / "examples" / "dirty.ndjson"), "--json")
+    plan = json.loads(ended.stdout)
+    found = plan["records"]
+    assert found["new"] == 2 and list(found["discarded"].values()) == [1] * 7 and len(plan["field_faults"]) == 2
+
+
+def test_the_picture_of_the_readme_is_small() -> None:
+    """`make picture` takes it."""
+    picture = (REPO / "docs" / "page.png").read_bytes()
+    assert "(docs/page.png)" in text_of("README.md") and picture.startswith(b"\x89PNG") and len(picture) < 150_000
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    """What needs more is a page of docs/."""
+    assert len(text_of("README.md").splitlines()) <= 130
