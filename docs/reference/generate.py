@@ -3,9 +3,9 @@
     python docs/reference/generate.py           writes what is not current
     python docs/reference/generate.py --check   names what is not current, and ends with exit code 1
 
-commands.md, exit-codes.md, presets.md and python.md are written whole. In the tables of CONFIGURATION.md and DESTINATIONS.md,
-the cells that the code knows (default, what is allowed, variable) are written again; the sentence at the end of a row is the
-page's own.
+commands.md, exit-codes.md, presets.md and python.md are written whole. In the tables of CONFIGURATION.md, DESTINATIONS.md and
+METRICS.md, the rows and the cells that the code knows (default, what is allowed, variable, type) are written again; the sentence
+at the end of a row is the page's own.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ from typing import Any
 DOCS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(DOCS.parent))  # runs from a checkout, installed or not
 
+from prometheus_client import generate_latest  # noqa: E402
+from prometheus_client.metrics_core import Metric  # noqa: E402
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
 from daemon import frames  # noqa: E402 (after the path)
 from daemon.cli import _parser  # noqa: E402
 from daemon.config import SETTINGS, variable_of  # noqa: E402
 from daemon.core.quantities import Duration  # noqa: E402
 from daemon.downstream.destinations.settings import KINDS  # noqa: E402
+from daemon.observe.metrics import Metrics  # noqa: E402
 from daemon.sources.mapping_settings import preset_text, presets  # noqa: E402
 
 # Where more is said of a command than `--help` says.
@@ -48,6 +53,7 @@ def pages() -> dict[Path, str]:
     made = {DOCS / "reference" / f"{name}.md": page().strip() + "\n" for name, page in whole.items()}
     made[DOCS / "CONFIGURATION.md"] = configuration((DOCS / "CONFIGURATION.md").read_text(encoding="utf-8"))
     made[DOCS / "DESTINATIONS.md"] = destinations((DOCS / "DESTINATIONS.md").read_text(encoding="utf-8"))
+    made[DOCS / "METRICS.md"] = metrics((DOCS / "METRICS.md").read_text(encoding="utf-8"))
     return made
 
 
@@ -216,6 +222,42 @@ def destinations(page: str) -> str:
         return ["" if default is dataclasses.MISSING else _toml(default), setting.metadata["allowed"]]
 
     return _with_tables(page, r"### \[{}\]", {f"{kind}.NAME": list(keys) for kind, keys in own.items()}, known)
+
+
+def metrics(page: str) -> str:
+    """METRICS.md with a row for each metric: those that are gone go, and a new one gets its labels and its help text."""
+    found = re.compile(r"(\| metric \|[^\n]*\n\|[-|]+\n)((?:\|[^\n]*\n)+)").search(page)
+    assert found is not None, "the page has a table of metrics"
+    rows = dict(re.findall(r"^\| `(\w+)` \| \w+ (\|.*)$", found[2], flags=re.MULTILINE))
+    known = {_metric_name(one): one for one in _families()}
+    names = [*(name for name in rows if name in known), *(name for name in known if name not in rows)]
+    lines = [f"| `{name}` | {_metric_type(known[name])} {rows.get(name) or _new_row(known[name])}\n" for name in names]
+    return page[: found.start(2)] + "".join(lines) + page[found.end(2) :]
+
+
+def _families() -> list[Metric]:
+    registry = Metrics(DOCS, "", lambda: True).registry
+    return list(text_string_to_metric_families(generate_latest(registry).decode()))
+
+
+def _metric_name(one: Metric) -> str:
+    if one.name == "strandline_build":
+        return "strandline_build_info"
+    return one.name + ("_total" if one.type == "counter" else "")
+
+
+def _metric_type(one: Metric) -> str:
+    return "gauge" if one.type == "info" else one.type
+
+
+def _new_row(one: Metric) -> str:
+    values: dict[str, list[str]] = {}
+    for sample in one.samples:
+        for label, value in sample.labels.items():
+            if label != "le" and value not in values.setdefault(label, []):
+                values[label].append(value)
+    labels = "; ".join(f"`{label}`: " + ", ".join(f"`{value}`" for value in some) for label, some in values.items())
+    return f"| {labels} | {_cell(one.documentation)} |".replace("|  |", "| |")
 
 
 def _with_tables(

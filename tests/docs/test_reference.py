@@ -26,6 +26,16 @@ def test_a_setting_without_a_row_gets_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert generate.configuration(page) == page
 
 
+def test_a_metric_without_a_row_gets_one() -> None:
+    """With its type, its labels and its help text; a row of one that is gone goes."""
+    page = (REPO / "docs" / "METRICS.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines(keepends=True) if line.startswith("| `strandline_unknown_keys_total` |")]
+    made = generate.metrics(page.replace(row, "| `strandline_invented` | gauge | | x |\n"))
+    help_text = "Orders with a user or a product that the dimension does not know."
+    assert f"| `strandline_unknown_keys_total` | counter | `dimension`: `user`, `product` | {help_text} |\n" in made
+    assert "invented" not in made
+
+
 def test_every_command_and_every_exit_code_has_an_entry() -> None:
     """Also those that have no page of their own."""
     commands, codes = generate.commands(), generate.exit_codes()
