@@ -9,13 +9,14 @@ RUN python3 -m venv /opt/build && python3 -m venv /opt/strandline \
     && /opt/strandline/bin/pip install --no-cache-dir --require-hashes --requirement deploy/runtime.lock
 COPY pyproject.toml hatch_build.py README.md LICENSE config.toml ./
 COPY daemon daemon
-RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
+ARG SOURCE_COMMIT=""
+RUN SOURCE_COMMIT="$SOURCE_COMMIT" /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
     && /opt/strandline/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 FROM docker.io/library/python:3.13.7-slim-bookworm
 LABEL org.opencontainers.image.title="Strandline" \
       org.opencontainers.image.description="Event-driven file watcher daemon: order JSON drops in, exact date-partitioned Parquet out" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/strandline /opt/strandline
 RUN mkdir -p /data/inbox /data/output /etc/strandline && chown -R 10464:10464 /data

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long lint bench bench-all lock clean
+.PHONY: demo demo-pull run test test-long lint docs reference picture bench bench-all lock image release clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -30,6 +30,18 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site, in build/site; a broken link is an error.
+docs: $(READY)
+	$(BIN)/python docs/build.py
+
+# The pages of docs/reference, from the code.
+reference: $(READY)
+	$(BIN)/python docs/reference/generate.py
+
+# The picture in README.md, over the drops of `make demo`; needs Chromium.
+picture: $(READY)
+	$(BIN)/python -m examples.picture
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
@@ -61,6 +73,17 @@ lock:
 		--no-emit-index-url --no-emit-find-links --constraint requirements.lock --output-file deploy/build.lock
 	uv pip compile --group beside --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file tests/beside.lock
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+BUILDER ?= $(firstword $(foreach one,docker podman buildah,$(if $(shell command -v $(one)),$(one))))
+
+# The image needs one of docker, podman and buildah (BUILDER=… chooses).
+image:
+	$(or $(BUILDER),$(error no docker, podman or buildah was found)) build --build-arg SOURCE_COMMIT=$(COMMIT) --tag strandline:$(VERSION) .
+
+# Everything that a release consists of: the wheel in dist/, and the image.
+release: wheel image
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,6 +27,8 @@ ALIAS = """\
 
 __path__ = [{folder!r}]
 """
+# What `strandline --version` names: of a checkout, daemon/commands/shared.py asks the same.
+DESCRIBE = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fno-sanitize=undefined")
 
 
@@ -66,6 +68,15 @@ def compile_library(root: Path) -> None:
         os.replace(made, library)
 
 
+def commit(root: Path) -> str:
+    """The commit of the sources: $SOURCE_COMMIT, where a build has no repository, or what git says; "" where neither knows."""
+    if given := os.environ.get("SOURCE_COMMIT", "").strip():
+        return given
+    if not (root / ".git").exists() or not shutil.which("git"):  # git would look in the folders above
+        return ""
+    return subprocess.run(DESCRIBE, cwd=root, check=False, capture_output=True, text=True).stdout.strip()
+
+
 class CustomBuildHook(BuildHookInterface):
     """The build hook of hatchling."""
 
@@ -80,10 +91,20 @@ class CustomBuildHook(BuildHookInterface):
         build_data["tag"] = f"py3-none-{next(iter(platform_tags()))}"
         build_data["artifacts"].append(LIBRARY)
         if version == "editable":
-            alias = Path(self.directory) / "alias.py"
-            alias.parent.mkdir(parents=True, exist_ok=True)
-            alias.write_text(ALIAS.format(folder=str(Path(self.root) / "daemon")))
-            build_data["force_include_editable"][str(alias)] = "strandline/__init__.py"
+            self._add_alias(build_data)
+        elif known := commit(Path(self.root)):
+            self._add("commit.txt", known, "strandline/commit.txt", build_data["force_include"])
+
+    def _add_alias(self, build_data: dict[str, Any]) -> None:
+        text = ALIAS.format(folder=str(Path(self.root) / "daemon"))
+        self._add("alias.py", text, "strandline/__init__.py", build_data["force_include_editable"])
+
+    def _add(self, name: str, text: str, as_path: str, files: dict[str, str]) -> None:
+        """Writes a file beside what is built, and adds it to the wheel."""
+        path = Path(self.directory) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        files[str(path)] = as_path
 
 
 if __name__ == "__main__":

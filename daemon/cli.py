@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import serving
 from .commands import administration, copies, erasing, looking, mending, withdrawing
-from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, version
+from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
 from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
 from .stopping import release
 
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--since", metavar="TS", help="apply only orders created at or after this instant (UTC unless it has a zone); hwm: the "
         "high-water mark. Orders since then in drops that are archived already are applied too"
     )  # fmt: skip
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and the commit, and exit")
     parser.set_defaults(run=serving.serve, config=None)
     _add_config(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
@@ -350,5 +350,5 @@ class _ShowVersion(argparse.Action):
     """Looks the version up only when it is asked for: the lookup takes as long as reading a drop."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(f"strandline {version()}")
+        print(f"strandline {version()} (commit {commit()})")
         parser.exit()

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .core.columns import columns_of
-from .core.errors import Unreadable
+from .core.errors import Unavailable, Unreadable
 from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, ParseContext, dates_of
 from .core.parse.discards import each
 from .core.parse.parse import Piece, parse
@@ -30,6 +30,9 @@ from .core.parse.values import read_instant
 from .downstream.pandas_runs import dtype
 from .storage.generation import one_state
 from .storage.store import FACT_FILE, ITEMS_FILE, fact_of, folder_name
+
+# The public API of the package, all of it. What else can be imported may change with any release.
+__all__ = ["Unavailable", "Unreadable", "dedupe", "items_df", "normalize", "orders_df", "read"]
 
 _DECIMAL = pa.decimal128(18, 4)
 _INSTANT = pa.timestamp("us", tz="UTC")

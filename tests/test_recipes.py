@@ -1,4 +1,4 @@
-"""The examples of README.md's section on reading the result, run as they stand."""
+"""The examples of docs/READING.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support.harness import apply_batch, open_engine
 # By date, with d on the 17th since the second batch, and in all.
 BY_DATE = [Decimal("12.34") + 5 + 7, Decimal("100.01")]
 TOTAL = sum(BY_DATE)
-README = (REPO / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## Reading the result")[1].split("\n## ")[0]
+READING = (REPO / "docs" / "READING.md").read_text(encoding="utf-8")
+SECTION = READING.split("\n## In a program\n")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", SECTION, re.DOTALL)
 
 
@@ -91,8 +91,8 @@ def test_the_sql_recipe_gives_the_sales_of_each_day_and_product(home: Path, monk
 
 # ------------------------------------------------------------------------------------------------- docs/READING.md
 
-READING = (REPO / "docs" / "READING.md").read_text(encoding="utf-8")
-READING_BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", READING.split("## Spark")[0], re.DOTALL)
+REST = READING.replace(SECTION, "").split("## Spark")[0]
+READING_BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", REST, re.DOTALL)
 READING_SQL = [code for language, code in READING_BLOCKS if language == "sql"]
 READING_PYTHON = [code for language, code in READING_BLOCKS if language == "python"]
 ONE_STATE, BY_HAND, STATUS_PYTHON, *NOTEBOOK = READING_PYTHON

@@ -29,6 +29,23 @@ def version() -> str:
         return "(not installed)"
 
 
+def commit() -> str:
+    """The commit that was built (hatch_build.py writes it into the wheel), or that of the checkout; else "unknown"."""
+    import subprocess
+
+    package = Path(__file__).parents[1]
+    with suppress(OSError):
+        return (package / "commit.txt").read_text().strip()
+    if not (package.parent / ".git").exists():  # git would look in the folders above
+        return "unknown"
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        asked = subprocess.run(describe, cwd=package, check=False, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):  # there is no git
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
+
+
 def stop_on_signals(exit_code: int, *, reloads: bool = False) -> Stop:
     stop = Stop()
     stop.on_signals(exit_code, reloads=reloads)

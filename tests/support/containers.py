@@ -49,6 +49,7 @@ class Containers:
         settings.write_text(f"[global]\ncert = {_CERTIFICATES}\n")
         self._run(
             "buildah", "bud", "--format", "docker", "--isolation", "chroot", "--network", "host", "--pull-never", "--tag", IMAGE,
+            "--build-arg", "SOURCE_COMMIT=0123abc",
             "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--volume", f"{settings}:/etc/pip.conf:ro", str(REPO),
         )  # fmt: skip
 

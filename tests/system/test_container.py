@@ -118,7 +118,7 @@ def test_the_image_says_what_it_is(built: Containers) -> None:
         == "CMD"
     )
     shown = built.podman("run", "--rm", *HARDENED, IMAGE, "--version").stdout
-    assert re.fullmatch(r"strandline \d+\.\d+\.\d+\n", shown)
+    assert re.fullmatch(r"strandline \d+\.\d+\.\d+ \(commit 0123abc\)\n", shown)
     libraries = "import adbc_driver_postgresql.dbapi, deltalake, obstore; print('there')"
     command = ["--entrypoint", "/opt/strandline/bin/python", IMAGE, "-c", libraries]
     assert built.podman("run", "--rm", *HARDENED, *command).stdout == "there\n"

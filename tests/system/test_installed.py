@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.commands.shared import commit, version
 from tests.support import REPO
 from tests.support.command import drop, order, receipts
 from tests.support.daemon_process import Daemon, free_port, place, until
@@ -139,3 +141,42 @@ def test_the_installed_daemon_serves_its_page(python: Path, tmp_path: Path) -> N
     finally:
         process.kill()
         process.wait()
+
+
+def test_it_says_its_version_and_its_commit(python: Path, tmp_path: Path) -> None:
+    """A wheel knows the commit that it was built from, where it was built in a repository or told."""
+    shown = run(tmp_path, python, "-m", "strandline", "--version")
+    assert re.fullmatch(rf"strandline {re.escape(version())} \(commit \w+(-dirty)?\)\n", shown)
+    known = packages(python) / "strandline" / "commit.txt"
+    assert known.exists() == (commit() != "unknown")
+    known.write_text("0123abc\n")
+    assert "(commit 0123abc)" in run(tmp_path, python, "-m", "strandline", "--version")
+    known.unlink()
+    assert "(commit unknown)" in run(tmp_path, python, "-m", "strandline", "--version")
+
+
+CONSUMER = """
+from pathlib import Path
+
+from strandline.frames import Unavailable, Unreadable, read
+
+def files(curated: Path) -> int:
+    return len(list(curated.iterdir()))
+
+try:
+    count: int = read("output", files)
+except (Unavailable, Unreadable):
+    pass
+wrong: str = read("output", files)
+"""
+
+
+def test_programs_that_use_the_public_api_are_checked_by_mypy(python: Path, tmp_path: Path) -> None:
+    """The wheel has py.typed, so the types of the frames reach those who import them."""
+    (tmp_path / "consumer.py").write_text(CONSUMER)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports",
+               "--python-executable", str(python), "consumer.py"]  # fmt: skip
+    ended = subprocess.run(command, cwd=tmp_path, env=surroundings(), capture_output=True, text=True, check=False)
+    (error, closing) = ended.stdout.splitlines()
+    assert error.startswith('consumer.py:13: error: Incompatible types in assignment (expression has type "int"'), ended
+    assert "Found 1 error in 1 file" in closing

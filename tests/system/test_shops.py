@@ -90,9 +90,14 @@ def test_plan_reads_under_the_source(tmp_path: Path) -> None:
     assert ended.returncode == 0 and json.loads(ended.stdout)["records"]["new"] == 2, ended.stderr
 
 
-def test_the_example_of_the_readme_gives_what_it_says(tmp_path: Path) -> None:
+def test_the_example_of_the_docs_gives_what_it_says(tmp_path: Path) -> None:
     """Its configuration, its file and its query, as they stand; with the clock of a later day, when the order is of the past."""
-    section = (REPO / "README.md").read_text(encoding="utf-8").split("## Your shop's export")[1].split("\n## ")[0]
+    section = (
+        (REPO / "docs" / "sources" / "README.md")
+        .read_text(encoding="utf-8")
+        .split("## From a file to its rows")[1]
+        .split("\n## ")[0]
+    )
     settings, export, query = (section.split(f"```{kind}\n")[1].split("```")[0] for kind in ("toml", "json", "sql"))
     assert len(settings.strip().splitlines()) == 4
     later = '[orders]\nfuture_tolerance = "36500d"\n[watch]\nsettle_seconds = 0\n'
