@@ -102,7 +102,7 @@ def test_what_is_left_is_what_the_drops_without_these_records_give(
             applied = []
             for number, content in enumerate(drops):
                 outcome = apply_batch(engine, root, [(f"{number}.json", content)], RECEIVED_AT_US + number)
-                applied += [content] if outcome is not None and outcome.results[0].outcome == "applied" else []
+                applied += [(RECEIVED_AT_US + number, content)] if outcome.results[0].outcome == "applied" else []
             age(engine, {ages.RAW: 0}, RECEIVED_AT_US + data.draw(st.integers(0, len(drops))))
         forget(root, orders)
         model = published_without(applied, orders)

@@ -51,11 +51,12 @@ def found_by_verify(root: Path) -> list[Difference]:
         return list(verify(engine, lambda: Ledger(path, read_only=True), Path(scratch) / "again", RECEIVED_AT_US))
 
 
-def published_without(applied: Sequence[bytes], ids: Ids) -> Model:
-    """What must be published of these drops: plain and slow, by the definition of whose an order is."""
+def published_without(applied: Sequence[tuple[int, bytes]], ids: Ids) -> Model:
+    """What must be published of these drops, each with when it was received: plain and slow, by the definition of whose an order
+    is."""
     versions: list[tuple[tuple[int, int, int], Order]] = []
-    for number, data in enumerate(applied):
-        orders, _, _ = read_drop(data, received_at_us=RECEIVED_AT_US)
+    for number, (received_at, data) in enumerate(applied):
+        orders, _, _ = read_drop(data, received_at_us=received_at)
         for position, one in orders:
             versions.append(((one.created_at if one.updated_at is None else one.updated_at, number, position), one))
     versions.sort(key=lambda version: version[0])
@@ -87,7 +88,7 @@ def test_what_is_left_is_what_the_drops_without_these_records_give(
                 number += len(batch)
                 apply_batch(engine, root, named, RECEIVED_AT_US)
                 model.apply([Drop(name, data, RECEIVED_AT_US) for name, data in named])
-        applied = [drop.data for _, drop, _ in model._history]
+        applied = [(RECEIVED_AT_US, drop.data) for _, drop, _ in model._history]
         plan = forget(root, ids, block=block)
         expected = published_without(applied, ids)
         assert dates(root / "output") == expected.dates()
