@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from .http import Answer, Document, Shared, asked, text
 
 _HERE = Path(__file__).parent
 _FRESH_SECONDS = 1.0
+# Control characters, and those that turn or hide text: a name could read as another one.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
+)
 _UNITS = ("s", "min", "h", "d")
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 
@@ -51,6 +56,7 @@ class Page:
             loader=jinja2.FileSystemLoader(_HERE),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
+            finalize=visible,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -171,6 +177,13 @@ def size(number: float) -> str:
 def moment(text: str | None) -> str:
     """An instant in the time zone of the daemon, to the second, with the offset of that."""
     return local_text(text, "–")
+
+
+def visible(value: object) -> object:
+    """A value for the page: characters of a text that nobody sees are spelled as in JSON."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
 
 
 def pretty(value: object) -> str:
