@@ -24,7 +24,7 @@ from .access import Access
 Ask = Callable[[], Sequence[str]]  # what is wrong; empty where nothing is
 ASKED = "strandline.asked"  # in the environment of a request: when it was complete, by time.monotonic()
 HEALTHY, READY, METRICS = "/-/healthy", "/-/ready", "/metrics"
-_REST = 9  # a document that is made at intervals is made in a tenth of the time at most
+_REST = 9  # a document that is made at intervals takes a tenth of a processor at most
 _METHODS = ("GET", "HEAD")
 _OPEN_METRICS = "application/openmetrics-text"
 # Nothing is a document that loads or runs anything, unless it says so itself. No other page may show it or read it.
@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 
 class Shared(Generic[_T]):
     """A value that is made once for all who asked before it was begun. With `fresh_seconds`, also for those who ask so long
-    afterwards, and longer where making it takes long. Thread-safe."""
+    afterwards, and longer where making it takes much processor time. Thread-safe."""
 
     def __init__(self, make: Callable[[], _T], fresh_seconds: float = 0.0) -> None:
         self._make, self._fresh = make, fresh_seconds
@@ -54,10 +54,10 @@ class Shared(Generic[_T]):
         with self._lock:
             if self._known is not None and asked <= self._known[0]:
                 return self._known[1]
-            began = time.monotonic()
+            began, cost = time.monotonic(), time.thread_time()
             made = self._make()
-            ended = time.monotonic()
-            until = ended + max(self._fresh, _REST * (ended - began)) if self._fresh else began
+            cost = time.thread_time() - cost
+            until = time.monotonic() + max(self._fresh, _REST * cost) if self._fresh else began
             self._known = until, made
             return made
 

@@ -31,6 +31,7 @@ CONNECTIONS = 200
 LARGEST_REQUEST_BYTES = 16 << 10
 _ACCEPTED = 16  # connections, between two looks at those that are open
 _CLOSING_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
 _SENT_BYTES = 256 << 10  # at once: what cannot be sent is read again
 
 
@@ -95,20 +96,26 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
 
     channel_class = _Channel
     most_connections = CONNECTIONS
+    lacks_files = False
 
     def handle_accept(self) -> None:
-        for _ in range(_ACCEPTED):
+        for accepted in range(_ACCEPTED):
             before = len(self.active_channels)
             super().handle_accept()
             if len(self.active_channels) == before:
+                self.lacks_files = not accepted  # there was one, and it could not be accepted
                 break
 
     def readable(self) -> bool:
         """Called before each wait for clients. Closes what is too much: of the connections that wait for the same path, or that
         we wait for, whichever are the most, the oldest. So many requests for one path harm nobody who asks for another."""
-        while len(open_ones := list(self.active_channels.values())) > self.most_connections:
-            ((most, _),) = Counter(one.path for one in open_ones).most_common(1)
-            min((one for one in open_ones if one.path == most), key=lambda one: one.began).handle_close()
+        if self.lacks_files:  # it is told of the connection again at once
+            time.sleep(_PAUSE_SECONDS)
+        most = len(self.active_channels) - 1 if self.lacks_files else self.most_connections
+        self.lacks_files = False
+        while len(open_ones := list(self.active_channels.values())) > max(0, most):
+            ((path, _),) = Counter(one.path for one in open_ones).most_common(1)
+            min((one for one in open_ones if one.path == path), key=lambda one: one.began).handle_close()
         return bool(super().readable())
 
     def maintenance(self, now: float) -> None:
@@ -149,7 +156,7 @@ def serving(answer: Application, paths: Sequence[str], host: str, port: int) -> 
         talking.join(_CLOSING_SECONDS)
         if (
             all_ended and not talking.is_alive()
-        ):  # a thread that still answers would write to a descriptor that is another file
+        ):  # a thread that still answers would write to a descriptor of another file
             for server in servers:
                 server.trigger.close()
 

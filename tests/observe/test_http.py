@@ -167,7 +167,9 @@ def test_a_value_is_fresh_for_as_long_as_it_says_and_longer_where_it_costs_much(
 ) -> None:
     """A second; and nine times as long as it took."""
     now, cost = [1000.0], [0.0]
-    monkeypatch.setattr("daemon.observe.http.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        "daemon.observe.http.time", SimpleNamespace(monotonic=lambda: now[0], thread_time=lambda: now[0])
+    )
     made: list[int] = []
 
     def make() -> int:

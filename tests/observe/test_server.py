@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -146,6 +148,22 @@ def test_the_one_that_waited_longest_makes_room(application: Application, monkey
         for client in clients[1:]:
             client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.0 200"
+
+
+def test_where_no_file_can_be_opened_one_that_waited_long_makes_room(port: int) -> None:
+    """The process has as many open as it may."""
+    with bad_clients.attack(bad_clients.silent, port, 50), ExitStack() as stack:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, before[1]))
+        taken = [os.open("/dev/null", os.O_RDONLY)]
+        stack.callback(lambda: [os.close(one) for one in taken])
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(taken[0]))
+        os.close(taken.pop())  # for the end of the client
+        for _ in range(3):
+            assert ask(port, "/-/healthy", LIMIT_SECONDS) == 200
 
 
 def test_a_path_that_hangs_harms_only_those_who_ask_for_it(port: int, stuck: Stuck) -> None:
