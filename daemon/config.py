@@ -21,6 +21,7 @@ from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
 from .downstream.destinations.settings import KINDS, Destinations, Stored, destinations_of
+from .observe.http_settings import Http
 from .sources.mapping_settings import columns_of
 from .sources.source_settings import Source, default_sources, sources_of
 
@@ -161,13 +162,6 @@ class Retry:
     @property
     def backoff(self) -> Backoff:
         return Backoff(self.attempts, self.initial_delay_seconds, self.max_delay_seconds)
-
-
-@dataclass(frozen=True)
-class Http:
-    enabled: bool = _switch(True)
-    host: str = _text("127.0.0.1", r"[!-~]{1,253}", "a host name or an address")
-    port: int = _whole(10464, 0, 65_535)
 
 
 @dataclass(frozen=True)
@@ -360,9 +354,8 @@ def _read(given: _Given) -> Any:
     setting = SETTINGS[given.section, given.key]
     value = setting.metadata["read"](given.value)
     if value is None:
-        raise UsageError(
-            f"{given.name} = {shown(given.value)}{given.where} is not allowed; it must be {setting.metadata['allowed']}"
-        )
+        told = "" if setting.metadata.get("is_secret") else f" = {shown(given.value)}"
+        raise UsageError(f"{given.name}{told}{given.where} is not allowed; it must be {setting.metadata['allowed']}")
     return value
 
 

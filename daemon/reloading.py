@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .batch.engine import Engine
-from .config import DEFAULT_FILE, SECTIONS, Config, check_places, load
+from .config import DEFAULT_FILE, SECTIONS, SETTINGS, Config, check_places, load
 from .core.errors import StrandlineError, UsageError, shown
 from .downstream.destinations.settings import KINDS
 from .observe.log import log
@@ -23,7 +23,7 @@ from .stopping import Stop
 from .wiring import places, pulled_sources, refuse_retyped
 
 AT_A_START = ("paths", "http", "engine")  # sections: the lock and the ledger, the port, the workers
-_NOT_SHOWN = "(not shown)"  # texts of pulls and destinations may be secrets
+_NOT_SHOWN = "(not shown)"  # texts of pulls, destinations and logins may be secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,14 @@ def changes(before: Config, after: Config) -> list[Change]:
         section = f"{setting.partition(']')[0]}]"
         came_or_went = section != setting and (section in old) != (section in new)
         if old.get(setting) != new.get(setting) and not came_or_went:
-            is_hidden = section.startswith(_SECRETS_IN) or section.endswith(".pull]")
+            is_hidden = section.startswith(_SECRETS_IN) or section.endswith(".pull]") or setting in _SECRET
             shown_old, shown_new = (_shown(one.get(setting), is_hidden=is_hidden) for one in (old, new))
             found.append(Change(setting, shown_old, shown_new, section in _AT_A_START))
     return found
 
 
 _AT_A_START = tuple(f"[{section}]" for section in AT_A_START)
+_SECRET = tuple(f"[{section}] {key}" for (section, key), one in SETTINGS.items() if one.metadata.get("is_secret"))
 _SECRETS_IN = tuple(f"[{kind}." for kind in KINDS)
 _THERE = "there"
 

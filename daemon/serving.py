@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .downstream.follow import Following
     from .observe.health import Health
-    from .observe.http import Answer
+    from .observe.http import Application
     from .observe.metrics import Metrics
     from .observe.observer import Observer
     from .reloading import Reloading
@@ -123,6 +123,7 @@ def _serve(
     """Watches until it is asked to stop. `path`: of the configuration."""
     from prometheus_client import ProcessCollector
 
+    from .config import DEFAULT_FILE
     from .observe.health import Health
     from .observe.log import log
     from .observe.systemd import notify
@@ -145,10 +146,10 @@ def _serve(
     summary = Summary()
     with ExitStack() as stack:
         if config.http.enabled:
-            from .observe.http import serving
+            from .observe.server import serving
 
-            answer = _http_application(reloading, metrics, health)
-            address = stack.enter_context(serving(answer, config.http.host, config.http.port))
+            answer = _http_application(reloading, metrics, health, (path or DEFAULT_FILE).parent.resolve())
+            address = stack.enter_context(serving(answer, answer.paths, config.http.host, config.http.port))
             log.info("listening", extra={"address": address})
         while True:
             _watch(engine, stop, since, follows, pulls, reloading, watched, metrics, health, summary)
@@ -223,13 +224,12 @@ def _metrics(
     return metrics
 
 
-def _http_application(reloading: Reloading, metrics: Metrics, health: Health) -> Answer:
-    from .observe.http import application, document
+def _http_application(reloading: Reloading, metrics: Metrics, health: Health, folder: Path) -> Application:
+    """What is answered. `folder`: of the configuration file."""
+    from .observe.access import access_of
+    from .observe.http import Application
     from .observe.page import Page
 
+    access = access_of(reloading.config.http, os.environ, folder)
     page = Page(lambda: gathered(reloading.config), health.why_not_ready, version())
-    documents = {
-        "/": document("text/html", page.html, {"Content-Security-Policy": page.policy}),
-        "/api/status": document("application/json", page.json),
-    }
-    return application(metrics.registry, health.why_unhealthy, health.why_not_ready, documents)
+    return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, page.answers)

@@ -76,7 +76,14 @@ def test_texts_that_may_be_secrets_are_not_shown(tmp_path: Path) -> None:
     assert hidden == {"[sources.berlin.pull] headers", "[sources.berlin.pull] basic_auth"}
     moved = differing(tmp_path, 's3://shop/orders"', f's3://shop/other"\noptions = {{ token = "{SECRET}" }}')
     assert moved.keys() == {"[mirror.bucket] url", "[mirror.bucket] options"}
-    assert SECRET not in str([*found.values(), *moved.values()])
+    login = changes(
+        read(tmp_path, BEFORE),
+        read(tmp_path, f'{BEFORE}[http]\nbasic_auth = "a:{SECRET}"\nbearer_token = "{SECRET}"\n'),
+    )
+    assert [(one.setting, one.old, one.new, one.at_a_start) for one in login] == [
+        (f"[http] {name}", "(not shown)", "(not shown)", True) for name in ("basic_auth", "bearer_token")
+    ]
+    assert SECRET not in str([*found.values(), *moved.values(), *login])
 
 
 def test_what_only_a_start_can_change_is_named_and_stays(tmp_path: Path) -> None:

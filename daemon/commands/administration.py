@@ -124,13 +124,28 @@ def _found(config: Config, path: Path | None, scratch: Path, stop: Stop) -> Iter
     if config.paths.inbox.is_dir():
         yield from looking.leases(config.paths.inbox, config.watch.foreign_settle_seconds)
     yield from looking.instance(output, (config.http.host, config.http.port) if config.http.enabled else None)
-    found: list[Finding] = []
+    found: list[Finding] = _login(config, path)
     with _telling(found, "ledger"), engine_of(config, stop, dry=scratch) as engine:
         in_ledger = _in_ledger(config, engine)
         found += in_ledger
         found += _pulls(config, engine, scratch, stop, is_read=looking.exit_code(in_ledger) == 0)
         found += _downstreams(config, output, scratch, stop)
     yield from found
+
+
+def _login(config: Config, path: Path | None) -> list[Finding]:
+    """Whether the secrets of [http] are there. `path`: of the configuration."""
+    from ..config import DEFAULT_FILE
+    from ..observe.access import access_of
+    from ..operate.check import WARNING, Finding
+
+    found: list[Finding] = []
+    with _telling(found, "login"):
+        access_of(config.http, os.environ, (path or DEFAULT_FILE).parent.resolve())
+    for name in config.http.literal_secrets:
+        what = f"[http] {name} is a secret in the configuration itself; write ${{VARIABLE}} or ${{file:PATH}}"
+        found.append(Finding(WARNING, "login", what))
+    return found
 
 
 @contextmanager

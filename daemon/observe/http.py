@@ -1,134 +1,156 @@
-"""The HTTP endpoint: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for a supervisor, and the documents that are added.
+"""What is answered over HTTP: `/metrics` for Prometheus, `/-/healthy` and `/-/ready` for a supervisor, and the documents that are
+added.
 
-It answers in its own threads, from memory or from the last commit: no request waits for a batch, and no batch for a request.
-Waitress reads a whole request before a thread handles it, and closes slow and idle clients, so that these block no thread.
+Answers come from memory or from the last commit: no request waits for a batch, and no batch for a request.
 """
 
 from __future__ import annotations
 
-import logging
+import io
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.exposition import choose_encoder
 
 from ..core.errors import EnvironmentFault
+from .access import Access
 
-Answer = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]  # a WSGI application
 Ask = Callable[[], Sequence[str]]  # what is wrong; empty where nothing is
-_THREADS = 4
-_CONNECTIONS = 200
-_IDLE_SECONDS = 5
-_CLOSING_SECONDS = 1.0
-_LARGEST_REQUEST_BYTES = 16 << 10
+ASKED = "strandline.asked"  # in the environment of a request: when it was complete, by time.monotonic()
+HEALTHY, READY, METRICS = "/-/healthy", "/-/ready", "/metrics"
+_REST = 9  # a document that is made at intervals takes a tenth of a processor at most
+_METHODS = ("GET", "HEAD")
+_OPEN_METRICS = "application/openmetrics-text"
+# Nothing is a document that loads or runs anything, unless it says so itself. No other page may show it or read it.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_T = TypeVar("_T")
 
 
-def application(
-    registry: CollectorRegistry, why_unhealthy: Ask, why_not_ready: Ask, more: Mapping[str, Answer] | None = None
-) -> Answer:
-    """The WSGI application. `more`: further answers by path."""
-    answers: dict[str, Answer] = {
-        "/metrics": make_wsgi_app(registry),
-        "/-/healthy": _check("healthy", why_unhealthy),
-        "/-/ready": _check("ready", why_not_ready),
-        **(more or {}),
-    }
+class Shared(Generic[_T]):
+    """A value that is made once for all who asked before it was begun. With `fresh_seconds`, also for those who ask so long
+    afterwards, and longer where making it takes much processor time. Thread-safe."""
 
-    def answer(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        found = answers.get(environ.get("PATH_INFO", ""))
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _text(start_response, "405 Method Not Allowed", "only GET and HEAD are allowed\n")
-        if found is None:
-            return _text(start_response, "404 Not Found", "the paths here are: " + ", ".join(answers) + "\n")
-        body = found({**environ, "REQUEST_METHOD": "GET"}, start_response)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+    def __init__(self, make: Callable[[], _T], fresh_seconds: float = 0.0) -> None:
+        self._make, self._fresh = make, fresh_seconds
+        self._lock = threading.Lock()
+        self._known: tuple[float, _T] | None = None
 
-    return answer
+    def get(self, asked: float) -> _T:
+        """`asked`: by time.monotonic()."""
+        with self._lock:
+            if self._known is not None and asked <= self._known[0]:
+                return self._known[1]
+            began, cost = time.monotonic(), time.thread_time()
+            made = self._make()
+            cost = time.thread_time() - cost
+            until = time.monotonic() + max(self._fresh, _REST * cost) if self._fresh else began
+            self._known = until, made
+            return made
 
 
-def document(kind: str, make: Callable[[], str], headers: Mapping[str, str] | None = None) -> Answer:
-    """Answers with the document that `make` returns; 503 where it fails."""
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is sent. `headers`: in addition to, or in place of those of every answer."""
 
-    def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    content: bytes
+    kind: str = "text/plain; charset=utf-8"
+    status: str = "200 OK"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answer = Callable[[Mapping[str, Any]], Document]  # the environment of a request in, as WSGI has it
+
+
+class Application:
+    """The WSGI application. `access`: who may see more than whether it is healthy and ready. `more`: further answers by path."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        why_unhealthy: Ask,
+        why_not_ready: Ask,
+        access: Access,
+        more: Mapping[str, Answer] | None = None,
+    ) -> None:
+        self._access = access
+        self._checks = {HEALTHY: ("healthy", Shared(why_unhealthy)), READY: ("ready", Shared(why_not_ready))}
+        self._answers: dict[str, Answer] = {METRICS: _metrics(registry), **(more or {})}
+
+    @property
+    def paths(self) -> list[str]:
+        """Those that are answered."""
+        return [*self._answers, *self._checks]
+
+    def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        found = self._found(environ)
+        headers = (
+            {"Content-Type": found.kind, "Content-Length": str(len(found.content))} | _HEADERS | dict(found.headers)
+        )
+        start_response(found.status, list(headers.items()))
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        send = environ.get("wsgi.file_wrapper")  # copies nothing, however many clients are slow to take it
+        return send(io.BytesIO(found.content)) if send else [found.content]
+
+    def _found(self, environ: Mapping[str, Any]) -> Document:
+        path = environ.get("PATH_INFO", "")
+        if environ["REQUEST_METHOD"] not in _METHODS:
+            allowed = {"Allow": ", ".join(_METHODS)}
+            return text("only GET and HEAD are allowed", "405 Method Not Allowed", allowed)
+        refused = self._access.refusal(environ)
+        if path in self._checks:
+            name, wrong = self._checks[path]
+            return _checked(name, wrong.get(asked(environ)), is_told=refused is None)
+        if refused is not None:
+            return text(refused.why, refused.status, refused.headers)
+        answer = self._answers.get(path)
+        if answer is None:
+            return text("the paths here are: " + ", ".join(self.paths), "404 Not Found")
         try:
-            body = make()
+            return answer(environ)
         except (OSError, EnvironmentFault, sqlite3.Error) as error:
-            return _text(start_response, "503 Service Unavailable", f"not available now: {error}\n")
-        return _text(start_response, "200 OK", body, kind, headers or {})
+            return text(f"not available now: {error}", "503 Service Unavailable")
+
+
+def asked(environ: Mapping[str, Any]) -> float:
+    """When a request was complete."""
+    return float(environ.get(ASKED) or time.monotonic())
+
+
+def text(line: str, status: str = "200 OK", headers: Mapping[str, str] | None = None) -> Document:
+    """A line of plain text."""
+    return Document(f"{line}\n".encode(errors="replace"), status=status, headers=headers or {})
+
+
+def _checked(name: str, wrong: Sequence[str], *, is_told: bool) -> Document:
+    """Whether all is well; and why not, to those who may see that."""
+    if not wrong:
+        return text(name)
+    return text("\n".join([f"not {name}", *(wrong if is_told else ())]), "503 Service Unavailable")
+
+
+def _metrics(registry: CollectorRegistry) -> Answer:
+    """The metrics: OpenMetrics for a client that accepts it, otherwise the text format."""
+    plain, open_metrics = (
+        (Shared(partial(encode, registry)), kind) for encode, kind in map(choose_encoder, ("", _OPEN_METRICS))
+    )
+
+    def answer(environ: Mapping[str, Any]) -> Document:
+        made, kind = open_metrics if _OPEN_METRICS in environ.get("HTTP_ACCEPT", "") else plain
+        return Document(made.get(asked(environ)), kind)
 
     return answer
-
-
-def _check(name: str, ask: Ask) -> Answer:
-    def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        wrong = ask()
-        if not wrong:
-            return _text(start_response, "200 OK", f"{name}\n")
-        return _text(start_response, "503 Service Unavailable", f"not {name}\n" + "".join(f"{one}\n" for one in wrong))
-
-    return answer
-
-
-def _text(
-    start_response: Callable[..., Any],
-    status: str,
-    text: str,
-    kind: str = "text/plain",
-    more: Mapping[str, str] | None = None,
-) -> list[bytes]:
-    body = text.encode(errors="replace")
-    headers = [
-        ("Content-Type", f"{kind}; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-        *(more or {}).items(),
-    ]
-    start_response(status, headers)
-    return [body]
-
-
-def _listening(server: Any) -> list[tuple[str, int]]:
-    """The addresses: a name may have several."""
-    return getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-@contextmanager
-def serving(answer: Answer, host: str, port: int) -> Iterator[str]:
-    """Serves until the block ends; yields the address. EnvironmentFault where the port is in use."""
-    from waitress.server import BaseWSGIServer, create_server
-
-    sockets: dict[int, Any] = {}
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # clients that disconnect are not worth a line
-    try:
-        server = create_server(
-            answer, sockets, host=host, port=port, threads=_THREADS, connection_limit=_CONNECTIONS, channel_timeout=_IDLE_SECONDS,
-            cleanup_interval=1, max_request_header_size=_LARGEST_REQUEST_BYTES, max_request_body_size=_LARGEST_REQUEST_BYTES,
-            asyncore_use_poll=True, ident="strandline", clear_untrusted_proxy_headers=True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:  # ValueError: no such host
-        cause = getattr(error, "strerror", None) or error
-        raise EnvironmentFault(
-            "serve HTTP on",
-            f"{host}:{port}",
-            cause,
-            "Set [http] host and port to a free address, or enabled = false.",
-        ) from error
-    thread = threading.Thread(target=server.run, name="http", daemon=True)
-    thread.start()
-    try:
-        yield ", ".join(f"http://{_bracketed(found)}:{number}" for found, number in _listening(server))
-    finally:
-        for one in list(sockets.values()):
-            if isinstance(one, BaseWSGIServer):  # closed in its own thread, which would keep the port in use
-                one.trigger.pull_trigger(one.close)
-        thread.join(_CLOSING_SECONDS)
-        server.task_dispatcher.shutdown(cancel_pending=True, timeout=_CLOSING_SECONDS)

@@ -9,24 +9,39 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
-import time
+import re
+import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 from markupsafe import Markup
 
 from ..core.errors import EnvironmentFault
 from ..operate.downstreams import found_text, state_text
 from ..operate.status import keys_text, strays_text, summed
 from ..storage.receipts import local_text
+from .http import Answer, Document, Shared, asked, text
 
 _HERE = Path(__file__).parent
-_FRESH_SECONDS = 0.5  # however many clients there are, the ledger is queried twice a second at most
+_FRESH_SECONDS = 1.0
+# Control characters, and those that turn or hide text: a name could read as another one.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
+)
 _UNITS = ("s", "min", "h", "d")
 _BYTES = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The status for people and for programs."""
+
+    page: Document
+    api: Document
 
 
 class Page:
@@ -36,12 +51,12 @@ class Page:
         self, gather: Callable[[], dict[str, Any]], why_not_ready: Callable[[], Sequence[str]], version: str
     ) -> None:
         self._gather, self._why_not_ready, self._version = gather, why_not_ready, version
-        self._lock = threading.Lock()
-        self._known: tuple[float, dict[str, Any]] | None = None
+        self._made = Shared(self._make, _FRESH_SECONDS)
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
+            finalize=visible,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -57,42 +72,47 @@ class Page:
             "found": found_text,
         }
         self._template = environment.get_template("page.html")
-        self._script = (_HERE / "page.js").read_text(encoding="utf-8")
+        self._script, self._style = (Markup((_HERE / name).read_text("utf-8")) for name in ("page.js", "page.css"))
+        self._headers = {"Content-Security-Policy": _policy(self._script, self._style)}
 
     @property
-    def policy(self) -> str:
-        """The Content-Security-Policy: only this page's own style, its one script, and requests to this server."""
-        digest = base64.b64encode(hashlib.sha256(self._script.encode()).digest()).decode()
-        return (
-            f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; img-src data:; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+    def answers(self) -> dict[str, Answer]:
+        """By path."""
+        return {"/": lambda it: self._made.get(asked(it)).page, "/api/status": lambda it: self._made.get(asked(it)).api}
 
-    def status(self) -> dict[str, Any]:
-        """The status, at most half a second old."""
-        with self._lock:
-            if self._known is None or time.monotonic() - self._known[0] > _FRESH_SECONDS:
-                found = self._gather() | {"version": self._version, "not_ready": list(self._why_not_ready())}
-                self._known = time.monotonic(), found
-            return self._known[1]
-
-    def json(self) -> str:
-        """The status for programs."""
-        return json.dumps(self.status(), indent=2) + "\n"
-
-    def html(self) -> str:
-        """The status for people."""
+    def _make(self) -> _Made:
         try:
-            status = self.status()
-        except (OSError, EnvironmentFault) as error:  # the ledger cannot be read now
-            return self._template.render(status=None, error=str(error), script=Markup(self._script))
-        charts = {
-            "discards": _ranked(status, "discarded"),
-            "faults": _ranked(status, "faults"),
-            "hours": _bars(status["drops_by_hour"]),
-            "days": _days(status["partitions"]),
-        }
-        return self._template.render(status=status, error="", script=Markup(self._script), **charts)
+            status = self._gather() | {"version": self._version, "not_ready": list(self._why_not_ready())}
+        except (OSError, EnvironmentFault, sqlite3.Error) as error:  # the ledger cannot be read now
+            return _Made(self._html(None, str(error)), text(f"not available now: {error}", "503 Service Unavailable"))
+        # The encoder in C makes no indentation, and that in Python takes twenty times as long.
+        api = msgspec.json.format(json.dumps(status).encode(), indent=2) + b"\n"
+        return _Made(self._html(status), Document(api, "application/json; charset=utf-8"))
+
+    def _html(self, status: dict[str, Any] | None, error: str = "") -> Document:
+        charts = (
+            {}
+            if status is None
+            else {
+                "discards": _ranked(status, "discarded"),
+                "faults": _ranked(status, "faults"),
+                "hours": _bars(status["drops_by_hour"]),
+                "days": _days(status["partitions"]),
+            }
+        )
+        page = self._template.render(status=status, error=error, script=self._script, style=self._style, **charts)
+        return Document(page.encode(errors="replace"), "text/html; charset=utf-8", headers=self._headers)
+
+
+def _policy(script: str, style: str) -> str:
+    """The Content-Security-Policy: only the page's own style and script, the widths of bars, and requests to this server."""
+    script_hash, style_hash = (
+        f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in (script, style)
+    )
+    return (
+        f"default-src 'none'; script-src {script_hash}; style-src {style_hash}; style-src-attr 'unsafe-inline'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 def _ranked(status: dict[str, Any], group: str) -> list[tuple[str, int, float]]:
@@ -157,6 +177,13 @@ def size(number: float) -> str:
 def moment(text: str | None) -> str:
     """An instant in the time zone of the daemon, to the second, with the offset of that."""
     return local_text(text, "–")
+
+
+def visible(value: object) -> object:
+    """A value for the page: characters of a text that nobody sees are spelled as in JSON."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
 
 
 def pretty(value: object) -> str:

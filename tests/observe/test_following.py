@@ -7,7 +7,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as plain
 
 from daemon.core.retry import Backoff
 from daemon.downstream.attempts import Followed
@@ -99,6 +103,19 @@ def test_a_file_whose_name_is_not_utf8_is_an_error_of_its_own(tmp_path: Path) ->
         found = {one.name: one for one in following.round(lambda: False)}
     assert "UTF-8" in found["caf\ufffd"].error
     assert found["daily"].dates == 2 and not found["daily"].error
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "a\nb", 'a\\"\nb', "a} 1\nstrandline_up 1", "<b>", "caf\ufffd", "\u202egnp"]
+)
+def test_a_name_is_a_value_of_a_label_and_nothing_else(name: str) -> None:
+    """Whatever it has: Prometheus reads the name as it is, and no other series."""
+    asked = Asked()
+    asked.metrics.followed([replace(MODEL, name=name)], 1.0)
+    for encode, parse in ((generate_latest, plain), (generate_open_metrics, open_metrics)):
+        found = [sample for family in parse(encode(asked.registry).decode()) for sample in family.samples]
+        assert {sample.labels["name"] for sample in found} == {name} and len(found) == asked.series()
+        assert all(sample.name.startswith("strandline_downstream_") for sample in found)
 
 
 def over(root: Path, models: dict[str, str]) -> closing[Following]:

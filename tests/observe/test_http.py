@@ -1,23 +1,24 @@
-"""The HTTP endpoint with real sockets: what it answers, and that nobody can keep it from answering."""
+"""What is answered over HTTP, with real sockets."""
 
 from __future__ import annotations
 
 import http.client
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from daemon.batch.retries import Retry
-from daemon.core.errors import EnvironmentFault
+from daemon.observe.access import Access
 from daemon.observe.health import Health
-from daemon.observe.http import application, serving
+from daemon.observe.http import Application, Shared
 from daemon.observe.metrics import Metrics
+from daemon.observe.server import serving
 from tests.support.daemon_process import free_port
 
 
@@ -33,6 +34,14 @@ class Server:
         connection.close()
         return answer.status, body, answer.headers["Content-Type"]
 
+    def headers(self, path: str, method: str = "GET", **sent: str) -> Message:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, headers=sent)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.headers
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -43,8 +52,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         folder.mkdir()
     health = Health(staging, 10.0, lambda: one[0].up, lambda: None)
     one.append(Server(port, health))
-    answer = application(Metrics(tmp_path, "1").registry, health.why_unhealthy, health.why_not_ready)
-    with serving(answer, "127.0.0.1", port):
+    answer = Application(Metrics(tmp_path, "1").registry, health.why_unhealthy, health.why_not_ready, Access())
+    with serving(answer, answer.paths, "127.0.0.1", port):
         yield one[0]
 
 
@@ -115,69 +124,105 @@ def test_a_loop_that_stands_still_is_unhealthy(server: Server, monkeypatch: pyte
     """It is allowed its rest and one long step; then it counts as hanging, until it turns again."""
     server.health.turn()
     now = time.monotonic()
-    monkeypatch.setattr("daemon.observe.health.time.monotonic", lambda: now + 100)
+    clock = SimpleNamespace(monotonic=lambda: now + 100)
+    monkeypatch.setattr("daemon.observe.health.time", clock)
     assert server.ask("/-/healthy")[0] == 200
-    monkeypatch.setattr("daemon.observe.health.time.monotonic", lambda: now + 1000)
+    clock.monotonic = lambda: now + 1000
     status, why, _ = server.ask("/-/healthy")
     assert status == 503 and "has not run for" in why
     server.health.turn()
     assert server.ask("/-/healthy")[0] == 200
 
 
-def test_idle_and_slow_clients_harm_nobody(server: Server) -> None:
-    """Hundreds that connect and say nothing, or a byte at a time, do not keep a scrape from its answer."""
-    with ExitStack() as stack:
-        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(400)]
-        for client in clients[::2]:
-            client.sendall(b"GET /metr")
-        ended = threading.Event()
-
-        def drip() -> None:
-            while not ended.wait(0.2):
-                for client in clients[::4]:
-                    try:
-                        client.sendall(b"x")
-                    except OSError:
-                        continue
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        try:
-            assert server.ask("/metrics")[0] == 200
-        finally:
-            ended.set()
-            dripping.join()
+def test_every_answer_forbids_what_it_does_not_need(server: Server) -> None:
+    """It loads nothing, is shown by no other page, is not kept, and is what it says. Which version answers is not told."""
+    for path in ("/metrics", "/-/healthy", "/-/ready", "/nowhere"):
+        headers = server.headers(path)
+        assert "default-src 'none'" in headers["Content-Security-Policy"], path
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"] and headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store" and headers["Server"] == "strandline"
+    assert server.headers("/metrics", "DELETE")["Allow"] == "GET, HEAD"
 
 
-def test_an_oversized_request_is_refused(server: Server) -> None:
-    """Headers without end are not read without end."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
-        try:
-            client.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
-            answer = client.recv(1000)
-        except ConnectionError:
-            answer = b""
-    assert answer == b"" or b" 431 " in answer.splitlines()[0] or b" 400 " in answer.splitlines()[0]
-    assert server.ask("/metrics")[0] == 200
+def test_metrics_come_in_the_format_that_is_accepted(server: Server) -> None:
+    """OpenMetrics, and the text format otherwise. What a client sends is in no answer."""
+    accepted = "application/openmetrics-text;version=1.0.0;evil=1,text/plain;q=0.1"
+    assert server.headers("/metrics", Accept=accepted)["Content-Type"].startswith(
+        "application/openmetrics-text; version=1.0.0"
+    )
+    assert server.headers("/metrics", Accept="text/plain;version=9;evil=1")["Content-Type"].startswith(
+        "text/plain; version=0.0.4"
+    )
 
 
-def test_a_taken_port_is_one_clear_error_and_a_left_one_is_free() -> None:
-    """The same address can be bound again as soon as the block ended."""
-    port = free_port()
-    for _ in range(3):
-        with serving(lambda *_: [], "127.0.0.1", port) as address:
-            assert address == f"http://127.0.0.1:{port}"
-            with (
-                pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port}.*in use"),
-                serving(lambda *_: [], "127.0.0.1", port),
-            ):
-                pass
+def test_a_value_is_made_once_for_all_who_wait() -> None:
+    """Who asked before it was begun shares it. Who asked later gets a new one."""
+    made: list[float] = []
+    shared = Shared(lambda: made.append(time.monotonic()) or len(made))
+    long_ago = time.monotonic()
+    assert [shared.get(long_ago) for _ in range(5)] == [1] * 5
+    assert shared.get(time.monotonic()) == 2 and shared.get(long_ago) == 2
 
 
-def test_a_host_that_does_not_exist_is_a_clear_error() -> None:
-    """As a mistyped [http] host."""
-    with (
-        pytest.raises(EnvironmentFault, match=r"serve HTTP on no\.such\.host\.invalid:1"),
-        serving(lambda *_: [], "no.such.host.invalid", 1),
-    ):
-        pass
+def test_a_value_is_fresh_for_as_long_as_it_says_and_longer_where_it_costs_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second; and nine times as long as it took."""
+    now, cost = [1000.0], [0.0]
+    monkeypatch.setattr(
+        "daemon.observe.http.time", SimpleNamespace(monotonic=lambda: now[0], thread_time=lambda: now[0])
+    )
+    made: list[int] = []
+
+    def make() -> int:
+        now[0] += cost[0]
+        made.append(1)
+        return len(made)
+
+    shared = Shared(make, 1.0)
+    assert [shared.get(asked) for asked in (1000.0, 1001.0)] == [1, 1]
+    now[0], cost[0] = 1001.5, 2.0
+    assert shared.get(1001.5) == 2  # made from 1001.5 to 1003.5
+    assert [shared.get(asked) for asked in (1003.5, 1021.5, 1021.6)] == [2, 2, 3]
+
+
+def test_an_answer_that_fails_is_shared_by_nobody() -> None:
+    """The next one tries again."""
+    results = iter([OSError("gone"), 7])
+
+    def make() -> int:
+        found = next(results)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    shared = Shared(make)
+    with pytest.raises(OSError, match="gone"):
+        shared.get(0.0)
+    assert shared.get(0.0) == 7
+
+
+def test_only_who_may_see_it_is_told_why(tmp_path: Path) -> None:
+    """Without a login, health says whether, and not why not; everything else asks for the login."""
+    answer = Application(Metrics(tmp_path, "1").registry, lambda: ["it hangs"], lambda: ["no room"], Access((), "u:p"))
+
+    def asked(path: str, **more: str) -> tuple[str, bytes, dict[str, str]]:
+        told: list[tuple[str, dict[str, str]]] = []
+        environ = {"PATH_INFO": path, "REQUEST_METHOD": "GET", "HTTP_HOST": "localhost"} | more
+        body = b"".join(answer(environ, lambda status, headers: told.append((status, dict(headers)))))
+        return told[0][0], body, told[0][1]
+
+    login = {"HTTP_AUTHORIZATION": "Basic dTpw"}
+    assert asked("/-/healthy")[:2] == ("503 Service Unavailable", b"not healthy\n")
+    assert asked("/-/ready")[:2] == ("503 Service Unavailable", b"not ready\n")
+    assert asked("/-/ready", **login)[1] == b"not ready\nno room\n"
+    assert asked("/-/ready", HTTP_HOST="evil.example", **login)[1] == b"not ready\n"
+    for path in ("/metrics", "/", "/nowhere"):
+        status, body, headers = asked(path)
+        assert (
+            status == "401 Unauthorized"
+            and headers["WWW-Authenticate"].startswith("Basic realm=")
+            and b"strandline_" not in body
+        )
+    assert asked("/metrics", **login)[0] == "200 OK" and asked("/nowhere", **login)[0] == "404 Not Found"

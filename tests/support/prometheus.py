@@ -9,7 +9,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,13 +60,23 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, *targets: str, rules: str = "", alertmanager_port: int = 0) -> Iterator[Prometheus]:
-    """Scrapes the targets four times a second. With `rules`, evaluates them and sends alerts to an Alertmanager."""
+def prometheus(
+    folder: Path,
+    *targets: str,
+    rules: str = "",
+    alertmanager_port: int = 0,
+    jobs: Mapping[str, Mapping[str, object]] | None = None,
+) -> Iterator[Prometheus]:
+    """Scrapes the targets four times a second. With `rules`, evaluates them and sends alerts to an Alertmanager. `jobs`: by name,
+    further settings of the jobs that scrape the targets."""
     program, port = tool("prometheus"), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, object] = {
         "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "500ms"},
-        "scrape_configs": [{"job_name": "strandline", "static_configs": [{"targets": list(targets)}]}],
+        "scrape_configs": [
+            {"job_name": name, "static_configs": [{"targets": list(targets)}], **more}
+            for name, more in (jobs or {"strandline": {}}).items()
+        ],
     }
     if rules:
         (folder / "rules.yml").write_text(rules)

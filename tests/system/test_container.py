@@ -67,6 +67,8 @@ def test_every_service_is_hardened_and_listens_on_loopback() -> None:
         assert one["mem_limit"] and one["cpus"] and one["pids_limit"], name
         assert {port["host_ip"] for port in one.get("ports", [])} <= {"127.0.0.1"}, name
         assert re.search(r":v?\d+\.\d+(\.\d+)?$", one["image"]), name
+    (scraped,) = re.findall(r'targets: \["([^":]+):10464"\]', (REPO / "deploy/prometheus/prometheus.yml").read_text())
+    assert scraped == "daemon" == services["daemon"]["hostname"]  # or the daemon would refuse to answer to this name
     for one in services.values():  # every file that is mounted is there
         for volume in one.get("volumes", []):
             assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume

@@ -16,12 +16,18 @@ from tests.support.command import order
 from tests.support.daemon_process import Daemon, place, running, until
 
 HOSTILE_NAMES = (
-    "<img src=x onerror=document.title='owned'>.json", "<script>document.title='owned'<_script>.json",
+    "<img src=x onerror=document.title='owned'>.json",
+    "<script>document.title='owned'<_script>.json",
     "'\"><svg onload=alert(1)>.json",
-    "{{ 7*7 }}.json", "&lt;b&gt;.json", "a\nb.json", "\u202egnp.json", "javascript:alert(1).json",
-)  # fmt: skip
+    "{{ 7*7 }}.json",
+    "&lt;b&gt;.json",
+    "a\nb.json",
+    "\u202egnp.json",
+    "javascript:alert(1).json",
+)
+HOSTILE_FOLDER = "<img src=x onerror=document.title='owned'>\u202e"
 HOSTILE_RECORDS = [
-    {"order_id": "</pre><script>document.title='owned'</script>"},
+    {"order_id": "</pre><script>document.title='owned'</script>\u202e\u200b"},
     {"order_id": "o_299", "created_at": "2026-03-20", "amount": 5},
     {"order_id": "<img src=x onerror=document.title='owned'>", "created_at": "<b>soon</b>"},
 ]
@@ -39,6 +45,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         put(one, "a-rather-long-name-of-a-drop-that-has-two-badges.json", [
             order(300, amount="five"), {"order_id": "o_301", "created_at": "2026-03-20", "total_price": 5},
         ])  # fmt: skip
+        (one.inbox / HOSTILE_FOLDER).mkdir()
+        (one.inbox / HOSTILE_FOLDER / "stray.json").write_text("[]")
         put(one, "<b>broken.json", b'{"<script>document.title=1</script>": 1}')
         until(lambda: len(list(one.output.glob("receipts/*/*.json"))) == 4 + len(HOSTILE_NAMES))
         yield one
@@ -97,7 +105,9 @@ def browser() -> Iterator[Tab]:
 
 
 def put(daemon: Daemon, name: str, content: bytes | list) -> None:
-    place(daemon.inbox / name, content if isinstance(content, bytes) else json.dumps(content).encode())
+    place(
+        daemon.inbox / name, content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
+    )
 
 
 def address(daemon: Daemon) -> str:
@@ -116,6 +126,9 @@ def test_nothing_that_came_from_a_file_is_obeyed(daemon: Daemon, browser: Tab) -
     for name in HOSTILE_NAMES[2:6]:
         assert name.replace("\n", "%0A") in text, name
     assert "</pre><script>document.title='owned'</script>" in text and "{{ 7*7 }}" in text
+    assert "\\u202e\\u200b" in text and "%E2%80%AEgnp" in text
+    assert "in folders that no [sources] section names: <img" in text
+    assert not any(one in text for one in "\u202e\u200b")  # they would turn and hide what is beside them
     wrong = [event for event in browser.events if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
     assert wrong == []
     resources = browser.ask("performance.getEntriesByType('resource').map(one => one.name)")

@@ -120,6 +120,9 @@ headers = {X-Token = "literal"}
 dsn = "postgresql://nobody:do-not-show@127.0.0.1:9/none?connect_timeout=2"
 [notify.team]
 command = ["no-such-program"]
+[http]
+basic_auth = "jo:do-not-show"
+bearer_token = "${NO_TOKEN}"
 """)
     before = tree(tmp_path)
     ended = strandline(tmp_path, "check", "--json", HTTP__PORT="0")
@@ -129,6 +132,8 @@ command = ["no-such-program"]
     def is_found(level: str, check: str, *parts: str) -> bool:
         return any(one[:2] == (level, check) and all(part in one[2] for part in parts) for one in found)
 
+    assert is_found("error", "login", "[http]", "NO_TOKEN is missing")
+    assert is_found("warning", "login", "[http] basic_auth is a secret in the configuration itself")
     assert is_found("warning", "paths", "[paths] inbox", "does not exist")
     assert is_found("warning", "paths", "[paths] output", "does not exist")
     assert is_found("error", "model broken", "nothing")
