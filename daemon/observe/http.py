@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import make_wsgi_app
 
-from ..core.errors import EnvironmentFault
+from ..core.errors import EnvironmentFault, StrandlineError
 
 Answer = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]  # a WSGI application
 Ask = Callable[[], Sequence[str]]  # what is wrong; empty where nothing is
@@ -56,7 +56,7 @@ def document(kind: str, make: Callable[[], str], headers: Mapping[str, str] | No
     def answer(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
             body = make()
-        except (OSError, EnvironmentFault, sqlite3.Error) as error:
+        except (OSError, StrandlineError, sqlite3.Error) as error:
             return _text(start_response, "503 Service Unavailable", f"not available now: {error}\n")
         return _text(start_response, "200 OK", body, kind, headers or {})
 
