@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import serving
 from .commands import administration, copies, erasing, looking, mending, withdrawing
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
-from .core.errors import MOVE_AWAY, Corruption, EnvironmentFault, UsageError
+from .core.errors import Corruption, EnvironmentFault, UsageError
 from .stopping import release
 
 if TYPE_CHECKING:
@@ -90,14 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Nothing is lost: remove the cause and start again",
         )
     except sqlite3.Error as error:
-        damaged = type(error) is sqlite3.DatabaseError  # its subclasses are about the machine or the statement
-        action = f"if the file is damaged, {MOVE_AWAY}" if damaged else "remove the cause and start again"
-        return _fail(ENVIRONMENT, f"the ledger could not be read or written: {error}. Nothing is lost: {action}")
+        from .storage import database
+
+        cause, advice = database.shown(error), database.advice(error)
+        return _fail(ENVIRONMENT, f"a file in state/ could not be read or written: {cause}. Nothing is lost. {advice}")
     except BrokenExecutor as error:
         return _fail(
             ENVIRONMENT,
             f"a worker process died ({error}), most likely because memory ran out. Nothing is lost: give it more memory or "
             "fewer [engine] workers, and start again",
+        )
+    except MemoryError as error:
+        return _fail(
+            ENVIRONMENT,
+            f"memory ran out ({str(error) or 'no details'}). Nothing is lost: give it more memory, fewer [engine] workers, or "
+            "smaller batches ([batch] max_bytes), and start again",
         )
     except KeyboardInterrupt:
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")

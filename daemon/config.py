@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .batch.keeping import Keep, refuse_short_receipts
-from .core.errors import UsageError, shown
+from .core.errors import EnvironmentFault, UsageError, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
@@ -279,9 +279,13 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
         raise UsageError(
             f"cannot read the configuration {path}: the file does not exist; name another one with --config"
         ) from None
-    except OSError as error:
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UsageError(
             f"cannot read the configuration {path}: {error.strerror}; name another one with --config"
+        ) from None
+    except OSError as error:  # the machine's: the same file may be read later
+        raise EnvironmentFault(
+            "read the configuration", path, error.strerror, "Try again when the cause is gone."
         ) from None
     except (ValueError, RecursionError) as error:  # from tomllib, a decoder, or an integer with too many digits
         raise UsageError(f"the configuration {path} is not TOML: {error}") from None

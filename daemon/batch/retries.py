@@ -20,6 +20,7 @@ from tenacity.stop import stop_any, stop_when_event_set
 
 from ..core.errors import Corruption, Stopped, Unavailable
 from ..core.retry import Backoff
+from ..storage.database import is_damage
 from .phases import operation_of
 
 _T = TypeVar("_T")
@@ -51,9 +52,9 @@ def is_transient(error: BaseException) -> bool:
     """Whether a retry can help: the error comes from the machine, not from the data or from a bug."""
     if isinstance(error, OSError):
         return error.errno in _TRANSIENT_ERRNOS
-    return isinstance(
-        error, sqlite3.OperationalError | MemoryError | BrokenExecutor | EOFError | Corruption | Unavailable
-    )
+    if isinstance(error, sqlite3.OperationalError):
+        return not is_damage(error)
+    return isinstance(error, MemoryError | BrokenExecutor | EOFError | Corruption | Unavailable)
 
 
 def retry(

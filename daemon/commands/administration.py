@@ -99,7 +99,7 @@ def check(options: argparse.Namespace) -> int:
     found: list[Finding] = []
     try:
         config = load(options.config, os.environ)
-    except UsageError as error:
+    except (UsageError, EnvironmentFault) as error:
         found.append(looking.Finding(looking.ERROR, "configuration", str(error)))
     else:
         with scratch_folder("check") as scratch:

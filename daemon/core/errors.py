@@ -10,6 +10,10 @@ from __future__ import annotations
 MAX_REASON = 500
 _SHOWN_CHARACTERS = 80
 MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
+REBUILD_ANEW = (
+    "Check the disk, stop strandline, then restore state/ledger.sqlite from a backup that is as new as raw/, or "
+    f"{MOVE_AWAY}, which makes it anew from raw copies and receipts"
+)
 
 
 class StrandlineError(Exception):

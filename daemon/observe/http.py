@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from ..core.errors import EnvironmentFault
+from ..core.errors import StrandlineError
 from .access import Access
 
 Ask = Callable[[], Sequence[str]]  # what is wrong; empty where nothing is
@@ -122,7 +122,7 @@ class Application:
             return text("the paths here are: " + ", ".join(self.paths), "404 Not Found")
         try:
             return answer(environ)
-        except (OSError, EnvironmentFault, sqlite3.Error) as error:
+        except (OSError, StrandlineError, sqlite3.Error) as error:
             return text(f"not available now: {error}", "503 Service Unavailable")
 
 

@@ -10,6 +10,7 @@ import gzip
 import os
 import zlib
 
+from ..storage.files import read_at
 from ..storage.raw import compression_of, zstd_module
 
 _CLOSERS = {b"[": b"]", b"{": b"}"}
@@ -28,10 +29,10 @@ def why_unfinished(descriptor: int) -> str | None:
         size = os.fstat(descriptor).st_size
         if not size:
             return "it is empty"
-        head = os.pread(descriptor, _ENDS_BYTES, 0)
+        head = read_at(descriptor, _ENDS_BYTES, 0)
         if compression := compression_of(head):
             return "its compressed content is cut short" if _is_cut(descriptor, compression) else None
-        tail = os.pread(descriptor, _ZIP_TAIL_BYTES if head.startswith(_ZIP) else _ENDS_BYTES, _from_end(size, head))
+        tail = read_at(descriptor, _ZIP_TAIL_BYTES if head.startswith(_ZIP) else _ENDS_BYTES, _from_end(size, head))
     except OSError:
         return None
     if head.startswith(_ZIP):

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..core.errors import REBUILD_ANEW
+
 
 @contextmanager
 def transaction(sql: sqlite3.Connection) -> Iterator[None]:
@@ -26,7 +28,7 @@ def transaction(sql: sqlite3.Connection) -> Iterator[None]:
 
 def view(path: Path) -> sqlite3.Connection:
     """A read-only connection with a fixed snapshot. Where the folder is not writable and no process has the ledger open, SQLite
-    needs `immutable=1`."""
+    needs `immutable=1`; that ignores the WAL, so it is tried only where there is none."""
     for option in ("mode=ro", "immutable=1"):
         sql = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, timeout=10.0)
         try:
@@ -35,8 +37,45 @@ def view(path: Path) -> sqlite3.Connection:
             sql.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
             sql.close()
-            if option == "immutable=1":
+            if option == "immutable=1" or path.with_name(f"{path.name}-wal").exists():
                 raise
         else:
             break
     return sql
+
+
+_BUSY, _FULL = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}, {sqlite3.SQLITE_FULL}
+_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+_FAILED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_INTERRUPT}
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error of SQLite comes from what is in the file, not from the machine: it is no database, or holds other values
+    or tables than were written. To try again does not help."""
+    if isinstance(error, sqlite3.ProgrammingError):
+        return False
+    return _code(error) not in (*_BUSY, *_FULL, *_REFUSED, *_FAILED)
+
+
+def advice(error: Exception) -> str:
+    """What to do about an error of SQLite."""
+    code = _code(error)
+    if code in _BUSY:
+        return "Another program uses the file: start again when it has ended."
+    if code in _FULL:
+        return "The disk is full: free some space, and start again."
+    if code in _REFUSED:
+        return "Let this user read and write state/ and the files in it, or mount the file system for writing, and start again."
+    if code in _FAILED:
+        return f"Check the disk and the memory, and start again. If the file stays unreadable: {REBUILD_ANEW}."
+    return f"{REBUILD_ANEW}."
+
+
+def shown(error: Exception) -> str:
+    """The text of an error of SQLite in one printable line; where the file is damaged, it may quote it."""
+    return "".join(one if one.isprintable() else "?" for one in str(error)[:200])
+
+
+def _code(error: Exception) -> int:
+    """The primary result code. The module itself raises errors without one, where a text is not UTF-8."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF

@@ -153,7 +153,7 @@ def continue_at(path: Path, offset: int, content: bytes) -> None:
         size = os.fstat(descriptor).st_size
         if size < offset:
             offset = size
-            if os.pread(descriptor, len(content), max(size - len(content), 0)) == content:
+            if read_at(descriptor, len(content), max(size - len(content), 0)) == content:
                 offset = size - len(content)
         os.ftruncate(descriptor, offset)
         os.lseek(descriptor, offset, os.SEEK_SET)
@@ -239,6 +239,15 @@ def copy_into(source: int, target: int) -> None:
     """Copies an open file into another that was just created."""
     while block := os.read(source, _BLOCK_BYTES):
         write_all(target, block)
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """The bytes of an open file from `offset` on: `size` of them, or as many as there are."""
+    parts = []
+    while size > 0 and (part := os.pread(descriptor, size, offset)):  # pread() may read less than it is asked for
+        parts.append(part)
+        size, offset = size - len(part), offset + len(part)
+    return b"".join(parts)
 
 
 def _read_block(source: int) -> bytes:

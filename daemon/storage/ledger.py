@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from ..core.entries import Commit, DimensionFile, Drop, DropResult, Effect, Partition, Run, Undo
-from ..core.errors import MOVE_AWAY, EnvironmentFault, OutputReplaced
+from ..core.errors import Corruption, EnvironmentFault, OutputReplaced
 from ..core.mapping import FieldMapping
 from ..core.parse.naming import Ids
-from . import ages, database, files, ledger_schema, order_index, pulls, redactions, set_aside, undos
-from .ledger_queries import DROP_COLUMNS, LedgerQueries
+from . import ages, checksums, database, files, ledger_schema, order_index, pulls, redactions, set_aside, undos
+from .ledger_queries import LedgerQueries
+from .ledger_rows import DROP_COLUMNS
 from .order_index import OrderIndex
 
 
@@ -37,8 +38,11 @@ class Ledger(LedgerQueries):
                 with self.transaction():
                     ledger_schema.create(self._sql)
             ledger_schema.refuse_other_versions(self._sql, path)
-        except sqlite3.DatabaseError as error:
-            raise EnvironmentFault("open the ledger", path, error, f"If the file is damaged, {MOVE_AWAY}.") from error
+            checksums.refuse_damaged(self._sql)
+        except Corruption as error:
+            raise EnvironmentFault("open the ledger", path, error, "") from None
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # a damaged name may be in the text of an error
+            raise EnvironmentFault("open the ledger", path, database.shown(error), database.advice(error)) from error
 
     def close(self) -> None:
         self._sql.close()
@@ -112,6 +116,7 @@ class Ledger(LedgerQueries):
     def commit(self, change: Commit) -> None:
         """Commits a batch in one transaction. Its effects are to be published next."""
         with self.transaction():
+            checksums.refuse_damaged(self._sql)
             batch = self.next_batch
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (batch, change.committed_at))
             self._sql.executemany(
@@ -134,7 +139,7 @@ class Ledger(LedgerQueries):
             self._sql.executemany("DELETE FROM partitions WHERE date = ?", ((date,) for date in change.removed))
             self._sql.executemany("DELETE FROM gone WHERE date = ?", ((p.date,) for p in change.partitions))
             self._sql.executemany(
-                "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     (p.date, p.orders, p.lines, str(p.amount), p.fact_sha256, p.items_sha256, p.bytes, p.writer, batch,
                      p.restatements, json.dumps(p.columns)) for p in change.partitions
@@ -208,6 +213,7 @@ class Ledger(LedgerQueries):
         """Copies drops and batches of another ledger; not what is published, nor the order index, nor the high-water mark. What
         only drops without a raw copy would tell is copied, too: marks, and known keys."""
         self._sql.execute("ATTACH ? AS other", (str(other),))
+        checksums.refuse_unsound_drops(self._sql, "other")
         with self.transaction():
             tables = (
                 "mappings", "drops", "batches", "undos", "horizons", "totals", "meta WHERE key <> 'hwm'", "rounds", "pages"
@@ -372,4 +378,5 @@ def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
     sql.execute("PRAGMA cache_size = -8192")  # 8 MiB: a larger cache does not help bulk reads and writes
+    checksums.prepare(sql)
     return sql

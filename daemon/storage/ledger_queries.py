@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from functools import lru_cache
 
 from ..core.drift import KnownKey
-from ..core.entries import Counts, DimensionFile, Drop, DropResult, Effect, Partition
-from ..core.mapping import Columns, FieldMapping
-from ..core.model import DropOutcome, ParseContext
+from ..core.entries import DimensionFile, Drop, DropResult, Effect, Partition
+from ..core.mapping import Columns
+from ..core.model import DropOutcome
 from ..core.parse.blocking import Block
-from . import ages, pulls, redactions, set_aside, undos
+from . import ages, checksums, pulls, redactions, set_aside
+from .ledger_rows import AFTER, DROP, RESULT, drop_of, mapping_of, partitions_of, result_of
 
-DROP_COLUMNS = (
-    "seq, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, since, duplicate_of"
-)
-_DROP = DROP_COLUMNS.replace("mapping", "(SELECT mapping FROM mappings WHERE number = drops.mapping)")
-_RESULT = f"{_DROP}, outcome, reason, counts, {undos.OF_DROP}"
-_AFTER = 16  # the first column after those of _RESULT
 _PAGE_ROWS = 10_000
-_mapping = lru_cache(maxsize=256)(FieldMapping.from_json)
 
 
 class LedgerQueries:
@@ -52,7 +44,7 @@ class LedgerQueries:
 
     def id_prefixes(self) -> frozenset[str]:
         """The prefixes of the ids of all sources that drops were entered under."""
-        mappings = (_mapping(text) for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
+        mappings = (mapping_of(text) for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
         return frozenset(one.id_prefix for one in mappings if one.id_prefix)
 
     def pull_errors(self) -> list[str]:
@@ -108,22 +100,22 @@ class LedgerQueries:
 
     def of_content(self, sha256: bytes) -> list[Drop]:
         """The drops with these bytes, by number."""
-        query = f"SELECT {_DROP} FROM drops WHERE sha256 = ? ORDER BY seq"
-        return [_drop(row) for row in self._sql.execute(query, (sha256,))]
+        query = f"SELECT {DROP} FROM drops WHERE sha256 = ? ORDER BY seq"
+        return [drop_of(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied(self, sha256: bytes) -> list[DropResult]:
         """The results of the applied drops with these bytes, by number."""
-        query = f"SELECT {_RESULT} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
-        return [_result(row) for row in self._sql.execute(query, (sha256,))]
+        query = f"SELECT {RESULT} FROM drops WHERE sha256 = ? AND outcome = 'applied' ORDER BY seq"
+        return [result_of(row) for row in self._sql.execute(query, (sha256,))]
 
     def quarantined(self, sha256: bytes) -> list[DropResult]:
         """The results of the quarantined drops with these bytes, by number."""
-        query = f"SELECT {_RESULT} FROM drops WHERE sha256 = ? AND outcome = 'quarantined' ORDER BY seq"
-        return [_result(row) for row in self._sql.execute(query, (sha256,))]
+        query = f"SELECT {RESULT} FROM drops WHERE sha256 = ? AND outcome = 'quarantined' ORDER BY seq"
+        return [result_of(row) for row in self._sql.execute(query, (sha256,))]
 
     def applied_drops(self, after: int = 0) -> Iterator[Drop]:
         """The applied drops with numbers above `after`, by number."""
-        return map(_drop, self._paged(_DROP, "outcome = 'applied'", after))
+        return map(drop_of, self._paged(DROP, "outcome = 'applied'", after))
 
     def besides(self, seq: int, *, only_rivals: bool = False) -> Iterator[Drop]:
         """The applied drops but one, by number. `only_rivals`: those with a record that was superseded, and those that were
@@ -131,11 +123,11 @@ class LedgerQueries:
         rivals = (
             " AND (json_extract(counts, '$.superseded') > 0 OR seq IN (SELECT seq FROM undos))" if only_rivals else ""
         )
-        return map(_drop, self._paged(_DROP, f"outcome = 'applied' AND seq <> {int(seq)}{rivals}"))
+        return map(drop_of, self._paged(DROP, f"outcome = 'applied' AND seq <> {int(seq)}{rivals}"))
 
     def withdrawn(self) -> Iterator[DropResult]:
         """The results of the withdrawn drops, by number."""
-        return map(_result, self._paged(_RESULT, "outcome = 'withdrawn'"))
+        return map(result_of, self._paged(RESULT, "outcome = 'withdrawn'"))
 
     def may_know_deletions(self) -> bool:
         """Whether the index may ever have had a deletion: a drop counts one, or an undo may have brought back one that was
@@ -143,7 +135,7 @@ class LedgerQueries:
         if self._sql.execute("SELECT 1 FROM drops WHERE json_extract(counts, '$.deleted') > 0").fetchone():
             return True
         texts = self._sql.execute("SELECT mapping FROM mappings WHERE EXISTS (SELECT 1 FROM undos)")
-        return any(_mapping(text).deleted_path for (text,) in texts)
+        return any(mapping_of(text).deleted_path for (text,) in texts)
 
     def newest_besides(self, seq: int) -> int | None:
         """The high-water mark without one drop."""
@@ -154,10 +146,10 @@ class LedgerQueries:
 
     def applied_newest_first(self) -> Iterator[Drop]:
         """The applied drops, the newest first."""
-        query = f"SELECT {_DROP} FROM drops WHERE outcome = 'applied' AND seq < ? ORDER BY seq DESC LIMIT {_PAGE_ROWS}"
+        query = f"SELECT {DROP} FROM drops WHERE outcome = 'applied' AND seq < ? ORDER BY seq DESC LIMIT {_PAGE_ROWS}"
         last = self.last_drop + 1
         while page := self._sql.execute(query, (last,)).fetchall():
-            yield from map(_drop, page)
+            yield from map(drop_of, page)
             last = page[-1][0]
 
     def _paged(self, columns: str, condition: str, last: int = 0) -> Iterator[tuple]:
@@ -171,10 +163,10 @@ class LedgerQueries:
         """Applied drops that were read under a later `since` and may hold records from this one on; by number. Also those whose
         raw copies have gone."""
         query = (
-            f"SELECT {_RESULT} FROM drops "
+            f"SELECT {RESULT} FROM drops "
             "WHERE since > ? AND outcome = 'applied' AND json_extract(counts, '$.before_since') > 0 ORDER BY seq"
         )
-        return [_result(row) for row in self._sql.execute(query, (since,))]
+        return [result_of(row) for row in self._sql.execute(query, (since,))]
 
     def batch_time(self, batch: int) -> int | None:
         """When a batch was committed, in microseconds; None where that is not known."""
@@ -188,40 +180,40 @@ class LedgerQueries:
 
     def raw_of(self, seq: int) -> str | None:
         """The path of the raw copy of a drop, empty where it has none; None where there is no drop of this number."""
-        row = self._sql.execute("SELECT coalesce(raw, '') FROM drops WHERE seq = ?", (seq,)).fetchone()
-        return row[0] if row else None
+        drop = self.drop(seq)
+        return None if drop is None else drop.raw or ""
 
     def uncommitted(self) -> list[Drop]:
         """Drops that are archived and not committed, by number."""
-        rows = self._sql.execute(f"SELECT {_DROP} FROM drops WHERE batch IS NULL ORDER BY seq")
-        return [_drop(row) for row in rows]
+        rows = self._sql.execute(f"SELECT {DROP} FROM drops WHERE batch IS NULL ORDER BY seq")
+        return [drop_of(row) for row in rows]
 
     def drop(self, seq: int) -> Drop | None:
         """One drop by its number."""
-        row = self._sql.execute(f"SELECT {_DROP} FROM drops WHERE seq = ?", (seq,)).fetchone()
-        return _drop(row) if row else None
+        row = self._sql.execute(f"SELECT {DROP} FROM drops WHERE seq = ?", (seq,)).fetchone()
+        return drop_of(row) if row else None
 
     def result(self, seq: int) -> DropResult | None:
         """The result of one drop; None where it has none."""
-        query = f"SELECT {_RESULT} FROM drops WHERE seq = ? AND outcome IS NOT NULL"
+        query = f"SELECT {RESULT} FROM drops WHERE seq = ? AND outcome IS NOT NULL"
         row = self._sql.execute(query, (seq,)).fetchone()
-        return _result(row) if row else None
+        return result_of(row) if row else None
 
     def results(self, batch: int) -> list[DropResult]:
         """The results of the drops of one batch, by number, and of the drop that it withdrew or applied again."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT} FROM drops WHERE batch = ?1 OR seq IN (SELECT seq FROM undos WHERE batch = ?1) ORDER BY seq",
+            f"SELECT {RESULT} FROM drops WHERE batch = ?1 OR seq IN (SELECT seq FROM undos WHERE batch = ?1) ORDER BY seq",
             (batch,),
         )
-        return [_result(row) for row in rows]
+        return [result_of(row) for row in rows]
 
     def last_results(self, limit: int) -> list[DropResult]:
         """The results of the newest drops, the newest first."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT} FROM drops WHERE outcome IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            f"SELECT {RESULT} FROM drops WHERE outcome IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (limit,),
         )
-        return [_result(row) for row in rows]
+        return [result_of(row) for row in rows]
 
     def results_after(self, batch: int, last: int, limit: int) -> tuple[list[tuple[DropResult, int]], int]:
         """The results of drops of the batches after `batch`, up to `last`, each with its batch: the newest `limit` of them by
@@ -233,19 +225,19 @@ class LedgerQueries:
             "JOIN drops ON seq = number WHERE outcome IS NOT NULL"
         )
         rows = self._sql.execute(
-            f"SELECT {_RESULT}, changed_in {condition} ORDER BY seq DESC LIMIT ?3", (batch, last, limit)
+            f"SELECT {RESULT}, changed_in {condition} ORDER BY seq DESC LIMIT ?3", (batch, last, limit)
         ).fetchall()
         (count,) = self._sql.execute(f"SELECT count(*) {condition}", (batch, last)).fetchone()
-        return [(_result(row), row[-1]) for row in reversed(rows)], count
+        return [(result_of(row), row[-1]) for row in reversed(rows)], count
 
     def last_bare(self, limit: int, newest: int) -> list[DropResult]:
         """The results of drops with bare orders, the newest first; among the `newest` drops."""
         rows = self._sql.execute(
-            f"SELECT {_RESULT} FROM drops WHERE seq > ? AND outcome = 'applied' AND json_extract(counts, '$.bare') > 0 "
+            f"SELECT {RESULT} FROM drops WHERE seq > ? AND outcome = 'applied' AND json_extract(counts, '$.bare') > 0 "
             "ORDER BY seq DESC LIMIT ?",
             (self.last_drop - newest, limit),
         )
-        return [_result(row) for row in rows]
+        return [result_of(row) for row in rows]
 
     def drops_by_hour(self, since: int) -> dict[int, dict[str, int]]:
         """The number of drops committed in each hour (its start, in microseconds) from `since` on, by outcome. Reads only the
@@ -264,31 +256,31 @@ class LedgerQueries:
     def all_results(self, after: int = 0, through: int | None = None) -> Iterator[DropResult]:
         """The results of all committed drops, by number; of those above `after` and up to `through`."""
         condition = "outcome IS NOT NULL" if through is None else f"outcome IS NOT NULL AND seq <= {int(through)}"
-        return map(_result, self._paged(_RESULT, condition, after))
+        return map(result_of, self._paged(RESULT, condition, after))
 
     def by_batch(self, received_since: int) -> Iterator[tuple[DropResult, int, int | None]]:
         """The results of drops that were received since this instant, by batch and number, each with its batch and when that was
         committed, if that is known. A page at a time, so that memory stays small."""
-        columns = f"{_RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
+        columns = f"{RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
         query = (
             f"SELECT {columns} FROM drops WHERE outcome IS NOT NULL AND received_at >= ? AND (batch, seq) > (?, ?) "
             f"ORDER BY batch, seq LIMIT {_PAGE_ROWS}"
         )
         last = (-1, -1)
         while page := self._sql.execute(query, (received_since, *last)).fetchall():
-            yield from ((_result(row), *row[_AFTER:]) for row in page)
-            last = page[-1][_AFTER], page[-1][0]
+            yield from ((result_of(row), *row[AFTER:]) for row in page)
+            last = page[-1][AFTER], page[-1][0]
 
     def committed(self) -> Iterator[tuple[DropResult, int, int | None]]:
         """The results of all committed drops by number, each with its batch and when that was committed, if that is known."""
-        columns = f"{_RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
+        columns = f"{RESULT}, batch, (SELECT committed_at FROM batches WHERE batches.batch = drops.batch)"
         for row in self._paged(columns, "outcome IS NOT NULL"):
-            yield _result(row), *row[_AFTER:]
+            yield result_of(row), *row[AFTER:]
 
     def duplicates_of(self, seq: int) -> list[Drop]:
         """The duplicates of a drop, by number."""
-        query = f"SELECT {_DROP} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
-        return [_drop(row) for row in self._sql.execute(query, (seq,))]
+        query = f"SELECT {DROP} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
+        return [drop_of(row) for row in self._sql.execute(query, (seq,))]
 
     def drop_count(self, outcome: DropOutcome | None = None, after: int = 0) -> int:
         """The number of committed drops, or of those with this outcome, with numbers above `after`."""
@@ -299,18 +291,21 @@ class LedgerQueries:
 
     def partitions(self, dates: Iterable[int] | None = None) -> dict[int, Partition]:
         """The published partitions among `dates`, or all of them."""
-        columns = "date, orders, lines, amount, fact_sha256, items_sha256, bytes, writer, restatements, columns"
         if dates is None:
-            rows: Iterable[tuple] = self._sql.execute(f"SELECT {columns} FROM partitions ORDER BY date")
-        else:
-            query = f"SELECT {columns} FROM partitions WHERE date = ?"
-            rows = (row for date in dates if (row := self._sql.execute(query, (int(date),)).fetchone()))
-        return {row[0]: _partition(row) for row in rows}
+            return partitions_of(checksums.all_partitions(self._sql))
+        query = "SELECT * FROM partitions WHERE date = ?"
+        rows = [self._sql.execute(query, (int(date),)).fetchone() for date in dates]
+        if None in rows:  # a date that is new, or a row that is lost
+            checksums.all_partitions(self._sql)
+        return partitions_of(row for row in rows if row)
 
     def columns(self) -> Columns:
         """The extra columns that any drop was entered under since the ledger was made, or that a file has."""
-        mappings = (_mapping(text).extra_columns for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
-        files = (_columns(text) for (text,) in self._sql.execute("SELECT DISTINCT columns FROM partitions"))
+        mappings = (mapping_of(text).extra_columns for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
+        each = self._sql.execute(
+            "SELECT * FROM partitions GROUP BY columns"
+        )  # one with each text: damaged, it is another
+        files = (one.columns for one in partitions_of(each).values())
         return tuple(sorted({column for columns in (*mappings, *files) for column in columns}))
 
     def gone(self, dates: Iterable[int]) -> dict[int, int]:
@@ -365,32 +360,10 @@ class LedgerQueries:
     def unpublished_batch(self) -> int | None:
         """The committed batch that may not be completely visible, with its receipts. Only the newest batch can be that."""
         row = self._sql.execute("SELECT batch, published FROM batches ORDER BY batch DESC LIMIT 1").fetchone()
+        if (not row or row[1] == 1) and self._sql.execute("SELECT 1 FROM effects").fetchone():
+            raise checksums.damaged("the last batch")
         return int(row[0]) if row and not row[1] else None
 
     def _meta(self, key: str) -> int | None:
         row = self._sql.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
-
-
-def _partition(row: tuple) -> Partition:
-    date, orders, lines, amount, fact, items, size, writer, restatements, text = row
-    return Partition(date, orders, lines, int(amount), fact, items, size, writer, restatements, _columns(text))
-
-
-def _columns(text: str) -> Columns:
-    return tuple((name, kind) for name, kind in json.loads(text))
-
-
-def _drop(row: tuple) -> Drop:
-    seq, name, raw, sha256, size, received_at, tolerance, records_path, source, mapping, since, duplicate_of = row[:12]
-    context = ParseContext(received_at, tolerance, records_path, since, source=source, mapping=_mapping(mapping))
-    return Drop(seq, name, raw, sha256, size, context, duplicate_of)
-
-
-def _result(row: tuple) -> DropResult:
-    """Of a row of the columns _RESULT."""
-    drop, outcome, reason, counts = _drop(row), *row[12:15]
-    return DropResult(
-        drop, DropOutcome(outcome), Counts.from_dict(json.loads(counts)), reason, drop.duplicate_of,
-        undos=undos.parse(drop.seq, row[15]),
-    )  # fmt: skip

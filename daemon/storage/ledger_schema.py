@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..core.errors import EnvironmentFault
-from . import ages, order_index, pulls, redactions, set_aside, undos
+from . import ages, checksums, order_index, pulls, redactions, set_aside, undos
 
 VERSION = 13
 SCHEMA = (
@@ -30,7 +30,8 @@ CREATE TABLE drops (
     reason TEXT,
     duplicate_of INTEGER,
     counts TEXT,                    -- JSON: see Counts
-    newest INTEGER                  -- the latest created_at of its accepted records
+    newest INTEGER,                 -- the latest created_at of its accepted records
+    checksum INTEGER NOT NULL DEFAULT 0     -- of the row: see checksums.py
 );
 CREATE INDEX drops_by_sha256 ON drops (sha256);
 CREATE INDEX drops_by_batch ON drops (batch);
@@ -45,7 +46,8 @@ CREATE TABLE partitions (
     fact_sha256 BLOB NOT NULL, items_sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
     writer TEXT NOT NULL,           -- of both files: see parquet.WRITER
     batch INTEGER NOT NULL, restatements INTEGER NOT NULL,
-    columns TEXT NOT NULL           -- extra ones of fact_order: JSON of names and types
+    columns TEXT NOT NULL,          -- extra ones of fact_order: JSON of names and types
+    checksum INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE gone (                 -- dates that were published and lost their last order
     date INTEGER PRIMARY KEY, restatements INTEGER NOT NULL
@@ -72,6 +74,7 @@ CREATE TABLE effects (              -- committed, not visible yet; in this order
     + order_index.SCHEMA
     + redactions.SCHEMA
     + set_aside.SCHEMA
+    + checksums.SCHEMA
 )
 
 
@@ -85,6 +88,7 @@ def create(sql: sqlite3.Connection) -> None:
     for statement in SCHEMA.split(";\n"):
         if statement.strip():
             sql.execute(statement)
+    checksums.create(sql)
     sql.execute(f"PRAGMA user_version = {VERSION}")
 
 

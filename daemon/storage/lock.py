@@ -58,7 +58,7 @@ class Lock:
         """OutputReplaced where the folder or its lock file is gone, is another one, or was overwritten by a restore."""
         _refuse_other(self._folder, self._output, self._output)
         _refuse_other(self._descriptor, self._path, self._output)
-        if os.pread(self._descriptor, len(self._description) + 1, 0) != self._description:
+        if files.read_at(self._descriptor, len(self._description) + 1, 0) != self._description:
             raise OutputReplaced(self._output, f"{self._path} was overwritten")
 
     def _take_folder(self) -> None:
@@ -80,7 +80,7 @@ class Lock:
         try:
             _take(self._descriptor)
         except BlockingIOError:
-            holder = _described(_values(os.pread(self._descriptor, 4096, 0)))
+            holder = _described(_values(files.read_at(self._descriptor, 4096, 0)))
             raise EnvironmentFault(
                 "lock", self._path, f"another strandline holds it: {holder}", _ALREADY_RUNNING
             ) from None
@@ -110,7 +110,7 @@ def holder_of(path: Path) -> dict[str, Any] | None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _values(os.pread(descriptor, 4096, 0))
+                return _values(files.read_at(descriptor, 4096, 0))
     except OSError:
         pass
     return None

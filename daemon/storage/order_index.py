@@ -1,10 +1,13 @@
 """The order index: the date and latest version of each order, as packed sorted runs in the SQLite file of the ledger.
 
 An entry is an INDEX_ENTRY: the 128-bit key of an order, its date, its version, the hash of its content. A batch adds one run: its
-entries sorted by key, in rows of some hundred entries each (blocks). The newest run that has a key is right. A batch merges the
-small newest runs into its own, so that each run is at most half as large as the one before, and their number grows with the
-logarithm of the history. Merges of more than `_INLINE_ENTRIES` are left to `compact`, which the daemon calls when idle. It works
-in small steps, so that no drop waits for a merge of millions; an unfinished merge has no effect.
+entries sorted by key, in rows of some hundred entries each (blocks). Each block says which keys it covers, and the blocks of a
+run cover all keys: a block that is damaged, lost or of another place is never taken for the absence of an order.
+
+The newest run that has a key is right. A batch merges the small newest runs into its own, so that each run is at most half as
+large as the one before, and their number grows with the logarithm of the history. Merges of more than `_INLINE_ENTRIES` are left
+to `compact`, which the daemon calls when idle. It works in small steps, so that no drop waits for a merge of millions; an
+unfinished merge has no effect.
 
 Blocks are written ahead, in a transaction of their own, while the files of the batch are still being made. A run exists only when
 `order_runs` names it, and that row is part of the commit. `sweep` removes blocks without a run, which a crash or a merge left.
@@ -15,6 +18,7 @@ A look-up of few keys reads one block per key and run. A look-up of many reads e
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -30,13 +34,15 @@ from ..core.model import INDEX_ENTRY, Ints
 SCHEMA = """
 CREATE TABLE order_runs (run INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
 CREATE TABLE order_blocks (
-    run INTEGER NOT NULL, first INTEGER NOT NULL, entries BLOB NOT NULL,
-    checksum INTEGER NOT NULL,      -- CRC-32 of the entries
+    run INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL,          -- it covers all keys whose signed `hi` is from `first` to `last`
+    checksum INTEGER NOT NULL,      -- CRC-32 of the run, `first`, `last` and the entries
+    entries BLOB NOT NULL,
     PRIMARY KEY (run, first)
 );
 """
 PAGE_BYTES = 16_384  # of a new ledger: a run of millions is written in half the time of pages of 4 KiB
-_BLOCK = 313  # entries: 16,276 bytes, so that a row fits a page
+_BLOCK = 312  # entries: 16,224 bytes, so that a row fits a page
 _SLICE_BLOCKS = 200  # blocks in memory at once when a whole run is read
 _INLINE_ENTRIES = 50_000  # the largest merge within a batch
 _STEP_BLOCKS = 160  # of one step of `compact`, about 20 ms
@@ -44,8 +50,11 @@ MANY_RUNS = 12  # with more runs, look-ups are so slow that merging does not wai
 _SIGN = np.uint64(1 << 63)
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # of a block's `first`
 _NEXT_RUN = "SELECT min(run) FROM order_blocks WHERE run > ?"
-_BLOCKS_BETWEEN = "SELECT entries, checksum FROM order_blocks WHERE run = ? AND first > ? AND first <= ? ORDER BY first"
-_BLOCK_OF = "SELECT entries, checksum FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+_COLUMNS = "run, first, last, checksum, entries"
+_HEAD = struct.Struct("<qqq")  # run, first, last
+_BLOCKS_FROM = f"SELECT {_COLUMNS} FROM order_blocks WHERE run = ? AND first >= ? AND first <= ? ORDER BY first"
+_BLOCK_OF = f"SELECT {_COLUMNS} FROM order_blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+_Block = tuple[int, int, int, int, bytes]
 
 
 @dataclass
@@ -104,7 +113,7 @@ class OrderIndex:
             entries = merged(self._whole(run), entries)
             replaced.append(run)
         run = self._next_run()
-        self._write_blocks(run, entries)
+        self._write_blocks(run, entries, _LOWEST, _HIGHEST)
         return Run(run, len(entries), tuple(replaced))
 
     def adopt(self, run: Run | None) -> None:
@@ -191,7 +200,7 @@ class OrderIndex:
         entries = np.zeros(0, INDEX_ENTRY)
         for run in merge.runs:
             entries = merged(entries, self._between(run, merge.start, stop))
-        self._write_blocks(merge.target, entries)
+        self._write_blocks(merge.target, entries, merge.start, _HIGHEST if stop is None else stop - 1)
         merge.entries += len(entries)
         if stop is not None:
             merge.start = stop
@@ -207,10 +216,11 @@ class OrderIndex:
 
     def _between(self, run: int, start: int, stop: int | None) -> np.ndarray:
         """The entries of a run whose signed `hi` is at least `start` and below `stop`."""
-        row = self._sql.execute(_BLOCK_OF, (run, start)).fetchone()
         last = _HIGHEST if stop is None else stop - 1
-        rows = self._sql.execute(_BLOCKS_BETWEEN, (run, start, last)).fetchall()
-        entries = _entries(([row] if row else []) + rows)
+        rows = [block := self._block_of(run, start)]
+        if block[2] < last:
+            rows += self._sql.execute(_BLOCKS_FROM, (run, block[2] + 1, last)).fetchall()
+        entries = _joined(run, rows, block[1], last)
         hi = _signed(entries["hi"])
         return entries[np.searchsorted(hi, start) : np.searchsorted(hi, last, side="right")]
 
@@ -220,17 +230,25 @@ class OrderIndex:
             yield from self._slices(run)
             return
         for start in range(0, len(hi), _SLICE_BLOCKS):
-            blocks: list[tuple[bytes, int]] = []
-            for first in _signed(hi[start : start + _SLICE_BLOCKS]).tolist():
-                row = self._sql.execute(_BLOCK_OF, (run, first)).fetchone()
-                if row and not (blocks and blocks[-1] == row):
-                    blocks.append(row)
+            blocks: list[_Block] = []
+            for wanted in _signed(hi[start : start + _SLICE_BLOCKS]).tolist():
+                if not blocks or blocks[-1][2] < wanted:
+                    blocks.append(self._block_of(run, wanted))
             yield _entries(blocks)
 
+    def _block_of(self, run: int, hi: int) -> _Block:
+        """The block of a run that covers a key. Raises Corruption if there is none."""
+        block = self._sql.execute(_BLOCK_OF, (run, hi)).fetchone()
+        _joined(run, [block] if block else [], block[1] if block else hi, hi)
+        return block
+
     def _slices(self, run: int) -> Iterator[np.ndarray]:
-        cursor = self._sql.execute("SELECT entries, checksum FROM order_blocks WHERE run = ? ORDER BY first", (run,))
+        cursor = self._sql.execute(_BLOCKS_FROM, (run, _LOWEST, _HIGHEST))
+        first = _LOWEST
         while rows := cursor.fetchmany(_SLICE_BLOCKS):
-            yield _entries(rows)
+            yield _joined(run, rows, first, first)
+            first = rows[-1][2] + 1
+        _joined(run, [], first, _HIGHEST)
 
     def _whole(self, run: int) -> np.ndarray:
         return np.concatenate([np.zeros(0, INDEX_ENTRY), *self._slices(run)])
@@ -239,32 +257,55 @@ class OrderIndex:
         query = "SELECT max(coalesce((SELECT max(run) FROM order_runs), 0), coalesce((SELECT max(run) FROM order_blocks), 0))"
         return int(self._sql.execute(query).fetchone()[0]) + 1
 
-    def _write_blocks(self, run: int, entries: np.ndarray) -> None:
-        starts = np.arange(0, len(entries), _BLOCK)
+    def _write_blocks(self, run: int, entries: np.ndarray, first: int, last: int) -> None:
+        """Writes sorted entries as blocks that together cover the keys whose signed `hi` is from `first` to `last`."""
+        starts = np.arange(0, max(len(entries), 1), _BLOCK)
         hi = entries["hi"]
         # A block never begins inside a group of equal `hi`: a look-up by `hi` alone would miss the start of the group.
         while (inside := (starts > 0) & (hi[starts] == hi[starts - 1])).any():
             starts = np.unique(starts - inside)
         data, size = entries.view(np.uint8).data, INDEX_ENTRY.itemsize
         stops = [*(starts[1:] * size).tolist(), len(data)]
-        blocks = zip(_signed(hi[starts]).tolist(), (starts * size).tolist(), stops, strict=True)
+        firsts = [first, *_signed(hi[starts[1:]]).tolist()]
+        lasts = [*(one - 1 for one in firsts[1:]), last]
         self._sql.executemany(
-            "INSERT INTO order_blocks VALUES (?, ?, ?, ?)",
-            ((run, first, block := data[start:stop], crc32(block)) for first, start, stop in blocks),
+            f"INSERT INTO order_blocks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+            (
+                (run, low, high, crc32(block := data[start:stop], crc32(_HEAD.pack(run, low, high))), block)
+                for low, high, start, stop in zip(firsts, lasts, (starts * size).tolist(), stops, strict=True)
+            ),
         )
 
 
-def _entries(blocks: Sequence[tuple[bytes, int]]) -> np.ndarray:
-    """The entries of blocks, each with its checksum. Corruption where a block is not what was written: an order whose entry is
-    lost would be published twice."""
-    for entries, checksum in blocks:
-        if crc32(entries) != checksum:
-            raise Corruption(
-                "could not look up orders: a block of the order index (state/ledger.sqlite) is damaged: its checksum is wrong. "
-                "Nothing was changed. Stop strandline and run `strandline rebuild`, which makes the index anew from raw; check "
-                "the disk, too"
-            )
-    return np.frombuffer(b"".join(entries for entries, _ in blocks), INDEX_ENTRY)
+def _joined(run: int, blocks: Sequence[_Block], first: int, through: int) -> np.ndarray:
+    """The entries of consecutive blocks of a run. Corruption where one is not what was written, or where they do not cover all
+    keys from `first` through `through`: an order whose entry is lost would be published twice."""
+    for block in blocks:
+        if block[:2] != (run, first) or not _is_sound(block):
+            raise _damaged()
+        first = block[2] + 1
+    if first <= through:
+        raise _damaged()
+    return _entries(blocks)
+
+
+def _damaged() -> Corruption:
+    return Corruption(
+        "could not look up orders: a block of the order index (state/ledger.sqlite) is damaged or lost. Nothing was changed. "
+        "Stop strandline and run `strandline rebuild`, which makes the index anew from raw; check the disk, too"
+    )
+
+
+def _is_sound(block: _Block) -> bool:
+    *head, checksum, entries = block
+    try:
+        return crc32(entries, crc32(_HEAD.pack(*head))) == checksum
+    except (TypeError, struct.error):  # a value of another type
+        return False
+
+
+def _entries(blocks: Sequence[_Block]) -> np.ndarray:
+    return np.frombuffer(b"".join(block[-1] for block in blocks), INDEX_ENTRY)
 
 
 def _signed(hi: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Fault injection from outside: the real command runs under a preloaded library (faults.c) that counts every durable operation
 under one folder. At a chosen operation it kills the process, makes the operation fail, or cuts a write short. It can also record
-the operations.
+the operations; or it counts the operations that read, and makes these fail or cuts them short.
 
 Each run is forked from a process that has already imported everything (server.py), so that many thousand runs are possible.
 """
@@ -35,7 +35,7 @@ class Action(IntEnum):
     KILL_AFTER = 2
     KILL_WITHIN = 3  # after half of a write; like KILL_BEFORE for other operations
     FAIL = 4
-    SHORT = 5  # a write takes half of its bytes
+    SHORT = 5  # a write or a read takes half of its bytes
     STOP = 6  # the process stops before it (SIGSTOP) until the test continues it
 
 
@@ -47,20 +47,22 @@ class _Layout(ctypes.Structure):
         ("count", ctypes.c_int64), ("first", ctypes.c_int64), ("last", ctypes.c_int64), ("acted", ctypes.c_int64),
         ("action", ctypes.c_int32), ("error", ctypes.c_int32), ("clock_offset", ctypes.c_int64),
         ("root", ctypes.c_char * 1024), ("record", ctypes.c_char * 1024), ("what", ctypes.c_char * 2048),
-        ("stopped", ctypes.c_int64),
+        ("stopped", ctypes.c_int64), ("reads", ctypes.c_int32),
     )  # fmt: skip
 
 
 class Control:
-    """The memory page that the library and the harness share, mapped from a file. Changes take effect at once."""
+    """The memory page that the library and the harness share, mapped from a file. Changes take effect at once. `reads`: the
+    operations are those that read, not the durable ones."""
 
-    def __init__(self, path: Path, root: Path, record: Path | None = None) -> None:
+    def __init__(self, path: Path, root: Path, record: Path | None = None, *, reads: bool = False) -> None:
         self.path = path
         path.write_bytes(b"\0" * ctypes.sizeof(_Layout))
         with open(path, "r+b") as file:
             self._page = _Layout.from_buffer(mmap.mmap(file.fileno(), 0))
         self._page.record = os.fsencode(record or "")
         self._page.root = os.fsencode(root)
+        self._page.reads = reads
 
     def act(self, action: Action, first: int, last: int | None = None, error: int = 0) -> None:
         """Sets the action for the operations from `first` to `last` (default: only `first`), counted from 1."""

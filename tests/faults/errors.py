@@ -1,8 +1,9 @@
 """Operations fail because the disk is full, broken, read-only or not permitted, or because of a signal; once, or until the fault
 ends. Published files stay as they are or become what was committed, no drop is quarantined because of it, and every drop is
-applied when the cause is gone.
+applied when the cause is gone. With --reads, the operations that read fail: open, read, mmap, stat, listing a folder.
 
     python -m tests.faults.errors --seeds 10            all points of 10 worlds, each errno, once and lasting
+    python -m tests.faults.errors --seeds 10 --reads    the same of reads
     python -m tests.faults.errors --seed 7 --point 43 --error ENOSPC --lasting      repeats one run and keeps its folder
 """
 
@@ -25,7 +26,8 @@ from tests.faults.kills import kind_of, scratch
 from tests.faults.world import copied, violations, whole, world
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EINTR)
-CUT = 0  # no error: a write takes half of its bytes
+READ_ERRORS = (errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR)
+CUT = 0  # no error: a write or a read takes half of its bytes
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Failed:
     what: str
     recovered: bool  # within the run, without a second one
     violations: list[str]
+    reads: bool = False
 
     @property
     def replay(self) -> str:
@@ -46,19 +49,20 @@ class Failed:
         return (
             f"python -m tests.faults.errors --seed {self.seed} --point {self.point} --error {name}"
             + " --lasting" * self.lasting
+            + " --reads" * self.reads
         )
 
 
 class FailureBench:
-    """One world in which operations fail."""
+    """One world in which operations fail. `reads`: those that read."""
 
-    def __init__(self, server: Server, folder: Path, seed: int) -> None:
-        self._server, self._folder = server, folder
+    def __init__(self, server: Server, folder: Path, seed: int, *, reads: bool = False) -> None:
+        self._server, self._folder, self.reads = server, folder, reads
         self.world = world(seed)
         self.base = folder / "base"
         self.world.prepare(self.base, lambda home: server.run(home, None))
         undisturbed = copied(self.base, folder / "undisturbed")
-        control = Control(folder / "control", undisturbed)
+        control = Control(folder / "control", undisturbed, reads=reads)
         self._status = server.run(undisturbed, control).status
         self.points = control.count
         self._allowed = _published(self.base) | _published(undisturbed)
@@ -68,7 +72,7 @@ class FailureBench:
         home = self._folder / "run"
         shutil.rmtree(home, ignore_errors=True)
         copied(self.base, home)
-        control = Control(self._folder / "control", home)
+        control = Control(self._folder / "control", home, reads=self.reads)
         control.act(Action.FAIL if error else Action.SHORT, point, MANY if lasting else point, error)
         found: list[str] = []
         ended = self._server.run(home, control)
@@ -88,7 +92,7 @@ class FailureBench:
             found += violations(home, self.world)
         if not keep:
             shutil.rmtree(home)
-        return Failed(self.world.seed, point, error, lasting, control.what, recovered, found)
+        return Failed(self.world.seed, point, error, lasting, control.what, recovered, found, self.reads)
 
 
 def _published(home: Path) -> set[tuple[str, str]]:
@@ -103,16 +107,16 @@ def every_failure(bench: FailureBench, *, step: int = 1) -> Iterator[Failed]:
     """Every `step`-th operation fails with each errno, once and lasting, and is cut short. EINTR does not last, because the
     interpreter would retry it for ever."""
     chosen = random.Random(bench.world.seed)
-    for error in (*ERRORS, CUT):
+    for error in (*(READ_ERRORS if bench.reads else ERRORS), CUT):
         for lasting in (False, True) if error != errno.EINTR else (False,):
             for point in range(1 + chosen.randrange(step), bench.points + 1, step):
                 yield bench.fail(point, error, lasting=lasting)
 
 
-def run_seed(seed: int, folder: Path, *, step: int = 1) -> Iterator[Failed]:
+def run_seed(seed: int, folder: Path, *, step: int = 1, reads: bool = False) -> Iterator[Failed]:
     """All failures of one seed's world."""
     with Server() as server:
-        yield from every_failure(FailureBench(server, folder, seed), step=step)
+        yield from every_failure(FailureBench(server, folder, seed, reads=reads), step=step)
 
 
 def main() -> int:
@@ -120,7 +124,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--point", type=int)
-    parser.add_argument("--error", default="ENOSPC", choices=[*(errno.errorcode[one] for one in ERRORS), "CUT"])
+    names = [errno.errorcode[one] for one in dict.fromkeys((*ERRORS, *READ_ERRORS))]
+    parser.add_argument("--error", default="EIO", choices=[*names, "CUT"])
+    parser.add_argument("--reads", action="store_true")
     parser.add_argument("--lasting", action="store_true")
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
@@ -129,7 +135,7 @@ def main() -> int:
     if options.point:
         error = getattr(errno, options.error, CUT)
         with Server() as server:
-            bench = FailureBench(server, folder, options.seed)
+            bench = FailureBench(server, folder, options.seed, reads=options.reads)
             one = bench.fail(options.point, error, lasting=options.lasting, keep=True)
         print(one, f"kept in {folder}", sep="\n")
         return 1 if one.violations else 0
@@ -139,7 +145,7 @@ def main() -> int:
     def all_of(seed: int) -> list[Failed]:
         place = folder / str(seed)
         place.mkdir()
-        found = list(run_seed(seed, place, step=options.step))
+        found = list(run_seed(seed, place, step=options.step, reads=options.reads))
         shutil.rmtree(place)
         return found
 

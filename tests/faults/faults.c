@@ -1,11 +1,13 @@
 /* Failpoints from outside: a library to be preloaded into the real process. It counts every durable operation under one
  * folder (open for writing, write, truncate, fsync, rename, link, unlink, mkdir, rmdir), those of SQLite among them, and at
- * a chosen one kills the process group, fails with an errno, or writes half. It can also write down all of them, with their
- * data, for crash states of a power loss, and put the wall clock wrong. The product has no hook for it, so production pays
- * nothing.
+ * a chosen one kills the process group, fails with an errno, or writes half. Or it counts every operation that reads there
+ * (open, read, mmap, stat, listing a folder), which may fail or read half. It can also write down all durable operations, with
+ * their data, for crash states of a power loss, and put the wall clock wrong. The product has no hook for it, so production
+ * pays nothing.
  *
  * FAULTS_CONTROL names a file with a `struct control`, mapped and shared by all processes of a run. Linux, glibc. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,13 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum action { NOTHING, KILL_BEFORE, KILL_AFTER, KILL_WITHIN, FAIL, SHORT, STOP };
-enum op { OPEN = 1, WRITE, TRUNCATE, SYNC, SYNC_ALL, RENAME, LINK, UNLINK, SYMLINK, MKDIR, RMDIR };
+enum op { OPEN = 1, WRITE, TRUNCATE, SYNC, SYNC_ALL, RENAME, LINK, UNLINK, SYMLINK, MKDIR, RMDIR, LOOK, READ, MAP, STAT, LIST };
 
 struct control { /* tests/faults/__init__.py knows this layout */
   _Atomic int64_t count; /* operations so far */
@@ -37,6 +40,7 @@ struct control { /* tests/faults/__init__.py knows this layout */
   char record[1024]; /* a file; empty: nothing is written down */
   char what[2048]; /* the operation that was acted upon first */
   _Atomic int64_t stopped; /* the process that was stopped */
+  _Atomic int32_t reads; /* count and act on reads, not on durable operations */
 };
 
 static struct control *control;
@@ -88,7 +92,7 @@ static int below_root(const char *path, char *full) {
 static char *of_fd(int fd) { return control && fd >= 0 && fd < 65536 ? paths[fd] : NULL; }
 
 static const char *names[] = {"", "open", "write", "truncate", "fsync", "syncfs", "rename", "link", "unlink", "symlink",
-                              "mkdir", "rmdir"};
+                              "mkdir", "rmdir", "look", "read", "map", "stat", "list"};
 
 static void end(void) {
   kill(0, SIGKILL);
@@ -97,6 +101,7 @@ static void end(void) {
 
 /* Counts one operation. NOTHING: go on. */
 static enum action step(enum op op, const char *path, const char *other) {
+  if ((op >= LOOK) != !!control->reads) return NOTHING;
   int64_t number = atomic_fetch_add(&control->count, 1) + 1;
   enum action action = atomic_load(&control->action);
   if (action == NOTHING || number < control->first || number > control->last) return NOTHING;
@@ -142,6 +147,12 @@ static void note(enum op op, int fd, int64_t offset, const char *path, const cha
     return result;                                                     \
   } while (0)
 
+/* The begin of an intercepted call that reads. */
+#define READS(op, path, failed)                                         \
+  do {                                                                  \
+    if (step(op, path, NULL) == FAIL) { errno = control->error; return failed; } \
+  } while (0)
+
 static int opened(const char *full, int flags, int fd) {
   if (fd >= 0 && fd < 65536) {
     free(paths[fd]);
@@ -162,6 +173,7 @@ static int do_open(int folder, const char *path, int flags, mode_t mode) {
   char full[PATH_MAX];
   if (!below_root_at(folder, path, full)) return opened(NULL, flags, real_openat(folder, path, flags, mode));
   if (!(flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC))) {
+    READS(LOOK, full, -1);
     if (record_fd >= 0) pthread_mutex_lock(&in_order);
     int fd = opened(full, flags, real_openat(folder, path, flags, mode));
     if (record_fd >= 0) pthread_mutex_unlock(&in_order);
@@ -341,6 +353,123 @@ int symlink(const char *target, const char *path) {
 ON_NAME(unlink, UNLINK, (const char *path), (path))
 ON_NAME(mkdir, MKDIR, (const char *path, mode_t mode), (path, mode))
 ON_NAME(rmdir, RMDIR, (const char *path), (path))
+
+/* ---- reads. What libc reads on its own (fopen) and what a page fault reads of a mapped file cannot be intercepted. */
+
+/* Bytes to read from a descriptor; -1: fail. A read of an empty range is none. */
+static int64_t readable(int fd, size_t size) {
+  char *path = of_fd(fd);
+  if (!path) return size;
+  enum action action = step(READ, path, NULL);
+  if (action == FAIL) {
+    errno = control->error;
+    return -1;
+  }
+  return action == SHORT && size > 1 ? size / 2 : size;
+}
+
+#define READER(name, parameters, arguments)     \
+  ssize_t name parameters {                     \
+    REAL(name);                                 \
+    int64_t allowed = readable(fd, size);       \
+    if (allowed < 0) return -1;                 \
+    size = allowed;                             \
+    return real arguments;                      \
+  }
+READER(read, (int fd, void *data, size_t size), (fd, data, size))
+READER(pread, (int fd, void *data, size_t size, off_t offset), (fd, data, size, offset))
+READER(pread64, (int fd, void *data, size_t size, off64_t offset), (fd, data, size, offset))
+READER(sendfile, (int to, int fd, off_t *offset, size_t size), (to, fd, offset, size))
+READER(sendfile64, (int to, int fd, off64_t *offset, size_t size), (to, fd, offset, size))
+READER(copy_file_range, (int fd, off64_t *in, int to, off64_t *out, size_t size, unsigned flags),
+       (fd, in, to, out, size, flags))
+
+/* Of several buffers, a short read fills only the first. */
+#define VECTOR_READER(name, parameters, arguments) \
+  ssize_t name parameters {                        \
+    REAL(name);                                    \
+    int64_t allowed = readable(fd, 2);             \
+    if (allowed < 0) return -1;                    \
+    if (allowed < 2 && count > 1) count = 1;       \
+    return real arguments;                         \
+  }
+VECTOR_READER(readv, (int fd, const struct iovec *into, int count), (fd, into, count))
+VECTOR_READER(preadv, (int fd, const struct iovec *into, int count, off_t offset), (fd, into, count, offset))
+VECTOR_READER(preadv64, (int fd, const struct iovec *into, int count, off64_t offset), (fd, into, count, offset))
+
+#define MAPPER(name, type)                                                              \
+  void *name(void *at, size_t size, int protection, int flags, int fd, type offset) {   \
+    REAL(name);                                                                         \
+    char *path = flags & MAP_ANONYMOUS ? NULL : of_fd(fd);                              \
+    if (path) READS(MAP, path, MAP_FAILED);                                             \
+    return real(at, size, protection, flags, fd, offset);                               \
+  }
+MAPPER(mmap, off_t)
+MAPPER(mmap64, off64_t)
+
+#define STATS(name, parameters, folder, arguments)               \
+  int name parameters {                                          \
+    REAL(name);                                                  \
+    char full[PATH_MAX];                                         \
+    if (below_root_at(folder, path, full)) READS(STAT, full, -1); \
+    return real arguments;                                       \
+  }
+STATS(stat, (const char *path, struct stat *found), AT_FDCWD, (path, found))
+STATS(stat64, (const char *path, struct stat64 *found), AT_FDCWD, (path, found))
+STATS(lstat, (const char *path, struct stat *found), AT_FDCWD, (path, found))
+STATS(lstat64, (const char *path, struct stat64 *found), AT_FDCWD, (path, found))
+STATS(fstatat, (int folder, const char *path, struct stat *found, int flags), folder, (folder, path, found, flags))
+STATS(fstatat64, (int folder, const char *path, struct stat64 *found, int flags), folder, (folder, path, found, flags))
+STATS(statx, (int folder, const char *path, int flags, unsigned mask, struct statx *found), folder,
+      (folder, path, flags, mask, found))
+STATS(access, (const char *path, int mode), AT_FDCWD, (path, mode))
+
+#define STATS_OPEN(name, type)                 \
+  int name(int fd, type *found) {              \
+    REAL(name);                                \
+    char *path = of_fd(fd);                    \
+    if (path) READS(STAT, path, -1);           \
+    return real(fd, found);                    \
+  }
+STATS_OPEN(fstat, struct stat)
+STATS_OPEN(fstat64, struct stat64)
+
+ssize_t readlink(const char *path, char *target, size_t size) {
+  REAL(readlink);
+  char full[PATH_MAX];
+  if (below_root(path, full)) READS(STAT, full, -1);
+  return real(path, target, size);
+}
+
+DIR *opendir(const char *path) {
+  REAL(opendir);
+  char full[PATH_MAX];
+  if (below_root(path, full)) READS(LIST, full, NULL);
+  return real(path);
+}
+
+DIR *fdopendir(int fd) {
+  REAL(fdopendir);
+  char *path = of_fd(fd);
+  if (path) READS(LIST, path, NULL);
+  return real(fd);
+}
+
+int closedir(DIR *folder) {
+  REAL(closedir);
+  opened(NULL, 0, dirfd(folder)); /* its descriptor may be a pipe's next */
+  return real(folder);
+}
+
+#define LISTS(name, type)                              \
+  type *name(DIR *folder) {                            \
+    REAL(name);                                        \
+    char *path = of_fd(dirfd(folder));                 \
+    if (path) READS(LIST, path, NULL);                 \
+    return real(folder);                               \
+  }
+LISTS(readdir, struct dirent)
+LISTS(readdir64, struct dirent64)
 
 int clock_gettime(clockid_t which, struct timespec *now) {
   REAL(clock_gettime);

@@ -67,20 +67,21 @@ class World:
     def prepare(self, home: Path, run: Callable[[Path], Ended]) -> None:
         """Creates the files before the disturbed run."""
         if self.before:
-            self.put(home, self.before)
+            put(home, self.before)
             ended = run(home)
             assert ended.status in (0, 1), ended.stderr
-        self.put(home, self.now)
+        put(home, self.now)
 
-    def put(self, home: Path, drops: list[tuple[str, bytes]]) -> None:
-        """Writes drops into the inbox of `home`, old enough to be settled."""
-        (home / "inbox").mkdir(parents=True, exist_ok=True)
-        (home / "config.toml").write_text(CONFIG)
-        then = time.time() - 3600
-        for number, (name, content) in enumerate(drops):
-            path = home / "inbox" / name
-            path.write_bytes(content)
-            os.utime(path, (then + number, then + number))
+
+def put(home: Path, drops: list[tuple[str, bytes]]) -> None:
+    """Writes drops into the inbox of `home`, old enough to be settled."""
+    (home / "inbox").mkdir(parents=True, exist_ok=True)
+    (home / "config.toml").write_text(CONFIG)
+    then = time.time() - 3600
+    for number, (name, content) in enumerate(drops):
+        path = home / "inbox" / name
+        path.write_bytes(content)
+        os.utime(path, (then + number, then + number))
 
 
 def world(seed: int) -> World:
@@ -138,7 +139,7 @@ def _members(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _drops(chosen: random.Random, prefix: str, many: int) -> Iterator[tuple[str, bytes]]:
     for number in range(1, many + 1):
-        records = [_record(chosen) for _ in range(chosen.randint(0, 8) or 1)]
+        records = [record(chosen) for _ in range(chosen.randint(0, 8) or 1)]
         if chosen.random() < 0.5:
             yield f"{prefix}{number}.ndjson", "".join(record + "\n" for record in records).encode()
             continue
@@ -149,7 +150,8 @@ def _drops(chosen: random.Random, prefix: str, many: int) -> Iterator[tuple[str,
             yield f"{prefix}{number}.json", content
 
 
-def _record(chosen: random.Random) -> str:
+def record(chosen: random.Random) -> str:
+    """A record of an order, right or wrong."""
     if chosen.random() < 0.15:
         return chosen.choice(_BAD_RECORDS)
     record: dict[str, Any] = {

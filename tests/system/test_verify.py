@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tests.strategies import RECEIVED_AT_US
 from tests.support.command import differences, drop, environment, once, order, strandline
 from tests.support.daemon_process import place, running, until
 from tests.support.harness import DAY, apply_batch, dates, open_engine, tree
+from tests.support.ledgers import changing
 
 
 def make_output(home: Path) -> None:
@@ -157,7 +159,7 @@ def _change_a_receipt(home: Path) -> None:
 
 
 def _in_ledger(home: Path, statement: str) -> None:
-    with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
+    with closing(changing(home / "output" / "state" / "ledger.sqlite")) as sql:
         changed = sql.execute(statement).rowcount
         sql.commit()
     assert changed > 0
@@ -177,13 +179,13 @@ def _change_the_hwm(home: Path) -> None:
 
 def _in_index(home: Path, change: Callable[[np.ndarray], None]) -> None:
     with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as sql:
-        for run, first, blob in sql.execute("SELECT run, first, entries FROM order_blocks").fetchall():
+        for run, first, last, blob in sql.execute("SELECT run, first, last, entries FROM order_blocks").fetchall():
             entries = np.frombuffer(blob, INDEX_ENTRY).copy()
             change(entries)
             content = entries.tobytes()
             sql.execute(
                 "UPDATE order_blocks SET entries = ?, checksum = ? WHERE run = ? AND first = ?",
-                (content, crc32(content), run, first),
+                (content, crc32(content, crc32(struct.pack("<qqq", run, first, last))), run, first),
             )
         sql.commit()
 

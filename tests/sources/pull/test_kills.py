@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import cycle
@@ -19,6 +18,7 @@ from tests.faults.world import CONFIG, copied
 from tests.support.api import Api, Shop, serving
 from tests.support.examples import LONG
 from tests.support.harness import dates, rows
+from tests.support.ledgers import changing
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -107,7 +107,7 @@ def test_a_cursor_that_advances_too_early_would_be_found(tmp_path: Path, server:
     shop = Shop(3)
     with serving(shop.by_page) as api:
         prepared(tmp_path / "home", api, shop, server, "page")
-        with closing(sqlite3.connect(tmp_path / "home" / "output" / "state" / "ledger.sqlite")) as sql:
+        with closing(changing(tmp_path / "home" / "output" / "state" / "ledger.sqlite")) as sql:
             sql.execute("UPDATE pulls SET cursor = cursor + 12000000")
             sql.commit()
         assert server.run(tmp_path / "home", None).status == 0

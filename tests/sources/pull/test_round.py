@@ -7,7 +7,6 @@ import json
 import random
 import re
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -27,6 +26,7 @@ from tests.support.api import FAULTS, Asked, Reply, Shop, page, serving
 from tests.support.command import strandline
 from tests.support.examples import LONG
 from tests.support.harness import tree
+from tests.support.ledgers import changing
 from tests.support.pulls import Home, seconds_ago
 
 WAYS: dict[str, tuple[str, Callable[[Shop, Asked], Reply]]] = {
@@ -258,7 +258,7 @@ def test_a_cursor_of_a_clock_that_was_ahead_counts_as_now(tmp_path: Path) -> Non
     with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page"))
         home.pull()
-        with closing(sqlite3.connect(home.ledger)) as sql:
+        with closing(changing(home.ledger)) as sql:
             sql.execute("UPDATE pulls SET cursor = cursor * 2")
             sql.commit()
         api.asked.clear()
@@ -677,7 +677,7 @@ def test_a_put_off_of_a_clock_that_was_ahead_counts_no_more(tmp_path: Path) -> N
     with serving(shop.by_page) as api:
         home = Home(tmp_path, pull_of(api.url, "page"))
         home.round()
-        with closing(sqlite3.connect(home.ledger)) as sql:
+        with closing(changing(home.ledger)) as sql:
             sql.execute("UPDATE pulls SET put_off_until = ?", (int((time.time() + 3 * 86_400) * 1_000_000),))
             sql.commit()
         assert home.round().outcome == "succeeded"
