@@ -29,7 +29,10 @@ from ..storage.set_aside import days_of
 from ..storage.store import Store
 from .decide import Decided
 
-_GROUP_ORDERS = 30_000  # orders that one task rewrites together, about
+_GROUP_ORDERS = 30_000  # new versions that one task rewrites together, about
+_GROUP_MERGED = (
+    16  # published dates that one task merges them with: a few new versions may mean much to read and to write
+)
 
 
 def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
@@ -79,7 +82,7 @@ class Rewriter:
                     call = self.executor.submit(tasks.rewrite, *given, sync=sync)
                     return call.result()
 
-            futures = [self.threads.submit(rewrite_group, group) for group in _grouped(changes)]
+            futures = [self.threads.submit(rewrite_group, group) for group in grouped(changes)]
             rewritten: list[Rewritten] = []
             for group in tasks.results(futures, stopped):
                 rewritten += group
@@ -117,13 +120,17 @@ def _order_ids(orders: pa.Table, rows: Ints) -> pa.Array:
     return chosen["order_id"].combine_chunks().take(pa.array(places))
 
 
-def _grouped(changes: Sequence[PartitionChange]) -> list[list[PartitionChange]]:
+def grouped(changes: Sequence[PartitionChange]) -> list[list[PartitionChange]]:
+    """Consecutive dates that are rewritten together: large enough for the overhead of a task, small enough to balance the load."""
     groups: list[list[PartitionChange]] = []
+    merged = 0
     for change in changes:
-        if groups and change.stop - groups[-1][0].first <= _GROUP_ORDERS:
+        if groups and change.stop - groups[-1][0].first <= _GROUP_ORDERS and merged < _GROUP_MERGED:
             groups[-1].append(change)
         else:
             groups.append([change])
+            merged = 0
+        merged += change.published_sha256 is not None
     return groups
 
 
