@@ -121,7 +121,7 @@ def _order_ids(orders: pa.Table, rows: Ints) -> pa.Array:
 
 
 def grouped(changes: Sequence[PartitionChange]) -> list[list[PartitionChange]]:
-    """Consecutive dates that are rewritten together: large enough for the overhead of a task, small enough to balance the load."""
+    """Consecutive dates that are rewritten together: enough for the overhead of a task, and few enough to balance the load."""
     groups: list[list[PartitionChange]] = []
     merged = 0
     for change in changes:
