@@ -1,9 +1,10 @@
 """`make docs`: the documentation as a site, in build/site, of the pages as they are in the repository.
 
 The pages and what they link to are gathered under build/site-source with the same relative paths, so one link works in the
-repository and on the site. Then Zensical builds it in strict mode: a page or a heading that does not exist is an error. (MkDocs 1 is
-not maintained any more, and Zensical is by those who made its usual theme; it runs no code of ours while it builds, so the generated
-pages are committed.) What it does not look at (links to files that are no pages, and whether each page can be reached) is checked here.
+repository and on the site. Then Zensical builds it in strict mode: a page or a heading that does not exist is an error. What it
+does not look at (links to files that are no pages, and whether each page can be reached) is checked here.
+
+Zensical, because MkDocs 1 is not maintained any more. It runs no code of ours, so generated pages are committed.
 """
 
 from __future__ import annotations
