@@ -3,6 +3,8 @@
 The pages and what they link to are gathered under build/site-source with the same relative paths, so one link works in the
 repository and on the site. Then Zensical builds it in strict mode: a page or a heading that does not exist is an error. What it
 does not look at (links to files that are no pages, and whether each page can be reached) is checked here.
+
+Zensical, because MkDocs 1 is not maintained any more. It runs no code of ours, so generated pages are committed.
 """
 
 from __future__ import annotations
