@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long lint bench bench-all lock clean
+.PHONY: demo demo-pull run test test-long lint bench bench-all wheel lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -30,6 +30,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One wheel for every CPython from 3.11 on, on every Linux with glibc 2.17 or later: dist/.
+wheel: $(READY)
+	STRANDLINE_WHEEL_PLATFORM=manylinux_2_17_$(shell uname -m) $(BIN)/python -m pip wheel . --no-build-isolation --no-deps --wheel-dir dist
+	$(BIN)/python -m auditwheel show dist/strandline-*-manylinux_2_17_$(shell uname -m).whl
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
@@ -63,4 +68,4 @@ lock:
 		--no-emit-index-url --no-emit-find-links --output-file tests/beside.lock
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
