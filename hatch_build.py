@@ -33,7 +33,7 @@ __path__ = [{folder!r}]
 """
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
 # A write past the end of a buffer ends the process, where the compiler knows the size of the buffer; a smashed stack does; and
-# addresses of functions, which an attacker would overwrite, are read-only. (Some systems define _FORTIFY_SOURCE as something else.)
+# addresses of functions, which an attacker would overwrite, are read-only. Some systems define _FORTIFY_SOURCE themselves.
 HARDENED = (
     "-U_FORTIFY_SOURCE",
     "-D_FORTIFY_SOURCE=3",

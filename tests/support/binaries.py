@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-# By name: whether `readelf` shows it. Of the functions that the C uses, compilers fortify memcpy, at least where keys are prepared:
-# a part of a fixed array is written there. The others write to memory whose size no compiler knows, and read only.
+# By name: whether `readelf` shows it. Of the functions that the C uses, compilers fortify memcpy where keys are prepared: part of
+# an array of a known size is written there. Other calls write to memory whose size no compiler knows, or only read.
 HARDENING: dict[str, Callable[[str], bool]] = {
     "relocations are read-only": lambda text: "GNU_RELRO" in text,
     "all symbols are bound at load time": lambda text: "BIND_NOW" in text or "Flags: NOW" in text,

@@ -1,7 +1,7 @@
 """The wheel as users install it, beside python-daemon, whose top-level package is called `daemon`: both work, and share no file.
 
-In the checkout the package is the folder daemon/; installed, it is called strandline. The wheel is the one of `make wheel`: one for
-every Linux with glibc 2.17 and every Python from 3.11 on. Each CPython from 3.11 to 3.13 that this machine has installs it.
+In the checkout the package is the folder daemon/; installed, it is called strandline. The wheel is the one of `make wheel`: one
+for every Linux with glibc 2.17 and every Python from 3.11 on. Each CPython from 3.11 to 3.13 that this machine has installs it.
 """
 
 from __future__ import annotations
