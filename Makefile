@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long lint bench bench-all wheel lock clean
+.PHONY: demo demo-pull run test test-long lint bench bench-all wheel sanitize fuzz lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -25,6 +25,15 @@ test-long: $(READY)
 	$(BIN)/python -m tests.faults.kills --seeds 10
 	$(BIN)/python -m tests.faults.power --seeds 5
 	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4
+
+# The tests of the C on a build with ASan and UBSan; TEST_EXAMPLES=0.1 gives each property a tenth of its examples.
+sanitize: $(READY)
+	$(BIN)/python -m tests.sanitize $(PYTEST_ARGS)
+
+# An hour for each of four harnesses, two at a time. It needs clang.
+FUZZ_SECONDS ?= 3600
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
