@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long lint docs reference picture bench bench-all lock image release clean
+.PHONY: demo demo-pull run test test-long lint sanitize fuzz docs reference picture bench bench-all lock wheel image release clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,15 @@ test-long: $(READY)
 	$(BIN)/python -m tests.faults.power --seeds 5
 	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4
 
+# The tests of the C on a build with ASan and UBSan; TEST_EXAMPLES=0.1 gives each property a tenth of its examples.
+sanitize: $(READY)
+	$(BIN)/python -m tests.sanitize $(PYTEST_ARGS)
+
+# An hour for each of four harnesses, two at a time. It needs clang.
+FUZZ_SECONDS ?= 3600
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,6 +51,11 @@ reference: $(READY)
 # The picture in README.md, over the drops of `make demo`; needs Chromium.
 picture: $(READY)
 	$(BIN)/python -m examples.picture
+
+# One wheel for every CPython from 3.11 on, on every Linux with glibc 2.17 or later: dist/.
+wheel: $(READY)
+	STRANDLINE_WHEEL_PLATFORM=manylinux_2_17_$(shell uname -m) $(BIN)/python -m pip wheel . --no-build-isolation --no-deps --wheel-dir dist
+	$(BIN)/python -m auditwheel show dist/strandline-*-manylinux_2_17_$(shell uname -m).whl
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
@@ -86,4 +100,4 @@ image:
 release: wheel image
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

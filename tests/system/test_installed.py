@@ -1,23 +1,29 @@
 """The wheel as users install it, beside python-daemon, whose top-level package is called `daemon`: both work, and share no file.
 
-In the checkout the package is the folder daemon/; installed, it is called strandline.
+In the checkout the package is the folder daemon/; installed, it is called strandline. The wheel is the one of `make wheel`: one
+for every Linux with glibc 2.17 and every Python from 3.11 on. Each CPython from 3.11 to 3.13 that this machine has installs it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import pytest
 
 from daemon.commands.shared import commit, version
+from hatch_build import LIBRARY, PLATFORM
 from tests.support import REPO
+from tests.support.binaries import unhardened
 from tests.support.command import drop, order, receipts
 from tests.support.daemon_process import Daemon, free_port, place, until
 from tests.support.harness import dates, rows
@@ -27,27 +33,59 @@ pytestmark = pytest.mark.timeout(300)  # slow by nature
 LOCK = REPO / "tests" / "beside.lock"
 
 
-def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+def pip(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pip", *arguments, "--quiet"], cwd=REPO, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "pip", *arguments, "--quiet"],
+        cwd=REPO, env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+WHEEL_PLATFORM = f"manylinux_2_17_{platform.machine()}"
+NO_COMPILER = {"PATH": "/nonexistent", "CC": "/nonexistent"}
+
+
+def cpythons() -> list[str]:
+    """The other CPythons of this machine for which the wheel is made: on the PATH, or of pyenv."""
+    of_pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = []
+    for minor in ("3.11", "3.12", "3.13"):
+        name = f"python{minor}"
+        places = [*sorted(of_pyenv.glob(f"{minor}.*/bin/{name}")), *filter(None, [shutil.which(name)])]
+        working = next((str(place) for place in places if _is_version(place, minor)), None)
+        if working and minor != sysconfig.get_python_version():  # the other tests of this module have our own
+            found.append(working)
+    return found
+
+
+def _is_version(python: Path | str, version: str) -> bool:
+    """Whether an interpreter runs and is of this version: a shim of pyenv may be there without one."""
+    ended = subprocess.run([python, "-V"], capture_output=True, text=True, check=False)
+    return ended.returncode == 0 and f"Python {version}." in ended.stdout
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that `make wheel` makes."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ("--no-build-isolation", "--no-deps", "--wheel-dir", str(folder))
+    built = pip("wheel", ".", *options, **{PLATFORM: WHEEL_PLATFORM})
+    assert built.returncode == 0, built.stderr
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a new environment with python-daemon, and after it our wheel. What the wheel depends on is found in the
     environment of the tests."""
     folder = tmp_path_factory.mktemp("installed")
-    built = pip("wheel", ".", "--no-build-isolation", "--no-deps", "--wheel-dir", str(folder / "wheel"))
-    assert built.returncode == 0, built.stderr
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     interpreter = folder / "venv" / "bin" / "python"
     beside = pip("--python", str(interpreter), "install", "--no-deps", "--require-hashes", "--requirement", str(LOCK))
     if beside.returncode and not os.environ.get("REQUIRE_TEST_TOOLS"):
         pytest.skip(f"python-daemon cannot be had: {beside.stderr.strip().splitlines()[-1]}")
     assert beside.returncode == 0, beside.stderr
-    (wheel,) = (folder / "wheel").glob("strandline-*.whl")
-    ours = pip("--python", str(interpreter), "install", "--no-deps", "--no-index", str(wheel))
+    ours = pip("--python", str(interpreter), "install", "--no-deps", "--no-index", str(wheel), **NO_COMPILER)
     assert ours.returncode == 0, ours.stderr
     packages(interpreter).joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return interpreter
@@ -180,3 +218,38 @@ def test_programs_that_use_the_public_api_are_checked_by_mypy(python: Path, tmp_
     (error, closing) = ended.stdout.splitlines()
     assert error.startswith('consumer.py:13: error: Incompatible types in assignment (expression has type "int"'), ended
     assert "Found 1 error in 1 file" in closing
+
+
+def test_the_wheel_is_for_every_linux_of_its_tag_and_every_python(wheel: Path) -> None:
+    """What the library takes from glibc, glibc 2.17 has, says auditwheel; the tag names no version of Python."""
+    assert wheel.name == f"strandline-{version()}-py3-none-{WHEEL_PLATFORM}.whl"
+    shown = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", wheel], capture_output=True, text=True, check=True
+    )
+    said = " ".join(shown.stdout.split())
+    consistent = re.search(r'consistent with the following platform tag: "manylinux_2_(\d+)_', said)
+    assert consistent is not None and int(consistent[1]) <= 17, said
+    assert "requires no external shared libraries" in said
+
+
+def test_the_library_in_the_wheel_is_hardened(wheel: Path, tmp_path: Path) -> None:
+    """The one that users load, not the one of this checkout."""
+    name = LIBRARY.replace("daemon/", "strandline/", 1)
+    with zipfile.ZipFile(wheel) as archive:
+        assert unhardened(Path(archive.extract(name, tmp_path))) == []
+
+
+@pytest.mark.parametrize("interpreter", cpythons(), ids=lambda path: Path(path).name)
+def test_the_wheel_installs_and_runs_without_a_compiler(interpreter: str, wheel: Path, tmp_path: Path) -> None:
+    """In a clean environment of another CPython, with what it depends on from the package index, as binaries alone."""
+    subprocess.run([interpreter, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    options = ("--no-compile", "--only-binary", ":all:")
+    installed = pip("--python", str(python), "install", *options, str(wheel), **NO_COMPILER)
+    if installed.returncode and not os.environ.get("REQUIRE_TEST_TOOLS"):
+        pytest.skip(f"its dependencies cannot be had: {installed.stderr.strip().splitlines()[-1]}")
+    assert installed.returncode == 0, installed.stderr
+    drop(tmp_path, "a.json", [order(1), order(2, 3)])
+    run(tmp_path, python.with_name("strandline"), "--once")
+    assert dates(tmp_path / "output") == ["2026-03-02", "2026-03-03"]
+    assert "all of it is there and right" in run(tmp_path, python.with_name("strandline"), "verify")

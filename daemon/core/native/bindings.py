@@ -38,8 +38,8 @@ class _Column(Structure):
 
 class _Scan(Structure):
     _fields_ = [
-        ("columns", _Column * _MOST), ("mapping", POINTER(Tables)), ("end", c_void_p), ("guesses", POINTER(c_uint8)),
-        ("second", c_void_p * 3), ("rank", c_int * _MOST), ("depth", c_int), ("others", c_bool),
+        ("columns", _Column * _MOST), ("mapping", POINTER(Tables)), ("end", c_void_p), ("stop", c_void_p),
+        ("guesses", POINTER(c_uint8)), ("second", c_void_p * 3), ("rank", c_int * _MOST), ("depth", c_int), ("others", c_bool),
         ("skipped", c_bool), ("failed", c_bool),
     ]  # fmt: skip
 

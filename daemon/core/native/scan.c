@@ -5,8 +5,12 @@
  * here. A property test and a fuzzer compare both parsers.
  *
  * The end of the text: the blob must be followed by a NUL byte, as a Python bytes object is. No loop goes past a NUL, so nothing
- * beyond the blob is read, and a record that goes on past its end is refused. Code that reads many bytes at once first checks
- * that they are there (`has`), and leaves the last bytes of a blob to code that reads byte by byte.
+ * beyond the blob is read. Code that reads many bytes at once first checks that they are there (`has`), and leaves the last bytes
+ * of a blob to code that reads byte by byte.
+ *
+ * The end of a record: white space is only skipped up to it (`space`). No other token holds a line end, and what follows a record
+ * in its blob is a line end, other white space, or a divider that ends any token. So no record makes this read the next ones, and
+ * the time is linear in the text. tests/core/native/test_work.py counts it.
  *
  * Plain C11, no Python: loaded with ctypes, which releases Python's lock during a call.
  */
@@ -96,6 +100,7 @@ struct Scan {
     Column columns[ALL_COLUMNS]; /* ITEMS: the offsets of each record's items; valid unless the record is bare, see `read_record` */
     const Mapping *mapping;
     Text end;           /* of the blob: the NUL byte after it */
+    Text stop;          /* of the record, where that is known; else of the blob */
     uint8_t *guesses;   /* see `members` */
     Second second;      /* see `mapped_value` */
     int rank[ALL_COLUMNS]; /* of the record's and the item's values so far; UNRANKED without one */
@@ -184,8 +189,10 @@ static inline uint64_t eight_bytes(Text p) {
 #define EACH_BYTE(value) (0x0101010101010101 * (uint64_t)(value))
 #define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
 
-static inline Text space(Text p) {
-    while (*p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
+/* The end of the white space at `p`, but not beyond `stop`: the end of the record, where that is known. */
+static inline Text space(Text p, Text stop) {
+    if (*p > ' ') return p;
+    while (p < stop && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
     return p;
 }
 
@@ -287,21 +294,22 @@ static Text scalar(Text p, Text end) {
     }
 }
 
-static inline Text beyond_space(Text p, bool *any) {
-    Text after = space(p);
+static inline Text beyond_space(Text p, Text stop, bool *any) {
+    Text after = space(p, stop);
     *any |= after != p;
     return after;
 }
 
-/* Any value inside `depth` open brackets. `spaced`: whether there is white space between its tokens. */
-static Text value(Text p, Text end, int depth, bool *spaced) {
+/* Any value inside `depth` open brackets, of a blob up to `end` and a record up to `stop`. `spaced`: whether there is white space
+ * between its tokens. */
+static Text value(Text p, Text end, Text stop, int depth, bool *spaced) {
     bool object[MAX_DEPTH + 1];
     int open = 0;
     for (;;) {
         if (*p == '{' || *p == '[') {
             if (depth + open >= MAX_DEPTH) return NULL;
             bool is_object = object[open++] = *p == '{';
-            p = beyond_space(p + 1, spaced);
+            p = beyond_space(p + 1, stop, spaced);
             if (*p != (is_object ? '}' : ']')) {
                 if (is_object) goto key;
                 continue;
@@ -309,30 +317,30 @@ static Text value(Text p, Text end, int depth, bool *spaced) {
         } else {
             p = scalar(p, end);
             if (!p || !open) return p;
-            p = beyond_space(p, spaced);
+            p = beyond_space(p, stop, spaced);
         }
         while (*p == (object[open - 1] ? '}' : ']')) {
             p++;
             if (!--open) return p;
-            p = beyond_space(p, spaced);
+            p = beyond_space(p, stop, spaced);
         }
         if (*p != ',') return NULL;
-        p = beyond_space(p + 1, spaced);
+        p = beyond_space(p + 1, stop, spaced);
         if (!object[open - 1]) continue;
     key:;
         bool escaped = false;
         p = *p == '"' ? string(p + 1, end, &escaped) : NULL;
         if (!p) return NULL;
-        p = beyond_space(p, spaced);
+        p = beyond_space(p, stop, spaced);
         if (*p != ':') return NULL;
-        p = beyond_space(p + 1, spaced);
+        p = beyond_space(p + 1, stop, spaced);
     }
 }
 
 /* A value that no column needs. Most are strings. */
-static inline Text skipped(Text p, Text end, int depth) {
+static inline Text skipped(const Scan *scan, Text p, int depth) {
     bool flag = false;
-    return *p == '"' ? string(p + 1, end, &flag) : value(p, end, depth, &flag);
+    return *p == '"' ? string(p + 1, scan->end, &flag) : value(p, scan->end, scan->stop, depth, &flag);
 }
 
 /* Copies a value without the white space between its tokens. */
@@ -347,7 +355,7 @@ static uint8_t *compact(Text p, Text stop, uint8_t *out) {
         } else {
             *out++ = *p++;
         }
-        p = space(p);
+        p = space(p, stop);
     }
     return out;
 }
@@ -709,7 +717,7 @@ static Text read_metadata(Scan *scan, Text p, int column) {
     if (*p == 'n') return (end = literal(p, "null")) && put_null(scan, column) ? end : NULL;
     if (*p == '"') return NULL;
     bool spaced = false;
-    end = value(p, scan->end, scan->depth, &spaced);
+    end = value(p, scan->end, scan->stop, scan->depth, &spaced);
     if (!end || !grow(scan, into, end - p + STEP)) return NULL;
     uint8_t *begin = into->bytes + into->used, *stop = begin + (end - p);
     if (spaced) stop = compact(p, end, begin);
@@ -763,17 +771,17 @@ static inline const Key *guessed_key(Text p, Text end, const Key *keys, int numb
 
 /* Any key and colon. `found`: which of the keys it is, or NULL. Most keys of large records are none of them, which is mostly seen
  * by their lengths. */
-static Text any_key(Text p, Text end, const Table *table, const Key **found) {
+static Text any_key(const Scan *scan, Text p, const Table *table, const Key **found) {
     *found = NULL;
     if (*p != '"') return NULL;
     bool escaped = false;
-    Text after = string(p + 1, end, &escaped);
+    Text after = string(p + 1, scan->end, &escaped);
     if (!after || escaped) return NULL;
     int64_t length = after - p;
     if (table->lengths >> (length & 63) & 1)
         for (const Key *key = table->keys; key->length && !*found; key++)
             if (key->length - 1 == length && !memcmp(key->name, p, (size_t)length)) *found = key;
-    p = space(after);
+    p = space(after, scan->stop);
     return *p == ':' ? p + 1 : NULL;
 }
 
@@ -788,16 +796,16 @@ static Text members(Scan *scan, Text p, const Table *table, int depth) {
     uint8_t *guesses = scan->guesses + table->guesses;
     const Key *keys = table->keys, *key, *expected = keys;
     Text end = scan->end;
-    p = space(p + 1);
+    p = space(p + 1, scan->stop);
     if (*p == '}') return p + 1;
     for (;;) {
         key = expected;
         if (!has(p, end, 16)) key = NULL;
         else if (!key->length || !is_key(p, end, key)) key = guessed_key(p, end, keys, guesses[expected - keys]);
         if (key) p += key->length;
-        else if (!(p = any_key(p, end, table, &key))) return NULL;
+        else if (!(p = any_key(scan, p, table, &key))) return NULL;
         else if (key) guesses[expected - keys] = (uint8_t)(key - keys);
-        p = space(p);
+        p = space(p, scan->stop);
         if (key) {
             uint64_t bit = 1ULL << (key - keys);
             if (seen & bit) return NULL;
@@ -806,13 +814,13 @@ static Text members(Scan *scan, Text p, const Table *table, int depth) {
             p = key->mapped ? mapped_value(scan, p, key, depth) : key->read(scan, p, key->column);
         } else {
             scan->others |= table->is_order;
-            p = skipped(p, end, depth);
+            p = skipped(scan, p, depth);
         }
         if (!p) return NULL;
-        p = space(p);
+        p = space(p, scan->stop);
         if (*p == '}') return p + 1;
         if (*p != ',') return NULL;
-        p = space(p + 1);
+        p = space(p + 1, scan->stop);
     }
 }
 
@@ -838,7 +846,7 @@ static Text read_items(Scan *scan, Text p, int column) {
         if (!(p = literal(p, "null"))) return NULL;
     } else {
         if (*p != '[') return NULL;
-        p = space(p + 1);
+        p = space(p + 1, scan->stop);
         if (*p == ']') {
             p++;
         } else {
@@ -849,13 +857,13 @@ static Text read_items(Scan *scan, Text p, int column) {
                 if (*p != '{' || !(p = members(scan, p, &scan->mapping->item, depth))) return NULL;
                 if (scan->skipped) shorten(scan, SKU, COLUMNS, count);
                 else if (!put_missing(scan, SKU, COLUMNS, count + 1)) return NULL;
-                p = space(p);
+                p = space(p, scan->stop);
                 if (*p == ']') {
                     p++;
                     break;
                 }
                 if (*p != ',') return NULL;
-                p = space(p + 1);
+                p = space(p + 1, scan->stop);
             }
         }
     }
@@ -873,14 +881,14 @@ static Text read_skipped(Scan *scan, Text p, int depth) {
     if (*p == '"' && p[1] == '0' && p[2] == '"') return p + 3;
     if (*p == '"' && p[1] != '"' && (is_white(p[1]) || p[1] == '\\')) return NULL;
     scan->skipped |= *p != '"' || p[1] != '"';
-    return value(p, scan->end, depth, &spaced);
+    return value(p, scan->end, scan->stop, depth, &spaced);
 }
 
 /* A value that does not say that the order is gone. */
 static Text read_deleted(Scan *scan, Text p, int depth) {
     const Mapping *mapping = scan->mapping;
     bool spaced = false, escaped = false;
-    Text end = *p == '"' ? string(p + 1, scan->end, &escaped) : value(p, scan->end, depth, &spaced);
+    Text end = *p == '"' ? string(p + 1, scan->end, &escaped) : value(p, scan->end, scan->stop, depth, &spaced);
     if (!end || escaped) return NULL;
     for (int64_t i = 0; i < mapping->deletions; i++)
         if (end - p == mapping->deleted_lengths[i] && !memcmp(p, mapping->deleted[i], (size_t)(end - p))) return NULL;
@@ -962,10 +970,10 @@ static Text mapped_value(Scan *scan, Text p, const Key *key, int depth) {
     if (key->deletes && !read_deleted(scan, p, depth)) return NULL;
     if (column == SKIPPED) return read_skipped(scan, p, depth);
     if (column == DELETED) return read_deleted(scan, p, depth);
-    if (column == NO_COLUMN || scan->rank[column] < key->rank) return skipped(p, scan->end, depth);
+    if (column == NO_COLUMN || scan->rank[column] < key->rank) return skipped(scan, p, depth);
     if (key->rank && *p == '"' && !scan->second.key && !is_of_item(column)) {
         scan->second = (Second){key, p, depth};
-        return skipped(p, scan->end, depth);
+        return skipped(scan, p, depth);
     }
     return ranked_value(scan, p, key, depth);
 }
@@ -1013,6 +1021,7 @@ static Text read_record(Scan *scan, Text p, Text stop) {
     int64_t record = id->count, items = scan->columns[SKU].count;
     for (int i = 0; i < RECORD_COLUMNS; i++) scan->rank[i] = UNRANKED;
     for (int i = COLUMNS; i < columns_end(scan); i++) scan->rank[i] = UNRANKED;
+    scan->stop = stop ? stop : scan->end;
     scan->others = false;
     scan->second.key = NULL;
     scan->depth = 1;
@@ -1129,13 +1138,13 @@ enum { FEW_VALUES = 1 << 16, SMALL_VALUE = 24 };
 
 /* See strandline_parts. With a `scan`, also reads each value of an array as a record, unless the values are very small. */
 static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *scan) {
-    Text p = space(blob), end, stop = blob + length;
+    Text stop = blob + length, p = space(blob, stop), end;
     bool object = !open && *p == '{', spaced = false;
     uint8_t close = object ? '}' : ']';
     if (!open) {
         if (!object && *p != '[') return 1;
-        p = space(p + 1);
-        if (*p == close) return space(p + 1) == stop ? 0 : 1;
+        p = space(p + 1, stop);
+        if (*p == close) return space(p + 1, stop) == stop ? 0 : 1;
     }
     for (;;) {
         if (object) {
@@ -1143,21 +1152,21 @@ static int find_parts(Text blob, int64_t length, bool open, Spans *spans, Scan *
             end = *p == '"' ? string(p + 1, stop, &escaped) : NULL;
             if (!end) return 1;
             if (!add_span(spans, p - blob, end - blob)) return -1;
-            p = space(end);
+            p = space(end, stop);
             if (*p != ':') return 1;
-            p = space(p + 1);
+            p = space(p + 1, stop);
         }
         if (scan && spans->count > FEW_VALUES && (p - blob) / SMALL_VALUE < spans->count) return 1;
         end = scan ? read_record(scan, p, NULL) : NULL;
         if (scan && scan->failed) return -1;
-        if (!end) end = value(p, stop, 0, &spaced); /* a refused record may still be JSON */
+        if (!end) end = value(p, stop, stop, 0, &spaced); /* a refused record may still be JSON */
         if (!end || end > stop) return 1;
         if (!add_span(spans, p - blob, end - blob)) return -1;
-        p = space(end);
+        p = space(end, stop);
         if (open && p == stop) return 0;
-        if (!open && *p == close) return space(p + 1) == stop ? 0 : 1;
+        if (!open && *p == close) return space(p + 1, stop) == stop ? 0 : 1;
         if (*p != ',') return 1;
-        p = space(p + 1);
+        p = space(p + 1, stop);
     }
 }
 
