@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long lint bench bench-all lock clean
+.PHONY: demo demo-pull run test test-long test-readers frozen-output lint bench bench-all lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -25,6 +25,19 @@ test-long: $(READY)
 	$(BIN)/python -m tests.faults.kills --seeds 10
 	$(BIN)/python -m tests.faults.power --seeds 5
 	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4
+
+# fastparquet and PySpark have an environment of their own, for tests/readers; PySpark needs Java.
+test-readers: $(READY) build/readers/.ready
+	READERS_PYTHON=build/readers/bin/python $(BIN)/python -m pytest tests/readers $(PYTEST_ARGS)
+
+build/readers/.ready: Makefile
+	$(PYTHON) -m venv build/readers
+	build/readers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'fastparquet>=2026' 'pyspark>=4'
+	touch $@
+
+# Once for each release, after the version in pyproject.toml was raised: what the next versions must open (tests/test_upgrade.py).
+frozen-output: $(READY)
+	$(BIN)/python -m tests.support.frozen
 
 lint: $(READY)
 	$(BIN)/ruff check .
