@@ -16,6 +16,7 @@ import pytest
 
 from daemon.cli import _parser
 from daemon.core.model import LAST_INSTANT
+from daemon.storage.ledger import Ledger
 from daemon.storage.ledger_schema import VERSION
 from tests.model import Drop, Mapping, Model
 from tests.strategies import RECEIVED_AT_US
@@ -24,11 +25,12 @@ from tests.support.frozen import FOLDER
 from tests.support.harness import dates, rows, tree
 
 FROZEN = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.tar.xz"))
-# Orders of both frozen outputs are corrected and moved, and one is new.
+# Orders of both frozen outputs are corrected and moved, and one is new. u_9 was erased from one of them, and is blocked there.
 NEW = [
     {"order_id": "o_1", "created_at": "2024-03-02T08:00:00Z", "updated_at": "2024-05-01", "items": [{"sku": "p"}]},
     {"order_id": "o_2", "created_at": "2024-03-03T10:00:00Z", "updated_at": "2024-05-01", "amount": "2"},
     {"order_id": "new", "created_at": "2024-03-20"},
+    {"order_id": "o_9", "created_at": "2024-03-21", "user_id": "u_9"},
 ]
 
 
@@ -159,9 +161,10 @@ def test_a_frozen_output_keeps_what_git_does_not(tmp_path: Path) -> None:
 # no output yet.
 RUNS = {
     "": ["--once"], "status": ["status"], "usage": ["usage"], "history": ["history"], "trace": ["trace", "o_1"],
-    "plan": ["plan", "history.json"], "verify": ["verify"], "downstream": ["downstream"], "sql": ["sql", "FROM drops"], "retry": ["retry"], "discard": ["discard", "other.json"],
-    "undo": ["undo", "1"], "pull": ["pull", "api"], "refresh": ["refresh", "daily"], "rebuild": ["rebuild", "2024-03-02"],
-    "forget": ["forget", "--order", "o_1"], "backup": ["backup", "copy"], "check": ["check"],
+    "plan": ["plan", "history.json"], "verify": ["verify"], "downstream": ["downstream"], "sql": ["sql", "FROM drops"],
+    "retry": ["retry"], "discard": ["discard", "other.json"], "undo": ["undo", "1"], "pull": ["pull", "api"],
+    "refresh": ["refresh", "daily"], "rebuild": ["rebuild", "2024-03-02"], "forget": ["forget", "--order", "o_1"],
+    "backup": ["backup", "copy"], "check": ["check"],
 }  # fmt: skip
 WITHOUT = {"schema", "manifest", "init", "pause", "resume", "restore"}
 
@@ -188,13 +191,16 @@ def test_a_command_on_a_ledger_of_another_version(older: Path, command: str) -> 
 
 
 def test_a_rebuild_makes_a_ledger_of_this_version(tmp_path: Path) -> None:
-    """As docs/OPERATING.md says; then all is right, and goes on. One of a newer version names the newer program, too."""
+    """As docs/OPERATING.md says; then all is right, and goes on: who is blocked stays blocked, and APIs are read from
+    where the old one left off. For one of a newer version, the newer program is named, too."""
     home = opened(next(name for name in reversed(FROZEN) if "plain" in name), tmp_path)
     set_schema_version(home, VERSION + 1)
     assert_refused(home, ["--once"], "Run the newer strandline that wrote it", "`strandline rebuild`")
     set_schema_version(home, VERSION - 1)
+    cursor = Ledger.pull_state_of(ledger_of(home), "api").cursor
     ended = strandline(home, "rebuild")
     assert ended.returncode == 0, ended.stderr
+    assert Ledger.pull_state_of(ledger_of(home), "api").cursor == cursor is not None
     assert_goes_on(home)
 
 
