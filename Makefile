@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long test-readers frozen-output lint bench bench-all lock clean
+.PHONY: demo demo-pull run test test-long test-readers frozen-output mutation lint bench bench-all lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,15 @@ test-readers: $(READY) build/readers/.ready
 build/readers/.ready: Makefile
 	$(PYTHON) -m venv build/readers
 	build/readers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'fastparquet>=2026' 'pyspark>=4'
+	touch $@
+
+# Each night: tests on MUTANTS small changes of the code, drawn by the date (or SEED); PROCESSES at once.
+mutation: $(READY) build/mutation/.ready
+	$(BIN)/python -m tests.mutation.run $(MODULES)
+
+build/mutation/.ready: Makefile
+	$(PYTHON) -m venv build/mutation
+	build/mutation/bin/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4'
 	touch $@
 
 # Once for each release, after the version in pyproject.toml was raised: what the next versions must open (tests/test_upgrade.py).

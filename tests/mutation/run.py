@@ -1,8 +1,8 @@
 """Runs the tests of a module on mutants of it: `python -m tests.mutation.run [MODULE…]` (`make mutation`).
 
-MUTANTS: how many, drawn by SEED (today's date, if it is not set) from all modules of TESTS, or from those named. Each runs in a process
-that is forked from one that has imported every library and nothing of ours, so that the mutated module is the one that tests import.
-Exit code 1 if a mutant survives that survivors.toml does not have.
+MUTANTS: how many, drawn by SEED (today's date, if it is not set) from all modules of TESTS, or from those named. PROCESSES: how
+many at once. Each runs in a process that is forked from one that has imported every library and nothing of ours, so that the
+mutated module is the one that tests import. Exit code 1 if a mutant survives that survivors.toml does not have.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -28,14 +29,15 @@ from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
-COSMIC_RAY = REPO / "build" / "mutation" / "bin" / "python"
-SECONDS = 20  # of processor time, beside ten times what the tests take without a mutation
+WORK = REPO / "build" / "mutation"  # the environment of cosmic-ray, mutants, and what tests printed
+CPU_SECONDS = 120  # of the tests on a mutant: one that makes a loop endless ends so
 LIBRARIES = (
-    "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "duckdb", "polars", "hypothesis", "pytest", "msgspec",
-    "hypothesis.strategies", "tenacity", "jinja2", "prometheus_client", "urllib3", "watchdog.observers", "pytest_timeout", "xdist.plugin",
+    "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "duckdb", "polars", "hypothesis.strategies",
+    "pytest", "msgspec", "tenacity", "jinja2", "prometheus_client", "urllib3", "watchdog.observers", "pytest_timeout",
 )  # fmt: skip
 
-END_TO_END = ("tests/batch/test_pipeline.py",)
+_PIPELINE = "tests/batch/test_pipeline.py::test_"
+END_TO_END = (f"{_PIPELINE}every_batch_is_as_the_model_says", f"{_PIPELINE}batching_does_not_change_the_result")
 PARSE = ("tests/core/parse/test_parse.py", "tests/core/parse/test_mapped.py")
 # By module of daemon/: what is run on its mutants, the quickest first.
 TESTS: dict[str, Sequence[str]] = {
@@ -73,31 +75,64 @@ def _name_of(module: str) -> str:
     return "daemon." + module.removesuffix(".py").replace("/", ".")
 
 
-def _run_tests(module: str, source: str, cpu_seconds: float, log: Path) -> int:
+def _run_tests(module: str, source: str, log: Path) -> int:
     """The exit code of pytest on a mutant, in a forked process; negative: the signal that ended it."""
     pid = os.fork()
     if not pid:
         try:
             os.setsid()
-            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds) + 5))
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)
             sys.meta_path.insert(0, _Mutated(module, source))
-            import pytest
-
-            options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", "-o", "addopts="]
-            os._exit(int(pytest.main([*options, *TESTS[module]])))
+            os._exit(_pytest(TESTS[module]))
         finally:
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def _pytest(tests: Sequence[str]) -> int:
+    """Runs tests until the first fails: with an eighth of the examples, the same each time, which are not made smaller."""
+    import pytest
+    from hypothesis import Phase, settings
+
+    from tests.support import examples
+
+    fewer = {"max_examples": 25, "phases": (Phase.explicit, Phase.generate), "derandomize": True, "database": None}
+    settings.register_profile("mutation", deadline=None, **fewer)
+    every = examples.examples
+    examples.examples = lambda count: settings(every(count), max_examples=max(6, count // 8))
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cov",
+        "-o",
+        "addopts=",
+        "--timeout",
+        "0",
+    ]
+    return int(pytest.main([*options, "--hypothesis-profile", "mutation", *tests]))
+
+
 def mutants(modules: Sequence[str]) -> Iterator[dict[str, str]]:
-    """All mutants of these modules, with paths below daemon/."""
-    command = [str(COSMIC_RAY), str(Path(__file__).with_name("mutants.py")), *modules]
-    made = subprocess.run(command, cwd=REPO / "daemon", capture_output=True, text=True, check=True)
-    return map(json.loads, made.stdout.splitlines())
+    """All mutants of these modules, with paths below daemon/. They are kept until a module changes: making them takes a while."""
+    script = Path(__file__).with_name("mutants.py")
+    for module in modules:
+        made = WORK / "made" / (module.replace("/", ".") + ".jsonl")
+        if not made.exists() or made.stat().st_mtime < max(
+            one.stat().st_mtime for one in (script, REPO / "daemon" / module)
+        ):
+            command = [str(WORK / "bin" / "python"), str(script), module]
+            found = subprocess.run(command, cwd=REPO / "daemon", capture_output=True, text=True, check=True)
+            made.parent.mkdir(exist_ok=True)
+            made.write_text(found.stdout, encoding="utf-8")
+        yield from map(json.loads, made.read_text(encoding="utf-8").splitlines())
 
 
 def listed() -> set[tuple[str, str, str]]:
@@ -117,41 +152,46 @@ def main(modules: Sequence[str]) -> int:
     sys.path.insert(0, str(REPO))
     for name in LIBRARIES:
         __import__(name)
-    logs = REPO / "build" / "mutation" / "logs"
+    logs = WORK / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
-    limits = {}
-    for module in sorted({one["module"] for one in chosen}):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        code = _run_tests(module, (REPO / "daemon" / module).read_text(encoding="utf-8"), 10_000, logs / "baseline.log")
-        if code:
-            print(f"the tests of {module} fail without a mutation ({code}): see {logs / 'baseline.log'}")
-            return 2
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        limits[module] = SECONDS + 10 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        print(f"{module}: {(limits[module] - SECONDS) / 10:.1f} s of processor time", flush=True)
-
-    known, counts = listed(), {"killed": 0, "timed out": 0, "known survivors": 0}
-    survivors = []
-
-    def tried(number: int) -> None:
-        one = chosen[number]
-        key = (one["module"], one["before"], one["after"])
-        if key in known:
-            counts["known survivors"] += 1
-            return
-        code = _run_tests(one["module"], one["source"], limits[one["module"]], logs / f"{number}.log")
-        if code == 0:
-            survivors.append(key)
-            print("SURVIVED", *key, sep="\n  ", flush=True)
-        else:
-            counts["timed out" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "killed"] += 1
-
-    began = time.monotonic()
     with ThreadPoolExecutor(int(os.environ.get("PROCESSES", "2"))) as pool:
-        list(pool.map(tried, range(len(chosen))))
-    print(f"{counts}, {len(survivors)} survived; {time.monotonic() - began:.0f} s")
-    return 1 if survivors else 0
+        return _tried(pool, chosen, logs)
+
+
+def _tried(pool: ThreadPoolExecutor, chosen: Sequence[dict[str, str]], logs: Path) -> int:
+    """Runs the tests on each mutant, and first on each module as it is. The exit code."""
+
+    def tested(number: int) -> int:
+        one = chosen[number]
+        return 0 if _key(one) in known else _run_tests(one["module"], one["source"], logs / f"{number}.log")
+
+    def sound(module: str) -> int:
+        return _run_tests(
+            module, (REPO / "daemon" / module).read_text(encoding="utf-8"), logs / f"{Path(module).stem}.log"
+        )
+
+    known, began = listed(), time.monotonic()
+    modules = sorted({one["module"] for one in chosen})
+    if failing := [module for module, code in zip(modules, pool.map(sound, modules), strict=True) if code]:
+        print(f"tests fail without a mutation: {failing}; see {logs}")
+        return 2
+    print(f"the tests of {len(modules)} modules pass; {time.monotonic() - began:.0f} s", flush=True)
+    counts: Counter[str] = Counter()
+    for number, code in enumerate(pool.map(tested, range(len(chosen)))):
+        if _key(chosen[number]) in known:
+            counts["listed"] += 1
+        elif code:
+            counts["out of time" if code == -signal.SIGXCPU else "killed"] += 1
+        else:
+            counts["survived"] += 1
+            print("SURVIVED", number, *_key(chosen[number]), sep="\n  ", flush=True)
+    print(f"{dict(counts)}; {time.monotonic() - began:.0f} s")
+    return 1 if counts["survived"] else 0
+
+
+def _key(one: dict[str, str]) -> tuple[str, str, str]:
+    return one["module"], one["before"], one["after"]
 
 
 if __name__ == "__main__":
