@@ -41,20 +41,30 @@ END_TO_END = (f"{_PIPELINE}every_batch_is_as_the_model_says", f"{_PIPELINE}batch
 PARSE = ("tests/core/parse/test_parse.py", "tests/core/parse/test_mapped.py")
 # By module of daemon/: what is run on its mutants, the quickest first.
 TESTS: dict[str, Sequence[str]] = {
-    "core/versions.py": ("tests/core/test_versions.py", *END_TO_END, "tests/batch/test_deletions.py"),
+    "core/versions.py": ("tests/core/test_versions.py", *END_TO_END),
     "core/entries.py": (*END_TO_END, "tests/operate/test_rebuild.py"),
     "core/mapping.py": ("tests/sources/test_mapping_settings.py", *PARSE),
     "core/columns.py": ("tests/core/test_parquet.py", "tests/test_columns.py"),
     "core/quantities.py": ("tests/test_config.py",),
-    "core/merge/facts.py": ("tests/core/merge/test_facts.py", "tests/core/test_parquet.py", *END_TO_END),
+    "core/merge/facts.py": ("tests/core/merge/test_facts.py", *END_TO_END, "tests/batch/test_dimensions.py"),
     "core/merge/keys.py": ("tests/core/merge/test_keys.py", *END_TO_END),
     "core/merge/partition.py": ("tests/core/merge/test_partition.py", *END_TO_END),
-    "core/parse/values.py": PARSE,
-    "core/parse/reference.py": PARSE,
-    "batch/decide.py": (*END_TO_END, "tests/batch/test_deletions.py"),
-    "batch/commit.py": (*END_TO_END, "tests/batch/test_publish.py", "tests/test_restatements.py"),
+    "core/parse/values.py": ("tests/core/parse/test_values.py", *PARSE),
+    "core/parse/reference.py": (
+        "tests/core/parse/test_reference.py",
+        "tests/core/parse/test_documents.py",
+        "tests/core/parse/test_damage.py",
+        *PARSE,
+    ),
+    "batch/decide.py": ("tests/batch/test_decide.py", *END_TO_END, "tests/batch/test_deletions.py"),
+    "batch/commit.py": (
+        "tests/batch/test_commit.py",
+        *END_TO_END,
+        "tests/batch/test_dimensions.py",
+        "tests/test_restatements.py",
+    ),
     "batch/withdraw.py": ("tests/batch/test_withdraw.py", "tests/operate/test_undo.py"),
-    "batch/ageing.py": ("tests/test_ages.py",),
+    "batch/ageing.py": ("tests/batch/test_ageing.py", "tests/test_ages.py"),
 }
 
 

@@ -31,4 +31,6 @@ def test_the_tests_of_each_module_are_there() -> None:
         assert (REPO / "daemon" / module).is_file(), module
         for test in tests:
             file, _, name = test.partition("::")
-            assert f"def {name}(" in (REPO / file).read_text(encoding="utf-8") if name else (REPO / file).is_file(), test
+            assert f"def {name}(" in (REPO / file).read_text(encoding="utf-8") if name else (REPO / file).is_file(), (
+                test
+            )
