@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long lint sanitize fuzz docs reference picture bench bench-all lock wheel image release clean
+.PHONY: demo demo-pull run test test-long test-readers lint sanitize fuzz mutation docs reference picture bench bench-all lock \
+	frozen-output wheel image release clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -34,6 +35,28 @@ sanitize: $(READY)
 FUZZ_SECONDS ?= 3600
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+# fastparquet and PySpark have an environment of their own, for tests/readers; PySpark needs Java.
+test-readers: $(READY) build/readers/.ready
+	READERS_PYTHON=build/readers/bin/python $(BIN)/python -m pytest tests/readers $(PYTEST_ARGS)
+
+build/readers/.ready: Makefile
+	$(PYTHON) -m venv build/readers
+	build/readers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'fastparquet>=2026' 'pyspark>=4'
+	touch $@
+
+# Each night: tests on MUTANTS small changes of the code, drawn by the date (or SEED); PROCESSES at once.
+mutation: $(READY) build/mutation/.ready
+	$(BIN)/python -m tests.mutation.run $(MODULES)
+
+build/mutation/.ready: Makefile
+	$(PYTHON) -m venv build/mutation
+	build/mutation/bin/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4'
+	touch $@
+
+# Once for each release, after the version in pyproject.toml was raised: what the next versions must open (tests/test_upgrade.py).
+frozen-output: $(READY)
+	$(BIN)/python -m tests.support.frozen
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import UsageError
 from ..stopping import Stop
-from .shared import ATTENTION, DONE, ended, engine_of, followed, scratch_folder, stop_on_signals
+from .shared import ATTENTION, DONE, ended, engine_of, followed, refuse_other_ledger, scratch_folder, stop_on_signals
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
@@ -84,6 +84,7 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     from ..sources.source_folder import places_of
 
     output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
+    refuse_other_ledger(output)
     names = [
         str(one) for name in options.names
         for one in (called(output / "quarantine", name) and [name]) or reread.members(output, name) or [name]
@@ -111,6 +112,7 @@ def discard(config: Config, options: argparse.Namespace) -> int:
     path = output / "state" / "ledger.sqlite"
     if not path.exists():
         raise UsageError(f"there is nothing to discard: {output} has no ledger; see [paths] output")
+    refuse_other_ledger(output)
     wanted = discard(output, options.names, discarded_by(time.time_ns() // 1000, options.reason))
     running = holder_of(output / "state" / "lock") is not None
     if not running and output.stat().st_uid == os.geteuid():
@@ -130,6 +132,7 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
     from ..storage.lock import holder_of
 
     output = config.paths.output.resolve()
+    refuse_other_ledger(output)
     kind = refresh(output, options.name, [day(text) for text in options.dates] or None)
     running = holder_of(output / "state" / "lock") is not None
     when = (

@@ -72,6 +72,16 @@ def scratch_folder(command: str) -> Iterator[Path]:
         yield Path(folder)
 
 
+def refuse_other_ledger(output: Path) -> None:
+    """EnvironmentFault where the ledger has another schema version. For commands that only leave a request in the output, which
+    would be carried out after the rebuild, when nobody expects it."""
+    from ..storage.ledger import Ledger
+
+    path = output / "state" / "ledger.sqlite"
+    if path.exists():
+        Ledger(path, read_only=True).close()
+
+
 def gathered(config: Config) -> dict[str, Any]:
     """The status, for the command and for the page."""
     from ..operate import downstreams

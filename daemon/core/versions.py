@@ -136,9 +136,9 @@ def is_later(one: np.ndarray, other: np.ndarray) -> Bools:
     return np.asarray((one["instant"] > other["instant"]) | (same_instant & (arrival > other_arrival)), np.bool_)
 
 
-def drop_positions(drop: np.ndarray, position: np.ndarray) -> Ints:
+def drop_positions(drop: np.ndarray, position: np.ndarray) -> NDArray[np.uint64]:
     """Drop and position (32 bits each) as one comparable number."""
-    return drop.astype(np.int64) << 32 | position.astype(np.int64)
+    return drop.astype(np.uint64) << np.uint64(32) | position.astype(np.uint64)
 
 
 def equal(ours: np.ndarray, theirs: np.ndarray) -> Bools:

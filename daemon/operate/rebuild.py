@@ -116,9 +116,8 @@ def replaying(
         seeds.plant(engine, ledger, store, without)
         if contexts is not None:
             seeds.refuse_retyped(ledger, contexts)
-        inner = replace(
-            engine, output=scratch, ledger=ledger, store=store, reader=engine.reader.without_limits(), dry=False
-        )
+        reader = replace(engine.reader.without_limits(), blocks=ledger.blocks())
+        inner = replace(engine, output=scratch, ledger=ledger, store=store, reader=reader, dry=False)
         total, done = ledger.drop_count(DropOutcome.APPLIED, gone), 0
         for group in read_groups(ledger.applied_drops(gone)):
             _apply(inner, group, discards, records)
@@ -204,6 +203,7 @@ def _copy_history(engine: Engine, ledger: Ledger, now: int) -> Mapping[int, int]
     ledger.commit(Commit(now, results, None, [], [], [], totals_of(results), None, [], size))
     ledger.enter_undos([undo for result in results for undo in result.undos])
     ledger.published(ledger.unpublished_batch() or 0)
+    ledger.take_from_aside(engine.ledger.path)
     return _restatements(path)
 
 

@@ -76,7 +76,7 @@ def named_by(index: OrderIndex, versions: pa.Table) -> Counter[int]:
     """The number of index entries, by date, that name one of these records and have its content. An entry mostly names the latest
     version in the drop; the other records are searched only for the rest, since a drop may be large."""
     winners, rows = latest(versions)
-    found, named, counted = Counter[int](), [np.zeros(0, np.int64)], np.zeros(len(versions), np.bool_)
+    found, named, counted = Counter[int](), [np.zeros(0, np.uint64)], np.zeros(len(versions), np.bool_)
     for where, places, part in index.look_up(winners):
         entries = take_entries(part, places)
         same = equal(entries, take_entries(winners, where))

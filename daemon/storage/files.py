@@ -37,7 +37,7 @@ _syncfs = _load_syncfs()
 @contextmanager
 def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
     """A file descriptor that is closed at the end of the block."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
         yield descriptor
     finally:

@@ -231,6 +231,12 @@ class Ledger(LedgerQueries):
                 self._sql.execute("INSERT INTO keys SELECT * FROM other.keys")
         self._sql.execute("DETACH other")
 
+    def take_from_aside(self, path: Path) -> None:
+        """Takes what only a ledger knows from the one that was set aside last, if there is one beside `path`. EnvironmentFault
+        where that cannot be read."""
+        if (aside := ledger_schema.newest_aside(path)) is not None:
+            ledger_schema.take_from_aside(self._sql, aside)
+
     def enter_undos(self, found: Sequence[Undo]) -> None:
         """Records undos of the history, which what is published has no part in."""
         with self.transaction():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.errors import EnvironmentFault
 from . import ages, checksums, order_index, pulls, redactions, set_aside, undos
+from .database import transaction
 
 VERSION = 13
 SCHEMA = (
@@ -122,6 +123,34 @@ def set_aside_other_version(path: Path) -> Path | None:
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside
+
+
+def newest_aside(path: Path) -> Path | None:
+    """The ledger that was set aside last; None: none was."""
+    asides = path.parent.glob(f"{path.stem}.version-*{path.suffix}")
+    return max(asides, key=lambda aside: aside.stat().st_mtime_ns, default=None)
+
+
+def take_from_aside(sql: sqlite3.Connection, aside: Path) -> None:
+    """Takes from a ledger of another version what receipts and raw copies do not have: blocks, redactions, and how far each API
+    was read. The caller has no transaction open. EnvironmentFault where that cannot be read: who is blocked would come back."""
+    sql.execute("ATTACH ? AS aside", (f"{aside.absolute().as_uri()}?mode=ro",))
+    try:
+        with transaction(sql):
+            for table in (*redactions.TABLES, "pulls"):
+                ours, theirs = (
+                    [row[1] for row in sql.execute(f"PRAGMA {place}.table_info({table})")]
+                    for place in ("main", "aside")
+                )
+                if theirs == ours:
+                    sql.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM aside.{table}")
+                elif theirs and table in redactions.TABLES:
+                    hint = "Run the strandline that wrote it; what is published was not changed."
+                    raise EnvironmentFault(
+                        "take who is blocked from", aside, f"its table {table} has other columns", hint
+                    )
+    finally:
+        sql.execute("DETACH aside")
 
 
 def _version(sql: sqlite3.Connection) -> int:

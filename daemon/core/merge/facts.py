@@ -86,10 +86,6 @@ class Lines:
         fixed = {field.name: _taken(field, *self._column(field.name)) for field in FACT}
         return pa.table([{**fixed, **extra, **nulls}[name] for name in schema.names], schema=schema)
 
-    def amounts(self) -> Ints:
-        """The amounts, 0 where unknown."""
-        return self.amount.fill_null(0).to_numpy(zero_copy_only=False)
-
     def unknown(self, key: str, known: pa.Array) -> NDArray[np.bool_]:
         """By order: whether any of its lines has a key (`user_id`, `sku`) that is not known. NULL is not a key."""
         array, _ = self._column(key)

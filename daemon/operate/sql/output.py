@@ -125,7 +125,7 @@ def _write_parquet(result: Result, path: Path) -> None:
     batches: Iterator[pa.RecordBatch] = result.rows([quoted_name(name) for name, _ in result.columns])
     schema = result.schema
     try:
-        with pq.ParquetWriter(path, schema, compression="snappy", store_schema=False) as file:
+        with pq.ParquetWriter(path, schema, compression="snappy", store_schema=False, write_page_checksum=True) as file:
             for batch in batches:
                 file.write_batch(batch)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:

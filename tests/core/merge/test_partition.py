@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.core.errors import Corruption
 from daemon.core.merge.facts import files_of, lines_of
-from daemon.core.merge.partition import merge, new_partition, sort_order
+from daemon.core.merge.partition import Totals, merge, new_partition, sort_order
 from daemon.core.model import FACT, ORDERS
 from daemon.storage.store import table_of
 from tests.support.examples import examples
@@ -67,7 +67,7 @@ def test_the_next_state_is_what_a_dict_gives(
 def test_a_new_partition_counts_its_rows(orders: dict[str, Any]) -> None:
     """Nothing was there before."""
     made = new_partition(table_of_orders(orders))
-    assert (made.before.orders, made.after.orders) == (0, len(orders))
+    assert made.before == Totals(0, 0, 0, 0) and made.after.orders == len(orders)
     assert made.after.amount == sum(order["amount"] or 0 for order in orders.values())
 
 

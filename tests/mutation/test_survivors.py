@@ -1,0 +1,36 @@
+"""The list of mutants that no test notices stays honest."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from tests.mutation.run import REPO, SURVIVORS, TESTS
+
+LISTED = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivor"]
+
+
+@pytest.mark.parametrize("one", LISTED, ids=lambda one: f"{one['module']}: {one['after']}")
+def test_a_survivor_is_of_a_line_that_is_there(one: dict[str, str]) -> None:
+    """A line that was changed since is tried again; and each has a reason why nothing can notice it."""
+    source = (REPO / "daemon" / one["module"]).read_text(encoding="utf-8")
+    assert one["before"] in [line.strip() for line in source.splitlines()]
+    assert one["before"] != one["after"] and len(one["reason"]) > 20
+    assert one.keys() == {"module", "before", "after", "reason"} and one["module"] in TESTS
+
+
+def test_no_survivor_is_listed_twice() -> None:
+    keys = [(one["module"], one["before"], one["after"]) for one in LISTED]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_tests_of_each_module_are_there() -> None:
+    """And so is the module."""
+    for module, tests in TESTS.items():
+        assert (REPO / "daemon" / module).is_file(), module
+        for test in tests:
+            file, _, name = test.partition("::")
+            assert f"def {name}(" in (REPO / file).read_text(encoding="utf-8") if name else (REPO / file).is_file(), (
+                test
+            )

@@ -1,0 +1,1 @@
+"""Our Parquet files in the hands of libraries that others wrote."""
