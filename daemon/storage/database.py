@@ -66,8 +66,6 @@ def advice(error: Exception) -> str:
         return "The disk is full: free some space, and start again."
     if code in _REFUSED:
         return "Let this user read and write state/ and the files in it, or mount the file system for writing, and start again."
-    if code in _FAILED:
-        return f"Check the disk and the memory, and start again. If the file stays unreadable: {REBUILD_ANEW}."
     return f"{REBUILD_ANEW}."
 
 
