@@ -25,6 +25,8 @@ test-long: $(READY)
 	$(BIN)/python -m tests.faults.kills --seeds 10
 	$(BIN)/python -m tests.faults.power --seeds 5
 	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4
+	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4 --reads
+	$(BIN)/python -m tests.faults.damage --seeds 4
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -69,7 +69,7 @@ def advice(error: Exception) -> str:
     return f"{REBUILD_ANEW}."
 
 
-def shown(error: Exception) -> str:
+def shown(error: Exception | str) -> str:
     """The text of an error of SQLite in one printable line; where the file is damaged, it may quote it."""
     return "".join(one if one.isprintable() else "?" for one in str(error)[:200])
 
