@@ -75,5 +75,6 @@ def shown(error: Exception | str) -> str:
 
 
 def _code(error: Exception) -> int:
-    """The primary result code. The module itself raises errors without one, where a text is not UTF-8."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    """The primary result code. Where a text is not UTF-8, the error comes from the module, and has none."""
+    is_text = isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode")
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT if is_text else sqlite3.SQLITE_IOERR) & 0xFF
