@@ -26,6 +26,8 @@ test-long: $(READY)
 	$(BIN)/python -m tests.faults.kills --seeds 10
 	$(BIN)/python -m tests.faults.power --seeds 5
 	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4
+	$(BIN)/python -m tests.faults.errors --seeds 2 --step 4 --reads
+	$(BIN)/python -m tests.faults.damage --seeds 4
 
 # The tests of the C on a build with ASan and UBSan; TEST_EXAMPLES=0.1 gives each property a tenth of its examples.
 sanitize: $(READY)

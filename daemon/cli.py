@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import serving
 from .commands import administration, copies, erasing, looking, mending, withdrawing
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
-from .core.errors import Corruption, EnvironmentFault, UsageError
+from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError
 from .stopping import release
 
 if TYPE_CHECKING:
@@ -101,15 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "fewer [engine] workers, and start again",
         )
     except MemoryError as error:
-        return _fail(
-            ENVIRONMENT,
-            f"memory ran out ({str(error) or 'no details'}). Nothing is lost: give it more memory, fewer [engine] workers, or "
-            "smaller batches ([batch] max_bytes), and start again",
-        )
+        return _fail(ENVIRONMENT, _out_of_memory(error))
     except KeyboardInterrupt:
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")
     except Exception as error:
-        return _fail(ENVIRONMENT, _unexpected(error))
+        out_of_memory = isinstance(error, RuntimeError) and str(error) == NO_THREAD
+        return _fail(ENVIRONMENT, _out_of_memory(error) if out_of_memory else _unexpected(error))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -124,6 +121,13 @@ def _run(options: argparse.Namespace) -> int:
 
         refuse_empty(config.paths.output)
     return int(options.run(config, options))
+
+
+def _out_of_memory(error: Exception) -> str:
+    return (
+        f"memory ran out ({str(error) or type(error).__name__}). Nothing is lost: give it more memory (and threads, if these are "
+        "limited), fewer [engine] workers, or smaller batches ([batch] max_bytes), and start again"
+    )
 
 
 def _unexpected(error: Exception) -> str:

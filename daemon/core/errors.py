@@ -10,9 +10,10 @@ from __future__ import annotations
 MAX_REASON = 500
 _SHOWN_CHARACTERS = 80
 MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
+NO_THREAD = "can't start new thread"  # what Python says where memory, or the number of threads, is limited
 REBUILD_ANEW = (
-    "Check the disk, stop strandline, then restore state/ledger.sqlite from a backup that is as new as raw/, or "
-    f"{MOVE_AWAY}, which makes it anew from raw copies and receipts"
+    "Check the disk, and start again. If that does not help, restore state/ledger.sqlite from a backup that is as new as raw/, "
+    f"or {MOVE_AWAY}, which makes it anew from raw copies and receipts"
 )
 
 

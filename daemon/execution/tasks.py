@@ -34,6 +34,7 @@ from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
 PIECE_BYTES = 8 << 20  # of one read task: small enough to balance the load, large enough for its overhead
+_INNOCENT_BYTES = 1 << 20  # a piece up to this size is not why memory runs out
 _TASK_DROPS = 1_000
 _POLL_SECONDS = 0.1  # how soon a stop is noticed while tasks run
 Known = Mapping[str, pa.Array]  # the keys of each dimension
@@ -140,7 +141,8 @@ def _spilled(part: Parsed, into: Path) -> tuple[Parsed, dict[str, Path]]:
 
 
 def _read(spans: Sequence[Span]) -> list[Parsed] | None:
-    """Parses some spans. An unexpected exception makes the drop that causes it unreadable, and no other."""
+    """Parses some spans. An unexpected exception makes the drop that causes it unreadable, and no other. A fault of the machine
+    is raised."""
     try:
         orders = [_of_orders(_piece(span)) for span in spans if span.dimension is None]
         rows = [_read_dimension(span) for span in spans if span.dimension is not None]
@@ -153,6 +155,8 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
     except Exception as error:
         if len(spans) > 1:
             return [part for span in spans for part in _read([span]) or []]
+        if isinstance(error, MemoryError) and spans[0].stop - spans[0].start <= _INNOCENT_BYTES:
+            raise
         return None if spans[0].form is not Form.WHOLE else [_unexpected(spans[0].drop, error)]
 
 

@@ -1,5 +1,6 @@
 """Compares everything under the output folder with the ledger, and the ledger with raw.
 
+    ledger        its file and the indexes in it are whole, as SQLite finds
     conservation  every extracted record has exactly one outcome, and the totals are the sums over all drops
     raw           every copy has the bytes that arrived, the ledger knows each, and the link points to the newest orders drop
     quarantine    every copy that still exists has the bytes that arrived
@@ -30,8 +31,8 @@ import pyarrow as pa
 
 from ..batch.engine import Engine
 from ..core.entries import Effect
-from ..core.errors import Corruption
-from ..storage import files
+from ..core.errors import REBUILD_ANEW, Corruption
+from ..storage import database, files
 from ..storage.ledger import Ledger
 from ..storage.store import Store
 from .difference import Difference
@@ -68,6 +69,8 @@ def copy_ledger(ledger: Ledger, target: Path) -> None:
 def verify(engine: Engine, fresh: Fresh, scratch: Path, now: int) -> Iterator[Difference]:
     """Every difference, as it is found. `engine.ledger` is a copy of the ledger; `fresh` opens the ledger in its current
     state."""
+    for found in engine.ledger.broken():
+        yield Difference("ledger", "state/ledger.sqlite", f"{database.shown(found)}. {REBUILD_ANEW}")
     yield from check_counts(engine.ledger)
     damaged = list(check_raw(engine))
     yield from damaged

@@ -66,16 +66,15 @@ def advice(error: Exception) -> str:
         return "The disk is full: free some space, and start again."
     if code in _REFUSED:
         return "Let this user read and write state/ and the files in it, or mount the file system for writing, and start again."
-    if code in _FAILED:
-        return f"Check the disk and the memory, and start again. If the file stays unreadable: {REBUILD_ANEW}."
     return f"{REBUILD_ANEW}."
 
 
-def shown(error: Exception) -> str:
+def shown(error: Exception | str) -> str:
     """The text of an error of SQLite in one printable line; where the file is damaged, it may quote it."""
     return "".join(one if one.isprintable() else "?" for one in str(error)[:200])
 
 
 def _code(error: Exception) -> int:
-    """The primary result code. The module itself raises errors without one, where a text is not UTF-8."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    """The primary result code. Where a text is not UTF-8, the error comes from the module, and has none."""
+    is_text = isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode")
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT if is_text else sqlite3.SQLITE_IOERR) & 0xFF

@@ -364,6 +364,11 @@ class LedgerQueries:
             raise checksums.damaged("the last batch")
         return int(row[0]) if row and not row[1] else None
 
+    def broken(self) -> list[str]:
+        """What SQLite finds wrong with the structure of the file and its own indexes; empty: nothing. Reads the whole file."""
+        found = [row[0] for row in self._sql.execute("PRAGMA integrity_check(5)")]
+        return [] if found == ["ok"] else found
+
     def _meta(self, key: str) -> int | None:
         row = self._sql.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None

@@ -70,7 +70,7 @@ def test_a_stop_ends_a_wait_at_once() -> None:
 @pytest.mark.parametrize(
     "error",
     [full(), OSError(errno.EROFS, "x"), OSError(errno.EIO, "x"), OSError(errno.EACCES, "x"), sqlite3.OperationalError("locked"),
-     BrokenExecutor(), MemoryError()],
+     BrokenExecutor(), MemoryError(), RuntimeError("can't start new thread")],
 )  # fmt: skip
 def test_what_the_environment_breaks_may_pass(error: Exception) -> None:
     """Each of these is tried again."""
@@ -79,9 +79,11 @@ def test_what_the_environment_breaks_may_pass(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a mistake of ours"), Unreadable("bad data"), Stopped("asked to"), OSError(errno.EINVAL, "x")]
-)
-def test_mistakes_and_data_are_not_tried_again(error: Exception) -> None:
+    "error",
+    [ValueError("a mistake of ours"), Unreadable("bad data"), Stopped("asked to"), OSError(errno.EINVAL, "x"),
+     sqlite3.OperationalError("Could not decode to UTF-8 column 'raw'")],
+)  # fmt: skip
+def test_mistakes_data_and_damage_are_not_tried_again(error: Exception) -> None:
     """Trying again would not help, and would hide them."""
     work = Failing(1, error)
     with pytest.raises(type(error)):

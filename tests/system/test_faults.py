@@ -7,19 +7,33 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
 
-from tests.faults import KILLED, KILLS, MANY, Action, Control, Server, errors, kills, library, power, preloading
+from tests.faults import (
+    KILLED,
+    KILLS,
+    MANY,
+    Action,
+    Control,
+    Server,
+    damage,
+    errors,
+    kills,
+    library,
+    limits,
+    power,
+    preloading,
+)
 from tests.faults.mutants import MUTANTS, POWER_MUTANTS
 from tests.faults.world import copied, violations, whole, world
 from tests.support import REPO
@@ -98,13 +112,21 @@ def test_the_power_harness_catches_a_broken_version(server: Server, folder: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "point"), [(errno.ENOSPC, 30), (errno.EIO, 60), (errno.EROFS, 90), (errno.EACCES, 110)]
+    ("error", "point", "reads"),
+    [
+        (errno.ENOSPC, 30, False),
+        (errno.EIO, 60, False),
+        (errno.EROFS, 90, False),
+        (errno.EACCES, 110, False),
+        (errno.EIO, 400, True),
+        (errno.ESTALE, 540, True),
+    ],
 )
-def test_a_watching_daemon_heals_by_itself(server: Server, folder: Path, error: int, point: int) -> None:
+def test_a_watching_daemon_heals_by_itself(server: Server, folder: Path, error: int, point: int, reads: bool) -> None:
     """Everything fails from one operation on; the daemon lives on, and once the cause is gone applies all that is there."""
     home, one = folder / "home", world(1)
     one.prepare(home, lambda place: server.run(place, None))
-    control = Control(folder / "control", home)
+    control = Control(folder / "control", home, reads=reads)
     control.act(Action.FAIL, point, MANY, error)
     process = subprocess.Popen(
         [sys.executable, "-m", "daemon"], cwd=home, env=preloading(control) | {"PYTHONPATH": str(REPO)},
@@ -139,36 +161,72 @@ def test_a_daemon_killed_in_its_first_batch(server: Server, folder: Path) -> Non
         shutil.rmtree(home)
 
 
-def test_a_disk_that_is_really_full(server: Server, folder: Path) -> None:
-    """A small file system, its free space swept: wherever it ends, published files stay whole, and all is applied after."""
-    place = folder / "small"
-    place.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False).returncode
-    ):
-        pytest.skip("mounting a small file system is not allowed here")
-    try:
-        one = world(3)
-        one.prepare(folder / "base", lambda home: server.run(home, None))
+@pytest.mark.parametrize(("what", "most", "step"), [("bytes", 320 << 10, 8 << 10), ("files", 60, 1 if LONG else 4)])
+def test_a_disk_that_is_really_full(server: Server, folder: Path, what: str, most: int, step: int) -> None:
+    """A small file system, its free space or its free inodes swept: wherever it ends, published files stay whole, and all is
+    applied after."""
+    one = world(3)
+    one.prepare(folder / "base", lambda home: server.run(home, None))
+    with limits.small_file_system(folder / "small", "size=16m,nr_inodes=1000") as place:
+        if place is None:
+            pytest.skip("mounting a small file system is not allowed here")
         refused = 0
-        for kib in range(0, 320, 8):
+        for left in range(0, most, step):
             home = copied(folder / "base", place / "home")
-            subprocess.run(["fallocate", "-l", "8m", place / "filler"], check=False, stderr=subprocess.DEVNULL)
-            free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
-            with open(place / "filler", "ab") as filler:
-                with suppress(OSError):
-                    filler.write(b"." * free)
-                filler.truncate(max(0, (place / "filler").stat().st_size - kib * 1024))
-            ended = server.run(home, None)
+            with limits.filled(place, left if what == "bytes" else None, left if what == "files" else None):
+                ended = server.run(home, None)
             refused += ended.status == 3
             assert ended.status in (0, 1, 3), ended.stderr
             assert whole(home) == []
-            (place / "filler").unlink()
             ended = server.run(home, None)
             assert ended.status in (0, 1), ended.stderr
-            assert violations(home, one) == [], kib
+            assert violations(home, one) == [], left
             shutil.rmtree(home)
         assert refused > 5
-    finally:
-        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "exit_codes"),
+    [
+        (resource.RLIMIT_NOFILE, 64, (0,)),
+        (resource.RLIMIT_NOFILE, 12, (0, 3)),
+        (resource.RLIMIT_DATA, 100 << 20, (0, 1, 3, -6, -11)),
+        (resource.RLIMIT_DATA, 130 << 20, (0, 3, -6, -11)),
+        (resource.RLIMIT_DATA, 150 << 20, (0, 3, -6, -11)),
+        (resource.RLIMIT_DATA, 165 << 20, (0, 3, -6, -11)),
+        (resource.RLIMIT_FSIZE, 64 << 10, (0, 3)),
+    ],
+    ids=["64 open files", "12 open files", "100 MiB", "130 MiB", "150 MiB", "165 MiB of memory", "files of 64 KiB"],
+)
+def test_a_limit_of_the_process_costs_no_drop(
+    server: Server, folder: Path, limit: int, allowed: int, exit_codes: tuple[int, ...]
+) -> None:
+    """Drops over many dates, with a limit that a careless set-up sets: it works, or stops and says what to do. Where memory is
+    too little for a library, that may end the process itself; it must end."""
+    one = limits.wide_world(*((100, 300) if LONG else (20, 60)))
+    one.prepare(folder / "home", lambda home: server.run(home, None))
+    ended = limits.limited(folder / "home", {limit: allowed})
+    assert ended.status in exit_codes, ended.stderr
+    assert ended.status != 3 or "Nothing is lost" in ended.stderr.splitlines()[-1], ended.stderr
+    assert "unexpected" not in ended.stderr
+    assert whole(folder / "home") == []
+    ended = server.run(folder / "home", None)
+    assert ended.status == 0, ended.stderr
+    assert violations(folder / "home", one) == []
+
+
+def test_a_read_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
+    """Broken, stale, not now, interrupted, cut short; once and lasting: of files and folders that are read."""
+    bench = errors.FailureBench(server, folder, 3, reads=True)
+    found = list(errors.every_failure(bench, step=4 if LONG else 120))
+    assert [(one.replay, one.violations) for one in found if one.violations] == []
+    assert {one.error for one in found} == {*errors.READ_ERRORS, errors.CUT}
+    assert sum(one.recovered for one in found) > (30 if LONG else 15) and any(not one.recovered for one in found)
+
+
+def test_a_damaged_ledger_publishes_nothing_wrong(server: Server, folder: Path) -> None:
+    """Bits flipped in a page, a page zeroed, the file cut: every command says what to do or is right, and what it says helps."""
+    kinds = [*damage.KINDS, damage.CUT]
+    found = list(damage.every_page(damage.DamageBench(server, folder, 2), kinds, step=1 if LONG else 14))
+    assert [(one.replay, one.violations) for one in found if one.violations] == []
+    assert sum(one.runs["--once"] == 3 for one in found) > len(found) // 2
