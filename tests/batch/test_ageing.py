@@ -171,7 +171,8 @@ def test_a_pass_is_done_in_steps_an_hour_after_the_last(tmp_path: Path, monkeypa
         for _ in range(9):
             passes.run(lambda: True, NOW)
         assert copies(tmp_path / "output", "raw") == ["5", "6"] and len(told) == 1
-        for now, found in ((NOW + DAY_US // 25, ["5", "6"]), (NOW + 395 * DAY_US, [])):
+        early = RECENT + KEEP * DAY_US - DAY_US // 100  # the next drop is old soon, and before another pass is due
+        for now, found in ((early, ["5", "6"]), (early + DAY_US // 25, ["5", "6"]), (NOW + 395 * DAY_US, [])):
             passes.run(lambda: False, now)
             assert copies(tmp_path / "output", "raw") == found
 
