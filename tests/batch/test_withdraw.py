@@ -501,3 +501,25 @@ def test_the_same_bytes_after_an_undo_are_a_new_drop(tmp_path: Path) -> None:
         assert (str(result.outcome), result.counts.new) == ("applied", 1)
         undo(engine, 1, is_revert=True)
         assert differences(engine) == []
+
+
+def test_what_a_drop_sent_again_is_found_where_it_also_sent_something_older(tmp_path: Path) -> None:
+    """As many of its records are superseded as unchanged: neither number alone says that no other drop has these orders."""
+    first = [
+        {"order_id": "o_1", "created_at": HOURS[0], "updated_at": HOURS[2], "amount": 1},
+        {"order_id": "o_2", "created_at": HOURS[0], "amount": 2},
+    ]
+    second = [
+        {"order_id": "o_1", "created_at": HOURS[0], "updated_at": HOURS[1], "amount": 9},
+        {"order_id": "o_2", "created_at": HOURS[0], "amount": 2},
+    ]
+    with open_engine(tmp_path) as engine:
+        for number, orders in enumerate((first, second)):
+            content = "".join(json.dumps(one) + "\n" for one in orders).encode()
+            apply_batch(engine, tmp_path, [(f"{number}.ndjson", content)], RECEIVED_AT_US)
+        result = engine.ledger.result(2)
+        assert result is not None and (result.counts.superseded, result.counts.unchanged) == (1, 1)
+        before = rows(tmp_path / "output", "2026-11-10")
+        undo(engine, 2)
+        assert rows(tmp_path / "output", "2026-11-10") == before and len(before) == 2
+        assert differences(engine) == []
