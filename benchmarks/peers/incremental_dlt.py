@@ -31,7 +31,7 @@ def main() -> None:
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     pipeline = dlt.pipeline(
         "orders", pipelines_dir=str(out / "state"), dataset_name="orders",
-        destination=dlt.destinations.duckdb(str(out / "orders.duckdb")),
+        destination=dlt.destinations.duckdb(str(out / "kept.duckdb")),
     )  # fmt: skip
     resources = []
     with duckdb.connect() as database:
