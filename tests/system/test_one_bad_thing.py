@@ -34,7 +34,8 @@ def test_a_run_sets_a_lost_date_aside_says_so_and_mends_it_later(tmp_path: Path)
     assert "Set aside" in status.stdout and "2026-03-02" in status.stdout and copy.name in status.stdout
     (one,) = json.loads(strandline(tmp_path, "status", "--json").stdout)["set_aside"]
     assert one["name"] == "2026-03-02" and copy.name in one["reason"]
-    assert strandline(tmp_path, "verify").returncode == 1
+    verified = strandline(tmp_path, "verify")
+    assert verified.returncode == 1 and "not what was committed, and set aside: " in verified.stdout
     refused = strandline(tmp_path, "rebuild", "2026-03-02")
     assert refused.returncode == 3 and copy.name in refused.stderr
     copy.write_bytes(content)
