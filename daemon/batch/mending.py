@@ -144,7 +144,7 @@ class Mending:
         """Whether all these files (by name under curated/) exist; `compared`: with these SHA-256."""
         curated = self._engine.store.curated
         return all(
-            files.sha256_of(curated / name) == sha256 if compared else (curated / name).exists()
+            files.has_sha256(curated / name, sha256) if compared else (curated / name).exists()
             for name, sha256 in paths.items()
         )
 
@@ -220,7 +220,7 @@ def _current(engine: Engine, one: SetAside, partition: Partition) -> pa.Table | 
 
 
 def _is_gone(engine: Engine, drop: Drop) -> bool:
-    return drop.seq <= engine.ledger.horizon(RAW) or files.sha256_of(engine.output / (drop.raw or "")) != drop.sha256
+    return drop.seq <= engine.ledger.horizon(RAW) or not files.has_sha256(engine.output / (drop.raw or ""), drop.sha256)
 
 
 def _published(engine: Engine, one: SetAside, partition: Partition, kept: np.ndarray, gone: Sequence[Drop]) -> pa.Table:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -301,6 +305,32 @@ def test_no_date_is_tried_twice_before_all_others(world: World, monkeypatch: pyt
     copy.write_bytes(content)
     world.new_mending().run(NOW + 99)
     assert not world.engine.ledger.set_aside()
+
+
+def test_files_that_the_disk_cannot_read_are_damaged_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published file alone is made anew. With a raw copy, the date is set aside, and the others go on."""
+    bad: set[tuple[int, int] | None] = set()  # by inode: a new file of the same name is on other blocks
+
+    def opened(path: Any, *args: Any, **options: Any) -> Any:
+        if files.identity(path) in bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path, *args, **options)
+
+    read = io.open
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr(files, "open", opened, raising=False)
+    bad.add(files.identity(world.path(fact(DAY2))))
+    assert world.apply(("b.json", as_drop([order(4)]))) == [DAY2]
+    drop = world.engine.ledger.drop(2)
+    assert drop is not None
+    bad |= {files.identity(world.path(fact(DAY2))), files.identity(world.path(drop.raw or ""))}
+    assert world.apply(("c.json", as_drop([order(5), order(6, 3)]))) == []
+    assert set(world.engine.ledger.set_aside()) == {DAY2}
+    world.mending.run(NOW + 50)
+    assert set(world.engine.ledger.set_aside()) == {DAY2}
+    bad.clear()
+    world.new_mending().run(NOW + 99)
+    world.assert_as_if_nothing_happened()
 
 
 def test_raw_copies_do_not_go_by_age_while_something_is_set_aside(world: World) -> None:
