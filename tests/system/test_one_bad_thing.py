@@ -56,6 +56,20 @@ def test_rebuild_of_the_date_mends_it_at_once(tmp_path: Path) -> None:
     assert strandline(tmp_path, "verify").returncode == 0
 
 
+def test_a_rebuild_of_several_dates_makes_those_that_it_can(tmp_path: Path) -> None:
+    """And names the one that it cannot."""
+    drop(tmp_path, "a.json", as_drop([order(1)]))
+    drop(tmp_path, "b.json", as_drop([order(2, 3)]))
+    strandline(tmp_path, "--once")
+    copy, _ = lose(tmp_path / "output", "a.json", "2026-03-02")
+    drop(tmp_path, "c.json", as_drop([order(3)]))
+    assert strandline(tmp_path, "--once").returncode == 1
+    (tmp_path / "output" / "curated" / "date=2026-03-03" / "fact_order.parquet").write_bytes(b"damaged")
+    refused = strandline(tmp_path, "rebuild", "2026-03-02", "2026-03-03")
+    assert refused.returncode == 3 and copy.name in refused.stderr and "2026-03-03" not in refused.stderr
+    assert [one["order_id"] for one in rows(tmp_path / "output", "2026-03-03")] == ["o_2"]
+
+
 def test_a_daemon_whose_layer_is_removed_is_not_ready_until_it_is_made_anew(tmp_path: Path) -> None:
     """It notices at the next scan. The files are the same."""
     daemon = started(tmp_path, WATCH__RESCAN_SECONDS="2")
