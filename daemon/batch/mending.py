@@ -15,7 +15,7 @@ is gone. Raw copies do not go by age meanwhile, so what came since is always the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -113,40 +113,42 @@ class Mending:
         return outcomes
 
     def _restore_missing(self, now: int) -> None:
-        """Makes published dates and dimensions anew that have no file. Looks for them at the start, and where curated/ is
-        another folder than before, or empty. A folder that took its place may be an older one, so the content counts, too."""
+        """Makes published dates and dimensions anew that have no folder or file. Looks for them at the start, and where curated/
+        is another folder than before, or empty. After a crash while they were made anew, and in a folder that took the place of
+        another, which may be older, the content of each file counts, too."""
         store, ledger = self._engine.store, self._engine.ledger
         identity = files.identity(store.curated)
         if identity is not None and identity == self._curated and (self._sample is None or self._sample.exists()):
             return
-        is_other = self._curated not in (None, identity)
+        crashed = generation(self._engine.output) % 2 == 1
+        doubtful = crashed or self._curated not in (None, identity)
         files.make_folder(store.curated, within=self._engine.output)
-        aside = ledger.set_aside()
+        there, aside = {entry.name for entry in store.curated.iterdir()}, ledger.set_aside()
         dimensions = [one for one in ledger.dimensions().values() if DIMENSIONS[one.name].file not in aside]
         partitions = [one for day, one in ledger.partitions().items() if iso_date(day) not in aside]
-        names = [one.name for one in dimensions if not self._is_there(_paths(one), compared=is_other)]
-        days = [one for one in partitions if not self._is_there(_paths(one), compared=is_other)]
-        if days or names or generation(self._engine.output) % 2:  # odd: a crash, while these were made anew
+        names = [one.name for one in dimensions if not self._is_there(one, there, doubtful=doubtful)]
+        days = [one for one in partitions if not self._is_there(one, there, doubtful=doubtful)]
+        if days or names or crashed:
             self._tell_missing(len(days) + len(names))
             with changing(self._engine.output):
                 self._rebuild(names, days, now)
         self._tell_missing(0)
         self._curated = files.identity(store.curated)
-        found = [*(_paths(one) for one in dimensions), *(_paths(one) for one in partitions[-1:])]
-        self._sample = store.curated / next(iter(found[-1])) if found else None
+        self._sample = (
+            store.curated / _name(partitions[-1] if partitions else dimensions[0]) if partitions or dimensions else None
+        )
+
+    def _is_there(self, one: Partition | DimensionFile, there: Collection[str], *, doubtful: bool) -> bool:
+        """Whether the folder of a date, or the file of a dimension, is among these names; if `doubtful`, with what was
+        committed."""
+        if _name(one) not in there or not doubtful:
+            return _name(one) in there
+        return all(files.has_sha256(self._engine.store.curated / name, sha256) for name, sha256 in _paths(one).items())
 
     def _tell_missing(self, published: int) -> None:
         if published or self._is_missing:
             self._missing(published)
         self._is_missing = published > 0
-
-    def _is_there(self, paths: Mapping[str, bytes], *, compared: bool) -> bool:
-        """Whether all these files (by name under curated/) exist; `compared`: with these SHA-256."""
-        curated = self._engine.store.curated
-        return all(
-            files.has_sha256(curated / name, sha256) if compared else (curated / name).exists()
-            for name, sha256 in paths.items()
-        )
 
     def _rebuild(self, names: Sequence[str], partitions: Sequence[Partition], now: int) -> None:
         engine, done = self._engine, 0
@@ -159,12 +161,16 @@ class Mending:
             engine.progress("making published dates anew", done, len(partitions))
 
 
+def _name(one: Partition | DimensionFile) -> str:
+    """The folder of a date, or the file of a dimension, under curated/."""
+    return folder_name(one.date) if isinstance(one, Partition) else DIMENSIONS[one.name].file
+
+
 def _paths(one: Partition | DimensionFile) -> dict[str, bytes]:
     """The files of a date or a dimension under curated/, each with its SHA-256."""
     if isinstance(one, DimensionFile):
-        return {DIMENSIONS[one.name].file: one.sha256}
-    folder = folder_name(one.date)
-    return {f"{folder}/{FACT_FILE}": one.fact_sha256, f"{folder}/{ITEMS_FILE}": one.items_sha256}
+        return {_name(one): one.sha256}
+    return {f"{_name(one)}/{FACT_FILE}": one.fact_sha256, f"{_name(one)}/{ITEMS_FILE}": one.items_sha256}
 
 
 def mend(engine: Engine, one: SetAside, now: int) -> list[BatchOutcome]:
