@@ -134,9 +134,8 @@ class Mending:
                 self._rebuild(names, days, now)
         self._tell_missing(0)
         self._curated = files.identity(store.curated)
-        self._sample = (
-            store.curated / _name(partitions[-1] if partitions else dimensions[0]) if partitions or dimensions else None
-        )
+        named = [*map(_name, dimensions), *map(_name, partitions[-1:])]
+        self._sample = store.curated / named[-1] if named else None
 
     def _is_there(self, one: Partition | DimensionFile, there: Collection[str], *, doubtful: bool) -> bool:
         """Whether the folder of a date, or the file of a dimension, is among these names; if `doubtful`, with what was
