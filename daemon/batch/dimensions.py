@@ -22,6 +22,7 @@ from ..core.parse.csv import Upserted, upsert
 from ..execution.tasks import Known
 from ..storage import raw
 from ..storage.ledger import Ledger
+from ..storage.set_aside import dimensions_of
 from ..storage.store import Store
 from .commit import DimensionChange
 from .repair import Damaged
@@ -31,7 +32,7 @@ _T = TypeVar("_T")
 
 def applicable(ledger: Ledger, drops: Sequence[Drop]) -> Sequence[Drop]:
     """These drops without those of a dimension that is set aside: they stay archived, and are applied once it is mended."""
-    aside = {name for name, dimension in DIMENSIONS.items() if dimension.file in ledger.set_aside()}
+    aside = dimensions_of(ledger.set_aside().values())
     return [drop for drop in drops if raw.kind_of(drop.name) not in aside] if aside else drops
 
 

@@ -11,6 +11,7 @@ from ..core.entries import Drop
 from ..core.model import DIMENSIONS, Reason
 from ..storage import raw
 from ..storage.ledger import Ledger
+from ..storage.set_aside import dimensions_of
 
 
 def with_duplicates(
@@ -19,7 +20,8 @@ def with_duplicates(
     """The drops of one batch, each with the applied drop that it repeats, if any. `again`: whether bytes with this hash must be
     read again."""
     marked: list[Drop] = []
-    changed: set[str | None] = set()  # dimensions that an earlier drop of this batch changes
+    # Dimensions that an earlier drop changes: one of this batch, or one that waits until the dimension is mended.
+    changed: set[str | None] = {*dimensions_of(ledger.set_aside().values())}
     for drop in drops:
         kind = raw.kind_of(drop.name)
         is_new = kind in changed or again(drop.sha256)

@@ -27,6 +27,8 @@ from ..core.parse.discards import lines, slices
 from ..execution import spill
 from ..execution.tasks import Known, Rewritten
 from ..storage import files, raw, receipts
+from ..storage.ledger import Ledger
+from ..storage.set_aside import days_of
 from ..storage.store import iso_date
 from . import dimensions
 from .commit import Before, commit_of, is_restated, unreadable
@@ -47,6 +49,7 @@ class Prepared:
     commit: Commit
     written: Sequence[Written]  # the dates that it rewrites or removes, by date
     dimensions: Sequence[DimensionFile]  # the dimension files that it writes
+    waiting: Sequence[str] = ()  # the dates that it leaves as they are, since they are set aside
 
 
 def prepare(
@@ -78,7 +81,14 @@ def prepare(
             before = _before(engine, batch, drops, parsed, [one.day for one in rewritten])
             run = index.result()
             commit = commit_of(now, before, drops, parsed, decision, rewritten, changes, discards, run, read_before)
-    return Prepared(batch, commit, written(rewritten, before.gone), [one.file for one in changes if one.staged])
+    files_written = [one.file for one in changes if one.staged]
+    return Prepared(batch, commit, written(rewritten, before.gone), files_written, waiting(ledger, decision))
+
+
+def waiting(ledger: Ledger, decision: Decided) -> list[str]:
+    """The dates among those that a decision changes that are set aside."""
+    aside = days_of(ledger.set_aside().values())
+    return [iso_date(day) for day in aside if day in decision.new_date or day in decision.leaving.date]
 
 
 @contextmanager

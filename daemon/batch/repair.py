@@ -267,7 +267,7 @@ def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
     """Raises Lost if a raw copy is not what was archived: its records cannot be trusted."""
     for drop in drops:
         path = output / (drop.raw or "")
-        if files.sha256_of(path) != drop.sha256:
+        if not files.has_sha256(path, drop.sha256):
             raise Lost(f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup")
 
 

@@ -27,7 +27,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
     with engine_of(config, stop, anew=not days) as engine:
         from ..batch.mending import mend
         from ..batch.recovery import is_lost, refuse_lost_ledger
-        from ..batch.repair import partitions_from_raw, refuse_unknown
+        from ..batch.repair import Lost, partitions_from_raw, refuse_unknown
         from ..observe.log import log
         from ..operate.rebuild import prepare_rebuild, take_over
         from ..storage import receipts
@@ -40,12 +40,17 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             refuse_lost_ledger(engine)
             recovered(config, engine)
             refuse_unknown(engine.ledger, days)
-            aside = engine.ledger.set_aside().values()
+            aside, lost = engine.ledger.set_aside().values(), []
             for one in aside:
-                if one.day in days:
-                    mend(engine, one, time.time_ns() // 1000)
+                try:
+                    if one.day in days:
+                        mend(engine, one, time.time_ns() // 1000)
+                except Lost as error:
+                    lost.append(str(error))
             others = sorted(set(days) - set(days_of(aside)))
             partitions_from_raw(engine.ledger, engine.reader, engine.store, others)
+            if lost:
+                raise Lost("\n".join(lost))
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
             return ATTENTION if made_again(config, engine, stop, days) else DONE
         if is_lost(engine):

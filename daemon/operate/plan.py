@@ -22,11 +22,12 @@ from ..batch.reading import too_large
 from ..batch.unpacking import extract
 from ..core.entries import Drop, DropResult
 from ..core.errors import Corruption, EnvironmentFault, Unreadable, UsageError
-from ..core.model import Discard, DropOutcome, ParseContext
+from ..core.model import DIMENSIONS, Discard, DropOutcome, ParseContext
 from ..core.parse.discards import each
 from ..core.parse.explain import ReadRecord
 from ..storage import files, raw, receipts
 from ..storage.ledger import Ledger
+from ..storage.set_aside import dimensions_of
 from . import first_records
 
 _SHOWN = 20
@@ -46,6 +47,7 @@ class Plan:
     discards: list[Discard]
     written: Sequence[Written]
     first_records: Mapping[int, Sequence[ReadRecord]]  # by drop of orders: how its first records are read
+    waiting: Sequence[str] = ()  # dates that would change once they are no longer set aside
 
     @property
     def result(self) -> DropResult:
@@ -55,20 +57,25 @@ class Plan:
 
 def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Plan:
     """What would happen to this file if it were dropped now. `fresh` opens the ledger in its current state. Raises UsageError if
-    the file cannot be read at all, Corruption if a published file that it would be merged with is damaged, and EnvironmentFault
-    if the published files change faster than they can be read."""
+    the file cannot be read at all, or would wait for a dimension that is set aside; Corruption if a published file that it would
+    be merged with is damaged; EnvironmentFault if the published files change faster than they can be read."""
     first = engine.ledger.last_seq + 1
     drop = _as_drop(path, first, context)
     if why := too_large(drop.size_bytes, engine.reader.limits):
         raise UsageError(f"{path} would stay in the inbox: {why}")
     drops = with_duplicates(engine.ledger, _unpacked(engine, path, first, context) or [drop])
+    if held := dimensions_of(engine.ledger.set_aside().values()) & {raw.kind_of(one.name) or "" for one in drops}:
+        those = ", ".join(DIMENSIONS[name].file for name in sorted(held))
+        raise UsageError(
+            f"{path} would be archived, and applied once {those} is no longer set aside: `strandline status` says what to restore"
+        )
     with engine.reader.begin(to_read(drops), {one.seq: Path(one.raw or "") for one in drops}) as reading:
         parsed = reading.result(engine.progress, engine.stopped)
         explained = reading.explained(_EXPLAINED, engine.stopped)
 
     def attempt(ledger: Ledger) -> Plan:
         prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
-        return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written, explained)
+        return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written, explained, prepared.waiting)
 
     return steadily(engine, fresh, attempt)
 
@@ -133,7 +140,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         {"date": one.date, "orders_before": one.orders_before, "orders_after": one.orders} for one in plan.written
     ]
     is_archive = raw.own_name(plan.result.drop.name) != plan.result.drop.name
-    return ({"drops": drops} if is_archive else drops[0]) | {"partitions": partitions}
+    waiting = {"set_aside": list(plan.waiting)} if plan.waiting else {}
+    return ({"drops": drops} if is_archive else drops[0]) | {"partitions": partitions} | waiting
 
 
 def _receipt(result: DropResult, discards: Sequence[Discard]) -> dict[str, Any]:
@@ -154,6 +162,9 @@ def table(plan: Plan) -> str:
     ]
     lines = [line for drop in drops for line in (*drop, "")][:-1]
     lines += shown("Partitions", [f"  {one.date}  {change_of(one)}" for one in plan.written])
+    lines += shown(
+        "Set aside, and changed once they are mended: see `strandline status`", [f"  {day}" for day in plan.waiting]
+    )
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from ..storage import ages, files, raw, receipts
 from ..storage.adoption import drop_without_copy, kept_as
 from ..storage.ledger import Ledger
 from ..storage.raw import Stored
+from ..storage.set_aside import SetAside
 from .difference import Difference
 from .rebuild import newest_orders
 
@@ -157,10 +158,10 @@ def check_curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
 
     def wrong(ledger: Ledger) -> list[Difference]:
         nonlocal doubtful
-        expected = _expected(ledger)
+        expected, aside = _expected(ledger), ledger.set_aside()
         doubtful = [name for name in doubtful if files.sha256_of(curated / name) != expected.get(name)]
         return [
-            Difference("curated", f"curated/{name}", _what_is_wrong(curated / name, expected.get(name)))
+            Difference("curated", f"curated/{name}", _what_is_wrong(curated / name, expected.get(name), aside))
             for name in doubtful
         ]
 
@@ -192,12 +193,15 @@ def _is_idle(engine: Engine, ledger: Ledger) -> bool:
     return ledger.unpublished_batch() is None and newest <= ledger.last_seq
 
 
-def _what_is_wrong(path: Path, expected: bytes | None) -> str:
+def _what_is_wrong(path: Path, expected: bytes | None, aside: Mapping[str, SetAside]) -> str:
     if expected is None:
         return "it was never committed"
     day = path.parent.name.removeprefix("date=")
     command = f"`strandline rebuild {day}`" if day != path.parent.name else "`strandline rebuild`"
-    return f"{'not what was committed' if path.exists() else 'missing'}; {command} rebuilds it"
+    what = "not what was committed" if path.exists() else "missing"
+    if (found := aside.get(day) or aside.get(path.name)) is not None:
+        return f"{what}, and set aside: {found.reason}"
+    return f"{what}; {command} rebuilds it"
 
 
 def _unknown_copies(engine: Engine, ledger: Ledger) -> list[Difference]:

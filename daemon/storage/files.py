@@ -199,6 +199,16 @@ def sha256_of(path: Path) -> bytes | None:
         return None
 
 
+def has_sha256(path: Path, sha256: bytes) -> bool:
+    """Whether a file exists with these bytes. One that the disk cannot read (EIO) has none: others may be read."""
+    try:
+        return sha256_of(path) == sha256
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return False
+
+
 def sha256_of_open(descriptor: int) -> bytes:
     """The SHA-256 of an open file's content."""
     with open(descriptor, "rb", closefd=False) as file:

@@ -63,6 +63,10 @@ class LedgerQueries:
         """The drops that were committed, withdrawn or applied again since this instant."""
         return set_aside.drops_since(self._sql, since)
 
+    def withdrawn_since(self, since: int) -> bool:
+        """Whether a drop was withdrawn since this instant."""
+        return set_aside.withdrawn_since(self._sql, since)
+
     @property
     def hwm(self) -> int | None:
         """The high-water mark in microseconds; None before the first accepted order."""

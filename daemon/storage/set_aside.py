@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.model import DIMENSIONS
+
 SCHEMA = """
 CREATE TABLE set_aside (            -- published dates and dimension files that batches leave as they are
     name TEXT PRIMARY KEY,          -- YYYY-MM-DD, or the name of a file under curated/
@@ -39,6 +41,12 @@ def days_of(found: Iterable[SetAside]) -> list[int]:
     return [one.day for one in found if one.day is not None]
 
 
+def dimensions_of(found: Iterable[SetAside]) -> set[str]:
+    """The names of the dimensions among what is set aside."""
+    names = {one.name for one in found}
+    return {name for name, dimension in DIMENSIONS.items() if dimension.file in names}
+
+
 def all_of(sql: sqlite3.Connection) -> dict[str, SetAside]:
     """Everything that is set aside, by name."""
     return {row[0]: SetAside(*row) for row in sql.execute("SELECT name, since, reason FROM set_aside ORDER BY name")}
@@ -57,10 +65,16 @@ def remove(sql: sqlite3.Connection, names: Iterable[str]) -> None:
     sql.executemany("DELETE FROM set_aside WHERE name = ?", ((name,) for name in names))
 
 
+_BATCHES_SINCE = "batch >= (SELECT min(batch) FROM batches WHERE committed_at >= ?1)"
+
+
 def drops_since(sql: sqlite3.Connection, since: int) -> set[int]:
     """The drops that were committed, withdrawn or applied again since this instant."""
-    query = (
-        "SELECT seq FROM drops JOIN batches USING (batch) WHERE committed_at >= ?1 "
-        "UNION SELECT seq FROM undos JOIN batches USING (batch) WHERE committed_at >= ?1"
-    )
+    query = f"SELECT seq FROM drops WHERE {_BATCHES_SINCE} UNION SELECT seq FROM undos WHERE {_BATCHES_SINCE}"
     return {seq for (seq,) in sql.execute(query, (since,))}
+
+
+def withdrawn_since(sql: sqlite3.Connection, since: int) -> bool:
+    """Whether a drop was withdrawn since this instant. Its orders may have older versions since."""
+    query = f"SELECT 1 FROM undos WHERE NOT is_revert AND {_BATCHES_SINCE}"
+    return sql.execute(query, (since,)).fetchone() is not None

@@ -9,6 +9,7 @@ moved when the date is published.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -134,10 +135,14 @@ class Store:
 
 
 def sound_content(path: Path, sha256: bytes) -> bytes | None:
-    """The bytes of a file; None where they have another SHA-256."""
+    """The bytes of a file; None where they have another SHA-256, or the disk cannot read them (EIO)."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
         return None
     return content if _sha256(content) == sha256 else None
 

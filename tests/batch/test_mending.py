@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.batch import pipeline, withdraw
+from daemon.batch import mending, pipeline, withdraw
 from daemon.batch.ageing import one_pass
 from daemon.batch.engine import Engine
 from daemon.batch.mending import Mending, mend
 from daemon.batch.repair import Lost
 from daemon.core.entries import Undo
+from daemon.storage import files
 from daemon.storage.generation import generation
 from daemon.storage.ledger import Ledger
 from daemon.storage.set_aside import SetAside
@@ -188,6 +193,146 @@ def test_a_dimension_that_cannot_be_made_anew_holds_back_its_drops_only(world: W
     world.assert_as_if_nothing_happened()
 
 
+def test_a_drop_that_repeats_one_from_before_those_that_wait_is_no_duplicate(world: World) -> None:
+    """Its rows come after those of the drops that wait, and win again."""
+    copy, content = world.lose(1, "curated/dim_user.parquet")
+    world.apply(("b.json", as_drop([order(4)])))
+    first = "user_id,email\nu_1,a@example.com\n"
+    for name, text in (("b.csv", first.replace("a@", "b@")), ("c.csv", first)):
+        place_users(world, name, text)
+    assert [drop.duplicate_of for drop in world.engine.ledger.uncommitted()] == [None, None]
+    copy.write_bytes(content)
+    world.mending.run(NOW + 99)
+    for drop in world.engine.ledger.uncommitted():
+        pipeline.resume(world.engine, [drop], NOW + 100 + drop.seq)
+    world.assert_as_if_nothing_happened()
+
+
+def place_users(world: World, name: str, text: str) -> None:
+    """A drop of users in a batch of its own, which waits in the engine."""
+    world.apply((f"users-{name}", text.encode()), (f"{name}.json", as_drop([order(20 + len(name), 3)])))
+
+
+def test_a_dimension_whose_only_drop_is_withdrawn_is_set_aside_no_longer(world: World) -> None:
+    """Its raw copy is gone, and the loss is accepted: nothing is left to mend, and the next drop makes it anew."""
+    world.lose(1, "curated/dim_user.parquet")
+    world.apply(("b.json", as_drop([order(4)])))
+    result = world.engine.ledger.result(1)
+    assert result is not None
+    undo = Undo(1, NOW + 50, "me", "it is lost")
+    withdraw.carry_out(world.engine, withdraw.read(world.engine, result, undo))
+    assert world.mending.run(NOW + 60) == ([], True) and not world.engine.ledger.set_aside()
+    withdraw.carry_out(world.twin, withdraw.read(world.twin, result, undo))
+    world.apply(("users.csv", b"user_id,email\nu_2,b@example.com\n"))
+    world.assert_as_if_nothing_happened()
+
+
+def test_the_published_file_is_not_taken_for_versions_that_it_does_not_have(world: World) -> None:
+    """The correction that came meanwhile is lost, too: the published file has only the version before it."""
+    before = world.path(fact(DAY2)).read_bytes()
+    world.lose(2, fact(DAY2))
+    world.apply(("b.json", as_drop([order(1, updated_at="2026-03-09T00:00:00Z", amount="77.00")])))
+    copy, content = world.lose(3, fact(DAY2))
+    world.path(fact(DAY2)).write_bytes(before)
+    (one,) = world.engine.ledger.set_aside().values()
+    with pytest.raises(Lost, match="not their latest versions"):
+        mend(world.engine, one, NOW + 99)
+    copy.write_bytes(content)
+    mend(world.engine, one, NOW + 99)
+    world.assert_same(int(one.day or 0))
+
+
+def test_nor_for_those_that_took_the_place_of_a_withdrawn_one(world: World) -> None:
+    """The published file has the version of a drop that is withdrawn by now, and the raw copy of the one before is gone since."""
+    world.apply(("b.json", as_drop([order(1, updated_at="2026-03-09T00:00:00Z", user_id="u_9")])))
+    before = world.path(fact(DAY2)).read_bytes()
+    world.engine.ledger.set_one_aside(SetAside(DAY2, NOW + 20, "damaged"))
+    for engine in (world.engine, world.twin):
+        result = engine.ledger.result(3)
+        assert result is not None
+        withdraw.carry_out(engine, withdraw.read(engine, result, Undo(3, NOW + 50, "me", "wrong")))
+    copy, content = world.lose(2, fact(DAY2))
+    world.path(fact(DAY2)).write_bytes(before)
+    (one,) = world.engine.ledger.set_aside().values()
+    with pytest.raises(Lost, match="not their latest versions"):
+        mend(world.engine, one, NOW + 99)
+    copy.write_bytes(content)
+    mend(world.engine, one, NOW + 99)  # the sums are the same: a correction of the user, withdrawn
+    world.assert_as_if_nothing_happened()
+
+
+@pytest.mark.parametrize("clock", [NOW + 9, NOW - 10**9])
+def test_a_correction_with_the_same_sums_is_published_whatever_the_clock_said(world: World, clock: int) -> None:
+    copy, content = world.lose(2, fact(DAY2))
+    world.engine.ledger.set_one_aside(SetAside(DAY2, NOW + 5, "damaged"))
+    drop = ("b.json", as_drop([order(1, updated_at="2026-03-09T00:00:00Z", user_id="u_9")]))
+    for engine, root in ((world.twin, world.root / "twin"), (world.engine, world.root)):
+        apply_batch(engine, root, [drop], clock)
+    copy.write_bytes(content)
+    outcomes, _ = world.mending.run(NOW + 99)
+    assert [one.date for outcome in outcomes for one in outcome.written] == [DAY2]
+    world.assert_as_if_nothing_happened()
+
+
+def test_what_is_missing_is_said_anew_at_each_try(world: World) -> None:
+    """Two raw copies and the published file are gone; one of the copies comes back."""
+    world.apply(("b.json", as_drop([order(4)])))
+    first, content = world.lose(2, fact(DAY2))
+    second, _ = world.lose(3, fact(DAY2))
+    world.apply(("c.json", as_drop([order(5)])))
+    world.mending.run(NOW + 50)
+    reason = world.engine.ledger.set_aside()[DAY2].reason
+    assert first.name in reason and second.name in reason
+    first.write_bytes(content)
+    world.new_mending().run(NOW + 99)
+    reason = world.engine.ledger.set_aside()[DAY2].reason
+    assert first.name not in reason and second.name in reason
+
+
+def test_no_date_is_tried_twice_before_all_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a pass may take one try only. What is mended takes nothing of it."""
+    monkeypatch.setattr(mending, "_TRY_SECONDS", 0.0)
+    monkeypatch.setattr(mending, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(mending, "_TRY_SHARE", 0)
+    copy, content = world.lose(2, fact(DAY2))
+    world.path(fact(DAY3)).write_bytes(b"damaged")
+    for day in (DAY2, DAY3):
+        world.engine.ledger.set_one_aside(SetAside(day, NOW, ""))
+    world.mending.run(NOW + 50)
+    assert [bool(one.reason) for one in world.engine.ledger.set_aside().values()] == [True, False]
+    world.mending.run(NOW + 60)
+    assert all(one.reason for one in world.engine.ledger.set_aside().values())
+    copy.write_bytes(content)
+    world.new_mending().run(NOW + 99)
+    assert not world.engine.ledger.set_aside()
+
+
+def test_files_that_the_disk_cannot_read_are_damaged_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published file alone is made anew. With a raw copy, the date is set aside, and the others go on."""
+    bad: set[tuple[int, int] | None] = set()  # by inode: a new file of the same name is on other blocks
+
+    def opened(path: Any, *args: Any, **options: Any) -> Any:
+        if files.identity(path) in bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path, *args, **options)
+
+    read = io.open
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr(files, "open", opened, raising=False)
+    bad.add(files.identity(world.path(fact(DAY2))))
+    assert world.apply(("b.json", as_drop([order(4)]))) == [DAY2]
+    drop = world.engine.ledger.drop(2)
+    assert drop is not None
+    bad |= {files.identity(world.path(fact(DAY2))), files.identity(world.path(drop.raw or ""))}
+    assert world.apply(("c.json", as_drop([order(5), order(6, 3)]))) == []
+    assert set(world.engine.ledger.set_aside()) == {DAY2}
+    world.mending.run(NOW + 50)
+    assert set(world.engine.ledger.set_aside()) == {DAY2}
+    bad.clear()
+    world.new_mending().run(NOW + 99)
+    world.assert_as_if_nothing_happened()
+
+
 def test_raw_copies_do_not_go_by_age_while_something_is_set_aside(world: World) -> None:
     """They are what it will be made of."""
     world.engine.ledger.set_one_aside(SetAside(DAY2, NOW, "damaged"))
@@ -227,6 +372,53 @@ def test_everything_published_is_made_anew_where_curated_was_removed(world: Worl
     world.mending.run(NOW + 99)
     assert world.missing == [3, 0]
     assert generation(world.path("")) > before and generation(world.path("")) % 2 == 0
+    world.assert_as_if_nothing_happened()
+
+
+def test_content_that_is_removed_is_made_anew_though_the_folder_stays(world: World) -> None:
+    world.mending.run(NOW)
+    for entry in world.path("curated").iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    world.mending.run(NOW + 99)
+    assert world.missing == [3, 0]
+    world.assert_as_if_nothing_happened()
+
+
+def test_an_older_layer_in_the_place_of_the_published_one_is_made_anew(world: World) -> None:
+    """It was moved away, drops came, and it is moved back."""
+    world.mending.run(NOW)
+    curated, away = world.path("curated"), world.path("away")
+    curated.rename(away)
+    world.mending.run(NOW + 50)
+    for drop in changes():
+        world.apply(drop)
+    shutil.rmtree(curated)
+    away.rename(curated)
+    world.mending.run(NOW + 99)
+    assert world.missing == [3, 0, 2, 0]
+    world.assert_as_if_nothing_happened()
+
+
+@pytest.mark.parametrize("at", ["fact_order.parquet", "order_items.parquet"])
+def test_what_a_crash_left_of_a_layer_that_was_being_made_anew_is_made_by_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Of the date that was under way, a file is missing; and the generation says that files are being replaced."""
+
+    def crashes(path: Path, content: bytes) -> None:
+        write(path, content)
+        if path.match(f"date={DAY3}/{at}"):
+            raise SystemExit
+
+    write = files.write
+    shutil.rmtree(world.path("curated"))
+    monkeypatch.setattr(files, "write", crashes)
+    with pytest.raises(SystemExit):
+        world.mending.run(NOW + 50)
+    monkeypatch.setattr(files, "write", write)
+    assert generation(world.path("")) % 2
+    world.new_mending().run(NOW + 99)
+    assert generation(world.path("")) % 2 == 0
     world.assert_as_if_nothing_happened()
 
 

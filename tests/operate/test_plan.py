@@ -13,10 +13,11 @@ import pytest
 from daemon.batch import pipeline
 from daemon.batch.engine import Engine
 from daemon.batch.pipeline import publish_committed
-from daemon.core.errors import Corruption, EnvironmentFault
+from daemon.core.errors import Corruption, EnvironmentFault, UsageError
 from daemon.core.model import ParseContext
 from daemon.operate import plan as dry
 from daemon.storage.ledger import Ledger
+from daemon.storage.set_aside import SetAside
 from daemon.storage.store import Store
 from tests.support.command import order
 from tests.support.harness import DAY, apply_batch, open_engine
@@ -124,3 +125,23 @@ def test_a_damaged_file_is_named_at_once(tmp_path: Path, damaged: str, name: str
         with pytest.raises(Corruption, match="2026-03-02" if "date" in damaged else "dim_user"):
             planned(engine, tmp_path, views, name)
         assert views.looks == 2
+
+
+def test_a_date_that_is_set_aside_is_named_and_the_others_are_planned(tmp_path: Path) -> None:
+    """The drop would be applied, but the date would not change before it is mended."""
+    with applied(tmp_path) as engine:
+        (engine.store.curated / "date=2026-03-02" / "fact_order.parquet").write_bytes(b"damaged")
+        engine.ledger.set_one_aside(SetAside("2026-03-02", NOW, "damaged"))
+        found = planned(engine, tmp_path, Views(engine.ledger.path))
+        assert found.result.counts.new == 1 and not found.written and found.waiting == ["2026-03-02"]
+        shown = dry.table(found).splitlines()
+        assert shown[-2:] == ["Set aside, and changed once they are mended: see `strandline status`", "  2026-03-02"]
+        assert dry.as_dict(found)["set_aside"] == ["2026-03-02"]
+
+
+def test_a_drop_that_would_wait_for_a_dimension_is_said_to(tmp_path: Path) -> None:
+    with applied(tmp_path) as engine:
+        engine.ledger.set_one_aside(SetAside("dim_user.parquet", NOW, "damaged"))
+        with pytest.raises(UsageError, match=r"applied once dim_user\.parquet is no longer set aside"):
+            planned(engine, tmp_path, Views(engine.ledger.path), "users.csv")
+        assert planned(engine, tmp_path, Views(engine.ledger.path)).waiting == []

@@ -34,7 +34,8 @@ def test_a_run_sets_a_lost_date_aside_says_so_and_mends_it_later(tmp_path: Path)
     assert "Set aside" in status.stdout and "2026-03-02" in status.stdout and copy.name in status.stdout
     (one,) = json.loads(strandline(tmp_path, "status", "--json").stdout)["set_aside"]
     assert one["name"] == "2026-03-02" and copy.name in one["reason"]
-    assert strandline(tmp_path, "verify").returncode == 1
+    verified = strandline(tmp_path, "verify")
+    assert verified.returncode == 1 and "not what was committed, and set aside: " in verified.stdout
     refused = strandline(tmp_path, "rebuild", "2026-03-02")
     assert refused.returncode == 3 and copy.name in refused.stderr
     copy.write_bytes(content)
@@ -53,6 +54,20 @@ def test_rebuild_of_the_date_mends_it_at_once(tmp_path: Path) -> None:
     copy.write_bytes(content)
     assert strandline(tmp_path, "rebuild", "2026-03-02", "2026-03-03").returncode == 0
     assert strandline(tmp_path, "verify").returncode == 0
+
+
+def test_a_rebuild_of_several_dates_makes_those_that_it_can(tmp_path: Path) -> None:
+    """And names the one that it cannot."""
+    drop(tmp_path, "a.json", as_drop([order(1)]))
+    drop(tmp_path, "b.json", as_drop([order(2, 3)]))
+    strandline(tmp_path, "--once")
+    copy, _ = lose(tmp_path / "output", "a.json", "2026-03-02")
+    drop(tmp_path, "c.json", as_drop([order(3)]))
+    assert strandline(tmp_path, "--once").returncode == 1
+    (tmp_path / "output" / "curated" / "date=2026-03-03" / "fact_order.parquet").write_bytes(b"damaged")
+    refused = strandline(tmp_path, "rebuild", "2026-03-02", "2026-03-03")
+    assert refused.returncode == 3 and copy.name in refused.stderr and "2026-03-03" not in refused.stderr
+    assert [one["order_id"] for one in rows(tmp_path / "output", "2026-03-03")] == ["o_2"]
 
 
 def test_a_daemon_whose_layer_is_removed_is_not_ready_until_it_is_made_anew(tmp_path: Path) -> None:

@@ -212,7 +212,9 @@ class Session:
         if not state.differs(before, names) and state.unpublished is None and not unknown:
             mended = "strandline refresh" if any(name in before.kinds for name in names) else "strandline rebuild"
             raise self._unreadable(
-                error, f"The file is damaged: `strandline verify` names what is wrong, and `{mended}` makes it again."
+                error,
+                f"The file is damaged: `strandline verify` names what is wrong, and `{mended}` makes it again. Where "
+                "`strandline status` says that it is set aside, it names what to restore first.",
             )
         is_running = holder_of(self._output / "state" / "lock") is not None
         failing = [one for one in state.not_up_to_date(unknown) if one.error]
