@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .batch.keeping import Keep, refuse_short_receipts
-from .core.errors import EnvironmentFault, UsageError, shown
+from .core.errors import EnvironmentFault, UsageError, instead_of, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
@@ -294,20 +294,21 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
 def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:
     for section, settings in content.items():
         if section not in SECTIONS:
-            raise UsageError(
-                f"unknown section {shown(section)} in {path}; allowed are {', '.join([*SECTIONS, 'sources', 'columns', *KINDS])}"
-            )
+            names = [*SECTIONS, "sources", "columns", *KINDS]
+            raise UsageError(f"unknown section {shown(section)} in {path}; {instead_of(section, names)}")
         if not isinstance(settings, dict):
             raise UsageError(f"{section} = {shown(settings)} in {path} is not allowed; [{section}] is a section")
         for key, value in settings.items():
             if (section, key) not in SETTINGS:
-                raise UsageError(f"unknown setting {shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
+                raise UsageError(
+                    f"unknown setting {shown(key)} in [{section}] in {path}; {_allowed_keys(section, key)}"
+                )
             absolute = _absolute(section, key, value, path.parent.resolve())
             yield _Given(section, key, absolute, f"[{section}] {key}", f" in {path}")
 
 
-def _allowed_keys(section: str) -> str:
-    return f"allowed are {', '.join(setting.name for setting in fields(SECTIONS[section]))}"
+def _allowed_keys(section: str, key: str) -> str:
+    return instead_of(key, (setting.name for setting in fields(SECTIONS[section])))
 
 
 def _absolute(section: str, key: str, value: Any, folder: Path) -> Any:
@@ -334,7 +335,7 @@ def _split_variable(variable: str) -> tuple[str, str]:
             f"{', '.join(SECTIONS).upper()}"
         )
     if (section, key) not in SETTINGS:
-        raise UsageError(f"unknown environment variable {variable}; in [{section}] {_allowed_keys(section)}")
+        raise UsageError(f"unknown environment variable {variable}; in [{section}] {_allowed_keys(section, key)}")
     return section, key
 
 
