@@ -7,6 +7,7 @@ key or variable and a wrong value are a UsageError that names what is allowed, e
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
@@ -27,6 +28,7 @@ from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
 DEFAULT_FILE = Path("config.toml")
+_NO_FILE_OF_OURS = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 # Converts a TOML value; None where it is not allowed.
 Read = Callable[[Any], Any]
 
@@ -279,15 +281,19 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
         raise UsageError(
             f"cannot read the configuration {path}: the file does not exist; name another one with --config"
         ) from None
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(
-            f"cannot read the configuration {path}: {error.strerror}; name another one with --config"
-        ) from None
-    except OSError as error:  # the machine's: the same file may be read later
-        raise EnvironmentFault(
+    except OSError as error:
+        if error.errno in _NO_FILE_OF_OURS:
+            raise UsageError(
+                f"cannot read the configuration {path}: {error.strerror}; name another one with --config"
+            ) from None
+        raise EnvironmentFault(  # the machine's: the same file may be read later
             "read the configuration", path, error.strerror, "Try again when the cause is gone."
         ) from None
-    except (ValueError, RecursionError) as error:  # from tomllib, a decoder, or an integer with too many digits
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"the configuration {path} is not TOML: {error}; correct that line: texts need quotes, and a key is there once"
+        ) from None
+    except (ValueError, RecursionError) as error:  # from a decoder, or an integer with too many digits
         raise UsageError(f"the configuration {path} is not TOML: {error}") from None
 
 

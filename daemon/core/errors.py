@@ -54,7 +54,7 @@ def shown(value: object) -> str:
 
 
 def instead_of(name: object, names: Iterable[str]) -> str:
-    """What may be written in place of an unknown name, for an error: the name that is nearly the same, if there is one, and all."""
+    """What may be written in place of an unknown name, for an error: the one that is nearly the same, if any, and all."""
     from difflib import get_close_matches  # only a mistake needs it
 
     options = list(names)
