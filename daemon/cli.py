@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import serving
 from .commands import administration, copies, erasing, looking, mending, withdrawing
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
-from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError
+from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError, instead_of
 from .stopping import release
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _fail(code: int, message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="strandline",
         description="Watches an inbox for drops of orders (JSON), users and products (CSV), and keeps date-partitioned Parquet "
         "exact: a batch rewrites only the dates that it changes. Without a command, it watches until it is stopped.",
@@ -355,6 +356,17 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, metavar="PATH", default=argparse.SUPPRESS,
         help="the settings (default: ./config.toml if it exists, else the defaults)",
     )  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parsers of commands are of this class, too."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line that says what is wrong, and one that says where to look; the usage of all commands would hide both."""
+        if found := re.match(r"argument COMMAND: invalid choice: (.+?) \(choose from (.+)\)$", message):
+            names = [name.strip("'") for name in found[2].split(", ")]
+            message = f"there is no command {found[1]}; {instead_of(found[1].strip(chr(39)), names)}"
+        self.exit(USAGE, f"strandline: {message}\n`{self.prog} --help` shows what there is\n")
 
 
 class _ShowVersion(argparse.Action):

@@ -7,6 +7,7 @@ key or variable and a wrong value are a UsageError that names what is allowed, e
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .batch.keeping import Keep, refuse_short_receipts
-from .core.errors import EnvironmentFault, UsageError, shown
+from .core.errors import EnvironmentFault, UsageError, instead_of, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
@@ -27,6 +28,7 @@ from .sources.source_settings import Source, default_sources, sources_of
 
 PREFIX = "STRANDLINE_"
 DEFAULT_FILE = Path("config.toml")
+_NO_FILE_OF_OURS = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 # Converts a TOML value; None where it is not allowed.
 Read = Callable[[Any], Any]
 
@@ -279,35 +281,40 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
         raise UsageError(
             f"cannot read the configuration {path}: the file does not exist; name another one with --config"
         ) from None
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(
-            f"cannot read the configuration {path}: {error.strerror}; name another one with --config"
-        ) from None
-    except OSError as error:  # the machine's: the same file may be read later
-        raise EnvironmentFault(
+    except OSError as error:
+        if error.errno in _NO_FILE_OF_OURS:
+            raise UsageError(
+                f"cannot read the configuration {path}: {error.strerror}; name another one with --config"
+            ) from None
+        raise EnvironmentFault(  # the machine's: the same file may be read later
             "read the configuration", path, error.strerror, "Try again when the cause is gone."
         ) from None
-    except (ValueError, RecursionError) as error:  # from tomllib, a decoder, or an integer with too many digits
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"the configuration {path} is not TOML: {error}; correct that line: texts need quotes, and a key is there once"
+        ) from None
+    except (ValueError, RecursionError) as error:  # from a decoder, or an integer with too many digits
         raise UsageError(f"the configuration {path} is not TOML: {error}") from None
 
 
 def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:
     for section, settings in content.items():
         if section not in SECTIONS:
-            raise UsageError(
-                f"unknown section {shown(section)} in {path}; allowed are {', '.join([*SECTIONS, 'sources', 'columns', *KINDS])}"
-            )
+            names = [*SECTIONS, "sources", "columns", *KINDS]
+            raise UsageError(f"unknown section {shown(section)} in {path}; {instead_of(section, names)}")
         if not isinstance(settings, dict):
             raise UsageError(f"{section} = {shown(settings)} in {path} is not allowed; [{section}] is a section")
         for key, value in settings.items():
             if (section, key) not in SETTINGS:
-                raise UsageError(f"unknown setting {shown(key)} in [{section}] in {path}; {_allowed_keys(section)}")
+                raise UsageError(
+                    f"unknown setting {shown(key)} in [{section}] in {path}; {_allowed_keys(section, key)}"
+                )
             absolute = _absolute(section, key, value, path.parent.resolve())
             yield _Given(section, key, absolute, f"[{section}] {key}", f" in {path}")
 
 
-def _allowed_keys(section: str) -> str:
-    return f"allowed are {', '.join(setting.name for setting in fields(SECTIONS[section]))}"
+def _allowed_keys(section: str, key: str) -> str:
+    return instead_of(key, (setting.name for setting in fields(SECTIONS[section])))
 
 
 def _absolute(section: str, key: str, value: Any, folder: Path) -> Any:
@@ -334,7 +341,7 @@ def _split_variable(variable: str) -> tuple[str, str]:
             f"{', '.join(SECTIONS).upper()}"
         )
     if (section, key) not in SETTINGS:
-        raise UsageError(f"unknown environment variable {variable}; in [{section}] {_allowed_keys(section)}")
+        raise UsageError(f"unknown environment variable {variable}; in [{section}] {_allowed_keys(section, key)}")
     return section, key
 
 

@@ -36,6 +36,10 @@ from .storage.order_index import MANY_RUNS
 from .storage.pause import Pause, paused
 
 _AGEING_SECONDS = 1.0  # at an idle time: then the loop shows that it is alive, and goes on at the next one
+_UNSURE = (
+    "it is unknown whether files of other users are still written (docs/WATCHING.md); waiting up to {:g} s until they "
+    "are unchanged"
+)
 _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet
 
 
@@ -256,7 +260,7 @@ class Service:
 
     def _drain(self, stop: Event, patience_seconds: float, watchers: Watchers | None) -> None:
         """Applies all settled drops. Waits up to `patience_seconds`, counted from the last applied drop, for the others."""
-        began = time.monotonic()
+        began, has_told = time.monotonic(), False
         while True:
             self._end_if(stop)
             scan = self._scan(watchers)
@@ -294,6 +298,9 @@ class Service:
             patience = max(patience_seconds, self._settings.foreign_patience_seconds if unsure else 0.0)
             if not (self._pending or (kept and patience_seconds > 0)) or time.monotonic() >= began + patience:
                 return self._notify_scanned(len(self._pending), scan)
+            if unsure and not has_told:
+                self._notify_note(_UNSURE.format(patience))
+                has_told = True
             stop.wait(_CHECK_SECONDS)
 
     def _scan(self, watchers: Watchers | None) -> InboxScan:

@@ -358,3 +358,21 @@ def test_models_and_checks_are_beside_the_configuration(tmp_path: Path) -> None:
     file.write_text('[paths]\nmodels = "sql"\n')
     found = load(file, {"STRANDLINE_PATHS__CHECKS": "/elsewhere"}).paths
     assert (found.models, found.checks) == (tmp_path / "sql", Path("/elsewhere"))
+
+
+def test_a_mistyped_name_gets_the_one_that_is_meant(tmp_path: Path) -> None:
+    """Of a section, of a setting, and of a variable."""
+    for text, environment, said in (
+        ("[bach]", {}, "unknown section 'bach' in {}; did you mean batch? Allowed are "),
+        ("[load_]", {}, "unknown section 'load_' in {}; did you mean load? Allowed are "),
+        (
+            "[watch]\nsettle_second = 1",
+            {},
+            "unknown setting 'settle_second' in [watch] in {}; did you mean settle_seconds? ",
+        ),
+        ("", {"STRANDLINE_HTTP__PROT": "1"}, "in [http] did you mean port? Allowed are enabled, host, port"),
+    ):
+        path = written(tmp_path, text)
+        with pytest.raises(UsageError) as error:
+            load(path, environment)
+        assert said.format(path) in str(error.value)

@@ -176,6 +176,13 @@ _DEADLY = (
 )
 
 
+# What a shop's button "Export" gives is often a table.
+_ORDERS_ARE_JSON = (
+    ". Orders in a table are not read: export them as JSON, or let strandline read the API of the shop "
+    "([sources.NAME.pull], docs/PULL.md)"
+)
+
+
 def _dimension(drop: Drop) -> str | None:
     kind = raw.kind_of(drop.name)
     return kind if kind in DIMENSIONS else None
@@ -193,7 +200,8 @@ def _refuse_archive(path: Path, limits: Limits) -> None:
 
 def _refuse_by_name_or_size(drop: Drop, limits: Limits) -> None:
     if raw.kind_of(drop.name) is None and not raw.is_archive(drop.name):
-        raise Unreadable(f"a file with this name is not read. {raw.NAMES_READ}")
+        orders = _ORDERS_ARE_JSON if drop.name.lower().endswith((".csv", ".tsv", ".xls", ".xlsx", ".ods")) else ""
+        raise Unreadable(f"a file with this name is not read. {raw.NAMES_READ}{orders}")
     if why := too_large(drop.size_bytes, limits):  # possible if the limits were lowered after it was archived
         raise Unreadable(why)
 

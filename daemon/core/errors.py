@@ -7,6 +7,8 @@ affect a drop: work waits until the cause is gone. Usage faults (`UsageError`) a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 MAX_REASON = 500
 _SHOWN_CHARACTERS = 80
 MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
@@ -49,6 +51,15 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
         return f"(a value of type {type(value).__name__})"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def instead_of(name: object, names: Iterable[str]) -> str:
+    """What may be written in place of an unknown name, for an error: the one that is nearly the same, if any, and all."""
+    from difflib import get_close_matches  # only a mistake needs it
+
+    options = list(names)
+    alike = get_close_matches(str(name).lower(), options, n=1)
+    return (f"did you mean {alike[0]}? Allowed are " if alike else "allowed are ") + ", ".join(options)
 
 
 class EnvironmentFault(StrandlineError):

@@ -27,8 +27,8 @@ def refuse_empty(output: Path) -> None:
     refuse_half_restored(output)
     if not any((output / name).exists() for name in _CONTENT):
         raise UsageError(
-            f"there is nothing in [paths] output = {output.absolute()}; correct the setting, or begin there with `strandline` or "
-            "`strandline --once`"
+            f"nothing was applied yet in [paths] output = {output.absolute()}: put a file into the inbox, and run "
+            "`strandline --once` or `strandline`; if there should be something, correct the setting"
         )
 
 

@@ -266,7 +266,7 @@ def table(status: dict[str, Any]) -> str:
     lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
     lines += _section("Field faults", [(k, f"{v:,}") for k, v in summed(status, "faults").items()])
     lines += _section(
-        f"In quarantine ({quarantine['drops']:,})",
+        f"In quarantine ({quarantine['drops']:,}): correct the cause, then `strandline retry`; or `strandline discard NAME`",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
     lines += _section(

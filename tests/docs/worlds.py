@@ -84,6 +84,16 @@ def demo_api(home: Path) -> Iterator[Variables]:
         yield {"SHOP_TOKEN": demo_pull.TOKEN}
 
 
+@contextmanager
+def berlin(home: Path) -> Iterator[Variables]:
+    """A folder with the configuration that docs/sources/README.md gives for its example."""
+    page = (REPO / "docs" / "sources" / "README.md").read_text(encoding="utf-8")
+    config = page.split("## From a file to its rows")[1].split("```toml\n")[1].split("```")[0]
+    (home / "config.toml").write_text(config, encoding="utf-8")
+    (home / "inbox").mkdir()
+    yield {}
+
+
 def shop(name: str) -> World:
     """The configuration of a page of docs/sources, with the API on this machine."""
 
@@ -109,6 +119,7 @@ def shop(name: str) -> World:
 WORLDS: dict[str, World] = {
     "README.md": nothing,
     "docs/QUICKSTART.md": nothing,
+    "docs/sources/README.md": berlin,
     "docs/READING.md": queries,
     "docs/MODELS.md": models,
     "docs/PULL.md": demo_api,

@@ -16,7 +16,7 @@ from daemon.sources.mapping_settings import columns_of, mapping_of, presets
     [
         ({"preset": "etsy"}, ["preset", "etsy", "shopify", "woocommerce"]),
         ({"preset": ["shopify"]}, ["preset", "shopify"]),
-        ({"field": {}}, ["unknown setting 'field'", "fields", "time_zone"]),
+        ({"field": {}}, ["unknown setting 'field'", "did you mean fields?", "time_zone"]),
         ({"records": "a..b"}, ["records", "a..b", "dots"]),
         ({"record": 7}, ["record = 7", "dots"]),
         ({"fields": {"id": "x"}}, ["unknown field 'id'", "order_id", "qty"]),

@@ -127,18 +127,19 @@ def daemon_beside_writers(folder: Path, capabilities: Sequence[str]) -> dict[str
 
 def once_beside_writers(folder: Path, capabilities: Sequence[str]) -> dict[str, Any]:
     running, expected = writers(folder)
-    ended = []
+    ended, said = [], ""
     for _ in range(4):  # as from cron; each leaves what is not finished
         run = subprocess.run(
             [*as_user(SERVICE, *capabilities), *command()], cwd=folder, env=environment(**SETTINGS), capture_output=True,
             text=True, timeout=300, check=False,
         )  # fmt: skip
         ended.append(run.returncode)
+        said += run.stderr
         if all(one.poll() == 0 for one in running) and run.returncode == 0:
             break
     assert [one.wait(60) for one in running] == [0] * len(running)
     assert os.listdir(folder / "inbox") == []
-    return {"expected": expected, "found": orders(folder), "receipts": receipts(folder), "codes": ended}
+    return {"expected": expected, "found": orders(folder), "receipts": receipts(folder), "codes": ended, "said": said}
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,12 @@ def test_a_drop_of_another_user_is_taken_whole_however_long_its_writer_pauses(
     assert {receipt["outcome"] for receipt in found["receipts"].values()} == {"applied"}
     assert len(found["receipts"]) == 2 * len(PAUSES)
     assert all(receipt["records"]["new"] == LINES for receipt in found["receipts"].values())
+
+
+def test_once_says_why_it_waits(results: dict[str, Any]) -> None:
+    """A minute of silence looks like a program that hangs."""
+    why = "it is unknown whether files of other users are still written"
+    assert why in results["once"]["said"] and why not in results["once with CAP_LEASE"]["said"]
 
 
 def test_what_another_user_appends_to_a_drop_that_was_taken_is_a_new_drop(base: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from daemon.operate.quarantine import retry
 from daemon.sources.source_folder import SourceFolder
-from tests.support.command import drop, environment, once, order, receipts
+from tests.support.command import drop, environment, once, order, receipts, strandline
 from tests.support.daemon_process import place, running, started, until
 from tests.support.harness import tree
 from tests.support.users import SERVICE, WRITER, as_user, require_users
@@ -304,6 +304,18 @@ def test_readme_txt_is_quarantined_and_ignore_is_a_setting(tmp_path: Path) -> No
     assert os.listdir(tmp_path / "inbox") == ["readme.txt"]
     assert once(tmp_path).returncode == 1
     assert len(list((tmp_path / "output" / "quarantine").iterdir())) == 2
+
+
+def test_a_table_of_orders_is_led_to_what_is_read(tmp_path: Path) -> None:
+    """A shop's export is often a CSV or a workbook: the reason says what to export instead, and the status what to do then."""
+    for name in ("orders_export_1.csv", "orders.xlsx", "readme.txt"):
+        drop(tmp_path, name, b"Name,Email\n#1001,a@example.org\n")
+    assert once(tmp_path).returncode == 1
+    reasons = {one["name"]: one["reason"] for one in receipts(tmp_path).values()}
+    assert [name for name, reason in sorted(reasons.items()) if "export them as JSON" in reason] == [
+        "orders.xlsx", "orders_export_1.csv",
+    ]  # fmt: skip
+    assert "In quarantine (3): correct the cause, then `strandline retry`" in strandline(tmp_path, "status").stdout
 
 
 @pytest.mark.parametrize(

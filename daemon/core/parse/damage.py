@@ -19,9 +19,10 @@ _KEY_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,39}")  # the name of a fiel
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEAD_BYTES = 4096
 
+_AS_CSV_OR_JSON = "save a sheet of users or products as CSV in UTF-8, and export orders as JSON"
 # The first bytes of files that people drop by mistake, what these are, and what to do instead.
 _SIGNATURES = (
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls) or another Office file; save it as CSV or JSON in UTF-8"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"an old Excel workbook (.xls) or another Office file; {_AS_CSV_OR_JSON}"),
     (b"%PDF-", "a PDF document; export the data itself as JSON or CSV"),
     (b"\x1f\x8b", "compressed more than once, with gzip first; decompress it once"),
     (b"\x28\xb5\x2f\xfd", "compressed more than once, with Zstandard first; decompress it once"),
@@ -35,7 +36,7 @@ _SIGNATURES = (
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )  # fmt: skip
-_SPREADSHEET = "a spreadsheet ({}); save its sheet as CSV in UTF-8"
+_SPREADSHEET = "a spreadsheet ({}); " + _AS_CSV_OR_JSON
 _OFFICE = "an Office document, not a spreadsheet; export the data as JSON or CSV"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ...core.errors import UsageError, shown
+from ...core.errors import UsageError, instead_of, shown
 from ...core.quantities import Duration, a_duration, read_duration
 from ...sources.pull import template
 from ..contract import TABLES
@@ -246,7 +246,7 @@ def _read(cls: type[Destination], name: str, settings: Mapping[str, Any], where:
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in known:
-            raise UsageError(f"unknown setting {shown(key)} in {where}; allowed are {', '.join(known)}")
+            raise UsageError(f"unknown setting {shown(key)} in {where}; {instead_of(key, known)}")
         values[key] = known[key].metadata["read"](value)
         if values[key] is None:
             told = "" if key in _PRIVATE else f" = {shown(value)}"

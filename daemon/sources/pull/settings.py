@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from ...core.errors import UsageError, shown
+from ...core.errors import UsageError, instead_of, shown
 from ...core.quantities import A_SIZE, a_duration, read_duration, read_size
 from . import template
 from .instants import FORMATS, Zone, read_change_time
@@ -112,7 +112,7 @@ def pull_of(settings: Any, preset: Mapping[str, Any], where: str, time_zone: str
         raise UsageError(f"{where} = {shown(settings)} is not allowed; [sources.NAME.pull] is a section")
     for name in settings:
         if name not in SETTINGS:
-            raise UsageError(f"unknown setting {shown(name)} in {where}; allowed are {', '.join(SETTINGS)}")
+            raise UsageError(f"unknown setting {shown(name)} in {where}; {instead_of(name, SETTINGS)}")
     values = merged(preset, settings)
     if "url" not in values:
         raise UsageError(f'{where} url is missing; write url = "https://…"')

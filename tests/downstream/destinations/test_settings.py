@@ -46,7 +46,7 @@ def test_what_people_see_of_a_place_has_no_user_and_no_query() -> None:
         ('[load.L]\ndsn = "x"', "the name must be a small letter"),
         ('[load.fact_order]\ndsn = "x"', "is the name of a table"),
         ('[load.a]\ndsn = "x"\n[mirror.a]\nurl = "x"', "there is [mirror.a], too"),
-        ('[load.l]\ndsn = "x"\nshema = "y"', "unknown setting 'shema' in [load.l]"),
+        ('[load.l]\ndsn = "x"\nshema = "y"', "; did you mean schema? Allowed are dsn, schema, tables"),
         ('[load.l]\ndsn = "x"\nschema = "Größe"', "schema = 'Größe' is not allowed"),
         ('[load.l]\ndsn = "x"\nlock_timeout = "2d"', "from 0 to 1 days"),
         ('[load.l]\ndsn = "${file}"\n', None),
