@@ -105,7 +105,7 @@ def test_the_documented_command_upgrades_an_output(tmp_path: Path) -> None:
     for path in modes(tmp_path, "output"):
         (tmp_path / path).chmod(0o755 if (tmp_path / path).is_dir() else 0o644)
     text = (REPO / "docs" / "SECURITY.md").read_text()
-    command = text.split("## Who may read the output")[1].split("```\n")[1]
+    command = text.split("## Who may read the output")[1].split("```sh\n")[1].split("```")[0]
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     assert wrong(modes(tmp_path, "output"), tmp_path, 0o700, 0o600) == {}
 
