@@ -44,7 +44,7 @@ test-readers: $(READY) build/readers/.ready
 
 build/readers/.ready: Makefile
 	$(PYTHON) -m venv build/readers
-	build/readers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'fastparquet>=2026' 'pyspark>=4'
+	build/readers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'fastparquet>=2026' pyarrow 'pyspark>=4'
 	touch $@
 
 # Each night: tests on MUTANTS small changes of the code, drawn by the date (or SEED); PROCESSES at once.

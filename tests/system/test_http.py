@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tests.support import bad_clients
 from tests.support.command import drop, once, order, strandline
 from tests.support.daemon_process import Daemon, place, running, started_with, until
+from tests.support.ledgers import changing
 from tests.support.prometheus import prometheus
 
 DATES = 18_000
@@ -34,7 +34,7 @@ def with_many_dates(home: Path) -> None:
     """An output whose ledger has as many partitions as fifty years have days."""
     drop(home, "first.json", [order(1)])
     assert once(home).returncode == 0
-    with closing(sqlite3.connect(home / "output" / "state" / "ledger.sqlite")) as ledger, ledger:
+    with closing(changing(home / "output" / "state" / "ledger.sqlite")) as ledger, ledger:
         columns = [row[1] for row in ledger.execute("PRAGMA table_info(partitions)")]
         others = ", ".join(columns[1:])
         ledger.execute(
