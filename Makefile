@@ -40,7 +40,7 @@ fuzz: $(READY)
 
 # fastparquet and PySpark have an environment of their own, for tests/readers; PySpark needs Java.
 test-readers: $(READY) build/readers/.ready
-	READERS_PYTHON=build/readers/bin/python $(BIN)/python -m pytest tests/readers $(PYTEST_ARGS)
+	READERS_PYTHON=$(CURDIR)/build/readers/bin/python $(BIN)/python -m pytest tests/readers $(PYTEST_ARGS)
 
 build/readers/.ready: Makefile
 	$(PYTHON) -m venv build/readers

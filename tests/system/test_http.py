@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.storage.store import folder_name
 from tests.support import bad_clients
 from tests.support.command import drop, once, order, strandline
 from tests.support.daemon_process import Daemon, place, running, started_with, until
@@ -42,6 +43,8 @@ def with_many_dates(home: Path) -> None:
             f"INSERT INTO partitions SELECT day.date, {others} FROM day, (SELECT {others} FROM partitions)",
             (DATES,),
         )
+    for day in range(1, DATES + 1):  # a start looks for the folders, and makes anew what is missing
+        (home / "output" / "curated" / folder_name(day)).mkdir()
 
 
 def test_bad_clients_stall_neither_scrapes_nor_drops(tmp_path: Path) -> None:
