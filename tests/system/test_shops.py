@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from decimal import Decimal
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from tests.support import REPO
@@ -88,26 +86,3 @@ def test_plan_reads_under_the_source(tmp_path: Path) -> None:
     shutil.copy(SHOPS / "stripe.json", tmp_path / "export.json")
     ended = strandline(tmp_path, "plan", "export.json", "--json")
     assert ended.returncode == 0 and json.loads(ended.stdout)["records"]["new"] == 2, ended.stderr
-
-
-def test_the_example_of_the_docs_gives_what_it_says(tmp_path: Path) -> None:
-    """Its configuration, its file and its query, as they stand; with the clock of a later day, when the order is of the past."""
-    section = (
-        (REPO / "docs" / "sources" / "README.md")
-        .read_text(encoding="utf-8")
-        .split("## From a file to its rows")[1]
-        .split("\n## ")[0]
-    )
-    settings, export, query = (section.split(f"```{kind}\n")[1].split("```")[0] for kind in ("toml", "json", "sql"))
-    assert len(settings.strip().splitlines()) == 4
-    later = '[orders]\nfuture_tolerance = "36500d"\n[watch]\nsettle_seconds = 0\n'
-    (tmp_path / "config.toml").write_text(settings + later)
-    (tmp_path / "inbox" / "berlin").mkdir(parents=True)
-    (tmp_path / "inbox" / "berlin" / "orders.json").write_text(export)
-    once(tmp_path)
-    query = query.replace("'output/", f"'{tmp_path}/output/")
-    found = [(str(date), *row) for date, *row in duckdb.sql(query).fetchall()]
-    assert found == [
-        ("2026-11-20", "berlin-5001", "p_1", Decimal(2), Decimal("20.50")),
-        ("2026-11-20", "berlin-5001", "p_2", Decimal(1), Decimal("5.00")),
-    ]
