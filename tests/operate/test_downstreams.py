@@ -118,4 +118,5 @@ def test_refresh_without_a_name_asks_for_that_only(capsys: pytest.CaptureFixture
     """Dates may be left out."""
     with pytest.raises(SystemExit, match="2"):
         main(["refresh"])
-    assert capsys.readouterr().err.strip().endswith("the following arguments are required: NAME")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("the following arguments are required: NAME") and "strandline refresh --help" in second
