@@ -50,7 +50,7 @@ from .repair import Damaged, Lost, dimension_from_raw, groups_of, orders_from_ra
 
 _RETRY_SECONDS = 60.0
 _TRY_SECONDS = 5.0  # without a success: each try reads the whole index and raw copies, and no drop is applied meanwhile
-_TRY_SHARE = 20  # the loop tries for one part in so many of the time
+_TRY_SHARE = 20  # tries take at most one twentieth of the loop's time
 
 
 class Mending:
@@ -62,9 +62,7 @@ class Mending:
     ) -> None:
         self._engine, self._missing, self._tell = engine, missing, told
         self._curated: object = None  # the identity of the folder when nothing was missing in it
-        self._sample: Path | None = (
-            None  # a folder or file that was there then; tells where only the content was removed
-        )
+        self._sample: Path | None = None  # something that was in it then: the folder may be emptied and stay
         self._is_missing = False
         self._due = 0.0
         self._tried: dict[str, float] = {}  # by name: when it was tried last, on the monotonic clock
@@ -199,7 +197,7 @@ def _counts(one: Totals | Partition) -> tuple[int, int, int]:
 
 
 def _changed_by(engine: Engine, one: SetAside) -> list[int]:
-    """The drops since then that orders of this date are of."""
+    """The drops since then that brought orders of this date."""
     since = engine.ledger.drops_since(one.since)
     return [seq for seq in np.unique(engine.ledger.index.of_dates([one.day or 0])["drop"]).tolist() if seq in since]
 

@@ -8,6 +8,9 @@
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects           (commit.py)
     7 publish   carries out the effects, writes the receipts, clears the list                        (publish.py)
 
+A published file that a batch needs and that is damaged is rebuilt from raw first. What raw cannot give is set aside (repair.py):
+batches leave a date as it is, and drops of a dimension stay archived, until it is mended (mending.py).
+
 Steps 3 to 5 are `prepare`: they change nothing that is published. A crash before step 6 leaves drops that are archived and not
 committed; they are applied again, with the same result. A crash after step 6 leaves effects; they are carried out again, and
 each step first checks what is already done. No other state is left incomplete.
@@ -52,9 +55,9 @@ def take(
         with phase("archive"):
             refused = archive.copy(engine, arrivals, contexts, copies)
             drops = archive.drops_of(engine, copies)
-        going = applicable(engine.ledger, drops)
+        now_applied = applicable(engine.ledger, drops)
         places = {drop.seq: engine.raw.temporary(drop.seq) for drop in drops}
-        with engine.reader.begin(to_read(going), places) as reading:
+        with engine.reader.begin(to_read(now_applied), places) as reading:
             with phase("archive"):
                 files.sync_many(places.values())
             with phase("parse"):
@@ -66,7 +69,7 @@ def take(
         return None, refused
     with phase("archive"):
         archive.archive(engine, copies, drops)
-    return _apply(engine, phase, going, parsed, now) if going else None, refused
+    return _apply(engine, phase, now_applied, parsed, now) if now_applied else None, refused
 
 
 def resume(engine: Engine, drops: Sequence[Drop], now: int) -> BatchOutcome | None:

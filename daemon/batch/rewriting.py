@@ -30,9 +30,7 @@ from ..storage.store import Store
 from .decide import Decided
 
 _GROUP_ORDERS = 30_000  # new versions that one task rewrites together, about
-_GROUP_MERGED = (
-    16  # published dates that one task merges them with: a few new versions may mean much to read and to write
-)
+_GROUP_MERGED = 16  # published dates of one task: a few new versions of a date may mean much to read and to write
 
 
 def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:

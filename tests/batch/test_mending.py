@@ -227,6 +227,16 @@ def test_a_dimension_whose_only_drop_is_withdrawn_is_set_aside_no_longer(world: 
     world.assert_as_if_nothing_happened()
 
 
+def mended_only_with(world: World, copy: Path, content: bytes) -> int:
+    """The date that is set aside is not mended before this raw copy is back, and is then. Returns the date."""
+    (one,) = world.engine.ledger.set_aside().values()
+    with pytest.raises(Lost, match="not their latest versions"):
+        mend(world.engine, one, NOW + 99)
+    copy.write_bytes(content)
+    mend(world.engine, one, NOW + 99)
+    return one.day or 0
+
+
 def test_the_published_file_is_not_taken_for_versions_that_it_does_not_have(world: World) -> None:
     """The correction that came meanwhile is lost, too: the published file has only the version before it."""
     before = world.path(fact(DAY2)).read_bytes()
@@ -234,12 +244,8 @@ def test_the_published_file_is_not_taken_for_versions_that_it_does_not_have(worl
     world.apply(("b.json", as_drop([order(1, updated_at="2026-03-09T00:00:00Z", amount="77.00")])))
     copy, content = world.lose(3, fact(DAY2))
     world.path(fact(DAY2)).write_bytes(before)
-    (one,) = world.engine.ledger.set_aside().values()
-    with pytest.raises(Lost, match="not their latest versions"):
-        mend(world.engine, one, NOW + 99)
-    copy.write_bytes(content)
-    mend(world.engine, one, NOW + 99)
-    world.assert_same(int(one.day or 0))
+    day = mended_only_with(world, copy, content)
+    world.assert_same(day)
 
 
 def test_nor_for_those_that_took_the_place_of_a_withdrawn_one(world: World) -> None:
@@ -253,11 +259,7 @@ def test_nor_for_those_that_took_the_place_of_a_withdrawn_one(world: World) -> N
         withdraw.carry_out(engine, withdraw.read(engine, result, Undo(3, NOW + 50, "me", "wrong")))
     copy, content = world.lose(2, fact(DAY2))
     world.path(fact(DAY2)).write_bytes(before)
-    (one,) = world.engine.ledger.set_aside().values()
-    with pytest.raises(Lost, match="not their latest versions"):
-        mend(world.engine, one, NOW + 99)
-    copy.write_bytes(content)
-    mend(world.engine, one, NOW + 99)  # the sums are the same: a correction of the user, withdrawn
+    mended_only_with(world, copy, content)  # the sums are the same: a correction of the user, withdrawn
     world.assert_as_if_nothing_happened()
 
 
