@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
+from typing import TYPE_CHECKING
 
 from .batch import discarding
 from .batch.ageing import Ageing
@@ -31,9 +32,12 @@ from .execution import tasks
 from .execution.process import release_memory
 from .observe.observer import Observer
 from .sources.inbox import Arrival, InboxScan
-from .sources.inboxes import Inboxes, Watchers
+from .sources.inboxes import Inboxes
 from .storage.order_index import MANY_RUNS
 from .storage.pause import Pause, paused
+
+if TYPE_CHECKING:
+    from .sources.watchers import Watchers
 
 _AGEING_SECONDS = 1.0  # at an idle time: then the loop shows that it is alive, and goes on at the next one
 _UNSURE = (
@@ -55,9 +59,7 @@ class ServiceSettings:
     foreign_patience_seconds: float  # the same for drops of which it is unknown whether a program has them open
     backoff: Backoff  # for failures of the environment
     since: int | None = None  # apply only orders from this instant on
-    keep: Mapping[str, int] = field(
-        default_factory=dict
-    )  # microseconds, by kind of copy; forever where it is not named
+    keep: Mapping[str, int] = field(default_factory=dict)  # microseconds by kind of copy; forever where it is not named
 
 
 @dataclass

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .observe.observer import Observer
     from .reloading import Reloading
     from .service import Summary
-    from .sources.inboxes import Watchers
     from .sources.pull.round import PulledSource
+    from .sources.watchers import Watchers
     from .storage.pulls import PullState
 
 

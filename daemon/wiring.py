@@ -26,11 +26,9 @@ from .core.entries import Drop
 from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
-from .downstream.attempts import Followed, Progress
-from .downstream.follow import Following, is_needed
-from .downstream.follow import Settings as FollowingSettings
-from .downstream.follower import Follower
 from .downstream.sandbox import Limits as SandboxLimits
+from .downstream.settings import Settings as FollowingSettings
+from .downstream.settings import is_needed
 from .execution import cluster
 from .execution.workers import Workers
 from .observe.log import Reporter, log, set_up
@@ -38,9 +36,8 @@ from .observe.observer import Observer
 from .operate.presence import refuse_half_restored, refuse_missing
 from .service import Service, ServiceSettings
 from .sources.inbox import Inbox
-from .sources.inboxes import Inboxes, Watchers
+from .sources.inboxes import Inboxes
 from .sources.source_folder import SourceFolder, places_of, refuse_nested
-from .sources.watcher import Watcher
 from .stopping import Stop
 from .storage import files
 from .storage.ledger import Ledger
@@ -49,10 +46,14 @@ from .storage.lock import Lock
 from .storage.raw import RawLayer
 from .storage.store import Store
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what a run without models, destinations and pulled sources does not load
+    from .downstream.attempts import Followed, Progress
+    from .downstream.follow import Following
+    from .downstream.follower import Follower
     from .sources.pull.outcome import Pulled
     from .sources.pull.puller import Gate, Puller
     from .sources.pull.round import PulledSource
+    from .sources.watchers import Watchers
 
 _BESIDE_NICENESS = 10
 
@@ -175,7 +176,11 @@ def following_settings(config: Config, *, beside: bool = False) -> FollowingSett
 def following(config: Config, engine: Engine, *, beside: bool = False) -> Following | None:
     """What follows an output; None where there are no models, checks and destinations."""
     settings = following_settings(config, beside=beside)
-    return Following(engine.output, settings, engine.guard.check) if is_needed(engine.output, settings) else None
+    if not is_needed(engine.output, settings):
+        return None
+    from .downstream.follow import Following
+
+    return Following(engine.output, settings, engine.guard.check)
 
 
 @contextmanager
@@ -215,6 +220,8 @@ def telling_progress(observers: Sequence[Observer]) -> Progress:
 
 def follower_of(config: Config, engine: Engine, first: Following | None, observers: Sequence[Observer]) -> Follower:
     """Follows beside a daemon. `first`: what follows at the start; models may also come later."""
+    from .downstream.follower import Follower
+
     ready = [first] if first else []
     return Follower(
         lambda: ready.pop() if ready else following(config, engine, beside=True),
@@ -370,4 +377,7 @@ def places(config: Config) -> list[SourceFolder]:
 
 def watchers(config: Config, wake: Callable[[], None]) -> Watchers:
     """What notices new drops, in the folder of each source."""
+    from .sources.watcher import Watcher
+    from .sources.watchers import Watchers
+
     return Watchers([Watcher(place, config.watch.mode, config.watch.rescan_seconds, wake) for place in places(config)])

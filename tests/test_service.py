@@ -23,9 +23,10 @@ from daemon.core.retry import Backoff
 from daemon.observe.observer import Observer
 from daemon.service import Service, Summary, linger
 from daemon.sources.inbox import Inbox
-from daemon.sources.inboxes import Inboxes, Watchers
+from daemon.sources.inboxes import Inboxes
 from daemon.sources.source_folder import SourceFolder
 from daemon.sources.watcher import Watcher
+from daemon.sources.watchers import Watchers
 from tests.support.command import order
 from tests.support.crash import TERMS, drop
 from tests.support.harness import DAY, open_engine

@@ -219,8 +219,9 @@ def _pulls(config: Config, engine: Engine, scratch: Path, stop: Stop, *, is_read
 
 def _downstreams(config: Config, output: Path, scratch: Path, stop: Stop) -> list[Finding]:
     """Models and checks by inspection, as the start does it, and the connection of each destination."""
-    from ..downstream.follow import LEDGER, RECORDS, Following, is_needed
+    from ..downstream.follow import Following
     from ..downstream.records import copy
+    from ..downstream.settings import LEDGER, RECORDS, is_needed
     from ..operate.check import ERROR, OK, Finding
     from ..storage.ledger import Ledger
     from ..wiring import following_settings

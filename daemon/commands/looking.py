@@ -128,8 +128,9 @@ def _verify_downstreams(
 ) -> tuple[list[Difference], int]:
     """The differences of models and checks from a fresh run, and of destinations, if asked for, from what is published; and how
     many dates are not up to date."""
-    from ..downstream.follow import RECORDS, Following
+    from ..downstream.follow import Following
     from ..downstream.records import copy
+    from ..downstream.settings import RECORDS
     from ..operate.verify_destinations import check_destinations
     from ..operate.verify_models import check_models
     from ..wiring import following_settings

@@ -12,53 +12,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from ..core.errors import Stopped
-from ..core.mapping import Columns
-from ..core.retry import Backoff
 from ..storage.ledger import Ledger
 from ..storage.set_aside import days_of
 from .attempts import Attempts, Followed, Progress, untold
 from .catalog import Catalog, Reader
 from .contract import TABLES, Downstream, InputChanged, Table
-from .definitions import CHECK, MODEL, has_files, missing_folder
+from .definitions import CHECK, MODEL, missing_folder
 from .destinations.present import Destinations
 from .destinations.remote import Remote
 from .destinations.settings import KINDS, MIRROR, Destination
-from .destinations.settings import Destinations as DestinationSettings
 from .inputs import Inputs, all_columns, published, schemas
 from .records import Records, State
 from .results import Place, Result, adopt, forget, remove, settled, table_of
-from .sandbox import Limits
 from .scratch import remove_abandoned
+from .settings import LEDGER, RECORDS, Settings
 from .worker import Worker
 
 _CHANGED_TRIES = 20  # of a round, while no batch is being published; then a file is damaged, not changed
 _CHANGED_SECONDS = 0.05
-LEDGER, RECORDS = "state/ledger.sqlite", "state/downstream.sqlite"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where models and checks are, what they may use, the destinations, and how long to wait after failures."""
-
-    models: Path
-    checks: Path
-    limits: Limits
-    backoff: Backoff
-    columns: Columns
-    niceness: int = 0  # of runs
-    destinations: DestinationSettings = ()
-
-
-def is_needed(output: Path, settings: Settings) -> bool:
-    """Whether there is anything that follows, or was."""
-    is_configured = bool(settings.destinations) or has_files(settings.models) or has_files(settings.checks)
-    return is_configured or (output / RECORDS).exists()
 
 
 class Following:

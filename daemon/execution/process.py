@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from importlib.abc import MetaPathFinder
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES = 64 << 20  # freed blocks up to this size stay in the process
@@ -53,7 +52,7 @@ def release_memory() -> None:
         return
 
 
-class _NoPandas(MetaPathFinder):
+class _NoPandas:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name.partition(".")[0] == "pandas":
             raise ModuleNotFoundError("pandas is not loaded in this process", name=name)

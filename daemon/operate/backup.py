@@ -26,11 +26,11 @@ from ..core.entries import REASON, DropResult
 from ..core.errors import EnvironmentFault, UsageError
 from ..core.progress import Progress
 from ..downstream import results
-from ..downstream.follow import RECORDS
 from ..downstream.inputs import CANNOT_LINK, published
 from ..downstream.records import Records
 from ..downstream.records import copy as copy_records
 from ..downstream.scratch import remove_abandoned, scratch
+from ..downstream.settings import RECORDS
 from ..storage import ages, files, raw, receipts
 from ..storage.ledger import Ledger
 from ..storage.lock import Lock

@@ -13,10 +13,10 @@ from ..downstream.contract import WHOLE, Table, stale
 from ..downstream.definitions import CHECK, MODEL, Definition, missing_folder, read_folder
 from ..downstream.destinations.contents import wanted_of
 from ..downstream.destinations.settings import Destination, Destinations
-from ..downstream.follow import RECORDS
 from ..downstream.inputs import published
 from ..downstream.records import Records, State, telling_damage
 from ..downstream.results import MODELS, forget, has_of, path_of, table_of, wanted
+from ..downstream.settings import RECORDS
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text, local_text
 from ..storage.store import iso_date

@@ -1,4 +1,4 @@
-"""The folders of all sources as one inbox: scanned together, watched together. Names are labels here: with the folders below the
+"""The folders of all sources as one inbox, scanned together. Names are labels here: with the folders below the
 inbox (`shop/orders.json`), so that no two files have the same.
 """
 
@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence, Set
 
 from .inbox import Arrival, Inbox, InboxScan
 from .source_folder import SourceFolder
 from .strays import strays, with_parents
-from .watcher import EventNames, Watcher
 
 _COUNT_SECONDS = 5.0  # between two counts of strays
 
@@ -31,8 +30,10 @@ class Inboxes:
         whole = InboxScan()
         for inbox in self._inboxes.values():
             place = inbox.place
-            found = inbox.scan(now, {name[len(_prefix(place)) :] for name in closed if name.startswith(_prefix(place))})
-            self._add(whole, found.labelled(_prefix(place)))
+            found = inbox.scan(
+                now, {name[len(prefix_of(place)) :] for name in closed if name.startswith(prefix_of(place))}
+            )
+            self._add(whole, found.labelled(prefix_of(place)))
         whole.settled.sort(key=lambda arrival: (arrival.mtime_ns, os.fsencode(arrival.name), arrival.label))
         return whole
 
@@ -50,7 +51,7 @@ class Inboxes:
 
     def names(self) -> set[str]:
         """The labels of all drops that are there."""
-        return {_prefix(inbox.place) + name for inbox in self._inboxes.values() for name in inbox.names()}
+        return {prefix_of(inbox.place) + name for inbox in self._inboxes.values() for name in inbox.names()}
 
     def strays(self) -> int:
         """The number of files in folders that no source names, counted anew every few seconds."""
@@ -66,49 +67,6 @@ class Inboxes:
         self._inboxes[arrival.source].put_off(arrival)
 
 
-class Watchers:
-    """Watches the folder of each source."""
-
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self._watchers = watchers
-
-    @property
-    def interval_seconds(self) -> float:
-        """The time between two scans without an event."""
-        return min(one.interval_seconds for one in self._watchers)
-
-    @property
-    def up(self) -> bool:
-        """Whether new drops are noticed, in every folder."""
-        return all(one.up for one in self._watchers)
-
-    @property
-    def watch(self) -> int:
-        """Counts the watches that were set: a new number is a new watch."""
-        return sum(one.watch for one in self._watchers)
-
-    def check(self) -> list[str]:
-        """Sets the watches where events cannot come, as at the start. Returns what to log; never raises."""
-        return [note for one in self._watchers for note in one.check()]
-
-    def take(self) -> EventNames:
-        """The labels in the events since the last call."""
-        found = [(_prefix(one.place), one.take()) for one in self._watchers]
-        names = frozenset(prefix + name for prefix, events in found for name in events.names)
-        return EventNames(names, frozenset(prefix + name for prefix, events in found for name in events.closed))
-
-    def missed(self, drops: Collection[Arrival]) -> list[str]:
-        """Called with the drops that no event named. In mode auto, their folders are polled from then on."""
-        return [
-            note for one in self._watchers
-            for note in one.missed(sum(drop.source == one.place.source for drop in drops))
-        ]  # fmt: skip
-
-    def stop(self) -> None:
-        """Stops the threads."""
-        for one in self._watchers:
-            one.stop()
-
-
-def _prefix(place: SourceFolder) -> str:
+def prefix_of(place: SourceFolder) -> str:
+    """What the labels of the files in this folder begin with."""
     return f"{place.below}/" if place.below else ""

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from daemon.core.retry import Backoff
 from daemon.downstream.attempts import Followed
-from daemon.downstream.follow import Following, Settings
+from daemon.downstream.follow import Following
 from daemon.downstream.sandbox import Limits
+from daemon.downstream.settings import Settings
 from daemon.observe.following import FollowingMetrics
 from tests.support.command import as_drop, order
 from tests.support.harness import apply_batch, open_engine

@@ -13,9 +13,9 @@ import pytest
 
 from daemon.cli import main
 from daemon.core.errors import EnvironmentFault, UsageError
-from daemon.downstream.follow import RECORDS
 from daemon.downstream.inputs import Inputs
 from daemon.downstream.records import copy
+from daemon.downstream.settings import RECORDS
 from daemon.observe.log import Reporter, log
 from daemon.operate.downstreams import gather, refresh
 from daemon.operate.sql.published import read

@@ -16,8 +16,8 @@ import pytest
 
 from daemon.core.errors import EnvironmentFault, StrandlineError, UsageError
 from daemon.core.retry import Backoff
-from daemon.downstream.follow import Settings
 from daemon.downstream.sandbox import Limits
+from daemon.downstream.settings import Settings
 from daemon.operate.sql.box import write_box
 from daemon.operate.sql.output import write_csv, write_file, write_json
 from daemon.operate.sql.published import Behind

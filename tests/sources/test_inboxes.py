@@ -12,10 +12,11 @@ import pytest
 
 from daemon.core.retry import Backoff
 from daemon.sources.inbox import Inbox
-from daemon.sources.inboxes import Inboxes, Watchers
+from daemon.sources.inboxes import Inboxes
 from daemon.sources.source_folder import SourceFolder, place_of, source_of
 from daemon.sources.strays import strays
 from daemon.sources.watcher import Watcher
+from daemon.sources.watchers import Watchers
 from tests.support.daemon_process import until
 
 FUTURE = 10**10

@@ -22,8 +22,9 @@ from daemon.downstream import follow, worker_main
 from daemon.downstream.attempts import Followed
 from daemon.downstream.contract import DownstreamFailed
 from daemon.downstream.destinations.settings import destinations_of
-from daemon.downstream.follow import Following, Settings
+from daemon.downstream.follow import Following
 from daemon.downstream.sandbox import Limits
+from daemon.downstream.settings import Settings
 from daemon.downstream.worker import Worker
 from tests.support.harness import apply_batch, open_engine
 

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.core.retry import Backoff
-from daemon.downstream.follow import Settings
 from daemon.downstream.sandbox import Limits
+from daemon.downstream.settings import Settings
 from daemon.operate.sql.history import SCHEMAS
 from daemon.operate.sql.session import Session, opened
 from tests.support import REPO

@@ -20,8 +20,8 @@ from ...core.model import DIMENSIONS, DropOutcome
 from ...core.parse.damage import NEAR, without_text
 from ...core.parse.naming import REDACTED, Ids
 from ...downstream.destinations.notices import reword
-from ...downstream.follow import RECORDS
 from ...downstream.records import Records
+from ...downstream.settings import RECORDS
 from ...storage import raw
 from ...storage.raw import Stored
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import UsageError
-from ...downstream.follow import Settings
+from ...downstream.settings import Settings
 from .box import write_box
 from .output import refuse_target, write_csv, write_file, write_json
 from .session import Result, Session, opened

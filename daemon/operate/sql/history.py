@@ -20,8 +20,8 @@ from ...core.entries import Drop, DropResult
 from ...core.errors import EnvironmentFault
 from ...core.model import FACT, DropOutcome, on_the_calendar
 from ...downstream.contract import InputChanged
-from ...downstream.follow import LEDGER
 from ...downstream.inputs import link_or_copy
+from ...downstream.settings import LEDGER
 from ...storage.ages import DISCARDS
 from ...storage.ledger import Ledger
 from ...storage.receipts import discards_path

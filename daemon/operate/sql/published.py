@@ -15,10 +15,10 @@ from ...core.mapping import Columns
 from ...downstream import inspection
 from ...downstream.contract import Table, stale
 from ...downstream.definitions import CHECK, MODEL
-from ...downstream.follow import LEDGER, RECORDS
 from ...downstream.inputs import Inputs, all_columns, published, schemas
 from ...downstream.records import Records, State, telling_damage
 from ...downstream.results import has_of, table_of, wanted
+from ...downstream.settings import LEDGER, RECORDS
 from ...storage.ledger import Ledger
 from . import history
 

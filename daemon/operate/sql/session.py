@@ -23,10 +23,10 @@ from typing import Any
 
 from ...core.errors import EnvironmentFault, Stopped, UsageError
 from ...downstream.contract import InputChanged
-from ...downstream.follow import LEDGER, Settings
 from ...downstream.inputs import Inputs
 from ...downstream.sandbox import RESULT, Limits, View, connect, materialized, message_of
 from ...downstream.scratch import FOLDER, scratch
+from ...downstream.settings import LEDGER, Settings
 from ...storage.lock import holder_of
 from .history import SCHEMAS, History
 from .published import Published, is_unknown, read
