@@ -115,11 +115,12 @@ lock:
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
-BUILDER ?= $(firstword $(foreach one,docker podman buildah,$(if $(shell command -v $(one)),$(one))))
+# The first one that works: docker may be installed without its daemon.
+BUILDER ?= $(firstword $(foreach one,docker podman buildah,$(if $(shell $(one) info >/dev/null 2>&1 && echo works),$(one))))
 
 # The image needs one of docker, podman and buildah (BUILDER=… chooses).
 image:
-	$(or $(BUILDER),$(error no docker, podman or buildah was found)) build --build-arg SOURCE_COMMIT=$(COMMIT) --tag strandline:$(VERSION) .
+	$(or $(BUILDER),$(error none of docker, podman and buildah works here)) build --build-arg SOURCE_COMMIT=$(COMMIT) --tag strandline:$(VERSION) .
 
 # Everything that a release consists of: the wheel in dist/, and the image.
 release: wheel image
