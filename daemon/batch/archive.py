@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..core.entries import Drop
 from ..core.errors import Stopped
 from ..core.model import Contexts
 from ..sources.inbox import Arrival
-from ..storage.raw import is_archive
+from ..storage.ledger import Ledger
+from ..storage.raw import Stored, is_archive
 from . import reread
 from .duplicates import with_duplicates
 from .engine import Engine
@@ -24,6 +26,7 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
     """Copies files under temporary names and hides the originals in the inbox. The copies are not durable yet. Appends to
     `copies`, so that the caller can undo them even after an exception. Returns the files that cannot be taken."""
     refused = []
+    engine.reader.begin_copying()
     seq = engine.ledger.last_seq + 1
     for arrival in arrivals:
         if engine.stopped():
@@ -36,6 +39,10 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
         try:
             copies.append(engine.taking.copy(arrival, seq, context, grown))
             copies[-1] = engine.taking.hide(copies[-1])
+            stored = copies[-1].stored
+            engine.reader.copied(
+                stored, engine.raw.temporary(seq), context, partial(_is_applied, engine.ledger, stored)
+            )
             if is_archive(arrival.name):
                 copies[-1] = unpacked(engine, copies[-1])
             seq += len(copies[-1].drops)
@@ -45,6 +52,10 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
             if error.errno != errno.ENOENT:  # the writer removed or renamed the file: not a refusal
                 refused.append(Refused(arrival.label, error.strerror or "unknown"))
     return refused
+
+
+def _is_applied(ledger: Ledger, copy: Stored) -> bool:
+    return bool(ledger.applied(copy.sha256))
 
 
 def drops_of(engine: Engine, copies: Sequence[Copy]) -> list[Drop]:

@@ -96,11 +96,22 @@ class Reader:
         """Called with how much will be read soon, so that worker processes start in the meantime."""
         warm(self.executor, size_bytes)
 
+    def begin_copying(self) -> None:
+        """Called before the drops of a batch are copied. `copying` and `copied` follow for each of them."""
+        self._early.begin()
+
     def copying(self, drop: int, name: str, path: Path, context: ParseContext) -> Callable[[int], None]:
         """Returns what to call with the number of bytes of a drop that are copied to `path` so far."""
         if raw.kind_of(name) != raw.ORDERS:
             return lambda size_bytes: None
         return self._early.follow(self.executor, drop, path, context, self.staging)
+
+    def copied(self, drop: raw.Stored, path: Path, context: ParseContext, is_known: Callable[[], bool]) -> None:
+        """Called with each drop that is copied. `is_known`: whether a drop with its bytes was applied."""
+        if raw.kind_of(drop.name) == raw.ORDERS:
+            self._early.copied(self.executor, drop.seq, path, drop.size_bytes, context, self.staging, is_known)
+        else:
+            self._early.end()
 
     def _plain(self, drop: Drop, path: Path) -> AbstractContextManager[Path]:
         spool = self.staging / f"drop-{drop.seq}.plain"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -23,13 +24,14 @@ from daemon.core.errors import Corruption, Stopped
 from daemon.core.model import DropOutcome, ParseContext
 from daemon.core.parse import discards, documents
 from daemon.core.parse.documents import Form
-from daemon.execution import spill, tasks
+from daemon.execution import early, spill, tasks
 from daemon.execution.workers import Inline, Workers
 from daemon.observe import log
 from daemon.storage import files
 from tests.support.command import order
 from tests.support.examples import examples
 from tests.support.harness import DAY, apply_batch, dates, open_engine, rows, tree
+from tests.support.zips import zipped
 
 SLOW = examples(200)
 NOW = 1_780_000_000_000_000
@@ -200,8 +202,11 @@ class Near(Workers):
     def __init__(self) -> None:
         super().__init__(1, 1 << 30)
         self.started, self.inline = True, Inline()
+        self.read: list[list[int]] = []  # the drops of each read task
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        if function is tasks.read:
+            self.read.append([span.drop for span in arguments[0]])
         return self.inline.submit(function, *arguments, **options)
 
 
@@ -221,6 +226,10 @@ AGAIN: list[dict[str, object]] = [
 ]  # fmt: skip
 
 
+USERS = b"user_id,email\nu_1,a@example.com\n"
+ZIP = zipped(("x.json", lines([order(1), order(2)])), ("y.json", array([order(3)])))
+
+
 def both_ways(root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]) -> tuple[dict[str, str], dict[str, str]]:
     """The published layers after some batches: read while drops are copied, and after."""
     found = []
@@ -238,13 +247,20 @@ def both_ways(root: Path, batches: Sequence[Sequence[tuple[str, bytes]]]) -> tup
 @examples(30)
 @given(st.data())
 def test_a_resend_is_applied_alike_whether_it_is_read_while_it_is_copied_or_after(choice: st.DataObject) -> None:
-    """Batches of large drops, some of their orders changed in whatever way, known to most or not."""
+    """Batches of drops of whatever size, some of their orders changed in whatever way, known to most or not; the same bytes
+    again, and drops of other kinds between them."""
     many = 60
     orders = [order(number, day=1 + number % 5) for number in range(many)]
     batches = [[("a.json", lines(orders))]]
+    others = [
+        ("a.json", lines(orders)),
+        ("users.csv", USERS),
+        ("d.json.gz", gzip.compress(lines(orders[:9]))),
+        ("e.zip", ZIP),
+    ]
     for batch in range(choice.draw(st.integers(1, 2))):
         drops = []
-        for name in ("b", "c")[: choice.draw(st.integers(1, 2))]:
+        for name in "bcdefg"[: choice.draw(st.integers(1, 6))]:
             again = [one | {"unknown": f"{batch}{name}"} for one in orders]
             for number in choice.draw(st.lists(st.integers(0, many - 1), max_size=8)):
                 again[number] |= choice.draw(st.sampled_from(AGAIN))
@@ -252,13 +268,56 @@ def test_a_resend_is_applied_alike_whether_it_is_read_while_it_is_copied_or_afte
                 again[number] | {"amount": number} for number in choice.draw(st.lists(st.integers(0, 5), max_size=3))
             ]
             form = choice.draw(st.sampled_from([lines, array]))
-            drops.append((f"{batch}{name}.json", form(again + more)))
+            kept = choice.draw(st.sampled_from([2, 5, many]))
+            drops.append((f"{batch}{name}.json", form(again[:kept] + more)))
+        for other in choice.draw(st.lists(st.sampled_from([*others, *drops]), max_size=2)):
+            drops.insert(
+                choice.draw(st.integers(0, len(drops))), (other[0].replace(".", f"-{len(drops)}.", 1), other[1])
+            )
         batches.append(drops)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as root:
         patch.setattr(tasks, "PIECE_BYTES", choice.draw(st.sampled_from([150, 700, 2_000])))
+        patch.setattr(early, "_LEAST_BYTES", choice.draw(st.sampled_from([0, 400])))
         patch.setattr(files, "_BLOCK_BYTES", choice.draw(st.sampled_from([1_000, 1 << 20])))
         found, expected = both_ways(Path(root), batches)
     assert found == expected
+
+
+def test_each_drop_is_read_once_and_most_before_all_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(tasks, "PIECE_BYTES", 2_500)
+    drops = [(f"{number}.json", lines([order(10 * number + one) for one in range(6)])) for number in range(9)]
+    assert 2_500 / 4 < len(drops[0][1]) < 2_500 / 3  # three a task
+    near, began = Near(), []
+    begin = Reader.begin
+    monkeypatch.setattr(Reader, "begin", lambda *given: began.append(len(near.read)) or begin(*given))
+    with open_engine(tmp_path, near) as engine:
+        outcome = apply_batch(engine, tmp_path, drops, NOW)
+    assert near.read == [[1, 2, 3], [4, 5, 6], [7, 8, 9]] and began == [2]  # tasks that had begun when all were copied
+    assert sum(result.counts.extracted for result in outcome.results) == 54
+
+
+@pytest.mark.parametrize("is_zipped", [False, True])
+def test_what_was_read_of_a_batch_that_was_given_up_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_zipped: bool
+) -> None:
+    """The next batch has drops with the same numbers, names of copies and sizes."""
+    monkeypatch.setattr(early, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(tasks, "PIECE_BYTES", 800)
+
+    def batch(amount: int) -> list[tuple[str, bytes]]:
+        return [(f"{number}.json", lines([order(number, amount=amount)])) for number in range(12)]
+
+    with open_engine(tmp_path, Near()) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "begin", lambda *given: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                apply_batch(engine, tmp_path, batch(111), NOW)
+        for path in (tmp_path / "inbox").iterdir():
+            path.unlink()
+        apply_batch(engine, tmp_path, [("all.zip", zipped(*batch(222)))] if is_zipped else batch(222), NOW)
+    found = [row["amount"] for date in dates(tmp_path / "output") for row in rows(tmp_path / "output", date)]
+    assert sum(found) == 12 * 222, found
 
 
 # ------------------------------------------------------------------------------------------------------------- junk
