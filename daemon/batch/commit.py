@@ -50,9 +50,8 @@ class Before:
     hwm: int | None
     restatements_bytes: int
     partitions: Mapping[int, Partition]  # the affected ones
-    gone: Mapping[int, int] = field(
-        default_factory=dict
-    )  # affected dates that lost their partition: restatements so far
+    # Affected dates that lost their partition: restatements so far.
+    gone: Mapping[int, int] = field(default_factory=dict)
     overtaken: bool = False  # an orders drop with a higher number is applied: the link must not move back
     linkable: Container[int] = frozenset()  # the drops that the link may point to
     keys: Sequence[KnownKey] = ()  # of the sources of the drops

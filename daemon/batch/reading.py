@@ -236,9 +236,8 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str], refusing: bool 
             if drop not in tallies:
                 tallies[drop] = tally
                 continue
-            base = tallies[
-                drop
-            ].extracted  # only a divided drop has several parts, and each of its pieces is a part of its own
+            # Only a divided drop has several parts, and each of its pieces is a part of its own.
+            base = tallies[drop].extracted
             orders, found = _shifted(orders, base), _shifted(found, base)
             tallies[drop].add(tally)
         tables.append(orders)
@@ -248,9 +247,8 @@ def _joined(parts: Sequence[Parsed], unreadable: dict[int, str], refusing: bool 
     if torn := unreadable.keys() & tallies.keys():  # one piece of a divided drop is unreadable, so the whole drop is
         return _joined([part for part in parts if not part.tallies.keys() & torn], unreadable, refusing)
     read = Parsed(concat_orders(tables), concat_discards(discards), tallies, unreadable, rows)
-    return (
-        refused(read, tallies.keys() - rows.keys()) if refusing else read
-    )  # only now are divided drops known as a whole
+    # Only now are divided drops known as a whole.
+    return refused(read, tallies.keys() - rows.keys()) if refusing else read
 
 
 def _shifted(table: pa.Table, base: int) -> pa.Table:

@@ -155,9 +155,8 @@ class Following:
             tell(self._with_rows(one, result))
             if (table := one.table()) is not None:
                 tables[one.name] = table
-            if (
-                definition.is_python and not result.error
-            ):  # its columns may be known only now, so what reads it is bound again
+            # Its columns may be known only now, so what reads it is bound again.
+            if definition.is_python and not result.error:
                 self._settled.add(one.name)
                 catalog = self._inspected(tables, stopped)
         for settings in self._settings.destinations:

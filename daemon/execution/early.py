@@ -17,9 +17,8 @@ from ..storage.raw import is_compressed
 from . import tasks
 from .workers import Workers
 
-_LEAST_BYTES = (
-    1 << 20
-)  # of a drop that is read before all are copied: to look at many small ones costs more than it gives
+# Of a drop that is read before all are copied. To look at many small ones costs more than it gives.
+_LEAST_BYTES = 1 << 20
 _Group = tuple[tasks.Span, ...]
 
 
@@ -33,9 +32,8 @@ class EarlyReads:
         """Forgets an earlier batch, which may have been given up: its drops had the same numbers, and other bytes."""
         self._submitted: dict[_Group, Future[tasks.Answer | None]] = {}
         self._complete: list[_Group] = []  # tasks that wait for the workers to start
-        self._whole: (
-            list[tasks.Span] | None
-        ) = []  # drops that are not enough for a task yet; None: no more are read early
+        # Drops that are not enough for a task yet; None: no more are read early.
+        self._whole: list[tasks.Span] | None = []
 
     def follow(
         self, executor: Executor, drop: int, path: Path, context: ParseContext, into: Path

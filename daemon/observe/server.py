@@ -154,9 +154,8 @@ def serving(answer: Application, paths: Sequence[str], host: str, port: int) -> 
         all_ended = threads.shutdown(_CLOSING_SECONDS)
         trigger.pull_trigger(lambda: _close(sockets))
         talking.join(_CLOSING_SECONDS)
-        if (
-            all_ended and not talking.is_alive()
-        ):  # a thread that still answers would write to a descriptor of another file
+        # A thread that still answers would write to a descriptor of another file.
+        if all_ended and not talking.is_alive():
             for server in servers:
                 server.trigger.close()
 

@@ -319,9 +319,8 @@ def restore(source: Path, output: Path, progress: Progress) -> dict[str, Any]:
         # Receipts first: with any of them and no ledger, a daemon refuses the folder, too.
         for number, path in enumerate(sorted(found, key=lambda one: not one.startswith("receipts/")), 1):
             target = ledger if path == LEDGER else output / path
-            copied.add(
-                source / path, target, may_link=False
-            )  # a link would have the owner and the rights that the backup has
+            # A link would have the owner and the rights that the backup has.
+            copied.add(source / path, target, may_link=False)
             progress("restoring", number, len(found))
         if (source / raw.LINK).is_symlink():
             files.link_to(output / raw.LINK, str((source / raw.LINK).readlink()))

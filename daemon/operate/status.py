@@ -103,9 +103,8 @@ def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
     """A receipt with its first discards, one line each."""
     receipt = as_dict(result)
     lines: list[str] = []
-    if (
-        result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS
-    ):  # discarded users have e-mail addresses
+    # Discarded users have e-mail addresses.
+    if result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS:
         path = output / discards_path(result.drop)
         try:
             with open(path, encoding="utf-8", errors="replace") as kept:

@@ -306,9 +306,8 @@ class LedgerQueries:
     def columns(self) -> Columns:
         """The extra columns that any drop was entered under since the ledger was made, or that a file has."""
         mappings = (mapping_of(text).extra_columns for (text,) in self._sql.execute("SELECT mapping FROM mappings"))
-        each = self._sql.execute(
-            "SELECT * FROM partitions GROUP BY columns"
-        )  # one with each text: damaged, it is another
+        # One with each text: damaged, it is another.
+        each = self._sql.execute("SELECT * FROM partitions GROUP BY columns")
         files = (one.columns for one in partitions_of(each).values())
         return tuple(sorted({column for columns in (*mappings, *files) for column in columns}))
 

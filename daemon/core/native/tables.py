@@ -225,10 +225,8 @@ def _offsets(name: str) -> tuple[list[int], list[int]]:
     for day in _ZONE_DAYS[1:]:
         if offset_at(day * _DAY) == offsets[-1]:
             continue
-        before, after = (
-            (day - 1) * _DAY,
-            day * _DAY,
-        )  # the first local time with another offset is after one, at most the other
+        # The first local time with another offset is after one, at most the other.
+        before, after = (day - 1) * _DAY, day * _DAY
         while after - before > 1:
             middle = (before + after) // 2
             before, after = (middle, after) if offset_at(middle) == offsets[-1] else (before, middle)

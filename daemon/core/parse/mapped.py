@@ -268,9 +268,8 @@ def in_major_units(read: Scanned) -> Scanned:
     """What the fast path read of amounts and prices in minor units, which are whole numbers, so that no digit is lost."""
     currency = read.texts["currency"].array().dictionary_encode()
     digits = [_minor_digits(code) for code in currency.dictionary.to_pylist()]
-    of_code = np.array(
-        [10**count for count in [*digits, _MINOR_DIGITS]], np.int64
-    )  # the last one is for those without a code
+    # The last one is for those without a code.
+    of_code = np.array([10**count for count in [*digits, _MINOR_DIGITS]], np.int64)
     divisor = of_code[currency.indices.fill_null(len(digits)).to_numpy()]
     amount, price = read.numbers["amount"], read.numbers["price"]
     return replace(

@@ -65,9 +65,8 @@ def contents_of(
         reference.check_depth(text)
     except (UnicodeDecodeError, reference.NotJson):
         return None
-    if not text.strip(
-        _BLANKS_AND_MARKS + ","
-    ):  # an empty file with a byte order mark was appended, or a comma has its own line
+    # An empty file with a byte order mark was appended, or a comma has its own line.
+    if not text.strip(_BLANKS_AND_MARKS + ","):
         return Contents([], False)
     values = _objects_of_line(text)
     is_page = not values or values == [text]

@@ -130,9 +130,8 @@ class Table:
             if adds:
                 self._create(list(adds.values()), schema, marks, settings)
             return rows
-        equal = {
-            date for date, one in adds.items() if self.paths(date) == (one.path,)
-        }  # uploaded again, in case it is damaged
+        # Uploaded again, in case it is damaged.
+        equal = {date for date, one in adds.items() if self.paths(date) == (one.path,)}
         changed = {one.date for one in changes if one.date in adds or one.date in self._paths} - equal
         if changed:
             self._configure(self._table, schema, settings)
@@ -171,9 +170,8 @@ class Table:
             with self._committing():
                 table.alter.set_table_properties(changed, commit_properties=CommitProperties(max_commit_retries=0))
                 table.update_incremental()
-        if has_local_times(schema) and not has_local_times(
-            self.schema
-        ):  # without it, the table could not be read any more
+        # Without it, the table could not be read any more.
+        if has_local_times(schema) and not has_local_times(self.schema):
             with self._committing():
                 table.alter.add_feature(
                     TableFeatures.TimestampWithoutTimezone,

@@ -23,11 +23,8 @@ def main() -> None:
     signal.signal(_PARENT_IS_GONE, lambda *_: os.killpg(0, signal.SIGKILL))
     with suppress(OSError, AttributeError):  # not Linux: a command outlives a daemon that is killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _PARENT_IS_GONE)
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-    ):  # these are for the command, which this process waits for
+    # These are for the command, which this process waits for.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     if os.getppid() != parent:
         return

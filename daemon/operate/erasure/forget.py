@@ -166,9 +166,8 @@ def prepare_erasure(engine: Engine, asked: Ids, now: int, *, block: bool) -> tup
         if block:
             engine.ledger.remember_erasure([], asked)
         return None, plan
-    others.reword_messages(
-        engine.output, plan.ids
-    )  # now: a message without a name is right whether this is committed or not
+    # Now: a message without a name is right whether this is committed or not.
+    others.reword_messages(engine.output, plan.ids)
     renamed = [one for one in plan.changes if one.after.drop.raw != one.before.drop.raw]
     # The raw copies of other drops have gone by age: only the paths in the ledger change.
     moved = [one for one in renamed if (engine.output / (one.before.drop.raw or "")).exists()]
