@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,17 +24,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .core.columns import columns_of
-from .core.errors import Unavailable, Unreadable
+from .core.errors import StrandlineError, Unavailable, Unreadable
 from .core.model import FACT, ITEMS, LAST_INSTANT, MICROSECONDS_PER_DAY, ParseContext, dates_of
 from .core.parse.discards import each
 from .core.parse.parse import Piece, parse
 from .core.parse.values import read_instant
 from .downstream.pandas_runs import dtype
 from .storage.generation import one_state
+from .storage.ledger import Ledger
 from .storage.store import FACT_FILE, ITEMS_FILE, fact_of, folder_name
 
 # The public API of the package, all of it. What else can be imported may change with any release.
-__all__ = ["Unavailable", "Unreadable", "dedupe", "items_df", "normalize", "orders_df", "read"]
+__all__ = [
+    "SetAsideWarning", "Unavailable", "Unreadable", "dedupe", "items_df", "normalize", "orders_df", "read", "set_aside",
+]  # fmt: skip
 
 _DECIMAL = pa.decimal128(18, 4)
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -121,17 +126,37 @@ def dedupe(df: pd.DataFrame, key: str = "order_id") -> pd.DataFrame:
     return df[stays]
 
 
+class SetAsideWarning(UserWarning):
+    """Published dates or dimensions are damaged and cannot be made anew for now. The text names them, and what to do."""
+
+
+def set_aside(output: str | Path) -> dict[str, str]:
+    """Published dates (YYYY-MM-DD) and files of dimensions (dim_user.parquet) that are damaged and cannot be made anew for now,
+    each with the damage and what to restore. What their files have is not to be relied on. Empty where the ledger is not there or
+    cannot be read, as in a copy of curated/ alone."""
+    path = Path(output) / "state" / "ledger.sqlite"
+    try:
+        if not path.exists():
+            return {}
+        with closing(Ledger(path, read_only=True)) as ledger:
+            return {name: one.reason for name, one in ledger.set_aside().items()}
+    except (StrandlineError, PermissionError):  # of another version, or of another user: whoever reads needs no ledger
+        return {}
+
+
 def read(output: str | Path, reader: Callable[[Path], T], wait_seconds: float = 60.0) -> T:
     """What `reader` returns, called with the folder curated/, so that all that it read was of one state: it is called again where
     a batch was published meanwhile. For any library: DuckDB, polars, pyarrow. Unavailable where no try within `wait_seconds` saw
-    one state."""
+    one state. Warns (SetAsideWarning) of dates and dimensions that `reader` should leave out."""
+    _warn(set_aside(output), "leave it out", callers=2)
     return one_state(Path(output), lambda: reader(_curated(output)), wait_seconds)
 
 
 def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
     """The published orders of one state, one row each, by created_at and id. `amount` is that of the whole order. Extra columns
-    come last. `since`: only orders created at or after it; earlier partitions are not opened."""
-    fact = _published(output, FACT_FILE, FACT, since)
+    come last. `since`: only orders created at or after it; earlier partitions are not opened. Dates that are set aside are left
+    out, with a warning (SetAsideWarning); `attrs["set_aside"]` names them."""
+    fact, lacking = _published(output, FACT_FILE, FACT, since)
     line_number = fact["line_number"].to_numpy()
     starts = np.flatnonzero(line_number <= 1)
     first = fact.take(pa.array(starts))
@@ -143,35 +168,51 @@ def orders_df(output: str | Path, since: Since = None) -> pd.DataFrame:
     names = [*_ORDERS.names, *(name for name, _ in more)]
     columns = {name: first[name] for name in names if name not in ("amount", "items")}
     columns |= {"amount": _as_decimals(pa.array(amounts, mask=~known)), "items": pa.array(items)}
-    return _frame(columns, pa.schema([*_ORDERS, *(pa.field(name, _EXTRA[kind]) for name, kind in more)]))
+    frame = _frame(columns, pa.schema([*_ORDERS, *(pa.field(name, _EXTRA[kind]) for name, kind in more)]))
+    frame.attrs["set_aside"] = lacking
+    return frame
 
 
 def items_df(output: str | Path, since: Since = None) -> pd.DataFrame:
     """The published items of one state, one row each, as the source has them. `since`: only items of orders created at
-    or after it."""
+    or after it. Dates that are set aside are left out, as by `orders_df`."""
     if since is None:
-        items = _published(output, ITEMS_FILE, ITEMS, None)
+        items, lacking = _published(output, ITEMS_FILE, ITEMS, None)
     else:  # order_items has no created_at: the same rows are in the fact
-        fact = _published(output, FACT_FILE, FACT, since)
+        fact, lacking = _published(output, FACT_FILE, FACT, since)
         items = fact.filter(pc.greater(fact["line_number"], 0)).select(ITEMS.names)
-    return _frame({name: items[name] for name in ITEMS.names}, _ITEMS)
+    frame = _frame({name: items[name] for name in ITEMS.names}, _ITEMS)
+    frame.attrs["set_aside"] = lacking
+    return frame
 
 
 # ------------------------------------------------------------------------------------------------------- curated layer
 
 
-def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -> pa.Table:
+def _published(output: str | Path, file: str, schema: pa.Schema, since: Since) -> tuple[pa.Table, list[str]]:
+    """The rows, and the dates that are left out because they are set aside."""
     start = 0 if since is None else _instant_of(since)
     first = folder_name(start // MICROSECONDS_PER_DAY)
 
-    def tables(curated: Path) -> list[pa.Table]:
-        folders = sorted(path for path in curated.glob("date=*") if path.name >= first)
-        opened = (pq.ParquetFile(folder / file) for folder in folders)
-        return [fact_of(one) if file == FACT_FILE else one.read().cast(schema) for one in opened]
+    def tables() -> tuple[list[pa.Table], dict[str, str]]:
+        folders = sorted(path for path in _curated(output).glob("date=*") if path.name >= first)
+        aside = {name: reason for name, reason in set_aside(output).items() if f"date={name}" >= first}
+        opened = (pq.ParquetFile(one / file) for one in folders if one.name.removeprefix("date=") not in aside)
+        return [fact_of(one) if file == FACT_FILE else one.read().cast(schema) for one in opened], aside
 
-    found = [schema.empty_table(), *read(output, tables)]
+    found, aside = one_state(Path(output), tables)
+    lacking = {name: reason for name, reason in aside.items() if not name.endswith(".parquet")}
+    _warn(lacking, "and the rows are without it", callers=3)
+    found = [schema.empty_table(), *found]
     table = pa.concat_tables(found, promote_options="default").combine_chunks()  # files may lack extra columns
-    return table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
+    rows = table.filter(pc.greater_equal(table["created_at"].cast(pa.int64()), start)) if start else table
+    return rows, sorted(lacking)
+
+
+def _warn(aside: Mapping[str, str], consequence: str, callers: int) -> None:
+    """`callers`: how many calls below the code of the user."""
+    for name, reason in aside.items():
+        warnings.warn(f"{name} is set aside, {consequence}: {reason}", SetAsideWarning, stacklevel=callers + 1)
 
 
 def _curated(output: str | Path) -> Path:

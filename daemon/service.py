@@ -24,6 +24,7 @@ from .batch.outcome import BatchOutcome
 from .batch.pipeline import catch_up, resume, take
 from .batch.retries import Retry, retry
 from .batch.sizes import batches, weight
+from .batch.unsound import Unsound
 from .core.entries import Drop
 from .core.errors import OutputReplaced, Stopped
 from .core.model import Contexts, DropOutcome
@@ -96,8 +97,7 @@ class Service:
         self._engine, self._inboxes, self._settings, self._observers = engine, inboxes, settings, observers
         self._limits = settings.max_drops, settings.max_bytes  # of a batch
         self._recover = recover
-        self._began = time.time()
-        self._is_recovered = False
+        self._began, self._is_recovered = time.time(), False
         self.summary = Summary()
         self._refused: dict[str, str] = {}
         self._pending: set[str] = set()  # labels of files that may be taken later
@@ -112,6 +112,7 @@ class Service:
             lambda published: self._notify(lambda one: one.missing(published)),
             lambda found: self._notify(lambda one: one.set_aside(found)),
         )
+        self._unsound = Unsound(engine, self._notify_note)
         self._present_before_watch: set[str] = set()  # labels that no event can announce
         self._leave: Callable[[], bool] = tasks.never
         self._pause: Pause | None = None  # the one that was told of
@@ -240,11 +241,12 @@ class Service:
         self.summary.set_aside = sorted(self._engine.ledger.set_aside())
         for outcome in outcomes:
             self._report(outcome)
-        if can_resume:
+        if can_resume or self._unsound.is_due():
             self._resume(self._engine.ledger.uncommitted(), stop)
 
     def _resume(self, uncommitted: Sequence[Drop], stop: Event) -> None:
-        for drops in batches(uncommitted, *self._limits, lambda drop: weight(drop.name, drop.size_bytes)):
+        sound = self._unsound.sound(uncommitted)
+        for drops in batches(sound, *self._limits, lambda drop: weight(drop.name, drop.size_bytes)):
             self._end_if(stop)
             if (outcome := resume(self._engine, drops, time.time_ns() // 1000)) is not None:
                 self._report(outcome)
@@ -286,7 +288,7 @@ class Service:
             self._pending = {*scan.waiting, *self._refused, *untaken}
             kept = self._engine.taking.kept
             self.summary.left = sorted(
-                {*self._pending, *kept, *(one.name for one in scan.unusable if not one.is_folder)}
+                {*self._pending, *kept, *self._unsound.names, *(one.name for one in scan.unusable if not one.is_folder)}
             )
             if taken:
                 began = time.monotonic()

@@ -31,12 +31,12 @@ from daemon.core.errors import Unavailable, Unreadable
 from daemon.core.model import LAST_INSTANT, ParseContext
 from daemon.core.parse.discards import each
 from daemon.core.parse.parse import Piece, parse
-from daemon.frames import dedupe, items_df, normalize, orders_df, read
+from daemon.frames import SetAsideWarning, dedupe, items_df, normalize, orders_df, read, set_aside
 from daemon.storage.generation import changing
 from tests.strategies import RECEIVED_AT_US, batches, clean_drops
-from tests.support import REPO
+from tests.support import REPO, command
 from tests.support.examples import examples
-from tests.support.harness import apply_batch, open_engine
+from tests.support.harness import apply_batch, lose, open_engine
 
 SLOW = examples(50)
 DTYPES = {
@@ -388,3 +388,42 @@ def test_what_is_not_a_number_is_null(value: object) -> None:
     """Also where it would be an error to calculate with it."""
     orders, _ = normalize([{"order_id": "a", "created_at": "2026-03-02", "amount": value}])
     assert pd.isna(orders["amount"][0]) and orders.attrs["field_faults"] == {}
+
+
+def test_dates_that_are_set_aside_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    """The rows are those of all other dates, and `attrs` names what they are without; so it is for readers of one state."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(
+            engine, tmp_path, [("a.json", command.as_drop([command.order(1), command.order(2, 3)]))], RECEIVED_AT_US
+        )
+        assert set_aside(tmp_path / "output") == {}
+        copy, _ = lose(tmp_path / "output", "a.json", "2026-03-02")
+        apply_batch(
+            engine, tmp_path, [("b.json", command.as_drop([command.order(3), command.order(4, 3)]))], RECEIVED_AT_US + 1
+        )
+    (name, reason) = next(iter(set_aside(tmp_path / "output").items()))
+    assert name == "2026-03-02" and copy.name in reason
+    for frame in (orders_df, items_df):
+        with pytest.warns(
+            SetAsideWarning, match="2026-03-02 is set aside, and the rows are without it: .*restore it"
+        ) as warned:
+            found = frame(tmp_path / "output")
+        assert warned[0].filename == __file__
+        assert set(found["order_id"]) == {"o_2", "o_4"} and found.attrs["set_aside"] == ["2026-03-02"]
+        later = frame(tmp_path / "output", since="2026-03-03")
+        assert set(later["order_id"]) == {"o_2", "o_4"} and later.attrs["set_aside"] == []
+    with pytest.warns(SetAsideWarning, match="2026-03-02 is set aside, leave it out") as warned:
+        read(tmp_path / "output", lambda curated: curated)
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no ledger"])
+def test_readers_need_no_ledger(tmp_path: Path, content: bytes | None) -> None:
+    """A copy of the published files alone is read as a whole."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", command.as_drop([command.order(1)]))], RECEIVED_AT_US)
+    ledger = tmp_path / "output" / "state" / "ledger.sqlite"
+    ledger.unlink()
+    if content is not None:
+        ledger.write_bytes(content)
+    assert len(orders_df(tmp_path / "output")) == 1 and set_aside(tmp_path / "output") == {}

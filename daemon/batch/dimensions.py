@@ -25,15 +25,23 @@ from ..storage.ledger import Ledger
 from ..storage.set_aside import dimensions_of
 from ..storage.store import Store
 from .commit import DimensionChange
+from .duplicates import first_waiting
 from .repair import Damaged
 
 _T = TypeVar("_T")
 
 
 def applicable(ledger: Ledger, drops: Sequence[Drop]) -> Sequence[Drop]:
-    """These drops without those of a dimension that is set aside: they stay archived, and are applied once it is mended."""
+    """These drops without those that wait: drops of a dimension that is set aside, or that has an earlier drop which waits. They
+    stay archived, and are applied later."""
     aside = dimensions_of(ledger.set_aside().values())
-    return [drop for drop in drops if raw.kind_of(drop.name) not in aside] if aside else drops
+    waiting = first_waiting(ledger, drops)
+
+    def waits(drop: Drop) -> bool:
+        kind = raw.kind_of(drop.name)
+        return kind in aside or (kind in waiting and waiting[kind] < drop.seq)
+
+    return [drop for drop in drops if not waits(drop)] if aside or waiting else drops
 
 
 def stage(ledger: Ledger, store: Store, batch: int, rows: Mapping[int, DimensionRows]) -> list[DimensionChange]:

@@ -22,14 +22,25 @@ def with_duplicates(
     marked: list[Drop] = []
     # Dimensions that an earlier drop changes: one of this batch, or one that waits until the dimension is mended.
     changed: set[str | None] = {*dimensions_of(ledger.set_aside().values())}
+    waiting = first_waiting(ledger, drops)
     for drop in drops:
         kind = raw.kind_of(drop.name)
-        is_new = kind in changed or again(drop.sha256)
+        is_new = kind in changed or waiting.get(kind, drop.seq) < drop.seq or again(drop.sha256)
         known = drop.duplicate_of or (None if is_new else applied_before(ledger, drop))
         if known is None and kind in DIMENSIONS:
             changed.add(kind)
         marked.append(replace(drop, duplicate_of=known))
     return marked
+
+
+def first_waiting(ledger: Ledger, drops: Sequence[Drop]) -> dict[str | None, int]:
+    """By dimension, the first drop of it that is archived and not committed, and is none of these drops. In a dimension the later
+    row wins, so drops are applied in order."""
+    own = {drop.seq for drop in drops}
+    if not any(raw.kind_of(drop.name) in DIMENSIONS for drop in drops):
+        return {}
+    others = [drop for drop in ledger.uncommitted() if drop.seq not in own and raw.kind_of(drop.name) in DIMENSIONS]
+    return {raw.kind_of(drop.name): drop.seq for drop in reversed(others)}
 
 
 def applied_before(ledger: Ledger, drop: Drop) -> int | None:

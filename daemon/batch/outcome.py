@@ -43,6 +43,7 @@ class BatchOutcome:
     committed_at: int  # microseconds since 1970
     seconds: Mapping[str, float]  # by phase
     drift: Sequence[Drift] = ()  # keys of records that came or vanished
+    waiting: Sequence[str] = ()  # dates that it left as they are, since they are set aside
 
     @property
     def restated(self) -> list[str]:

@@ -121,7 +121,7 @@ def carried_out(engine: Engine, phase: Phases, now: int, prepare: Callable[[], P
     change = prepared.commit
     return BatchOutcome(
         prepared.batch, change.results, prepared.written, prepared.dimensions, repaired, change.totals, change.hwm,
-        change.committed_at, phase.seconds, change.drift,
+        change.committed_at, phase.seconds, change.drift, prepared.waiting,
     )  # fmt: skip
 
 

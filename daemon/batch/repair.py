@@ -266,9 +266,19 @@ def read_all(reader: Reader, drops: Sequence[Drop]) -> Parsed:
 def refuse_damaged(output: Path, drops: Sequence[Drop]) -> None:
     """Raises Lost if a raw copy is not what was archived: its records cannot be trusted."""
     for drop in drops:
-        path = output / (drop.raw or "")
-        if not files.has_sha256(path, drop.sha256):
-            raise Lost(f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup")
+        if damage := damage_of(output, drop):
+            raise Lost(damage)
+
+
+def damage_of(output: Path, drop: Drop) -> str:
+    """What is wrong with the raw copy of a drop, and what to do; empty if it is what was archived."""
+    path = output / (drop.raw or "")
+    found = files.sha256_if_readable(path)
+    if found == drop.sha256:
+        return ""
+    if found == b"":
+        return f"{path} cannot be read, and its folder can; let this user read it, or restore it from a backup"
+    return f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup"
 
 
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:

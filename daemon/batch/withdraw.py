@@ -51,7 +51,7 @@ from .engine import Engine
 from .outcome import BatchOutcome
 from .phases import Phases
 from .pipeline import carried_out
-from .prepare import Prepared, rewrite, stage_discards, waited_for, written
+from .prepare import Prepared, rewrite, stage_discards, waited_for, waiting, written
 from .repair import Damaged, read_all, read_groups
 
 _NO_ENTRIES = np.zeros(0, INDEX_ENTRY)
@@ -191,7 +191,8 @@ def prepare(engine: Engine, undoing: Undoing, phase: Phases) -> Prepared:
                 newest=decision.newest if undoing.undo.is_revert else {},
                 hwm=_hwm(engine, undoing, decision),
             )
-    return Prepared(batch, commit, written(rewritten, before.gone), [one.file for one in made])
+    files_written = [one.file for one in made]
+    return Prepared(batch, commit, written(rewritten, before.gone), files_written, waiting(ledger, decision))
 
 
 def _withdrawn(engine: Engine, undoing: Undoing) -> tuple[Decided, np.ndarray]:

@@ -27,7 +27,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
     with engine_of(config, stop, anew=not days) as engine:
         from ..batch.mending import mend
         from ..batch.recovery import is_lost, refuse_lost_ledger
-        from ..batch.repair import Lost, partitions_from_raw, refuse_unknown
+        from ..batch.repair import Damaged, Lost, refuse_unknown, repair
         from ..observe.log import log
         from ..operate.rebuild import prepare_rebuild, take_over
         from ..storage import receipts
@@ -48,7 +48,8 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
                 except Lost as error:
                     lost.append(str(error))
             others = sorted(set(days) - set(days_of(aside)))
-            partitions_from_raw(engine.ledger, engine.reader, engine.store, others)
+            repair(engine.ledger, engine.reader, engine.store, Damaged(others), time.time_ns() // 1000)
+            lost += [one.reason for one in engine.ledger.set_aside().values() if one.day in others]
             if lost:
                 raise Lost("\n".join(lost))
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})

@@ -10,7 +10,7 @@ from ..batch.retries import cause_of, is_transient
 from ..core.errors import OutputReplaced, Stopped, StrandlineError
 from ..core.retry import Backoff
 from ..storage.store import iso_date
-from .contract import Downstream, InputChanged, Tables, stale
+from .contract import Aside, Downstream, InputChanged, Tables, stale
 from .records import Records
 
 _LONGEST_DELAY_SECONDS = 900.0
@@ -54,7 +54,7 @@ class Attempts:
         # When to try again what failed, and how often it had been refreshed by then.
         self._due: dict[tuple[str, str], tuple[float, int]] = {}
         self.found_damaged = False
-        self.aside: frozenset[int] = frozenset()  # dates that are set aside
+        self.aside = Aside()  # what is set aside
 
     @property
     def delay_seconds(self) -> float | None:
@@ -104,7 +104,7 @@ class Attempts:
             left = len(stale(wanted, one.had()))
             behind = stale(wanted, one.has())
             left = len(behind)
-            waiting = {date for date in behind if not self.aside.isdisjoint(one.inputs_of(date, tables))}
+            waiting = {date: held for date in behind if self.aside and (held := one.held_by(date, tables, self.aside))}
             behind = {date: fingerprint for date, fingerprint in behind.items() if date not in waiting}
             if left:
                 progress(replace(so_far, stale=left))
@@ -132,20 +132,13 @@ class Attempts:
         now = time.time_ns() // 1000
         if dates or (so_far.error and not waiting):
             self._records.succeeded(one.kind, one.name, now, seconds)
-        why = self._waits_for(one, waiting, tables) if waiting else ""
+        why = _waits_for(waiting.values()) if waiting else ""
         if waiting and (why != so_far.error or dates):
             self._records.failed(one.kind, one.name, now, why)
         return Followed(
             one.kind, one.name, dates, count, rows, left, seconds if dates else 0.0, why, bytes=sent, altered=altered,
             waiting=len(waiting),
         )  # fmt: skip
-
-    def _waits_for(self, one: Downstream, waiting: Collection[int], tables: Tables) -> str:
-        damaged = sorted({date for each in waiting for date in self.aside.intersection(one.inputs_of(each, tables))})
-        return (
-            f"it waits for {', '.join(map(iso_date, damaged))}, whose published files are damaged and cannot be made anew; "
-            "`strandline status` says what to restore"
-        )
 
     def waiting(self, one: Downstream, tables: Tables, why: str) -> Followed:
         """One that is not tried in this round."""
@@ -164,3 +157,12 @@ class Attempts:
         """Why it failed the last time; empty where it did not."""
         state = self._records.state(one.kind, one.name)
         return (state and state.error) or ""
+
+
+def _waits_for(held: Collection[Aside]) -> str:
+    tables = sorted({name for one in held for name in one.tables})
+    damaged = [*tables, *map(iso_date, sorted({date for one in held for date in one.dates}))]
+    return (
+        f"it waits for {', '.join(damaged)}, whose published files are damaged and cannot be made anew; `strandline status` says "
+        "what to restore"
+    )

@@ -47,6 +47,17 @@ Wanted = Mapping[int, bytes]  # fingerprints by date
 Piece = Mapping[int, bytes | None]  # fingerprints of dates to bring up to date; None: the date has no result any more
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What is set aside: published dates, in days since 1970, and tables without dates."""
+
+    dates: frozenset[int] = frozenset()
+    tables: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.dates or self.tables)
+
+
 class DownstreamFailed(StrandlineError):
     """A downstream could not be brought up to date because of what it is: wrong SQL, an exception in a model, a limit. To try
     again with the same input is of no use."""
@@ -101,9 +112,9 @@ class Downstream(ABC):
     def remove(self) -> None:
         """Removes the results and everything that is recorded of them."""
 
-    def inputs_of(self, date: int, tables: Tables) -> Collection[int]:
-        """The dates of published files that the result of a date is made of."""
-        return [date]
+    def held_by(self, date: int, tables: Tables, aside: Aside) -> Aside:
+        """What is set aside among the published files that the result of a date is made of. May raise what `bring` does."""
+        return Aside(aside.dates.intersection([date]))
 
     def table(self) -> Table | None:
         """What other downstreams may read of it; None where it is no table."""

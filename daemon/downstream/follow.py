@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from ..core.errors import Stopped
 from ..storage.ledger import Ledger
-from ..storage.set_aside import days_of
+from ..storage.set_aside import days_of, dimensions_of
 from .attempts import Attempts, Followed, Progress, untold
 from .catalog import Catalog, Reader
-from .contract import TABLES, Downstream, InputChanged, Table
+from .contract import TABLES, Aside, Downstream, InputChanged, Table
 from .definitions import CHECK, MODEL, missing_folder
 from .destinations.present import Destinations
 from .destinations.remote import Remote
@@ -278,7 +278,9 @@ class Following:
     def _published(self) -> dict[str, Table]:
         with closing(Ledger(self._ledger, read_only=True)) as ledger:
             self._batch, self._hwm = ledger.next_batch - 1, ledger.hwm
-            self._attempts.aside = frozenset(days_of(ledger.set_aside().values()))
+            aside = ledger.set_aside().values()
+            dimensions = (f"dim_{name}" for name in dimensions_of(aside))
+            self._attempts.aside = Aside(frozenset(days_of(aside)), frozenset(dimensions))
             return published(ledger)
 
     def _with_all_models(self, tables: dict[str, Table]) -> dict[str, Table]:

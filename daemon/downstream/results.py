@@ -18,7 +18,7 @@ import pyarrow as pa
 from ..storage import files
 from ..storage.store import folder_name
 from . import fingerprints
-from .contract import TABLES, WHOLE, Brought, Downstream, DownstreamFailed, File, Piece, Table, Tables, Wanted
+from .contract import TABLES, WHOLE, Aside, Brought, Downstream, DownstreamFailed, File, Piece, Table, Tables, Wanted
 from .definitions import CHECK, MODEL, Definition
 from .fingerprints import digest
 from .inputs import Inputs, only
@@ -58,10 +58,11 @@ class Result(Downstream):
     def has(self) -> Wanted:
         return has_of(self._place.records, self.kind, self.name, whole=self.definition.whole)
 
-    def inputs_of(self, date: int, tables: Tables) -> Collection[int]:
+    def held_by(self, date: int, tables: Tables, aside: Aside) -> Aside:
+        dates: Collection[int] = range(date - self.definition.lookback, date + 1)
         if self.definition.whole:
-            return {date for name in self.reads for date in tables[name]}
-        return range(date - self.definition.lookback, date + 1)
+            dates = {date for name in self.reads for date in tables[name]}
+        return Aside(aside.dates.intersection(dates), aside.tables.intersection(self.reads))
 
     def table(self) -> Table | None:
         return None if self.kind == CHECK else table_of(self._place.records, self.kind, self.name)

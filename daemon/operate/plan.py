@@ -162,10 +162,7 @@ def table(plan: Plan) -> str:
     ]
     lines = [line for drop in drops for line in (*drop, "")][:-1]
     lines += shown("Partitions", [f"  {one.date}  {change_of(one)}" for one in plan.written])
-    lines += shown(
-        "Set aside, and changed once they are mended: see `strandline status`", [f"  {day}" for day in plan.waiting]
-    )
-    return "\n".join(lines)
+    return "\n".join(lines + shown_waiting(plan.waiting))
 
 
 def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
@@ -187,6 +184,11 @@ def change_of(one: Written) -> str:
     if not one.orders:
         return f"removed: its last {one.orders_before:,} orders leave"
     return f"rewritten, {one.orders_before:,} orders before, {one.orders:,} after"
+
+
+def shown_waiting(dates: Sequence[str]) -> list[str]:
+    """The dates that do not change now, because they are set aside."""
+    return shown("Set aside, and changed once they are mended: see `strandline status`", [f"  {day}" for day in dates])
 
 
 def shown(title: str, lines: list[str]) -> list[str]:

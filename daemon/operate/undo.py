@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..batch import withdraw
 from ..batch.engine import Engine
-from ..batch.outcome import Written
+from ..batch.outcome import BatchOutcome, Written
 from ..batch.phases import Phases
+from ..batch.prepare import Prepared
 from ..batch.reread import names_of
 from ..core.entries import DropResult, Undo
 from ..core.errors import Corruption, UsageError
@@ -18,7 +19,7 @@ from ..storage import raw
 from ..storage.ages import RAW
 from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text, local_text
-from .plan import change_of, shown, steadily
+from .plan import change_of, shown, shown_waiting, steadily
 
 _HASH_DIGITS = 12  # of the short hash in the name of a raw copy
 
@@ -39,6 +40,7 @@ class Undone:
     hwm_before: int | None
     hwm: int | None
     gone_through: int = 0  # raw copies up to this drop have gone by age: what only they had does not come back
+    waiting: Sequence[str] = ()  # dates that change once they are set aside no longer
 
 
 def undo(engine: Engine, name: str, wanted: Callable[[int], Undo]) -> Undone:
@@ -48,7 +50,7 @@ def undo(engine: Engine, name: str, wanted: Callable[[int], Undo]) -> Undone:
     hwm = engine.ledger.hwm
     read = _read(engine, result, one)
     outcome = withdraw.carry_out(engine, read)
-    return _undone(engine.ledger, read, list(outcome.written), hwm, outcome.hwm)
+    return _undone(engine.ledger, read, outcome, hwm, outcome.hwm)
 
 
 def preview(engine: Engine, fresh: Callable[[], Ledger], name: str, wanted: Callable[[int], Undo]) -> Undone:
@@ -58,7 +60,7 @@ def preview(engine: Engine, fresh: Callable[[], Ledger], name: str, wanted: Call
         of_view = replace(engine, ledger=ledger)
         read = _read(of_view, *_wanted(ledger, name, wanted))
         prepared = withdraw.prepare(of_view, read, Phases())
-        return _undone(ledger, read, list(prepared.written), ledger.hwm, prepared.commit.hwm)
+        return _undone(ledger, read, prepared, ledger.hwm, prepared.commit.hwm)
 
     return steadily(engine, fresh, attempt)
 
@@ -80,7 +82,7 @@ def _read(engine: Engine, result: DropResult, one: Undo) -> withdraw.Undoing:
 
 
 def _undone(
-    ledger: Ledger, read: withdraw.Undoing, written: list[Written], hwm_before: int | None, hwm: int | None
+    ledger: Ledger, read: withdraw.Undoing, done: Prepared | BatchOutcome, hwm_before: int | None, hwm: int | None
 ) -> Undone:
     duplicates = [one.seq for one in ledger.duplicates_of(read.drop.seq)]
     returning = 0 if read.undo.is_revert else read.parsed.orders.num_rows
@@ -96,10 +98,11 @@ def _undone(
         read.dimension,
         leaving,
         returning,
-        written,
+        list(done.written),
         hwm_before,
         hwm,
         read.gone_through,
+        done.waiting,
     )
 
 
@@ -183,6 +186,7 @@ def as_dict(found: Undone, *, dry_run: bool) -> dict[str, Any]:
             {"date": day.date, "orders_before": day.orders_before, "orders_after": day.orders} for day in found.written
         ],
         "high_water_mark_before": before, "high_water_mark": after,
+        **({"set_aside": list(found.waiting)} if found.waiting else {}),
     }  # fmt: skip
 
 
@@ -213,4 +217,5 @@ def table(found: Undone, *, dry_run: bool) -> str:
         before, after = (local_text(mark, "(none)") for mark in marks)
         lines.append(f"  the high-water mark {'would go' if dry_run else 'goes'} from {before} to {after}")
     lines += shown("Partitions", [f"  {one.date}  {change_of(one)}" for one in found.written])
+    lines += shown_waiting(found.waiting)
     return "\n".join(lines)

@@ -56,9 +56,9 @@ def check_raw(engine: Engine) -> Iterator[Difference]:
     gone = engine.ledger.horizon(ages.RAW)
     total = engine.ledger.drop_count(DropOutcome.APPLIED, gone)
     for number, drop in enumerate(engine.ledger.applied_drops(gone), 1):
-        found = files.sha256_of(engine.output / (drop.raw or ""))
+        found = files.sha256_if_readable(engine.output / (drop.raw or ""))
         if found != drop.sha256:
-            why = "missing" if found is None else "not the bytes that arrived"
+            why = {None: "missing", b"": "cannot be read"}.get(found, "not the bytes that arrived")
             yield Difference("raw", drop.raw or f"drop {drop.seq}", f"{why}; restore it from a backup")
         engine.progress("checking raw", number, total)
 
@@ -66,7 +66,7 @@ def check_raw(engine: Engine) -> Iterator[Difference]:
 def check_withdrawn(engine: Engine) -> Iterator[Difference]:
     """The raw copy of a withdrawn drop is not needed. It may be missing; one that is there must have the bytes that arrived."""
     for one in engine.ledger.withdrawn():
-        found = files.sha256_of(engine.output / (one.drop.raw or ""))
+        found = files.sha256_if_readable(engine.output / (one.drop.raw or ""))
         if found not in (None, one.drop.sha256):
             why = "not the bytes that arrived, so that the drop cannot be applied again; restore it from a backup, or remove it"
             yield Difference("raw", one.drop.raw or f"drop {one.drop.seq}", why)
@@ -152,14 +152,14 @@ def check_curated(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
     names = sorted(expected.keys() | there)
     doubtful = []
     for number, name in enumerate(names, 1):
-        if files.sha256_of(curated / name) != expected.get(name):
+        if files.sha256_if_readable(curated / name) != expected.get(name):
             doubtful.append(name)
         engine.progress("checking curated", number, len(names))
 
     def wrong(ledger: Ledger) -> list[Difference]:
         nonlocal doubtful
         expected, aside = _expected(ledger), ledger.set_aside()
-        doubtful = [name for name in doubtful if files.sha256_of(curated / name) != expected.get(name)]
+        doubtful = [name for name in doubtful if files.sha256_if_readable(curated / name) != expected.get(name)]
         return [
             Difference("curated", f"curated/{name}", _what_is_wrong(curated / name, expected.get(name), aside))
             for name in doubtful

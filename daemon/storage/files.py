@@ -199,14 +199,32 @@ def sha256_of(path: Path) -> bytes | None:
         return None
 
 
-def has_sha256(path: Path, sha256: bytes) -> bool:
-    """Whether a file exists with these bytes. One that the disk cannot read (EIO) has none: others may be read."""
-    try:
-        return sha256_of(path) == sha256
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
+def is_of_one_file(error: OSError, path: Path) -> bool:
+    """Whether this file cannot be read (its mode, its blocks of the disk), and its folder can: others may be read then. Where the
+    folder cannot, the disk or the mount fails, or the process is of a wrong user."""
+    if error.errno not in (errno.EIO, errno.EACCES, errno.EPERM):
         return False
+    try:
+        path.lstat()
+        with os.scandir(path.parent) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+def sha256_if_readable(path: Path) -> bytes | None:
+    """The SHA-256 of a file's content; None if there is no such file, and empty where this file alone cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        if not is_of_one_file(error, path):
+            raise
+        return b""
+
+
+def has_sha256(path: Path, sha256: bytes) -> bool:
+    """Whether a file exists, can be read, and has these bytes."""
+    return sha256_if_readable(path) == sha256
 
 
 def sha256_of_open(descriptor: int) -> bytes:

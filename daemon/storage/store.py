@@ -9,7 +9,6 @@ moved when the date is published.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -135,13 +134,13 @@ class Store:
 
 
 def sound_content(path: Path, sha256: bytes) -> bytes | None:
-    """The bytes of a file; None where they have another SHA-256, or the disk cannot read them (EIO)."""
+    """The bytes of a file; None where they have another SHA-256, or this file alone cannot be read."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno != errno.EIO:
+        if not files.is_of_one_file(error, path):
             raise
         return None
     return content if _sha256(content) == sha256 else None

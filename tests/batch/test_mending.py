@@ -21,7 +21,9 @@ from daemon.batch.ageing import one_pass
 from daemon.batch.engine import Engine
 from daemon.batch.mending import Mending, mend
 from daemon.batch.repair import Lost
+from daemon.batch.retries import is_transient
 from daemon.core.entries import Undo
+from daemon.operate.verify_files import check_raw
 from daemon.storage import files
 from daemon.storage.generation import generation
 from daemon.storage.ledger import Ledger
@@ -309,14 +311,21 @@ def test_no_date_is_tried_twice_before_all_others(world: World, monkeypatch: pyt
     assert not world.engine.ledger.set_aside()
 
 
-def test_files_that_the_disk_cannot_read_are_damaged_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A published file alone is made anew. With a raw copy, the date is set aside, and the others go on."""
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EPERM])
+def test_files_that_alone_cannot_be_read_are_damaged_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A published file alone is made anew. With a raw copy, the date is set aside, and the others go on. Where the folder cannot
+    be read, either, nothing is set aside: the disk fails, and everything waits."""
     bad: set[tuple[int, int] | None] = set()  # by inode: a new file of the same name is on other blocks
 
     def opened(path: Any, *args: Any, **options: Any) -> Any:
         if files.identity(path) in bad:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            raise OSError(number, os.strerror(number), str(path))
         return read(path, *args, **options)
+
+    def no_folder(path: Any) -> Any:
+        raise OSError(number, os.strerror(number), str(path))
 
     read = io.open
     monkeypatch.setattr(io, "open", opened)
@@ -326,8 +335,15 @@ def test_files_that_the_disk_cannot_read_are_damaged_ones(world: World, monkeypa
     drop = world.engine.ledger.drop(2)
     assert drop is not None
     bad |= {files.identity(world.path(fact(DAY2))), files.identity(world.path(drop.raw or ""))}
+    with monkeypatch.context() as patched, pytest.raises(OSError, match=os.strerror(number)) as raised:
+        patched.setattr(os, "scandir", no_folder)
+        world.engine.store.read_fact(20_514, b"")
+    assert is_transient(raised.value)
     assert world.apply(("c.json", as_drop([order(5), order(6, 3)]))) == []
     assert set(world.engine.ledger.set_aside()) == {DAY2}
+    (one,) = world.engine.ledger.set_aside().values()
+    assert "cannot be read, and its folder can; let this user read it" in one.reason
+    assert [(found.what, found.found[:14]) for found in check_raw(world.engine)] == [(drop.raw, "cannot be read")]
     world.mending.run(NOW + 50)
     assert set(world.engine.ledger.set_aside()) == {DAY2}
     bad.clear()

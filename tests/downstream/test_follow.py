@@ -385,3 +385,30 @@ def test_what_waited_for_a_date_goes_on_once_it_is_mended(with_a_lost_date: Home
         mend(engine, one, 10)
     assert errors(home) == {}
     assert [sum(row[-1] for row in home.rows("pairs")[date]) for date in (day(1), day(2))] == [8, 8]
+
+
+def test_a_dimension_that_is_set_aside_keeps_back_what_reads_it_and_nothing_else(home: Home) -> None:
+    """What waits says for what, and to restore it; once it is back, all of it goes on. A check waits like a model."""
+    home.publish(users="user_id,email\nu_1,a@example.com\n")
+    home.model("daily", DAILY)
+    home.model(
+        "named", "SELECT date, count(email) AS n FROM fact_order LEFT JOIN dim_user USING (user_id) GROUP BY date"
+    )
+    assert errors(home) == {}
+    file = home.output / "curated" / "dim_user.parquet"
+    content = file.read_bytes()
+    file.write_bytes(b"damaged")
+    with closing(Ledger(home.output / "state" / "ledger.sqlite")) as ledger:
+        ledger.set_one_aside(SetAside("dim_user.parquet", 1, "damaged"))
+    home.check("nameless", "SELECT user_id FROM dim_user WHERE email IS NULL")
+    home.publish(home.order(20, 3))
+    found = home.round(WORKER)
+    assert {name: one.waiting for name, one in found.items() if one.error} == {"named": 1, "nameless": 1}
+    for name in ("named", "nameless"):
+        assert "it waits for dim_user, whose" in found[name].error and "`strandline status`" in found[name].error
+        assert "rebuild" not in found[name].error
+    assert day(3) in home.rows("daily") and day(3) not in home.rows("named")
+    file.write_bytes(content)
+    with closing(Ledger(home.output / "state" / "ledger.sqlite")) as ledger:
+        ledger.mended("dim_user.parquet")
+    assert errors(home) == {} and day(3) in home.rows("named")

@@ -11,7 +11,7 @@ from itertools import count
 import atheris
 
 with atheris.instrument_imports(include=["daemon.core.parse"]):
-    from daemon.core.parse import parse  # noqa: F401  # the Python whose coverage guides, too
+    from daemon.core.parse import csv, parse  # noqa: F401  # the Python whose coverage guides, too
 
 from tests.fuzz.harnesses import HARNESSES, WHOLE_EVERY
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from daemon.batch.mending import mend
+from daemon.batch.repair import Damaged, repair
 from daemon.core.errors import EnvironmentFault, StrandlineError, UsageError
 from daemon.core.retry import Backoff
 from daemon.downstream.sandbox import Limits
@@ -23,7 +25,7 @@ from daemon.operate.sql.output import write_csv, write_file, write_json
 from daemon.operate.sql.published import Behind
 from daemon.operate.sql.session import Session, opened
 from tests.support.following import LIMITS, Home, InlineWorker, never
-from tests.support.harness import apply_batch, open_engine, tree
+from tests.support.harness import apply_batch, lose, open_engine, tree
 
 NOW = 1_772_500_000_000_000  # 2026-03-03
 
@@ -451,3 +453,60 @@ def test_without_links_a_daemon_that_never_rests_is_said(root: Path, monkeypatch
 
         monkeypatch.setattr(one, "_filled", disturbed)
         assert ["may mix two states" in note for note in one.answer("FROM fact_order").notes] == [True]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_query_reads_all_dates_but_those_that_are_set_aside(root: Path, *, linked: bool) -> None:
+    """It says which the result is without; a query over other tables is without nothing."""
+    copy, content = lose(root / "output", "b.json", "2026-03-01")
+    with open_engine(root) as engine:
+        apply_batch(engine, root, [("c.json", f"[{order('c', 1)}, {order('d', 2)}]".encode())], NOW + 2)
+        assert set(engine.ledger.set_aside()) == {"2026-03-01"}
+        with session(root, linked=linked) as one:
+            for table in ("fact_order", "order_items"):
+                answer = one.answer(f"SELECT DISTINCT order_id FROM {table} ORDER BY ALL")
+                assert answer.lacking == ["2026-03-01"]
+                (note,) = answer.notes
+                assert "without 2026-03-01" in note and "`strandline status` says what to restore" in note
+            assert [
+                row["order_id"] for row in as_json(one, "SELECT DISTINCT order_id FROM fact_order ORDER BY ALL")
+            ] == ["b", "d"]
+            others = one.answer("SELECT (SELECT count(*) FROM drops), (SELECT count(*) FROM dim_user)")
+            assert not others.lacking and not others.notes
+            copy.write_bytes(content)
+            mend(engine, *engine.ledger.set_aside().values(), NOW + 3)
+            answer = one.answer("SELECT DISTINCT order_id FROM fact_order")
+            assert not answer.lacking and not answer.notes and answer.count == 4
+
+
+def test_a_query_over_a_dimension_that_is_set_aside_is_refused(root: Path) -> None:
+    """Others go on, also one that names the dimension nowhere but in a text."""
+    with open_engine(root) as engine:
+        apply_batch(engine, root, [("users.csv", b"user_id\nu_1\n")], NOW + 2)
+        (copy,) = (root / "output" / "raw").glob("*/*users.csv")
+        copy.unlink()
+        (root / "output" / "curated" / "dim_user.parquet").write_bytes(b"damaged")
+        engine.store._keys.clear()
+        apply_batch(engine, root, [("c.json", f"[{order('c', 1)}]".encode())], NOW + 3)
+        assert set(engine.ledger.set_aside()) == {"dim_user.parquet"}
+    with session(root) as one:
+        with pytest.raises(
+            EnvironmentFault, match=f"dim_user.parquet is set aside: .*{copy.name}.*restore it from a backup"
+        ):
+            one.answer("FROM fact_order JOIN dim_user USING (user_id)")
+        answer = one.answer(
+            "SELECT DISTINCT order_id, 'dim_user' FROM fact_order, dim_product RIGHT JOIN (SELECT 1) ON true"
+        )
+        assert not answer.lacking and not answer.notes
+
+
+def test_a_damaged_date_that_no_batch_has_met_can_be_set_aside(root: Path) -> None:
+    """What the error says to do lets the other dates be read."""
+    lose(root / "output", "b.json", "2026-03-01")
+    with session(root) as one:
+        with pytest.raises(EnvironmentFault, match="`strandline rebuild DATE`"):
+            one.answer("FROM fact_order")
+        with open_engine(root) as engine:
+            days = sorted(engine.ledger.partitions())
+            repair(engine.ledger, engine.reader, engine.store, Damaged(days), NOW + 2)
+        assert one.answer("FROM fact_order").lacking == ["2026-03-01"]

@@ -17,6 +17,7 @@ from daemon.operate.trace import trace
 from daemon.operate.undo import as_dict, preview, table, undo
 from daemon.sources.source_folder import SourceFolder
 from daemon.storage.ledger import Ledger
+from daemon.storage.set_aside import SetAside
 from tests.support.command import as_drop, order, receipts, strandline
 from tests.support.harness import DAY, apply_batch, open_engine, tree
 
@@ -104,6 +105,24 @@ def test_a_dry_run_says_what_the_undo_does(home: Path) -> None:
         assert "with its duplicates, which brought nothing else: 2" in table(
             undo(engine, "1", withdrawal), dry_run=True
         )
+
+
+def test_dates_that_are_set_aside_are_named(home: Path) -> None:
+    """By the dry run and by the undo, in both forms: they change once they are mended."""
+    with open_engine(home) as engine:
+        (home / "output" / "curated" / "date=2026-03-03" / "fact_order.parquet").write_bytes(b"damaged")
+        engine.ledger.set_one_aside(SetAside("2026-03-03", NOW, "damaged"))
+        path = engine.ledger.path
+        seen = preview(engine, lambda: Ledger(path, read_only=True), "1", withdrawal)
+        done = undo(engine, "1", withdrawal)
+        for found, dry_run in ((seen, True), (done, False)):
+            assert as_dict(found, dry_run=dry_run)["set_aside"] == ["2026-03-03"]
+            shown = table(found, dry_run=dry_run).splitlines()
+            assert shown[-2:] == [
+                "Set aside, and changed once they are mended: see `strandline status`",
+                "  2026-03-03",
+            ]
+        assert "set_aside" not in as_dict(undo(engine, "4", withdrawal), dry_run=False)
 
 
 def test_every_view_of_the_history_tells_of_an_undo(home: Path) -> None:

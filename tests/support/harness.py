@@ -97,3 +97,12 @@ def tree(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def lose(output: Path, name: str, date: str) -> tuple[Path, bytes]:
+    """Removes the raw copy of a drop and damages a published date, so that it cannot be made anew; returns the copy."""
+    (copy,) = (output / "raw").glob(f"*/*{name}")
+    content = copy.read_bytes()
+    copy.unlink()
+    (output / "curated" / f"date={date}" / "fact_order.parquet").write_bytes(b"damaged")
+    return copy, content

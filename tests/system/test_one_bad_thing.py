@@ -9,16 +9,7 @@ from pathlib import Path
 
 from tests.support.command import as_drop, drop, order, strandline
 from tests.support.daemon_process import Daemon, place, started, until
-from tests.support.harness import rows, tree
-
-
-def lose(output: Path, name: str, date: str) -> tuple[Path, bytes]:
-    """Removes the raw copy of a drop and damages a date; returns the copy."""
-    (copy,) = (output / "raw").glob(f"*/*{name}")
-    content = copy.read_bytes()
-    copy.unlink()
-    (output / "curated" / f"date={date}" / "fact_order.parquet").write_bytes(b"damaged")
-    return copy, content
+from tests.support.harness import lose, rows, tree
 
 
 def test_a_run_sets_a_lost_date_aside_says_so_and_mends_it_later(tmp_path: Path) -> None:
@@ -68,6 +59,32 @@ def test_a_rebuild_of_several_dates_makes_those_that_it_can(tmp_path: Path) -> N
     refused = strandline(tmp_path, "rebuild", "2026-03-02", "2026-03-03")
     assert refused.returncode == 3 and copy.name in refused.stderr and "2026-03-03" not in refused.stderr
     assert [one["order_id"] for one in rows(tmp_path / "output", "2026-03-03")] == ["o_2"]
+
+
+def test_sql_reads_the_other_dates_and_ends_with_1(tmp_path: Path) -> None:
+    """Standard output has the rows in the form that was asked for, and nothing else; standard error says what is missing. What
+    the error of a damaged date says to do sets it aside where it cannot be made again."""
+    drop(tmp_path, "a.json", as_drop([order(1)]))
+    drop(tmp_path, "b.json", as_drop([order(2, 3)]))
+    strandline(tmp_path, "--once")
+    copy, content = lose(tmp_path / "output", "a.json", "2026-03-02")
+    query = ("sql", "--json", "SELECT DISTINCT order_id FROM fact_order ORDER BY ALL")
+    damaged = strandline(tmp_path, *query)
+    assert damaged.returncode == 3 and not damaged.stdout and "`strandline rebuild DATE`" in damaged.stderr
+    refused = strandline(tmp_path, "rebuild", "2026-03-02")
+    assert refused.returncode == 3 and copy.name in refused.stderr
+    ended = strandline(tmp_path, *query)
+    assert ended.returncode == 1 and json.loads(ended.stdout) == [{"order_id": "o_2"}]
+    assert "without 2026-03-02" in ended.stderr and "`strandline status`" in ended.stderr
+    assert strandline(tmp_path, "sql", "SELECT 1").returncode == 0
+    copy.write_bytes(content)
+    assert strandline(tmp_path, "rebuild", "2026-03-02").returncode == 0
+    ended = strandline(tmp_path, *query)
+    assert (
+        ended.returncode == 0
+        and not ended.stderr
+        and json.loads(ended.stdout) == [{"order_id": "o_1"}, {"order_id": "o_2"}]
+    )
 
 
 def test_a_daemon_whose_layer_is_removed_is_not_ready_until_it_is_made_anew(tmp_path: Path) -> None:

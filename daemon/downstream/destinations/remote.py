@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ...core.errors import StrandlineError, Unavailable
 from ...sources.pull.template import Secrets
-from ..contract import TABLES, Brought, Downstream, DownstreamFailed, InputChanged, Piece, Tables, Wanted
+from ..contract import TABLES, WHOLE, Aside, Brought, Downstream, DownstreamFailed, InputChanged, Piece, Tables, Wanted
 from ..results import Place
 from ..scratch import scratch
 from ..worker import TimeLimit
@@ -86,6 +86,13 @@ class Remote(Downstream):
 
     def had(self) -> Wanted:
         return self._place.records.has(self.kind, self.name)
+
+    def held_by(self, date: int, tables: Tables, aside: Aside) -> Aside:
+        """A dimension that it has already holds back nothing."""
+        if date != WHOLE:
+            return super().held_by(date, tables, aside)
+        wanted, has = contents.published(tables, aside.tables.intersection(self.reads)), self._known()
+        return Aside(tables=frozenset(name for name, _ in wanted if wanted[name, WHOLE] != has.get((name, WHOLE))))
 
     def bring(self, piece: Piece, tables: Tables, stopped: Callable[[], bool]) -> Brought:
         records, distrusted = self._place.records, self._place.records.distrusted(self.kind, self.name)

@@ -30,7 +30,8 @@ class Wanted:
 
 
 def run(wanted: Wanted, output: Path, settings: Settings, release: Callable[[], None]) -> bool:
-    """Runs the command; returns whether it came to its end, and was not interrupted. `release`: delivers signals that wait."""
+    """Runs the command; returns whether it came to its end, and was not interrupted, and its result is of all published dates.
+    `release`: delivers signals that wait."""
     signals = Signals(release)
     if wanted.target is not None:
         refuse_target(wanted.target, output)
@@ -41,13 +42,14 @@ def run(wanted: Wanted, output: Path, settings: Settings, release: Callable[[], 
     try:
         text = "" if is_prompt else _text(wanted.query, signals)
         with opened(output, settings) as session:
+            is_whole = True
             try:
                 if is_prompt:
                     from .prompt import Prompt
 
                     Prompt(session, signals, lambda query: answered(session, signals, query, wanted)).run()
                 else:
-                    answered(session, signals, text, wanted)
+                    is_whole = answered(session, signals, text, wanted)
             except Stuck:
                 print("strandline: the query did not end, and is left behind", file=sys.stderr)
                 session.abandon()
@@ -55,11 +57,11 @@ def run(wanted: Wanted, output: Path, settings: Settings, release: Callable[[], 
     except KeyboardInterrupt:
         print("strandline: interrupted", file=sys.stderr)
         return False
-    return not signals.terminated
+    return is_whole and not signals.terminated
 
 
-def answered(session: Session, signals: Signals, text: str, wanted: Wanted) -> None:
-    """Runs one query and shows its result."""
+def answered(session: Session, signals: Signals, text: str, wanted: Wanted) -> bool:
+    """Runs one query and shows its result; returns whether that is of all published dates."""
     try:
         result: Result = signals.run(lambda: session.answer(text), session.stop, tell=sys.stderr.isatty())
         for note in result.notes:
@@ -72,6 +74,7 @@ def answered(session: Session, signals: Signals, text: str, wanted: Wanted) -> N
         session.release()
         raise
     session.release()
+    return not result.lacking
 
 
 def _show(result: Result, wanted: Wanted) -> None:

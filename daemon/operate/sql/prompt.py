@@ -32,7 +32,7 @@ _WORDS = (".tables", ".schema", ".help", ".quit")
 class Prompt:
     """`show` runs a query and shows its result."""
 
-    def __init__(self, session: Session, signals: Signals, show: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, signals: Signals, show: Callable[[str], object]) -> None:
         self._session, self._signals, self._show = session, signals, show
         self._names: list[str] = []
 
@@ -72,7 +72,7 @@ class Prompt:
                 self._guarded(partial(self._show, "\n".join(lines)))
                 lines = []
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> None:
         """Does something whose errors are said, and then the prompt comes again."""
         try:
             work()

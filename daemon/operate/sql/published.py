@@ -20,8 +20,11 @@ from ...downstream.records import Records, State, telling_damage
 from ...downstream.results import has_of, table_of, wanted
 from ...downstream.settings import LEDGER, RECORDS
 from ...storage.ledger import Ledger
+from ...storage.set_aside import SetAside, days_of
+from ...storage.store import iso_date
 from . import history
 
+DATED = {"fact_order", "order_items"}  # published tables with a file for each date
 _OLDER = ("receipts/received=*/*.json", "curated/date=*", "quarantine/*")  # of an output that has had a ledger
 
 
@@ -53,6 +56,7 @@ class Published:
     tables: Mapping[str, Table] = field(default_factory=dict)
     reads: Mapping[str, Collection[str]] = field(default_factory=dict)  # of models and checks
     kinds: Mapping[str, str] = field(default_factory=dict)  # "model" or "check"
+    set_aside: Mapping[str, SetAside] = field(default_factory=dict)  # the tables are without these
     schemas: Mapping[str, pa.Schema] = field(default_factory=dict, compare=False)
     behind: Mapping[str, Behind] = field(default_factory=dict, compare=False)
 
@@ -60,6 +64,14 @@ class Published:
         """Whether anything has changed that a query over these tables reads, or is about to."""
         mine, its = ({name: one.tables.get(name) for name in names} for one in (self, other))
         return mine != its or (self.batch, self.unpublished) != (other.batch, other.unpublished)
+
+    def lacking(self, names: Collection[str]) -> list[str]:
+        """The published dates that a query over these tables goes without: YYYY-MM-DD, oldest first."""
+        return sorted(map(iso_date, days_of(self.set_aside.values()))) if DATED.intersection(names) else []
+
+    def lost(self, names: Collection[str]) -> list[SetAside]:
+        """The dimensions among these tables that are set aside."""
+        return [one for one in self.set_aside.values() if one.name.removesuffix(".parquet") in names]
 
     def not_up_to_date(self, names: Collection[str]) -> list[Behind]:
         """Those models and checks among these and what they read that are not up to date."""
@@ -82,17 +94,19 @@ def read(output: Path, inputs: Inputs, columns: Columns) -> Published:
     with closing(Ledger(path, read_only=True)) as ledger:
         if not ledger.last_seq:
             _refuse_lost(output)
-        tables = published(ledger)
+        whole, aside = published(ledger), ledger.set_aside()
         batch, unpublished, size = ledger.next_batch - 1, ledger.unpublished_batch(), ledger.restatements_bytes
-    known = schemas(all_columns(tables, columns)) | history.SCHEMAS
+    days = set(days_of(aside.values()))
+    tables = whole | {name: {day: one for day, one in whole[name].items() if day not in days} for name in DATED}
+    known = schemas(all_columns(whole, columns)) | history.SCHEMAS
     if not (output / RECORDS).exists():
-        return Published(batch, unpublished, size, tables, schemas=known)
+        return Published(batch, unpublished, size, tables, schemas=known, set_aside=aside)
     with telling_damage(output / RECORDS), closing(Records(output / RECORDS, read_only=True)) as records:
         states = {state.name: state for state in records.states() if state.name not in known}
         found = {name: table_of(records, state.kind, state.name) for name, state in states.items()}
         last = records.last_inspection()
         of_sql = {name: one.schema for name, one in inspection.from_json(last).items()} if last else {}
-        behind = {one.name: one for one in _behind(records, states, tables | _of_models(states, found))}
+        behind = {one.name: one for one in _behind(records, states, whole | _of_models(states, found))}
     for name, table in found.items():
         schema = inputs.schema_of({date: file for date, file in table.items() if file.sha256}) or of_sql.get(name)
         if schema is not None:
@@ -101,6 +115,7 @@ def read(output: Path, inputs: Inputs, columns: Columns) -> Published:
         batch, unpublished, size, tables | found,
         reads={name: tuple(state.definition.get("reads", ())) for name, state in states.items()},
         kinds={name: state.kind for name, state in states.items()}, schemas=known, behind=behind,
+        set_aside=aside,
     )  # fmt: skip
 
 

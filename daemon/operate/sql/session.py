@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ class Result:
     count: int
     is_explain: bool
     notes: list[str]
+    lacking: list[str]  # published dates that are set aside: the result is without them
 
     @property
     def schema(self) -> Any:
@@ -111,6 +112,7 @@ class Session:
             query = parsed(self._parser, text, state.schemas.keys())
             names = query.named & state.schemas.keys()
             self._refuse_without_result(query, state)
+            self._refuse_set_aside(names, state)
             self.release()
             try:
                 if not self._linked and (state.unpublished is not None or _unknown(state, names)):
@@ -157,8 +159,9 @@ class Session:
         except duckdb.Error as error:
             self._check()
             raise _Failed(error) from None
-        notes = [str(one) for one in state.not_up_to_date(names)]
-        return Result(connection, columns, count, query.is_explain, notes)
+        lacking = state.lacking(names)
+        notes = [*_told(lacking), *map(str, state.not_up_to_date(names))]
+        return Result(connection, columns, count, query.is_explain, notes, lacking)
 
     def _filled(self, connection: Any, query: Query) -> tuple[list[tuple[str, str]], int]:
         """Runs the query into a temporary table, which goes to disk where memory is short. SHOW must not see that table."""
@@ -210,12 +213,13 @@ class Session:
         state = self._read()
         unknown = sorted(name for name in names if is_unknown(state.tables.get(name, {})))
         if not state.differs(before, names) and state.unpublished is None and not unknown:
-            mended = "strandline refresh" if any(name in before.kinds for name in names) else "strandline rebuild"
-            raise self._unreadable(
-                error,
-                f"The file is damaged: `strandline verify` names what is wrong, and `{mended}` makes it again. Where "
-                "`strandline status` says that it is set aside, it names what to restore first.",
+            hint = (
+                "`strandline refresh` makes it again."
+                if any(name in before.kinds for name in names)
+                else "`strandline rebuild DATE` makes it again; a date that cannot be made again is set aside, and then the "
+                "others can be read. For a dimension, `strandline rebuild`."
             )
+            raise self._unreadable(error, f"The file is damaged: `strandline verify` names what is wrong, and {hint}")
         is_running = holder_of(self._output / "state" / "lock") is not None
         failing = [one for one in state.not_up_to_date(unknown) if one.error]
         if failing and not (is_running and waited_seconds < _FAILING_SECONDS):
@@ -230,6 +234,11 @@ class Session:
         else:
             hint = "A daemon has been publishing without a pause: try again, or read fewer tables at a time."
         raise self._unreadable(error, hint)
+
+    def _refuse_set_aside(self, names: Collection[str], state: Published) -> None:
+        """A dimension is one file: without it, there are no rows."""
+        for one in state.lost(names):
+            raise self._unreadable(f"{one.name} is set aside: {one.reason}", "Other tables can be read meanwhile.")
 
     def _unreadable(self, cause: object, hint: str) -> EnvironmentFault:
         return EnvironmentFault("read what is published in", self._output, cause, hint)
@@ -286,6 +295,14 @@ def _may_link(output: Path) -> bool:
     if parent.exists():
         return os.access(parent, os.W_OK | os.X_OK)
     return os.access(output, os.W_OK | os.X_OK) and os.geteuid() in (0, output.stat().st_uid)
+
+
+def _told(lacking: Sequence[str]) -> list[str]:
+    if not lacking:
+        return []
+    them = f"{', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} set aside"
+    why = "published files are damaged and cannot be made anew; `strandline status` says what to restore"
+    return [f"the result is without {them}: {why}"]
 
 
 def _unknown(state: Published, names: Collection[str]) -> bool:

@@ -4,6 +4,7 @@ secret passes through it."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,11 +14,13 @@ import pytest
 from daemon.core.errors import Unavailable
 from daemon.core.retry import Backoff
 from daemon.downstream import follow
-from daemon.downstream.contract import DownstreamFailed
+from daemon.downstream.contract import WHOLE, DownstreamFailed
 from daemon.downstream.destinations import remote
 from daemon.downstream.destinations.store import Delivered, Target
 from daemon.downstream.inputs import Inputs
 from daemon.operate.downstreams import refresh
+from daemon.storage.ledger import Ledger
+from daemon.storage.set_aside import SetAside
 from tests.downstream.worlds import ORDERS
 from tests.support.following import LIMITS, Home, InlineWorker, day, never
 
@@ -194,3 +197,27 @@ def test_a_refresh_ends_the_wait_after_a_failure(tmp_path: Path) -> None:
         assert following.round(never)[0].error == "away"
         refresh(home.output, "m", None)
         assert following.round(never)[0].error == ""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_dimension_that_is_set_aside_waits_only_where_it_is_not_there(tmp_path: Path, *, is_there: bool) -> None:
+    """A destination that has it gets the other one, and orders; a new one gets orders."""
+    home, has = world(tmp_path, '[mirror.m]\nurl = "s3://bucket/x"\n'), {}
+    home.publish(users="user_id,email\nu_1,a@example.com\n")
+
+    def answer(function: str, target: Target, delivery: Any = None) -> Any:
+        if function == "destination_contents":
+            return dict(has)
+        has.update({one.key: one.sha256 for one in delivery.changes})
+        return Delivered()
+
+    if is_there:
+        assert not home.round(Listening(answer))["m"].error
+    (home.output / "curated" / "dim_user.parquet").write_bytes(b"damaged")
+    with closing(Ledger(home.output / "state" / "ledger.sqlite")) as ledger:
+        ledger.set_one_aside(SetAside("dim_user.parquet", 1, "damaged"))
+    home.publish(home.order(1, 1, 77))
+    found = home.round(Listening(answer))["m"]
+    assert (found.waiting, found.stale) == ((0, 0) if is_there else (1, 1))
+    assert ("dim_user" in found.error and "`strandline status`" in found.error) is not is_there
+    assert ("dim_user", WHOLE) in has if is_there else {name for name, _ in has} == {"fact_order", "order_items"}
