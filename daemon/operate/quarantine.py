@@ -88,6 +88,11 @@ def one_line(why: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why.strip()[:MAX_REASON])
 
 
+def names_in(quarantine: Path) -> list[str]:
+    """The names that the drops in quarantine arrived with, the oldest first."""
+    return list(_found(quarantine).values())
+
+
 def called(quarantine: Path, name: str) -> bool:
     """Whether a drop in quarantine has this name or number."""
     return bool(_called(quarantine, _found(quarantine), name))
