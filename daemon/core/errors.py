@@ -53,13 +53,21 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-def instead_of(name: object, names: Iterable[str]) -> str:
-    """What may be written in place of an unknown name, for an error: the one that is nearly the same, if any, and all."""
+def meant(name: object, names: Iterable[str]) -> str:
+    """The one of these names that is nearly the same as an unknown one, as a question; empty where none is."""
     from difflib import get_close_matches  # only a mistake needs it
 
-    options = list(names)
+    options = {one.lower(): one for one in names}
     alike = get_close_matches(str(name).lower(), options, n=1)
-    return (f"did you mean {alike[0]}? Allowed are " if alike else "allowed are ") + ", ".join(options)
+    return f"did you mean {options[alike[0]]}?" if alike else ""
+
+
+def instead_of(name: object, names: Iterable[str], are: str = "allowed are") -> str:
+    """What may be written in place of an unknown name, for an error: the one that is meant, if any, and all. `are`: the words
+    before all of them."""
+    options = list(names)
+    question = meant(name, options)
+    return (f"{question} {are[0].upper()}{are[1:]} " if question else f"{are} ") + (", ".join(options) or "none")
 
 
 class EnvironmentFault(StrandlineError):
