@@ -13,13 +13,13 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
-from pathlib import Path
+from io import TextIOWrapper
 
 from . import serving
 from .commands import administration, completion, copies, erasing, looking, mending, withdrawing
 from .commands.parser import parser
-from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE
-from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError
+from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
+from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError, cause_of, raised_in
 from .stopping import release
 
 # These stop at a safe point; the others end at once.
@@ -61,6 +61,7 @@ _BEFORE_CONFIG = (administration.init, administration.check, completion.completi
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code. Expected errors are one clear line on standard error."""
+    _print_anything()
     options = parser().parse_args(arguments)
     if options.run is not serving.serve and (options.once or options.since is not None):
         return _fail(USAGE, "--once and --since do not go with a command; remove them, or remove the command")
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" on {error.filename}" if error.filename else ""
         return _fail(
             ENVIRONMENT,
-            f"the system refused an operation{where}: {error.strerror or error}. "
+            f"the system refused an operation{where}: {error.strerror or cause_of(error)}. "
             "Nothing is lost: remove the cause and start again",
         )
     except sqlite3.Error as error:
@@ -93,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenExecutor as error:
         return _fail(
             ENVIRONMENT,
-            f"a worker process died ({error}), most likely because memory ran out. Nothing is lost: give it more memory or "
-            "fewer [engine] workers, and start again",
+            f"a worker process died ({cause_of(error)}), most likely because memory ran out. Nothing is lost: give it more "
+            "memory or fewer [engine] workers, and start again",
         )
     except MemoryError as error:
         return _fail(ENVIRONMENT, _out_of_memory(error))
@@ -103,6 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         out_of_memory = isinstance(error, RuntimeError) and str(error) == NO_THREAD
         return _fail(ENVIRONMENT, _out_of_memory(error) if out_of_memory else _unexpected(error))
+
+
+def _print_anything() -> None:
+    """A name of a file need not be text, nor fit the locale: what does not is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -121,22 +129,35 @@ def _run(options: argparse.Namespace) -> int:
 
 def _out_of_memory(error: Exception) -> str:
     return (
-        f"memory ran out ({str(error) or type(error).__name__}). Nothing is lost: give it more memory (and threads, if these are "
+        f"memory ran out ({cause_of(error)}). Nothing is lost: give it more memory (and threads, if these are "
         "limited), fewer [engine] workers, or smaller batches ([batch] max_bytes), and start again"
     )
 
 
 def _unexpected(error: Exception) -> str:
-    import logging
-    import traceback
+    """What to say of a mistake of the program, whose traceback goes into a file for the report."""
+    file = _report(error)
+    report = f"Please report this with {file}, which has the traceback" if file else "Please report this"
+    return f"an unexpected error in {raised_in(error)}. Nothing is lost: archived drops are applied at the next start. {report}"
 
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    logging.getLogger("strandline").debug("unexpected error", exc_info=error)
-    return (
-        f"unexpected error: {type(error).__name__} in {frame.name} ({Path(frame.filename).name}, line {frame.lineno}; "
-        '[log] level = "debug" shows the traceback). Nothing is lost: archived drops are applied at the next start. '
-        "Please report this"
-    )
+
+def _report(error: Exception) -> str:
+    """Writes the traceback into a new file that this user alone may read; returns its path, or nothing where that fails."""
+    import platform
+    import traceback
+    from contextlib import suppress
+    from tempfile import NamedTemporaryFile
+
+    head = f"strandline {version()} (commit {commit()}), Python {platform.python_version()}, {platform.platform()}\n"
+    with (
+        suppress(OSError),
+        NamedTemporaryFile(
+            "w", encoding="utf-8", errors="replace", prefix="strandline-error-", suffix=".txt", delete=False
+        ) as file,
+    ):
+        file.write(head + "".join(traceback.format_exception(error)))
+        return file.name
+    return ""
 
 
 def _fail(code: int, message: str) -> int:

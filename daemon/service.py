@@ -32,6 +32,7 @@ from .execution.process import release_memory
 from .observe.observer import Observer
 from .sources.inbox import Arrival, InboxScan
 from .sources.inboxes import Inboxes, Watchers
+from .storage.database import shown
 from .storage.order_index import MANY_RUNS
 from .storage.pause import Pause, paused
 
@@ -221,9 +222,9 @@ class Service:
                 pass
             self._compaction_error = ""
         except sqlite3.OperationalError as error:
-            if self._compaction_error != str(error):
-                self._compaction_error = str(error)
-                self._notify_note(f"the order index could not be compacted: {error}. It is tried again later")
+            if self._compaction_error != (cause := shown(error)):
+                self._compaction_error = cause
+                self._notify_note(f"the order index could not be compacted: {cause}. It is tried again later")
 
     def _notify(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:

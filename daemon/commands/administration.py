@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import EnvironmentFault, StrandlineError, UsageError
+from ..core.errors import EnvironmentFault, StrandlineError, UsageError, cause_of
 from .shared import ATTENTION, DONE, engine_of, scratch_folder, stop_on_signals
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _telling(found: list[Finding], what: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (StrandlineError, OSError, sqlite3.Error) as error:
-        found.append(Finding(ERROR, what, f"{error}{hint}"))
+        found.append(Finding(ERROR, what, f"{cause_of(error)}{hint}"))
 
 
 def _in_ledger(config: Config, engine: Engine) -> list[Finding]:
