@@ -8,6 +8,12 @@ from .stopping import hold
 
 def run() -> None:
     """Runs the command line of this process, then exits. Signals stay pending until the command handles them."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow; see commands/completion.py
+        from argcomplete import autocomplete
+
+        from .commands.parser import parser
+
+        autocomplete(parser(), always_complete_options="long")  # ends the process
     hold()
     _open_streams()
 

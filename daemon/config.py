@@ -293,8 +293,14 @@ def _content(path: Path, *, required: bool) -> dict[str, Any]:
         raise UsageError(
             f"the configuration {path} is not TOML: {error}; correct that line: texts need quotes, and a key is there once"
         ) from None
-    except (ValueError, RecursionError) as error:  # from a decoder, or an integer with too many digits
-        raise UsageError(f"the configuration {path} is not TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the configuration {path} is not UTF-8 from byte {error.start + 1:,} on; save it as UTF-8"
+        ) from None
+    except RecursionError:
+        raise UsageError(f"the configuration {path} is nested too deeply; no setting needs that") from None
+    except ValueError:
+        raise UsageError(f"the configuration {path} has a number of too many digits; shorten it") from None
 
 
 def _from_file(content: Mapping[str, Any], path: Path) -> Iterator[_Given]:

@@ -34,6 +34,7 @@ from .execution.process import release_memory
 from .observe.observer import Observer
 from .sources.inbox import Arrival, InboxScan
 from .sources.inboxes import Inboxes
+from .storage.database import shown
 from .storage.order_index import MANY_RUNS
 from .storage.pause import Pause, paused
 
@@ -224,9 +225,9 @@ class Service:
                 pass
             self._compaction_error = ""
         except sqlite3.OperationalError as error:
-            if self._compaction_error != str(error):
-                self._compaction_error = str(error)
-                self._notify_note(f"the order index could not be compacted: {error}. It is tried again later")
+            if self._compaction_error != (cause := shown(error)):
+                self._compaction_error = cause
+                self._notify_note(f"the order index could not be compacted: {cause}. It is tried again later")
 
     def _notify(self, what: Callable[[Observer], None]) -> None:
         for observer in self._observers:
@@ -341,9 +342,8 @@ class Service:
     def _count_unannounced(self, arrivals: Sequence[Arrival], watchers: Watchers) -> None:
         """Counts drops that no event named: only a rescan found them."""
         self._collect_events(watchers)  # an event may arrive just after the scan that found its drop
-        unannounced = [
-            a for a in arrivals if a.label not in self._announced and a.label not in self._present_before_watch
-        ]
+        known = self._announced | self._present_before_watch
+        unannounced = [arrival for arrival in arrivals if arrival.label not in known]
         self._present_before_watch -= {arrival.label for arrival in arrivals}
         if unannounced:
             self._notify(lambda one: one.found_by_rescan(len(unannounced)))
@@ -354,10 +354,8 @@ class Service:
         """Takes one batch, and returns how many drops it took. What could not be taken stays in the inbox."""
         self._engine.reader.expect(sum(arrival.size_bytes for arrival in arrivals))
         now = time.time_ns() // 1000
-        contexts = {
-            source: replace(context, received_at=now, since=self._settings.since)
-            for source, context in self._settings.contexts.items()
-        }
+        since, given = self._settings.since, self._settings.contexts.items()
+        contexts = {source: replace(context, received_at=now, since=since) for source, context in given}
         outcome, refused = take(self._engine, arrivals, contexts, now)
         for arrival in arrivals:
             self._remember(arrival, next((one.cause for one in refused if one.label == arrival.label), None))

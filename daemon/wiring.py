@@ -23,7 +23,7 @@ from .batch.taking import Taking
 from .config import Config
 from .core import progress
 from .core.entries import Drop
-from .core.errors import UsageError
+from .core.errors import UsageError, instead_of
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
 from .downstream.sandbox import Limits as SandboxLimits
@@ -301,7 +301,7 @@ def pulled_sources(config: Config, environment: Mapping[str, str], only: str | N
 def pulled_source(config: Config, name: str, environment: Mapping[str, str]) -> PulledSource:
     """The source with this name. UsageError where it is not configured, or has no API."""
     if name not in config.sources:
-        raise UsageError(f"there is no source {name}; configured are {', '.join(config.sources)}")
+        raise UsageError(f"there is no source {name}; {instead_of(name, config.sources, 'configured are')}")
     found = pulled_sources(config, environment, name)
     if not found:
         raise UsageError(f"source {name} has no API; add the section [sources.{name}.pull], see docs/PULL.md")

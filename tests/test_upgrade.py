@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from daemon.cli import _parser
+from daemon.commands.parser import parser
 from daemon.core.model import LAST_INSTANT
 from daemon.storage.ledger import Ledger
 from daemon.storage.ledger_schema import VERSION
@@ -166,7 +166,7 @@ RUNS = {
     "refresh": ["refresh", "daily"], "rebuild": ["rebuild", "2024-03-02"], "forget": ["forget", "--order", "o_1"],
     "backup": ["backup", "copy"], "check": ["check"],
 }  # fmt: skip
-WITHOUT = {"schema", "manifest", "init", "pause", "resume", "restore"}
+WITHOUT = {"schema", "manifest", "init", "pause", "resume", "restore", "completion"}
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_every_command_is_run_on_a_ledger_of_another_version() -> None:
-    action = next(one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+    action = next(one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
     assert RUNS.keys() | WITHOUT == {"", *action.choices}
 
 

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..core.entries import REASON, DropResult, Effect
+from ..core.errors import cause_of
 from ..core.model import MICROSECONDS_PER_DAY, DropOutcome
 from ..storage import ages, files, raw, receipts
 from ..storage.ledger import Ledger
@@ -69,9 +70,9 @@ class Ageing:
             self._run(enough, time.time_ns() // 1000 if now is None else now)
             self._error = ""
         except (OSError, sqlite3.OperationalError) as error:
-            if self._error != str(error):
-                self._error = str(error)
-                self._note(f"copies that are old could not be removed: {error}. It is tried again later")
+            if self._error != (cause := cause_of(error)):
+                self._error = cause
+                self._note(f"copies that are old could not be removed: {cause}. It is tried again later")
 
     def _run(self, enough: Callable[[], bool], now: int) -> None:
         if self._steps is None and now < self._due <= now + _BETWEEN_PASSES:

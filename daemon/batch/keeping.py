@@ -11,23 +11,23 @@ from ..core.errors import UsageError
 from ..core.model import MICROSECONDS_PER_DAY
 from ..storage import ages
 
-_FOREVER = "forever"
+FOREVER = "forever"
 
 
 def _read(value: Any) -> str | None:
-    return value if isinstance(value, str) and re.fullmatch(f"{_FOREVER}|[1-9][0-9]{{0,4}}d", value) else None
+    return value if isinstance(value, str) and re.fullmatch(f"{FOREVER}|[1-9][0-9]{{0,4}}d", value) else None
 
 
 @dataclass(frozen=True)
 class Keep:
     """How long copies of one kind are kept; the section has the name of the kind."""
 
-    keep: str = field(default=_FOREVER, metadata={"read": _read, "allowed": '"forever", or whole days such as "400d"'})
+    keep: str = field(default=FOREVER, metadata={"read": _read, "allowed": '"forever", or whole days such as "400d"'})
 
     @property
     def microseconds(self) -> int | None:
         """None: forever."""
-        return None if self.keep == _FOREVER else int(self.keep.removesuffix("d")) * MICROSECONDS_PER_DAY
+        return None if self.keep == FOREVER else int(self.keep.removesuffix("d")) * MICROSECONDS_PER_DAY
 
 
 def limits(config: Any) -> dict[str, int]:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_never, wait_exponential
 from tenacity.stop import stop_any, stop_when_event_set
 
-from ..core.errors import NO_THREAD, Corruption, Stopped, Unavailable
+from ..core.errors import NO_THREAD, Corruption, Stopped, Unavailable, cause_of
 from ..core.retry import Backoff
 from ..storage.database import is_damage
 from .phases import operation_of
@@ -96,10 +96,3 @@ def retry(
         if is_transient(error):
             give_up_on(error, retrying.statistics["attempt_number"])
         raise
-
-
-def cause_of(error: BaseException) -> str:
-    """What failed, in one readable line."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error) or type(error).__name__

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import EnvironmentFault, StrandlineError, UsageError
+from ..core.errors import EnvironmentFault, StrandlineError, UsageError, cause_of
 from .shared import ATTENTION, DONE, engine_of, scratch_folder, stop_on_signals
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def pause(config: Config, options: argparse.Namespace) -> int:
     before = paused(output)
     made = pause(output, time.time(), options.reason)
     if before is not None:
-        print(f"strandline was {made} already")
+        print(f"strandline was {made} already; `strandline resume` ends that")
     else:
         print(
             f"strandline is {made}; a batch that is being applied is finished, and no drop is taken until `strandline resume`"
@@ -83,7 +83,9 @@ def resume(config: Config, options: argparse.Namespace) -> int:
     ended = resume(output)
     running = holder_of(output / "state" / "lock") is not None
     when = f"within {config.watch.rescan_seconds:g} s by the daemon" if running else "by the next run"
-    print(f"strandline was {ended}; drops are taken {when}" if ended else "strandline was not paused")
+    print(
+        f"strandline was {ended}; drops are taken {when}" if ended else "strandline was not paused; nothing was changed"
+    )
     return DONE
 
 
@@ -156,7 +158,7 @@ def _telling(found: list[Finding], what: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (StrandlineError, OSError, sqlite3.Error) as error:
-        found.append(Finding(ERROR, what, f"{error}{hint}"))
+        found.append(Finding(ERROR, what, f"{cause_of(error)}{hint}"))
 
 
 def _in_ledger(config: Config, engine: Engine) -> list[Finding]:

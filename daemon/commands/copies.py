@@ -26,7 +26,7 @@ def backup(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, indent=2))
     else:
-        print(f"{options.folder} has {copied_text(found)}")
+        print(f"{options.folder} has {copied_text(found)}; `strandline restore {options.folder}` puts it back")
     for path in found["damaged"]:
         print(
             f"{path} is damaged or missing in the output, and so in the backup; run `strandline verify`",

@@ -25,6 +25,8 @@ def forget(config: Config, options: argparse.Namespace) -> int:
         raise UsageError("name whom to forget: --user ID or --order ID, each as often as needed")
     if any(not one.strip() for one in (*options.users, *options.orders)):
         raise UsageError("an id is empty; give it as it is in fact_order")
+    if any(not _is_text(one) for one in (*options.users, *options.orders)):
+        raise UsageError("an id is not UTF-8; give it as it is in fact_order")
     if options.unblock and (options.block or options.dry_run):
         raise UsageError("--unblock does not go with --block or --dry-run")
     from ..core.errors import Stopped
@@ -36,6 +38,11 @@ def forget(config: Config, options: argparse.Namespace) -> int:
             return _unblock(config, asked, stop)
         return _dry(config, asked, stop) if options.dry_run else _forget(config, asked, stop, block=options.block)
     return ATTENTION
+
+
+def _is_text(given: str) -> bool:
+    """Whether an argument is UTF-8; other bytes come as surrogates."""
+    return not any("\ud800" <= one <= "\udfff" for one in given)
 
 
 def _dry(config: Config, asked: Ids, stop: Stop) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, instead_of
 from ..stopping import Stop
 from .shared import ATTENTION, DONE, engine_of, gathered, scratch_folder, stop_on_signals
 
@@ -72,12 +72,16 @@ def plan(config: Config, options: argparse.Namespace) -> int:
 
         source = options.source or source_of(options.file, places(config)) or DEFAULT_SOURCE
         if source not in config.sources:
-            raise UsageError(f"there is no source {source}; configured are {', '.join(config.sources)}")
+            raise UsageError(f"there is no source {source}; {instead_of(source, config.sources, 'configured are')}")
         refuse_retyped(config, engine.ledger)
         context = contexts(config, time.time_ns() // 1000)[source]
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
-        print(json.dumps(plan.as_dict(found), indent=2) if options.json else plan.table(found))
+        print(
+            json.dumps(plan.as_dict(found), indent=2)
+            if options.json
+            else f"{plan.table(found)}\n\n{plan.last_line(found)}"
+        )
         return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
 
 
@@ -87,6 +91,7 @@ def verify(config: Config, options: argparse.Namespace) -> int:
         from ..batch.recovery import refuse_lost_ledger
         from ..operate import seeds
         from ..operate.verify import copy_ledger, verify
+        from ..operate.wording import counted
         from ..storage.ledger import Ledger
 
         refuse_lost_ledger(engine)
@@ -118,7 +123,11 @@ def verify(config: Config, options: argparse.Namespace) -> int:
                     f"{orders:,} orders in {kept:,} partitions came from raw copies that have gone by age: they cannot be made "
                     "anew, and the SHA-256 of their partitions guards them"
                 )
-            verdict = f"{len(found):,} differences" if found else "all of it is there and right"
+            verdict = (
+                f"{counted(len(found), 'difference')}; what each says mends it"
+                if found
+                else "all of it is there and right"
+            )
             print(f"{drops:,} drops and {partitions:,} partitions verified: {verdict}")
         return ATTENTION if found else DONE
 
@@ -190,6 +199,9 @@ def schema(config: Config, options: argparse.Namespace) -> int:
     from ..core.ddl import ddl
 
     print(ddl(options.dialect, config.columns), end="")
+    print(
+        "\n-- Run this in the warehouse; a section [load.NAME], or `strandline manifest`, fills the tables: docs/WAREHOUSE.md"
+    )
     return DONE
 
 

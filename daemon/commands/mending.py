@@ -30,6 +30,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         from ..batch.repair import Damaged, Lost, refuse_unknown, repair
         from ..observe.log import log
         from ..operate.rebuild import prepare_rebuild, take_over
+        from ..operate.wording import counted
         from ..storage import receipts
         from ..storage.adoption import unknown
         from ..storage.ages import RECEIPTS
@@ -53,6 +54,7 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
             if lost:
                 raise Lost("\n".join(lost))
             log.info("partitions rebuilt from raw", extra={"dates": sorted(set(options.dates))})
+            print(f"{counted(len(set(days)), 'date')} rebuilt from raw; `strandline verify` compares everything")
             return ATTENTION if made_again(config, engine, stop, days) else DONE
         if is_lost(engine):
             engine.store.clean_staging()  # of a rebuild that failed
@@ -67,6 +69,10 @@ def rebuild(config: Config, options: argparse.Namespace) -> int:
         if left:
             log.error("raw copies were not taken in; see above", extra={"copies": len(left), "first": left[0].path})
         summary.behind = made_again(config, engine, stop, None)
+        step = (
+            "`strandline verify` compares everything" if not left else "the log names raw copies that were not taken in"
+        )
+        print(f"The ledger and {counted(len(engine.ledger.partitions()), 'date')} rebuilt from raw; {step}")
         return max(ended(summary, once=True), ATTENTION if left else DONE)
 
 
@@ -87,7 +93,9 @@ def retry(config: Config, options: argparse.Namespace) -> int:
     refuse_missing("inbox", config.paths.inbox)
     from ..batch import reread
     from ..operate.quarantine import called, refuse_withdrawn, retry
+    from ..operate.wording import counted
     from ..sources.source_folder import places_of
+    from ..storage.lock import holder_of
 
     output, folders = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
     refuse_other_ledger(output)
@@ -96,14 +104,24 @@ def retry(config: Config, options: argparse.Namespace) -> int:
         for one in (called(output / "quarantine", name) and [name]) or reread.members(output, name) or [name]
     ]  # fmt: skip
     again = reread.applied(output, [name for name in names if not called(output / "quarantine", name)])
+    count = 0
     if not names or len(again) < len(names):
         others = [name for name in names if name not in again]
         refuse_withdrawn(output, others)
         for file, folder in retry(output / "quarantine", folders, others).items():
             print(f"{file} is back in {folder}")
+            count += 1
     back = reread.request(output, folders, list(again.values()))
     for drop in again.values():
         print(f"drop {drop.seq} ({drop.name}) was applied; it is back in {back[drop.seq]} to be read again")
+    count += len(again)
+    those = "it" if count == 1 else "them"
+    when = f"the daemon takes {those} within {config.watch.rescan_seconds:g} s"
+    if holder_of(output / "state" / "lock") is None:
+        when = f"`strandline --once` takes {those}"
+    print(
+        f"{counted(count, 'drop')} put back; {when}" if count else "Nothing is in quarantine; there is nothing to retry"
+    )
     return DONE
 
 
@@ -199,12 +217,12 @@ def _pull_dry(config: Config, name: str, since: int | None, stop: Stop) -> int:
         try:
             answer, following = first_page(source, Ledger.pull_state_of(path, name), since, stop.asked)
         except PullFailed as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            print(f"strandline: {name}: {error}. Nothing was kept", file=sys.stderr)
             return ATTENTION
         file = scratch / f"{name}-first-page.json"
         file.write_bytes(answer.body)
         context = contexts(config, time.time_ns() // 1000)[name]
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), file, context)
-        print(plan.table(found), following, sep="\n\n")
+        print(plan.table(found), following, f"Nothing was kept; `strandline pull {name}` reads all", sep="\n\n")
         return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
     return ATTENTION

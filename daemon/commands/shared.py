@@ -109,13 +109,28 @@ def followed(config: Config, follows: Following, stop: Stop, observers: Sequence
     return []
 
 
+def _next(summary: Summary) -> str:
+    """What to do after a run."""
+    steps = (
+        (summary.stopped, "start again: what was archived is applied then"),
+        (summary.paused, "strandline resume, then start again"),
+        (summary.set_aside, "strandline status says what is set aside, and why"),
+        (summary.quarantined, "strandline status has the reasons; then strandline retry, or strandline discard"),
+        (summary.behind, "strandline downstream has the errors"),
+        (summary.left, "what is left waits in the inbox; the lines above say why"),
+        (summary.applied, "strandline sql looks at the result, strandline status at everything"),
+        (summary.duplicates, "nothing: these were applied before"),
+    )
+    return next((text for is_so, text in steps if is_so), "put a file into the inbox")
+
+
 def ended(summary: Summary, *, once: bool) -> int:
     from ..observe.log import log
 
     log.info("run ended", extra={"applied": summary.applied, "duplicates": summary.duplicates,
                                  "quarantined": summary.quarantined, "left": summary.left, "behind": summary.behind,
                                  "stopped": summary.stopped, "paused": summary.paused,
-                                 "set_aside": summary.set_aside})  # fmt: skip
+                                 "set_aside": summary.set_aside, "next": _next(summary)})  # fmt: skip
     attention = (
         summary.quarantined or summary.left or summary.behind or summary.stopped or summary.paused or summary.set_aside
     )

@@ -7,10 +7,17 @@ affect a drop: work waits until the cause is gone. Usage faults (`UsageError`) a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 MAX_REASON = 500
 _SHOWN_CHARACTERS = 80
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_EXCEPTION = re.compile(r"\b[A-Z][A-Za-z]*(?:Error|Exception|Timeout)(?:\((?:\d+, )?([^()]*)\)|: ?|(?=\W|$))")
+_WORDLESS = (  # what errors mean that may come without a text
+    (TimeoutError, "it took too long"), (ConnectionError, "the connection was closed"), (EOFError, "the connection was closed"),
+    (MemoryError, "memory ran out"), (RecursionError, "it is nested too deeply"),
+)  # fmt: skip
 MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
 NO_THREAD = "can't start new thread"  # what Python says where memory, or the number of threads, is limited
 REBUILD_ANEW = (
@@ -53,13 +60,45 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-def instead_of(name: object, names: Iterable[str]) -> str:
-    """What may be written in place of an unknown name, for an error: the one that is nearly the same, if any, and all."""
+def cause_of(error: BaseException) -> str:
+    """What failed, in one line for a person: of an error of the system, what it says and of which file. No word of Python's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return plain(str(error)) or next((text for kind, text in _WORDLESS if isinstance(error, kind)), "no cause is known")
+
+
+def plain(text: str) -> str:
+    """What an error of a library says, without the number of a system error and the names of exceptions."""
+    text = _ERRNO.sub("", text)
+    while (found := _EXCEPTION.search(text)) is not None:
+        inner = (found[1] or "").strip("'\"")
+        text = text[: found.start()] + inner + text[found.end() :]
+    return text
+
+
+def raised_in(error: BaseException) -> str:
+    """The function and the line that an unexpected error comes from, for a report."""
+    import traceback
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{where.name} ({where.filename.rpartition('/')[2]}, line {where.lineno})"
+
+
+def meant(name: object, names: Iterable[str]) -> str:
+    """The one of these names that is nearly the same as an unknown one, as a question; empty where none is."""
     from difflib import get_close_matches  # only a mistake needs it
 
-    options = list(names)
+    options = {one.lower(): one for one in names}
     alike = get_close_matches(str(name).lower(), options, n=1)
-    return (f"did you mean {alike[0]}? Allowed are " if alike else "allowed are ") + ", ".join(options)
+    return f"did you mean {options[alike[0]]}?" if alike else ""
+
+
+def instead_of(name: object, names: Iterable[str], are: str = "allowed are") -> str:
+    """What may be written in place of an unknown name, for an error: the one that is meant, if any, and all. `are`: the words
+    before all of them."""
+    options = list(names)
+    question = meant(name, options)
+    return (f"{question} {are[0].upper()}{are[1:]} " if question else f"{are} ") + (", ".join(options) or "none")
 
 
 class EnvironmentFault(StrandlineError):

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from ..batch.retries import cause_of, is_transient
-from ..core.errors import OutputReplaced, Stopped, StrandlineError
+from ..batch.retries import is_transient
+from ..core.errors import OutputReplaced, Stopped, StrandlineError, cause_of, raised_in
 from ..core.retry import Backoff
 from ..storage.store import iso_date
 from .contract import Aside, Downstream, InputChanged, Tables, stale
@@ -125,7 +125,9 @@ class Attempts:
             return failure(f"{error}; {hint}", transient=False)
         except Exception as error:
             expected = isinstance(error, StrandlineError) or is_transient(error)
-            cause = cause_of(error) if expected else f"unexpected {type(error).__name__}: {error}"
+            cause = cause_of(error)
+            if not expected:
+                cause = f"an unexpected error in {raised_in(error)}: {cause}. Please report this"
             return failure(cause, transient=is_transient(error))
         seconds = time.monotonic() - began
         self._due.pop((one.kind, one.name), None)

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, instead_of
 from .contract import TABLES
 from .fingerprints import digest
 from .options import MARKS, SEVERITIES, options
@@ -163,7 +163,7 @@ def check_tables(definition: Definition, known: Collection[str]) -> None:
     for name in definition.reads:
         if name not in known:
             where = f"{definition.path}, line {definition.lines.get(name, 1)}"
-            raise UsageError(f"{where}: there is no table {name}; there are {', '.join(sorted(known))}")
+            raise UsageError(f"{where}: there is no table {name}; {instead_of(name, sorted(known), 'there are')}")
 
 
 def check_dated(definition: Definition) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from threading import Event
 
-from ..batch.retries import cause_of, is_transient
-from ..core.errors import OutputReplaced, Stopped, StrandlineError
+from ..batch.retries import is_transient
+from ..core.errors import OutputReplaced, Stopped, StrandlineError, cause_of, raised_in
 from ..core.retry import Backoff
 from .attempts import Followed, Progress, untold
 from .follow import Following, failing
@@ -74,7 +74,9 @@ class Follower:
             except Exception as error:
                 failures += 1
                 expected = isinstance(error, StrandlineError) or is_transient(error)
-                cause = cause_of(error) if expected else f"unexpected {type(error).__name__}: {error}"
+                cause = cause_of(error)
+                if not expected:
+                    cause = f"an unexpected error in {raised_in(error)}: {cause}. Please report this"
                 delay = self._backoff.delay_seconds(failures)
                 self._note(f"what follows could not be brought up to date: {cause}. Trying again in {delay:g} s")
                 self._stop.wait(delay)

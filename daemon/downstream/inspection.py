@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..core.errors import instead_of
 from .fingerprints import digest
 from .runs import unfit
 from .sandbox import Limits, connect, message_of, schema_of, tables_without_rows
@@ -207,7 +208,7 @@ def _bound(
         return named.inspected()
     for name, line in named.lines.items():
         if name not in schemas:
-            return _refused(one, f"there is no table {name}; there are {', '.join(sorted(schemas))}", line)
+            return _refused(one, f"there is no table {name}; {instead_of(name, sorted(schemas), 'there are')}", line)
     connection = connect(folder, {}, limits)
     try:
         tables_without_rows(connection, {name: schemas[name] for name in named.lines})

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, instead_of
 
 SEVERITIES = ("warning", "error")
 MOST_LOOKBACK = 3_660
@@ -45,7 +45,7 @@ def options(path: Path, text: str, allowed: Sequence[str]) -> dict[str, Any]:
                 f"{where}: this looks like the option {name}; write `{mark} {example}` on a line of its own"
             )
         if alike or get_close_matches(name, _NAMES, cutoff=_CLOSE):
-            raise UsageError(f"{where}: unknown option {name}; allowed are {', '.join(allowed)}")
+            raise UsageError(f"{where}: unknown option {name}; {instead_of(name, allowed)}")
     _refuse_after_head(path, text, last, allowed)
     if found.get("whole") and found.get("lookback"):
         raise UsageError(f"{path}: whole computes all dates at once, so it goes without lookback; remove one of them")

@@ -65,7 +65,7 @@ def call(name: str, arguments: Sequence[Any]) -> Any:
 
 def _described(error: BaseException) -> tuple[str, Any]:
     """An error as the parent raises it again."""
-    from ..core.errors import Unavailable
+    from ..core.errors import Unavailable, cause_of, raised_in
     from .contract import DownstreamFailed
 
     if isinstance(error, DownstreamFailed):
@@ -74,7 +74,7 @@ def _described(error: BaseException) -> tuple[str, Any]:
         return "unavailable", str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return "system", (error.errno, error.strerror, error.filename)
-    return "unexpected", f"{type(error).__name__}: {error}"
+    return "unexpected", f"an unexpected error in {raised_in(error)}: {cause_of(error)}. Please report this"
 
 
 def _limit_memory(memory_bytes: int) -> None:

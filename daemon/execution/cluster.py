@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-from ..core.errors import EnvironmentFault, UsageError
+from ..core.errors import EnvironmentFault, UsageError, cause_of
 
 _WAIT_SECONDS = 15
 _RECONNECT_SECONDS = 3  # short, since a running daemon tries again, and may be asked to stop
@@ -78,7 +78,7 @@ def _check_workers(client: Any, address: str, staging: Path, wait_seconds: float
         raise EnvironmentFault(
             "check the Dask workers of",
             address,
-            str(error) or type(error).__name__,
+            cause_of(error),
             "Install strandline on all of them.",
         ) from None
     finally:

@@ -7,7 +7,6 @@ copies, which never change, and rewrite only writes into the staging folder.
 from __future__ import annotations
 
 import mmap
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core.columns import columns_of, together, widened
-from ..core.errors import Stopped, Unreadable
+from ..core.errors import Stopped, Unreadable, raised_in
 from ..core.mapping import Columns
 from ..core.merge.facts import lines_of
 from ..core.merge.partition import EMPTY, Totals, merge, new_partition, order_within_instants
@@ -182,10 +181,8 @@ def _unexpected(drop: int, error: Exception) -> Parsed:
             "`strandline retry`"
         )
         return _nothing_of(drop, reason)
-    where = traceback.extract_tb(error.__traceback__)[-1]
     reason = Unreadable(
-        f"reading it failed with an unexpected error ({type(error).__name__} in {where.name}, line {where.lineno}); "
-        "please report this with the file"
+        f"reading it failed with an unexpected error in {raised_in(error)}; please report this with the file"
     )
     return _nothing_of(drop, reason)
 

@@ -23,6 +23,7 @@ from ..batch.ageing import Aged
 from ..batch.outcome import BatchOutcome
 from ..batch.phases import OPERATIONS, PHASES
 from ..batch.retries import Retry
+from ..core.errors import cause_of
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DIMENSIONS, DropOutcome, Field, Reason
 from ..downstream.attempts import Followed
@@ -348,7 +349,7 @@ def _counted_before(path: Path) -> tuple[Mapping[_Key, float], str]:
     except FileNotFoundError:
         return {}, ""
     except Exception as error:  # the parser raises any exception on wrong text
-        return {}, f"{type(error).__name__}: {error}"
+        return {}, cause_of(error)
     found = {_key(s): s.value for one in families if one.type in ("counter", "histogram") for s in one.samples}
     return {key: value for key, value in found.items() if math.isfinite(value) and value >= 0}, ""
 

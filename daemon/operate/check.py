@@ -50,7 +50,13 @@ def table(found: Sequence[Finding]) -> str:
         f"{levels[level]} {level}{'' if levels[level] == 1 else 's'}" for level in (ERROR, WARNING) if levels[level]
     ]
     lines = [f"{one.level:7}  {one.check:{width}}  {one.what}" for one in found]
-    return "\n".join([*lines, "", ", ".join(sums) or "everything is well"])
+    if levels[ERROR]:
+        step = "mend these, then check again"
+    elif levels[WARNING]:
+        step = "`strandline` runs with them"
+    else:
+        sums, step = ["everything is well"], "`strandline` watches the inbox, `strandline --once` applies what is there"
+    return "\n".join([*lines, "", f"{', '.join(sums)}; {step}"])
 
 
 def as_dict(found: Sequence[Finding]) -> dict[str, Any]:

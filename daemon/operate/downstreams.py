@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, instead_of
 from ..downstream.contract import WHOLE, Table, stale
 from ..downstream.definitions import CHECK, MODEL, Definition, missing_folder, read_folder
 from ..downstream.destinations.contents import wanted_of
@@ -168,7 +168,7 @@ def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
                         )
                     forget(records, state.kind, name, dates, whole=is_whole)
                     return state.kind
-    known = f"known are {', '.join(names)}" if names else "none has run yet"
+    known = instead_of(name, names, "known are") if names else "none has run yet"
     raise UsageError(f"there is no model, check or destination {name}; {known}")
 
 
@@ -197,7 +197,14 @@ def table(found: Collection[Mapping[str, Any]]) -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     errors = [f"{one['name']}: {one['error']}" for one in found if one["error"]]
     rows_found = [f"{one['name']}: {found_text(one, 'output')}" for one in found if found_text(one, "")]
-    return "\n".join([*lines, *([""] if errors or rows_found else []), *errors, *rows_found])
+    behind = [one["name"] for one in found if one["error"] or one["stale"] or one["waits_for"]]
+    step = (
+        "the daemon brings them up to date, or `strandline --once`"
+        if behind
+        else "`strandline refresh NAME` makes one again"
+    )
+    closing = f"{', '.join(behind)}: not up to date; {step}" if behind else f"All are up to date; {step}"
+    return "\n".join([*lines, *([""] if errors or rows_found else []), *errors, *rows_found, "", closing])
 
 
 def found_text(one: Mapping[str, Any], output: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ..core.entries import DropResult
 from ..storage.receipts import as_dict, instant_text, local_text
 from .status import drop_row
+from .wording import counted
 
 # The result of a drop, its batch, and when that was committed, if that is known.
 Row = tuple[DropResult, int, int | None]
@@ -17,16 +19,32 @@ _LINE = "{:>7}  {:25}  {:>8}  {:11}  {}"
 def table(rows: Iterable[Row]) -> Iterator[str]:
     """For a terminal: a heading, then one line a drop. The first drop of a batch has its number and when it was committed."""
     yield _LINE.format("BATCH", "COMMITTED", "DROP", "OUTCOME", "NAME: WHAT BECAME OF IT")
-    shown = None
+    shown, outcomes = None, Counter[str]()
     for result, batch, committed_at in rows:
         drop, name, outcome, detail = drop_row(as_dict(result))
         at = "(unknown)" if committed_at is None else local_text(instant_text(committed_at))
         first = (str(batch), at) if batch != shown else ("", "")
         if result.duplicate_of is not None:
             detail = f"as drop {result.duplicate_of}" + (f": {detail}" if result.reason else "")
+        outcomes[outcome] += 1
         line = _LINE.format(*first, drop, outcome, f"{name}: {detail}")
         yield "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
         shown = batch
+    yield ""
+    yield _last_line(outcomes)
+
+
+def _last_line(outcomes: Counter[str]) -> str:
+    """The last line: what is shown, and what to do next."""
+    if not outcomes:
+        return "No drop was received then; `strandline history` without --since lists all"
+    numbers = ", ".join(f"{number:,} {outcome}" for outcome, number in sorted(outcomes.items()))
+    steps = {
+        "quarantined": "`strandline retry` or `strandline discard` what is quarantined",
+        "applied": "`strandline undo NUMBER` withdraws an applied drop",
+    }
+    step = next((text for outcome, text in steps.items() if outcomes[outcome]), "")
+    return f"{counted(outcomes.total(), 'drop')}: {numbers}" + (f"; {step}" if step else "")
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, instead_of
 from ..sources.mapping_settings import preset_text, presets
 from ..sources.pull.template import secrets
 
@@ -28,7 +28,7 @@ def content(preset: str | None) -> str:
     if preset is None:
         return text
     if preset not in presets():
-        raise UsageError(f"there is no preset {preset}; there are {', '.join(presets())}")
+        raise UsageError(f"there is no preset {preset}; {instead_of(preset, presets(), 'there are')}")
     section = _section(preset)
     return _DEFAULT_SOURCE.sub(lambda _: section, text, count=1)
 

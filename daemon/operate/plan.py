@@ -165,6 +165,20 @@ def table(plan: Plan) -> str:
     return "\n".join(lines + shown_waiting(plan.waiting))
 
 
+def last_line(plan: Plan) -> str:
+    """The last line: that nothing happened, and what to do next."""
+    outcomes = {one.outcome for one in plan.results}
+    if DropOutcome.QUARANTINED in outcomes:
+        step = "correct what the reason says first: the file itself, or the settings of its source"
+    elif outcomes == {DropOutcome.DUPLICATE}:
+        step = "it need not be dropped"
+    elif plan.discards:
+        step = "to apply it without the discarded records, put it into the inbox"
+    else:
+        step = "to apply it, put it into the inbox"
+    return f"Nothing was changed; {step}"
+
+
 def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
     counts = result.counts
     lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]

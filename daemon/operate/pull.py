@@ -10,6 +10,7 @@ from typing import Any
 from ..sources.pull.outcome import Progress, Pulled
 from ..storage.pulls import PullState
 from ..storage.receipts import instant_text, local_text
+from .wording import counted
 
 _ORDERS = ("new", "corrected", "deleted", "unchanged", "superseded")
 
@@ -57,11 +58,6 @@ def showing_pages() -> Iterator[Callable[[Progress], None]]:
         yield tell
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def shown(done: Pulled, totals: Counter[str], state: PullState | None) -> str:
     """The round for a person. `totals`: what the ledger added up of the batches after it."""
     pages, records = counted(done.pages, "page"), counted(done.records, "record")
@@ -77,4 +73,9 @@ def shown(done: Pulled, totals: Counter[str], state: PullState | None) -> str:
         lines.append(f"Cursor     {local_text(instant_text(state.cursor))}")
     if done.error:
         lines.append(f"Not all of it: {done.error}")
+        lines.append(f"What came is applied; `strandline pull {done.source}` goes on from there")
+    else:
+        lines.append(
+            f"All that is new is applied; `strandline history` lists {'the pages' if done.pages else 'all drops'}"
+        )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from typing import Any
 from ..batch import discarding
 from ..batch.reread import names_of
 from ..core.entries import REASON, Drop
-from ..core.errors import MAX_REASON, UsageError
+from ..core.errors import MAX_REASON, UsageError, meant
 from ..core.mapping import DEFAULT_SOURCE
 from ..sources.inbox_folder import InboxFolder
 from ..sources.names import is_no_drop
@@ -88,6 +88,11 @@ def one_line(why: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why.strip()[:MAX_REASON])
 
 
+def names_in(quarantine: Path) -> list[str]:
+    """The names that the drops in quarantine arrived with, the oldest first."""
+    return list(_found(quarantine).values())
+
+
 def called(quarantine: Path, name: str) -> bool:
     """Whether a drop in quarantine has this name or number."""
     return bool(_called(quarantine, _found(quarantine), name))
@@ -102,8 +107,10 @@ def _asked(quarantine: Path, found: dict[str, str], names: Sequence[str], refusa
     """The file names of the named drops. UsageError, with `refusal`, for a name without one."""
     asked = {name: _called(quarantine, found, name) for name in names}
     if unknown := [name for name in names if not asked[name]]:
+        question = meant(unknown[0], found.values())
+        holds = f"{question} Q" if question else "q"
         raise UsageError(
-            f"{refusal.format(unknown[0])} has this name or number; quarantine holds {', '.join(found) or 'nothing'}"
+            f"{refusal.format(unknown[0])} has this name or number; {holds}uarantine holds {', '.join(found) or 'nothing'}"
         )
     return list(dict.fromkeys(file for name in names for file in asked[name]))
 

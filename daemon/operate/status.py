@@ -29,6 +29,7 @@ from ..storage.receipts import as_dict, discards_path, instant_text, local_text
 from ..storage.store import iso_date
 from .downstreams import attention
 from .pull import pull_rows, pulls
+from .wording import counted
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
@@ -301,8 +302,37 @@ def table(status: dict[str, Any]) -> str:
         )
     lines += _section("Last drops", [drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
+    lines += ["", last_line(status)]
     return "\n".join(
         "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
+    )
+
+
+def last_line(status: Mapping[str, Any]) -> str:
+    """The last line: what needs attention, and what to do next."""
+    needs = {
+        f"{counted(number, what)} {which}": number
+        for number, what, which in (
+            (len(status["set_aside"]), "part", "set aside"),
+            (status["quarantine"]["drops"], "drop", "in quarantine"),
+            (
+                sum(bool(attention(one, status["output"])) for one in status["downstreams"]),
+                "downstream",
+                "not as it should be",
+            ),
+            (sum(bool((one["pull"] or {}).get("error")) for one in status["sources"].values()), "API", "not read"),
+            (sum(status["inbox"].get("strays", {}).values()), "file", "that no source takes"),
+        )
+    }
+    found = [text for text, number in needs.items() if number]
+    if status["paused"]:
+        found.append("paused")
+    if found:
+        return f"Needs attention: {', '.join(found)}; see above. `strandline history` lists all drops"
+    return (
+        "Nothing needs attention. "
+        + ("`strandline sql` answers queries" if status["partitions"] else "Put a file with orders into the inbox")
+        + ("" if status["running"] else "; `strandline` watches the inbox, `strandline --once` applies what is there")
     )
 
 

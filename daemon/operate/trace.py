@@ -8,7 +8,7 @@ nothing and may run beside a daemon; versions from drops that are applied meanwh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -33,7 +33,10 @@ from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
 from ..storage.undos import told
+from . import explained
+from .mistyped import neighbours, question
 from .plan import one_line
+from .wording import counted
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,6 +87,7 @@ class Trace:
     repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
     undos: dict[int, list[str]]  # by drop: when it was withdrawn, and applied again
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
+    alike: str = ""  # where nothing has this id: "Did you mean …?"
     gone_through: int = 0  # the raw copies of all drops up to this one have gone by age; 0: none has
 
     @property
@@ -123,8 +127,21 @@ def trace(engine: Engine, order_id: str) -> Trace:
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
-    found = Trace(order_id, versions, discards, repeats, undos, published, gone)
+    alike = "" if versions or discards else _mistyped(ledger, order_id)
+    found = Trace(order_id, versions, discards, repeats, undos, published, alike, gone)
     return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
+
+
+def _mistyped(ledger: Ledger, order_id: str) -> str:
+    """Which orders may have been meant, where none has this id."""
+    others = neighbours(order_id)
+    keys = np.frombuffer(b"".join(order_key(one.encode(errors="replace")) for one in others), "<u8").reshape(-1, 2)
+    wanted = np.zeros(len(others), INDEX_ENTRY)
+    wanted["hi"], wanted["lo"] = keys[:, 0], keys[:, 1]
+    order = np.argsort(wanted, order=("hi", "lo"))
+    _, found = ledger.index.find(wanted[order])
+    known = sorted(order[found])
+    return question([one_line(others[at]) for at in known])
 
 
 def _is_sound(engine: Engine, drop: Drop) -> bool:
@@ -235,7 +252,9 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "agrees_with_raw": found.agrees,
         "raw_copies_gone_through_drop": found.gone_through,
         "versions": [
-            asdict(one) | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
+            asdict(one)
+            | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
+            | {"allocation": explained.as_dict(explained.allocation(one.content))}
             for one in found.versions
         ],
         "discards": [asdict(one) for one in found.discards],
@@ -270,11 +289,53 @@ def table(found: Trace) -> str:
         lines += ["  it deletes the order"] if version.is_deletion else []
         lines += ["  its raw copy has gone by age; what it says is in the partition"] if version.has_gone else []
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
+        if version is found.winner:
+            lines += _divided(explained.allocation(version.content))
         before = version.content
     for discard in found.discards:
         lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}",
                   f"  {one_line(discard.record)}"]  # fmt: skip
+    lines += ["", _last_line(found)]
     return "\n".join(lines)
+
+
+def _last_line(found: Trace) -> str:
+    """The last line: how it is, and what to do next."""
+    if not found.agrees:
+        return "The index and raw do not agree: `strandline rebuild` repairs that"
+    if found.winner is None:
+        alike = found.alike and f" {found.alike}"
+        return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
+    drop = found.winner.drop
+    versions = counted(len(found.versions), "version")
+    return f"{versions}; the one that counts is of drop {drop}, which `strandline undo {drop}` would withdraw"
+
+
+def _divided(found: explained.Allocation | None) -> list[str]:
+    """How the amount of the version that counts is divided over its lines."""
+    if found is None:
+        return []
+    lines = ["", f"  {found.why} (docs/EXACTNESS.md)"]
+    if found.rule in (explained.ONE_LINE, explained.NO_AMOUNT):
+        return lines
+    rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "qty × price", "share so far", "rounded", "amount")]
+    rows += [tuple(one_line(str(_shown(value))) for value in astuple(one)) for one in found.lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column == 1 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("    " + "  ".join(cells))
+    if len(found.lines) > 1:
+        lines.append("  each line gets its rounded share so far, less that of the line before")
+    rest = Decimal(found.amount or 0) - Decimal(found.items_total)
+    if rest and found.rule == explained.BY_WEIGHT:
+        than = f"{abs(rest)} {'more' if rest > 0 else 'less'}"
+        lines.append(
+            f"  the items add up to {found.items_total}, and the amount is {than}: that is spread in the same way"
+        )
+    return lines
 
 
 def _named(version: Version) -> str:

@@ -13,7 +13,7 @@ from ..batch.phases import Phases
 from ..batch.prepare import Prepared
 from ..batch.reread import names_of
 from ..core.entries import DropResult, Undo
-from ..core.errors import Corruption, UsageError
+from ..core.errors import Corruption, UsageError, meant
 from ..core.model import DIMENSIONS, DropOutcome
 from ..storage import raw
 from ..storage.ages import RAW
@@ -21,6 +21,7 @@ from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text, local_text
 from .plan import change_of, shown, shown_waiting, steadily
 
+_COMPARED = 1_000  # drops whose names are compared with one that none has
 _HASH_DIGITS = 12  # of the short hash in the name of a raw copy
 
 
@@ -120,8 +121,11 @@ def _named(ledger: Ledger, name: str) -> DropResult:
             f"{len(found):,} drops are called {name}: {those}; nothing was changed. Give the number of one"
         )
     if not found:
+        newest = (one.drop.name for one in ledger.last_results(_COMPARED))
+        question = meant(name, newest)
         raise UsageError(
-            f"there is no drop with the number, name or SHA-256 {name}; nothing was changed. `strandline history` lists all"
+            f"there is no drop with the number, name or SHA-256 {name}; nothing was changed. {question}{' ' if question else ''}"
+            "`strandline history` lists all"
         )
     return found[0]
 
@@ -218,4 +222,13 @@ def table(found: Undone, *, dry_run: bool) -> str:
         lines.append(f"  the high-water mark {'would go' if dry_run else 'goes'} from {before} to {after}")
     lines += shown("Partitions", [f"  {one.date}  {change_of(one)}" for one in found.written])
     lines += shown_waiting(found.waiting)
+    lines += ["", _last_line(drop.seq, is_revert=is_revert, dry_run=dry_run)]
     return "\n".join(lines)
+
+
+def _last_line(seq: int, *, is_revert: bool, dry_run: bool) -> str:
+    """The last line: what happened, and what to do next."""
+    if dry_run:
+        return f"Nothing was changed; `strandline undo {seq}{' --revert' if is_revert else ''}` does it"
+    back = f"undo {seq}" + ("" if is_revert else " --revert")
+    return f"Drop {seq} is {'applied again' if is_revert else 'withdrawn'}; `strandline {back}` takes that back"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..batch.ageing import old_lines
 from ..batch.commit import RESTATEMENTS
+from ..batch.keeping import FOREVER
 from ..core.model import DIMENSIONS, INDEX_ENTRY
 from ..storage import ages
 from ..storage.ledger import Ledger
@@ -155,6 +156,13 @@ def table(found: Mapping[str, Any]) -> str:
         if one["gone_through"]:
             what = "batch" if one["name"] == ages.RESTATEMENTS else "drop"
             lines.append(f"Gone by age: {one['name']} up to {what} {one['gone_through']:,}")
+    freed = sum(one["freed_bytes"] for one in found["parts"])
+    unlimited = [one["name"] for one in found["parts"] if one["keep"] == FOREVER]
+    lines += [
+        "",
+        f"All of it takes {found['disk_bytes']:,} bytes on the disk; {freed:,} bytes go with the next pass of ageing"
+        + (f". To keep less of {', '.join(unlimited)}, set keep: docs/AGES.md" if unlimited else ""),
+    ]
     return "\n".join(lines)
 
 

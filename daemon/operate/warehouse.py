@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.ddl import TABLES
-from ..core.errors import UsageError
+from ..core.errors import UsageError, instead_of
 
 _PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[!-~]+)*")
 _NAMED_AT_MOST = 10
@@ -33,7 +33,7 @@ def _entry(output: Path, path: Path, prefix: str) -> dict[str, object]:
 
 def _files(curated: Path, table: str, dates: Sequence[str] | None) -> list[Path]:
     if table not in TABLES:
-        raise UsageError(f"unknown table {table!r}; allowed are {', '.join(TABLES)}")
+        raise UsageError(f"unknown table {table!r}; {instead_of(table, TABLES)}")
     if TABLES[table].by_date:
         return _by_date(curated, table, dates)
     if dates is not None:

@@ -26,6 +26,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from ..core.errors import cause_of
 from .inbox_folder import InboxFolder, probe_name
 from .source_folder import SourceFolder
 
@@ -213,7 +214,7 @@ class Watcher:
             observer.schedule(self._handler, self._path(), recursive=False, event_filter=_EVENTS)
             observer.start()
         except Exception as error:  # OSError where limits are exhausted; a backend may raise others
-            return getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return getattr(error, "strerror", None) or cause_of(error)
         self._observer = observer
         self.watch += 1
         return ""

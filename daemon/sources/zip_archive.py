@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO
 
-from ..core.errors import Unreadable
+from ..core.errors import Unreadable, cause_of
 from .names import is_ignored
 
 MOST_FILES = 10_000
@@ -72,7 +72,7 @@ def _damage_described() -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise Unreadable(f"the zip archive is damaged ({error or type(error).__name__}); send it again") from None
+        raise Unreadable(f"the zip archive is damaged ({cause_of(error)}); send it again") from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # the machine's; EINVAL: an offset before the beginning
             raise

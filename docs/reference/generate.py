@@ -29,21 +29,14 @@ from prometheus_client.metrics_core import Metric  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
 from daemon import frames  # noqa: E402 (after the path)
-from daemon.cli import _parser  # noqa: E402
+from daemon.commands.guide import GUIDES, MAIN, Guide  # noqa: E402
+from daemon.commands.parser import parser as make_parser  # noqa: E402
 from daemon.config import SETTINGS, variable_of  # noqa: E402
 from daemon.core.quantities import Duration  # noqa: E402
 from daemon.downstream.destinations.settings import KINDS  # noqa: E402
 from daemon.observe.metrics import Metrics  # noqa: E402
 from daemon.sources.mapping_settings import preset_text, presets  # noqa: E402
 
-# Where more is said of a command than `--help` says.
-_MORE = {
-    "plan": "sources/README.md", "sql": "READING.md", "verify": "RELIABILITY.md", "rebuild": "RELIABILITY.md",
-    "trace": "RELIABILITY.md", "history": "OPERATING.md", "retry": "OPERATING.md", "discard": "OPERATING.md",
-    "init": "OPERATING.md", "check": "OPERATING.md", "pause": "OPERATING.md", "resume": "OPERATING.md", "usage": "AGES.md",
-    "undo": "UNDO.md", "forget": "ERASURE.md", "backup": "BACKUP.md", "restore": "BACKUP.md", "pull": "PULL.md",
-    "downstream": "MODELS.md", "refresh": "MODELS.md", "schema": "WAREHOUSE.md", "manifest": "WAREHOUSE.md",
-}  # fmt: skip
 _MADE = "<!-- Made from the code by `make reference`. Edit the code. -->"
 
 
@@ -62,13 +55,18 @@ def pages() -> dict[Path, str]:
 
 def commands() -> str:
     """The command line: each command with its arguments, as `--help` has them."""
-    parser = _parser()
-    said = "`strandline --help` and `strandline COMMAND --help` say the same."
+    parser = make_parser()
+    said = (
+        "`strandline --help` and `strandline COMMAND --help` say the same. More: [COMMAND-LINE.md](../COMMAND-LINE.md)."
+    )
     parts = [f"# Commands\n\n{_MADE}\n\n{_prose(parser.description or '')}\n\n{said}"]
-    parts.append("## strandline\n\n" + _arguments(parser) + "\n\nEvery command takes `--config PATH`, too.")
+    parts.append(
+        f"## strandline\n\n{_arguments(parser)}\n\nEvery command takes `--config PATH`, too.\n\n{_guide(MAIN)}"
+    )
     for name, command in subcommands(parser).items():
-        more = f"\n\nMore: [{_MORE[name]}](../{_MORE[name]})." if name in _MORE else ""
-        parts.append(f"## strandline {name}\n\n{_described(command)}{more}")
+        parts.append(
+            f"## strandline {name}\n\n{command.description}\n\n{_arguments(command)}\n\n{_guide(GUIDES[name])}"
+        )
     parts.append("Exit codes: [exit-codes.md](exit-codes.md).")
     return "\n\n".join(parts)
 
@@ -79,9 +77,12 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return dict(found.choices)
 
 
-def _described(command: argparse.ArgumentParser) -> str:
-    epilog = f"\n\n```text\n{command.epilog.strip()}\n```" if command.epilog else ""
-    return f"{command.description}\n\n{_arguments(command)}{epilog}"
+def _guide(guide: Guide) -> str:
+    """The examples, and where to go next."""
+    rows = [f"| `{_cell(line)}` | {_cell(what)} |" for line, what in guide.examples]
+    examples = "\n".join(["| example | does |", "|---|---|", *rows])
+    more = f" More: [{guide.page}](../{guide.page})." if guide.page else ""
+    return f"{examples}\n\n{_prose(f'Next: {guide.next}{more}')}"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> str:
@@ -113,12 +114,12 @@ def _cell(text: str) -> str:
 
 def exit_codes() -> str:
     """What the help says of exit codes, as a table."""
-    said = re.search(r"Exit codes: (.*?)\.(?:\s|$)", " ".join((_parser().epilog or "").split()))
+    said = re.search(r"Exit codes: (.*?)\.(?:\s|$)", " ".join((make_parser().epilog or "").split()))
     assert said is not None, "the help of strandline names its exit codes"
     codes = re.findall(r"(\d) (.*?)(?:; (?=\d)|$)", said[1])
     own = [
         f"| `strandline {name}` | {_cell(command.description or '')} |"
-        for name, command in subcommands(_parser()).items()
+        for name, command in subcommands(make_parser()).items()
         if "exit code" in (command.description or "")
     ]
     return "\n".join(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.cli import _parser
+from daemon.commands.parser import parser
 from tests.docs.blocks import PAGES, Command, blocks, commands, inline
 from tests.docs.worlds import WORLDS, Variables, history, with_history
 from tests.support import REPO, zygote
@@ -168,7 +168,7 @@ def _refusal(words: Sequence[str]) -> str | None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            _parser().parse_args(words)
+            parser().parse_args(words)
     except SystemExit as ended:
         return said.getvalue() if ended.code else None
     return None
@@ -177,11 +177,11 @@ def _refusal(words: Sequence[str]) -> str | None:
 def _known(usage: str) -> None:
     words = re.findall(r"[\w-]+", usage.removeprefix("strandline "))
     named, options = words[0], {word for word in words if word.startswith("--")}
-    (commands_of,) = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
+    (commands_of,) = [action.choices for action in parser()._actions if isinstance(action.choices, dict)]
     if named.isupper():  # `strandline COMMAND --help`
         named = next(iter(commands_of))
-    parser = _parser() if named.startswith("--") else commands_of[named]
-    known = {option for action in parser._actions for option in action.option_strings}
+    of = parser() if named.startswith("--") else commands_of[named]
+    known = {option for action in of._actions for option in action.option_strings}
     assert options <= known, f"{usage}: {options - known}"
 
 

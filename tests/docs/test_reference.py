@@ -39,6 +39,6 @@ def test_a_metric_without_a_row_gets_one() -> None:
 def test_every_command_and_every_exit_code_has_an_entry() -> None:
     """Also those that have no page of their own."""
     commands, codes = generate.commands(), generate.exit_codes()
-    names = generate.subcommands(generate._parser())
-    assert all(f"\n## strandline {name}\n" in commands for name in names) and names.keys() >= generate._MORE.keys()
+    names = generate.subcommands(generate.make_parser())
+    assert all(f"\n## strandline {name}\n" in commands for name in names)
     assert all(f"\n| {code} | " in codes for code in range(4))

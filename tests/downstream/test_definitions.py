@@ -251,7 +251,8 @@ def test_an_unknown_table_is_refused_with_the_line_that_names_it(tmp_path: Path)
     """And with what there is."""
     found = defined(tmp_path, "def model(\n    fact_order,\n    fact_oder): ...\n", "m.py")
     with pytest.raises(
-        UsageError, match=r"m\.py, line 3: there is no table fact_oder; there are dim_user, fact_order$"
+        UsageError,
+        match=r"m\.py, line 3: there is no table fact_oder; did you mean fact_order\? There are dim_user, fact_order$",
     ):
         check_tables(found, {"fact_order", "dim_user"})
 

@@ -329,7 +329,7 @@ def test_rounds_that_fail_are_tried_again_with_growing_delays(home: Home) -> Non
     with Follower(make, 0.01, BACKOFF, lambda _: None, note):  # type: ignore[arg-type]
         assert ended.wait(60)
     assert [text.rpartition("again in ")[2] for text in notes] == ["0.01 s", "0.02 s", "0.04 s", "0.01 s"]
-    assert "No space" in notes[0] and "unexpected RuntimeError" in notes[2]
+    assert "No space" in notes[0] and "an unexpected error in round (test_follow.py, line" in notes[2]
 
 
 def test_a_run_once_tries_again_only_what_the_environment_failed() -> None:

@@ -63,7 +63,7 @@ def test_a_page_is_all_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         lines = history.table(engine.ledger.by_batch(0))
         next(lines), next(lines), next(lines)
         assert len(asked) == 1
-        assert len(list(lines)) == 3 and len(asked) == 4
+        assert len(list(lines)) == 5 and len(asked) == 4
 
 
 def test_the_table_is_in_local_time_and_the_array_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,8 @@ def test_the_table_is_in_local_time_and_the_array_in_utc(tmp_path: Path, monkeyp
     assert all(line.split(" ")[0].endswith("+05:30") for line in ended.stderr.splitlines()), ended.stderr
     drop(tmp_path, "b.json", [order(2)])
     assert all(json.loads(line)["at"].endswith("Z") for line in once(tmp_path).stderr.splitlines())
-    heading, first, second = strandline(tmp_path, "history").stdout.splitlines()
+    heading, first, second, _, last = strandline(tmp_path, "history").stdout.splitlines()
+    assert last.startswith("2 drops: 2 applied")
     assert heading.split()[:4] == ["BATCH", "COMMITTED", "DROP", "OUTCOME"]
     assert "+05:30" in first and "\x1b" not in first and second.split()[-2:] == ["1", "new"]
     rows = json.loads(strandline(tmp_path, "history", "--json").stdout)

@@ -85,7 +85,7 @@ def test_what_follows_and_needs_attention_says_why_and_where(tmp_path: Path) -> 
     second = first | {"name": "second", "reads": ["first", "fact_order"]}
     follows = downstreams._with_waiting([rows, ran, new, broken, second, first])
     text = status.table(status.gather(None, [SourceFolder(tmp_path)], tmp_path, 0, (), follows))
-    shown = [line.split(maxsplit=2) for line in text.partition("need attention\n")[2].splitlines()]
+    shown = [line.split(maxsplit=2) for line in text.partition("need attention\n")[2].partition("\n\n")[0].splitlines()]
     assert shown == [
         [
             "check",

@@ -146,3 +146,52 @@ def test_a_deletion_is_shown_as_one(tmp_path: Path) -> None:
     applied(home, order(7, amount=1, updated_at="2026-03-07T00:00:00Z"), gone)
     found = lives(home, first["order_id"])
     assert found.agrees and "superseded" in found.versions[0].why and found.versions[0].is_deletion
+
+
+def test_the_text_says_how_the_amount_came_about(tmp_path: Path) -> None:
+    """By the version that counts; each rule, and how far the items are from the amount."""
+    three = [
+        {"sku": "a", "qty": 2, "price": 4},
+        {"sku": "b", "qty": 1, "price": 3},
+        {"sku": "c\n", "qty": 1, "price": 1},
+    ]
+    orders = [
+        order(1, amount=11, items=three), order(1, amount=10, items=three, updated_at="2026-03-09"),
+        order(2, amount=13, items=three), order(3, amount=1, items=[{"sku": "a"}, {"sku": "b"}, {}]),
+        order(4, amount=5, items=[]), order(5, amount="?"), order(6, amount=12, items=three),
+    ]  # fmt: skip
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps(orders).encode())], NOW)
+        said = {number: trace.table(trace.trace(engine, order(number)["order_id"])) for number in range(1, 7)}
+    assert said[1].count("divided over") == 1 and "13" not in said[1]
+    assert """
+  the amount is divided over the lines by quantity × price (docs/EXACTNESS.md)
+    line  sku     qty   price  qty × price  share so far  rounded  amount
+       1  a    2.0000  4.0000       8.0000   6.66666666…   6.6667  6.6667
+       2  b    1.0000  3.0000       3.0000   9.16666666…   9.1667  2.5000
+       3  c    1.0000  1.0000       1.0000       10.0000  10.0000  0.8333
+  each line gets its rounded share so far, less that of the line before
+  the items add up to 12.0000, and the amount is 2.0000 less: that is spread in the same way
+""" in said[1]
+    assert "the amount is 1.0000 more" in said[2] and "add up" not in said[6]
+    assert "the lines share the amount equally" in said[3] and "add up" not in said[3]
+    assert "no items, so its one line (0) has the amount" in said[4] and "share so far" not in said[4]
+    assert "no amount that could be read" in said[5] and "share so far" not in said[5]
+
+
+def test_an_id_that_nothing_has_names_the_one_that_is_meant(tmp_path: Path) -> None:
+    """One mistake away, without reading ids; where many orders are that near, none is likelier than another."""
+    with open_engine(tmp_path) as engine:
+        ids = ["WEB-1001", "#2002", "17", "18", "19", "10"]
+        orders = [order(1) | {"order_id": one} for one in ids]
+        apply_batch(engine, tmp_path, [("a.json", json.dumps(orders).encode())], NOW)
+
+        def asked(order_id: str) -> str:
+            return trace.table(trace.trace(engine, order_id)).splitlines()[-1]
+
+        for typed in ("web-1001", "WEB-1010", "WEB-101", "WEB-10011", "WEB1001", "WEB-1801"):
+            assert "Did you mean WEB-1001? Ids are" in asked(typed), typed
+        assert "Did you mean #2002?" in asked("2002")
+        for typed in ("nothing", "1", "", "x" * 10_000, "\ud800"):
+            assert asked(typed).startswith("No order is published under this id. Ids are"), typed
+        assert asked("17").startswith("1 version; the one that counts is of drop 1, which `strandline undo 1`")

@@ -101,6 +101,8 @@ def test_a_dry_run_says_what_the_undo_does(home: Path) -> None:
             "",
             "Partitions",
             "  2026-03-02  rewritten, 1 orders before, 1 after",
+            "",
+            "Drop 4 is withdrawn; `strandline undo 4 --revert` takes that back",
         ]
         assert "with its duplicates, which brought nothing else: 2" in table(
             undo(engine, "1", withdrawal), dry_run=True

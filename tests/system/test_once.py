@@ -262,16 +262,23 @@ def test_a_signal_during_a_catch_up_ends_it_and_the_next_finishes(tmp_path: Path
 
 
 def test_what_nobody_foresaw_is_one_clear_line(tmp_path: Path) -> None:
-    """Exit code 3, where it happened, and no traceback."""
+    """Exit code 3, where it happened, and no traceback: that is in a file which this user alone may read."""
     program = (
         "import sys, daemon.service as s\ndef broken(*_): raise ZeroDivisionError('secret')\ns.Service.once = broken\n"
     )
     program += "from daemon.cli import main\nsys.exit(main(['--once']))\n"
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 3 and "Traceback" not in ended.stderr and "secret" not in ended.stderr
-    assert "ZeroDivisionError in broken" in ended.stderr and "Nothing is lost" in ended.stderr
+    (tmp_path / "reports").mkdir()
+    for folder in ("reports", "none"):
+        env = environment() | {"TMPDIR": str(tmp_path / folder)}
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 3 and "Traceback" not in ended.stderr and "secret" not in ended.stderr
+        assert "an unexpected error in broken (<string>, line 2). Nothing is lost" in ended.stderr
+        assert "ZeroDivision" not in ended.stderr and "Please report this" in ended.stderr
+    (report,) = (tmp_path / "reports").iterdir()
+    assert report.stat().st_mode & 0o777 == 0o600 and report.name.startswith("strandline-error-")
+    assert report.read_text().startswith("strandline ") and "ZeroDivisionError: secret" in report.read_text()
 
 
 def test_a_drop_that_is_too_large_is_left_and_named(tmp_path: Path) -> None:

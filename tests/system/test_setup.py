@@ -22,6 +22,8 @@ from tests.support.harness import tree
 
 Levels = dict[str, tuple[str, str]]  # by check: the level and the text
 
+STARTS = "`strandline` watches the inbox, `strandline --once` applies what is there"
+
 
 def looked(home: Path, expected: int, **settings: str) -> Levels:
     """What `check` finds that is not well, by what it looked at."""
@@ -51,7 +53,7 @@ def test_init_writes_the_shipped_configuration_and_check_is_content(tmp_path: Pa
     assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir() if one.is_dir()} == {0o700}
     before = tree(tmp_path)
     ended = strandline(tmp_path, "check", HTTP__PORT="0")
-    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "everything is well"), ended.stdout
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, f"everything is well; {STARTS}"), ended.stdout
     (tmp_path / "config.toml").write_text("# mine\n")
     assert main(["init", "--preset", "shopify", "--config", str(tmp_path / "config.toml")]) == 2
     assert (tmp_path / "config.toml").read_text() == "# mine\n"

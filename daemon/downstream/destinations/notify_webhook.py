@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
 
+from ...core.errors import plain
 from ...sources.pull.requests import retry_after
 from ...sources.pull.template import Secrets
 from ..contract import DownstreamFailed
@@ -152,8 +153,8 @@ class _Webhook:
     def _said(self, error: Exception) -> str:
         """What an error says, without objects of urllib3 and secrets."""
         text = re.sub(r"<[^>]*>:?\s*|\(?Caused by.*", "", self._secrets.hidden_in(str(error)))
-        return text.strip()[:_SHOWN_CHARACTERS] or type(error).__name__
+        return plain(text).strip()[:_SHOWN_CHARACTERS] or "the request failed"
 
 
 def _cause(error: NewConnectionError) -> str:
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(error).rpartition(": ")[2])
+    return plain(str(error).rpartition(": ")[2])

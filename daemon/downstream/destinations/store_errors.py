@@ -127,9 +127,16 @@ def _unknown(error: BaseException) -> str:
         return error.strerror
     name = type(error).__name__
     if not name.startswith(("Delta", "SchemaMismatch", "TableNotFound")):
-        return name
-    first = _NOT_SHOWN.sub("", str(error)).strip().partition("\n")[0][:_SHOWN_CHARACTERS]
-    return f"{name}: {first}"
+        return _in_words(name)
+    return _NOT_SHOWN.sub("", str(error)).strip().partition("\n")[0][:_SHOWN_CHARACTERS] or _in_words(name)
+
+
+def _in_words(name: str) -> str:
+    """The name of an exception as words: PermissionDeniedError, for one, as `permission denied`."""
+    return (
+        " ".join(re.findall("[A-Z]+[a-z]*", name.removesuffix("Error").removesuffix("Exception"))).lower()
+        or "it failed"
+    )
 
 
 def _code(text: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from ...core.model import DIMENSIONS
 from ...storage import raw
 from ...storage.store import iso_date
+from ..wording import counted
 from .forget import Change, Plan
 
 _SHOWN = 20
@@ -16,26 +17,26 @@ def table(plan: Plan, *, dry: bool) -> str:
     """The plan for a terminal."""
     redacted = [one for one in plan.changes if one.records]
     if plan.is_nothing:
-        lines = ["nothing in the output names them"]
+        lines = ["nothing in the output names them; ids are as in fact_order"]
     else:
         dates = Counter(plan.dates)
         renamed = _renamed(plan)
         reasons = sum(one.before.reason != one.after.reason for one in plan.changes)
         lines = [
-            f"{'would erase' if dry else 'erased'} {_count(sum(one.records for one in redacted), 'record')} in "
-            f"{_count(len(redacted), 'drop')}, {_count(len(plan.dates), 'published order')} on {_count(len(dates), 'date')}, "
-            f"{_count(len(plan.erased), 'file')} in quarantine",
+            f"{'would erase' if dry else 'erased'} {counted(sum(one.records for one in redacted), 'record')} in "
+            f"{counted(len(redacted), 'drop')}, {counted(len(plan.dates), 'published order')} on {counted(len(dates), 'date')}, "
+            f"{counted(len(plan.erased), 'file')} in quarantine",
             *_section("drops whose raw copies are rewritten", [_drop(one) for one in redacted]),
-            *_section("dates", [f"{iso_date(day)}: {_count(count, 'order')}" for day, count in sorted(dates.items())]),
+            *_section("dates", [f"{iso_date(day)}: {counted(count, 'order')}" for day, count in sorted(dates.items())]),
             *_section(
                 "files in quarantine that go as a whole, since they cannot be rewritten",
                 [
-                    f"{one.path}: {one.naming:,} of its {_count(one.lines, 'line')} name{'s' if one.naming == 1 else ''} them"
+                    f"{one.path}: {one.naming:,} of its {counted(one.lines, 'line')} name{'s' if one.naming == 1 else ''} them"
                     for one in plan.erased
                 ],
             ),
             *_section("names of drops that change", renamed),
-            *_section("reasons that change", [_count(reasons, "drop")] if reasons else []),
+            *_section("reasons that change", [counted(reasons, "drop")] if reasons else []),
             *_section("other files", [*plan.small_files, *plan.old_ledgers]),
         ]
     lines += _section(
@@ -47,6 +48,10 @@ def table(plan: Plan, *, dry: bool) -> str:
         "the same person",
         [f"drop {seq}" for seq in plan.mentioning],
     )
+    if dry:
+        lines += ["", "Nothing was changed; without --dry-run it is erased"]
+    elif not plan.is_nothing:
+        lines += ["", "Backups from before still have them: remove those"]
     return "\n".join(lines)
 
 
@@ -55,7 +60,7 @@ def _drop(one: Change) -> str:
     what = "row" if raw.kind_of(before.drop.name) in DIMENSIONS else "record"
     gone = before.counts.discarded.total() - one.after.counts.discarded.total()
     discards = f", of which {gone:,} {'was' if gone == 1 else 'were'} discarded" if gone else ""
-    return f"drop {before.drop.seq} ({before.drop.name}): {_count(one.records, what)}{discards}"
+    return f"drop {before.drop.seq} ({before.drop.name}): {counted(one.records, what)}{discards}"
 
 
 def _renamed(plan: Plan) -> list[str]:
@@ -64,10 +69,6 @@ def _renamed(plan: Plan) -> list[str]:
         for one in plan.changes
         if one.before.drop.name != one.after.drop.name
     ]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import UsageError
+from ...core.errors import UsageError, instead_of
 from ...downstream.inspection import not_reading, tables_in
 from ...downstream.sandbox import message_of
 
@@ -70,7 +70,7 @@ def sql_error(error: Exception, tables: Collection[str] = ()) -> UsageError:
     propose one of its own."""
     text, line = message_of(error)
     if tables and (unknown := _UNKNOWN_TABLE.match(text)):
-        text = f"there is no table {unknown[1]}; there are {', '.join(sorted(tables))}"
+        text = f"there is no table {unknown[1]}; {instead_of(unknown[1], sorted(tables), 'there are')}"
     return UsageError(f"LINE {line}: {text}" if line else text)
 
 

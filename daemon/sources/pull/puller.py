@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from ...core.errors import OutputReplaced, Stopped
+from ...core.errors import OutputReplaced, Stopped, cause_of, raised_in
 from ...storage.ledger import Ledger
 from ...storage.pause import paused
 from .outcome import FAILED, Pulled
@@ -101,7 +101,9 @@ class Puller:
                 return
             except Exception as error:  # of the ledger or of whoever hears: the thread goes on
                 with suppress(Exception):
-                    failed = Pulled(self._source.name, FAILED, error=f"{type(error).__name__}: {error}")
+                    failed = Pulled(
+                        self._source.name, FAILED, error=f"an error in {raised_in(error)}: {cause_of(error)}"
+                    )
                     self._hears.pulled(failed, time.time())
                 wait = self._every()
 

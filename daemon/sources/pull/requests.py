@@ -31,7 +31,7 @@ from urllib3.exceptions import (  # fmt: skip
     SSLError,
 )
 
-from ...core.errors import Stopped
+from ...core.errors import Stopped, plain
 from ...core.parse.values import Number
 from ...core.retry import Backoff
 from ...storage.raw import zstd_module
@@ -287,7 +287,7 @@ class Client:
         text = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", text)
         text = re.sub(r"HTTPS?Connection(?:Pool)?\([^()]*\): ?", "", text)
         text = re.sub(r"\?[^\s'\")]*", "", text)
-        return " ".join(text.split())[:_SHOWN_CHARACTERS]
+        return " ".join(plain(text).split())[:_SHOWN_CHARACTERS]
 
     def _begin(self, content: bytes) -> str:
         """The first characters of a body, on one line. Nothing of it where it repeats a secret."""

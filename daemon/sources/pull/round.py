@@ -17,7 +17,6 @@ import hashlib
 import json
 import re
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import quote, urlencode
 
-from ...core.errors import OutputReplaced, Stopped, Unreadable, UsageError
+from ...core.errors import OutputReplaced, Stopped, Unreadable, UsageError, cause_of, raised_in
 from ...core.mapping import FieldMapping
 from ...core.parse.documents import split
 from ...core.retry import Backoff
@@ -103,11 +102,10 @@ def pull_round(
     except (PullFailed, UsageError) as found:
         outcome, error = FAILED, str(found)
     except OSError as found:
-        outcome, error = FAILED, f"could not keep a page in {source.place.path}: {found.strerror or found}"
+        outcome, error = FAILED, f"could not keep a page in {source.place.path}: {cause_of(found)}"
     except Exception as found:
-        where = traceback.extract_tb(found.__traceback__)[-1]
         outcome = FAILED
-        error = f"unexpected {type(found).__name__} in {where.name}, line {where.lineno}: {found}. Please report this"
+        error = f"an unexpected error in {raised_in(found)}: {cause_of(found)}. Please report this"
     error = running.hidden_in(error)
     running.end(int(began * 1_000_000), error, int((time.time() + wait) * 1_000_000) if wait else None)
     done = running.done

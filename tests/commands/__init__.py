@@ -1,0 +1,1 @@
+"""Tests of daemon/commands: what the command line offers and says."""
