@@ -33,6 +33,7 @@ from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
 from ..storage.undos import told
+from . import explained
 from .plan import one_line
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
@@ -235,7 +236,9 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "agrees_with_raw": found.agrees,
         "raw_copies_gone_through_drop": found.gone_through,
         "versions": [
-            asdict(one) | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
+            asdict(one)
+            | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
+            | {"allocation": explained.as_dict(explained.allocation(one.content))}
             for one in found.versions
         ],
         "discards": [asdict(one) for one in found.discards],
