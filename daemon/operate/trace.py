@@ -100,8 +100,7 @@ class Trace:
 
 def trace(engine: Engine, order_id: str) -> Trace:
     """The history of one order. Raises Corruption if a raw copy is not what was archived."""
-    key = order_key(order_id.encode(errors="replace"))  # an id that is not UTF-8 matches no order
-    ledger = engine.ledger
+    key, ledger = _key(order_id), engine.ledger
     versions: list[Version] = []
     discards: list[Discard] = []
     gone = ledger.horizon(RAW)
@@ -116,7 +115,7 @@ def trace(engine: Engine, order_id: str) -> Trace:
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
         done += len(drops)
         engine.progress("reading drops", done, total)
-    published, winner = _published(engine, key, gone)
+    found_in_index, winner = _published(ledger, key, gone)
     versions += [winner] if winner else []
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
@@ -124,7 +123,7 @@ def trace(engine: Engine, order_id: str) -> Trace:
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
-    found = Trace(order_id, versions, discards, repeats, undos, published, gone)
+    found = Trace(order_id, versions, discards, repeats, undos, found_in_index, gone)
     return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
 
 
@@ -206,19 +205,38 @@ def _reason(one: Version, later: Version) -> str:
     )
 
 
-def _published(engine: Engine, key: bytes, gone: int) -> tuple[tuple[str, int, int] | None, Version | None]:
-    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone."""
+def published(ledger: Ledger, order_id: str) -> tuple[str, int, int] | None:
+    """What the index names, found without reading a raw copy: the date ("": deleted), drop and position."""
+    entry = _entry(ledger, _key(order_id))
+    return None if entry is None else _location(entry)
+
+
+def _key(order_id: str) -> bytes:
+    return order_key(order_id.encode(errors="replace"))  # an id that is not UTF-8 matches no order
+
+
+def _entry(ledger: Ledger, key: bytes) -> np.void | None:
     wanted = np.zeros(1, INDEX_ENTRY)
     wanted["hi"], wanted["lo"] = np.frombuffer(key, "<u8")
-    entries, found = engine.ledger.index.find(wanted)
-    if not found[0]:
+    entries, found = ledger.index.find(wanted)
+    return entries[0] if found[0] else None
+
+
+def _location(entry: np.void) -> tuple[str, int, int]:
+    day, number, position = (int(entry[name]) for name in ("date", "drop", "position"))
+    return "" if day == DELETED_DATE else iso_date(day), number, position
+
+
+def _published(ledger: Ledger, key: bytes, gone: int) -> tuple[tuple[str, int, int] | None, Version | None]:
+    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone."""
+    entry = _entry(ledger, key)
+    if entry is None:
         return None, None
-    day, number, position = (int(entries[name][0]) for name in ("date", "drop", "position"))
-    date = "" if day == DELETED_DATE else iso_date(day)
-    drop = engine.ledger.drop(number)
+    date, number, position = _location(entry)
+    drop = ledger.drop(number)
     if drop is None or number > gone:
         return (date, number, position), None
-    received_at, instant = _text(drop.context.received_at), _text(int(entries["instant"][0]))
+    received_at, instant = _text(drop.context.received_at), _text(int(entry["instant"]))
     return (date, number, position), Version(
         number, drop.name, drop.context.source, received_at, position, instant, before_since=False, content={},
         is_deletion=not date, has_gone=True, date=date,
