@@ -72,15 +72,16 @@ class Query:
 
 def read(environ: Mapping[str, Any], names: Collection[str]) -> Query:
     """The parameters of a request, of which there may be these. `environ`: as WSGI has it."""
-    given_bytes = environ.get("QUERY_STRING", "").encode("latin-1", "replace")  # WSGI has bytes as characters up to 255
-    try:
-        pairs = [(name.decode(), value.decode()) for name, value in parse_qsl(given_bytes, max_num_fields=_MOST_FIELDS)]
-    except UnicodeDecodeError:
-        raise Refused("a parameter is not UTF-8") from None
+    try:  # WSGI has bytes as characters up to 255, whether they were percent-encoded or not
+        pairs = parse_qsl(environ.get("QUERY_STRING", ""), encoding="latin-1", max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise Refused(f"there are more than {_MOST_FIELDS} parameters") from None
+    try:
+        decoded = [tuple(one.encode("latin-1").decode() for one in pair) for pair in pairs]
+    except UnicodeError:
+        raise Refused("a parameter is not UTF-8") from None
     given: dict[str, str] = {}
-    for name, value in pairs:
+    for name, value in decoded:
         if name not in names:
             known = f"; there are {', '.join(names)}" if names else "; this page has none"
             raise Refused(f"there is no parameter {shown(name)}{known}")
