@@ -89,7 +89,8 @@ class LookUpPages:
         status: str = "200 OK",
         headers: Mapping[str, str] | None = None,
     ) -> Document:
-        values = {"here": one.path, "query": query.given, "error": error, "found": found, "names": one.parameters}
+        every = dict.fromkeys(one.parameters, "") | query.given
+        values = {"here": one.path, "given": query.given, "query": every, "error": error, "found": found}
         return self._renderer.page(one.template, values | dict(one.beside()), status, **(headers or {}))
 
 

@@ -120,10 +120,13 @@ class Slow:
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[Slow, Server]]:
     look = Slow()
-    found = LookUpPages(Renderer("1"), [
-        LookUp("/quarantine", "quarantine", (), look), LookUp("/drops", "quarantine", (), lambda _: FOUND),
-        LookUp("/order", "quarantine", (), lambda _: FOUND, thread="orders"),
-    ])  # fmt: skip
+    paths = (
+        ("/quarantine", look, "look-ups"),
+        ("/drops", lambda _: FOUND, "look-ups"),
+        ("/order", lambda _: FOUND, "orders"),
+    )
+    every = [LookUp(path, "quarantine", ("name",), made, thread=thread) for path, made, thread in paths]
+    found = LookUpPages(Renderer("1"), every)
     answer = Application(Metrics(tmp_path, "1").registry, list, list, Access(), found.answers, found.threads)
     port = free_port()
     with serving(answer, answer.threads, "127.0.0.1", port):
