@@ -147,7 +147,7 @@ def trace(config: Config, options: argparse.Namespace) -> int:
         from ..operate import trace
 
         refuse_lost_ledger(engine)
-        found = trace.trace(engine, options.order.strip())
+        found = trace.trace(engine, options.order.strip(), options.seconds)
         print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
         return DONE if found.versions and found.agrees else ATTENTION
 

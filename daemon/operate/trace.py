@@ -1,17 +1,19 @@
 """The history of one order, from raw: every version in any drop, which one won, and why. Of versions in raw copies that have gone
 by age, only the one that won is known: the index names it.
 
-Reads all applied drops again, each under its original parse context. Versions that `--since` excluded are shown, too. Changes
-nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
+Reads all applied drops again, the newest first, each under its original parse context. Versions that `--since` excluded are
+shown, too. Changes nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import chain
+from heapq import merge
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ from . import explained
 from .plan import one_line
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+_AT_ONCE = 200  # drops, between two looks at the clock
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -86,6 +89,7 @@ class Trace:
     undos: dict[int, list[str]]  # by drop: when it was withdrawn, and applied again
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
     gone_through: int = 0  # the raw copies of all drops up to this one have gone by age; 0: none has
+    read_from: int = 0  # drops with smaller numbers were not read, but for the one that the index names; 0: all were
 
     @property
     def winner(self) -> Version | None:
@@ -98,23 +102,30 @@ class Trace:
         return self.published == (self.winner.location if self.winner else None)
 
 
-def trace(engine: Engine, order_id: str) -> Trace:
-    """The history of one order. Raises Corruption if a raw copy is not what was archived."""
+def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
+    """The history of one order. The drop that the index names is read first, then the newest ones; after so many seconds, no
+    further ones. Raises Corruption if a raw copy is not what was archived."""
     key, ledger = _key(order_id), engine.ledger
+    end = None if seconds is None else time.monotonic() + seconds
     versions: list[Version] = []
     discards: list[Discard] = []
     gone = ledger.horizon(RAW)
     withdrawn = {one.drop.seq: one.drop for one in ledger.withdrawn() if _is_sound(engine, one.drop)}
-    total, done = ledger.drop_count(DropOutcome.APPLIED, gone) + len(withdrawn), 0
-    for drops in read_groups(chain(ledger.applied_drops(gone), withdrawn.values())):
-        by_number = {drop.seq: drop for drop in drops}
-        parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
+    total, done, read_from = ledger.drop_count(DropOutcome.APPLIED, gone) + len(withdrawn), 0, 0
+    drops = _in_order(ledger, withdrawn.values(), gone, published(ledger, order_id))
+    for group in read_groups(drops, None if end is None else _AT_ONCE):
+        by_number = {drop.seq: drop for drop in group}
+        parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in group])
         found_here = parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16))))
         for version in _versions(found_here, by_number):
             versions.append(replace(version, is_withdrawn=version.drop in withdrawn))
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
-        done += len(drops)
+        done += len(group)
         engine.progress("reading drops", done, total)
+        if end is not None and time.monotonic() > end and done < total:
+            read_from = group[-1].seq if done > 1 else ledger.last_drop + 1
+            break
+    discards.sort(key=lambda one: (one.drop, one.position))
     found_in_index, winner = _published(ledger, key, gone)
     versions += [winner] if winner else []
     versions.sort(key=lambda version: version.rank)
@@ -123,8 +134,21 @@ def trace(engine: Engine, order_id: str) -> Trace:
         drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
-    found = Trace(order_id, versions, discards, repeats, undos, found_in_index, gone)
+    found = Trace(order_id, versions, discards, repeats, undos, found_in_index, gone, read_from)
     return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
+
+
+def _in_order(
+    ledger: Ledger, withdrawn: Collection[Drop], gone: int, location: tuple[str, int, int] | None
+) -> Iterator[Drop]:
+    """The applied and the withdrawn drops whose raw copies are there: the one of this location, then the newest first."""
+    first = location[1] if location else 0
+    applied = takewhile(lambda drop: drop.seq > gone, ledger.applied_newest_first())
+    older = sorted(withdrawn, key=lambda drop: -drop.seq)
+    named = ledger.result(first) if first > gone else None
+    if named is not None and named.outcome is DropOutcome.APPLIED:
+        yield named.drop
+    yield from (drop for drop in merge(applied, older, key=lambda drop: -drop.seq) if drop.seq != first)
 
 
 def _is_sound(engine: Engine, drop: Drop) -> bool:
@@ -253,6 +277,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "deleted_by": record if found.published and not date else None,
         "agrees_with_raw": found.agrees,
         "raw_copies_gone_through_drop": found.gone_through,
+        "read_from_drop": found.read_from,
         "versions": [
             asdict(one)
             | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
@@ -281,6 +306,10 @@ def table(found: Trace) -> str:
         lines.append(
             f"  raw copies up to drop {found.gone_through} have gone by age: what they have of it is not shown, but for the "
             "version that won"
+        )
+    if found.read_from:
+        lines.append(
+            f"  the time was up: drops before {found.read_from} were not read, but for the one that is published"
         )
     before: dict[str, Any] = {}
     for version in found.versions:

@@ -91,7 +91,7 @@ _FOCUS = """(() => {
     at: [...document.querySelectorAll("*")].indexOf(one), text: (one.id || one.textContent || "").trim().slice(0, 40),
     seen: box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth,
     // The button in a date, which the browser draws itself, has the focus while the date has it not.
-    shown: (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || (one.type === "date" && !one.matches(":focus")),
+    shown: !one.matches(":focus") ? one.type === "date" : style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,
   };
 })()"""
 _REACHABLE = """[...document.querySelectorAll("a[href], input, select, button, summary, [tabindex='0']")]

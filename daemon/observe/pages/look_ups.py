@@ -89,7 +89,7 @@ class LookUpPages:
         status: str = "200 OK",
         headers: Mapping[str, str] | None = None,
     ) -> Document:
-        every = dict.fromkeys(one.parameters, "") | query.given
+        every = dict.fromkeys(one.parameters, "") | dict(query.given)
         values = {"here": one.path, "given": query.given, "query": every, "error": error, "found": found}
         return self._renderer.page(one.template, values | dict(one.beside()), status, **(headers or {}))
 

@@ -47,7 +47,7 @@ class OrderPage:
             found = self._tracing.of(order_id)
         except (OSError, Unavailable) as error:
             return _from_index(order_id, location, str(error))
-        if not (location or found["versions"] or found["discards"]):
+        if not (location or found["versions"] or found["discards"] or found["read_from_drop"]):
             raise NotFound(f"no drop has an order {order_id}")
         return cut(found) | {"why_incomplete": None}
 
@@ -62,6 +62,7 @@ def _from_index(order_id: str, location: tuple[str, int, int] | None, why: str) 
         "deleted_by": record if location and not date else None,
         "agrees_with_raw": None,
         "raw_copies_gone_through_drop": 0,
+        "read_from_drop": 0,
         "versions": [],
         "versions_left_out": 0,
         "discards": [],
