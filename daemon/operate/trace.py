@@ -131,11 +131,12 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
     repeats = {
-        drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
+        drop: [f"drop {one.seq} ({one.name})" for one in again]
+        for drop, again in ledger.duplicates_of(*sorted(seen)).items()
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
     found = Trace(order_id, versions, discards, repeats, undos, found_in_index, gone, read_from)
-    return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
+    return replace(found, versions=_explained(versions, found.winner, found.agrees))
 
 
 def _in_order(
@@ -201,9 +202,11 @@ def _amount(units: int | None) -> str | None:
     return None if units is None else f"{Decimal(units) / SCALE:.4f}"
 
 
-def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> Iterator[Version]:
-    for version in versions:
-        later = next((one for one in versions if one.rank > version.rank and one.counts), None)
+def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> list[Version]:
+    """The same versions, from the earliest to the latest, each with why it is published or not."""
+    found: list[Version] = []
+    later: Version | None = None  # the next one that counts
+    for version in reversed(versions):
         if version.is_withdrawn:
             why = "not applied: its drop is withdrawn"
         elif version.before_since:
@@ -214,7 +217,9 @@ def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool
         else:
             assert later is not None, "only the winner has none later"
             why = f"superseded: {_record(later)} is later ({_reason(version, later)})"
-        yield replace(version, why=why)
+        found.append(replace(version, why=why))
+        later = version if version.counts else later
+    return found[::-1]
 
 
 def _record(version: Version) -> str:
