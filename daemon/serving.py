@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .commands.shared import ATTENTION, DONE, ended, engine_of, followed, gathered, stop_on_signals, version
+from .commands.shared import (
+    ATTENTION,
+    DONE,
+    ended,
+    engine_of,
+    followed,
+    gathered,
+    looked_at,
+    stop_on_signals,
+    used,
+    version,
+)
 from .core.errors import UsageError
 from .stopping import Stop
 
@@ -26,11 +38,16 @@ if TYPE_CHECKING:
     from .observe.http import Application
     from .observe.metrics import Metrics
     from .observe.observer import Observer
+    from .observe.pages.tracing import Tracing
     from .reloading import Reloading
     from .service import Summary
     from .sources.pull.round import PulledSource
     from .sources.watchers import Watchers
+    from .storage.ledger import Ledger
     from .storage.pulls import PullState
+
+# For the page of an order: how long raw copies are read, and then how long the process may take in all.
+_READ_SECONDS, _TRACE_SECONDS = 8.0, 20.0
 
 
 def serve(config: Config, options: argparse.Namespace) -> int:
@@ -123,7 +140,6 @@ def _serve(
     """Watches until it is asked to stop. `path`: of the configuration."""
     from prometheus_client import ProcessCollector
 
-    from .config import DEFAULT_FILE
     from .observe.health import Health
     from .observe.log import log
     from .observe.systemd import notify
@@ -148,8 +164,8 @@ def _serve(
         if config.http.enabled:
             from .observe.server import serving
 
-            answer = _http_application(reloading, metrics, health, (path or DEFAULT_FILE).parent.resolve())
-            address = stack.enter_context(serving(answer, answer.paths, config.http.host, config.http.port))
+            answer = _http_application(reloading, metrics, health, path)
+            address = stack.enter_context(serving(answer, answer.threads, config.http.host, config.http.port))
             log.info("listening", extra={"address": address})
         while True:
             _watch(engine, stop, since, follows, pulls, reloading, watched, metrics, health, summary)
@@ -224,12 +240,57 @@ def _metrics(
     return metrics
 
 
-def _http_application(reloading: Reloading, metrics: Metrics, health: Health, folder: Path) -> Application:
-    """What is answered. `folder`: of the configuration file."""
+def _http_application(reloading: Reloading, metrics: Metrics, health: Health, path: Path | None) -> Application:
+    """What is answered. `path`: of the configuration file."""
+    from .config import DEFAULT_FILE
     from .observe.access import access_of
     from .observe.http import Application
-    from .observe.page import Page
+    from .observe.pages.disk import DiskPage
+    from .observe.pages.ledger import LedgerPages
+    from .observe.pages.look_ups import LEDGER_SECONDS, LookUpPages
+    from .observe.pages.order import OrderPage
+    from .observe.pages.rendering import Renderer, documentation
+    from .observe.pages.status import StatusPage
 
-    access = access_of(reloading.config.http, os.environ, folder)
-    page = Page(lambda: gathered(reloading.config), health.why_not_ready, version())
-    return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, page.answers)
+    access = access_of(reloading.config.http, os.environ, (path or DEFAULT_FILE).parent.resolve())
+    output = reloading.config.paths.output.resolve()
+
+    def look() -> AbstractContextManager[Ledger | None]:
+        return looked_at(output, LEDGER_SECONDS)
+
+    renderer = Renderer(version(), documentation())
+    status = StatusPage(renderer, lambda: gathered(reloading.config), health.why_not_ready, version())
+    look_ups = LookUpPages(
+        renderer,
+        [
+            *LedgerPages(look, output).look_ups,
+            *OrderPage(look, _tracing(path)).look_ups,
+            *DiskPage(lambda: used(reloading.config)).look_ups,
+        ],
+    )
+    more = status.answers | look_ups.answers
+    return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, more, look_ups.threads)
+
+
+def _tracing(path: Path | None) -> Tracing:
+    """`strandline trace` for the page, with one worker of this machine. `path`: of the configuration file."""
+    from .config import variable_of
+    from .observe.pages.tracing import Tracing
+
+    root = Path(__file__).resolve().parents[1]  # a checkout that is not installed is found here
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        __package__,
+        *(["--config", str(path)] if path else []),
+        "trace",
+        "--json",
+        "--",
+    ]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        variable_of("engine", "workers"): "1",
+        variable_of("engine", "scheduler"): "",
+    }
+    return Tracing(command, variables, _TRACE_SECONDS)

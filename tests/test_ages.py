@@ -363,7 +363,7 @@ def test_usage_shows_the_disk_by_part(home: Path) -> None:
     keep = {kind: "forever" if kind == ages.RESTATEMENTS else "1d" for kind in ages.KINDS}
     limits = dict.fromkeys(ages.OF_DROPS, DAY_US)
     with open_engine(home) as engine:
-        found = usage.gather(engine.output, engine.ledger, keep, limits, RECEIVED_AT_US)
+        found = usage.gather(engine.output, usage.known(engine.output, engine.ledger, keep, limits, RECEIVED_AT_US))
         parts = {one["name"]: one for one in found["parts"]}
         there = [path for path in engine.output.rglob("*") if path.is_file()]
         assert (found["files"], found["bytes"]) == (len(there), sum(path.stat().st_size for path in there))
@@ -375,7 +375,9 @@ def test_usage_shows_the_disk_by_part(home: Path) -> None:
         told = {one.kind: one for one in age(engine, dict.fromkeys(ages.OF_DROPS, 1), RECEIVED_AT_US)}
         removed = {kind: (told[kind].files, told[kind].bytes) for kind in (ages.RAW, ages.RECEIPTS, ages.DISCARDS)}
         assert removed == {kind: (parts[kind]["freed_files"], parts[kind]["freed_bytes"]) for kind in removed}
-        text = usage.table(usage.gather(engine.output, engine.ledger, keep, limits, RECEIVED_AT_US))
+        text = usage.table(
+            usage.gather(engine.output, usage.known(engine.output, engine.ledger, keep, limits, RECEIVED_AT_US))
+        )
         assert "Gone by age: raw up to drop 3" in text and "order index" in text
     ended = strandline(home, "usage", "--json")
     assert ended.returncode == 0 and json.loads(ended.stdout)["free_disk_bytes"] > 0, ended.stderr

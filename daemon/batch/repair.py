@@ -232,13 +232,13 @@ def orders_from_raw(ledger: Ledger, reader: Reader, wanted: np.ndarray) -> pa.Ta
     return orders
 
 
-def read_groups(drops: Iterable[Drop]) -> Iterator[list[Drop]]:
-    """Drops in groups to read together, each with as many bytes as memory may hold."""
+def read_groups(drops: Iterable[Drop], most: int | None = None) -> Iterator[list[Drop]]:
+    """Drops in groups to read together, each with as many bytes as memory may hold, and `most` drops."""
     group: list[Drop] = []
     room = _READ_BYTES
     for drop in drops:
         room -= drop.size_bytes
-        if group and room < 0:
+        if group and (room < 0 or len(group) == most):
             yield group
             group, room = [], _READ_BYTES - drop.size_bytes
         group.append(drop)

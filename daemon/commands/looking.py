@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import UsageError, instead_of
 from ..stopping import Stop
-from .shared import ATTENTION, DONE, engine_of, gathered, scratch_folder, stop_on_signals
+from .shared import ATTENTION, DONE, engine_of, gathered, scratch_folder, stop_on_signals, used
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
@@ -29,17 +29,9 @@ def status(config: Config, options: argparse.Namespace) -> int:
 
 
 def usage(config: Config, options: argparse.Namespace) -> int:
-    from ..batch.keeping import limits
-    from ..operate.usage import gather, table
-    from ..storage import ages
-    from ..storage.ledger import Ledger
+    from ..operate.usage import table
 
-    output = config.paths.output.resolve()
-    path = output / "state" / "ledger.sqlite"
-    settings = {kind: getattr(config, kind).keep for kind in ages.KINDS}
-    with ExitStack() as stack:
-        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
-        found = gather(output, ledger, settings, limits(config), time.time_ns() // 1000)
+    found = used(config)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return DONE
 
@@ -165,7 +157,7 @@ def trace(config: Config, options: argparse.Namespace) -> int:
         from ..operate import trace
 
         refuse_lost_ledger(engine)
-        found = trace.trace(engine, options.order.strip())
+        found = trace.trace(engine, options.order.strip(), options.seconds)
         print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
         return DONE if found.versions and found.agrees else ATTENTION
 

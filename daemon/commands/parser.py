@@ -81,6 +81,12 @@ def _add_looking(add: _Add) -> None:
     trace = add("trace", looking.trace, "show the history of one order: every version in raw, which one won, and why")
     trace.add_argument("order", metavar="ORDER_ID", help="an order_id as in fact_order")
     trace.add_argument("--json", action="store_true", help="as JSON, for programs")
+    trace.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="read no further drops after so many seconds; the newest are read first",
+    )
     plan = add(
         "plan",
         looking.plan,

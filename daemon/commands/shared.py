@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..downstream.follow import Following
     from ..observe.observer import Observer
     from ..service import Summary
+    from ..storage.ledger import Ledger
 
 DONE, ATTENTION, USAGE, ENVIRONMENT = 0, 1, 2, 3  # exit codes: see cli
 
@@ -87,15 +88,40 @@ def gathered(config: Config) -> dict[str, Any]:
     from ..operate import downstreams
     from ..operate.status import gather
     from ..sources.source_folder import places_of
-    from ..storage.ledger import Ledger
 
     output, places = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
-    path = output / "state" / "ledger.sqlite"
-    with ExitStack() as stack:
-        ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
+    with looked_at(output) as ledger:
         follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
         every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
         return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)
+
+
+def used(config: Config) -> dict[str, Any]:
+    """What the output takes on the disk, for the command and for the page. The ledger is closed before the files are listed."""
+    from ..batch.keeping import limits
+    from ..operate.usage import gather, known
+    from ..storage import ages
+
+    output = config.paths.output.resolve()
+    settings = {kind: getattr(config, kind).keep for kind in ages.KINDS}
+    with looked_at(output) as ledger:
+        before = known(output, ledger, settings, limits(config), time.time_ns() // 1000)
+    return gather(output, before)
+
+
+@contextmanager
+def looked_at(output: Path, seconds: float | None = None) -> Iterator[Ledger | None]:
+    """The ledger as it is now, read-only; None before the first run. `seconds`: how long it may be read."""
+    from ..storage.ledger import Ledger
+
+    path = output / "state" / "ledger.sqlite"
+    if not path.exists():
+        yield None
+        return
+    with closing(Ledger(path, read_only=True)) as ledger:
+        if seconds is not None:
+            ledger.end_after(seconds)
+        yield ledger
 
 
 def followed(config: Config, follows: Following, stop: Stop, observers: Sequence[Observer] = ()) -> list[str]:

@@ -76,7 +76,8 @@ Answer = Callable[[Mapping[str, Any]], Document]  # the environment of a request
 
 
 class Application:
-    """The WSGI application. `access`: who may see more than whether it is healthy and ready. `more`: further answers by path."""
+    """The WSGI application. `access`: who may see more than whether it is healthy and ready. `more`: further answers by path.
+    `shared`: of some of these paths, the thread that answers them; each other path has a thread of its own."""
 
     def __init__(
         self,
@@ -85,15 +86,12 @@ class Application:
         why_not_ready: Ask,
         access: Access,
         more: Mapping[str, Answer] | None = None,
+        shared: Mapping[str, str] | None = None,
     ) -> None:
         self._access = access
         self._checks = {HEALTHY: ("healthy", Shared(why_unhealthy)), READY: ("ready", Shared(why_not_ready))}
         self._answers: dict[str, Answer] = {METRICS: _metrics(registry), **(more or {})}
-
-    @property
-    def paths(self) -> list[str]:
-        """Those that are answered."""
-        return [*self._answers, *self._checks]
+        self.threads = {path: path for path in (*self._answers, *self._checks)} | dict(shared or {})
 
     def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         found = self._found(environ)
@@ -119,7 +117,7 @@ class Application:
             return text(refused.why, refused.status, refused.headers)
         answer = self._answers.get(path)
         if answer is None:
-            return text("the paths here are: " + ", ".join(self.paths), "404 Not Found")
+            return text("the paths here are: " + ", ".join(self.threads), "404 Not Found")
         try:
             return answer(environ)
         except (OSError, StrandlineError, sqlite3.Error) as error:

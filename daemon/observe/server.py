@@ -1,8 +1,8 @@
 """The server under the HTTP endpoint: Waitress, with bounds that clients cannot pass.
 
-One thread talks with all clients, so a slow one costs no thread. Each path is answered in a thread of its own, so none waits for
-another. A connection is closed after one answer, after a deadline, or where there are too many: then one that has waited long, so
-that a client that sends its request at once is always answered.
+One thread talks with all clients, so a slow one costs no thread. Each path is answered in a thread of its own, or in one with few
+others, so nobody else waits for it. A connection is closed after one answer, after a deadline, or where there are too many: then
+one that has waited long, so that a client that sends its request at once is always answered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,11 +41,11 @@ class _Task(WSGITask):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection. `path`: what it waits for, None while we wait for the client; `began`: since when; `asked`: when its request
-    was complete."""
+    """A connection. `thread`: the name of the one that it waits for, None while we wait for the client; `began`: since when;
+    `asked`: when its request was complete."""
 
     task_class = _Task
-    path: str | None = None
+    thread: str | None = None
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self.began = self.asked = time.monotonic()
@@ -64,31 +64,32 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         """Answers the first request, and closes the connection: who sends many and reads no answer holds no thread."""
         self.requests[0].headers["CONNECTION"] = "close"
         super().service()
-        self.began, self.path = time.monotonic(), None
+        self.began, self.thread = time.monotonic(), None
 
 
 class _Threads:
-    """A thread for each path, and one for all others."""
+    """The threads that paths are answered in, and one for all other paths. `names`: by path."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._by_path = {path: ThreadedTaskDispatcher() for path in (*paths, "")}
-        for one in self._by_path.values():
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._by_name = {name: ThreadedTaskDispatcher() for name in {*names.values(), ""}}
+        for one in self._by_name.values():
             one.set_thread_count(1)
 
     def add_task(self, channel: _Channel) -> None:
         path = getattr(channel.requests[0], "path", "")  # a request that cannot be read has none
-        channel.path = path if path in self._by_path else ""
+        channel.thread = self._names.get(path, "")
         channel.asked = channel.began = time.monotonic()
-        self._by_path[channel.path].add_task(channel)
+        self._by_name[channel.thread].add_task(channel)
 
     def shutdown(self, seconds: float) -> bool:
         """Ends them after what they are answering; whether all ended in this time."""
         end = time.monotonic() + seconds
-        for one in self._by_path.values():
+        for one in self._by_name.values():
             one.set_thread_count(0)
-        for one in self._by_path.values():
+        for one in self._by_name.values():
             one.shutdown(cancel_pending=True, timeout=max(0.0, end - time.monotonic()))
-        return not any(one.threads for one in self._by_path.values())
+        return not any(one.threads for one in self._by_name.values())
 
 
 class _Server(TcpWSGIServer):  # type: ignore[misc]
@@ -107,22 +108,22 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
                 break
 
     def readable(self) -> bool:
-        """Called before each wait for clients. Closes what is too much: of the connections that wait for the same path, or that
+        """Called before each wait for clients. Closes what is too much: of the connections that wait for the same thread, or that
         we wait for, whichever are the most, the oldest. So many requests for one path harm nobody who asks for another."""
         if self.lacks_files:  # it is told of the connection again at once
             time.sleep(_PAUSE_SECONDS)
         most = len(self.active_channels) - 1 if self.lacks_files else self.most_connections
         self.lacks_files = False
         while len(open_ones := list(self.active_channels.values())) > max(0, most):
-            ((path, _),) = Counter(one.path for one in open_ones).most_common(1)
-            min((one for one in open_ones if one.path == path), key=lambda one: one.began).handle_close()
+            ((thread, _),) = Counter(one.thread for one in open_ones).most_common(1)
+            min((one for one in open_ones if one.thread == thread), key=lambda one: one.began).handle_close()
         return bool(super().readable())
 
     def maintenance(self, now: float) -> None:
         """Called once a second."""
         since = time.monotonic() - CLIENT_SECONDS
         for one in list(self.active_channels.values()):
-            if one.path is None and one.began < since:
+            if one.thread is None and one.began < since:
                 one.handle_close()
 
     @property
@@ -132,12 +133,12 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
 
 
 @contextmanager
-def serving(answer: Application, paths: Sequence[str], host: str, port: int) -> Iterator[str]:
-    """Serves until the block ends; yields the addresses, for a name may have several. `paths`: those that get a thread of
-    their own. EnvironmentFault where an address is in use."""
+def serving(answer: Application, names: Mapping[str, str], host: str, port: int) -> Iterator[str]:
+    """Serves until the block ends; yields the addresses, for a name may have several. `names`: by path, the thread that answers
+    it; all others share one. EnvironmentFault where an address is in use."""
     logging.getLogger("waitress").setLevel(logging.ERROR)  # clients that disconnect are not worth a line
     sockets: dict[int, dispatcher] = {}
-    threads = _Threads(paths)
+    threads = _Threads(names)
     try:
         servers = _listening(answer, threads, sockets, host, port)
     except BaseException:

@@ -87,7 +87,7 @@ def gather(
             name: {"rows": file.rows, "bytes": file.bytes} | _part(totals, name)
             for name, file in (ledger.dimensions() if ledger else {}).items()
         },
-        "last_drops": [_last_drop(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
+        "last_drops": [with_first_discards(result, output) for result in (ledger.last_results(_LAST_DROPS) if ledger else [])],
         "bare_drops": [_bare_drop(one) for one in (ledger.last_bare(_SHOWN_BARE, _SEARCHED_DROPS) if ledger else [])],
         "drops_by_hour": _by_hour(ledger.drops_by_hour(now - _DAY) if ledger else {}, now),
         "downstreams": list(downstreams),
@@ -100,7 +100,7 @@ def gather(
     }  # fmt: skip
 
 
-def _last_drop(result: DropResult, output: Path) -> dict[str, Any]:
+def with_first_discards(result: DropResult, output: Path) -> dict[str, Any]:
     """A receipt with its first discards, one line each."""
     receipt = as_dict(result)
     lines: list[str] = []
@@ -211,11 +211,11 @@ def _sources(
 def _quarantine(folder: Path) -> dict[str, Any]:
     """The number of drops in quarantine, and the reasons of the newest."""
     found = quarantined(folder)
-    newest = [_reason(folder, file) | {"file": file} for file in found[: -_SHOWN_QUARANTINED - 1 : -1]]
+    newest = [reason_of(folder, file) | {"file": file} for file in found[: -_SHOWN_QUARANTINED - 1 : -1]]
     return {"drops": len(found), "newest": newest}
 
 
-def _reason(folder: Path, file: str) -> dict[str, Any]:
+def reason_of(folder: Path, file: str) -> dict[str, Any]:
     """The reason file of a drop in quarantine. It appears shortly after the drop, and somebody may have changed it."""
     try:
         content = json.loads((folder / (file + REASON)).read_bytes())

@@ -1,17 +1,19 @@
 """The history of one order, from raw: every version in any drop, which one won, and why. Of versions in raw copies that have gone
 by age, only the one that won is known: the index names it.
 
-Reads all applied drops again, each under its original parse context. Versions that `--since` excluded are shown, too. Changes
-nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
+Reads all applied drops again, the newest first, each under its original parse context. Versions that `--since` excluded are
+shown, too. Changes nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import chain
+from heapq import merge
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ from .plan import one_line
 from .wording import counted
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+_AT_ONCE = 200  # drops, between two looks at the clock
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -89,6 +92,7 @@ class Trace:
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
     alike: str = ""  # where nothing has this id: "Did you mean …?"
     gone_through: int = 0  # the raw copies of all drops up to this one have gone by age; 0: none has
+    read_from: int = 0  # drops with smaller numbers were not read, but for the one that the index names; 0: all were
 
     @property
     def winner(self) -> Version | None:
@@ -101,35 +105,55 @@ class Trace:
         return self.published == (self.winner.location if self.winner else None)
 
 
-def trace(engine: Engine, order_id: str) -> Trace:
-    """The history of one order. Raises Corruption if a raw copy is not what was archived."""
-    key = order_key(order_id.encode(errors="replace"))  # an id that is not UTF-8 matches no order
-    ledger = engine.ledger
+def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
+    """The history of one order. The drop that the index names is read first, then the newest ones; after so many seconds, no
+    further ones. Raises Corruption if a raw copy is not what was archived."""
+    key, ledger = _key(order_id), engine.ledger
+    end = None if seconds is None else time.monotonic() + seconds
     versions: list[Version] = []
     discards: list[Discard] = []
     gone = ledger.horizon(RAW)
     withdrawn = {one.drop.seq: one.drop for one in ledger.withdrawn() if _is_sound(engine, one.drop)}
-    total, done = ledger.drop_count(DropOutcome.APPLIED, gone) + len(withdrawn), 0
-    for drops in read_groups(chain(ledger.applied_drops(gone), withdrawn.values())):
-        by_number = {drop.seq: drop for drop in drops}
-        parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in drops])
+    total, done, read_from = ledger.drop_count(DropOutcome.APPLIED, gone) + len(withdrawn), 0, 0
+    drops = _in_order(ledger, withdrawn.values(), gone, published(ledger, order_id))
+    for group in read_groups(drops, None if end is None else _AT_ONCE):
+        by_number = {drop.seq: drop for drop in group}
+        parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in group])
         found_here = parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16))))
         for version in _versions(found_here, by_number):
             versions.append(replace(version, is_withdrawn=version.drop in withdrawn))
         discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
-        done += len(drops)
+        done += len(group)
         engine.progress("reading drops", done, total)
-    published, winner = _published(engine, key, gone)
+        if end is not None and time.monotonic() > end and done < total:
+            read_from = group[-1].seq if done > 1 else ledger.last_drop + 1
+            break
+    discards.sort(key=lambda one: (one.drop, one.position))
+    found_in_index, winner = _published(ledger, key, gone)
     versions += [winner] if winner else []
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
     repeats = {
-        drop: [f"drop {again.seq} ({again.name})" for again in ledger.duplicates_of(drop)] for drop in sorted(seen)
+        drop: [f"drop {one.seq} ({one.name})" for one in again]
+        for drop, again in ledger.duplicates_of(*sorted(seen)).items()
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
     alike = "" if versions or discards else _mistyped(ledger, order_id)
-    found = Trace(order_id, versions, discards, repeats, undos, published, alike, gone)
-    return replace(found, versions=list(_explained(versions, found.winner, found.agrees)))
+    found = Trace(order_id, versions, discards, repeats, undos, found_in_index, alike, gone, read_from)
+    return replace(found, versions=_explained(versions, found.winner, found.agrees))
+
+
+def _in_order(
+    ledger: Ledger, withdrawn: Collection[Drop], gone: int, location: tuple[str, int, int] | None
+) -> Iterator[Drop]:
+    """The applied and the withdrawn drops whose raw copies are there: the one of this location, then the newest first."""
+    first = location[1] if location else 0
+    applied = takewhile(lambda drop: drop.seq > gone, ledger.applied_newest_first())
+    older = sorted(withdrawn, key=lambda drop: -drop.seq)
+    named = ledger.result(first) if first > gone else None
+    if named is not None and named.outcome is DropOutcome.APPLIED:
+        yield named.drop
+    yield from (drop for drop in merge(applied, older, key=lambda drop: -drop.seq) if drop.seq != first)
 
 
 def _mistyped(ledger: Ledger, order_id: str) -> str:
@@ -194,9 +218,11 @@ def _amount(units: int | None) -> str | None:
     return None if units is None else f"{Decimal(units) / SCALE:.4f}"
 
 
-def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> Iterator[Version]:
-    for version in versions:
-        later = next((one for one in versions if one.rank > version.rank and one.counts), None)
+def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool) -> list[Version]:
+    """The same versions, from the earliest to the latest, each with why it is published or not."""
+    found: list[Version] = []
+    later: Version | None = None  # the next one that counts
+    for version in reversed(versions):
         if version.is_withdrawn:
             why = "not applied: its drop is withdrawn"
         elif version.before_since:
@@ -207,7 +233,9 @@ def _explained(versions: Sequence[Version], winner: Version | None, agrees: bool
         else:
             assert later is not None, "only the winner has none later"
             why = f"superseded: {_record(later)} is later ({_reason(version, later)})"
-        yield replace(version, why=why)
+        found.append(replace(version, why=why))
+        later = version if version.counts else later
+    return found[::-1]
 
 
 def _record(version: Version) -> str:
@@ -222,19 +250,38 @@ def _reason(one: Version, later: Version) -> str:
     )
 
 
-def _published(engine: Engine, key: bytes, gone: int) -> tuple[tuple[str, int, int] | None, Version | None]:
-    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone."""
+def published(ledger: Ledger, order_id: str) -> tuple[str, int, int] | None:
+    """What the index names, found without reading a raw copy: the date ("": deleted), drop and position."""
+    entry = _entry(ledger, _key(order_id))
+    return None if entry is None else _location(entry)
+
+
+def _key(order_id: str) -> bytes:
+    return order_key(order_id.encode(errors="replace"))  # an id that is not UTF-8 matches no order
+
+
+def _entry(ledger: Ledger, key: bytes) -> np.void | None:
     wanted = np.zeros(1, INDEX_ENTRY)
     wanted["hi"], wanted["lo"] = np.frombuffer(key, "<u8")
-    entries, found = engine.ledger.index.find(wanted)
-    if not found[0]:
+    entries, found = ledger.index.find(wanted)
+    return entries[0] if found[0] else None
+
+
+def _location(entry: np.void) -> tuple[str, int, int]:
+    day, number, position = (int(entry[name]) for name in ("date", "drop", "position"))
+    return "" if day == DELETED_DATE else iso_date(day), number, position
+
+
+def _published(ledger: Ledger, key: bytes, gone: int) -> tuple[tuple[str, int, int] | None, Version | None]:
+    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone."""
+    entry = _entry(ledger, key)
+    if entry is None:
         return None, None
-    day, number, position = (int(entries[name][0]) for name in ("date", "drop", "position"))
-    date = "" if day == DELETED_DATE else iso_date(day)
-    drop = engine.ledger.drop(number)
+    date, number, position = _location(entry)
+    drop = ledger.drop(number)
     if drop is None or number > gone:
         return (date, number, position), None
-    received_at, instant = _text(drop.context.received_at), _text(int(entries["instant"][0]))
+    received_at, instant = _text(drop.context.received_at), _text(int(entry["instant"]))
     return (date, number, position), Version(
         number, drop.name, drop.context.source, received_at, position, instant, before_since=False, content={},
         is_deletion=not date, has_gone=True, date=date,
@@ -251,6 +298,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "deleted_by": record if found.published and not date else None,
         "agrees_with_raw": found.agrees,
         "raw_copies_gone_through_drop": found.gone_through,
+        "read_from_drop": found.read_from,
         "versions": [
             asdict(one)
             | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
@@ -279,6 +327,10 @@ def table(found: Trace) -> str:
         lines.append(
             f"  raw copies up to drop {found.gone_through} have gone by age: what they have of it is not shown, but for the "
             "version that won"
+        )
+    if found.read_from:
+        lines.append(
+            f"  the time was up: drops before {found.read_from} were not read, but for the one that is published"
         )
     before: dict[str, Any] = {}
     for version in found.versions:

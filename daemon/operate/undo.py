@@ -85,7 +85,7 @@ def _read(engine: Engine, result: DropResult, one: Undo) -> withdraw.Undoing:
 def _undone(
     ledger: Ledger, read: withdraw.Undoing, done: Prepared | BatchOutcome, hwm_before: int | None, hwm: int | None
 ) -> Undone:
-    duplicates = [one.seq for one in ledger.duplicates_of(read.drop.seq)]
+    duplicates = [one.seq for one in ledger.duplicates_of(read.drop.seq)[read.drop.seq]]
     returning = 0 if read.undo.is_revert else read.parsed.orders.num_rows
     leaving = len(read.withdrawn) - returning if not read.undo.is_revert else 0
     redacted = {one.seq for one in ledger.redactions()}  # these may have the same bytes by now, and had others

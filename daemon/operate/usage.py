@@ -51,16 +51,37 @@ class Part:
     freed_bytes: int = 0
 
 
-def gather(
-    output: Path, ledger: Ledger | None, keep: Mapping[str, str], keep_us: Mapping[str, int], now: int
-) -> dict[str, Any]:
-    """The usage as JSON. `ledger` is None before the first run. `keep`: the setting of each kind; `keep_us`: the same in
-    microseconds, without those that are kept forever. `now`: in microseconds."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger and the configuration say before the files are listed. `goes`: up to which drop the next pass of ageing
+    removes the copies of each kind; `old_bytes`: how much of the log of restatements."""
+
+    keep: Mapping[str, str]
+    gone_through: Mapping[str, int]
+    goes: Mapping[str, int]
+    old_bytes: int
+    order_index_bytes: int
+
+
+def known(output: Path, ledger: Ledger | None, keep: Mapping[str, str], keep_us: Mapping[str, int], now: int) -> Known:
+    """`ledger` is None before the first run. `keep`: the setting of each kind; `keep_us`: the same in microseconds, without those
+    that are kept forever. `now`: in microseconds."""
+    if ledger is None:
+        return Known(keep, {}, {}, 0, 0)
+    old = 0
+    if ages.RESTATEMENTS in keep_us and (output / RESTATEMENTS).exists():
+        before = now - keep_us[ages.RESTATEMENTS]
+        old = max((end for end, _ in old_lines(ledger, output / RESTATEMENTS, before)), default=0)
+    gone_through = {kind: ledger.horizon(kind) for kind in keep}
+    return Known(keep, gone_through, _reaches(ledger, keep_us, now), old, len(ledger.index) * INDEX_ENTRY.itemsize)
+
+
+def gather(output: Path, known: Known) -> dict[str, Any]:
+    """The usage as JSON. Lists every file."""
     parts = {name: Part(name) for name in PARTS}
-    goes = _reaches(ledger, keep_us, now) if ledger else {}
-    for kind, text in keep.items():
+    for kind, text in known.keep.items():
         parts[kind].keep = text
-        parts[kind].gone_through = ledger.horizon(kind) if ledger else 0
+        parts[kind].gone_through = known.gone_through.get(kind, 0)
     for folder, entry in _files(output):
         try:
             found = entry.stat(follow_symlinks=False)
@@ -73,13 +94,10 @@ def gather(
         date = _date_of(folder) or (date_of(found.st_mtime_ns // 1000) if part.name == "quarantine" else "")
         part.oldest = min(part.oldest or date, date) if date else part.oldest
         number = entry.name[: len(entry.name) - len(entry.name.lstrip("0123456789"))]
-        if number and int(number) <= goes.get(part.name, 0):
+        if number and int(number) <= known.goes.get(part.name, 0):
             part.freed_files += 1
             part.freed_bytes += found.st_size
-    if ledger and ages.RESTATEMENTS in keep_us and (output / RESTATEMENTS).exists():
-        before = now - keep_us[ages.RESTATEMENTS]
-        ends = [end for end, _ in old_lines(ledger, output / RESTATEMENTS, before)]
-        parts["restatements"].freed_bytes = max(ends, default=0)
+    parts["restatements"].freed_bytes = known.old_bytes
     system = os.statvfs(output)
     return {
         "output": str(output),
@@ -87,7 +105,7 @@ def gather(
         "files": sum(one.files for one in parts.values()),
         "bytes": sum(one.bytes for one in parts.values()),
         "disk_bytes": sum(one.disk_bytes for one in parts.values()),
-        "order_index_bytes": len(ledger.index) * INDEX_ENTRY.itemsize if ledger else 0,
+        "order_index_bytes": known.order_index_bytes,
         "free_disk_bytes": system.f_bavail * system.f_frsize,
     }
 

@@ -6,6 +6,7 @@ Nothing here knows a table.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,13 @@ def view(path: Path) -> sqlite3.Connection:
     return sql
 
 
+def end_after(sql: sqlite3.Connection, seconds: float) -> None:
+    """Interrupts every query of a connection that runs later than in so many seconds: sqlite3.OperationalError."""
+    end = time.monotonic() + seconds
+    sql.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+
+
+_STEPS = 20_000  # of SQLite's machine, some milliseconds, between two looks at the clock
 _BUSY, _FULL = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}, {sqlite3.SQLITE_FULL}
 _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _FAILED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_INTERRUPT}

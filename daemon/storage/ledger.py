@@ -21,6 +21,7 @@ from ..core.parse.naming import Ids
 from . import ages, checksums, database, files, ledger_schema, order_index, pulls, redactions, set_aside, undos
 from .ledger_queries import LedgerQueries
 from .ledger_rows import DROP_COLUMNS
+from .look_ups import LookUps
 from .order_index import OrderIndex
 
 
@@ -34,6 +35,7 @@ class Ledger(LedgerQueries):
             self._sql = database.view(path) if read_only else _connect(path)
             self._opened = files.identity(path)
             self.index = OrderIndex(self._sql)
+            self.look_ups = LookUps(self._sql)
             if not read_only and ledger_schema.is_new(self._sql):
                 with self.transaction():
                     ledger_schema.create(self._sql)
@@ -46,6 +48,10 @@ class Ledger(LedgerQueries):
 
     def close(self) -> None:
         self._sql.close()
+
+    def end_after(self, seconds: float) -> None:
+        """Interrupts every query that runs later than in so many seconds: sqlite3.OperationalError."""
+        database.end_after(self._sql, seconds)
 
     def refuse_replaced(self) -> None:
         """OutputReplaced where the path is not the open file, which SQLite would go on writing to without an error. Compared by

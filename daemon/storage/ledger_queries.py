@@ -281,10 +281,14 @@ class LedgerQueries:
         for row in self._paged(columns, "outcome IS NOT NULL"):
             yield result_of(row), *row[AFTER:]
 
-    def duplicates_of(self, seq: int) -> list[Drop]:
-        """The duplicates of a drop, by number."""
-        query = f"SELECT {DROP} FROM drops WHERE duplicate_of = ? AND outcome = 'duplicate' ORDER BY seq"
-        return [drop_of(row) for row in self._sql.execute(query, (seq,))]
+    def duplicates_of(self, *seqs: int) -> dict[int, list[Drop]]:
+        """The duplicates of some drops, by number. Goes through all drops once."""
+        found: dict[int, list[Drop]] = {seq: [] for seq in seqs}
+        rows = self._sql.execute("SELECT seq, duplicate_of FROM drops WHERE outcome = 'duplicate' ORDER BY seq")
+        wanted = [(seq, first) for seq, first in rows if first in found]
+        for seq, first in wanted:
+            found[first] += [drop for drop in [self.drop(seq)] if drop is not None]
+        return found
 
     def drop_count(self, outcome: DropOutcome | None = None, after: int = 0) -> int:
         """The number of committed drops, or of those with this outcome, with numbers above `after`."""

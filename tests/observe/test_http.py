@@ -53,7 +53,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     health = Health(staging, 10.0, lambda: one[0].up, lambda: None)
     one.append(Server(port, health))
     answer = Application(Metrics(tmp_path, "1").registry, health.why_unhealthy, health.why_not_ready, Access())
-    with serving(answer, answer.paths, "127.0.0.1", port):
+    with serving(answer, answer.threads, "127.0.0.1", port):
         yield one[0]
 
 

@@ -76,7 +76,7 @@ def application(tmp_path: Path, stuck: Stuck) -> Application:
 @pytest.fixture
 def port(application: Application) -> Iterator[int]:
     number = free_port()
-    with serving(application, application.paths, "127.0.0.1", number):
+    with serving(application, application.threads, "127.0.0.1", number):
         yield number
 
 
@@ -144,7 +144,7 @@ def test_the_one_that_waited_longest_makes_room(application: Application, monkey
     """Where there are too many connections, the newest is answered."""
     monkeypatch.setattr(module, "CONNECTIONS", 8)
     number = free_port()
-    with serving(application, application.paths, "127.0.0.1", number), ExitStack() as stack:
+    with serving(application, application.threads, "127.0.0.1", number), ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", number), timeout=60)) for _ in range(9)]
         assert clients[0].recv(1) == b""
         for client in clients[1:]:
@@ -188,13 +188,13 @@ def test_a_path_that_hangs_harms_only_those_who_ask_for_it(port: int, stuck: Stu
 def test_it_ends_though_a_path_hangs(application: Application, stuck: Stuck) -> None:
     """And its port is free."""
     number = free_port()
-    with serving(application, application.paths, "127.0.0.1", number):
+    with serving(application, application.threads, "127.0.0.1", number):
         client = socket.create_connection(("127.0.0.1", number), timeout=60)
         client.sendall(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: stuck.asked)
     with client, pytest.raises(ConnectionError), socket.create_connection(("127.0.0.1", number)):
         pass
-    with serving(application, application.paths, "127.0.0.1", number):
+    with serving(application, application.threads, "127.0.0.1", number):
         assert ask(number, "/-/healthy") == 200
     assert not stuck.released.is_set()
 
@@ -204,7 +204,7 @@ def test_an_end_leaves_no_descriptor(application: Application) -> None:
     with ExitStack() as stack:
         before = -1
         for number in range(3):
-            with serving(application, application.paths, "localhost", free_port()) as addresses:
+            with serving(application, application.threads, "localhost", free_port()) as addresses:
                 port = int(addresses.rpartition(":")[2])
                 assert ask(port, "/-/healthy") == 200
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
@@ -277,11 +277,11 @@ def test_a_taken_port_is_one_clear_error_and_a_left_one_is_free() -> None:
     """The same address can be bound again as soon as the block ended."""
     port = free_port()
     for _ in range(3):
-        with serving(lambda *_: [], [], "127.0.0.1", port) as address:
+        with serving(lambda *_: [], {}, "127.0.0.1", port) as address:
             assert address == f"http://127.0.0.1:{port}"
             with (
                 pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port}.*in use"),
-                serving(lambda *_: [], [], "127.0.0.1", port),
+                serving(lambda *_: [], {}, "127.0.0.1", port),
             ):
                 pass
 
@@ -290,6 +290,6 @@ def test_a_host_that_does_not_exist_is_a_clear_error() -> None:
     """As a mistyped [http] host."""
     with (
         pytest.raises(EnvironmentFault, match=r"serve HTTP on no\.such\.host\.invalid:1"),
-        serving(lambda *_: [], [], "no.such.host.invalid", 1),
+        serving(lambda *_: [], {}, "no.such.host.invalid", 1),
     ):
         pass

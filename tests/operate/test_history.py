@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.observe.page import moment
+from daemon.observe.pages.filters import moment
 from daemon.operate import history, status
 from daemon.operate.downstreams import table as downstreams_table
 from daemon.operate.pull import pull_rows

@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from daemon.core.mapping import FieldMapping
 from daemon.operate import trace
 from tests.support.command import order, strandline
@@ -195,3 +197,24 @@ def test_an_id_that_nothing_has_names_the_one_that_is_meant(tmp_path: Path) -> N
         for typed in ("nothing", "1", "", "x" * 10_000, "\ud800"):
             assert asked(typed).startswith("No order is published under this id. Ids are"), typed
         assert asked("17").startswith("1 version; the one that counts is of drop 1, which `strandline undo 1`")
+
+
+def test_a_limit_of_time_leaves_the_published_version_and_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drop that the index names is read first, then the newest; it says which were not read. Enough time gives all."""
+    with open_engine(tmp_path) as engine:
+        instants = [5, 1, 9, 2, 8, 3]  # the third wins
+        for number, day in enumerate(instants):
+            one = order(7, amount=number, updated_at=f"2026-04-0{day}T00:00:00Z")
+            apply_batch(engine, tmp_path, [(f"{number}.json", json.dumps([one]).encode())], NOW)
+        monkeypatch.setattr(trace, "_AT_ONCE", 2)
+        some = trace.trace(engine, "o_7", 0.0)
+        assert {one.drop for one in some.versions} == {3, 6} and some.agrees and some.read_from == 6
+        assert some.published is not None and some.winner is not None and some.winner.drop == 3
+        assert "the time was up: drops before 6 were not read" in trace.table(some)
+        monkeypatch.setattr(trace, "_AT_ONCE", 1)
+        only = trace.trace(engine, "o_7", 0.0)
+        assert [one.drop for one in only.versions] == [3] and only.read_from == 7
+        whole = trace.trace(engine, "o_7", 3600.0)
+        assert whole == trace.trace(engine, "o_7") and whole.read_from == 0 and len(whole.versions) == 6

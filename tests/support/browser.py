@@ -41,6 +41,13 @@ def _chromium() -> str:
     return found
 
 
+def _axe() -> str:
+    """The script of axe-core. Whoever evaluates it here is not held by the policy of a page."""
+    import axe_core_python
+
+    return (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8") + ";0"
+
+
 class Tab:
     """One page that is open."""
 
@@ -87,8 +94,8 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self, path: Path, width: int, height: int, *, dark: bool) -> None:
-        """Saves a picture of the window."""
+    def show(self, width: int, height: int, *, dark: bool) -> None:
+        """Gives the window a size, and the user a preference."""
         self.call(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
@@ -96,6 +103,31 @@ class Tab:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
+
+    def press(self, key: str) -> None:
+        """Presses a key and releases it: Tab, Enter, or a character."""
+        named = {"Tab": (9, ""), "Enter": (13, "\r")}
+        code, text = named.get(key, (0, key))
+        common = {"key": key, "windowsVirtualKeyCode": code, "text": text}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **common)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def violations(self) -> list[str]:
+        """What axe finds wrong with the page that is open, by every rule that it has: rule, element, and why."""
+        self.ask(_axe())
+        answer = self.call(
+            "Runtime.evaluate", expression="axe.run(document)", awaitPromise=True, returnByValue=True
+        )["result"]["value"]  # fmt: skip
+        assert len(answer["passes"]) > 10, "axe looked at the page"
+        return [
+            f"{found['id']}: {node['target']}: {node['failureSummary']}"
+            for found in answer["violations"]
+            for node in found["nodes"]
+        ]
+
+    def screenshot(self, path: Path, width: int, height: int, *, dark: bool) -> None:
+        """Saves a picture of the window."""
+        self.show(width, height, dark=dark)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 

@@ -20,6 +20,8 @@ from tests.support.prometheus import prometheus
 
 DATES = 18_000
 USER, PASSWORD, TOKEN = "jo", 'pass:wörd "1"', "t0ken-of-prometheus"
+QUESTIONS = ("/days", "/day", "/drops", "/receipt?drop=1", "/quarantine", "/disk", "/order?id=o_1")
+PAGES = ("/", "/api/status", *QUESTIONS, *(f"/api{one}" for one in QUESTIONS))
 LOGIN = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 
 
@@ -82,12 +84,13 @@ def guarded(tmp_path: Path) -> Iterator[Daemon]:
 
 def test_a_login_is_needed_for_everything_but_health(guarded: Daemon) -> None:
     """No secret is logged or shown; health says whether, and not why not."""
-    for path in ("/", "/api/status", "/metrics", "/nowhere"):
+    for path in (*PAGES, "/metrics", "/nowhere"):
         assert ask(guarded, path)[0] == 401 and ask(guarded, path, {"Authorization": "Bearer wrong"})[0] == 401, path
     for headers in (LOGIN, {"Authorization": f"Bearer {TOKEN}"}):
-        for path in ("/", "/api/status", "/metrics", "/-/ready"):
+        for path in (*PAGES, "/metrics", "/-/ready"):
             status, body = ask(guarded, path, headers)
-            assert status == 200 and TOKEN not in body and PASSWORD not in body, path
+            nothing_of_it = "receipt" in path or "order" in path
+            assert status == (404 if nothing_of_it else 200) and TOKEN not in body and PASSWORD not in body, path
     assert ask(guarded, "/-/healthy") == (200, "healthy\n") and ask(guarded, "/-/ready") == (200, "ready\n")
     assert strandline(guarded.home, "pause", "--reason", "stock-taking").returncode == 0
     until(lambda: ask(guarded, "/-/ready")[0] == 503)
@@ -99,8 +102,9 @@ def test_a_login_is_needed_for_everything_but_health(guarded: Daemon) -> None:
 def test_another_name_is_refused_and_is_told_what_to_set(guarded: Daemon) -> None:
     """As a page sends it whose name was made to point here; with a login, too. Health answers to any name."""
     for name in ("evil.example", f"evil.example:{guarded.port}"):
-        status, body = ask(guarded, "/api/status", LOGIN | {"Host": name})
-        assert status == 421 and "[http] allowed_hosts" in body and "partitions" not in body
+        for path in PAGES:
+            status, body = ask(guarded, path, LOGIN | {"Host": name})
+            assert status == 421 and "[http] allowed_hosts" in body and "partitions" not in body, path
         assert ask(guarded, "/-/healthy", {"Host": name}) == (200, "healthy\n")
     for name in ("localhost", "orders.example.com", "10.0.0.1", f"[::1]:{guarded.port}"):
         assert ask(guarded, "/api/status", LOGIN | {"Host": name})[0] == 200, name

@@ -1,0 +1,78 @@
+"""The history of an order: `strandline trace` in a process of its own, since it reads every raw copy. It has one worker, low
+priority, a limit of time and of what it may say, and ends with this process; nothing that it does can hold up a batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import Unavailable
+
+_MAIN = Path(__file__).with_name("beside_main.py")
+_NICENESS = 10
+_MOST_BYTES = 16 << 20
+_READ_BYTES = 1 << 16
+_LONGEST_CAUSE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """`command`: that runs `trace --json --`, without the order. `variables`: of its environment, in addition. `seconds`: that it
+    may take."""
+
+    command: Sequence[str]
+    variables: Mapping[str, str]
+    seconds: float
+
+    def of(self, order_id: str) -> dict[str, Any]:
+        """What `trace` says of an order. Unavailable where it takes too long, or fails."""
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_MAIN), str(os.getpid()), str(_NICENESS), *self.command, order_id],
+            env=os.environ | dict(self.variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            process_group=0,
+        )  # fmt: skip
+        try:
+            said, complaint = self._all_of(process)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        try:
+            return json.loads(said)
+        except ValueError:
+            lines = complaint.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise Unavailable(f"`strandline trace` failed: {lines[-1][-_LONGEST_CAUSE:]}") from None
+
+    def _all_of(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        """Its standard output and the end of its standard error."""
+        assert process.stdout is not None and process.stderr is not None
+        end = time.monotonic() + self.seconds
+        said: dict[int, bytearray] = {one.fileno(): bytearray() for one in (process.stdout, process.stderr)}
+        with selectors.DefaultSelector() as open_ones:
+            for descriptor in said:
+                open_ones.register(descriptor, selectors.EVENT_READ)
+            while open_ones.get_map():
+                for key, _ in open_ones.select(max(0.0, end - time.monotonic())):
+                    part = os.read(key.fd, _READ_BYTES)
+                    said[key.fd] += part
+                    if not part:
+                        open_ones.unregister(key.fd)
+                if time.monotonic() > end:
+                    raise Unavailable(f"to read every raw copy takes longer than {self.seconds:g} s")
+                if sum(map(len, said.values())) > _MOST_BYTES:
+                    raise Unavailable(f"there is more to say than {_MOST_BYTES >> 20} MiB")
+        return bytes(said[process.stdout.fileno()]), bytes(said[process.stderr.fileno()])
