@@ -38,7 +38,8 @@ def test_a_time_span_has_a_unit(unit: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [(0, 0), ("0d", 0), (1, 1), (0.25, 0.25), (604_800, 604_800), (604_800.0, 604_800), ("7d", 604_800)]
+    ("value", "seconds"),
+    [(0, 0), ("0d", 0), (1, 1), (0.25, 0.25), (604_800, 604_800), (604_800.0, 604_800), ("7d", 604_800)],
 )
 def test_a_time_span_is_from_zero_to_the_most_that_is_allowed(value: float | str, seconds: float) -> None:
     assert read_duration(value, 7) == seconds
@@ -51,7 +52,14 @@ def test_a_time_span_outside_of_these_is_none(value: float | str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "size"),
-    [(1, 1), (2**63 - 1, 2**63 - 1), ("9223372036854775807B", 2**63 - 1), (4096.0, 4096), ("1.5KiB", 1536), ("0.001KB", 1)],
+    [
+        (1, 1),
+        (2**63 - 1, 2**63 - 1),
+        ("9223372036854775807B", 2**63 - 1),
+        (4096.0, 4096),
+        ("1.5KiB", 1536),
+        ("0.001KB", 1),
+    ],
 )
 def test_a_size_is_whole_bytes_from_one_on(value: float | str, size: int) -> None:
     assert read_size(value) == size
@@ -68,7 +76,8 @@ def test_a_size_is_exact_beyond_what_a_float_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [True, False, None, [1], math.nan, math.inf, -math.inf, "", "1", "MiB", "1 mib", "1e3B", "+1B", "1.B", "1d1"]
+    "value",
+    [True, False, None, [1], math.nan, math.inf, -math.inf, "", "1", "MiB", "1 mib", "1e3B", "+1B", "1.B", "1d1"],
 )
 def test_what_is_neither_a_number_nor_a_text_with_a_unit_is_none(value: object) -> None:
     assert read_size(value) is None
