@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -62,5 +63,5 @@ def _quantity(value: Any, units: Mapping[str, int | str]) -> Decimal | int | Non
         match = _QUANTITY.fullmatch(value.strip())
         return Decimal(match[1]) * Decimal(units[match[2]]) if match and match[2] in units else None
     if isinstance(value, float):
-        return Decimal(repr(value)) if abs(value) < float("inf") else None  # false for NaN, too
+        return Decimal(repr(value)) if math.isfinite(value) else None
     return value if is_number(value) else None

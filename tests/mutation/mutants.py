@@ -10,9 +10,11 @@ import ast
 import json
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
 # One change of each kind. Of the many that replace an operator by any other one, those that a test may miss.
@@ -76,15 +78,25 @@ def mutants_of(path: Path) -> Iterator[dict[str, str]]:
     seen = {_meaning(source), None}
     for name in OPERATORS:
         operator = get_operator(f"core/{name}")()
-        occurrence = 0
-        while (mutated := mutate_code(source, operator, occurrence)) is not None:
-            occurrence += 1
+        for mutated in _mutated(source, operator):
             meaning = _meaning(mutated)
             if meaning in seen:
                 continue
             seen.add(meaning)
             before, after = _changed(source, mutated)
             yield {"module": str(path), "before": before, "after": after, "source": mutated}
+
+
+def _mutated(source: str, operator: Operator) -> Iterator[str]:
+    """The source with each of the operator's changes."""
+    for occurrence in count():
+        try:
+            mutated = mutate_code(source, operator, occurrence)
+        except AttributeError:  # of ExceptionReplacer, at a name with a dot
+            continue
+        if mutated is None:
+            return
+        yield mutated
 
 
 def _changed(source: str, mutated: str) -> tuple[str, str]:

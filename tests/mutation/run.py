@@ -1,8 +1,9 @@
 """Runs the tests of a module on mutants of it: `python -m tests.mutation.run [MODULE…]` (`make mutation`).
 
-MUTANTS: how many, drawn by SEED (today's date, if it is not set) from all modules of TESTS, or from those named. PROCESSES: how
-many at once. Each runs in a process that is forked from one that has imported every library and nothing of ours, so that the
-mutated module is the one that tests import. Exit code 1 if a mutant survives that survivors.toml does not have.
+MUTANTS: how many, drawn by SEED (today's date, if it is not set) from all modules of core/ and batch/, or from those named.
+PROCESSES: how many at once. Each runs in a process that is forked from one that has imported every library and nothing of ours,
+so that the mutated module is the one that tests import; commands that tests start as processes of their own have it unchanged.
+Exit code 1 if a mutant survives that survivors.toml does not have.
 """
 
 from __future__ import annotations
@@ -27,45 +28,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[2]
+from tests.mutation.tested import REPO, modules, suite_of
+
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 WORK = REPO / "build" / "mutation"  # the environment of cosmic-ray, mutants, and what tests printed
 CPU_SECONDS = 120  # of the tests on a mutant: one that makes a loop endless ends so
+TEST_SECONDS = 120  # of one test: a mutant that waits forever ends so
 LIBRARIES = (
     "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "duckdb", "polars", "hypothesis.strategies",
     "pytest", "msgspec", "tenacity", "jinja2", "prometheus_client", "urllib3", "watchdog.observers", "pytest_timeout",
 )  # fmt: skip
-
-_PIPELINE = "tests/batch/test_pipeline.py::test_"
-END_TO_END = (f"{_PIPELINE}every_batch_is_as_the_model_says", f"{_PIPELINE}batching_does_not_change_the_result")
-PARSE = ("tests/core/parse/test_parse.py", "tests/core/parse/test_mapped.py")
-# By module of daemon/: what is run on its mutants, the quickest first.
-TESTS: dict[str, Sequence[str]] = {
-    "core/versions.py": ("tests/core/test_versions.py", *END_TO_END),
-    "core/entries.py": (*END_TO_END, "tests/operate/test_rebuild.py"),
-    "core/mapping.py": ("tests/sources/test_mapping_settings.py", *PARSE),
-    "core/columns.py": ("tests/core/test_parquet.py", "tests/test_columns.py"),
-    "core/quantities.py": ("tests/test_config.py",),
-    "core/merge/facts.py": ("tests/core/merge/test_facts.py", *END_TO_END, "tests/batch/test_dimensions.py"),
-    "core/merge/keys.py": ("tests/core/merge/test_keys.py", *END_TO_END),
-    "core/merge/partition.py": ("tests/core/merge/test_partition.py", *END_TO_END),
-    "core/parse/values.py": ("tests/core/parse/test_values.py", *PARSE),
-    "core/parse/reference.py": (
-        "tests/core/parse/test_reference.py",
-        "tests/core/parse/test_documents.py",
-        "tests/core/parse/test_damage.py",
-        *PARSE,
-    ),
-    "batch/decide.py": ("tests/batch/test_decide.py", *END_TO_END, "tests/batch/test_deletions.py"),
-    "batch/commit.py": (
-        "tests/batch/test_commit.py",
-        *END_TO_END,
-        "tests/batch/test_dimensions.py",
-        "tests/test_restatements.py",
-    ),
-    "batch/withdraw.py": ("tests/batch/test_withdraw.py", "tests/operate/test_undo.py"),
-    "batch/ageing.py": ("tests/batch/test_ageing.py", "tests/test_ages.py"),
-}
 
 
 class _Mutated(MetaPathFinder, Loader):
@@ -85,18 +57,19 @@ def _name_of(module: str) -> str:
     return "daemon." + module.removesuffix(".py").replace("/", ".")
 
 
-def _run_tests(module: str, source: str, log: Path) -> int:
-    """The exit code of pytest on a mutant, in a forked process; negative: the signal that ended it."""
+def _run_tests(tests: Sequence[str], log: Path, mutated: _Mutated | None = None) -> int:
+    """The exit code of pytest in a forked process, on a mutant if there is one; negative: the signal that ended it."""
     pid = os.fork()
     if not pid:
         try:
             os.setsid()
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            sys.meta_path.insert(0, _Mutated(module, source))
-            os._exit(_pytest(TESTS[module]))
+            if mutated:
+                resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+                sys.meta_path.insert(0, mutated)
+            os._exit(_pytest(tests))
         finally:
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -113,21 +86,8 @@ def _pytest(tests: Sequence[str]) -> int:
     settings.register_profile("mutation", deadline=None, **fewer)
     every = examples.examples
     examples.examples = lambda count: settings(every(count), max_examples=max(6, count // 8))
-    options = [
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:cov",
-        "-o",
-        "addopts=",
-        "--timeout",
-        "0",
-    ]
-    return int(pytest.main([*options, "--hypothesis-profile", "mutation", *tests]))
+    options = f"-x -q -p no:cacheprovider -p no:xdist -p no:cov -o addopts= --timeout {TEST_SECONDS}"
+    return int(pytest.main([*options.split(), "--hypothesis-profile", "mutation", *tests]))
 
 
 def mutants(modules: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -151,12 +111,12 @@ def listed() -> set[tuple[str, str, str]]:
     return {(one["module"], one["before"], one["after"]) for one in found}
 
 
-def main(modules: Sequence[str]) -> int:
-    modules = modules or list(TESTS)
+def main(named: Sequence[str]) -> int:
+    chosen_from = named or modules()
     seed = os.environ.get("SEED") or datetime.now(UTC).date().isoformat()
-    every = list(mutants(modules))
+    every = list(mutants(chosen_from))
     chosen = random.Random(seed).sample(every, min(int(os.environ.get("MUTANTS", "200")), len(every)))
-    print(f"{len(chosen)} of {len(every)} mutants of {len(modules)} modules, SEED={seed}", flush=True)
+    print(f"{len(chosen)} of {len(every)} mutants of {len(chosen_from)} modules, SEED={seed}", flush=True)
     os.environ["CI"] = "1"  # the same examples each time
     os.chdir(REPO)
     sys.path.insert(0, str(REPO))
@@ -165,28 +125,23 @@ def main(modules: Sequence[str]) -> int:
     logs = WORK / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
+    if _run_tests(sorted({test for one in chosen for test in suite_of(one["module"])}), logs / "unmutated.log"):
+        print(f"tests fail without a mutation; see {logs / 'unmutated.log'}")
+        return 2
     with ThreadPoolExecutor(int(os.environ.get("PROCESSES", "2"))) as pool:
         return _tried(pool, chosen, logs)
 
 
 def _tried(pool: ThreadPoolExecutor, chosen: Sequence[dict[str, str]], logs: Path) -> int:
-    """Runs the tests on each mutant, and first on each module as it is. The exit code."""
+    """Runs the tests on each mutant. The exit code."""
 
     def tested(number: int) -> int:
         one = chosen[number]
-        return 0 if _key(one) in known else _run_tests(one["module"], one["source"], logs / f"{number}.log")
-
-    def sound(module: str) -> int:
-        return _run_tests(
-            module, (REPO / "daemon" / module).read_text(encoding="utf-8"), logs / f"{Path(module).stem}.log"
-        )
+        if _key(one) in known:
+            return 0
+        return _run_tests(suite_of(one["module"]), logs / f"{number}.log", _Mutated(one["module"], one["source"]))
 
     known, began = listed(), time.monotonic()
-    modules = sorted({one["module"] for one in chosen})
-    if failing := [module for module, code in zip(modules, pool.map(sound, modules), strict=True) if code]:
-        print(f"tests fail without a mutation: {failing}; see {logs}")
-        return 2
-    print(f"the tests of {len(modules)} modules pass; {time.monotonic() - began:.0f} s", flush=True)
     counts: Counter[str] = Counter()
     for number, code in enumerate(pool.map(tested, range(len(chosen)))):
         if _key(chosen[number]) in known:
