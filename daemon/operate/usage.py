@@ -15,6 +15,7 @@ from ..batch.ageing import old_lines
 from ..batch.commit import RESTATEMENTS
 from ..batch.keeping import FOREVER
 from ..core.model import DIMENSIONS, INDEX_ENTRY
+from ..core.progress import Progress, silent
 from ..storage import ages
 from ..storage.ledger import Ledger
 from ..storage.raw import date_of
@@ -52,7 +53,12 @@ class Part:
 
 
 def gather(
-    output: Path, ledger: Ledger | None, keep: Mapping[str, str], keep_us: Mapping[str, int], now: int
+    output: Path,
+    ledger: Ledger | None,
+    keep: Mapping[str, str],
+    keep_us: Mapping[str, int],
+    now: int,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """The usage as JSON. `ledger` is None before the first run. `keep`: the setting of each kind; `keep_us`: the same in
     microseconds, without those that are kept forever. `now`: in microseconds."""
@@ -61,7 +67,8 @@ def gather(
     for kind, text in keep.items():
         parts[kind].keep = text
         parts[kind].gone_through = ledger.horizon(kind) if ledger else 0
-    for folder, entry in _files(output):
+    for count, (folder, entry) in enumerate(_files(output), 1):
+        progress("counting files", count, 0)
         try:
             found = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
