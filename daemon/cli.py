@@ -19,6 +19,7 @@ from . import serving
 from .commands import administration, completion, copies, erasing, looking, mending, withdrawing
 from .commands.parser import parser
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
+from .core import progress
 from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError, cause_of, raised_in
 from .stopping import release
 
@@ -161,5 +162,9 @@ def _report(error: Exception) -> str:
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"strandline: {message}", file=sys.stderr)
+    from .operate.colours import of_level, wanted
+
+    progress.make_room()
+    name = of_level("error", "strandline") if wanted(sys.stderr, os.environ) else "strandline"
+    print(f"{name}: {message}", file=sys.stderr)
     return code

@@ -31,7 +31,7 @@ from .downstream.settings import Settings as FollowingSettings
 from .downstream.settings import is_needed
 from .execution import cluster
 from .execution.workers import Workers
-from .observe.log import Reporter, log, set_up
+from .observe.log import Reporter, Telling, log, set_up
 from .observe.observer import Observer
 from .operate.presence import refuse_half_restored, refuse_missing
 from .service import Service, ServiceSettings
@@ -104,7 +104,7 @@ def engine(
             rewriter=Rewriter(threads, reading, store.staging) if config.engine.scheduler else Rewriter(threads),
             taking=Taking(raw, ledger.drop, config.watch.foreign_settle_seconds),
             background=stack.enter_context(ThreadPoolExecutor(1, "background")),
-            progress=progress.to(sys.stderr),
+            progress=progress.to(sys.stderr, Telling()),
             stopped=stop.asked.is_set,
             lock=lock,
             dry=dry is not None,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import EnvironmentFault, StrandlineError, UsageError, cause_of
-from .shared import ATTENTION, DONE, engine_of, scratch_folder, stop_on_signals
+from .shared import ATTENTION, DONE, engine_of, scratch_folder, show, stop_on_signals
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
@@ -106,7 +106,10 @@ def check(options: argparse.Namespace) -> int:
     else:
         with scratch_folder("check") as scratch:
             found += _found(config, options.config, scratch, stop)
-    print(json.dumps(looking.as_dict(found), indent=2) if options.json else looking.table(found))
+    if options.json:
+        print(json.dumps(looking.as_dict(found), indent=2))
+    else:
+        show(looking.table(found))
     return looking.exit_code(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import UsageError, instead_of
 from ..stopping import Stop
-from .shared import ATTENTION, DONE, engine_of, gathered, scratch_folder, stop_on_signals, used
+from .shared import ATTENTION, DONE, engine_of, gathered, scratch_folder, show, stop_on_signals, used
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
@@ -24,15 +25,23 @@ def status(config: Config, options: argparse.Namespace) -> int:
     from ..operate.status import table
 
     found = gathered(config)
-    print(json.dumps(found, indent=2) if options.json else table(found))
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(table(found))
     return DONE
 
 
 def usage(config: Config, options: argparse.Namespace) -> int:
+    from ..core import progress
     from ..operate.usage import table
 
-    found = used(config)
-    print(json.dumps(found, indent=2) if options.json else table(found))
+    found = used(config, progress.to(sys.stderr))
+    progress.make_room()
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(table(found))
     return DONE
 
 
@@ -48,7 +57,7 @@ def history(config: Config, options: argparse.Namespace) -> int:
     with closing(Ledger(path, read_only=True)) as ledger:
         results = ledger.by_batch(instant(options.history_since, ledger.hwm) or 0)
         for line in as_json(results) if options.json else table(results):
-            print(line)
+            print(line) if options.json else show(line)
     return DONE
 
 
@@ -69,11 +78,10 @@ def plan(config: Config, options: argparse.Namespace) -> int:
         context = contexts(config, time.time_ns() // 1000)[source]
         path = engine.ledger.path  # before the first run, an empty ledger in the scratch folder
         found = plan.plan(engine, lambda: Ledger(path, read_only=True), options.file, context)
-        print(
-            json.dumps(plan.as_dict(found), indent=2)
-            if options.json
-            else f"{plan.table(found)}\n\n{plan.last_line(found)}"
-        )
+        if options.json:
+            print(json.dumps(plan.as_dict(found), indent=2))
+        else:
+            show(f"{plan.table(found)}\n\n{plan.last_line(found)}")
         return ATTENTION if any(one.outcome == "quarantined" for one in found.results) else DONE
 
 
@@ -81,6 +89,7 @@ def verify(config: Config, options: argparse.Namespace) -> int:
     stop = stop_on_signals(ATTENTION)
     with scratch_folder("verify") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from ..batch.recovery import refuse_lost_ledger
+        from ..core.progress import make_room
         from ..operate import seeds
         from ..operate.verify import copy_ledger, verify
         from ..operate.wording import counted
@@ -94,6 +103,7 @@ def verify(config: Config, options: argparse.Namespace) -> int:
             of_copy, now = replace(engine, ledger=copy), time.time_ns() // 1000
             for one in verify(of_copy, lambda: Ledger(path, read_only=True), scratch / "rebuilt", now):
                 found.append(one)
+                make_room()
                 if not options.json:
                     print(one, flush=True)
             drops, partitions = copy.drop_count(), len(copy.partitions())
@@ -158,7 +168,10 @@ def trace(config: Config, options: argparse.Namespace) -> int:
 
         refuse_lost_ledger(engine)
         found = trace.trace(engine, options.order.strip(), options.seconds)
-        print(json.dumps(trace.as_dict(found), indent=2) if options.json else trace.table(found))
+        if options.json:
+            print(json.dumps(trace.as_dict(found), indent=2))
+        else:
+            show(trace.table(found))
         return DONE if found.versions and found.agrees else ATTENTION
 
 
@@ -171,7 +184,10 @@ def downstream(config: Config, options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(path, read_only=True))) if path.exists() else None
         found = gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
-    print(json.dumps(found, indent=2) if options.json else table(found))
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(table(found))
     return DONE
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ from ..stopping import Stop
 if TYPE_CHECKING:
     from ..batch.engine import Engine
     from ..config import Config
+    from ..core.progress import Progress
+    from ..downstream.attempts import Followed
     from ..downstream.follow import Following
     from ..observe.observer import Observer
     from ..service import Summary
@@ -96,9 +100,10 @@ def gathered(config: Config) -> dict[str, Any]:
         return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)
 
 
-def used(config: Config) -> dict[str, Any]:
+def used(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     """What the output takes on the disk, for the command and for the page. The ledger is closed before the files are listed."""
     from ..batch.keeping import limits
+    from ..core.progress import silent
     from ..operate.usage import gather, known
     from ..storage import ages
 
@@ -106,7 +111,7 @@ def used(config: Config) -> dict[str, Any]:
     settings = {kind: getattr(config, kind).keep for kind in ages.KINDS}
     with looked_at(output) as ledger:
         before = known(output, ledger, settings, limits(config), time.time_ns() // 1000)
-    return gather(output, before)
+    return gather(output, before, progress or silent)
 
 
 @contextmanager
@@ -131,8 +136,30 @@ def followed(config: Config, follows: Following, stop: Stop, observers: Sequence
     from ..wiring import telling
 
     with suppress(Stopped):
-        return bring_up_to_date(follows, config.retry.backoff, stop.asked, telling(observers))
+        return bring_up_to_date(follows, config.retry.backoff, stop.asked, telling(observers), _showing_dates())
     return []
+
+
+def show(text: str) -> None:
+    """Prints what is for people; with colours, where these are wanted."""
+    from ..operate.colours import painted, wanted
+
+    print(painted(text) if wanted(sys.stdout, os.environ) else text)
+
+
+def _showing_dates() -> Callable[[Followed], None]:
+    """Shows how many of the dates of a downstream are up to date."""
+    from ..core import progress
+
+    show = progress.to(sys.stderr)
+    totals: dict[tuple[str, str], int] = {}
+
+    def tell(one: Followed) -> None:
+        total = totals[one.kind, one.name] = max(totals.get((one.kind, one.name), 0), one.stale)
+        if total:
+            show(f"bringing {one.kind} {one.name} up to date", total - one.stale, total)
+
+    return tell
 
 
 def _next(summary: Summary) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..stopping import Stop
-from .shared import ATTENTION, DONE, engine_of, followed, scratch_folder, stop_on_signals
+from .shared import ATTENTION, DONE, engine_of, followed, scratch_folder, show, stop_on_signals
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -69,4 +69,7 @@ def _show(found: Undone, options: argparse.Namespace) -> None:
     from ..operate.undo import as_dict, table
 
     dry_run = options.dry_run
-    print(json.dumps(as_dict(found, dry_run=dry_run), indent=2) if options.json else table(found, dry_run=dry_run))
+    if options.json:
+        print(json.dumps(as_dict(found, dry_run=dry_run), indent=2))
+    else:
+        show(table(found, dry_run=dry_run))

@@ -16,12 +16,14 @@ from .follow import Following, failing
 Tell = Callable[[Sequence[Followed]], None]
 
 
-def bring_up_to_date(following: Following, backoff: Backoff, stop: Event, tell: Tell) -> list[str]:
+def bring_up_to_date(
+    following: Following, backoff: Backoff, stop: Event, tell: Tell, progress: Progress = untold
+) -> list[str]:
     """Rounds until everything is up to date; returns the names of what is not. Where the environment fails, tries as often as
     `backoff` says; a model that fails is not run again with the same input. Raises Stopped."""
     attempt = 1
     while True:
-        found = following.round(stop.is_set, now=True)
+        found = following.round(stop.is_set, now=True, progress=progress)
         tell(found)
         if attempt >= backoff.attempts or not any(one.is_transient for one in found):
             return failing(found)

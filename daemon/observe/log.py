@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import IO
 
@@ -22,13 +23,16 @@ from ..core.entries import DropResult
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
 from ..core.parse.damage import without_text
+from ..core.progress import make_room
 from ..downstream.attempts import Followed
+from ..operate.colours import of_level, wanted
 from ..sources.pull.outcome import FAILED, Pulled
 from ..storage.set_aside import SetAside
 from .observer import Observer
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SHOWN_KEYS = 20
+_BETWEEN_LINES_SECONDS = 30.0
 log = logging.getLogger("strandline")
 
 
@@ -40,9 +44,23 @@ class _Handler(logging.StreamHandler[IO[str]]):
     def emit(self, record: logging.LogRecord) -> None:
         self.since = time.monotonic()
         try:
+            make_room()
             super().emit(record)
         finally:
             self.since = None
+
+
+class Telling:
+    """Progress where there is no terminal: at most a line in the log every half a minute. `clock`: in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._told = clock, clock()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        now = self._clock()
+        if now - self._told >= _BETWEEN_LINES_SECONDS:
+            self._told = now
+            log.info("at work", extra={"phase": phase, "done": done, "total": total})
 
 
 def blocked_seconds() -> float:
@@ -56,7 +74,7 @@ def set_up(level: str, form: str, stream: IO[str] | None = None) -> None:
     stream = stream or sys.stderr
     handler = _Handler(stream)
     console = form == "console" or (form == "auto" and stream.isatty())
-    handler.setFormatter(_Console() if console else _Json())
+    handler.setFormatter(_Console(coloured=wanted(stream, os.environ)) if console else _Json())
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
@@ -76,12 +94,18 @@ class _Json(logging.Formatter):
 
 
 class _Console(logging.Formatter):
+    def __init__(self, *, coloured: bool) -> None:
+        super().__init__()
+        self._coloured = coloured
+
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().timetz().isoformat("seconds")
         fields = "  ".join(f"{key}={_short(value)}" for key, value in _fields(record).items())
-        line = f"{at} {record.levelname.lower():7} {record.getMessage()}" + (f"  {fields}" if fields else "")
+        level = f"{record.levelname.lower():7}"
+        line = record.getMessage() + (f"  {fields}" if fields else "")
         trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
-        return "\n".join(map(_visible, [line, *trace]))
+        shown = f"{at} {of_level(level) if self._coloured else level} {_visible(line)}"
+        return "\n".join([shown, *map(_visible, trace)])
 
 
 def _short(value: object) -> str:

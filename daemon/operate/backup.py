@@ -90,12 +90,13 @@ def backup(output: Path, target: Path, now: str, progress: Progress) -> dict[str
         moment = _freeze(output, held / "files", held / "ledger.sqlite")
         files.make_folder(target / "state")
         with closing(Ledger(held / "ledger.sqlite")) as ledger:
-            for path, sha256 in moment.items():
+            for number, (path, sha256) in enumerate(moment.items(), 1):
+                progress("copying tables", number, len(moment))
                 if not copied.add(held / "files" / path, target / path, may_link=True, sha256=sha256):
                     copied.damaged.append(path)
             _copy_drops(output, target, ledger, copied, progress)
             _copy_log(held / "files", target, ledger, copied)
-            _copy_results(output, target, copied)
+            _copy_results(output, target, copied, progress)
             _catch_up_with_ages(output, ledger)
             if (link := newest_orders(target, ledger)) is not None:
                 files.link_to(target / raw.LINK, raw.link_text(link.raw or ""))
@@ -280,7 +281,7 @@ def _copy_log(frozen: Path, target: Path, ledger: Ledger, copied: Copied) -> Non
             copied.damaged.append(RESTATEMENTS)
 
 
-def _copy_results(output: Path, target: Path, copied: Copied) -> None:
+def _copy_results(output: Path, target: Path, copied: Copied, progress: Progress) -> None:
     """The results of models and checks. They follow batches at their own pace: a file that is not, or no longer, what the copied
     records name is made again after a restore."""
     if not (output / RECORDS).exists():
@@ -288,8 +289,9 @@ def _copy_results(output: Path, target: Path, copied: Copied) -> None:
     copy_records(output / RECORDS, target / RECORDS)
     with closing(Records(target / RECORDS)) as records:
         for state in records.states():
-            again = []
-            for date, one in records.files(state.kind, state.name).items():
+            again, there = [], records.files(state.kind, state.name)
+            for number, (date, one) in enumerate(there.items(), 1):
+                progress(f"copying {state.kind} {state.name}", number, len(there))
                 path = results.path_of(state.kind, state.name, date)
                 if not copied.add(output / path, target / path, may_link=True, sha256=one.sha256):
                     again.append(date)

@@ -29,6 +29,7 @@ from ..storage import files, raw, receipts
 from ..storage.ledger import Ledger
 from ..storage.set_aside import dimensions_of
 from . import first_records
+from .wording import of_unknown
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
@@ -188,7 +189,7 @@ def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
     lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
-    lines += [f"  {number:>9,} orders of an unknown {name}" for name, number in sorted(counts.unknown.items())]
+    lines += [f"            {of_unknown(name, number)}" for name, number in sorted(counts.unknown.items())]
     return lines + shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in discards])
 
 

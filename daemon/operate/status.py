@@ -29,7 +29,7 @@ from ..storage.receipts import as_dict, discards_path, instant_text, local_text
 from ..storage.store import iso_date
 from .downstreams import attention
 from .pull import pull_rows, pulls
-from .wording import counted
+from .wording import counted, of_unknown
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
@@ -261,8 +261,8 @@ def table(status: dict[str, Any]) -> str:
     lines += [f"{name.capitalize():17} {one['rows']:,} rows" for name, one in status["dimensions"].items()]
     if orders.get("bare"):
         lines.append(f"No amount, price  {orders['bare']:,} orders")
-    if orders.get("unknown"):
-        lines.append("Unknown keys      " + _numbers(orders["unknown"]))
+    for name, number in orders.get("unknown", {}).items():
+        lines.append(f"Unknown {name:9} {of_unknown(name, number)}")
     lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
     lines += _section("Field faults", [(k, f"{v:,}") for k, v in summed(status, "faults").items()])
     lines += _section(

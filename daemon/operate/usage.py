@@ -15,6 +15,7 @@ from ..batch.ageing import old_lines
 from ..batch.commit import RESTATEMENTS
 from ..batch.keeping import FOREVER
 from ..core.model import DIMENSIONS, INDEX_ENTRY
+from ..core.progress import Progress, silent
 from ..storage import ages
 from ..storage.ledger import Ledger
 from ..storage.raw import date_of
@@ -76,13 +77,14 @@ def known(output: Path, ledger: Ledger | None, keep: Mapping[str, str], keep_us:
     return Known(keep, gone_through, _reaches(ledger, keep_us, now), old, len(ledger.index) * INDEX_ENTRY.itemsize)
 
 
-def gather(output: Path, known: Known) -> dict[str, Any]:
+def gather(output: Path, known: Known, progress: Progress = silent) -> dict[str, Any]:
     """The usage as JSON. Lists every file."""
     parts = {name: Part(name) for name in PARTS}
     for kind, text in known.keep.items():
         parts[kind].keep = text
         parts[kind].gone_through = known.gone_through.get(kind, 0)
-    for folder, entry in _files(output):
+    for count, (folder, entry) in enumerate(_files(output), 1):
+        progress("counting files", count, 0)
         try:
             found = entry.stat(follow_symlinks=False)
         except FileNotFoundError:

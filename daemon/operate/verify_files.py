@@ -92,7 +92,9 @@ def check_quarantine(engine: Engine) -> Iterator[Difference]:
 
 def check_discards(engine: Engine) -> Iterator[Difference]:
     """Compares the number of discards for each reason. The replay compares their content."""
-    for result in engine.ledger.all_results(engine.ledger.horizon(ages.DISCARDS)):
+    total = engine.ledger.drop_count(after=engine.ledger.horizon(ages.DISCARDS))
+    for number, result in enumerate(engine.ledger.all_results(engine.ledger.horizon(ages.DISCARDS)), 1):
+        engine.progress("checking discards", number, total)
         path = receipts.discards_path(result.drop)
         counted = {} if result.outcome is DropOutcome.WITHDRAWN else result.counts.discarded
         expected = {reason: number for reason, number in counted.items() if number}
@@ -112,7 +114,9 @@ def check_records(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
 
 def _wrong_receipts(engine: Engine, ledger: Ledger) -> list[Difference]:
     found = []
-    for result in ledger.all_results(ledger.horizon(ages.RECEIPTS)):
+    total = ledger.drop_count(after=ledger.horizon(ages.RECEIPTS))
+    for number, result in enumerate(ledger.all_results(ledger.horizon(ages.RECEIPTS)), 1):
+        engine.progress("checking receipts", number, total)
         what = receipts.receipt_name(result.drop)
         try:
             if (engine.output / what).read_bytes() != receipts.receipt(result):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from ..core.model import DIMENSIONS
+
 
 def counted(number: int, what: str) -> str:
     """A number of things."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def of_unknown(dimension: str, orders: int) -> str:
+    """How many orders name a user or a product that no file had, when they came."""
+    name = "names" if orders == 1 else "name"
+    return f"{counted(orders, 'order')} {name} a {dimension} that no file of {DIMENSIONS[dimension].drops} has"

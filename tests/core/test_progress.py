@@ -1,68 +1,72 @@
-"""What a terminal shows of work that takes longer than a second."""
+"""What a terminal shows of long work, and what it does not."""
 
 from __future__ import annotations
 
 import io
-import itertools
+import re
 
-import pytest
-
-from daemon.core import progress
+from daemon.core.progress import Bars, make_room, silent, to
 
 
 class Terminal(io.StringIO):
+    """A stream that says that it is one, and what is seen on it in the end."""
+
     def isatty(self) -> bool:
         return True
 
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """One on which two seconds pass between any two looks at the clock."""
-    clock = itertools.count(1_000_000, 2)
-    monkeypatch.setattr("tqdm.std.time", lambda: float(next(clock)))
-    return Terminal()
-
-
-def shown(terminal: Terminal) -> list[str]:
-    """What was written, without blanks."""
-    return [text.strip() for text in terminal.getvalue().split("\r") if text.strip()]
+    @property
+    def seen(self) -> str:
+        """The last line, after each return to its beginning."""
+        line = ""
+        for part in self.getvalue().rpartition("\n")[2].split("\r"):
+            line = part + line[len(part) :]
+        return line.rstrip()
 
 
-def test_nothing_is_shown_where_there_is_no_terminal() -> None:
-    stream = io.StringIO()
-    for done in (0, 1, 2):
-        progress.to(stream)("copying", done, 2)
-    assert not stream.getvalue()
-
-
-def test_each_phase_has_a_bar_that_disappears(terminal: Terminal) -> None:
-    """A new phase begins at its own start, whether the one before has come to its end or not."""
-    bars = progress.to(terminal)
-    for phase, done, total in [
-        ("copying", 0, 4),
-        ("copying", 1, 4),
-        ("copying", 3, 4),
-        ("hashing", 1, 2),
-        ("hashing", 2, 2),
-    ]:
-        bars(phase, done, total)
-    lines = shown(terminal)
-    assert [line.split("%")[0] for line in lines] == ["copying:  25", "copying:  75", "hashing:  50", "hashing: 100"]
-    assert terminal.getvalue().endswith("\r") and not terminal.getvalue().split("\r")[-2].strip()
-
-
-def test_the_same_phase_can_be_shown_again(terminal: Terminal) -> None:
-    bars = progress.to(terminal)
-    for _ in range(2):
-        bars("copying", 1, 2)
-        bars("copying", 2, 2)
-    assert [line.split("%")[0] for line in shown(terminal)] == ["copying:  50", "copying: 100"] * 2
-
-
-def test_work_of_less_than_a_second_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tqdm.std.time", lambda: 1_000_000.0)
+def test_a_line_says_what_is_done_of_how_many_and_how_fast() -> None:
+    """And goes when the phase is done."""
     terminal = Terminal()
-    bars = progress.to(terminal)
-    for done in range(5):
-        bars("copying", done, 4)
-    assert not shown(terminal)
+    bars = Bars(terminal, delay_seconds=0)
+    bars("reading", 1, 1500)
+    bars._bar.mininterval = 0
+    bars("reading", 1200, 1500)
+    assert re.match(r"reading: 1200 of 1500, [\d.]+/s \|.*\| \d\d:\d\d left", terminal.seen), terminal.seen
+    bars("reading", 1500, 1500)
+    bars("reading", 0, 15 * 10**8)
+    bars._bar.mininterval = 0
+    bars("reading", 12 * 10**8, 15 * 10**8)
+    assert re.match(r"reading: 1\.20G of 1\.50G, [\d.]+\w?/s \|", terminal.seen), terminal.seen
+    bars.end()
+    assert terminal.seen == "" and "\n" not in terminal.getvalue()
+
+
+def test_a_phase_takes_the_place_of_the_one_before() -> None:
+    """Also one of the same name that begins again, and one whose end nobody knows."""
+    terminal = Terminal()
+    bars = Bars(terminal, delay_seconds=0)
+    bars("reading", 5, 10)
+    bars("reading", 1, 10)
+    bars("counting files", 7, 0)
+    assert terminal.seen.startswith("counting files: 7") and " of " not in terminal.seen
+    make_room()
+    assert terminal.seen == ""
+    make_room()
+    bars("counting files", 9, 0)
+    assert terminal.seen.startswith("counting files: 9")
+    bars.end()
+
+
+def test_short_work_shows_nothing() -> None:
+    terminal = Terminal()
+    bars = Bars(terminal, delay_seconds=1e9)
+    for done in range(1, 11):
+        bars("reading", done, 10)
+    assert terminal.getvalue() == ""
+
+
+def test_no_terminal_shows_nothing_or_what_it_is_given() -> None:
+    told: list[tuple[str, int, int]] = []
+    to(io.StringIO())("reading", 1, 2)
+    to(io.StringIO(), lambda *one: told.append(one))("reading", 1, 2)
+    assert told == [("reading", 1, 2)] and to(io.StringIO()) is silent
+    assert isinstance(to(Terminal()), Bars)

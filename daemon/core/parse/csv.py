@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ..errors import Unreadable
 from ..mapping import FieldMapping
 from ..model import Bools, Dimension, Ints, ParseContext, Reason, Tally
-from .csv_text import READABLE_SEPARATORS, SEMICOLON, SEPARATORS, Sheet, read_sheet
+from .csv_text import READABLE_SEPARATORS, SEMICOLON, SEPARATORS, Sheet, line_of, read_sheet
 from .discards import Discards
 from .mapped import translator
 from .values import FAULT, WHITE_SPACE, Fault, Number, is_number, is_shortened, read_decimal, read_instant, read_text
@@ -45,7 +45,10 @@ def read(dimension: Dimension, drop: int, data: bytes, context: ParseContext, *,
     layout = layout_of(dimension, data, context)
     names, column_of = layout.names, layout.column_of
     rows = list(layout.sheet.rows)
-    _refuse_shifted(rows, layout.sheet, dimension, column_of)
+    if shifted := _shifted(rows, layout.sheet, dimension, column_of):
+        number, why = shifted
+        line = line_of(data, names[dimension.key], context.mapping.encoding, number)
+        raise Unreadable(f"row {number:,} (line {line:,}) {why}")
     reasons = [layout.why_discarded(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     if refusing and rows and not kept:
@@ -167,11 +170,11 @@ def _shown(header: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN_COLUMNS]) + (", …" if len(names) > _SHOWN_COLUMNS else "")
 
 
-def _refuse_shifted(
+def _shifted(
     rows: Sequence[Sequence[str]], sheet: Sheet, dimension: Dimension, column_of: Mapping[str, int | None]
-) -> None:
-    """Unreadable where rows show that others are read wrongly: a second header with other columns, a row that the quotes of
-    another have swallowed, or rows with another separator than the header."""
+) -> tuple[int, str] | None:
+    """The first row that shows that others are read wrongly, and how: a second header with other columns, a row that the quotes
+    of another have swallowed, or rows with another separator than the header."""
     is_free = {
         field.name: pa.types.is_large_string(field.type) and field.name != dimension.key for field in dimension.schema
     }
@@ -181,13 +184,14 @@ def _refuse_shifted(
     for number, row in enumerate(rows, 1):
         cells = [cell.strip(WHITE_SPACE) for cell in row]
         if sum(map(bool, cells)) > 1 and columns.issuperset(cell.lower() for cell in cells if cell):
-            raise Unreadable(
-                f"row {number:,} names columns again, in another order; drop files with other columns one by one"
-            )
-        if any("\n" in cells[place] for place in typed if place < len(cells)):
-            raise Unreadable(f"row {number:,} goes on over several lines: a quote is probably missing or too many")
+            return number, "names columns again, in another order; drop files with other columns one by one"
+        swallowing = next((place for place in typed if place < len(cells) and "\n" in cells[place]), None)
+        if swallowing is not None:
+            column = _shown([sheet.header[swallowing]])
+            return number, f"goes on over several lines in column {column}: a quote is probably missing or too many"
         if len(cells) == 1 < len(sheet.header) and any(separator in cells[0] for separator in others):
-            raise Unreadable(f"row {number:,} has another separator than the header; save the file with one separator")
+            return number, "has another separator than the header; save the file with one separator"
+    return None
 
 
 def _cells(rows: Sequence[Sequence[str]], column: int | None) -> list[str | None]:

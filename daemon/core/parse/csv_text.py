@@ -11,9 +11,10 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..errors import Unreadable
-from .damage import refuse_foreign, refuse_markup
+from .damage import place, refuse_foreign, refuse_markup
 from .values import WHITE_SPACE
 
 csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
@@ -45,6 +46,7 @@ class Sheet:
     header: Sequence[str]
     rows: Iterator[list[str]]
     first: int = 0  # the number of lines before the header: an instruction to Excel, and empty ones before that
+    line: Callable[[], int] = int  # how many lines were read so far
 
 
 def read_sheet(data: bytes, keys: Sequence[str], encoding: str) -> Sheet:
@@ -80,7 +82,8 @@ def _decoded(data: bytes, encoding: str) -> tuple[str, str, bytes]:
         return data[len(mark) :].decode(codec), codec, mark
     except UnicodeDecodeError as error:
         if utf_16:
-            raise Unreadable(f"the file begins as UTF-16 and is damaged (byte {error.start + 3:,})") from None
+            where = _place_in(data[len(mark) : len(mark) + error.start].decode(codec))
+            raise Unreadable(f"the file begins as UTF-16 and is damaged ({where}); save it as CSV in UTF-8") from None
         return _in_cp1252(data, encoding, len(mark) + error.start), "cp1252", b""
 
 
@@ -88,16 +91,32 @@ def _in_cp1252(data: bytes, encoding: str, not_utf_8: int) -> str:
     """A text that is not UTF-8 from the byte `not_utf_8` on."""
     if encoding != "cp1252" or data.startswith(_UTF_8_MARK):
         raise Unreadable(
-            f'the file is not UTF-8 (byte {not_utf_8 + 1:,}); save it as CSV in UTF-8, or set encoding = "cp1252" for its source '
-            "if it comes from Excel on Windows"
+            f'the file is not UTF-8 ({_place(data, not_utf_8)}); save it as CSV in UTF-8, or set encoding = "cp1252" for its '
+            "source if it comes from Excel on Windows"
         )
     try:
         return data.decode("cp1252")
     except UnicodeDecodeError as error:
         raise Unreadable(
-            f"the file is neither UTF-8 (byte {not_utf_8 + 1:,}) nor cp1252, which does not use the byte "
-            f"{data[error.start]:02X} (byte {error.start + 1:,}); save it as CSV in UTF-8"
+            f"the file is neither UTF-8 ({_place(data, not_utf_8)}) nor cp1252, which does not use the byte "
+            f"{data[error.start]:02X} ({_place(data, error.start)}); save it as CSV in UTF-8"
         ) from None
+
+
+def _place(data: bytes, at: int) -> str:
+    """Where a byte is. A byte that is not UTF-8 before it counts as a character, as in cp1252."""
+    return _place_in(data[:at].removeprefix(_UTF_8_MARK).decode("utf-8", "replace"))
+
+
+def _place_in(before: str) -> str:
+    return place(before, len(before))
+
+
+def line_of(data: bytes, keys: Sequence[str], encoding: str, number: int) -> int:
+    """The line on which a row begins, from 1. `number`: of the row, as `read_sheet` gives them, from 1."""
+    sheet = read_sheet(data, keys, encoding)
+    row = next(islice(sheet.rows, number - 1, None))
+    return sheet.line() - sum(cell.count("\n") for cell in row)
 
 
 def _sheet(lines: Sequence[str], separator: str, first: int = 0) -> Sheet:
@@ -105,7 +124,8 @@ def _sheet(lines: Sequence[str], separator: str, first: int = 0) -> Sheet:
     names = _next_row(cells, first) or []
     header = _as_header(names)
     rows = ([_plain(cell) for cell in row] for row in iter(lambda: _next_row(cells, first), None))
-    return Sheet(separator, header, (row for row in rows if _as_header(row) != header), first)
+    kept = (row for row in rows if _as_header(row) != header)
+    return Sheet(separator, header, kept, first, lambda: first + cells.line_num)
 
 
 def without_rows(data: bytes, keys: Sequence[str], encoding: str, is_gone: Callable[[Sequence[str]], bool]) -> bytes:

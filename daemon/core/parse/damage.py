@@ -71,10 +71,15 @@ def described(error: NotJson, text: str, blank: bytes = b"") -> str:
     """What is wrong with a text, where, and the text around it. `blank`: white space before the text in its file."""
     position = min(error.position, len(text)) + len(blank)
     text = blank.decode() + text
+    around = text[max(0, position - _AROUND) : position + _AROUND]
+    return f"{error} ({place(text, position)}){NEAR}{around}"
+
+
+def place(text: str, position: int) -> str:
+    """Where a character is, as editors count: lines and columns from 1."""
     line_ends = [match.end() for match in _LINE_END.finditer(text, 0, position)]
     column = position - (line_ends[-1] if line_ends else 0) + 1
-    around = text[max(0, position - _AROUND) : position + _AROUND]
-    return f"{error} (line {1 + len(line_ends):,}, column {column:,}){NEAR}{around}"
+    return f"line {1 + len(line_ends):,}, column {column:,}"
 
 
 def without_text(reason: str) -> str:

@@ -311,7 +311,7 @@ def _refuse_deep(records: Records) -> None:
         try:
             reference.check_depth(records[index].decode())
         except reference.TooDeep as error:
-            raise Unreadable(f"a record is {error}") from None
+            raise Unreadable(f"record {index + 1:,} is {error}") from None
 
 
 def _lines_or_unreadable(text: bytes, error: reference.NotJson, blank: bytes) -> Records:

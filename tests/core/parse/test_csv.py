@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -193,3 +194,23 @@ def test_without_its_key_column_the_reason_names_the_columns_and_the_setting(
     reason = for_source(str(refused.value), replace(CONTEXT, source="berlin"))
     assert f"its columns are {columns}. " in reason
     assert f'set {dimension.key} = "that column" in [sources.berlin.{dimension.drops}]' in reason
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (b"sku,name,price\n\np_1,La\xffmp,1\n", "not UTF-8 (line 3, column 7)"),
+        (b"\xff\xfes\x00k\x00u\x00\n\x00\x00\xd8a\x00", "begins as UTF-16 and is damaged (line 2, column 1)"),
+        (
+            b'sep=,\n\nsku,name,price\np_1,"La\nmp",1\n\np_2,x,"2\np_3,y,"\n',
+            "row 2 (line 7) goes on over several lines in column price",
+        ),
+        (b"sku,name,price\np_1,a,1\n\np_2;b;2\n", "row 2 (line 4) has another separator"),
+        (b"sku,name,price\np_1,a,1\nprice,sku,name\n", "row 2 (line 3) names columns again"),
+        (b'sku,name,price\np_1,a,1\np_2,"b"c,1\n', "line 3 is not CSV"),
+    ],
+)
+def test_a_reason_says_where(data: bytes, where: str) -> None:
+    """The line as an editor counts it, with empty ones, and the column: by its name where rows are read, else by its place."""
+    with pytest.raises(Unreadable, match=re.escape(where)):
+        read(DIMENSIONS["product"], 1, data, CONTEXT)
