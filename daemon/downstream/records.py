@@ -1,13 +1,15 @@
 """state/downstream.sqlite: what each downstream was made from, the files of models and checks, and how its runs went.
 
 It is beside the ledger, not in it: the ledger belongs to the batch that may be running. Everything in it can be made again, so a
-file of another version, or one that cannot be read, is removed, and everything counts as stale. Thread-safe; `refresh` may write
-to it beside a running daemon.
+file of another version, or one that is damaged, is removed, and everything counts as stale. It has checksums as the ledger has,
+compared when it is opened: a row that is lost would let a date without a file count as up to date. Thread-safe; `refresh` may
+write to it beside a running daemon.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import EnvironmentFault
-from ..storage import database, files
+from ..storage import checksums, database, files
 from .contract import WHOLE
 
-VERSION = 3
+VERSION = 4
 ALL_DATES = WHOLE - 1  # in the table `forgotten`: of a destination that has not said yet which it has
 _SCHEMA = """
 CREATE TABLE downstreams (
@@ -48,8 +50,9 @@ CREATE TABLE told (                 -- what receivers of notifications know: see
 CREATE TABLE notices (              -- `number`: of the last message; `arrived`: the last batch told; the rest: what is under way
     name TEXT PRIMARY KEY, number INTEGER NOT NULL, arrived INTEGER NOT NULL, id TEXT, body BLOB, batch INTEGER, after TEXT
 ) WITHOUT ROWID;
-CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID  -- of all SQL together: the last one
-"""
+CREATE TABLE inspections (key BLOB PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID;
+"""  # inspections: of all SQL together, the last one
+log = logging.getLogger("strandline")
 _STATE = "kind, name, definition, succeeded_at, seconds, failures, error, failed_at"
 
 
@@ -87,9 +90,13 @@ class Records:
             return
         try:
             self._sql = _opened(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # the machine, not the file
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # a damaged name may be in the text of an error
+            if not database.is_damage(error):
                 raise
+            log.warning(
+                "state/downstream.sqlite cannot be used and is made anew, and so are the results of models and checks",
+                extra={"cause": database.shown(error)},
+            )
             for suffix in ("", "-wal", "-shm"):
                 files.unlink(path.with_name(path.name + suffix))
             self.is_new = True
@@ -304,23 +311,38 @@ def telling_damage(path: Path) -> Iterator[None]:
     """For whoever only reads: an error about the content of the file names it, and that nothing is lost with it."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # the machine, not the file
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not database.is_damage(error):
             raise
         hint = (
             "It only records what models and checks were made from: the next run, such as strandline --once, makes it anew, and "
             "their results. The ledger is another file."
         )
-        raise EnvironmentFault("read", path, error, hint) from error
+        raise EnvironmentFault("read", path, database.shown(error), hint) from error
 
 
 def _viewed(path: Path) -> sqlite3.Connection:
     sql = database.view(path)
-    version = sql.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, VERSION):
+    try:
+        _refuse_unusable(sql, (VERSION,))
+    except BaseException:
         sql.close()
-        raise sqlite3.DatabaseError(f"its schema version is {version}")
+        raise
     return sql
+
+
+class _Damaged(sqlite3.DatabaseError):
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # as of an error of SQLite itself
+
+
+def _refuse_unusable(sql: sqlite3.Connection, versions: Collection[int]) -> int:
+    """Returns the version of the schema. Raises an error of damage where it is another one, or a checksum is wrong."""
+    version = int(sql.execute("PRAGMA user_version").fetchone()[0])
+    if version not in versions:
+        raise _Damaged(f"its schema version is {version}")
+    if version and (what := checksums.damage_in(sql)):
+        raise _Damaged(f"{what} is not what was written (a checksum is wrong)")
+    return version
 
 
 def copy(source: Path, target: Path) -> None:
@@ -337,15 +359,14 @@ def _opened(path: Path) -> sqlite3.Connection:
         sql.execute("PRAGMA journal_mode = WAL")
         sql.execute("PRAGMA synchronous = FULL")
         sql.execute("PRAGMA secure_delete = ON")  # an error may quote a value of somebody who is erased
+        checksums.prepare(sql)
         if (found := sql.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(found)
-        version = sql.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, VERSION):
-            raise sqlite3.DatabaseError(f"its schema version is {version}")
-        if version == 0:
+            raise _Damaged(found)
+        if _refuse_unusable(sql, (0, VERSION)) == 0:
             sql.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA.split(";\n"):
+            for statement in (_SCHEMA + checksums.SCHEMA).split(";\n"):
                 sql.execute(statement)
+            checksums.create(sql)
             sql.execute(f"PRAGMA user_version = {VERSION}")
             sql.execute("COMMIT")
     except BaseException:

@@ -28,7 +28,7 @@ _REST = 9  # a document that is made at intervals takes a tenth of a processor a
 _METHODS = ("GET", "HEAD")
 _OPEN_METRICS = "application/openmetrics-text"
 # Nothing is a document that loads or runs anything, unless it says so itself. No other page may show it or read it.
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -96,7 +96,7 @@ class Application:
     def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         found = self._found(environ)
         headers = (
-            {"Content-Type": found.kind, "Content-Length": str(len(found.content))} | _HEADERS | dict(found.headers)
+            {"Content-Type": found.kind, "Content-Length": str(len(found.content))} | HEADERS | dict(found.headers)
         )
         start_response(found.status, list(headers.items()))
         if environ["REQUEST_METHOD"] == "HEAD":

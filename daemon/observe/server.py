@@ -19,11 +19,11 @@ from typing import Any
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.wasyncore import dispatcher, loop
 
 from ..core.errors import EnvironmentFault
-from .http import ASKED
+from .http import ASKED, HEADERS
 
 Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]  # as WSGI has it
 CLIENT_SECONDS = 10.0  # in which a client sends its request; and again, in which it takes the answer
@@ -40,11 +40,20 @@ class _Task(WSGITask):  # type: ignore[misc]
         return {**super().get_environment(), ASKED: self.channel.asked}
 
 
+class _ErrorTask(ErrorTask):  # type: ignore[misc]
+    """Waitress's own answer, to a request that cannot be read, with the headers of ours."""
+
+    def execute(self) -> None:
+        self.response_headers.extend(HEADERS.items())
+        super().execute()
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection. `thread`: the name of the one that it waits for, None while we wait for the client; `began`: since when;
     `asked`: when its request was complete."""
 
     task_class = _Task
+    error_task_class = _ErrorTask
     thread: str | None = None
 
     def __init__(self, *arguments: Any, **more: Any) -> None:

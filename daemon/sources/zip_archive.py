@@ -72,6 +72,9 @@ def _damage_described() -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
+        # zipfile says "not a zip file" where the end of the file cannot be read: the fault of the disk, not of the archive.
+        if isinstance(error.__context__, OSError) and error.__context__.errno != errno.EINVAL:
+            raise error.__context__ from None
         raise Unreadable(f"the zip archive is damaged ({cause_of(error)}); send it again") from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # the machine's; EINVAL: an offset before the beginning

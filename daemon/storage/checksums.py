@@ -6,8 +6,9 @@ structure of its file, and not to values. The triggers of the schema keep them:
                          opened and before a commit; of partitions, before a date counts as new
     the schema           in `sums`, too, since a trigger may be what is damaged
 
-The order index has its own (order_index.py). `batches` has none: what is to be published is in `effects`. A row of `drops` that
-is lost as a whole goes unnoticed here: its raw copy is taken in again, or `verify` finds that.
+The records of what follows (downstream/records.py) are kept in the same way. The order index has its own (order_index.py).
+`batches` has none: what is to be published is in `effects`. A row of `drops` that is lost as a whole goes unnoticed here: its raw
+copy is taken in again, or `verify` finds that.
 """
 
 from __future__ import annotations
@@ -84,13 +85,20 @@ def _sum(rows: Iterable[tuple]) -> tuple[int, int]:
 
 def refuse_damaged(sql: sqlite3.Connection) -> None:
     """Raises Corruption if a table other than partitions is not what was written."""
+    if what := damage_in(sql):
+        raise damaged(what)
+
+
+def damage_in(sql: sqlite3.Connection) -> str:
+    """What is not what was written: the schema, or a table other than partitions; empty where there is nothing."""
     expected = {name: (rows, value) for name, rows, value in sql.execute("SELECT * FROM sums")}
     schema = _schema(sql)
     if expected.get(_SCHEMA) != _sum(schema):
-        raise damaged("its schema")
+        return "its schema"
     for table in {name for kind, name, *_ in schema if kind == "table"} - _NOT_SUMMED - {PARTITIONS}:
         if _sum(sql.execute(f"SELECT * FROM {table}")) != expected.get(table):
-            raise damaged(f"the table {table}")
+            return f"the table {table}"
+    return ""
 
 
 def all_partitions(sql: sqlite3.Connection) -> list[tuple]:

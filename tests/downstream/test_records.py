@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -11,14 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from daemon.downstream.records import VERSION, Records, ResultFile
-from daemon.downstream.results import Result
+from daemon.core.errors import EnvironmentFault
+from daemon.downstream.definitions import MODEL
+from daemon.downstream.records import VERSION, Records, ResultFile, telling_damage
+from daemon.downstream.results import Result, path_of
 from daemon.operate.downstreams import refresh
+from daemon.storage import files
+from tests.faults.damage import CUT, KINDS
 from tests.support import REPO
 from tests.support.following import DAILY, LIMITS, Home, InlineWorker, day, epoch_days
 
 FILE = ResultFile(b"s" * 32, 3, 100)
 M = ("model", "m")
+STEP = 1 if os.environ.get("TEST_LONG") else 3
 
 
 def filled(path: Path) -> None:
@@ -141,6 +148,65 @@ def test_after_the_loss_of_the_records_results_are_right_and_nothing_is_left_ove
     assert not (home.output / "models" / "daily" / f"date={day(1)}").exists()
     assert home.states("checks").keys() == {"all/all.parquet"}
     assert home.rows("daily") == {day(2): [(datetime.date(2026, 3, 3), 2, 2)]}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, CUT])
+def test_no_damage_of_the_records_lets_a_date_count_as_up_to_date(tmp_path: Path, kind: str) -> None:
+    """Every page in turn, or every third. Whoever reads gets what is right, or an error that says that the next run makes the
+    records anew. The next round leaves what an undisturbed one does: each date, with the file that the records name."""
+    home, worker = Home(tmp_path), InlineWorker(LIMITS)
+    home.publish(*(home.order(number, number) for number in range(12)))
+    home.model("daily", DAILY)
+    home.model("after", "SELECT date, amount * 2 AS twice FROM daily")
+    home.check("all", "SELECT order_id FROM fact_order")
+    home.round(worker)
+    path = home.output / "state" / "downstream.sqlite"
+    sound, results = path.read_bytes(), (home.rows("daily"), home.rows("after"))
+    known, told = _known(path), 0
+    for page in range([*KINDS, CUT].index(kind) % STEP, len(sound) // 4096, STEP):
+        content = bytearray(sound)
+        place = slice(page * 4096, (page + 1) * 4096)
+        if kind == CUT:
+            del content[page * 4096 :]
+        else:
+            part = content[place]
+            KINDS[kind](part, random.Random(page))
+            content[place] = part
+        path.write_bytes(content)
+        try:
+            with telling_damage(path):
+                assert _known(path) == known
+        except EnvironmentFault as error:
+            assert "the next run, such as strandline --once, makes it anew" in str(error)
+            told += 1
+        assert not any(one.error for one in home.round(worker).values()), page
+        assert (home.rows("daily"), home.rows("after")) == results
+        with closing(Records(path)) as records:
+            for name in ("daily", "after"):
+                found = records.files(MODEL, name)
+                assert len(found) == len(records.has(MODEL, name)) == 12
+                for day, one in found.items():
+                    assert files.has_sha256(home.output / path_of(MODEL, name, day), one.sha256)
+    assert told
+
+
+def _known(path: Path) -> list[object]:
+    """What readers ask the records."""
+    with closing(Records(path, read_only=True)) as records:
+        names = [(state.kind, state.name) for state in records.states()]
+        return [(one, records.has(*one), records.files(*one)) for one in names]
+
+
+def test_what_was_made_anew_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(tmp_path / "r")
+    with closing(sqlite3.connect(tmp_path / "r")) as sql:
+        sql.create_function("row_checksum", -1, lambda *_: 0)
+        sql.execute("DELETE FROM files WHERE date = 1")
+        sql.commit()
+    with closing(Records(tmp_path / "r")) as records:
+        assert records.is_new
+    (line,) = caplog.records
+    assert "made anew" in line.message and "the table files is not what was written" in line.cause  # type: ignore[attr-defined]
 
 
 def test_a_second_process_reads_and_refreshes_beside_the_first(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from daemon.core.errors import EnvironmentFault
 from daemon.observe import server as module
 from daemon.observe.access import Access
-from daemon.observe.http import Application, Document, text
+from daemon.observe.http import HEADERS, Application, Document, text
 from daemon.observe.metrics import Metrics
 from daemon.observe.server import CONNECTIONS, LARGEST_REQUEST_BYTES, serving
 from tests.support import bad_clients
@@ -241,10 +241,13 @@ GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n"
     ],
 )  # fmt: skip
 def test_a_request_of_any_kind_gets_one_answer(port: int, sent: bytes, first: bytes) -> None:
-    """And then the connection is closed, whatever else was sent and whatever the client wishes."""
+    """And then the connection is closed, whatever else was sent and whatever the client wishes. The headers that keep other pages
+    out come with every answer, also with those to what cannot be read."""
     found = exchanged(port, sent)
     assert found.startswith(first) and found.count(b"HTTP/1.") == 1
-    assert found.partition(b"\r\n\r\n")[0].lower().count(b"\r\nconnection: close") == 1
+    head = found.partition(b"\r\n\r\n")[0]
+    assert head.lower().count(b"\r\nconnection: close") == 1
+    assert [name for name, value in HEADERS.items() if head.count(f"\r\n{name}: {value}".encode()) != 1] == []
     if sent.startswith(b"HEAD"):
         assert found.endswith(b"\r\n\r\n") and f"Content-Length: {len(LONGEST)}".encode() in found
 
