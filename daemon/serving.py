@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from .storage.ledger import Ledger
     from .storage.pulls import PullState
 
-# For the page of an order: how long raw copies are read, and then how long the process may take in all.
-_READ_SECONDS, _TRACE_SECONDS = 8.0, 20.0
+# For the page of an order: how long raw copies are read, and how long the process may take in all, on a machine that is busy.
+_READ_SECONDS, _TRACE_SECONDS = 8.0, 60.0
 
 
 def serve(config: Config, options: argparse.Namespace) -> int:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,7 +19,9 @@ import pytest
 from tests.support import REPO
 from tests.support.browser import Tab, tab
 from tests.support.command import drop, once, order, strandline
-from tests.support.daemon_process import Daemon, running, until
+from tests.support.daemon_process import Daemon, place, running, until
+from tests.support.ledgers import changing
+from tests.system.test_http import DATES, with_many_dates
 
 HOSTILE = "<img src=x onerror=document.title='owned'>\u202e</script><script>document.title='owned'</script>"
 HOSTILE_NAME = "<img src=x onerror=document.title='owned'>\u202e{{ 7*7 }}.json"
@@ -252,3 +256,87 @@ def test_whatever_is_asked_gets_an_answer_that_says_what_it_is(daemon: Daemon, p
     assert daemon.get(path)[0] == status
     assert daemon.get(f"/api{path}")[0] == status
     assert not (daemon.home / "x").exists() and daemon.get("/-/healthy")[0] == 200
+
+
+_CHOSEN = {
+    "discarded",
+    "field_faults",
+    "content",
+    "records_path",
+    "parsed_with",
+}  # below these, keys come from data or a receipt
+
+
+def keys_of(value: Any) -> set[str]:
+    """Every key of JSON, at any depth."""
+    if isinstance(value, list):
+        return {key for one in value for key in keys_of(one)}
+    if not isinstance(value, dict):
+        return set()
+    return set(value) | {key for name, one in value.items() if name not in _CHOSEN for key in keys_of(one)}
+
+
+@pytest.mark.parametrize(
+    "path", ["days", "day?date=2026-03-08", "drops", "quarantine", "order?id=o_7", "order?id=nobody_has_it", "disk"]
+)  # fmt: skip
+def test_every_key_of_the_json_is_documented_and_the_reverse(daemon: Daemon, path: str) -> None:
+    """docs/PAGE.md names each, and each that its tables name is there."""
+    text = (REPO / "docs" / "PAGE.md").read_text(encoding="utf-8").partition("## JSON")[2]
+    status, body = daemon.get(f"/api/{path}")
+    keys = keys_of(json.loads(body))
+    if status == 404:
+        assert keys == {"error"} and '`{"error": "…"}`' in text
+        return
+    usage = keys_of(json.loads(strandline(daemon.home, "usage", "--json").stdout)["parts"])
+    assert keys - set(re.findall(r"`(\w+)`", text)) - usage == set()
+    section = text.partition(f"### /api/{path.partition('?')[0]}\n")[2].partition("\n### ")[0]
+    named = {key for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+    assert named <= keys and (named or path == "disk")
+
+
+def test_a_renewal_keeps_the_focus(daemon: Daemon, browser: Tab) -> None:
+    """The status page replaces what changed, and a person with a keyboard stays where they were."""
+    opened(daemon, browser, "status")
+    browser.ask("document.querySelector('main details summary').focus()")
+    kept = browser.ask("document.activeElement.parentElement.id")
+    browser.ask("window.before = document.activeElement")
+    place(daemon.inbox / "renewed.json", json.dumps([order(700)]).encode())
+    until(lambda: "renewed.json" in browser.ask("document.querySelector('main').innerText"))
+    assert browser.ask("document.activeElement.parentElement.id") == kept
+    assert (
+        browser.ask("window.before === document.activeElement") is False
+    )  # it is another element, that took the focus
+
+
+def test_a_ledger_that_is_being_written_answers(daemon: Daemon) -> None:
+    """A transaction is open that has changed everything and is not committed: what was committed is shown, at once."""
+    before = found(daemon, "/api/day?date=2026-03-02")
+    with closing(changing(daemon.output / "state" / "ledger.sqlite")) as writer:
+        writer.execute("DELETE FROM partitions")
+        writer.execute("DELETE FROM drops")
+        for path in ("/api/days", "/api/drops", "/api/receipt?drop=2", "/api/quarantine", "/api/order?id=o_7"):
+            assert "error" not in found(daemon, path)
+        assert found(daemon, "/api/day?date=2026-03-02") == before
+        writer.rollback()
+
+
+def test_pages_stay_small_and_quick_over_many_drops_and_dates(tmp_path: Path) -> None:
+    """Ten thousand drops and fifty years of dates: each answer is bounded, and pages lead to all that they leave out."""
+    with_many_dates(tmp_path)
+    with closing(changing(tmp_path / "output" / "state" / "ledger.sqlite")) as ledger, ledger:
+        columns = [row[1] for row in ledger.execute("PRAGMA table_info(drops)")][2:]
+        ledger.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) "
+            f"INSERT INTO drops SELECT n.i, 'drop-' || n.i || '.json', {', '.join(columns)} FROM n, "
+            f"(SELECT {', '.join(columns)} FROM drops WHERE seq = 1)"
+        )
+    with running(tmp_path) as daemon:
+        for path in ("/days", "/day", "/drops", "/drops?name=drop-77", "/quarantine", "/receipt?drop=77"):
+            for one in (path, f"/api{path}"):
+                status, body = daemon.get(one)
+                assert status == 200 and len(body) < 200_000, one
+        days = found(daemon, "/api/days")
+        assert days["total"]["dates"] == DATES + 1 and len(days["days"]) == 62
+        assert days["left_out"] == DATES + 2 - 62  # with the day on which the drops arrived
+        assert len(found(daemon, "/api/days?from=1990-01-01&to=1990-01-31")["days"]) == 31
+        assert len(found(daemon, "/api/drops?name=drop-77.json")["drops"]) == 1

@@ -20,7 +20,7 @@ from typing import Any
 from ...core.errors import Unavailable
 
 _MAIN = Path(__file__).with_name("beside_main.py")
-_NICENESS = 10
+_NICENESS = 5
 _MOST_BYTES = 16 << 20
 _READ_BYTES = 1 << 16
 _LONGEST_CAUSE = 500

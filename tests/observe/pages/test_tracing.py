@@ -28,7 +28,7 @@ def test_it_passes_the_order_and_returns_what_is_said() -> None:
     program = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['MORE'], os.nice(0)]))"
     for order_id in ("o_7", "-x", "--help", "a b'\"$(id)\n;", "ü\u202e", "x" * 256):
         arguments, more, niceness = tracing(program, MORE="1").of(order_id)  # type: ignore[misc]
-        assert arguments == [order_id] and more == "1" and niceness == min(os.nice(0) + 10, 19)
+        assert arguments == [order_id] and more == "1" and niceness == min(os.nice(0) + 5, 19)
 
 
 def test_a_failure_is_the_last_line_of_its_complaint() -> None:
