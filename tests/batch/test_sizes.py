@@ -18,7 +18,9 @@ def test_compressed_drops_count_several_times_towards_a_batch() -> None:
     ]
 
 
-@pytest.mark.parametrize(("max_drops", "expected"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (4, [4, 1]), (5, [5]), (6, [5])])
+@pytest.mark.parametrize(
+    ("max_drops", "expected"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (4, [4, 1]), (5, [5]), (6, [5])]
+)
 def test_a_batch_has_at_most_so_many_drops(max_drops: int, expected: list[int]) -> None:
     assert [len(batch) for batch in batches(range(5), max_drops, 100, lambda _: 1)] == expected
 
