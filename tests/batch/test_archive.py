@@ -33,7 +33,7 @@ def stopped_at(root: Path, question: int) -> bool:
 
 
 def test_a_stop_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """While drops are copied, while an archive is unpacked, while they are read: the next run publishes what this one would have."""
+    """While drops are copied, an archive is unpacked, or they are read: the next run publishes what this one would have."""
     whole, question = tmp_path / "whole", 1
     whole.mkdir()
     assert not stopped_at(whole, 10_000)

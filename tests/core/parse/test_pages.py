@@ -59,7 +59,8 @@ def test_an_error_is_no_page_unless_it_is_empty(key: str, value: Any, reports: b
 
 @pytest.mark.parametrize("key", ["success", "ok", "status", "status_code", "code"])
 @pytest.mark.parametrize(("value", "is_well"), [
-    ("ok", True), ("Success", True), ("200 OK", True), (200, True), (204, True), (0, True), (1, True), ("true", True), (True, True),
+    ("ok", True), ("Success", True), ("200 OK", True), (200, True), (204, True), (0, True), (1, True), ("true", True),
+    (True, True),
     (False, False), (404, False), (500, False), ("503 unavailable", False), (-1, False), ("failed", False), ("Rate limit", False),
     ("pending", False), (302, False), ("ok?", False),
 ])  # fmt: skip
