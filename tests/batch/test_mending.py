@@ -155,6 +155,17 @@ def test_a_date_that_did_not_change_meanwhile_gets_its_file_again_without_a_rest
     assert not world.engine.ledger.set_aside()
 
 
+def test_so_does_one_whose_orders_came_again_as_they_were(world: World) -> None:
+    """The index names the drop that they came with last."""
+    copy, content = world.lose(2, fact(DAY2))
+    world.engine.ledger.set_one_aside(SetAside(DAY2, NOW, "damaged"))
+    world.apply(("b.json", as_drop([order(1)])))
+    copy.write_bytes(content)
+    (one,) = world.engine.ledger.set_aside().values()
+    assert mend(world.engine, one, NOW + 99) == []
+    world.assert_as_if_nothing_happened()
+
+
 def test_a_date_without_orders_left_is_removed_when_it_is_mended(world: World) -> None:
     """All of its orders move to another date while it is set aside."""
     copy, content = world.lose(2, fact(DAY3))

@@ -7,7 +7,7 @@ import io
 import json
 import pickle
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,6 +132,44 @@ def test_an_error_that_nobody_foresaw_costs_its_drop_alone(tmp_path: Path, monke
     reason = next(result.reason for result in outcome.results if result.reason)
     assert "ZeroDivisionError" in reason and "a mistake" not in reason
     assert len(rows(tmp_path / "output", "2026-03-02")) == 5
+
+
+class Deadly(Inline):
+    """Workers that are killed by what has something of one drop, and with it all that runs: here, all that follows at once."""
+
+    def __init__(self, drop: int) -> None:
+        self.drop, self.kills = drop, 0
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        if all(span.drop != self.drop for span in arguments[0]):
+            return super().submit(function, *arguments, **options)
+        self.kills += 1
+        future: Future[Any] = Future()
+        future.set_exception(BrokenExecutor("a worker was killed"))
+        return future
+
+
+@pytest.mark.parametrize("piece_bytes", [150, 1_000], ids=["divided", "together"])
+@pytest.mark.parametrize("deadly", [1, 3, 5])
+def test_a_drop_that_kills_its_worker_is_unreadable_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadly: int, piece_bytes: int
+) -> None:
+    """Whether it was divided, or read together with others; and nothing is, if a signal ended all processes."""
+    monkeypatch.setattr(tasks, "PIECE_BYTES", piece_bytes)
+    drops = [(f"{n}.jsonl", lines([order(10 * n + i) for i in range(4)])) for n in range(1, 6)]
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, drops, NOW)
+        applied = list(engine.ledger.applied_drops())
+        workers = Deadly(deadly)
+        parsed = replace(engine.reader, executor=workers).read(applied)
+        with pytest.raises(Stopped):
+            replace(engine.reader, executor=workers).read(applied, stopped=lambda: True)
+    assert workers.kills > 1 and parsed.unreadable.keys() == {deadly}
+    assert "killed a process that read only this file" in parsed.unreadable[deadly]
+    expected = sorted(f"o_{10 * n + i}" for n in range(1, 6) for i in range(4) if n != deadly)
+    assert sorted(parsed.orders["order_id"].to_pylist()) == expected and parsed.tallies.keys() == {1, 2, 3, 4, 5} - {
+        deadly
+    }
 
 
 @pytest.mark.parametrize(

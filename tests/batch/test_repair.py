@@ -12,9 +12,9 @@ import pytest
 
 from daemon.batch.engine import Engine
 from daemon.batch.pipeline import publish_committed
-from daemon.batch.repair import partitions_from_raw
+from daemon.batch.repair import partitions_from_raw, refuse_unknown
 from daemon.core import parquet
-from daemon.core.errors import Corruption
+from daemon.core.errors import Corruption, UsageError
 from daemon.storage import files
 from tests.strategies import RECEIVED_AT_US
 from tests.support.command import as_drop, order, strandline
@@ -115,3 +115,14 @@ def test_an_order_that_is_another_in_raw_is_no_ground_to_write_a_file(
     with pytest.raises(Corruption, match="raw does not hold the orders"):
         partitions_from_raw(engine.ledger, engine.reader, engine.store, [DATES[2]])
     assert tree(tmp_path / "output" / "curated") == before
+
+
+def test_a_date_that_is_not_published_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with open_engine(tmp_path) as engine:
+        with pytest.raises(UsageError, match=r"no partition is published for 2026-03-02; there is none$"):
+            refuse_unknown(engine.ledger, [DATES[2]])
+        apply_batch(engine, tmp_path, [("a.json", as_drop([order(1), order(2, 3)]))], RECEIVED_AT_US)
+        refuse_unknown(engine.ledger, list(DATES.values()))
+        span = "there are 2, from 2026-03-02 to 2026-03-03$"
+        with pytest.raises(UsageError, match=rf"published for 2026-03-04, 2026-03-01; {span}"):
+            refuse_unknown(engine.ledger, [DATES[2], DATES[2] + 2, DATES[2] - 1])

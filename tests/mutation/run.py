@@ -105,10 +105,10 @@ def mutants(modules: Sequence[str]) -> Iterator[dict[str, str]]:
         yield from map(json.loads, made.read_text(encoding="utf-8").splitlines())
 
 
-def listed() -> set[tuple[str, str, str]]:
-    """The survivors that are known: module, line and mutated line."""
+def listed() -> set[tuple[str, str, str | None]]:
+    """The survivors that are known: module, line and mutated line; None: whatever the line is changed to."""
     found = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivor"]
-    return {(one["module"], one["before"], one["after"]) for one in found}
+    return {(one["module"], one["before"], one.get("after")) for one in found}
 
 
 def main(named: Sequence[str]) -> int:
@@ -133,20 +133,17 @@ def main(named: Sequence[str]) -> int:
 
 
 def _tried(pool: ThreadPoolExecutor, chosen: Sequence[dict[str, str]], logs: Path) -> int:
-    """Runs the tests on each mutant. The exit code."""
+    """Runs the tests on each mutant that is not listed. The exit code."""
 
     def tested(number: int) -> int:
         one = chosen[number]
-        if _key(one) in known:
-            return 0
         return _run_tests(suite_of(one["module"]), logs / f"{number}.log", _Mutated(one["module"], one["source"]))
 
     known, began = listed(), time.monotonic()
-    counts: Counter[str] = Counter()
-    for number, code in enumerate(pool.map(tested, range(len(chosen)))):
-        if _key(chosen[number]) in known:
-            counts["listed"] += 1
-        elif code:
+    new = [n for n, one in enumerate(chosen) if known.isdisjoint({_key(one), (*_key(one)[:2], None)})]
+    counts: Counter[str] = Counter(listed=len(chosen) - len(new))
+    for number, code in zip(new, pool.map(tested, new), strict=True):
+        if code:
             counts["out of time" if code == -signal.SIGXCPU else "killed"] += 1
         else:
             counts["survived"] += 1

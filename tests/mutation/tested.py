@@ -9,11 +9,12 @@ PACKAGES = ("core", "batch")
 
 _PIPELINE = "tests/batch/test_pipeline.py::test_"
 END_TO_END = (f"{_PIPELINE}every_batch_is_as_the_model_says", f"{_PIPELINE}batching_does_not_change_the_result")
+_FORGET = "tests/operate/test_forget_histories.py::test_"
 PARSE = ("tests/core/parse/test_parse.py", "tests/core/parse/test_mapped.py")
 MORE: dict[str, tuple[str, ...]] = {
     "batch/ageing.py": ("tests/test_ages.py",),
     "batch/archive.py": ("tests/batch/test_taking.py", "tests/batch/test_unpacking.py"),
-    "batch/catch_up.py": ("tests/test_since.py",),
+    "batch/catch_up.py": (f"{_FORGET}orders_before_since_are_erased_and_refused_too", "tests/test_since.py"),
     "batch/commit.py": (*END_TO_END, "tests/batch/test_dimensions.py", "tests/test_restatements.py"),
     "batch/decide.py": (*END_TO_END, "tests/batch/test_deletions.py"),
     "batch/dimensions.py": END_TO_END,
@@ -22,7 +23,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "batch/engine.py": END_TO_END,
     "batch/keeping.py": ("tests/batch/test_ageing.py", "tests/test_config.py", "tests/test_reloading.py"),
     "batch/outcome.py": (*END_TO_END, "tests/observe/test_metrics.py"),
-    "batch/pipeline.py": ("tests/batch/test_taking.py", "tests/batch/test_mending.py"),
+    "batch/pipeline.py": ("tests/batch/test_reread.py", "tests/batch/test_taking.py", "tests/batch/test_mending.py"),
     "batch/prepare.py": (*END_TO_END, "tests/operate/test_plan.py"),
     "batch/publish.py": (*END_TO_END, "tests/operate/test_quarantine.py"),
     "batch/published.py": (*END_TO_END, "tests/batch/test_mending.py"),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.mapping import FieldMapping
-from daemon.core.model import Parsed
+from daemon.core.model import DELETED_AT, Parsed
 from daemon.core.parse.discards import each
 from daemon.core.parse.documents import Form
 from daemon.core.parse.parse import Piece, parse
@@ -323,3 +323,22 @@ def test_a_deletion_without_an_id_that_can_be_read_says_so(order_id: object, rea
     gone = {"status": "trash", "date_created_gmt": "2026-11-18"} | ({} if order_id is None else {"id": order_id})
     parsed = read([gone, {"id": 1, "date_created_gmt": "2026-11-18", "total": "5"}], mapping, reference_only)
     assert parsed.discards["reason"].to_pylist() == [reason] and parsed.orders.num_rows == 1
+
+
+@pytest.mark.parametrize("reference_only", [False, True])
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("key", ["id", "nº", 'a "b"'])
+@pytest.mark.parametrize("word", ["gone", "gelöscht", "削除", "\N{WASTEBASKET}", 'a "b"', "a\\b"])
+def test_keys_and_values_of_deletions_are_in_any_language(
+    word: str, key: str, escaped: bool, reference_only: bool
+) -> None:
+    """Spelled with escapes or without."""
+    settings = {"fields": {"order_id": key}, "deleted": {"path": f"is {key}", "values": [word]}}
+    records = [
+        {key: number, "created_at": "2026-11-18", f"is {key}": state} for number, state in [(1, word), (2, "no")]
+    ]
+    data = json.dumps(records, ensure_ascii=escaped).encode()
+    piece = Piece(1, data, replace(CONTEXT, mapping=mapping_of(settings, "here")[1]))
+    orders = parse([piece], reference_only=reference_only, refusing=False).orders
+    deleted = [instant == DELETED_AT for instant in orders["created_at"].cast("int64").to_pylist()]
+    assert dict(zip(orders["order_id"].to_pylist(), deleted, strict=True)) == {"1": True, "2": False}

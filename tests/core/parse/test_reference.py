@@ -53,7 +53,8 @@ def test_a_document_that_is_wrong_is_damaged(end: str | bytes) -> None:
 def test_a_record_may_be_nested_so_deep(levels: int, is_kept: bool) -> None:
     """Its own braces are the first level. Brackets side by side, and those in texts, do not count, however many."""
     beside = b"[" + b"{}," * 600 + b'"' + b"[" * 600 + b'"]'
-    for metadata in (b"[" * levels + b"]" * levels, beside):
+    inside = b"[" * levels + b"]" * levels
+    for metadata in (inside, b"[" + inside[1:-1] + b",[]]", beside):
         deep = b'{"order_id": "a", "created_at": "2026-03-02", "metadata": ' + metadata + b"}"
         data = b'{"order_id": "b", "created_at": 1795075200}\n' + deep
         found = parse([Piece(1, data, CONTEXT)], reference_only=True)
