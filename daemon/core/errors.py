@@ -61,7 +61,10 @@ def shown(value: object) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """What failed, in one line for a person: of an error of the system, what it says and of which file. No word of Python's."""
+    """What failed, in one line for a person: of an error of the system, what it says and of which file. No word of Python's, but
+    where an error of ours has one on purpose: who writes a model in Python needs the name of its exception."""
+    if isinstance(error, StrandlineError):
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return plain(str(error)) or next((text for kind, text in _WORDLESS if isinstance(error, kind)), "no cause is known")
