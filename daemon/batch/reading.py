@@ -29,7 +29,7 @@ from ..execution import tasks
 from ..execution.early import EarlyReads
 from ..execution.workers import Inline, warm
 from ..sources.zip_archive import Bounds, unpack
-from ..storage import raw
+from ..storage import files, raw
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _dimension(drop: Drop) -> str | None:
 
 def _refuse_archive(path: Path, limits: Limits) -> None:
     """Why a zip archive was not unpacked when it was taken."""
-    with open(path, "rb") as file:
+    with files.opened_for_reading(path) as file:
         for _, blocks in unpack(file, limits.archive):
             deque(blocks, maxlen=0)
     raise Unreadable(

@@ -48,7 +48,7 @@ def extract(engine: Engine, archive: Path, name: str, first: int, context: Parse
     unpacked whole; nothing of it is left then."""
     members: list[Stored] = []
     try:
-        with open(archive, "rb") as file:
+        with files.opened_for_reading(archive) as file:
             for path, blocks in unpack(file, engine.reader.limits.archive):
                 if engine.stopped():
                     raise Stopped("stopped while a zip archive was being unpacked")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 SYNC_ALL_ABOVE = 200  # files; for fewer, an fsync each is faster than flushing the whole file system
@@ -232,6 +234,27 @@ def sha256_of_open(descriptor: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
         return hashlib.file_digest(file, "sha256").digest()
+
+
+class _Failing(io.FileIO):
+    """A file whose reads fail where the system says "not now" (EAGAIN). Python's own return nothing then, as at the end."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        size = super().readinto(buffer)
+        if size is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), self.name)
+        return size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return io.RawIOBase.read(self, -1 if size is None else size) or b""
+
+    def readall(self) -> bytes:
+        return io.RawIOBase.readall(self) or b""
+
+
+def opened_for_reading(path: Path) -> io.BufferedReader:
+    """An open file. What a read returns is never short because of an error, so that a damaged file can be told from one."""
+    return io.BufferedReader(_Failing(path))
 
 
 class SourceFault(OSError):

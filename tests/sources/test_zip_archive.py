@@ -11,6 +11,7 @@ import pytest
 
 from daemon.core.errors import Unreadable
 from daemon.sources.zip_archive import Bounds, unpack
+from daemon.storage import files
 
 BOUNDS = Bounds(1 << 20, 100)
 
@@ -52,3 +53,13 @@ def test_a_read_that_fails_is_no_damage_of_the_archive(number: int) -> None:
         assert raised.value.errno == number
     with pytest.raises(Unreadable, match="damaged"):
         unpacked(Failing(archive()[:-30], 0, number))
+
+
+def test_a_read_that_gives_nothing_now_is_an_error() -> None:
+    """Python's own reads return nothing then, or what they have so far, which is no zip archive."""
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    os.write(theirs, b"PK")
+    with files.opened_for_reading(ours) as file, pytest.raises(BlockingIOError):  # type: ignore[arg-type]
+        file.read(4)
+    os.close(theirs)

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.faults import (
     MANY,
     Action,
     Control,
+    Ended,
     Server,
     damage,
     errors,
@@ -35,10 +37,11 @@ from tests.faults import (
     preloading,
 )
 from tests.faults.mutants import MUTANTS, POWER_MUTANTS
-from tests.faults.world import copied, violations, whole, world
+from tests.faults.world import World, copied, violations, whole, world
 from tests.support import REPO
-from tests.support.daemon_process import until
+from tests.support.daemon_process import Daemon, started, until
 from tests.support.examples import LONG
+from tests.support.harness import dates
 
 pytestmark = pytest.mark.timeout(900)  # slow by nature
 
@@ -86,6 +89,36 @@ def test_a_power_loss_at_any_operation_loses_and_doubles_nothing(server: Server,
         assert one.violations == [], one.replay
         twice += one.again > 0
     assert twice > (15 if LONG else 8)
+
+
+def test_a_power_loss_while_a_date_is_mended_leaves_it_to_the_next_start(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any operation: it stays set aside, or it is mended; all is right at the end."""
+
+    class WithLostDate(World):
+        """Applied; a date is set aside, and what it is made of is there again."""
+
+        def prepare(self, home: Path, run: Callable[[Path], Ended]) -> None:
+            super().prepare(home, run)
+            assert run(home).status in (0, 1)
+            output = home / "output"
+            date = dates(output)[0]
+            (output / "curated" / f"date={date}" / "fact_order.parquet").write_bytes(b"damaged")
+            (output / "raw").rename(home / "raw")
+            (output / "raw").mkdir()
+            ended = server.run(home, None, ("rebuild", date))
+            assert ended.status == 3 and "restore it from a backup" in ended.stderr, ended.stderr
+            (output / "raw").rmdir()
+            (home / "raw").rename(output / "raw")
+
+    before = world(2)
+    monkeypatch.setattr(power, "world", lambda _: WithLostDate(2, before.before, before.now))
+    monkeypatch.setattr(power, "whole", lambda _: [])  # the damaged file is not, until it is mended
+    outage = power.Outage(server, folder, 2)
+    assert any("fact_order.parquet" in one.path for one in outage.record)
+    for one in power.every_state(outage, step=1 if LONG else 7):
+        assert one.violations == [], one.replay
 
 
 def test_an_operation_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
@@ -213,6 +246,77 @@ def test_a_limit_of_the_process_costs_no_drop(
     ended = server.run(folder / "home", None)
     assert ended.status == 0, ended.stderr
     assert violations(folder / "home", one) == []
+
+
+@contextmanager
+def watching(server: Server, home: Path) -> Iterator[tuple[Daemon, Callable[[], None], World]]:
+    """A daemon that is ready, what moves drops over many dates into its inbox, and the world that they make."""
+    one = limits.wide_world(20, 60)
+    one.prepare(home, lambda home: server.run(home, None))
+    later = home / "later"
+    (home / "inbox").rename(later)
+    daemon = started(home, HTTP__ENABLED="true", WATCH__RESCAN_SECONDS="0.3")
+
+    def arrive() -> None:
+        for path in sorted(later.iterdir()):
+            path.rename(daemon.inbox / path.name)
+
+    try:
+        until(daemon.ready, "ready")
+        yield daemon, arrive, one
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+def goes_on(daemon: Daemon) -> None:
+    until(lambda: daemon.process.poll() is not None or not any(daemon.inbox.iterdir()), "the drops are taken")
+    until(lambda: daemon.process.poll() is not None or daemon.ready(), "ready again")
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "exit_codes"),
+    [
+        (resource.RLIMIT_NOFILE, 12, ()),
+        (resource.RLIMIT_FSIZE, 1000, (3,)),
+        (resource.RLIMIT_DATA, 1 << 20, (3, -6, -11)),
+    ],
+    ids=["12 open files", "files of 1 kB", "no more memory"],
+)
+def test_a_watching_daemon_goes_on_when_a_limit_is_gone(
+    server: Server, folder: Path, limit: int, allowed: int, exit_codes: tuple[int, ...]
+) -> None:
+    """It says what fails, and applies everything once it can. Where memory is too little for a library, that may end the process;
+    the next start then loses nothing."""
+    with watching(server, folder / "home") as (daemon, arrive, one):
+        before = resource.prlimit(daemon.process.pid, limit)
+        resource.prlimit(daemon.process.pid, limit, (allowed, before[1]))
+        arrive()
+        failed = "operation failed; trying again"
+        until(lambda: daemon.said(failed) or daemon.process.poll() is not None, "it says so")
+        assert whole(folder / "home") == []
+        if daemon.process.poll() is None:
+            resource.prlimit(daemon.process.pid, limit, before)
+            goes_on(daemon)
+        code = daemon.process.poll()
+        assert code in (None, *exit_codes), daemon.log_path.read_text()[-3000:]
+    assert server.run(folder / "home", None).status == 0
+    assert violations(folder / "home", one) == []
+
+
+def test_a_watching_daemon_goes_on_when_there_are_inodes_again(server: Server, folder: Path) -> None:
+    """It is not ready while there are none, and says why."""
+    with limits.small_file_system(folder / "small", "size=64m,nr_inodes=2000") as place:
+        if place is None:
+            pytest.skip("mounting a small file system is not allowed here")
+        with watching(server, place / "home") as (daemon, arrive, one):
+            with limits.filled(place, None, 3):
+                arrive()
+                until(lambda: "No space left on device" in daemon.get("/-/ready")[1], "it says so")
+                assert whole(daemon.home) == []
+            goes_on(daemon)
+            assert daemon.stop() == 0
+        assert violations(place / "home", one) == []
 
 
 def test_a_read_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
