@@ -97,7 +97,7 @@ PHASES = {
                "checking the index"],
     "trace o_1": ["reading drops"],
     "usage": ["counting files"],
-    "undo 3 --dry-run": ["reading drops", "writing partitions"],
+    "undo 3 --dry-run": ["writing partitions"],
     "forget --order o_4": ["searching drops", "redacting drops", "replaying drops"],
     "rebuild": ["replaying drops"],
     "backup copy": ["copying tables", "copying drops", "copying model daily_sales"],
@@ -118,7 +118,7 @@ def test_long_work_shows_how_far_it_is(made: Path, tmp_path: Path) -> None:
             assert re.search(rf"\r{phase}: {number}{total}, (\?|[\d.]+\w?)/s", found[name]), (
                 f"{name}: {phase}\n{found[name]!r}"
             )
-        for line in found[name].splitlines():
+        for line in found[name].split("\n"):  # not at carriage returns
             kept = line.rpartition("\r")[2]
             assert not any(kept.startswith(f"{phase}: ") for phase in phases), f"{name}: {line!r}"
     assert "checking" not in shown(home, ["verify"], delay=1e9)["verify"]
