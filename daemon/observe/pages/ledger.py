@@ -15,9 +15,7 @@ from ...storage.look_ups import Wanted
 from .look_ups import LookUp, NotFound
 from .query import Query, Refused
 
-Look = Callable[
-    [], AbstractContextManager[Ledger | None]
-]  # the ledger as it is now, for some seconds; None before the first run
+Look = Callable[[], AbstractContextManager[Ledger]]  # the ledger as it is now, for some seconds
 
 
 class LedgerPages:
