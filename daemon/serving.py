@@ -282,16 +282,9 @@ def _tracing(path: Path | None) -> Tracing:
     from .observe.pages.tracing import Tracing
 
     root = Path(__file__).resolve().parents[1]  # a checkout that is not installed is found here
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        __package__,
-        *(["--config", str(path)] if path else []),
-        "trace",
-        "--json",
-        "--",
-    ]
+    configured = ["--config", str(path)] if path else []
+    asked = ["trace", "--json", "--seconds", str(_READ_SECONDS), "--"]
+    command = [sys.executable, "-P", "-m", str(__package__), *configured, *asked]
     variables = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         variable_of("engine", "workers"): "1",

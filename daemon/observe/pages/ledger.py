@@ -62,7 +62,8 @@ class LedgerPages:
         return receipt
 
     def _quarantine(self, query: Query) -> dict[str, Any]:
-        return found.quarantine(self._output, query.text("name"), query.number("before"))
+        with self._look():  # an output that is gone is no output without quarantine
+            return found.quarantine(self._output, query.text("name"), query.number("before"))
 
 
 def _today() -> int:
