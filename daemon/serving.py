@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from .commands.shared import (
     used,
     version,
 )
-from .core.errors import UsageError
+from .core.errors import EnvironmentFault, UsageError
 from .stopping import Stop
 
 if TYPE_CHECKING:
@@ -255,8 +255,12 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
     access = access_of(reloading.config.http, os.environ, (path or DEFAULT_FILE).parent.resolve())
     output = reloading.config.paths.output.resolve()
 
-    def look() -> AbstractContextManager[Ledger | None]:
-        return looked_at(output, LEDGER_SECONDS)
+    @contextmanager
+    def look() -> Iterator[Ledger]:
+        with looked_at(output, LEDGER_SECONDS) as ledger:
+            if ledger is None:  # there was one at the start
+                raise EnvironmentFault("read the ledger in", output, "it is gone", "The log says what became of it.")
+            yield ledger
 
     renderer = Renderer(version(), documentation())
     status = StatusPage(renderer, lambda: gathered(reloading.config), health.why_not_ready, version())
@@ -278,16 +282,9 @@ def _tracing(path: Path | None) -> Tracing:
     from .observe.pages.tracing import Tracing
 
     root = Path(__file__).resolve().parents[1]  # a checkout that is not installed is found here
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        __package__,
-        *(["--config", str(path)] if path else []),
-        "trace",
-        "--json",
-        "--",
-    ]
+    configured = ["--config", str(path)] if path else []
+    asked = ["trace", "--json", "--seconds", str(_READ_SECONDS), "--"]
+    command = [sys.executable, "-P", "-m", str(__package__), *configured, *asked]
     variables = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         variable_of("engine", "workers"): "1",

@@ -29,12 +29,9 @@ _SEARCHED_BYTES = 8 << 20  # of the end of the log of restatements
 _RECORDS = ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")
 
 
-def overview(ledger: Ledger | None, first: int, last: int, today: int) -> dict[str, Any]:
+def overview(ledger: Ledger, first: int, last: int, today: int) -> dict[str, Any]:
     """The days from `first` to `last` (since 1970) with anything published or received, the newest first; and today. `total`: of
     all published dates between them, also of those that are left out."""
-    if ledger is None:
-        nothing = _row(today, None, None, {})
-        return {"today": nothing, "total": _total({}), "days": [], "left_out": 0, "older_to": None}
     look_ups = ledger.look_ups
     partitions, gone = look_ups.partitions(first, last), look_ups.gone(first, last)
     days = {*partitions, *gone, *look_ups.days_of_arrival(first, last)}
@@ -49,10 +46,8 @@ def overview(ledger: Ledger | None, first: int, last: int, today: int) -> dict[s
     }
 
 
-def day(ledger: Ledger | None, output: Path, date: int) -> dict[str, Any]:
+def day(ledger: Ledger, output: Path, date: int) -> dict[str, Any]:
     """One date: what is published, how it was restated, and which drops arrived on it, the newest first."""
-    if ledger is None:
-        return _row(date, None, None, None) | _restatements(None, output, date) | {"drops": [], "older_before": None}
     look_ups = ledger.look_ups
     drops = look_ups.drops(Wanted(first=date, last=date), None, _SHOWN_DROPS + 1)
     return {
@@ -99,10 +94,10 @@ def _total(partitions: Mapping[int, Partition]) -> dict[str, Any]:
     }
 
 
-def _restatements(ledger: Ledger | None, output: Path, date: int) -> dict[str, Any]:
+def _restatements(ledger: Ledger, output: Path, date: int) -> dict[str, Any]:
     """The newest restatements of a date, the newest first. `restatements_searched_from`: the byte of the log from which on it was
     searched; what is before may have more."""
-    size = ledger.restatements_bytes if ledger else 0
+    size = ledger.restatements_bytes
     start = max(0, size - _SEARCHED_BYTES)
     found: list[dict[str, Any]] = []
     wanted = json.dumps({"date": iso_date(date)}).encode()[:-1] + b","  # as the log begins its lines
@@ -123,9 +118,9 @@ def _end_of(path: Path, start: int, stop: int) -> bytes:
         return b""
 
 
-def _restatement(line: Mapping[str, Any], ledger: Ledger | None) -> dict[str, Any]:
+def _restatement(line: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
     cause = line["cause"]
-    at = ledger.batch_time(cause["batch"]) if ledger else None
+    at = ledger.batch_time(cause["batch"])
     undo = next((name for name in ("withdrawn", "applied_again") if name in cause), None)
     return {
         "batch": cause["batch"],

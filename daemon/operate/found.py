@@ -26,10 +26,10 @@ _OF_A_ROW = (
 )  # fmt: skip
 
 
-def drops(ledger: Ledger | None, output: Path, wanted: Wanted, below: int | None) -> dict[str, Any]:
+def drops(ledger: Ledger, output: Path, wanted: Wanted, below: int | None) -> dict[str, Any]:
     """The newest drops that are wanted, the newest first. `below`: with smaller numbers. `older_before`: what to give as `below`
     for the next ones; None where there are none."""
-    results = ledger.look_ups.drops(wanted, below, _SHOWN + 1) if ledger else []
+    results = ledger.look_ups.drops(wanted, below, _SHOWN + 1)
     files = _in_quarantine(output)
     rows = [
         row | {"in_quarantine": row["drop"] in files, "next_steps": next_steps(one, in_quarantine=row["drop"] in files)}
@@ -44,11 +44,11 @@ def drop_rows(results: Sequence[DropResult]) -> list[dict[str, Any]]:
     return [{name: one[name] for name in _OF_A_ROW} for one in receipts]
 
 
-def receipt(ledger: Ledger | None, output: Path, number: int) -> dict[str, Any] | None:
+def receipt(ledger: Ledger, output: Path, number: int) -> dict[str, Any] | None:
     """The receipt of a drop, its first discards, and what may be done; None where there is no such drop. Of a drop that is
     archived and not applied yet, its number and name."""
-    drop = ledger.drop(number) if ledger else None
-    if ledger is None or drop is None:
+    drop = ledger.drop(number)
+    if drop is None:
         return None
     result = ledger.result(number)
     if result is None:

@@ -153,8 +153,9 @@ def test_lists_have_a_limit_and_say_what_they_leave_out(home: Path, monkeypatch:
     assert len(arrived["drops"]) == 2 and arrived["older_before"] == arrived["drops"][-1]["drop"]
 
 
-def test_before_the_first_run_there_is_nothing(tmp_path: Path) -> None:
+def test_before_the_first_drop_there_is_nothing(tmp_path: Path) -> None:
     """The same keys, and no number."""
-    found = by_day.overview(None, FIRST_DAY, LAST_DAY, FIRST)
-    assert found["days"] == [] and found["total"]["amount"] == "0.0000" and found["today"]["published"] is None
-    assert by_day.day(None, tmp_path, FIRST)["restated"] == []
+    with open_engine(tmp_path) as engine:
+        found = by_day.overview(engine.ledger, FIRST_DAY, LAST_DAY, FIRST)
+        assert found["days"] == [] and found["total"]["amount"] == "0.0000" and found["today"]["published"] is None
+        assert by_day.day(engine.ledger, engine.output, FIRST)["restated"] == []

@@ -15,9 +15,7 @@ from ...storage.look_ups import Wanted
 from .look_ups import LookUp, NotFound
 from .query import Query, Refused
 
-Look = Callable[
-    [], AbstractContextManager[Ledger | None]
-]  # the ledger as it is now, for some seconds; None before the first run
+Look = Callable[[], AbstractContextManager[Ledger]]  # the ledger as it is now, for some seconds
 
 
 class LedgerPages:
@@ -64,7 +62,8 @@ class LedgerPages:
         return receipt
 
     def _quarantine(self, query: Query) -> dict[str, Any]:
-        return found.quarantine(self._output, query.text("name"), query.number("before"))
+        with self._look():  # an output that is gone is no output without quarantine
+            return found.quarantine(self._output, query.text("name"), query.number("before"))
 
 
 def _today() -> int:

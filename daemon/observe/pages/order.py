@@ -40,8 +40,6 @@ class OrderPage:
         if len(order_id.encode()) > MAX_ID_BYTES:
             raise NotFound(f"no order has an id of more than {MAX_ID_BYTES} bytes")
         with self._look() as ledger:
-            if ledger is None:
-                raise NotFound("no drop was applied yet")
             location = published(ledger, order_id)
         try:
             found = self._tracing.of(order_id)
