@@ -44,7 +44,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "core/native/bindings.py": (*PARSE, "tests/core/parse/test_shapes.py"),
     "core/native/tables.py": ("tests/core/native/test_bindings.py", *PARSE, *END_TO_END),
     "core/parse/advice.py": ("tests/core/parse/test_csv.py",),
-    "core/parse/blocking.py": ("tests/core/parse/test_redaction.py", "tests/operate/test_forget.py"),
+    "core/parse/blocking.py": ("tests/operate/test_forget.py",),
     "core/parse/csv.py": (
         "tests/core/parse/test_redaction.py",
         "tests/batch/test_dimensions.py",
