@@ -84,6 +84,7 @@ MORE: dict[str, tuple[str, ...]] = {
         "tests/test_input_docs.py",
     ),
     "core/parse/parse.py": (
+        "tests/core/parse/test_explain.py",
         "tests/core/parse/test_refusals.py",
         "tests/core/parse/test_mapped.py",
         "tests/batch/test_reading.py",
