@@ -31,7 +31,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "batch/recovery.py": ("tests/batch/test_taking.py", "tests/test_service.py"),
     "batch/repair.py": ("tests/batch/test_mending.py",),
     "batch/rewriting.py": END_TO_END,
-    "batch/withdraw.py": ("tests/operate/test_undo.py",),
+    "batch/withdraw.py": ("tests/operate/test_undo.py", "tests/test_undo_ages.py"),
     "core/columns.py": ("tests/core/test_parquet.py", "tests/test_columns.py"),
     "core/drift.py": ("tests/core/parse/test_shapes.py", "tests/test_drift.py"),
     "core/entries.py": (*END_TO_END, "tests/operate/test_rebuild.py"),
