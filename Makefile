@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-pull run test test-long test-readers lint sanitize fuzz mutation docs reference picture bench bench-all lock \
+.PHONY: demo demo-pull run test test-long test-readers lint sanitize fuzz mutation coverage docs reference picture bench bench-all lock \
 	frozen-output wheel image release clean
 
 demo: $(READY)
@@ -59,6 +59,10 @@ build/mutation/.ready: Makefile
 # Once for each release, after the version in pyproject.toml was raised: what the next versions must open (tests/test_upgrade.py).
 frozen-output: $(READY)
 	$(BIN)/python -m tests.support.frozen
+
+# Each night: which lines and branches of daemon/ the tests reach; below the floor in pyproject.toml it fails. CONTRIBUTING.md has more.
+coverage: $(READY)
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/readers -m 'not no_cover' --cov --cov-report=term-missing $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -52,6 +52,15 @@ def test_the_forge_runs_what_every_machine_runs() -> None:
     assert [hook["entry"].split()[0] for hook in hooks][:3] == [f".venv/bin/{line.split()[0]}" for line in linted]
 
 
+def test_the_floor_of_coverage_only_rises() -> None:
+    """No earlier commit had a higher one. Without git or the history, there is nothing to compare."""
+    command = "git log --patch --unified=0 -G^fail_under -- pyproject.toml"
+    log = subprocess.run(command, shell=True, cwd=REPO, capture_output=True, text=True, check=False).stdout
+    earlier = [int(one) for one in re.findall(r"^[-+]fail_under = (\d+)$", log, re.MULTILINE)]
+    now = tomllib.loads(text_of("pyproject.toml"))["tool"]["coverage"]["report"]["fail_under"]
+    assert now >= max([1, *earlier])
+
+
 def test_templates_of_the_forge_can_be_read() -> None:
     """Each is YAML with what the forge needs."""
     for path in (REPO / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"):

@@ -121,3 +121,19 @@ def test_users_return_to_what_can_still_be_read(tmp_path: Path) -> None:
         undo(engine, "3", undone)
         undo(engine, "2", undone)
         assert mails(tmp_path) == {"c": "x"} and differences(engine) == []
+
+
+@pytest.mark.parametrize(("first", "may_lack"), [
+    (("1.json", as_drop([order(1)])), True), (("users.csv", users(("a", "x"))), False),
+])  # fmt: skip
+def test_what_has_gone_is_said_only_where_it_may_be_missed(
+    tmp_path: Path, first: tuple[str, bytes], may_lack: bool
+) -> None:
+    """Not where all other drops with orders can still be read."""
+    later = order(2, updated_at="2026-03-09T00:00:00Z", amount="7.00")
+    with open_engine(tmp_path) as engine:
+        for number, drop in enumerate([first, ("2.json", as_drop([order(2)])), ("3.json", as_drop([later]))], 1):
+            apply_batch(engine, tmp_path, [drop], RECEIVED_AT_US + number)
+        age(engine, {ages.RAW: 0}, RECEIVED_AT_US + 2)
+        assert engine.ledger.horizon(ages.RAW) == 1
+        assert ("have gone by age" in table(undo(engine, "3", undone), dry_run=False)) is may_lack

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -188,6 +189,18 @@ def test_what_still_cannot_be_mended_stays_as_it_is_and_says_why(world: World) -
         mend(world.engine, one, NOW + 9)
     assert set(world.engine.ledger.set_aside()) == {DAY2}
     assert world.path(fact(DAY2)).read_bytes() == b"damaged"
+
+
+@pytest.mark.parametrize(("lost", "more"), [(3, ""), (4, " and 1 more")])
+def test_three_raw_copies_are_named_that_are_gone(world: World, lost: int, more: str) -> None:
+    for number in range(3, lost + 2):
+        world.apply((f"{number}.json", as_drop([order(20 + number)])))
+    copies = [world.lose(number, fact(DAY2))[0].name for number in range(2, lost + 2)]
+    world.engine.ledger.set_one_aside(SetAside(DAY2, NOW + 99, "damaged"))
+    with pytest.raises(Lost) as lost_it:
+        mend(world.engine, *world.engine.ledger.set_aside().values(), NOW + 99)
+    named = re.search(r"raw copies of its orders \((.*)\) are missing", str(lost_it.value))
+    assert named is not None and named[1].endswith(f"{copies[2]}{more}") and named[1].count(", ") == 2
 
 
 def test_a_dimension_that_cannot_be_made_anew_holds_back_its_drops_only(world: World) -> None:

@@ -31,7 +31,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "batch/recovery.py": ("tests/batch/test_taking.py", "tests/test_service.py"),
     "batch/repair.py": ("tests/batch/test_mending.py",),
     "batch/rewriting.py": END_TO_END,
-    "batch/withdraw.py": ("tests/operate/test_undo.py",),
+    "batch/withdraw.py": ("tests/operate/test_undo.py", "tests/test_undo_ages.py"),
     "core/columns.py": ("tests/core/test_parquet.py", "tests/test_columns.py"),
     "core/drift.py": ("tests/core/parse/test_shapes.py", "tests/test_drift.py"),
     "core/entries.py": (*END_TO_END, "tests/operate/test_rebuild.py"),
@@ -44,7 +44,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "core/native/bindings.py": (*PARSE, "tests/core/parse/test_shapes.py"),
     "core/native/tables.py": ("tests/core/native/test_bindings.py", *PARSE, *END_TO_END),
     "core/parse/advice.py": ("tests/core/parse/test_csv.py",),
-    "core/parse/blocking.py": ("tests/core/parse/test_redaction.py", "tests/operate/test_forget.py"),
+    "core/parse/blocking.py": ("tests/operate/test_forget.py",),
     "core/parse/csv.py": (
         "tests/core/parse/test_redaction.py",
         "tests/batch/test_dimensions.py",
@@ -84,6 +84,7 @@ MORE: dict[str, tuple[str, ...]] = {
         "tests/test_input_docs.py",
     ),
     "core/parse/parse.py": (
+        "tests/core/parse/test_explain.py",
         "tests/core/parse/test_refusals.py",
         "tests/core/parse/test_mapped.py",
         "tests/batch/test_reading.py",
