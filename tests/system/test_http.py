@@ -18,7 +18,7 @@ from tests.support.daemon_process import Daemon, place, running, started_with, u
 from tests.support.ledgers import changing
 from tests.support.prometheus import prometheus
 
-DATES = 18_000
+DATES, DROPS = 18_000, 10_000
 USER, PASSWORD, TOKEN = "jo", 'pass:wörd "1"', "t0ken-of-prometheus"
 QUESTIONS = ("/days", "/day", "/drops", "/receipt?drop=1", "/quarantine", "/disk", "/order?id=o_1")
 PAGES = ("/", "/api/status", *QUESTIONS, *(f"/api{one}" for one in QUESTIONS))
@@ -49,10 +49,37 @@ def with_many_dates(home: Path) -> None:
         (home / "output" / "curated" / folder_name(day)).mkdir()
 
 
+def with_many_drops(home: Path) -> None:
+    """The same with ten thousand drops, which are the first one again and again."""
+    with closing(changing(home / "output" / "state" / "ledger.sqlite")) as ledger, ledger:
+        columns = ", ".join([row[1] for row in ledger.execute("PRAGMA table_info(drops)")][2:])
+        ledger.execute(
+            f"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {DROPS}) "
+            f"INSERT INTO drops SELECT n.i, 'drop-' || n.i || '.json', {columns} FROM n, "
+            f"(SELECT {columns} FROM drops WHERE seq = 1)"
+        )
+
+
+def pages_stay_small(daemon: Daemon) -> None:
+    """Each answer is bounded, and says what it leaves out."""
+    for path in ("/days", "/day", "/drops", "/drops?name=drop-77", "/quarantine", "/receipt?drop=77"):
+        for one in (path, f"/api{path}"):
+            status, body = ask(daemon, one)
+            assert status == 200 and len(body) < 200_000, one
+    days = json.loads(ask(daemon, "/api/days")[1])
+    assert days["total"]["dates"] == DATES + 1 and len(days["days"]) == 62
+    assert days["left_out"] == DATES + 2 - 62  # with the day on which the drops arrived
+    assert len(json.loads(ask(daemon, "/api/days?from=1990-01-01&to=1990-01-31")[1])["days"]) == 31
+    assert len(json.loads(ask(daemon, "/api/drops?name=drop-77.json")[1])["drops"]) == 1
+
+
 def test_bad_clients_stall_neither_scrapes_nor_drops(tmp_path: Path) -> None:
-    """Twelve that ask for a status with 18,000 dates all the time, and more slow ones than there may be connections, at once."""
+    """Twelve that ask for a status with 18,000 dates all the time, and more slow ones than there may be connections, at once.
+    Pages over them, and over 10,000 drops, are small."""
     with_many_dates(tmp_path)
+    with_many_drops(tmp_path)
     with running(tmp_path) as daemon:
+        pages_stay_small(daemon)
         assert len(json.loads(ask(daemon, "/api/status")[1])["partitions"]) == DATES + 1
         with (
             bad_clients.attack(bad_clients.status, daemon.port, 12),
@@ -86,6 +113,7 @@ def test_a_login_is_needed_for_everything_but_health(guarded: Daemon) -> None:
     """No secret is logged or shown; health says whether, and not why not."""
     for path in (*PAGES, "/metrics", "/nowhere"):
         assert ask(guarded, path)[0] == 401 and ask(guarded, path, {"Authorization": "Bearer wrong"})[0] == 401, path
+    until(lambda: ask(guarded, "/api/disk", LOGIN)[0] == 200, "the files are listed")
     for headers in (LOGIN, {"Authorization": f"Bearer {TOKEN}"}):
         for path in (*PAGES, "/metrics", "/-/ready"):
             status, body = ask(guarded, path, headers)
