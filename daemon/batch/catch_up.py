@@ -34,25 +34,29 @@ def read_again(reader: Reader, results: Sequence[DropResult], since: int | None)
     """The drops of these results under the new limit, and their records between the new limit and the earlier one."""
     contexts = [replace(one.drop.context, since=since, until=one.drop.context.since) for one in results]
     drops = [replace(one.drop, context=context) for one, context in zip(results, contexts, strict=True)]
-    return drops, _only_new(read_all(reader, drops), {result.drop.seq: result for result in results})
+    parsed = read_all(reader, drops)
+    refused = [drop for drop in drops if parsed.tallies[drop.seq].discarded[Reason.BLOCKED]]
+    whole = read_all(reader, [replace(drop, context=replace(drop.context, until=None)) for drop in refused])
+    return drops, _only_new(parsed, whole, {result.drop.seq: result for result in results})
 
 
-def _only_new(parsed: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
-    """Removes what was counted and kept when these drops were first read. Records that are blocked, and were not looked at then,
-    are discards now: the file of discards of such a drop is written again."""
+def _only_new(parsed: Parsed, whole: Parsed, read_before: Mapping[int, DropResult]) -> Parsed:
+    """Removes what was counted and kept when these drops were first read. Blocked orders that were before the limit then
+    are discards now: the file of discards of such a drop is written again, with those that it had. `whole`: drops with records
+    that are blocked, read without the earlier limit."""
     blocked = {
         seq: tally.discarded[Reason.BLOCKED] - read_before[seq].counts.discarded[Reason.BLOCKED]
-        for seq, tally in parsed.tallies.items()
+        for seq, tally in whole.tallies.items()
     }
     tallies = {
         seq: replace(
             tally,
             extracted=0,
             before_since=tally.before_since - read_before[seq].counts.before_since,
-            discarded=+Counter({str(Reason.BLOCKED): blocked[seq]}),
+            discarded=+Counter({str(Reason.BLOCKED): blocked.get(seq, 0)}),
         )
         for seq, tally in parsed.tallies.items()
     }
-    changed = pa.array([seq for seq, number in blocked.items() if number], parsed.discards["drop"].type)
-    discards = parsed.discards.filter(pc.is_in(parsed.discards["drop"], value_set=changed))
+    changed = pa.array([seq for seq, number in blocked.items() if number], whole.discards["drop"].type)
+    discards = whole.discards.filter(pc.is_in(whole.discards["drop"], value_set=changed))
     return Parsed(parsed.orders, discards, tallies, parsed.unreadable)

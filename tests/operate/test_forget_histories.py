@@ -227,11 +227,16 @@ def test_orders_before_since_are_erased_and_refused_too(tmp_path: Path) -> None:
     forget(tmp_path, Ids(users=frozenset({"a"})), block=True)
     with open_engine(tmp_path) as engine:
         assert [result.counts.before_since for result in engine.ledger.all_results()] == [0]
-        blocked = [order(3, user_id="a"), order(4), order(5, created_at="2026-11-20T01:00:00Z")]
-        apply_batch(engine, tmp_path, [("b.json", as_drop(blocked))], RECEIVED_AT_US, since=since)
+        recent = {"created_at": "2026-11-20T01:00:00Z"}
+        blocked = [order(3, user_id="a"), order(4), order(5, **recent), order(6, user_id="a", **recent)]
+        (first,) = apply_batch(engine, tmp_path, [("b.json", as_drop(blocked))], RECEIVED_AT_US, since=since).results
+        assert (first.counts.before_since, first.counts.discarded["blocked"]) == (2, 1)
         catch_up(engine, engine.ledger.read_since(0), 0, RECEIVED_AT_US)
         result = engine.ledger.result(2)
-        assert result and (result.counts.before_since, result.counts.discarded["blocked"]) == (0, 1)
+        assert result and (result.counts.before_since, result.counts.discarded["blocked"]) == (0, 2)
+        assert result.counts.extracted == 2 + result.counts.new
+    (kept,) = (tmp_path / "output" / "discarded").rglob("00000002.jsonl")
+    assert [json.loads(line)["position"] for line in kept.read_text(encoding="utf-8").splitlines()] == [1, 4]
     assert set(users_of(tmp_path)) == {"o_2", "o_4", "o_5"} and found_by_verify(tmp_path) == []
 
 

@@ -124,3 +124,9 @@ def test_an_order_anywhere_beside_is_not_lost() -> None:
     for inner in (order, [order], [[order]], [1, order]):
         assert not is_page({"orders": [], "page": within(7, inner)})
     assert is_page({"orders": [], "page": within(7, {"created_at": DATE})})
+
+
+def test_what_only_may_be_an_order_is_looked_for_three_levels_deep() -> None:
+    """A page is not refused for what it has deeper inside."""
+    assert is_page({"orders": [], **within(3, {"rows": [{"a": 1}]})})
+    assert is_page({"orders": [], **within(3, {"id": 5, "date": DATE})})
