@@ -64,8 +64,8 @@ def pages_stay_small(daemon: Daemon) -> None:
     """Each answer is bounded, and says what it leaves out."""
     for path in ("/days", "/day", "/drops", "/drops?name=drop-77", "/quarantine", "/receipt?drop=77"):
         for one in (path, f"/api{path}"):
-            status, body = ask(daemon, one)
-            assert status == 200 and len(body) < 200_000, one
+            until(lambda one=one: ask(daemon, one)[0] == 200, one)  # a busy machine may take too long once
+            assert len(ask(daemon, one)[1]) < 200_000, one
     days = json.loads(ask(daemon, "/api/days")[1])
     assert days["total"]["dates"] == DATES + 1 and len(days["days"]) == 62
     assert days["left_out"] == DATES + 2 - 62  # with the day on which the drops arrived
