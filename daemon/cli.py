@@ -144,21 +144,21 @@ def _unexpected(error: Exception) -> str:
 
 def _report(error: Exception) -> str:
     """Writes the traceback into a new file that this user alone may read; returns its path, or nothing where that fails."""
-    import platform
-    import traceback
-    from contextlib import suppress
-    from tempfile import NamedTemporaryFile
+    try:
+        import platform
+        import traceback
+        from tempfile import NamedTemporaryFile
 
-    head = f"strandline {version()} (commit {commit()}), Python {platform.python_version()}, {platform.platform()}\n"
-    with (
-        suppress(OSError),
-        NamedTemporaryFile(
+        head = (
+            f"strandline {version()} (commit {commit()}), Python {platform.python_version()}, {platform.platform()}\n"
+        )
+        with NamedTemporaryFile(
             "w", encoding="utf-8", errors="replace", prefix="strandline-error-", suffix=".txt", delete=False
-        ) as file,
-    ):
-        file.write(head + "".join(traceback.format_exception(error)))
-        return file.name
-    return ""
+        ) as file:
+            file.write(head + "".join(traceback.format_exception(error)))
+            return file.name
+    except (OSError, MemoryError):
+        return ""
 
 
 def _fail(code: int, message: str) -> int:

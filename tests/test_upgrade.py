@@ -16,6 +16,7 @@ import pytest
 
 from daemon.commands.parser import parser
 from daemon.core.model import LAST_INSTANT
+from daemon.downstream.records import VERSION as RECORDS_VERSION
 from daemon.storage.ledger import Ledger
 from daemon.storage.ledger_schema import VERSION
 from tests.model import Drop, Mapping, Model
@@ -45,8 +46,8 @@ def ledger_of(home: Path) -> Path:
     return home / "output" / "state" / "ledger.sqlite"
 
 
-def schema_version(home: Path) -> int:
-    with closing(sqlite3.connect(ledger_of(home))) as sql:
+def schema_version(home: Path, file: str = "ledger.sqlite") -> int:
+    with closing(sqlite3.connect(home / "output" / "state" / file)) as sql:
         return int(sql.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -89,7 +90,7 @@ def assert_published(home: Path, model: Model, gone: list[str]) -> None:
 def whole(home: Path) -> dict[str, str]:
     """Every file with its content and mode, every folder and every link. Without what a process leaves that looked: its number in
     the lock, and the files that SQLite needs for a reader."""
-    contents, of_a_look = tree(home), ("state/lock", "ledger.sqlite-shm", "ledger.sqlite-wal")
+    contents, of_a_look = tree(home), ("state/lock", ".sqlite-shm", ".sqlite-wal")
     found = {}
     for path in home.rglob("*"):
         name = path.relative_to(home).as_posix()
@@ -135,6 +136,9 @@ def test_the_output_of_a_released_version(tmp_path: Path, name: str) -> None:
             assert_refused(home, ["rebuild"], "gone by age")
             return
         assert strandline(home, "rebuild").returncode == 0
+    if schema_version(home, "downstream.sqlite") != RECORDS_VERSION:
+        assert_refused(home, ["verify"], "the next run, such as strandline --once, makes it anew")
+        assert strandline(home, "--once").returncode == 0
     assert_goes_on(home)
 
 

@@ -493,9 +493,7 @@ def test_a_damaged_log_is_named(world: World, lake: Path) -> None:
     store = store_of(lake)
     world.bring(store)
     (lake / "daily" / "_delta_log" / f"{1:020}.json").write_text('{"add":')
-    with pytest.raises(
-        DownstreamFailed, match="could not read the log of the table daily: DeltaError: Kernel error: Json error"
-    ):
+    with pytest.raises(DownstreamFailed, match="could not read the log of the table daily: Kernel error: Json error"):
         store.contents()
 
 
