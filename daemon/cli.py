@@ -21,6 +21,7 @@ from .commands.parser import parser
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
 from .core import progress
 from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError, cause_of, raised_in
+from .operate.colours import of_level, wanted  # not where an error is told: then there may be no memory for it
 from .stopping import release
 
 # These stop at a safe point; the others end at once.
@@ -162,8 +163,6 @@ def _report(error: Exception) -> str:
 
 
 def _fail(code: int, message: str) -> int:
-    from .operate.colours import of_level, wanted
-
     progress.make_room()
     name = of_level("error", "strandline") if wanted(sys.stderr, os.environ) else "strandline"
     print(f"{name}: {message}", file=sys.stderr)
