@@ -55,6 +55,15 @@ def identity(file: Path | int) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def state_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written, replaced, or gets other rights; empty where there is none, or none can be seen."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def sync(path: Path | str) -> None:
     """Makes the content of a file, or the names in a folder, durable."""
     with opened(path) as descriptor:
