@@ -151,8 +151,18 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     return groups
 
 
+def refuse_folders(store: Store, names: Iterable[str]) -> None:
+    """Raises Lost if a folder that is not empty is in the place of one of these published files: no file can take its place."""
+    for path in (store.curated / name for name in names):
+        if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
+            raise Lost(
+                f"could not make {path} anew: a folder with files is in its place. Move it away; nothing was touched"
+            )
+
+
 def restore(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
     folder = folder_name(expected.date)
+    refuse_folders(store, (f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"))
     contents = dict(zip((f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"), files_of(fact), strict=True))
     fact_sha256, items_sha256 = map(_sha256, contents.values())
     made = replace(
@@ -284,6 +294,7 @@ def damage_of(output: Path, drop: Drop) -> str:
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
     """Restores the file of a dimension to what the ledger says, by applying all its drops in order. Raises Lost if a raw copy
     of them has gone by age, or is damaged."""
+    refuse_folders(store, [dimension.file])
     drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
     if drops and drops[0].seq <= ledger.horizon(RAW):
         raise Lost(
