@@ -46,7 +46,17 @@ from .outcome import BatchOutcome
 from .phases import Phases
 from .pipeline import carried_out
 from .prepare import Prepared, written
-from .repair import Damaged, Lost, dimension_from_raw, groups_of, orders_from_raw, refuse_folders, repair, restore
+from .repair import (
+    Damaged,
+    Lost,
+    dimension_from_raw,
+    groups_of,
+    orders_from_raw,
+    reason_of,
+    refuse_folders,
+    repair,
+    restore,
+)
 
 _RETRY_SECONDS = 60.0
 _TRY_SECONDS = 5.0  # without a success: each try reads the whole index and raw copies, and no drop is applied meanwhile
@@ -100,8 +110,8 @@ class Mending:
             try:
                 outcomes += mend(self._engine, one, now)
             except Lost as lost:
-                if str(lost) != one.reason:
-                    self._engine.ledger.set_one_aside(replace(one, reason=str(lost)))
+                if (reason := reason_of(self._engine.store, one.name, lost)) != one.reason:
+                    self._engine.ledger.set_one_aside(replace(one, reason=reason))
                 if time.monotonic() >= in_vain + _TRY_SECONDS:
                     break
             else:

@@ -66,8 +66,17 @@ def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged, now: 
             dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
             rebuilt.append(DIMENSIONS[name].file)
         except Lost as lost:
-            ledger.set_one_aside(SetAside(DIMENSIONS[name].file, now, str(lost)))
+            file = DIMENSIONS[name].file
+            ledger.set_one_aside(SetAside(file, now, reason_of(store, file, lost)))
     return rebuilt + [iso_date(day) for day in _rebuilt(ledger, reader, store, sorted(damaged.days), now)]
+
+
+def reason_of(store: Store, name: str, lost: Lost) -> str:
+    """Why a date or the file of a dimension is set aside. Where its published file cannot be read, other rights are enough."""
+    path = store.curated / (name if name.endswith(".parquet") else f"date={name}/{FACT_FILE}")
+    if not path.is_file() or files.sha256_if_readable(path) != b"":
+        return str(lost)
+    return f"{lost}. {path} is there and cannot be read: it is enough to let this user read it, if it is sound"
 
 
 def _rebuilt(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int], now: int) -> list[int]:
@@ -77,7 +86,8 @@ def _rebuilt(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int], 
         return list(days)
     except Lost as lost:
         if len(days) == 1:
-            ledger.set_one_aside(SetAside(iso_date(days[0]), now, str(lost)))
+            date = iso_date(days[0])
+            ledger.set_one_aside(SetAside(date, now, reason_of(store, date, lost)))
             return []
     half = len(days) // 2
     return [day for part in (days[:half], days[half:]) for day in _rebuilt(ledger, reader, store, part, now)]
