@@ -20,6 +20,7 @@ from .outcome import Refused
 from .reading import too_large
 from .taking import Copy, NotTaken
 from .unpacking import unpacked
+from .unsound import give_back
 
 
 def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies: list[Copy]) -> list[Refused]:
@@ -68,11 +69,13 @@ def drops_of(engine: Engine, copies: Sequence[Copy]) -> list[Drop]:
 
 def archive(engine: Engine, copies: Sequence[Copy], drops: Sequence[Drop]) -> None:
     """Moves durable copies into raw/, enters them in the ledger, and only then removes the inbox files. If the output folder
-    was replaced meanwhile, the inbox files get their names back instead."""
+    was replaced meanwhile, the inbox files get their names back instead. Waiting drops with the same bytes that lost their own
+    copies get them back."""
     with engine.guard.undoing(lambda: engine.taking.undo(copies)):
         engine.taking.sync_names(copies)
         engine.guard.check()
-        stored = (one for copy in copies for one in copy.drops)
+        stored = [one for copy in copies for one in copy.drops]
+        give_back(engine, stored)
         engine.raw.place([one for one, drop in zip(stored, drops, strict=True) if drop.raw is not None])
         engine.ledger.enter(drops)
         engine.guard.check([drop.raw for drop in drops if drop.raw is not None])

@@ -46,7 +46,17 @@ from .outcome import BatchOutcome
 from .phases import Phases
 from .pipeline import carried_out
 from .prepare import Prepared, written
-from .repair import Damaged, Lost, dimension_from_raw, groups_of, orders_from_raw, repair, restore
+from .repair import (
+    Damaged,
+    Lost,
+    dimension_from_raw,
+    groups_of,
+    orders_from_raw,
+    reason_of,
+    refuse_folders,
+    repair,
+    restore,
+)
 
 _RETRY_SECONDS = 60.0
 _TRY_SECONDS = 5.0  # without a success: each try reads the whole index and raw copies, and no drop is applied meanwhile
@@ -100,8 +110,8 @@ class Mending:
             try:
                 outcomes += mend(self._engine, one, now)
             except Lost as lost:
-                if str(lost) != one.reason:
-                    self._engine.ledger.set_one_aside(replace(one, reason=str(lost)))
+                if (reason := reason_of(self._engine.store, one.name, lost)) != one.reason:
+                    self._engine.ledger.set_one_aside(replace(one, reason=reason))
                 if time.monotonic() >= in_vain + _TRY_SECONDS:
                     break
             else:
@@ -180,6 +190,7 @@ def mend(engine: Engine, one: SetAside, now: int) -> list[BatchOutcome]:
             dimension_from_raw(engine.ledger, engine.reader, engine.store, dimension)
         engine.ledger.mended(one.name)
         return []
+    refuse_folders(engine.store, (f"{folder_name(one.day)}/{FACT_FILE}", f"{folder_name(one.day)}/{ITEMS_FILE}"))
     partition, changed_by = engine.ledger.partitions([one.day])[one.day], _changed_by(engine, one)
     fact = _current(engine, one, partition)
     may_be_same = partition.writer == WRITER or not changed_by

@@ -66,8 +66,17 @@ def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged, now: 
             dimension_from_raw(ledger, reader, store, DIMENSIONS[name])
             rebuilt.append(DIMENSIONS[name].file)
         except Lost as lost:
-            ledger.set_one_aside(SetAside(DIMENSIONS[name].file, now, str(lost)))
+            file = DIMENSIONS[name].file
+            ledger.set_one_aside(SetAside(file, now, reason_of(store, file, lost)))
     return rebuilt + [iso_date(day) for day in _rebuilt(ledger, reader, store, sorted(damaged.days), now)]
+
+
+def reason_of(store: Store, name: str, lost: Lost) -> str:
+    """Why a date or the file of a dimension is set aside. Where its published file cannot be read, other rights are enough."""
+    path = store.curated / (name if name.endswith(".parquet") else f"date={name}/{FACT_FILE}")
+    if not path.is_file() or files.sha256_if_readable(path) != b"":
+        return str(lost)
+    return f"{lost}. {path} is there and cannot be read: it is enough to let this user read it, if it is sound"
 
 
 def _rebuilt(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int], now: int) -> list[int]:
@@ -77,7 +86,8 @@ def _rebuilt(ledger: Ledger, reader: Reader, store: Store, days: Sequence[int], 
         return list(days)
     except Lost as lost:
         if len(days) == 1:
-            ledger.set_one_aside(SetAside(iso_date(days[0]), now, str(lost)))
+            date = iso_date(days[0])
+            ledger.set_one_aside(SetAside(date, now, reason_of(store, date, lost)))
             return []
     half = len(days) // 2
     return [day for part in (days[:half], days[half:]) for day in _rebuilt(ledger, reader, store, part, now)]
@@ -151,8 +161,18 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     return groups
 
 
+def refuse_folders(store: Store, names: Iterable[str]) -> None:
+    """Raises Lost if a folder that is not empty is in the place of one of these published files: no file can take its place."""
+    for path in (store.curated / name for name in names):
+        if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
+            raise Lost(
+                f"could not make {path} anew: a folder with files is in its place. Move it away; nothing was touched"
+            )
+
+
 def restore(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -> None:
     folder = folder_name(expected.date)
+    refuse_folders(store, (f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"))
     contents = dict(zip((f"{folder}/{FACT_FILE}", f"{folder}/{ITEMS_FILE}"), files_of(fact), strict=True))
     fact_sha256, items_sha256 = map(_sha256, contents.values())
     made = replace(
@@ -284,6 +304,7 @@ def damage_of(output: Path, drop: Drop) -> str:
 def dimension_from_raw(ledger: Ledger, reader: Reader, store: Store, dimension: Dimension) -> None:
     """Restores the file of a dimension to what the ledger says, by applying all its drops in order. Raises Lost if a raw copy
     of them has gone by age, or is damaged."""
+    refuse_folders(store, [dimension.file])
     drops = [drop for drop in ledger.applied_drops() if raw.kind_of(drop.name) == dimension.name]
     if drops and drops[0].seq <= ledger.horizon(RAW):
         raise Lost(

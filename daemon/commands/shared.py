@@ -170,7 +170,7 @@ def _next(summary: Summary) -> str:
         (summary.set_aside, "strandline status says what is set aside, and why"),
         (summary.quarantined, "strandline status has the reasons; then strandline retry, or strandline discard"),
         (summary.behind, "strandline downstream has the errors"),
-        (summary.left, "what is left waits in the inbox; the lines above say why"),
+        (summary.left, "what is left waits, in the inbox or in raw/; the lines above say why"),
         (summary.applied, "strandline sql looks at the result, strandline status at everything"),
         (summary.duplicates, "nothing: these were applied before"),
     )

@@ -34,13 +34,14 @@ def overview(ledger: Ledger, first: int, last: int, today: int) -> dict[str, Any
     all published dates between them, also of those that are left out."""
     look_ups = ledger.look_ups
     partitions, gone = look_ups.partitions(first, last), look_ups.gone(first, last)
+    aside = _set_aside(ledger)
     days = {*partitions, *gone, *look_ups.days_of_arrival(first, last)}
     shown = nlargest(_SHOWN_DAYS, days)
     sums = look_ups.sums(shown[-1], shown[0]) if shown else {}
     return {
-        "today": _one(look_ups, today),
+        "today": _one(look_ups, today, aside),
         "total": _total(partitions),
-        "days": [_row(day, partitions.get(day), gone.get(day), sums.get(day)) for day in shown],
+        "days": [_row(day, partitions.get(day), gone.get(day), sums.get(day), aside.get(day)) for day in shown],
         "left_out": len(days) - len(shown),
         "older_to": iso_date(shown[-1] - 1) if len(days) > len(shown) else None,
     }
@@ -51,26 +52,36 @@ def day(ledger: Ledger, output: Path, date: int) -> dict[str, Any]:
     look_ups = ledger.look_ups
     drops = look_ups.drops(Wanted(first=date, last=date), None, _SHOWN_DROPS + 1)
     return {
-        **_one(look_ups, date),
+        **_one(look_ups, date, _set_aside(ledger)),
         **_restatements(ledger, output, date),
         "drops": drop_rows(drops[:_SHOWN_DROPS]),
         "older_before": drops[_SHOWN_DROPS - 1].drop.seq if len(drops) > _SHOWN_DROPS else None,
     }
 
 
-def _one(look_ups: LookUps, date: int) -> dict[str, Any]:
+def _set_aside(ledger: Ledger) -> dict[int, str]:
+    """Why each date is set aside that is."""
+    return {one.day: one.reason for one in ledger.set_aside().values() if one.day is not None}
+
+
+def _one(look_ups: LookUps, date: int, aside: Mapping[int, str]) -> dict[str, Any]:
     partition, gone = look_ups.partitions(date, date).get(date), look_ups.gone(date, date).get(date)
-    return _row(date, partition, gone, look_ups.sums(date, date).get(date))
+    return _row(date, partition, gone, look_ups.sums(date, date).get(date), aside.get(date))
 
 
 def _row(
-    date: int, partition: Partition | None, gone: int | None, sums: Mapping[str, Counter[str]] | None
+    date: int,
+    partition: Partition | None,
+    gone: int | None,
+    sums: Mapping[str, Counter[str]] | None,
+    set_aside: str | None,
 ) -> dict[str, Any]:
-    """A day. `gone`: its restatements, where it was published once and is not any more."""
+    """A day. `gone`: its restatements, where it was published once and is not any more. `set_aside`: why, if it is."""
     sums = sums or {}
     orders, dropped = sums.get("orders", Counter()), sums.get("drops", Counter())
     return {
         "date": iso_date(date),
+        "set_aside": set_aside,
         "published": None if partition is None else _published(partition),
         "restatements": partition.restatements if partition else gone or 0,
         "received": {

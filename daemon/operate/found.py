@@ -17,6 +17,7 @@ from ..storage.look_ups import Wanted
 from ..storage.raw import quarantined
 from ..storage.receipts import as_dict, instant_text
 from .status import reason_of, with_first_discards
+from .waiting import reason_of as reason_waiting
 
 _SHOWN = 50
 _LONGEST = 1_000  # characters
@@ -46,7 +47,7 @@ def drop_rows(results: Sequence[DropResult]) -> list[dict[str, Any]]:
 
 def receipt(ledger: Ledger, output: Path, number: int) -> dict[str, Any] | None:
     """The receipt of a drop, its first discards, and what may be done; None where there is no such drop. Of a drop that is
-    archived and not applied yet, its number and name."""
+    archived and not applied yet, its number and name, and what is wrong with its raw copy."""
     drop = ledger.drop(number)
     if drop is None:
         return None
@@ -54,7 +55,8 @@ def receipt(ledger: Ledger, output: Path, number: int) -> dict[str, Any] | None:
     if result is None:
         return {
             "drop": number, "name": drop.name, "source": drop.context.source, "outcome": None, "bytes": drop.size_bytes,
-            "received_at": instant_text(drop.context.received_at), "in_quarantine": False, "next_steps": [],
+            "received_at": instant_text(drop.context.received_at), "reason": reason_waiting(output, drop),
+            "in_quarantine": False, "next_steps": [],
         }  # fmt: skip
     in_quarantine = number in _in_quarantine(output)
     more = {"in_quarantine": in_quarantine, "next_steps": next_steps(result, in_quarantine=in_quarantine)}

@@ -27,6 +27,7 @@ from ..storage.pause import Pause, paused
 from ..storage.raw import kind_of, quarantined
 from ..storage.receipts import as_dict, discards_path, instant_text, local_text
 from ..storage.store import iso_date
+from . import waiting as drops_waiting
 from .downstreams import attention
 from .pull import pull_rows, pulls
 from .wording import counted, of_unknown
@@ -79,6 +80,8 @@ def gather(
             pulls(every or {}, ledger.pull_states() if ledger else {}),
         ),
         "archived_not_applied": len(ledger.uncommitted()) if ledger else 0,
+        "waiting": drops_waiting.waiting(ledger, output),
+        "overdue": drops_waiting.overdue(ledger, (at for one in waiting.values() for at, _ in one.drops), now),
         "quarantine": _quarantine(output / "quarantine"),
         "drops": _part(totals, "drops"),
         "withdrawn": ledger.drop_count(DropOutcome.WITHDRAWN) if ledger else 0,
@@ -269,6 +272,7 @@ def table(status: dict[str, Any]) -> str:
         f"In quarantine ({quarantine['drops']:,}): correct the cause, then `strandline retry`; or `strandline discard NAME`",
         [(one["file"], one["reason"]) for one in quarantine["newest"]],
     )
+    lines += _section("Archived and not applied", drops_waiting.rows(status))
     lines += _section(
         "Set aside: damaged, and cannot be made anew", [(one["name"], one["reason"]) for one in status["set_aside"]]
     )
@@ -314,6 +318,7 @@ def last_line(status: Mapping[str, Any]) -> str:
         f"{counted(number, what)} {which}": number
         for number, what, which in (
             (len(status["set_aside"]), "part", "set aside"),
+            *drops_waiting.needs(status),
             (status["quarantine"]["drops"], "drop", "in quarantine"),
             (
                 sum(bool(attention(one, status["output"])) for one in status["downstreams"]),

@@ -1,5 +1,5 @@
 """The history of one order, from raw: every version in any drop, which one won, and why. Of versions in raw copies that have gone
-by age, only the one that won is known: the index names it.
+by age, or that cannot be read, only the one that won is known: the index names it.
 
 Reads all applied drops again, the newest first, each under its original parse context. Versions that `--since` excluded are
 shown, too. Changes nothing and may run beside a daemon; versions from drops that are applied meanwhile are not shown.
@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..batch.engine import Engine
-from ..batch.repair import read_all, read_groups
+from ..batch.repair import damage_of, read_groups
 from ..core.columns import EXTRA, extra_of
 from ..core.entries import Drop, Undo
 from ..core.mapping import DEFAULT_SOURCE
-from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, Discard, DropOutcome
+from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, Discard, DropOutcome, Parsed
 from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
 from ..core.parse.values import order_key
@@ -41,6 +41,7 @@ from .plan import one_line
 from .wording import counted
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
+_SHOWN = 20
 _AT_ONCE = 200  # drops, between two looks at the clock
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -58,7 +59,7 @@ class Version:
     before_since: bool  # excluded by --since, so not part of what is published
     content: dict[str, Any]  # empty if it is a deletion, or if its raw copy has gone
     is_deletion: bool = False
-    has_gone: bool = False  # its raw copy has gone by age
+    has_gone: bool = False  # its raw copy has gone by age, or cannot be read
     date: str = ""  # of such a version, as in the index
     why: str = ""
     is_withdrawn: bool = False  # by an undo of its drop, so it is not part of what is published
@@ -80,6 +81,15 @@ class Version:
         return (date, self.drop, self.position)
 
 
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """A drop whose raw copy is missing, damaged or cannot be read."""
+
+    drop: int
+    name: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Trace:
     """All records with one order_id. `versions` are sorted from the earliest to the latest."""
@@ -93,6 +103,7 @@ class Trace:
     alike: str = ""  # where nothing has this id: "Did you mean …?"
     gone_through: int = 0  # the raw copies of all drops up to this one have gone by age; 0: none has
     read_from: int = 0  # drops with smaller numbers were not read, but for the one that the index names; 0: all were
+    not_read: Sequence[NotRead] = ()  # by number
 
     @property
     def winner(self) -> Version | None:
@@ -107,18 +118,22 @@ class Trace:
 
 def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
     """The history of one order. The drop that the index names is read first, then the newest ones; after so many seconds, no
-    further ones. Raises Corruption if a raw copy is not what was archived."""
+    further ones. Drops whose raw copies are not what was archived are named, and not read."""
     key, ledger = _key(order_id), engine.ledger
     end = None if seconds is None else time.monotonic() + seconds
     versions: list[Version] = []
     discards: list[Discard] = []
     gone = ledger.horizon(RAW)
-    withdrawn = {one.drop.seq: one.drop for one in ledger.withdrawn() if _is_sound(engine, one.drop)}
+    not_read: list[NotRead] = []
+    withdrawn = {
+        one.drop.seq: one.drop for one in ledger.withdrawn() if one.drop.seq > gone or _is_sound(engine, one.drop)
+    }
     total, done, read_from = ledger.drop_count(DropOutcome.APPLIED, gone) + len(withdrawn), 0, 0
     drops = _in_order(ledger, withdrawn.values(), gone, published(ledger, order_id))
     for group in read_groups(drops, None if end is None else _AT_ONCE):
         by_number = {drop.seq: drop for drop in group}
-        parsed = read_all(engine.reader, [replace(drop, context=replace(drop.context, since=None)) for drop in group])
+        parsed, unread = _read(engine, group)
+        not_read += unread
         found_here = parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16))))
         for version in _versions(found_here, by_number):
             versions.append(replace(version, is_withdrawn=version.drop in withdrawn))
@@ -128,8 +143,9 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
         if end is not None and time.monotonic() > end and done < total:
             read_from = group[-1].seq if done > 1 else ledger.last_drop + 1
             break
+    not_read.sort(key=lambda one: one.drop)
     discards.sort(key=lambda one: (one.drop, one.position))
-    found_in_index, winner = _published(ledger, key, gone)
+    found_in_index, winner = _published(ledger, key, gone, {one.drop for one in not_read})
     versions += [winner] if winner else []
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
@@ -139,8 +155,17 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
     alike = "" if versions or discards else _mistyped(ledger, order_id)
-    found = Trace(order_id, versions, discards, repeats, undos, found_in_index, alike, gone, read_from)
+    found = Trace(order_id, versions, discards, repeats, undos, found_in_index, alike, gone, read_from, not_read)
     return replace(found, versions=_explained(versions, found.winner, found.agrees))
+
+
+def _read(engine: Engine, drops: Sequence[Drop]) -> tuple[Parsed, list[NotRead]]:
+    """The records of those drops whose raw copies are what was archived, without their `--since`; and the other drops."""
+    why = {drop.seq: damage for drop in drops if (damage := damage_of(engine.output, drop))}
+    sound = [replace(drop, context=replace(drop.context, since=None)) for drop in drops if drop.seq not in why]
+    parsed = engine.reader.without_limits().read(sound)
+    why |= parsed.unreadable
+    return parsed, [NotRead(drop.seq, drop.name, why[drop.seq]) for drop in drops if drop.seq in why]
 
 
 def _in_order(
@@ -170,7 +195,7 @@ def _mistyped(ledger: Ledger, order_id: str) -> str:
 
 def _is_sound(engine: Engine, drop: Drop) -> bool:
     """Whether the raw copy of a withdrawn drop can be read. Nobody misses it otherwise."""
-    return files.sha256_of(engine.output / (drop.raw or "")) == drop.sha256
+    return files.has_sha256(engine.output / (drop.raw or ""), drop.sha256)
 
 
 def _undos(ledger: Ledger, seq: int) -> Sequence[Undo]:
@@ -272,14 +297,17 @@ def _location(entry: np.void) -> tuple[str, int, int]:
     return "" if day == DELETED_DATE else iso_date(day), number, position
 
 
-def _published(ledger: Ledger, key: bytes, gone: int) -> tuple[tuple[str, int, int] | None, Version | None]:
-    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone."""
+def _published(
+    ledger: Ledger, key: bytes, gone: int, not_read: Collection[int]
+) -> tuple[tuple[str, int, int] | None, Version | None]:
+    """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone or was not
+    read."""
     entry = _entry(ledger, key)
     if entry is None:
         return None, None
     date, number, position = _location(entry)
     drop = ledger.drop(number)
-    if drop is None or number > gone:
+    if drop is None or (number > gone and number not in not_read):
         return (date, number, position), None
     received_at, instant = _text(drop.context.received_at), _text(int(entry["instant"]))
     return (date, number, position), Version(
@@ -299,6 +327,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "agrees_with_raw": found.agrees,
         "raw_copies_gone_through_drop": found.gone_through,
         "read_from_drop": found.read_from,
+        "not_read": [asdict(one) for one in found.not_read],
         "versions": [
             asdict(one)
             | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
@@ -332,14 +361,20 @@ def table(found: Trace) -> str:
         lines.append(
             f"  the time was up: drops before {found.read_from} were not read, but for the one that is published"
         )
+    lines += [f"  drop {one.drop} ({one_line(one.name)}) was not read: {one.reason}" for one in found.not_read[:_SHOWN]]
+    if (rest := len(found.not_read) - _SHOWN) > 0:
+        lines.append(f"  {rest:,} more drops were not read; `strandline verify` names them")
     before: dict[str, Any] = {}
+    unread = {one.drop for one in found.not_read}
     for version in found.versions:
         lines += ["", f"record {version.position} of drop {version.drop} ({_named(version)}), "
                       f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
         lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
         lines += [f"  its drop was {once}" for once in found.undos[version.drop]]
         lines += ["  it deletes the order"] if version.is_deletion else []
-        lines += ["  its raw copy has gone by age; what it says is in the partition"] if version.has_gone else []
+        if version.has_gone:
+            copy = "was not read" if version.drop in unread else "has gone by age"
+            lines.append(f"  its raw copy {copy}; what it says is in the partition")
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
         if version is found.winner:
             lines += _divided(explained.allocation(version.content))

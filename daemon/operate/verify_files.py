@@ -58,9 +58,26 @@ def check_raw(engine: Engine) -> Iterator[Difference]:
     for number, drop in enumerate(engine.ledger.applied_drops(gone), 1):
         found = files.sha256_if_readable(engine.output / (drop.raw or ""))
         if found != drop.sha256:
-            why = {None: "missing", b"": "cannot be read"}.get(found, "not the bytes that arrived")
-            yield Difference("raw", drop.raw or f"drop {drop.seq}", f"{why}; restore it from a backup")
+            yield Difference("raw", drop.raw or f"drop {drop.seq}", f"{_damage(found)}; restore it from a backup")
         engine.progress("checking raw", number, total)
+
+
+def _damage(found: bytes | None) -> str:
+    """What is wrong with a copy, of which `files.sha256_if_readable` says this."""
+    return {None: "missing", b"": "cannot be read"}.get(found, "not the bytes that arrived")
+
+
+def _waiting_copies(engine: Engine, ledger: Ledger) -> list[Difference]:
+    """Raw copies of drops that are archived and not applied: without them, they wait."""
+    found = []
+    for drop in ledger.uncommitted():
+        sha256 = drop.sha256 if drop.raw is None else files.sha256_if_readable(engine.output / drop.raw)
+        if sha256 != drop.sha256:
+            why = f"{_damage(sha256)}, so that drop {drop.seq} is not applied"
+            found.append(
+                Difference("raw", drop.raw or "", f"{why}; restore it from a backup, or drop the same file again")
+            )
+    return found
 
 
 def check_withdrawn(engine: Engine) -> Iterator[Difference]:
@@ -68,7 +85,7 @@ def check_withdrawn(engine: Engine) -> Iterator[Difference]:
     for one in engine.ledger.withdrawn():
         found = files.sha256_if_readable(engine.output / (one.drop.raw or ""))
         if found not in (None, one.drop.sha256):
-            why = "not the bytes that arrived, so that the drop cannot be applied again; restore it from a backup, or remove it"
+            why = f"{_damage(found)}, so that the drop cannot be applied again; restore it from a backup, or remove it"
             yield Difference("raw", one.drop.raw or f"drop {one.drop.seq}", why)
 
 
@@ -107,8 +124,8 @@ def check_discards(engine: Engine) -> Iterator[Difference]:
 
 
 def check_records(engine: Engine, fresh: Fresh) -> Iterator[Difference]:
-    """Receipts, files of no known drop, the log of restatements, the link."""
-    for wrong in (_wrong_receipts, _unknown_copies, _unknown_records, _log, _link):
+    """Receipts, copies of drops that wait, files of no known drop, the log of restatements, the link."""
+    for wrong in (_wrong_receipts, _waiting_copies, _unknown_copies, _unknown_records, _log, _link):
         yield from _confirmed(engine, fresh, partial(wrong, engine))
 
 

@@ -55,6 +55,15 @@ def identity(file: Path | int) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def state_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written, replaced, or gets other rights; empty where there is none, or none can be seen."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def sync(path: Path | str) -> None:
     """Makes the content of a file, or the names in a folder, durable."""
     with opened(path) as descriptor:
@@ -116,7 +125,7 @@ def write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    _rename(temporary, path)
     sync(path.parent)
 
 
@@ -166,7 +175,16 @@ def continue_at(path: Path, offset: int, content: bytes) -> None:
 
 def move(source: Path, target: Path) -> None:
     """Renames within one file system; the caller syncs the folders."""
-    os.replace(source, target)
+    _rename(source, target)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """An empty folder in the place of a file gives way."""
+    try:
+        os.replace(source, target)
+    except IsADirectoryError:
+        target.rmdir()
+        os.replace(source, target)
 
 
 def unlink(path: Path) -> None:
@@ -202,9 +220,9 @@ def sha256_of(path: Path) -> bytes | None:
 
 
 def is_of_one_file(error: OSError, path: Path) -> bool:
-    """Whether this file cannot be read (its mode, its blocks of the disk), and its folder can: others may be read then. Where the
-    folder cannot, the disk or the mount fails, or the process is of a wrong user."""
-    if error.errno not in (errno.EIO, errno.EACCES, errno.EPERM):
+    """Whether this file cannot be read (its mode, its blocks of the disk; a folder or a circle of links is in its place), and its
+    folder can: others may be read then. Where the folder cannot, the disk or the mount fails, or the process has a wrong user."""
+    if error.errno not in (errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP):
         return False
     try:
         path.lstat()

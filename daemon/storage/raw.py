@@ -88,6 +88,18 @@ class RawLayer:
             files.move(self.temporary(copy.seq), self._output / copy.path)
         files.sync_many(folders)
 
+    def give_back(self, path: str, seq: int) -> None:
+        """Copies the durable temporary copy of this drop to the path of another one, relative to the output folder, that has lost
+        its own copy of the same bytes. Durable."""
+        target, temporary = self._output / path, self.temporary(seq)
+        again = temporary.with_name(f"again-{temporary.name}")
+        with files.opened(temporary) as source:
+            files.copy_unsynced(source, again)
+        files.sync(again)
+        files.make_folder(target.parent, within=self._output)
+        files.move(again, target)
+        files.sync(target.parent)
+
     def stored(self) -> Iterator[Stored]:
         """Every copy in the raw layer."""
         for source in self.sources():

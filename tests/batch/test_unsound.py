@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from daemon.batch import pipeline, unsound
 from daemon.batch.engine import Engine
 from daemon.batch.unsound import Unsound
+from daemon.core.model import DropOutcome
+from daemon.operate import found
 from tests.strategies import RECEIVED_AT_US
-from tests.support.command import as_drop, order, strandline
+from tests.support.command import as_drop, drop, order, strandline
 from tests.support.harness import apply_batch, open_engine, rows
 
 NOW = RECEIVED_AT_US
@@ -62,11 +65,51 @@ def test_a_drop_whose_raw_copy_is_damaged_waits_alone(
     assert waiting.is_due() and waiting.sound(engine.ledger.uncommitted()) == []
     (note,) = notes
     assert note.startswith("drop 1 (a.json) waits: ") and str(copy) in note and "restore it from a backup" in note
+    receipt = found.receipt(engine.ledger, engine.output, 1)
+    assert receipt is not None and str(copy) in receipt["reason"]
     copy.write_bytes(content)
+    assert waiting.is_due()
     pipeline.resume(engine, waiting.sound(engine.ledger.uncommitted()), NOW + 1)
     assert [row["order_id"] for row in rows(engine.output, "2026-03-02")] == ["o_1", "o_2"]
     assert not waiting.is_due() and not waiting.names
     assert strandline(tmp_path, "verify").returncode == 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+@pytest.mark.parametrize(
+    ("name", "again", "content"),
+    [("a.json", "b.json", as_drop([order(1)])), ("users-2.csv", "users-3.csv", b"user_id,email\nu_1,b@example.com\n")],
+)
+def test_the_same_bytes_again_give_it_its_copy_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, again: str, content: bytes, damage: str
+) -> None:
+    """Of orders as of a dimension, in one run, and whatever the name. Before, `status`, `verify` and the run itself name the drop
+    and its copy."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("users-1.csv", b"user_id,email\nu_1,a@example.com\n")], NOW)
+        archived(engine, tmp_path, [(name, content)], monkeypatch)
+        copy = raw_of(engine, 2)
+    if damage == "missing":
+        copy.unlink()
+    else:
+        copy.write_bytes(b"[]")
+    ended = strandline(tmp_path, "--once")
+    assert ended.returncode == 1 and copy.name in ended.stderr and "or in raw/" in ended.stderr
+    status = strandline(tmp_path, "status").stdout
+    assert copy.name in status and "Needs attention: 1 drop archived and not applied" in status
+    (waits,) = json.loads(strandline(tmp_path, "status", "--json").stdout)["waiting"]
+    assert waits["drop"] == 2 and waits["name"] == name and str(copy) in waits["reason"]
+    verified = strandline(tmp_path, "verify")
+    assert verified.returncode == 1 and copy.name in verified.stdout and "drop 2 is not applied" in verified.stdout
+    drop(tmp_path, again, content)
+    ended = strandline(tmp_path, "--once")
+    assert ended.returncode == 0, ended.stderr
+    assert "Nothing needs attention" in strandline(tmp_path, "status").stdout
+    verified = strandline(tmp_path, "verify")
+    assert verified.returncode == 0, verified.stdout
+    with open_engine(tmp_path) as engine:
+        outcomes = {seq: result.outcome for seq in (2, 3) if (result := engine.ledger.result(seq)) is not None}
+        assert sorted(outcomes.values()) == [DropOutcome.APPLIED, DropOutcome.DUPLICATE]
 
 
 def test_later_drops_of_its_dimension_wait_for_it(

@@ -14,8 +14,10 @@ import duckdb
 import pytest
 
 from daemon.core.model import MICROSECONDS_PER_DAY
+from daemon.observe.pages.rendering import Renderer
 from daemon.operate import by_day
 from daemon.storage.look_ups import FIRST_DAY, LAST_DAY
+from daemon.storage.set_aside import SetAside
 from tests.support.command import order, receipts
 from tests.support.harness import apply_batch, open_engine
 
@@ -159,3 +161,26 @@ def test_before_the_first_drop_there_is_nothing(tmp_path: Path) -> None:
         found = by_day.overview(engine.ledger, FIRST_DAY, LAST_DAY, FIRST)
         assert found["days"] == [] and found["total"]["amount"] == "0.0000" and found["today"]["published"] is None
         assert by_day.day(engine.ledger, engine.output, FIRST)["restated"] == []
+
+
+def test_a_date_that_is_set_aside_says_why(tmp_path: Path) -> None:
+    """Alone, in the list and as today; the others have none."""
+    with open_engine(tmp_path) as engine:
+        apply_batch(
+            engine, tmp_path, [("a.json", json.dumps([order(1), order(2, 3)]).encode())], FIRST * MICROSECONDS_PER_DAY
+        )
+        engine.ledger.set_one_aside(SetAside("2026-03-02", 0, "its copy is <gone>"))
+        aside = (date(2026, 3, 2) - EPOCH).days
+        days = by_day.overview(engine.ledger, FIRST_DAY, LAST_DAY, aside)
+        one = by_day.day(engine.ledger, engine.output, aside)
+        other = by_day.day(engine.ledger, engine.output, aside + 1)
+    assert days["today"]["set_aside"] == one["set_aside"] == "its copy is <gone>" and other["set_aside"] is None
+    reasons = {row["date"]: row["set_aside"] for row in days["days"]}
+    assert reasons["2026-03-02"] == "its copy is <gone>" and reasons["2026-03-03"] is None
+    values = {"query": {"date": "", "from": "", "to": ""}, "given": {}, "error": ""}
+    page = Renderer("1").page("days", {"here": "/days", "found": days, **values}).content
+    assert page.count(b"set aside</span>") == 2
+    alone = b"Set aside:</strong>", b"its copy is &lt;gone&gt;"
+    shown = Renderer("1").page("day", {"here": "/day", "found": one, **values}).content
+    assert all(text in shown for text in alone)
+    assert b"Set aside" not in Renderer("1").page("day", {"here": "/day", "found": other, **values}).content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,8 +11,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from daemon.core.entries import Drop
+from daemon.core.model import ParseContext
 from daemon.operate import downstreams, status
 from daemon.sources.source_folder import SourceFolder
+from tests.support.command import drop
+from tests.support.harness import open_engine
 
 FAR = 999_999_999_999  # seconds after 1970: the year 33658
 
@@ -97,3 +102,30 @@ def test_what_follows_and_needs_attention_says_why_and_where(tmp_path: Path) -> 
         ["model", "second", "waits for first"],
         ["model", "first", "waits for Broken"],
     ]
+
+
+def test_what_waits_for_long_beside_a_daemon_needs_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that a fault stops is running, and nothing else says that it does not go on. What it has just taken is none."""
+    with open_engine(tmp_path) as engine:
+        monkeypatch.setattr(status, "holder_of", lambda path: {"pid": 1})
+        places, second = [SourceFolder(tmp_path / "inbox")], 1_000_000
+        drop(tmp_path, "a.json", b"[]", age_seconds=0)
+        arrived = (tmp_path / "inbox" / "a.json").stat().st_mtime_ns // 1000
+
+        def last_line(after: int) -> str:
+            return status.last_line(status.gather(engine.ledger, places, engine.output, arrived + after * second))
+
+        assert "Nothing needs attention" in last_line(60)
+        assert "1 drop in the inbox for long" in last_line(1000) and "/-/ready" in last_line(1000)
+        (tmp_path / "inbox" / "a.json").unlink()
+        context = ParseContext(arrived, 0)
+        stored = engine.raw.stored_as(1, "b.json", context, hashlib.sha256(b"[]").digest(), 2)
+        (engine.output / stored.path).parent.mkdir(parents=True)
+        (engine.output / stored.path).write_bytes(b"[]")
+        engine.ledger.enter([Drop(1, "b.json", stored.path, stored.sha256, 2, context)])
+        assert "Nothing needs attention" in last_line(5)
+        assert "1 drop archived and not applied" in last_line(100)
+        (engine.output / stored.path).unlink()
+        assert "1 drop archived and not applied" in last_line(5)
+        monkeypatch.setattr(status, "holder_of", lambda path: None)
+        assert "1 drop archived and not applied" in last_line(5)

@@ -218,3 +218,39 @@ def test_a_limit_of_time_leaves_the_published_version_and_the_newest(
         assert [one.drop for one in only.versions] == [3] and only.read_from == 7
         whole = trace.trace(engine, "o_7", 3600.0)
         assert whole == trace.trace(engine, "o_7") and whole.read_from == 0 and len(whole.versions) == 6
+
+
+def test_a_drop_that_cannot_be_read_costs_only_its_own_versions(tmp_path: Path) -> None:
+    """Missing, damaged, or of a withdrawn drop: it is named, and orders of other drops are shown. Where the index names such a
+    drop, what it names is shown, and nothing is said to be wrong with the index."""
+    with open_engine(tmp_path) as engine:
+        for number in range(1, 5):
+            apply_batch(
+                engine,
+                tmp_path,
+                [(f"{number}.json", json.dumps([order(7, amount=number), order(number + 10)]).encode())],
+                NOW,
+            )
+        copies = [engine.output / (drop.raw or "") for drop in engine.ledger.applied_drops()]
+    assert strandline(tmp_path, "undo", "3").returncode == 0
+    copies[0].unlink()
+    copies[2].write_bytes(b"damaged")
+    whole = lives(tmp_path, "o_7")
+    assert [one.drop for one in whole.not_read] == [1, 3] and whole.agrees
+    assert all(str(copies[one.drop - 1]) in one.reason for one in whole.not_read)
+    assert [(one.drop, one.has_gone) for one in whole.versions] == [(2, False), (4, False)]
+    copies[3].unlink()
+    whole = lives(tmp_path, "o_7")
+    assert [one.drop for one in whole.not_read] == [1, 3, 4] and whole.agrees
+    assert [(one.drop, one.has_gone) for one in whole.versions] == [(2, False), (4, True)]
+    text = strandline(tmp_path, "trace", "o_7").stdout
+    assert (
+        "drop 1 (1.json) was not read: " in text and "its raw copy was not read" in text and "NOT WHAT RAW" not in text
+    )
+    assert [one["drop"] for one in json.loads(strandline(tmp_path, "trace", "--json", "o_7").stdout)["not_read"]] == [
+        1,
+        3,
+        4,
+    ]
+    nobody = lives(tmp_path, "o_99")
+    assert not nobody.versions and nobody.published is None and nobody.agrees

@@ -61,6 +61,8 @@ def _from_index(order_id: str, location: tuple[str, int, int] | None, why: str) 
         "agrees_with_raw": None,
         "raw_copies_gone_through_drop": 0,
         "read_from_drop": 0,
+        "not_read": [],
+        "not_read_left_out": 0,
         "versions": [],
         "versions_left_out": 0,
         "discards": [],
@@ -77,6 +79,8 @@ def cut(found: Mapping[str, Any]) -> dict[str, Any]:
         "versions": [_version(one) for one in versions[-SHOWN_VERSIONS:]],
         "versions_left_out": max(0, len(versions) - SHOWN_VERSIONS),
         "discards": [one | {"record": _text(one["record"])} for one in discards[-_SHOWN_DISCARDS:]],
+        "not_read": found["not_read"][:_SHOWN_NAMES],
+        "not_read_left_out": max(0, len(found["not_read"]) - _SHOWN_NAMES),
         "discards_left_out": max(0, len(discards) - _SHOWN_DISCARDS),
     }
 

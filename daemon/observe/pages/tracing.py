@@ -24,6 +24,7 @@ _NICENESS = 5
 _MOST_BYTES = 16 << 20
 _READ_BYTES = 1 << 16
 _LONGEST_CAUSE = 500
+_UNLIMITED = "`strandline trace` on the machine has no limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Tracing:
                     if not part:
                         open_ones.unregister(key.fd)
                 if time.monotonic() > end:
-                    raise Unavailable(f"to read every raw copy takes longer than {self.seconds:g} s")
+                    raise Unavailable(f"to read every raw copy takes longer than {self.seconds:g} s; {_UNLIMITED}")
                 if sum(map(len, said.values())) > _MOST_BYTES:
-                    raise Unavailable(f"there is more to say than {_MOST_BYTES >> 20} MiB")
+                    raise Unavailable(f"there is more to say than {_MOST_BYTES >> 20} MiB; {_UNLIMITED}")
         return bytes(said[process.stdout.fileno()]), bytes(said[process.stderr.fileno()])

@@ -48,6 +48,7 @@ def test_where_the_history_cannot_be_read_the_index_answers(ledger: Ledger) -> N
             "order", {"here": "/order", "query": {"id": "o_7"}, "given": {"id": "o_7"}, "error": "", "found": found}
         )
         assert b"Its versions are not shown" in page.content
+        assert (b"has no limit" in page.content) == (seconds == 0.5)
     assert asked(ledger, "import sys; sys.exit('no')", "o_9")["published"] is None
 
 
@@ -60,6 +61,22 @@ def test_an_order_that_never_came_is_not_found(ledger: Ledger) -> None:
         asked(ledger, "", "ü" * 129)
     with pytest.raises(Refused, match="the parameter id is missing"):
         asked(ledger, "", "  ")
+
+
+def test_drops_that_were_not_read_are_named(ledger: Ledger) -> None:
+    """With the reason; an order that nothing has is still not found."""
+    lost = [trace.NotRead(number, "a.json", "it is <missing>") for number in range(1, 23)]
+    traced = trace.as_dict(trace.Trace("o_7", [], [], {}, {}, ("2026-03-02", 1, 1), not_read=lost))
+    found = asked(ledger, f"print({json.dumps(traced)!r})", "o_7")
+    assert len(found["not_read"]) == 20 and found["not_read_left_out"] == 2
+    query = {"id": "o_7"}
+    page = Renderer("1").page("order", {"here": "/order", "query": query, "given": query, "error": "", "found": found})
+    assert (
+        b"was not read:</strong> it is &lt;missing&gt;" in page.content
+        and b"2 more drops were not read" in page.content
+    )
+    with pytest.raises(NotFound):
+        asked(ledger, f"print({json.dumps(traced | {'order_id': 'o_9'})!r})", "o_9")
 
 
 def test_a_long_history_is_cut_and_says_what_it_leaves_out(tmp_path: Path) -> None:
