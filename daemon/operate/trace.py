@@ -370,7 +370,7 @@ def _divided(found: explained.Allocation | None) -> list[str]:
     lines = ["", f"  {found.why} (docs/EXACTNESS.md)"]
     if found.rule in (explained.ONE_LINE, explained.NO_AMOUNT):
         return lines
-    rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "qty × price", "share so far", "rounded", "amount")]
+    rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "weight", "share so far", "rounded", "amount")]
     rows += [tuple(one_line(str(_shown(value))) for value in astuple(one)) for one in found.lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -381,11 +381,9 @@ def _divided(found: explained.Allocation | None) -> list[str]:
         lines.append("    " + "  ".join(cells))
     if len(found.lines) > 1:
         lines.append("  each line gets its rounded share so far, less that of the line before")
-    rest = Decimal(found.amount or 0) - Decimal(found.items_total)
-    if rest and found.rule == explained.BY_WEIGHT:
-        than = f"{abs(rest)} {'more' if rest > 0 else 'less'}"
+    if Decimal(found.amount or 0) != Decimal(found.items_total) and found.rule == explained.BY_WEIGHT:
         lines.append(
-            f"  the items add up to {found.items_total}, and the amount is {than}: that is spread in the same way"
+            f"  the items add up to {found.items_total}; what is divided is the order's own amount, {found.amount}"
         )
     return lines
 
