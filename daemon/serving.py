@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -268,7 +269,7 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
         renderer,
         [
             *LedgerPages(look, output).look_ups,
-            *OrderPage(look, _tracing(path)).look_ups,
+            *OrderPage(look, _tracing(path, output)).look_ups,
             *DiskPage(lambda: used(reloading.config)).look_ups,
         ],
     )
@@ -276,9 +277,10 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
     return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, more, look_ups.threads)
 
 
-def _tracing(path: Path | None) -> Tracing:
+def _tracing(path: Path | None, output: Path) -> Tracing:
     """`strandline trace` for the page, with one worker of this machine. `path`: of the configuration file."""
     from .config import variable_of
+    from .downstream.scratch import scratch
     from .observe.pages.tracing import Tracing
 
     root = Path(__file__).resolve().parents[1]  # a checkout that is not installed is found here
@@ -290,4 +292,4 @@ def _tracing(path: Path | None) -> Tracing:
         variable_of("engine", "workers"): "1",
         variable_of("engine", "scheduler"): "",
     }
-    return Tracing(command, variables, _TRACE_SECONDS)
+    return Tracing(command, variables, _TRACE_SECONDS, partial(scratch, output))

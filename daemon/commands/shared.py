@@ -73,7 +73,9 @@ def scratch_folder(command: str) -> Iterator[Path]:
     """A temporary folder for one command."""
     from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory(prefix=f"strandline-{command}-") as folder:
+    from ..downstream.scratch import VARIABLE
+
+    with TemporaryDirectory(prefix=f"strandline-{command}-", dir=os.environ.get(VARIABLE)) as folder:
         yield Path(folder)
 
 

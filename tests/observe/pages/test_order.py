@@ -25,7 +25,9 @@ NOW = 1_780_000_000_000_000
 
 
 def asked(ledger: Ledger, program: str, order_id: str, seconds: float = 60.0) -> dict[str, Any]:
-    page = OrderPage(lambda: nullcontext(ledger), Tracing([sys.executable, "-c", program], {}, seconds))
+    page = OrderPage(
+        lambda: nullcontext(ledger), Tracing([sys.executable, "-c", program], {}, seconds, lambda: nullcontext(Path()))
+    )
     return page.look_ups[0].look(Query({"id": order_id}))
 
 
