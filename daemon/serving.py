@@ -28,7 +28,7 @@ from .commands.shared import (
     used,
     version,
 )
-from .core.errors import EnvironmentFault, UsageError
+from .core.errors import UsageError
 from .stopping import Stop
 
 if TYPE_CHECKING:
@@ -258,19 +258,18 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
 
     @contextmanager
     def look() -> Iterator[Ledger]:
-        with looked_at(output, LEDGER_SECONDS) as ledger:
-            if ledger is None:  # there was one at the start
-                raise EnvironmentFault("read the ledger in", output, "it is gone", "The log says what became of it.")
+        with looked_at(output, LEDGER_SECONDS, running=True) as ledger:
+            assert ledger is not None
             yield ledger
 
     renderer = Renderer(version(), documentation())
-    status = StatusPage(renderer, lambda: gathered(reloading.config), health.why_not_ready, version())
+    status = StatusPage(renderer, lambda: gathered(reloading.config, running=True), health.why_not_ready, version())
     look_ups = LookUpPages(
         renderer,
         [
             *LedgerPages(look, output).look_ups,
             *OrderPage(look, _tracing(path, output)).look_ups,
-            *DiskPage(lambda: used(reloading.config)).look_ups,
+            *DiskPage(lambda: used(reloading.config, running=True)).look_ups,
         ],
     )
     more = status.answers | look_ups.answers
