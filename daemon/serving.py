@@ -7,6 +7,7 @@ worker processes, the metrics and the HTTP server stay.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -268,7 +269,7 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
         renderer,
         [
             *LedgerPages(look, output).look_ups,
-            *OrderPage(look, _tracing(path, output)).look_ups,
+            *OrderPage(look, _tracing(reloading, output)).look_ups,
             *DiskPage(lambda: used(reloading.config, running=True)).look_ups,
         ],
     )
@@ -276,19 +277,35 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
     return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, more, look_ups.threads)
 
 
-def _tracing(path: Path | None, output: Path) -> Tracing:
-    """`strandline trace` for the page, with one worker of this machine. `path`: of the configuration file."""
-    from .config import variable_of
+def _tracing(reloading: Reloading, output: Path) -> Tracing:
+    """`strandline trace` for the page."""
     from .downstream.scratch import scratch
     from .observe.pages.tracing import Tracing
 
+    # The settings are in the environment: the file may have changed since, or be half written.
+    asked = ["--config", os.devnull, "trace", "--json", "--seconds", str(_READ_SECONDS), "--"]
+    command = [sys.executable, "-P", "-m", str(__package__), *asked]
+    environment = lambda: _tracing_environment(reloading.config)  # noqa: E731
+    return Tracing(command, environment, _TRACE_SECONDS, partial(scratch, output))
+
+
+def _tracing_environment(config: Config) -> dict[str, str]:
+    """The environment without settings, and those of `config` that `trace` has a use for; with one worker of this machine."""
+    from .config import PREFIX, variable_of
+
     root = Path(__file__).resolve().parents[1]  # a checkout that is not installed is found here
-    configured = ["--config", str(path)] if path else []
-    asked = ["trace", "--json", "--seconds", str(_READ_SECONDS), "--"]
-    command = [sys.executable, "-P", "-m", str(__package__), *configured, *asked]
-    variables = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-        variable_of("engine", "workers"): "1",
-        variable_of("engine", "scheduler"): "",
+    settings = {
+        ("paths", "inbox"): str(config.paths.inbox.absolute()),
+        ("paths", "output"): str(config.paths.output.absolute()),
+        ("paths", "mode"): config.paths.mode,
+        ("watch", "ignore"): json.dumps(config.watch.ignore, ensure_ascii=False),  # which TOML reads as the same list
+        ("input", "max_drop_bytes"): str(int(config.input.max_drop_bytes)),
+        ("input", "max_expansion"): str(config.input.max_expansion),
+        ("engine", "memory_limit"): str(int(config.engine.memory_limit)),
+        ("engine", "workers"): "1",
     }
-    return Tracing(command, variables, _TRACE_SECONDS, partial(scratch, output))
+    return (
+        {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+        | {variable_of(*setting): text for setting, text in settings.items()}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+    )

@@ -29,18 +29,18 @@ _LONGEST_CAUSE = 500
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """`command`: that runs `trace --json --`, without the order. `variables`: of its environment, in addition. `seconds`: that it
+    """`command`: that runs `trace --json --`, without the order. `environment`: of that process, as it is now. `seconds`: that it
     may take. `scratch`: a folder for its temporary files, which it cannot remove itself where it is killed."""
 
     command: Sequence[str]
-    variables: Mapping[str, str]
+    environment: Callable[[], Mapping[str, str]]
     seconds: float
     scratch: Callable[[], AbstractContextManager[Path]]
 
     def of(self, order_id: str) -> dict[str, Any]:
         """What `trace` says of an order. Unavailable where it takes too long, or fails."""
         with self.scratch() as folder:
-            return self._asked(order_id, os.environ | dict(self.variables) | {VARIABLE: str(folder)})
+            return self._asked(order_id, {**self.environment(), VARIABLE: str(folder)})
 
     def _asked(self, order_id: str, environment: Mapping[str, str]) -> dict[str, Any]:
         process = subprocess.Popen(

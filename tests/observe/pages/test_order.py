@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from contextlib import nullcontext
@@ -25,9 +26,8 @@ NOW = 1_780_000_000_000_000
 
 
 def asked(ledger: Ledger, program: str, order_id: str, seconds: float = 60.0) -> dict[str, Any]:
-    page = OrderPage(
-        lambda: nullcontext(ledger), Tracing([sys.executable, "-c", program], {}, seconds, lambda: nullcontext(Path()))
-    )
+    tracing = Tracing([sys.executable, "-c", program], lambda: os.environ, seconds, lambda: nullcontext(Path()))
+    page = OrderPage(lambda: nullcontext(ledger), tracing)
     return page.look_ups[0].look(Query({"id": order_id}))
 
 

@@ -23,7 +23,9 @@ from tests.support.daemon_process import until
 
 
 def tracing(program: str, seconds: float = 60.0, **variables: str) -> Tracing:
-    return Tracing([sys.executable, "-c", program], variables, seconds, lambda: nullcontext(Path()))
+    return Tracing(
+        [sys.executable, "-c", program], lambda: os.environ | variables, seconds, lambda: nullcontext(Path())
+    )
 
 
 def test_it_passes_the_order_and_returns_what_is_said() -> None:
@@ -74,12 +76,12 @@ def test_it_ends_when_whoever_asked_is_killed(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     asker = f"""
-import sys
+import os, sys
 from functools import partial
 from pathlib import Path
 from daemon.downstream.scratch import scratch
 from daemon.observe.pages.tracing import Tracing
-Tracing([sys.executable, "-c", {child!r}], {{}}, 600, partial(scratch, Path({str(tmp_path)!r}))).of("o_7")
+Tracing([sys.executable, "-c", {child!r}], lambda: os.environ, 600, partial(scratch, Path({str(tmp_path)!r}))).of("o_7")
 """
     process = subprocess.Popen([sys.executable, "-c", asker], cwd=REPO)
     try:
@@ -106,7 +108,7 @@ with scratch_folder("trace") as folder:
 """
     asked = Tracing(
         [sys.executable, "-c", program % (0 if seconds > 1 else 600)],
-        {"PYTHONPATH": str(REPO)}, seconds, partial(scratch, tmp_path),
+        lambda: os.environ | {"PYTHONPATH": str(REPO)}, seconds, partial(scratch, tmp_path),
     )  # fmt: skip
     if seconds > 1:
         assert (tmp_path / FOLDER) in Path(asked.of("o_7")["folder"]).parents
