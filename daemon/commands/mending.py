@@ -171,9 +171,11 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
 def pull(config: Config, options: argparse.Namespace) -> int:
     """One round of a source, whose pages are applied as --once does; with --dry-run, its first page as `plan` shows it."""
     from ..operate.arguments import instant
+    from ..sources.source_settings import refuse_without_api
 
     stop = stop_on_signals(ATTENTION)
     since = instant(options.pull_since, None)
+    refuse_without_api(config.sources, options.name)
     if options.dry_run:
         return _pull_dry(config, options.name, since, stop)
     with engine_of(config, stop) as engine:

@@ -67,7 +67,7 @@ def preview(engine: Engine, fresh: Callable[[], Ledger], name: str, wanted: Call
 
 
 def _wanted(ledger: Ledger, name: str, wanted: Callable[[int], Undo]) -> tuple[DropResult, Undo]:
-    result = _named(ledger, name)
+    result = named(ledger, name)
     one = wanted(result.drop.seq)
     _refuse(result, is_revert=one.is_revert)
     _refuse_gone(result, ledger.horizon(RAW), is_revert=one.is_revert)
@@ -110,7 +110,7 @@ def _undone(
 # ------------------------------------------------------------------------------------------------------- naming a drop
 
 
-def _named(ledger: Ledger, name: str) -> DropResult:
+def named(ledger: Ledger, name: str) -> DropResult:
     """The drop with this number, name or SHA-256. UsageError where there is none, or more than one."""
     found = _called(ledger, name)
     numbers = {one.drop.seq for one in found}
