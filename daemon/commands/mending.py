@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import UsageError
 from ..stopping import Stop
+from . import completion
 from .shared import ATTENTION, DONE, ended, engine_of, followed, refuse_other_ledger, scratch_folder, stop_on_signals
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
 
     output = config.paths.output.resolve()
     refuse_other_ledger(output)
-    kind = refresh(output, options.name, [day(text) for text in options.dates] or None)
+    dates = [day(text) for text in options.dates] or None
+    kind = refresh(output, options.name, dates, set(completion.followed(config)))
     running = holder_of(output / "state" / "lock") is not None
     when = (
         f"within {config.watch.rescan_seconds:g} s by the daemon"

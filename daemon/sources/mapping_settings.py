@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import available_timezones
 
-from ..core.errors import UsageError, instead_of, shown
+from ..core.errors import UsageError, instead_of, must_be, shown
 from ..core.mapping import COLUMN_TYPES, ENCODINGS, ITEM_FIELDS, ORDER_FIELDS, Columns, FieldMapping, Paths
 from ..core.model import DIMENSIONS, FACT, Field
 
@@ -96,7 +96,8 @@ def preset_text(name: str) -> str:
 
 def _mapping_of_preset(name: Any, where: str) -> dict[str, Any]:
     if name not in presets():
-        raise UsageError(f"{where} preset = {name!r} is not allowed; it must be one of {', '.join(presets())}")
+        wanted = must_be(f"one of {', '.join(presets())}", name, presets())
+        raise UsageError(f"{where} preset = {shown(name)} is not allowed; {wanted}")
     return {key: value for key, value in preset_of(name).items() if key != "pull"}
 
 
