@@ -311,8 +311,9 @@ def as_dict(found: Trace) -> dict[str, Any]:
 
 def table(found: Trace) -> str:
     """The trace for a terminal."""
+    nowhere = "" if found.versions or found.discards else "no applied drop has a record of it"
     if found.published is None:
-        lines = [f"order {one_line(found.order_id)} is not published"]
+        lines = [f"order {one_line(found.order_id)}: {nowhere or 'not published'}"]
     else:
         date, drop, position = found.published
         where = f"published in date={date}, from" if date else "deleted, by"
@@ -321,8 +322,8 @@ def table(found: Trace) -> str:
         lines.append(
             "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows the difference, `strandline rebuild` repairs it"
         )
-    if not found.versions and not found.discards:
-        lines.append("  no applied drop has a record of it")
+    if nowhere and found.published is not None:
+        lines.append(f"  {nowhere}")
     if found.gone_through:
         lines.append(
             f"  raw copies up to drop {found.gone_through} have gone by age: what they have of it is not shown, but for the "

@@ -122,9 +122,9 @@ def named(ledger: Ledger, name: str) -> DropResult:
         )
     if not found:
         newest = (one.drop.name for one in ledger.last_results(_COMPARED))
-        question = meant(name, newest)
+        question = f"; {meant(name, newest)}".removesuffix("; ")
         raise UsageError(
-            f"there is no drop with the number, name or SHA-256 {name}; nothing was changed. {question}{' ' if question else ''}"
+            f"there is no drop with the number, name or SHA-256 {name}{question or '.'} Nothing was changed; "
             "`strandline history` lists all"
         )
     return found[0]

@@ -59,7 +59,7 @@ def mapping_of(settings: Mapping[str, Any], where: str, columns: Columns = ()) -
     for key, value in given.items():
         if key not in SETTINGS:
             names = ("folder", "preset", *SETTINGS, "columns", "pull")
-            raise UsageError(f"unknown setting {key!r} in {where}; {instead_of(key, names)}")
+            raise UsageError(f"unknown setting {key!r} in {where.removesuffix(':')}; {instead_of(key, names)}")
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
     read = {key: SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
@@ -122,7 +122,7 @@ def _fields(allowed: tuple[str, ...]) -> Callable[[Any, str], Paths]:
             raise _refuse(value, where, f"a table of fields: {', '.join(allowed)}")
         for name in value:
             if name not in allowed:
-                raise UsageError(f"unknown field {name!r} in {where}; {instead_of(name, allowed)}")
+                raise UsageError(f"unknown field {name!r} in {where.removesuffix(':')}; {instead_of(name, allowed)}")
         read = {name: _paths(paths, f"{where}.{name}") for name, paths in value.items()}
         for name, paths in read.items():
             if not paths and name in _NEEDED:
@@ -181,7 +181,7 @@ def _columns(dimension: str) -> Callable[[Any, str], Paths]:
             raise _refuse(value, where, f"a table of fields: {', '.join(allowed)}")
         for name in value:
             if name not in allowed:
-                raise UsageError(f"unknown field {name!r} in {where}; {instead_of(name, allowed)}")
+                raise UsageError(f"unknown field {name!r} in {where.removesuffix(':')}; {instead_of(name, allowed)}")
         columns = {name: _column_names(names, f"{where}.{name}") for name, names in value.items()}
         if not columns.get(key, "its own name"):
             raise UsageError(f"{where}.{key} is empty; it must name the column of the key")
