@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .batch.keeping import Keep, refuse_short_receipts
-from .core.errors import EnvironmentFault, UsageError, instead_of, shown
+from .core.errors import EnvironmentFault, UsageError, instead_of, must_be, shown
 from .core.mapping import Columns
 from .core.quantities import A_SIZE, DAY_SECONDS, Bytes, Duration, a_duration, is_number, read_duration, read_size
 from .core.retry import Backoff
@@ -55,7 +55,8 @@ def _switch(default: bool) -> Any:
 
 def _one_of(default: str, *choices: str) -> Any:
     allowed = "one of " + ", ".join(f'"{choice}"' for choice in choices)
-    return _setting(default, lambda value: value if isinstance(value, str) and value in choices else None, allowed)
+    read = lambda value: value if isinstance(value, str) and value in choices else None  # noqa: E731
+    return _setting(default, read, allowed, choices=choices)
 
 
 def _text(default: str, pattern: str, allowed: str) -> Any:
@@ -342,12 +343,12 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
 def _split_variable(variable: str) -> tuple[str, str]:
     section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
     if not separator or section not in SECTIONS:
-        raise UsageError(
-            f"unknown environment variable {variable}; write {PREFIX}<SECTION>__<KEY>, where the section is one of "
-            f"{', '.join(SECTIONS).upper()}"
-        )
+        sections = instead_of(section, map(str.upper, SECTIONS), "the sections are")
+        raise UsageError(f"unknown environment variable {variable}: it must be {PREFIX}<SECTION>__<KEY>; {sections}")
     if (section, key) not in SETTINGS:
-        raise UsageError(f"unknown environment variable {variable}; in [{section}] {_allowed_keys(section, key)}")
+        raise UsageError(
+            f"unknown environment variable {variable}: [{section}] has no {key}; {_allowed_keys(section, key)}"
+        )
     return section, key
 
 
@@ -372,7 +373,8 @@ def _read(given: _Given) -> Any:
     value = setting.metadata["read"](given.value)
     if value is None:
         told = "" if setting.metadata.get("is_secret") else f" = {shown(given.value)}"
-        raise UsageError(f"{given.name}{told}{given.where} is not allowed; it must be {setting.metadata['allowed']}")
+        wanted = must_be(setting.metadata["allowed"], given.value, setting.metadata.get("choices", ()))
+        raise UsageError(f"{given.name}{told}{given.where} is not allowed; {wanted}")
     return value
 
 

@@ -7,11 +7,13 @@ worker processes, the metrics and the HTTP server stay.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ from .commands.shared import (
     used,
     version,
 )
-from .core.errors import EnvironmentFault, UsageError
+from .core.errors import UsageError
 from .stopping import Stop
 
 if TYPE_CHECKING:
@@ -257,37 +259,53 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
 
     @contextmanager
     def look() -> Iterator[Ledger]:
-        with looked_at(output, LEDGER_SECONDS) as ledger:
-            if ledger is None:  # there was one at the start
-                raise EnvironmentFault("read the ledger in", output, "it is gone", "The log says what became of it.")
+        with looked_at(output, LEDGER_SECONDS, running=True) as ledger:
+            assert ledger is not None
             yield ledger
 
     renderer = Renderer(version(), documentation())
-    status = StatusPage(renderer, lambda: gathered(reloading.config), health.why_not_ready, version())
+    status = StatusPage(renderer, lambda: gathered(reloading.config, running=True), health.why_not_ready, version())
     look_ups = LookUpPages(
         renderer,
         [
             *LedgerPages(look, output).look_ups,
-            *OrderPage(look, _tracing(path)).look_ups,
-            *DiskPage(lambda: used(reloading.config)).look_ups,
+            *OrderPage(look, _tracing(reloading, output)).look_ups,
+            *DiskPage(lambda: used(reloading.config, running=True)).look_ups,
         ],
     )
     more = status.answers | look_ups.answers
     return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, more, look_ups.threads)
 
 
-def _tracing(path: Path | None) -> Tracing:
-    """`strandline trace` for the page, with one worker of this machine. `path`: of the configuration file."""
-    from .config import variable_of
+def _tracing(reloading: Reloading, output: Path) -> Tracing:
+    """`strandline trace` for the page."""
+    from .downstream.scratch import scratch
     from .observe.pages.tracing import Tracing
 
+    # The settings are in the environment: the file may have changed since, or be half written.
+    asked = ["--config", os.devnull, "trace", "--json", "--seconds", str(_READ_SECONDS), "--"]
+    command = [sys.executable, "-P", "-m", str(__package__), *asked]
+    environment = lambda: _tracing_environment(reloading.config)  # noqa: E731
+    return Tracing(command, environment, _TRACE_SECONDS, partial(scratch, output))
+
+
+def _tracing_environment(config: Config) -> dict[str, str]:
+    """The environment without settings, and those of `config` that `trace` has a use for; with one worker of this machine."""
+    from .config import PREFIX, variable_of
+
     root = Path(__file__).resolve().parents[1]  # a checkout that is not installed is found here
-    configured = ["--config", str(path)] if path else []
-    asked = ["trace", "--json", "--seconds", str(_READ_SECONDS), "--"]
-    command = [sys.executable, "-P", "-m", str(__package__), *configured, *asked]
-    variables = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-        variable_of("engine", "workers"): "1",
-        variable_of("engine", "scheduler"): "",
+    settings = {
+        ("paths", "inbox"): str(config.paths.inbox.absolute()),
+        ("paths", "output"): str(config.paths.output.absolute()),
+        ("paths", "mode"): config.paths.mode,
+        ("watch", "ignore"): json.dumps(config.watch.ignore, ensure_ascii=False),  # which TOML reads as the same list
+        ("input", "max_drop_bytes"): str(int(config.input.max_drop_bytes)),
+        ("input", "max_expansion"): str(config.input.max_expansion),
+        ("engine", "memory_limit"): str(int(config.engine.memory_limit)),
+        ("engine", "workers"): "1",
     }
-    return Tracing(command, variables, _TRACE_SECONDS)
+    return (
+        {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+        | {variable_of(*setting): text for setting, text in settings.items()}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+    )

@@ -23,7 +23,7 @@ from .batch.taking import Taking
 from .config import Config
 from .core import progress
 from .core.entries import Drop
-from .core.errors import UsageError, instead_of
+from .core.errors import UsageError
 from .core.mapping import DEFAULT_SOURCE
 from .core.model import Contexts, ParseContext
 from .downstream.sandbox import Limits as SandboxLimits
@@ -38,11 +38,12 @@ from .service import Service, ServiceSettings
 from .sources.inbox import Inbox
 from .sources.inboxes import Inboxes
 from .sources.source_folder import SourceFolder, places_of, refuse_nested
+from .sources.source_settings import refuse_without_api
 from .stopping import Stop
 from .storage import files
 from .storage.ledger import Ledger
 from .storage.ledger_schema import set_aside_other_version
-from .storage.lock import Lock
+from .storage.lock import ALREADY_RUNNING, STOP_FIRST, Lock
 from .storage.raw import RawLayer
 from .storage.store import Store
 
@@ -76,7 +77,7 @@ def engine(
     with ExitStack() as stack:
         lock = None
         if dry is None:
-            lock = stack.enter_context(closing(Lock(config.paths.output)))
+            lock = stack.enter_context(closing(Lock(config.paths.output, ALREADY_RUNNING if make else STOP_FIRST)))
             for place in places(config):
                 place.make()
             files.make_folder(store.staging)
@@ -300,12 +301,8 @@ def pulled_sources(config: Config, environment: Mapping[str, str], only: str | N
 
 def pulled_source(config: Config, name: str, environment: Mapping[str, str]) -> PulledSource:
     """The source with this name. UsageError where it is not configured, or has no API."""
-    if name not in config.sources:
-        raise UsageError(f"there is no source {name}; {instead_of(name, config.sources, 'configured are')}")
-    found = pulled_sources(config, environment, name)
-    if not found:
-        raise UsageError(f"source {name} has no API; add the section [sources.{name}.pull], see docs/PULL.md")
-    return found[0]
+    refuse_without_api(config.sources, name)
+    return pulled_sources(config, environment, name)[0]
 
 
 def pull_all(sources: Sequence[PulledSource], engine: Engine, stop: Stop, observers: Sequence[Observer]) -> list[str]:

@@ -31,4 +31,13 @@ def test_a_mistake_in_a_command_leads_to_the_help_of_that_command(capsys: pytest
     assert refused(capsys, "schema", "--dialect", "oracle").startswith(
         "strandline: argument --dialect: invalid choice: 'oracle'"
     )
-    assert "unrecognized arguments: --onse" in refused(capsys, "--onse")
+    assert refused(capsys, "status", "--jsn") == (
+        "strandline: unrecognized arguments: --jsn; did you mean --json?\n`strandline status --help` shows what there is\n"
+    )
+    assert refused(capsys, "--onec") == (
+        "strandline: unrecognized arguments: --onec; did you mean --once?\n`strandline --help` shows what there is\n"
+    )
+    assert "--seconsd=7; did you mean --seconds?\n`strandline trace --help`" in refused(
+        capsys, "trace", "o", "--seconsd=7"
+    )
+    assert "unrecognized arguments: more --xyzzy\n" in refused(capsys, "status", "more", "--xyzzy")

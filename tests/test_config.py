@@ -370,7 +370,30 @@ def test_a_mistyped_name_gets_the_one_that_is_meant(tmp_path: Path) -> None:
             {},
             "unknown setting 'settle_second' in [watch] in {}; did you mean settle_seconds? ",
         ),
-        ("", {"STRANDLINE_HTTP__PROT": "1"}, "in [http] did you mean port? Allowed are enabled, host, port"),
+        (
+            "",
+            {"STRANDLINE_HTTP__PROT": "1"},
+            ": [http] has no prot; did you mean port? Allowed are enabled, host, port",
+        ),
+        (
+            "",
+            {"STRANDLINE_WACH__MODE": "auto"},
+            "STRANDLINE_WACH__MODE: it must be STRANDLINE_<SECTION>__<KEY>; did you mean WATCH? The sections are PATHS, ",
+        ),
+        (
+            "[sources.a.pull]\nur = 'x'",
+            {},
+            "unknown setting 'ur' in [sources.a.pull] in {}; did you mean url? Allowed are ",
+        ),
+        (
+            "[sources.a]\nprest = 'x'",
+            {},
+            "unknown setting 'prest' in [sources.a] in {}; did you mean preset? Allowed are ",
+        ),
+        ("[paths]\nmode = 'grp'", {}, 'is not allowed; did you mean group? It must be one of "private", "group"'),
+        ("[paths]\nmode = 'x'", {}, 'is not allowed; it must be one of "private", "group"'),
+        ("", {"STRANDLINE_LOG__LEVEL": "inof"}, "is not allowed; did you mean info? It must be one of "),
+        ("[sources.a]\npreset = 'shopfy'", {}, "is not allowed; did you mean shopify? It must be one of "),
     ):
         path = written(tmp_path, text)
         with pytest.raises(UsageError) as error:

@@ -128,6 +128,13 @@ DROPS = {
         ("a.json", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
         ("users.csv", zipped(("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"), method=zipfile.ZIP_STORED)),
     ],
+    "tar archive, under the name of another file": [
+        ("a.json", b"a.json".ljust(257, b"\0") + b"ustar\x0000" + bytes(248)),
+        ("users.csv", b"a".ljust(257, b"\0") + b"ustar  \0" + bytes(247)),
+    ],
+    "table, YAML or another text, in place of JSON": [
+        ("a.json", b"order_id,amount\na,5\n"), ("a.json", b"order_id: a\namount: 5\n"), ("a.json", b"the orders\n"),
+    ],
     "PDF document": [("a.json", b"%PDF-1.7\n1 0 obj\n"), ("products.csv", b"%PDF-1.4\n")],
 }  # fmt: skip
 

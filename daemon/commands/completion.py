@@ -93,13 +93,15 @@ def applied(config: Config) -> Iterator[str]:
         yield from dict.fromkeys(islice(some, _MOST))
 
 
-@names
-def following(config: Config) -> Iterator[str]:
-    """Models, checks and destinations."""
+def followed(config: Config) -> Iterator[str]:
+    """The names of models, checks and destinations, whether these have run or not."""
     for folder in (config.paths.models, config.paths.checks):
         with suppress(OSError):
             yield from sorted({path.stem for path in folder.iterdir() if path.suffix in (".sql", ".py")})
     yield from (one.name for one in config.destinations)
+
+
+following = names(followed)
 
 
 def presets(prefix: str, **_: Any) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import UsageError
 from ..stopping import Stop
+from . import completion
 from .shared import ATTENTION, DONE, ended, engine_of, followed, refuse_other_ledger, scratch_folder, stop_on_signals
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
 
     output = config.paths.output.resolve()
     refuse_other_ledger(output)
-    kind = refresh(output, options.name, [day(text) for text in options.dates] or None)
+    dates = [day(text) for text in options.dates] or None
+    kind = refresh(output, options.name, dates, set(completion.followed(config)))
     running = holder_of(output / "state" / "lock") is not None
     when = (
         f"within {config.watch.rescan_seconds:g} s by the daemon"
@@ -171,9 +173,11 @@ def refresh(config: Config, options: argparse.Namespace) -> int:
 def pull(config: Config, options: argparse.Namespace) -> int:
     """One round of a source, whose pages are applied as --once does; with --dry-run, its first page as `plan` shows it."""
     from ..operate.arguments import instant
+    from ..sources.source_settings import refuse_without_api
 
     stop = stop_on_signals(ATTENTION)
     since = instant(options.pull_since, None)
+    refuse_without_api(config.sources, options.name)
     if options.dry_run:
         return _pull_dry(config, options.name, since, stop)
     with engine_of(config, stop) as engine:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import serving
-from ..core.errors import instead_of
+from ..core.errors import instead_of, meant
 from . import administration, completion, copies, erasing, looking, mending, withdrawing
 from .guide import GUIDES, MAIN, epilog
 from .shared import USAGE, commit, version
@@ -286,6 +286,16 @@ class _Formatter(argparse.HelpFormatter):
 
 class _Parser(argparse.ArgumentParser):
     """Parsers of commands are of this class, too."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuses what this command does not know itself: argparse would leave that to the main one, whose help says less."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [option for option in self._option_string_actions if option.startswith("--")]
+            questions = (meant(one.partition("=")[0], options) for one in unknown if one.startswith("-"))
+            question = next(filter(None, questions), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{'; ' if question else ''}{question}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """One line that says what is wrong, and one that says where to look; the usage of all commands would hide both."""

@@ -73,7 +73,9 @@ def scratch_folder(command: str) -> Iterator[Path]:
     """A temporary folder for one command."""
     from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory(prefix=f"strandline-{command}-") as folder:
+    from ..downstream.scratch import VARIABLE
+
+    with TemporaryDirectory(prefix=f"strandline-{command}-", dir=os.environ.get(VARIABLE)) as folder:
         yield Path(folder)
 
 
@@ -87,21 +89,22 @@ def refuse_other_ledger(output: Path) -> None:
         Ledger(path, read_only=True).close()
 
 
-def gathered(config: Config) -> dict[str, Any]:
-    """The status, for the command and for the page."""
+def gathered(config: Config, *, running: bool = False) -> dict[str, Any]:
+    """The status, for the command and for the page. `running`: see looked_at."""
     from ..operate import downstreams
     from ..operate.status import gather
     from ..sources.source_folder import places_of
 
     output, places = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
-    with looked_at(output) as ledger:
+    with looked_at(output, running=running) as ledger:
         follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
         every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
         return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)
 
 
-def used(config: Config, progress: Progress | None = None) -> dict[str, Any]:
-    """What the output takes on the disk, for the command and for the page. The ledger is closed before the files are listed."""
+def used(config: Config, progress: Progress | None = None, *, running: bool = False) -> dict[str, Any]:
+    """What the output takes on the disk, for the command and for the page. The ledger is closed before the files are listed.
+    `running`: see looked_at."""
     from ..batch.keeping import limits
     from ..core.progress import silent
     from ..operate.usage import gather, known
@@ -109,18 +112,22 @@ def used(config: Config, progress: Progress | None = None) -> dict[str, Any]:
 
     output = config.paths.output.resolve()
     settings = {kind: getattr(config, kind).keep for kind in ages.KINDS}
-    with looked_at(output) as ledger:
+    with looked_at(output, running=running) as ledger:
         before = known(output, ledger, settings, limits(config), time.time_ns() // 1000)
     return gather(output, before, progress or silent)
 
 
 @contextmanager
-def looked_at(output: Path, seconds: float | None = None) -> Iterator[Ledger | None]:
-    """The ledger as it is now, read-only; None before the first run. `seconds`: how long it may be read."""
+def looked_at(output: Path, seconds: float | None = None, *, running: bool = False) -> Iterator[Ledger | None]:
+    """The ledger as it is now, read-only; None before the first run. `seconds`: how long it may be read. `running`: this process
+    has made one, so that EnvironmentFault is raised where there is none."""
+    from ..core.errors import EnvironmentFault
     from ..storage.ledger import Ledger
 
     path = output / "state" / "ledger.sqlite"
     if not path.exists():
+        if running:
+            raise EnvironmentFault("read the ledger in", output, "it is gone", "The log says what became of it.")
         yield None
         return
     with closing(Ledger(path, read_only=True)) as ledger:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..stopping import Stop
-from .shared import ATTENTION, DONE, engine_of, followed, scratch_folder, show, stop_on_signals
+from .shared import ATTENTION, DONE, engine_of, followed, looked_at, scratch_folder, show, stop_on_signals
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -22,6 +22,7 @@ def undo(config: Config, options: argparse.Namespace) -> int:
     stop = stop_on_signals(ATTENTION)
     if options.dry_run:
         return _dry(config, options, stop)
+    _refuse_unknown(config, options.drop)
     with engine_of(config, stop) as engine:
         from ..batch.recovery import refuse_lost_ledger
         from ..core.errors import Stopped
@@ -40,6 +41,22 @@ def undo(config: Config, options: argparse.Namespace) -> int:
             return ATTENTION if follows is not None and followed(config, follows, stop) else DONE
         print("stopped before anything was changed")
         return ATTENTION
+
+
+def _refuse_unknown(config: Config, name: str) -> None:
+    """UsageError where a daemon runs that has no such drop: nobody should stop it for that."""
+    from ..execution.process import prepare
+    from ..storage.lock import holder_of
+
+    output = config.paths.output.resolve()
+    if holder_of(output / "state" / "lock") is None:
+        return
+    prepare()  # before anything heavy is imported
+    from ..operate.undo import named
+
+    with looked_at(output) as ledger:
+        if ledger is not None:
+            named(ledger, name)
 
 
 def _dry(config: Config, options: argparse.Namespace, stop: Stop) -> int:

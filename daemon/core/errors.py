@@ -104,6 +104,12 @@ def instead_of(name: object, names: Iterable[str], are: str = "allowed are") -> 
     return (f"{question} {are[0].upper()}{are[1:]} " if question else f"{are} ") + (", ".join(options) or "none")
 
 
+def must_be(allowed: str, value: object = None, choices: Iterable[str] = ()) -> str:
+    """What a value must be, for an error: with the one of the `choices` that is meant, if any."""
+    question = meant(value, choices) if isinstance(value, str) else ""
+    return f"{question} It must be {allowed}" if question else f"it must be {allowed}"
+
+
 class EnvironmentFault(StrandlineError):
     """The machine failed (disk full, no permission, lock held); no data is at fault. Exit code 3."""
 

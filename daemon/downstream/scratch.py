@@ -16,6 +16,9 @@ from tempfile import mkdtemp
 from ..storage import files
 
 FOLDER = ".downstream"
+VARIABLE = (
+    "_STRANDLINE_SCRATCH"  # where a command that the daemon runs makes its temporary folder, so that a start removes it
+)
 _LOCK = "lock"
 
 

@@ -151,8 +151,9 @@ def _not_run(kind: str, name: str, found: Definition | UsageError) -> dict[str, 
     }  # fmt: skip
 
 
-def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
-    """Forgets what a model or a check has, so that the next round makes it again; returns its kind. Raises UsageError."""
+def refresh(output: Path, name: str, dates: Collection[int] | None, there: Collection[str] = ()) -> str:
+    """Forgets what a model or a check has, so that the next round makes it again; returns its kind. Raises UsageError. `there`:
+    the names of files and settings, some of which may not have run yet."""
     path = output / RECORDS
     names: list[str] = []
     if path.exists():
@@ -161,14 +162,17 @@ def refresh(output: Path, name: str, dates: Collection[int] | None) -> str:
             for state in records.states():
                 if state.name == name:
                     is_whole = bool(state.definition.get("whole"))
-                    there = {*records.files(state.kind, name), *records.has(state.kind, name)}
-                    if dates and not is_whole and (others := sorted(set(dates) - there)):
+                    has = {*records.files(state.kind, name), *records.has(state.kind, name)}
+                    if dates and not is_whole and (others := sorted(set(dates) - has)):
                         raise UsageError(
                             f"{name} has no results of {', '.join(map(iso_date, others))}; nothing was changed"
                         )
                     forget(records, state.kind, name, dates, whole=is_whole)
                     return state.kind
-    known = instead_of(name, names, "known are") if names else "none has run yet"
+    if name in there:
+        raise UsageError(f"{name} has not run yet, so there is nothing to make again; the next round makes it")
+    names = sorted({*names, *there})
+    known = instead_of(name, names, "known are") if names else "there are none: see docs/MODELS.md"
     raise UsageError(f"there is no model, check or destination {name}; {known}")
 
 

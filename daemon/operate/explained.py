@@ -19,7 +19,7 @@ from ..core.model import SCALE, amount_text
 
 BY_WEIGHT, EQUALLY, ONE_LINE, NO_AMOUNT = "by_weight", "equally", "one_line", "no_amount"
 RULES = {
-    BY_WEIGHT: "the amount is divided over the lines by quantity × price",
+    BY_WEIGHT: "the amount is divided over the lines by weight: quantity × price, without its sign",
     EQUALLY: "no line has both a quantity and a price other than 0, so the lines share the amount equally",
     ONE_LINE: "the order has no items, so its one line (0) has the amount",
     NO_AMOUNT: "the order has no amount that could be read, so its lines have none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -13,6 +14,7 @@ from .wording import counted
 
 # The result of a drop, its batch, and when that was committed, if that is known.
 Row = tuple[DropResult, int, int | None]
+_INSTANT = re.compile(r"(?<= at )\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")  # when somebody withdrew or discarded a drop
 _LINE = "{:>7}  {:25}  {:>8}  {:11}  {}"
 
 
@@ -27,6 +29,7 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
         if result.duplicate_of is not None:
             detail = f"as drop {result.duplicate_of}" + (f": {detail}" if result.reason else "")
         outcomes[outcome] += 1
+        detail = _INSTANT.sub(lambda found: local_text(found[0]), detail)  # as the other times here
         line = _LINE.format(*first, drop, outcome, f"{name}: {detail}")
         yield "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
         shown = batch

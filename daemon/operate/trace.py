@@ -340,8 +340,9 @@ def as_dict(found: Trace) -> dict[str, Any]:
 
 def table(found: Trace) -> str:
     """The trace for a terminal."""
+    nowhere = "" if found.versions or found.discards else "no applied drop has a record of it"
     if found.published is None:
-        lines = [f"order {one_line(found.order_id)} is not published"]
+        lines = [f"order {one_line(found.order_id)}: {nowhere or 'not published'}"]
     else:
         date, drop, position = found.published
         where = f"published in date={date}, from" if date else "deleted, by"
@@ -350,8 +351,8 @@ def table(found: Trace) -> str:
         lines.append(
             "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows the difference, `strandline rebuild` repairs it"
         )
-    if not found.versions and not found.discards:
-        lines.append("  no applied drop has a record of it")
+    if nowhere and found.published is not None:
+        lines.append(f"  {nowhere}")
     if found.gone_through:
         lines.append(
             f"  raw copies up to drop {found.gone_through} have gone by age: what they have of it is not shown, but for the "
@@ -405,7 +406,7 @@ def _divided(found: explained.Allocation | None) -> list[str]:
     lines = ["", f"  {found.why} (docs/EXACTNESS.md)"]
     if found.rule in (explained.ONE_LINE, explained.NO_AMOUNT):
         return lines
-    rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "qty × price", "share so far", "rounded", "amount")]
+    rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "weight", "share so far", "rounded", "amount")]
     rows += [tuple(one_line(str(_shown(value))) for value in astuple(one)) for one in found.lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -416,11 +417,9 @@ def _divided(found: explained.Allocation | None) -> list[str]:
         lines.append("    " + "  ".join(cells))
     if len(found.lines) > 1:
         lines.append("  each line gets its rounded share so far, less that of the line before")
-    rest = Decimal(found.amount or 0) - Decimal(found.items_total)
-    if rest and found.rule == explained.BY_WEIGHT:
-        than = f"{abs(rest)} {'more' if rest > 0 else 'less'}"
+    if Decimal(found.amount or 0) != Decimal(found.items_total) and found.rule == explained.BY_WEIGHT:
         lines.append(
-            f"  the items add up to {found.items_total}, and the amount is {than}: that is spread in the same way"
+            f"  the items add up to {found.items_total}; what is divided is the order's own amount, {found.amount}"
         )
     return lines
 

@@ -67,7 +67,7 @@ def preview(engine: Engine, fresh: Callable[[], Ledger], name: str, wanted: Call
 
 
 def _wanted(ledger: Ledger, name: str, wanted: Callable[[int], Undo]) -> tuple[DropResult, Undo]:
-    result = _named(ledger, name)
+    result = named(ledger, name)
     one = wanted(result.drop.seq)
     _refuse(result, is_revert=one.is_revert)
     _refuse_gone(result, ledger.horizon(RAW), is_revert=one.is_revert)
@@ -110,7 +110,7 @@ def _undone(
 # ------------------------------------------------------------------------------------------------------- naming a drop
 
 
-def _named(ledger: Ledger, name: str) -> DropResult:
+def named(ledger: Ledger, name: str) -> DropResult:
     """The drop with this number, name or SHA-256. UsageError where there is none, or more than one."""
     found = _called(ledger, name)
     numbers = {one.drop.seq for one in found}
@@ -122,9 +122,9 @@ def _named(ledger: Ledger, name: str) -> DropResult:
         )
     if not found:
         newest = (one.drop.name for one in ledger.last_results(_COMPARED))
-        question = meant(name, newest)
+        question = f"; {meant(name, newest)}".removesuffix("; ")
         raise UsageError(
-            f"there is no drop with the number, name or SHA-256 {name}; nothing was changed. {question}{' ' if question else ''}"
+            f"there is no drop with the number, name or SHA-256 {name}{question or '.'} Nothing was changed; "
             "`strandline history` lists all"
         )
     return found[0]

@@ -20,7 +20,9 @@ def manifest(output: Path, table: str, dates: Sequence[str] | None, prefix: str)
     """The manifest of a table's files that are now under `output`, with their URLs under `prefix` (s3://bucket/path), where you
     copy them. `dates`: None for all; a dimension has no dates. Raises UsageError for wrong arguments."""
     if not _PREFIX.fullmatch(prefix.rstrip("/")):
-        raise UsageError(f"{prefix!r} is not an S3 prefix; it must be like s3://bucket/path")
+        raise UsageError(
+            f"{prefix!r} is not an S3 prefix; it must be like s3://bucket/path, and a bucket has 3 to 63 of a-z, 0-9, . and -"
+        )
     entries = [_entry(output, path, prefix.rstrip("/")) for path in _files(output / "curated", table, dates)]
     return json.dumps({"entries": entries}, indent=1) + "\n"
 

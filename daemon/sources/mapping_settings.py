@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import available_timezones
 
-from ..core.errors import UsageError, instead_of, shown
+from ..core.errors import UsageError, instead_of, must_be, shown
 from ..core.mapping import COLUMN_TYPES, ENCODINGS, ITEM_FIELDS, ORDER_FIELDS, Columns, FieldMapping, Paths
 from ..core.model import DIMENSIONS, FACT, Field
 
@@ -59,7 +59,7 @@ def mapping_of(settings: Mapping[str, Any], where: str, columns: Columns = ()) -
     for key, value in given.items():
         if key not in SETTINGS:
             names = ("folder", "preset", *SETTINGS, "columns", "pull")
-            raise UsageError(f"unknown setting {key!r} in {where}; {instead_of(key, names)}")
+            raise UsageError(f"unknown setting {key!r} in {where.removesuffix(':')}; {instead_of(key, names)}")
         merges = key == "fields" and isinstance(value, dict)
         values[key] = {**values.get(key, {}), **value} if merges else value
     read = {key: SETTINGS[key](value, f"{where} {key}") for key, value in values.items()}
@@ -96,7 +96,8 @@ def preset_text(name: str) -> str:
 
 def _mapping_of_preset(name: Any, where: str) -> dict[str, Any]:
     if name not in presets():
-        raise UsageError(f"{where} preset = {name!r} is not allowed; it must be one of {', '.join(presets())}")
+        wanted = must_be(f"one of {', '.join(presets())}", name, presets())
+        raise UsageError(f"{where} preset = {shown(name)} is not allowed; {wanted}")
     return {key: value for key, value in preset_of(name).items() if key != "pull"}
 
 
@@ -121,7 +122,7 @@ def _fields(allowed: tuple[str, ...]) -> Callable[[Any, str], Paths]:
             raise _refuse(value, where, f"a table of fields: {', '.join(allowed)}")
         for name in value:
             if name not in allowed:
-                raise UsageError(f"unknown field {name!r} in {where}; {instead_of(name, allowed)}")
+                raise UsageError(f"unknown field {name!r} in {where.removesuffix(':')}; {instead_of(name, allowed)}")
         read = {name: _paths(paths, f"{where}.{name}") for name, paths in value.items()}
         for name, paths in read.items():
             if not paths and name in _NEEDED:
@@ -180,7 +181,7 @@ def _columns(dimension: str) -> Callable[[Any, str], Paths]:
             raise _refuse(value, where, f"a table of fields: {', '.join(allowed)}")
         for name in value:
             if name not in allowed:
-                raise UsageError(f"unknown field {name!r} in {where}; {instead_of(name, allowed)}")
+                raise UsageError(f"unknown field {name!r} in {where.removesuffix(':')}; {instead_of(name, allowed)}")
         columns = {name: _column_names(names, f"{where}.{name}") for name, names in value.items()}
         if not columns.get(key, "its own name"):
             raise UsageError(f"{where}.{key} is empty; it must name the column of the key")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UsageError, shown
+from ..core.errors import UsageError, instead_of, shown
 from ..core.mapping import DEFAULT_SOURCE, DIRECT, Columns, FieldMapping
 from .mapping_settings import mapping_of, preset_of
 from .pull.settings import Pull, pull_of
@@ -31,6 +31,14 @@ class Source:
 def default_sources() -> dict[str, Source]:
     """The inbox itself, in the format of docs/INPUT.md."""
     return {DEFAULT_SOURCE: Source()}
+
+
+def refuse_without_api(sources: Mapping[str, Source], name: str) -> None:
+    """UsageError where no source has this name, or where it has no API."""
+    if name not in sources:
+        raise UsageError(f"there is no source {name}; {instead_of(name, sources, 'configured are')}")
+    if sources[name].pull is None:
+        raise UsageError(f"source {name} has no API; add the section [sources.{name}.pull], see docs/PULL.md")
 
 
 def sources_of(content: Any, path: Path, columns: Columns = ()) -> dict[str, Source]:

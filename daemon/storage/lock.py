@@ -23,15 +23,16 @@ from . import files
 from .receipts import local_text
 
 _TRIES, _PAUSE_SECONDS = 6, 0.1
-_ALREADY_RUNNING = "It does this work already; stop it first if you want to replace it."
+ALREADY_RUNNING = "It does this work already; stop it first if you want to replace it."
+STOP_FIRST = "This command needs the output for itself: stop that one first, and start it again afterwards."
 
 
 class Lock:
     """Holds an output folder while it is open. `holder_of` locks state/lock for a moment, so locking is tried for half a second.
-    `output` may be a symbolic link; its target is checked, too."""
+    `output` may be a symbolic link; its target is checked, too. `hint`: what to do where another process holds it."""
 
-    def __init__(self, output: Path) -> None:
-        self._output, self._path = output, output / "state" / "lock"
+    def __init__(self, output: Path, hint: str = STOP_FIRST) -> None:
+        self._output, self._path, self._hint = output, output / "state" / "lock", hint
         files.make_folder(output.resolve() / "state")  # the target of a link may not exist yet
         self._folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -71,7 +72,7 @@ class Lock:
                 if holder
                 else "it is held by a strandline that started before state/ was removed or replaced"
             )
-            hint = _ALREADY_RUNNING if holder else f"Stop that one first; `fuser -v {self._output}` shows its process."
+            hint = self._hint if holder else f"Stop that one first; `fuser -v {self._output}` shows its process."
             raise EnvironmentFault("lock", self._output, cause, hint) from None
         except OSError:
             pass  # some network file systems cannot lock folders; the file is locked anyway
@@ -81,9 +82,7 @@ class Lock:
             _take(self._descriptor)
         except BlockingIOError:
             holder = _described(_values(files.read_at(self._descriptor, 4096, 0)))
-            raise EnvironmentFault(
-                "lock", self._path, f"another strandline holds it: {holder}", _ALREADY_RUNNING
-            ) from None
+            raise EnvironmentFault("lock", self._path, f"another strandline holds it: {holder}", self._hint) from None
 
 
 def _refuse_other(descriptor: int, path: Path, output: Path) -> None:

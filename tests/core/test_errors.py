@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.core.errors import MAX_REASON, EnvironmentFault, Unreadable, instead_of, shown
+from daemon.core.errors import MAX_REASON, EnvironmentFault, Unreadable, instead_of, must_be, shown
 
 
 def test_an_unknown_name_gets_the_nearest_one_and_all() -> None:
@@ -42,3 +42,10 @@ def test_a_value_is_shown_in_one_line_of_limited_length() -> None:
 def test_a_fault_of_the_environment_says_what_was_attempted_why_it_failed_and_what_to_do() -> None:
     fault = EnvironmentFault("open", "/a/b", OSError(13, "Permission denied"), "Give access.")
     assert str(fault) == "could not open /a/b: [Errno 13] Permission denied. Give access."
+
+
+def test_a_value_that_is_not_allowed_names_the_one_that_is_meant() -> None:
+    """Where it is like one of the choices; a value of another type is like none."""
+    assert must_be('one of "a", "group"', "grp", ("a", "group")) == 'did you mean group? It must be one of "a", "group"'
+    for value in ("xyz", 7, None, ["group"]):
+        assert must_be("a size", value, ("a", "group")) == "it must be a size"

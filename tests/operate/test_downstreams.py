@@ -67,6 +67,19 @@ def test_dates_that_a_result_does_not_have_cannot_be_refreshed(home: Home) -> No
     assert refresh(home.output, "daily", [epoch_days(day(1))]) == "model" and gathered(home)["daily"]["stale"] == 1
 
 
+def test_a_name_that_has_not_run_yet_is_known(home: Home) -> None:
+    """A file beside nothing, or beside what has run: it is named where it is meant, and needs no refresh."""
+    with pytest.raises(UsageError, match=r"there is no model, check or destination daly; did you mean daily\?"):
+        refresh(home.output, "daly", None, ["daily"])
+    home.model("daily", DAILY)
+    home.round(WORKER)
+    with pytest.raises(UsageError, match=r"did you mean weekly\? Known are daily, weekly$"):
+        refresh(home.output, "wekly", None, ["daily", "weekly"])
+    with pytest.raises(UsageError, match="weekly has not run yet"):
+        refresh(home.output, "weekly", None, ["daily", "weekly"])
+    assert refresh(home.output, "daily", None, ["daily", "weekly"]) == "model"
+
+
 @pytest.mark.parametrize("text", ["SELECT nope AS date FROM fact_order", "-- lookback: 2\nSELECT 1"])
 def test_a_file_with_an_error_is_as_stale_in_status_as_in_the_metrics(home: Home, text: str) -> None:
     """Before its first round, after it, and where it was right before."""

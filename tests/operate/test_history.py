@@ -66,6 +66,17 @@ def test_a_page_is_all_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert len(list(lines)) == 5 and len(asked) == 4
 
 
+def test_an_instant_within_a_reason_is_in_local_time(tmp_path: Path, kolkata: None) -> None:
+    """In the table, beside other local times; the array has it as the ledger does."""
+    why = "discarded by ada at 2026-03-02T10:00:00Z (junk); from 2026-03-01T00:00:00Z on"
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", b"null")], NOW)
+        engine.ledger._sql.execute("UPDATE drops SET reason = ?", (why,))
+        shown = list(history.table(engine.ledger.by_batch(0)))[1]
+        assert "discarded by ada at 2026-03-02 15:30:00+05:30 (junk); from 2026-03-01T00:00:00Z on" in shown
+        assert why in "".join(history.as_json(engine.ledger.by_batch(0)))
+
+
 def test_the_table_is_in_local_time_and_the_array_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the real command, with TZ: history, status and the console log; JSON and the JSON log stay in UTC."""
     monkeypatch.setenv("TZ", "Asia/Kolkata")

@@ -116,7 +116,7 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(strandline(tmp_path, "trace", order(1)["order_id"], "--json").stdout)
     assert found["agrees_with_raw"] and [one["drop"] for one in found["versions"]] == [1, 2]
     none = strandline(tmp_path, "trace", "nobody")
-    assert none.returncode == 1 and "no applied drop has a record of it" in none.stdout
+    assert none.returncode == 1 and none.stdout.startswith("order nobody: no applied drop has a record of it\n")
 
 
 def test_a_deletion_is_shown_as_one(tmp_path: Path) -> None:
@@ -167,18 +167,39 @@ def test_the_text_says_how_the_amount_came_about(tmp_path: Path) -> None:
         said = {number: trace.table(trace.trace(engine, order(number)["order_id"])) for number in range(1, 7)}
     assert said[1].count("divided over") == 1 and "13" not in said[1]
     assert """
-  the amount is divided over the lines by quantity × price (docs/EXACTNESS.md)
-    line  sku     qty   price  qty × price  share so far  rounded  amount
-       1  a    2.0000  4.0000       8.0000   6.66666666…   6.6667  6.6667
-       2  b    1.0000  3.0000       3.0000   9.16666666…   9.1667  2.5000
-       3  c    1.0000  1.0000       1.0000       10.0000  10.0000  0.8333
+  the amount is divided over the lines by weight: quantity × price, without its sign (docs/EXACTNESS.md)
+    line  sku     qty   price  weight  share so far  rounded  amount
+       1  a    2.0000  4.0000  8.0000   6.66666666…   6.6667  6.6667
+       2  b    1.0000  3.0000  3.0000   9.16666666…   9.1667  2.5000
+       3  c    1.0000  1.0000  1.0000       10.0000  10.0000  0.8333
   each line gets its rounded share so far, less that of the line before
-  the items add up to 12.0000, and the amount is 2.0000 less: that is spread in the same way
+  the items add up to 12.0000; what is divided is the order's own amount, 10.0000
 """ in said[1]
-    assert "the amount is 1.0000 more" in said[2] and "add up" not in said[6]
+    assert (
+        "add up to 12.0000; what is divided is the order's own amount, 13.0000" in said[2] and "add up" not in said[6]
+    )
     assert "the lines share the amount equally" in said[3] and "add up" not in said[3]
     assert "no items, so its one line (0) has the amount" in said[4] and "share so far" not in said[4]
     assert "no amount that could be read" in said[5] and "share so far" not in said[5]
+
+
+def test_the_text_gives_weights_without_signs(tmp_path: Path) -> None:
+    """A return among the lines: what is not a product is not called one, and the numbers agree."""
+    items = [{"sku": "a", "qty": 1_000_000, "price": "0.0001"}, {"sku": "b", "qty": -1, "price": 5}]
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps([order(1, amount=1, items=items)]).encode())], NOW)
+        said = trace.table(trace.trace(engine, order(1)["order_id"]))
+    assert (
+        """
+  the amount is divided over the lines by weight: quantity × price, without its sign (docs/EXACTNESS.md)
+    line  sku           qty   price    weight  share so far  rounded  amount
+       1  a    1000000.0000  0.0001  100.0000   0.95238095…   0.9524  0.9524
+       2  b         -1.0000  5.0000    5.0000        1.0000   1.0000  0.0476
+  each line gets its rounded share so far, less that of the line before
+  the items add up to 95.0000; what is divided is the order's own amount, 1.0000
+"""
+        in said
+    )
 
 
 def test_an_id_that_nothing_has_names_the_one_that_is_meant(tmp_path: Path) -> None:

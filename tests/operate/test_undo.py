@@ -55,8 +55,14 @@ def home(tmp_path: Path) -> Path:
             "drop 3 (broken.json) is quarantined, and was never applied; `strandline discard 3` removes it",
         ),
         ("b.json", "2 drops are called b.json: 4 (applied), 5 (applied); nothing was changed. Give the number of one"),
-        ("c.json", "there is no drop with the number, name or SHA-256 c.json"),
-        ("77", "there is no drop with the number, name or SHA-256 77"),
+        (
+            "x.json",
+            "there is no drop with the number, name or SHA-256 x.json; did you mean b.json? Nothing was changed; `strandline",
+        ),
+        (
+            "77",
+            "there is no drop with the number, name or SHA-256 77. Nothing was changed; `strandline history` lists all",
+        ),
     ],
 )
 def test_what_cannot_be_withdrawn_is_refused_with_what_to_do(home: Path, name: str, why: str) -> None:

@@ -276,11 +276,12 @@ def test_a_dimension_is_one_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "bucket/path", "s3://", "s3://B/x", "https://bucket/x", "s3://bucket/a b", "s3://bucket/ä"]
+    "prefix",
+    ["", "bucket/path", "s3://", "s3://B/x", "s3://b/x", "https://bucket/x", "s3://bucket/a b", "s3://bucket/ä"],
 )
 def test_a_prefix_that_is_no_place_on_s3_is_refused(tmp_path: Path, prefix: str) -> None:
     """The error shows what one looks like."""
-    with pytest.raises(UsageError, match="s3://bucket/path"):
+    with pytest.raises(UsageError, match=r"s3://bucket/path, and a bucket has 3 to 63 of a-z, 0-9, \. and -$"):
         manifest(tmp_path, "fact_order", None, prefix)
 
 

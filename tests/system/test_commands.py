@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -92,6 +93,23 @@ def test_status_and_plan_beside_a_running_instance(home: Path) -> None:
         assert once(home).returncode == 3
     finally:
         lock.close()
+
+
+def test_what_needs_the_output_for_itself_says_what_to_stop(home: Path) -> None:
+    """Beside a running instance, which does not do that work; a name that nothing has is refused before."""
+    with closing(Lock(home / "output")):
+        for words in (("undo", "1"), ("rebuild", "2026-03-02")):
+            ended = strandline(home, *words)
+            assert ended.returncode == 3 and "stop that one first, and start it again afterwards" in ended.stderr, words
+            assert "does this work already" not in ended.stderr
+        assert "It does this work already" in once(home).stderr
+        for words, said in (
+            (("undo", "99"), "there is no drop with the number, name or SHA-256 99"),
+            (("pull", "nope"), "there is no source nope"),
+            (("pull", "default"), "source default has no API"),
+        ):
+            ended = strandline(home, *words)
+            assert ended.returncode == 2 and said in ended.stderr, words
 
 
 def test_status_of_an_output_that_cannot_be_written(home: Path) -> None:

@@ -304,3 +304,38 @@ def test_an_instance_that_is_not_ready_says_why_on_the_page(tmp_path: Path) -> N
         (tmp_path / "inbox").write_text("a file stands in its place")
         until(lambda: "Not ready" in one.get("/")[1])
         assert json.loads(one.get("/api/status")[1])["not_ready"]
+
+
+def test_a_file_of_settings_that_is_half_written_costs_no_page(tmp_path: Path) -> None:
+    """The page of an order, too, goes by the settings that the daemon runs with."""
+    file = tmp_path / "config.toml"
+    file.write_text('[paths]\noutput = "elsewhere"\n[receipts]\nkeep = "30d"\n[raw]\nkeep = "20d"\n')
+    with running(tmp_path) as one:
+        file.write_text("[paths\noutput = ")
+        put(one, "orders.json", [order(7)])
+        until(lambda: json.loads(one.get("/api/status")[1])["orders"].get("new") == 1)
+        status, content = one.get("/api/order?id=o_7")
+        found = json.loads(content)
+        assert status == 200 and found["why_incomplete"] is None and len(found["versions"]) == 1
+        assert (tmp_path / "elsewhere" / "curated").is_dir()
+
+
+def test_a_ledger_that_is_gone_is_no_empty_output(tmp_path: Path) -> None:
+    """The page does not say that it is ready and has no orders, before the daemon notices and ends."""
+    with running(tmp_path) as one:
+        put(one, "orders.json", [order(7)])
+        until(lambda: json.loads(one.get("/api/status")[1])["orders"].get("new") == 1)
+        (one.output / "state" / "ledger.sqlite").rename(tmp_path / "ledger.sqlite")
+        # The one second for which an answer is kept may not have gone; the daemon may end at any time (0).
+        seen: dict[str, set[int]] = {"/": set(), "/api/status": set()}
+        for path, statuses in seen.items():
+
+            def asked(path: str = path, statuses: set[int] = statuses) -> bool:
+                status, content = one.get(path)
+                if status == 200 and path == "/api/status":
+                    assert json.loads(content)["orders"].get("new") == 1
+                statuses.add(status)
+                return status != 200
+
+            until(asked)
+        assert all(statuses <= {200, 503, 0} for statuses in seen.values()), seen

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..errors import Unreadable
-from .damage import place, refuse_foreign, refuse_markup
+from .damage import place, refuse_foreign, refuse_markup, shown
 from .values import WHITE_SPACE
 
 csv.field_size_limit((1 << 31) - 1)  # a long cell is a fault of its field, not of the file
@@ -28,9 +28,9 @@ _UTF_32 = b"\xff\xfe\x00\x00"
 # The messages of Python's csv module, and what they mean for a person.
 _WHY = {
     "expected after": "there is text after a closing quote; a quote inside a quoted field is written twice",
-    "unexpected end": "a quote is never closed",
     "new-line character": "it ends in a carriage return alone, or holds one outside of quotes; save the file with line feeds",
 }
+_UNCLOSED = "unexpected end"  # as that module says it
 _FORMULA = re.compile(r'=\s*"((?:[^"]|"")*)"')  # ="00123" keeps a text from becoming a number in Excel
 # The csv module does not see a quote after such white space.
 _QUOTED_LATE = re.compile(r'[\t\v\f][ \t\v\f]*"([^"]*)"[ \t\v\f]*')
@@ -121,9 +121,24 @@ def line_of(data: bytes, keys: Sequence[str], encoding: str, number: int) -> int
 
 def _sheet(lines: Sequence[str], separator: str, first: int = 0) -> Sheet:
     cells = csv.reader((line + "\n" for line in lines[first:]), delimiter=separator, strict=True, skipinitialspace=True)
-    names = _next_row(cells, first) or []
-    header = _as_header(names)
-    rows = ([_plain(cell) for cell in row] for row in iter(lambda: _next_row(cells, first), None))
+    header: list[str] = []
+
+    def next_row() -> list[str] | None:
+        begin = 0
+        try:
+            while True:
+                begin = first + cells.line_num
+                row = next(cells, None)
+                if row is None or any(cell.strip(WHITE_SPACE) for cell in row):
+                    return row
+        except csv.Error as error:
+            if _UNCLOSED in str(error):
+                raise Unreadable(_unclosed(lines[begin:], separator, header, begin)) from None
+            why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
+            raise Unreadable(f"line {first + cells.line_num:,} is not CSV: {why}") from None
+
+    header += _as_header(next_row() or [])
+    rows = ([_plain(cell) for cell in row] for row in iter(next_row, None))
     kept = (row for row in rows if _as_header(row) != header)
     return Sheet(separator, header, kept, first, lambda: first + cells.line_num)
 
@@ -159,14 +174,12 @@ def _sheet_if_csv(lines: Sequence[str], separator: str) -> Sheet | None:
         return None
 
 
-def _next_row(cells: Iterator[list[str]], first: int) -> list[str] | None:
-    """The next row that is not empty; None at the end. `first`: how many lines come before."""
-    try:
-        return next((row for row in cells if any(cell.strip(WHITE_SPACE) for cell in row)), None)
-    except csv.Error as error:
-        why = next((why for words, why in _WHY.items() if words in str(error)), str(error))
-        number = first + cells.line_num  # type: ignore[attr-defined]
-        raise Unreadable(f"line {number:,} is not CSV: {why}") from None
+def _unclosed(lines: Sequence[str], separator: str, header: Sequence[str], before: int) -> str:
+    """Where the quote that is never closed opens: in the last cell. `lines`: from its row on; `before`: how many come before."""
+    cells = next(csv.reader((line + "\n" for line in lines), delimiter=separator, skipinitialspace=True))
+    line = before + 1 + sum(cell.count("\n") for cell in cells[:-1])
+    column = f" in its column {shown(header[len(cells) - 1])}" if len(cells) <= len(header) else ""
+    return f"line {line:,} is not CSV: a quote that opens there{column} is never closed"
 
 
 def _plain(cell: str) -> str:

@@ -36,6 +36,9 @@ _SIGNATURES = (
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )  # fmt: skip
+_TAR = slice(257, 262), b"ustar"  # where a tar archive says what it is
+_SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+_YAML_LINE = re.compile(r"\s*(?:- *)?(?:[A-Za-z_][\w-]*:(?:\s.*)?|- .*)")
 _SPREADSHEET = "a spreadsheet ({}); " + _AS_CSV_OR_JSON
 _OFFICE = "an Office document, not a spreadsheet; export the data as JSON or CSV"
 
@@ -49,8 +52,23 @@ def refuse_foreign(data: bytes) -> None:
     for signature, what in _SIGNATURES:
         if head.startswith(signature):
             raise Unreadable(f"the file is {what}")
+    where, magic = _TAR
+    if head[where] == magic:
+        raise Unreadable("the file is a tar archive; unpack it and drop the files in it")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 1 and b"\x00" in head[:2]):
         raise Unreadable("the file is UTF-16 or UTF-32 (or binary); save it as UTF-8")
+
+
+def likeness(text: str) -> str:
+    """What a text without a JSON document seems to be by its first lines."""
+    lines = [line for line in _LINE_END.split(text[:_HEAD_BYTES]) if line.strip()][:2]
+    for separator, name in _SEPARATORS.items():
+        counts = [line.count(separator) for line in lines]
+        if len(counts) > 1 and counts[1] >= counts[0] > 0:
+            return f"a table whose columns are separated by {name}"
+    if lines and (lines[0].startswith("---") or all(map(_YAML_LINE.fullmatch, lines))):
+        return "YAML"
+    return "plain text"
 
 
 def refuse_markup(text: bytes) -> None:

@@ -25,7 +25,7 @@ from ..mapping import DIRECT, FieldMapping
 from ..model import MAX_DEPTH, Ints
 from ..native import bindings
 from . import nested, reference
-from .damage import described, refuse_foreign, shown
+from .damage import described, likeness, refuse_foreign, shown
 from .envelopes import without_array
 from .mapped import identity_of, is_order
 from .nested import array_or_order
@@ -329,7 +329,8 @@ def _lines_or_unreadable(text: bytes, error: reference.NotJson, blank: bytes) ->
         raise Unreadable(described(cut_short, document, blank))
     if not _FIRST_BRACKET.search(text):
         raise Unreadable(
-            f"the file is not JSON, neither as one document nor line by line: {described(error, document, blank)}"
+            f"the file is not JSON, neither as one document nor line by line. It seems to be {likeness(document)}; "
+            f"export orders as JSON: {described(error, document, blank)}"
         )
     kind = "array" if text.startswith(b"[") else "document"
     raise Unreadable(f"the file is a damaged JSON {kind}, not lines of records: {described(error, document, blank)}")

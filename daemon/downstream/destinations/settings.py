@@ -6,13 +6,13 @@ A text may have secrets, ${VARIABLE} or ${file:PATH}: they are read when it is u
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ...core.errors import UsageError, instead_of, shown
+from ...core.errors import UsageError, instead_of, must_be, shown
 from ...core.quantities import Duration, a_duration, read_duration
 from ...sources.pull import template
 from ..contract import TABLES
@@ -32,8 +32,8 @@ _PRIVATE = {
 Read = Callable[[Any], Any]  # a TOML value in, the setting out; None where it is not allowed
 
 
-def _setting(read: Read, allowed: str, default: Any = MISSING) -> Any:
-    metadata = {"read": read, "allowed": allowed}
+def _setting(read: Read, allowed: str, default: Any = MISSING, choices: Sequence[str] = ()) -> Any:
+    metadata = {"read": read, "allowed": allowed, "choices": choices}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
@@ -84,7 +84,7 @@ def _whole(default: int, low: int, high: int) -> Any:
 
 def _one_of(*choices: str) -> Any:
     allowed = "one of " + ", ".join(f'"{choice}"' for choice in choices)
-    return _setting(lambda value: value if value in choices else None, allowed, choices[0])
+    return _setting(lambda value: value if value in choices else None, allowed, choices[0], choices)
 
 
 def _url() -> Any:
@@ -250,7 +250,8 @@ def _read(cls: type[Destination], name: str, settings: Mapping[str, Any], where:
         values[key] = known[key].metadata["read"](value)
         if values[key] is None:
             told = "" if key in _PRIVATE else f" = {shown(value)}"
-            raise UsageError(f"{where} {key}{told} is not allowed; it must be {known[key].metadata['allowed']}")
+            wanted = must_be(known[key].metadata["allowed"], value, known[key].metadata["choices"])
+            raise UsageError(f"{where} {key}{told} is not allowed; {wanted}")
     for key, one in known.items():
         if one.default is MISSING and one.default_factory is MISSING and key not in values:
             raise UsageError(f"{where} {key} is missing; it must be {one.metadata['allowed']}")

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from ...operate.downstreams import found_text
 from ...operate.status import keys_text, strays_text
+from ...operate.wording import counted
 from ..http import Document
 from .filters import amount, moment, pretty, size, span, visible
 
@@ -41,7 +42,8 @@ class Renderer:
         )
         environment.filters |= {
             "number": "{:,}".format, "strays": strays_text, "span": span, "size": size, "moment": moment, "pretty": pretty,
-            "keys": keys_text, "found": found_text, "amount": amount, "docs": lambda section: _docs(documentation, section),
+            "keys": keys_text, "found": found_text, "amount": amount, "counted": counted,
+            "docs": lambda section: _docs(documentation, section),
         }  # fmt: skip
         script, style = (Markup((_TEMPLATES / name).read_text("utf-8")) for name in ("page.js", "page.css"))
         environment.globals |= {"version": version, "script": script, "style": style}

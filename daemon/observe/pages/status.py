@@ -17,6 +17,7 @@ from ..http import Answer, Document, Shared, asked, text
 from .rendering import Renderer, as_json
 
 _FRESH_SECONDS = 1.0
+_UNAVAILABLE = "503 Service Unavailable"
 _SECTIONS = (
     ("the loop has not run", "RUNBOOK#StrandlineDown"), ("the inbox cannot be watched", "RUNBOOK#StrandlineWatcherDeaf"),
     ("paused", "RUNBOOK#StrandlinePaused"), ("cannot write", "RUNBOOK#StrandlinePaused"),
@@ -55,7 +56,7 @@ class StatusPage:
         try:
             status = self._gather() | {"version": self._version, "not_ready": list(self._why_not_ready())}
         except (OSError, EnvironmentFault, sqlite3.Error) as error:  # the ledger cannot be read now
-            return _Made(self._html(None, str(error)), text(f"not available now: {error}", "503 Service Unavailable"))
+            return _Made(self._html(None, str(error)), text(f"not available now: {error}", _UNAVAILABLE))
         return _Made(self._html(status), as_json(status))
 
     def _html(self, status: dict[str, Any] | None, error: str = "") -> Document:
@@ -69,7 +70,8 @@ class StatusPage:
                 "days": _days(status["partitions"]),
             }
         )
-        return self._renderer.page("status", {"here": "/", "status": status, "error": error, **charts})
+        values = {"here": "/", "status": status, "error": error, **charts}
+        return self._renderer.page("status", values, _UNAVAILABLE if status is None else "200 OK")
 
 
 def runbook(reason: str) -> str:

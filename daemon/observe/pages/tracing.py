@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import Unavailable
+from ...downstream.scratch import VARIABLE
 
 _MAIN = Path(__file__).with_name("beside_main.py")
 _NICENESS = 5
@@ -29,18 +30,23 @@ _UNLIMITED = "`strandline trace` on the machine has no limit"
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """`command`: that runs `trace --json --`, without the order. `variables`: of its environment, in addition. `seconds`: that it
-    may take."""
+    """`command`: that runs `trace --json --`, without the order. `environment`: of that process, as it is now. `seconds`: that it
+    may take. `scratch`: a folder for its temporary files, which it cannot remove itself where it is killed."""
 
     command: Sequence[str]
-    variables: Mapping[str, str]
+    environment: Callable[[], Mapping[str, str]]
     seconds: float
+    scratch: Callable[[], AbstractContextManager[Path]]
 
     def of(self, order_id: str) -> dict[str, Any]:
         """What `trace` says of an order. Unavailable where it takes too long, or fails."""
+        with self.scratch() as folder:
+            return self._asked(order_id, {**self.environment(), VARIABLE: str(folder)})
+
+    def _asked(self, order_id: str, environment: Mapping[str, str]) -> dict[str, Any]:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_MAIN), str(os.getpid()), str(_NICENESS), *self.command, order_id],
-            env=os.environ | dict(self.variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             process_group=0,
         )  # fmt: skip
         try:

@@ -112,7 +112,9 @@ def pull_of(settings: Any, preset: Mapping[str, Any], where: str, time_zone: str
         raise UsageError(f"{where} = {shown(settings)} is not allowed; [sources.NAME.pull] is a section")
     for name in settings:
         if name not in SETTINGS:
-            raise UsageError(f"unknown setting {shown(name)} in {where}; {instead_of(name, SETTINGS)}")
+            raise UsageError(
+                f"unknown setting {shown(name)} in {where.removesuffix(':')}; {instead_of(name, SETTINGS)}"
+            )
     values = merged(preset, settings)
     if "url" not in values:
         raise UsageError(f'{where} url is missing; write url = "https://…"')

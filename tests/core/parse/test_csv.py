@@ -208,6 +208,16 @@ def test_without_its_key_column_the_reason_names_the_columns_and_the_setting(
         (b"sku,name,price\np_1,a,1\n\np_2;b;2\n", "row 2 (line 4) has another separator"),
         (b"sku,name,price\np_1,a,1\nprice,sku,name\n", "row 2 (line 3) names columns again"),
         (b'sku,name,price\np_1,a,1\np_2,"b"c,1\n', "line 3 is not CSV"),
+        (
+            b'sku,name,price\np_1,a,1\np_2,"b\n',
+            "line 3 is not CSV: a quote that opens there in its column `name` is never",
+        ),
+        (
+            b'sep=,\nsku,name,price\n"p_1",a,1\n\n"p_2","b\n""c"" ","1\np_3,d,1\np_4,e,1\n',
+            "line 6 is not CSV: a quote that opens there in its column `price` is never closed",
+        ),
+        (b'sku,name\np_1,a\np_2,b,"c\n', "line 3 is not CSV: a quote that opens there is never closed"),
+        (b'sku,"name\np_1,a\n', "line 1 is not CSV: a quote that opens there is never closed"),
     ],
 )
 def test_a_reason_says_where(data: bytes, where: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
+import tarfile
 
 import pytest
 from hypothesis import given
@@ -210,3 +212,34 @@ def test_compressed_or_not_a_damaged_document_is_refused(tmp_path) -> None:  # t
         outcome = apply_batch(engine, tmp_path, [("a.json", data), ("b.json.gz", gzip.compress(data))], RECEIVED_AT_US)
     assert [str(result.outcome) for result in outcome.results] == ["quarantined"] * 2
     assert all("line 4, column" in (result.reason or "") for result in outcome.results)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (
+            b"order_id,created_at,amount\na,2026-11-18,5\n",
+            "a table whose columns are separated by commas; export orders as",
+        ),
+        (b"\xef\xbb\xbforder_id\tamount\r\n\r\na\t5\r\n", "a table whose columns are separated by tabs;"),
+        (b"order_id;amount\na;5\n", "a table whose columns are separated by semicolons;"),
+        (b"---\norders: 1\n", "YAML;"),
+        (b"order_id: a\namount: 5\n", "YAML;"),
+        (b"- order_id: a\n  amount: 5\n", "YAML;"),
+        (b"Dear all, here are the orders\nof today\n", "plain text;"),
+        (b"order_id,amount\n", "plain text;"),
+        (b"nul", "plain text;"),
+    ],
+)
+def test_what_is_no_json_is_called_what_it_seems_to_be(data: bytes, what: str) -> None:
+    why = parse([Piece(1, data, CONTEXT)]).unreadable[1]
+    assert f"nor line by line. It seems to be {what}" in why and "(line 1, column 1)" in why, why
+
+
+@pytest.mark.parametrize("name", ["a", "orders.json"])
+def test_a_tar_archive_is_called_that(name: str) -> None:
+    """Also one whose first bytes could be UTF-16."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    assert "a tar archive; unpack it" in parse([Piece(1, packed.getvalue(), CONTEXT)]).unreadable[1]

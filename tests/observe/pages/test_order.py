@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +26,8 @@ NOW = 1_780_000_000_000_000
 
 
 def asked(ledger: Ledger, program: str, order_id: str, seconds: float = 60.0) -> dict[str, Any]:
-    page = OrderPage(lambda: nullcontext(ledger), Tracing([sys.executable, "-c", program], {}, seconds))
+    tracing = Tracing([sys.executable, "-c", program], lambda: os.environ, seconds, lambda: nullcontext(Path()))
+    page = OrderPage(lambda: nullcontext(ledger), tracing)
     return page.look_ups[0].look(Query({"id": order_id}))
 
 
@@ -107,3 +110,16 @@ def test_a_long_history_is_cut_and_says_what_it_leaves_out(tmp_path: Path) -> No
     )
     assert b"7 more lines" in content.content and len(content.content) < 2 << 20
     assert len(json.dumps(found)) < 1 << 20
+
+
+def test_the_weights_of_returns_are_explained(tmp_path: Path) -> None:
+    """Without a sign, and with the sum by which the page says that they are divided."""
+    items = [{"sku": "a", "qty": 20, "price": 5}, {"sku": "b", "qty": -1, "price": 5}]
+    with open_engine(tmp_path) as engine:
+        apply_batch(engine, tmp_path, [("a.json", json.dumps([order(7, amount=1, items=items)]).encode())], NOW)
+        found = cut(trace.as_dict(trace.trace(engine, "o_7"))) | {"why_incomplete": None}
+    given = {"here": "/order", "query": {"id": "o_7"}, "given": {"id": "o_7"}, "error": "", "found": found}
+    page = Renderer("1").page("order", given).content.decode()
+    assert 'class="n">Weight</th>' in page and "by weight: quantity × price, without its sign" in page
+    text = re.sub("<[^>]*>", "", page)
+    assert "its items come to 95.0000" in text and "÷ 105.0000, the sum of all weights" in text, text

@@ -79,3 +79,16 @@ def test_no_template_turns_escaping_off_or_loads_anything() -> None:
 def test_an_amount_keeps_its_digits(text: str | None, shown: str) -> None:
     """Thousands are separated, and nothing is rounded."""
     assert amount(text) == shown
+
+
+def test_one_of_something_is_no_plural() -> None:
+    """Numbers of things are counted by one filter."""
+    templates = Renderer("1").environment
+    assert (
+        templates.from_string("{{ 1 | counted('drop') }}, {{ 2000 | counted('drop') }}").render()
+        == "1 drop, 2,000 drops"
+    )
+    plural = re.compile(
+        r"\| (?:number|length) \}\} (?:older |published )?(?:drop|date|day|order|line|file|row|record|time)s\b"
+    )
+    assert [path.name for path in TEMPLATES if plural.search(path.read_text())] == []

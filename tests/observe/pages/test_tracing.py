@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from daemon.core.errors import Unavailable
+from daemon.downstream.scratch import FOLDER, remove_abandoned, scratch
 from daemon.observe.pages import tracing as module
 from daemon.observe.pages.tracing import Tracing
 from tests.support import REPO
@@ -20,7 +23,9 @@ from tests.support.daemon_process import until
 
 
 def tracing(program: str, seconds: float = 60.0, **variables: str) -> Tracing:
-    return Tracing([sys.executable, "-c", program], variables, seconds)
+    return Tracing(
+        [sys.executable, "-c", program], lambda: os.environ | variables, seconds, lambda: nullcontext(Path())
+    )
 
 
 def test_it_passes_the_order_and_returns_what_is_said() -> None:
@@ -71,9 +76,12 @@ def test_it_ends_when_whoever_asked_is_killed(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     asker = f"""
-import sys
+import os, sys
+from functools import partial
+from pathlib import Path
+from daemon.downstream.scratch import scratch
 from daemon.observe.pages.tracing import Tracing
-Tracing([sys.executable, "-c", {child!r}], {{}}, 600).of("o_7")
+Tracing([sys.executable, "-c", {child!r}], lambda: os.environ, 600, partial(scratch, Path({str(tmp_path)!r}))).of("o_7")
 """
     process = subprocess.Popen([sys.executable, "-c", asker], cwd=REPO)
     try:
@@ -82,6 +90,32 @@ Tracing([sys.executable, "-c", {child!r}], {{}}, 600).of("o_7")
         process.send_signal(signal.SIGKILL)
         process.wait()
     until(lambda: not Path(f"/proc/{pid}").exists())
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    remove_abandoned(tmp_path)
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [60.0, 1.0])
+def test_its_temporary_folder_is_removed_by_whoever_asked(tmp_path: Path, seconds: float) -> None:
+    """Also where it takes too long and is killed."""
+    program = """
+import json, time
+from daemon.commands.shared import scratch_folder
+with scratch_folder("trace") as folder:
+    (folder / "file").write_text("")
+    print(json.dumps({"folder": str(folder)}), flush=True)
+    time.sleep(%s)
+"""
+    asked = Tracing(
+        [sys.executable, "-c", program % (0 if seconds > 1 else 600)],
+        lambda: os.environ | {"PYTHONPATH": str(REPO)}, seconds, partial(scratch, tmp_path),
+    )  # fmt: skip
+    if seconds > 1:
+        assert (tmp_path / FOLDER) in Path(asked.of("o_7")["folder"]).parents
+    else:
+        with pytest.raises(Unavailable, match="takes longer than 1 s"):
+            asked.of("o_7")
+    assert list((tmp_path / FOLDER).iterdir()) == []
 
 
 def test_what_is_no_json_is_a_failure() -> None:
