@@ -84,6 +84,7 @@ def test_names_that_are_mistyped(home: Path) -> None:
 
 def test_a_model_that_has_not_run_is_known_by_its_file(tmp_path: Path) -> None:
     """A mistyped name gets it; the right one, that there is nothing to make again."""
+    assert strandline(tmp_path, "--once", **SETTINGS).returncode == 0
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "daily.sql").write_text("SELECT date, count(*) AS lines FROM fact_order GROUP BY date")
     for name, said in (("daly", "did you mean daily? Known are daily"), ("daily", "daily has not run yet")):
