@@ -71,17 +71,25 @@ def last_line(home: Path, *words: str) -> str:
 
 def test_names_that_are_mistyped(home: Path) -> None:
     """Each command that takes a name says which one is meant."""
-    (home / "models").mkdir(exist_ok=True)
-    (home / "models" / "daily.sql").write_text("SELECT date, count(*) AS lines FROM fact_order GROUP BY date")
     for words, meant in {
         ("undo", "price.json"): "did you mean prices.json?", ("discard", "truncate.json"): "did you mean truncated.json?",
         ("plan", "--source", "defualt", "new.json"): "did you mean default?", ("pull", "defalt"): "did you mean default?",
         ("init", "--preset", "shopfy", "--config", "x"): "did you mean shopify?",
         ("manifest", "fact_orders", "s3://bucket/x"): "did you mean fact_order?",
-        ("sql", "FROM fact_orders"): "did you mean fact_order?", ("refresh", "daly"): "did you mean daily?",
+        ("sql", "FROM fact_orders"): "did you mean fact_order?",
     }.items():  # fmt: skip
         ended = strandline(home, *words, **SETTINGS)
         assert ended.returncode == 2 and meant in ended.stderr, f"{words}: {ended.stderr}"
+
+
+def test_a_model_that_has_not_run_is_known_by_its_file(tmp_path: Path) -> None:
+    """A mistyped name gets it; the right one, that there is nothing to make again."""
+    assert strandline(tmp_path, "--once", **SETTINGS).returncode == 0
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "daily.sql").write_text("SELECT date, count(*) AS lines FROM fact_order GROUP BY date")
+    for name, said in (("daly", "did you mean daily? Known are daily"), ("daily", "daily has not run yet")):
+        ended = strandline(tmp_path, "refresh", name, **SETTINGS)
+        assert ended.returncode == 2 and said in ended.stderr, ended.stderr
 
 
 @pytest.mark.timeout(600)
