@@ -64,45 +64,49 @@ class LookUpPages:
         """The thread of each path."""
         return {path: one.thread for one in self._look_ups for path in (one.path, f"/api{one.path}")}
 
-    def _answer(self, one: LookUp, shown: Callable[..., Document], environ: Mapping[str, Any]) -> Document:
-        query = Query({})
-        if time.monotonic() - asked(environ) > WAIT_SECONDS:
-            return shown(one, query, None, "too many ask at the same time; ask again", _UNAVAILABLE, _LATER)
-        try:
-            query = read(environ, one.parameters)
-            return shown(one, query, one.look(query))
-        except Refused as error:
-            return shown(one, query, None, str(error), "400 Bad Request")
-        except NotFound as error:
-            return shown(one, query, None, str(error), "404 Not Found")
-        except NotYet as error:
-            return shown(one, query, None, str(error), _UNAVAILABLE, _LATER)
-        except (OSError, StrandlineError, sqlite3.Error) as error:
-            return shown(one, query, None, _why(error), _UNAVAILABLE, _LATER)
+    def _answer(self, one: LookUp, shown: Callable[[LookUp, _Said], Document], environ: Mapping[str, Any]) -> Document:
+        return shown(one, _said(one, environ))
 
-    def _page(
-        self,
-        one: LookUp,
-        query: Query,
-        found: dict[str, Any] | None,
-        error: str = "",
-        status: str = "200 OK",
-        headers: Mapping[str, str] | None = None,
-    ) -> Document:
-        every = dict.fromkeys(one.parameters, "") | dict(query.given)
-        values = {"here": one.path, "given": query.given, "query": every, "error": error, "found": found}
-        return self._renderer.page(one.template, values | dict(one.beside()), status, **(headers or {}))
+    def _page(self, one: LookUp, said: _Said) -> Document:
+        given = said.query.given
+        every = dict.fromkeys(one.parameters, "") | dict(given)
+        values = {"here": one.path, "given": given, "query": every, "error": said.error, "found": said.found}
+        return self._renderer.page(one.template, values | dict(one.beside()), said.status, **said.headers)
 
 
-def _api(
-    one: LookUp,
-    query: Query,
-    found: dict[str, Any] | None,
-    error: str = "",
-    status: str = "200 OK",
-    headers: Mapping[str, str] | None = None,
-) -> Document:
-    return as_json({"error": error} if found is None else found, status, **(headers or {}))
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is said to one question. `found` is None where there is an error."""
+
+    query: Query
+    found: dict[str, Any] | None = None
+    error: str = ""
+    status: str = "200 OK"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return _LATER if self.status == _UNAVAILABLE else {}
+
+
+def _said(one: LookUp, environ: Mapping[str, Any]) -> _Said:
+    query = Query({})
+    if time.monotonic() - asked(environ) > WAIT_SECONDS:
+        return _Said(query, None, "too many ask at the same time; ask again", _UNAVAILABLE)
+    try:
+        query = read(environ, one.parameters)
+        return _Said(query, one.look(query))
+    except Refused as error:
+        return _Said(query, None, str(error), "400 Bad Request")
+    except NotFound as error:
+        return _Said(query, None, str(error), "404 Not Found")
+    except NotYet as error:
+        return _Said(query, None, str(error), _UNAVAILABLE)
+    except (OSError, StrandlineError, sqlite3.Error) as error:
+        return _Said(query, None, _why(error), _UNAVAILABLE)
+
+
+def _api(one: LookUp, said: _Said) -> Document:
+    return as_json({"error": said.error} if said.found is None else said.found, said.status, **said.headers)
 
 
 def _why(error: Exception) -> str:
