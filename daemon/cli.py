@@ -20,9 +20,11 @@ from .commands import administration, completion, copies, erasing, looking, mend
 from .commands.parser import parser
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
 from .core import progress
-from .core.errors import NO_THREAD, Corruption, EnvironmentFault, UsageError, cause_of, raised_in
+from .core.errors import Corruption, EnvironmentFault, UsageError, cause_of, is_out_of_memory, plain, raised_in
 from .operate.colours import of_level, wanted  # not where an error is told: then there may be no memory for it
 from .stopping import release
+
+_LITTLE_BYTES = 16 << 20
 
 # These stop at a safe point; the others end at once.
 _HANDLE_SIGNALS = (
@@ -99,12 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"a worker process died ({cause_of(error)}), most likely because memory ran out. Nothing is lost: give it more "
             "memory or fewer [engine] workers, and start again",
         )
-    except MemoryError as error:
-        return _fail(ENVIRONMENT, _out_of_memory(error))
     except KeyboardInterrupt:
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")
     except Exception as error:
-        out_of_memory = isinstance(error, RuntimeError) and str(error) == NO_THREAD
+        out_of_memory = is_out_of_memory(error) or _little_memory_left()
         return _fail(ENVIRONMENT, _out_of_memory(error) if out_of_memory else _unexpected(error))
 
 
@@ -129,9 +129,19 @@ def _run(options: argparse.Namespace) -> int:
     return int(options.run(config, options))
 
 
+def _little_memory_left() -> bool:
+    """Whether there is so little that this is why an error came that nobody foresaw: libraries raise any error then."""
+    try:
+        bytearray(_LITTLE_BYTES)
+        return False
+    except MemoryError:
+        return True
+
+
 def _out_of_memory(error: Exception) -> str:
+    cause = plain(str(error)) if is_out_of_memory(error) else ""  # anything else does not say why
     return (
-        f"memory ran out ({cause_of(error)}). Nothing is lost: give it more memory (and threads, if these are "
+        f"memory ran out{cause and f' ({cause})'}. Nothing is lost: give it more memory (and threads, if these are "
         "limited), fewer [engine] workers, or smaller batches ([batch] max_bytes), and start again"
     )
 
@@ -158,7 +168,7 @@ def _report(error: Exception) -> str:
         ) as file:
             file.write(head + "".join(traceback.format_exception(error)))
             return file.name
-    except (OSError, MemoryError):
+    except Exception:  # the first error is what must be told
         return ""
 
 

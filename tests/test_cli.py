@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from daemon import cli
+from tests.support import REPO
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -41,3 +45,53 @@ def test_a_mistake_in_a_command_leads_to_the_help_of_that_command(capsys: pytest
         capsys, "trace", "o", "--seconsd=7"
     )
     assert "unrecognized arguments: more --xyzzy\n" in refused(capsys, "status", "more", "--xyzzy")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "memory ran out. Nothing is lost"),
+        (MemoryError("malloc of size 7 failed"), "memory ran out (malloc of size 7 failed). Nothing is lost"),
+        (RuntimeError("can't start new thread"), "memory ran out (can't start new thread). Nothing is lost"),
+        (ImportError("x.so: failed to map segment from shared object"), "memory ran out (x.so: failed to map segment "),
+    ],
+)
+def test_what_says_that_memory_ran_out(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert failed_with(error, monkeypatch) == 3
+    assert capsys.readouterr().err.startswith(f"strandline: {said}")
+
+
+def test_where_memory_ran_out_any_error_says_so() -> None:
+    """Python's parser, for one, then finds syntax errors in its own library. With memory left, the same is a mistake of ours."""
+    script = """
+import resource
+from pathlib import Path
+from daemon import cli
+
+def fails(options):
+    raise SyntaxError("expected ':'")
+
+cli._run, cli._report = fails, lambda error: ""
+print(cli.main(["status"]))
+in_use = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()  # its data and stacks
+resource.setrlimit(resource.RLIMIT_DATA, (in_use + (8 << 20),) * 2)
+print(cli.main(["status"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True)
+    first, second = ended.stderr.splitlines()
+    assert ended.stdout == "3\n3\n"
+    assert first.startswith("strandline: an unexpected error in fails (")
+    assert second.startswith("strandline: memory ran out. Nothing is lost")
+
+
+def failed_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command that raises this."""
+
+    def fails(options: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fails)
+    monkeypatch.setattr(cli, "_report", lambda error: "")
+    return cli.main(["status"])

@@ -18,7 +18,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_never, wait_exponential
 from tenacity.stop import stop_any, stop_when_event_set
 
-from ..core.errors import NO_THREAD, Corruption, Stopped, Unavailable, cause_of
+from ..core.errors import Corruption, Stopped, Unavailable, cause_of, is_out_of_memory
 from ..core.retry import Backoff
 from ..storage.database import is_damage
 from .phases import operation_of
@@ -54,9 +54,9 @@ def is_transient(error: BaseException) -> bool:
         return error.errno in _TRANSIENT_ERRNOS
     if isinstance(error, sqlite3.OperationalError):
         return not is_damage(error)
-    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
+    if is_out_of_memory(error):
         return True
-    return isinstance(error, MemoryError | BrokenExecutor | EOFError | Corruption | Unavailable)
+    return isinstance(error, BrokenExecutor | EOFError | Corruption | Unavailable)
 
 
 def retry(

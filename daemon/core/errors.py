@@ -19,7 +19,10 @@ _WORDLESS = (  # what errors mean that may come without a text
     (MemoryError, "memory ran out"), (RecursionError, "it is nested too deeply"),
 )  # fmt: skip
 MOVE_AWAY = "move it away and run `strandline rebuild`"  # the remedy for a ledger that cannot be read
-NO_THREAD = "can't start new thread"  # what Python says where memory, or the number of threads, is limited
+_OUT_OF_MEMORY = {  # what else is raised where memory, or the number of threads, is limited; the linker says the second
+    RuntimeError: re.compile("^can't start new thread$"),
+    ImportError: re.compile("failed to map segment|cannot map zero-fill pages|annot allocate memory"),
+}
 REBUILD_ANEW = (
     "Check the disk, and start again. If that does not help, restore state/ledger.sqlite from a backup that is as new as raw/, "
     f"or {MOVE_AWAY}, which makes it anew from raw copies and receipts"
@@ -77,6 +80,13 @@ def plain(text: str) -> str:
         inner = (found[1] or "").strip("'\"")
         text = text[: found.start()] + inner + text[found.end() :]
     return text
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, or the threads that are allowed, ran out."""
+    return isinstance(error, MemoryError) or any(
+        isinstance(error, kind) and text.search(str(error)) for kind, text in _OUT_OF_MEMORY.items()
+    )
 
 
 def raised_in(error: BaseException) -> str:

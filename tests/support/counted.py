@@ -7,6 +7,7 @@ is counted is exact and the same on each run; a function of libc (memcpy, memchr
 from __future__ import annotations
 
 import ctypes
+import gc
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ class Counted:
         for name, value in counts.items():
             self._variable(name).value = value
         bindings._tables_of.cache_clear()  # tables point to functions of the library
+        gc.disable()  # a collection may free what other tests allocated, and that would count, too
         try:
             with pytest.MonkeyPatch.context() as patch:
                 for module in (bindings, keys):
@@ -68,6 +70,7 @@ class Counted:
                     patch.setattr(owner.__del__, "__defaults__", (getattr(self._library, f"strandline_{release}"),))
                 yield
         finally:
+            gc.enable()
             bindings._tables_of.cache_clear()
             self._variable("failing").value = 0
 
