@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import attrgetter
 from pathlib import Path
 
 import pyarrow as pa
 
 from ..core.entries import Drop
 from ..core.errors import Stopped, Unreadable
-from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Tally, concat_orders
+from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Reason, Tally, concat_orders
 from ..core.parse.blocking import Block, without_blocked
-from ..core.parse.discards import concat_discards
+from ..core.parse.discards import concat_discards, each
 from ..core.parse.documents import Form
 from ..core.parse.explain import ReadRecord
 from ..core.parse.refusals import refused
+from ..core.parse.rejected import lines_of
 from ..core.progress import Progress, silent
 from ..execution import tasks
 from ..execution.early import EarlyReads
@@ -164,6 +166,18 @@ class Reading:
             return dict(zip(first_of_each, tasks.results(futures, stopped), strict=True))
         except BrokenExecutor:  # a record that takes more memory than there is
             return {}
+
+    def lines_of(self, discards: pa.Table) -> dict[tuple[int, int], int]:
+        """The lines of malformed records in their files, by drop and position."""
+        paths = {span.drop: span.path for group in self.groups for span in group if span.dimension is None}
+        found: dict[tuple[int, int], int] = {}
+        for drop, some in groupby(each(discards), attrgetter("drop")):
+            malformed = [one for one in some if one.reason is Reason.MALFORMED_RECORD]
+            if malformed and drop in paths:
+                with open(paths[drop], "rb") as lines:
+                    places = lines_of(lines, malformed)
+                found |= {(drop, position): line for position, line in places.items()}
+        return found
 
     def _alone(self, spans: Sequence[tasks.Span], stopped: Callable[[], bool]) -> list[Parsed] | None:
         """The answer for some spans while no other task runs. Used after a worker was killed, perhaps because of one of them.

@@ -16,7 +16,8 @@ from ..storage.ledger import Ledger
 from ..storage.look_ups import Wanted
 from ..storage.raw import quarantined
 from ..storage.receipts import as_dict, instant_text
-from .status import reason_of, with_first_discards
+from .discarded import with_first_discards
+from .status import reason_of
 from .waiting import reason_of as reason_waiting
 
 _SHOWN = 50

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pyarrow as pa
 
 from ..batch.duplicates import to_read, with_duplicates
 from ..batch.engine import Engine
@@ -22,13 +24,14 @@ from ..batch.reading import too_large
 from ..batch.unpacking import extract
 from ..core.entries import Drop, DropResult
 from ..core.errors import Corruption, EnvironmentFault, Unreadable, UsageError
-from ..core.model import DIMENSIONS, Discard, DropOutcome, ParseContext
+from ..core.model import DIMENSIONS, DropOutcome, ParseContext
 from ..core.parse.discards import each
 from ..core.parse.explain import ReadRecord
 from ..storage import files, raw, receipts
 from ..storage.ledger import Ledger
 from ..storage.set_aside import dimensions_of
-from . import first_records
+from . import discarded, first_records
+from .discarded import Discarded
 from .wording import of_unknown
 
 _SHOWN = 20
@@ -45,7 +48,7 @@ class Plan:
     """What would happen to a drop; to each of its files, if it is a zip archive."""
 
     results: Sequence[DropResult]
-    discards: list[Discard]
+    discards: list[Discarded]
     written: Sequence[Written]
     first_records: Mapping[int, Sequence[ReadRecord]]  # by drop of orders: how its first records are read
     waiting: Sequence[str] = ()  # dates that would change once they are no longer set aside
@@ -73,12 +76,26 @@ def plan(engine: Engine, fresh: Fresh, path: Path, context: ParseContext) -> Pla
     with engine.reader.begin(to_read(drops), {one.seq: Path(one.raw or "") for one in drops}) as reading:
         parsed = reading.result(engine.progress, engine.stopped)
         explained = reading.explained(_EXPLAINED, engine.stopped)
+        lines = reading.lines_of(parsed.discards)
+    discards = _explained(drops, parsed.discards, lines)
 
     def attempt(ledger: Ledger) -> Plan:
         prepared = prepare(replace(engine, ledger=ledger), drops, parsed, context.received_at, Phases())
-        return Plan(prepared.commit.results, list(each(parsed.discards)), prepared.written, explained, prepared.waiting)
+        return Plan(prepared.commit.results, discards, prepared.written, explained, prepared.waiting)
 
     return steadily(engine, fresh, attempt)
+
+
+def _explained(drops: Sequence[Drop], discards: pa.Table, lines: Mapping[tuple[int, int], int]) -> list[Discarded]:
+    """The discards with their causes. `lines`: of malformed records, by drop and position."""
+    by_number = {drop.seq: drop for drop in drops}
+    return [
+        discarded.explained(
+            one, by_number[one.drop].context, is_row=raw.kind_of(by_number[one.drop].name) in DIMENSIONS,
+            line=lines.get((one.drop, one.position)),
+        )
+        for one in each(discards)
+    ]  # fmt: skip
 
 
 def steadily(engine: Engine, fresh: Fresh, attempt: Callable[[Ledger], _T]) -> _T:
@@ -145,11 +162,11 @@ def as_dict(plan: Plan) -> dict[str, Any]:
     return ({"drops": drops} if is_archive else drops[0]) | {"partitions": partitions} | waiting
 
 
-def _receipt(result: DropResult, discards: Sequence[Discard]) -> dict[str, Any]:
+def _receipt(result: DropResult, discards: Sequence[Discarded]) -> dict[str, Any]:
     receipt = receipts.as_dict(replace(result, keeps_raw=False))
     del receipt["drop"], receipt["raw"], receipt["received_at"], receipt["undos"]
-    found = [{"position": d.position, "reason": d.reason, "record": d.record} for d in discards]
-    return receipt | {"discards": found}
+    found = [asdict(one) for one in discards]
+    return receipt | {"discards": [{key: one[key] for key in one if key != "drop"} for one in found]}
 
 
 def table(plan: Plan) -> str:
@@ -180,7 +197,7 @@ def last_line(plan: Plan) -> str:
     return f"Nothing was changed; {step}"
 
 
-def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
+def _of_drop(result: DropResult, discards: Sequence[Discarded]) -> list[str]:
     counts = result.counts
     lines = [f"{result.drop.name} would be {result.outcome}" + (f": {result.reason}" if result.reason else "")]
     if result.outcome is DropOutcome.DUPLICATE:
@@ -190,7 +207,12 @@ def _of_drop(result: DropResult, discards: Sequence[Discard]) -> list[str]:
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
     lines += [f"            {of_unknown(name, number)}" for name, number in sorted(counts.unknown.items())]
-    return lines + shown("Discards", [f"  {d.position:>9,}  {d.reason:20}  {one_line(d.record)}" for d in discards])
+    return lines + shown("Discards", [line for one in discards for line in _of_discard(one)], each=2)
+
+
+def _of_discard(one: Discarded) -> list[str]:
+    why = one.why and f": {one_line(one.why)}"
+    return [f"  {one.position:>9,}  {one.reason}{why}", f"{'':13}{one_line(one.record)}"]
 
 
 def change_of(one: Written) -> str:
@@ -206,11 +228,12 @@ def shown_waiting(dates: Sequence[str]) -> list[str]:
     return shown("Set aside, and changed once they are mended: see `strandline status`", [f"  {day}" for day in dates])
 
 
-def shown(title: str, lines: list[str]) -> list[str]:
+def shown(title: str, lines: list[str], *, each: int = 1) -> list[str]:
+    """A titled list, cut to a size that can be read. `each`: the lines of one entry."""
     if not lines:
         return []
-    rest = len(lines) - _SHOWN
-    return ["", title, *lines[:_SHOWN], *([f"  … and {rest:,} more (--json has all)"] if rest > 0 else [])]
+    rest = len(lines) // each - _SHOWN
+    return ["", title, *lines[: _SHOWN * each], *([f"  … and {rest:,} more (--json has all)"] if rest > 0 else [])]
 
 
 def one_line(text: str) -> str:

@@ -10,24 +10,24 @@ import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..core.drift import KnownKey
 from ..core.entries import REASON, DropResult
 from ..core.mapping import DEFAULT_SOURCE
-from ..core.model import DIMENSIONS, LAST_INSTANT, DropOutcome, amount_text
+from ..core.model import LAST_INSTANT, DropOutcome, amount_text
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
 from ..sources.source_folder import SourceFolder
 from ..sources.strays import strays
 from ..storage.ledger import Ledger
 from ..storage.lock import holder_of
 from ..storage.pause import Pause, paused
-from ..storage.raw import kind_of, quarantined
-from ..storage.receipts import as_dict, discards_path, instant_text, local_text
+from ..storage.raw import quarantined
+from ..storage.receipts import as_dict, instant_text, local_text
 from ..storage.store import iso_date
 from . import waiting as drops_waiting
+from .discarded import with_first_discards
 from .downstreams import attention
 from .pull import pull_rows, pulls
 from .wording import counted, of_unknown
@@ -35,12 +35,10 @@ from .wording import counted, of_unknown
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
 _SHOWN_QUARANTINED = 20
-_SHOWN_DISCARDS = 5
 _SHOWN_BARE = 5
 _SHOWN_FOLDERS = 5
 _SEARCHED_DROPS = 1_000
 _SHOWN_KEYS = 20
-_SHOWN_CHARACTERS = 300
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
 
@@ -101,22 +99,6 @@ def gather(
             } for one in partitions
         ],
     }  # fmt: skip
-
-
-def with_first_discards(result: DropResult, output: Path) -> dict[str, Any]:
-    """A receipt with its first discards, one line each."""
-    receipt = as_dict(result)
-    lines: list[str] = []
-    # Discarded users have e-mail addresses.
-    if result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS:
-        path = output / discards_path(result.drop)
-        try:
-            with open(path, encoding="utf-8", errors="replace") as kept:
-                some = islice(iter(lambda: kept.readline(1 << 20), ""), _SHOWN_DISCARDS)
-                lines = [line[:_SHOWN_CHARACTERS] for line in some]
-        except OSError:
-            pass
-    return receipt | {"first_discards": [line.rstrip("\n") for line in lines]}
 
 
 def _bare_drop(result: DropResult) -> dict[str, Any]:
@@ -266,7 +248,7 @@ def table(status: dict[str, Any]) -> str:
         lines.append(f"No amount, price  {orders['bare']:,} orders")
     for name, number in orders.get("unknown", {}).items():
         lines.append(f"Unknown {name:9} {of_unknown(name, number)}")
-    lines += _section("Discards by reason", [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
+    lines += _section('Discards by reason: `strandline sql "FROM discards"` shows each', [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
     lines += _section("Field faults", [(k, f"{v:,}") for k, v in summed(status, "faults").items()])
     lines += _section(
         f"In quarantine ({quarantine['drops']:,}): correct the cause, then `strandline retry`; or `strandline discard NAME`",

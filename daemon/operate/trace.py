@@ -25,7 +25,7 @@ from ..batch.repair import damage_of, read_groups
 from ..core.columns import EXTRA, extra_of
 from ..core.entries import Drop, Undo
 from ..core.mapping import DEFAULT_SOURCE
-from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, Discard, DropOutcome, Parsed
+from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, DropOutcome, Parsed
 from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
 from ..core.parse.values import order_key
@@ -35,7 +35,8 @@ from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
 from ..storage.undos import told
-from . import explained
+from . import discarded, explained
+from .discarded import Discarded
 from .mistyped import neighbours, question
 from .plan import one_line
 from .wording import counted
@@ -96,7 +97,7 @@ class Trace:
 
     order_id: str
     versions: list[Version]
-    discards: list[Discard]
+    discards: list[Discarded]
     repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
     undos: dict[int, list[str]]  # by drop: when it was withdrawn, and applied again
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
@@ -122,7 +123,7 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
     key, ledger = _key(order_id), engine.ledger
     end = None if seconds is None else time.monotonic() + seconds
     versions: list[Version] = []
-    discards: list[Discard] = []
+    discards: list[Discarded] = []
     gone = ledger.horizon(RAW)
     not_read: list[NotRead] = []
     withdrawn = {
@@ -137,7 +138,11 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
         found_here = parsed.orders.filter(pc.equal(parsed.orders["key"], pa.scalar(key, pa.binary(16))))
         for version in _versions(found_here, by_number):
             versions.append(replace(version, is_withdrawn=version.drop in withdrawn))
-        discards += [one for one in each(parsed.discards) if order_id_of(one.record.encode()) == order_id]
+        discards += [
+            discarded.explained(one, by_number[one.drop].context)
+            for one in each(parsed.discards)
+            if order_id_of(one.record.encode()) == order_id
+        ]
         done += len(group)
         engine.progress("reading drops", done, total)
         if end is not None and time.monotonic() > end and done < total:
@@ -381,7 +386,8 @@ def table(found: Trace) -> str:
             lines += _divided(explained.allocation(version.content))
         before = version.content
     for discard in found.discards:
-        lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}",
+        why = discard.why and f": {one_line(discard.why)}"
+        lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}{why}",
                   f"  {one_line(discard.record)}"]  # fmt: skip
     lines += ["", _last_line(found)]
     return "\n".join(lines)

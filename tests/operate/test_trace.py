@@ -56,7 +56,10 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
     ]
     assert found.agrees and found.published == ("2026-03-02", 2, 2)
     assert found.repeats[1] == ["drop 4 (a-again.ndjson)"]
-    assert [(one.drop, one.position, one.reason) for one in found.discards] == [(3, 2, "invalid_created_at")]
+    (discard,) = found.discards
+    assert (discard.drop, discard.position, discard.reason) == (3, 2, "invalid_created_at")
+    assert discard.why == 'created_at is "soon", which cannot be read as an instant'
+    assert f"was discarded: invalid_created_at: {discard.why}" in trace.table(found)
 
 
 def test_a_version_that_changes_nothing_is_the_one_that_is_published(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -66,8 +67,14 @@ def test_status_says_what_is_known(home: Path) -> None:
     assert found["dimensions"]["user"]["discarded"] == {"missing_key": 1}
     assert [one["date"] for one in found["partitions"]] == dates(home / "output")
     discarded = (home / "output").glob("discarded/*/00000001.jsonl")
-    first = [line for path in discarded for line in path.read_text().splitlines()]
-    assert found["last_drops"][-1] == receipts(home)["1:a.json"] | {"first_discards": first}
+    first = [json.loads(line) for path in discarded for line in path.read_text().splitlines()]
+    assert found["last_drops"][-1] == receipts(home)["1:a.json"] | {
+        "first_discards": [
+            {"position": one["position"], "reason": one["reason"], "why": "there is no value at created_at",
+             "record": json.dumps(one["record"], separators=(",", ":"))}
+            for one in first
+        ]
+    }  # fmt: skip
     assert [one["name"] for one in found["quarantine"]["newest"]] == ["bad.json"]
     text = strandline(home, "status").stdout
     for expected in (local_text("2026-03-04T10:00:00Z"), "missing_created_at", "bad.json", "2026-03-02"):
@@ -131,6 +138,16 @@ def test_status_of_an_output_that_cannot_be_written(home: Path) -> None:
         for path in (output, state):
             path.chmod(0o755)
     assert after["drops"] == before["drops"] and after["partitions"] == before["partitions"]
+
+
+def test_plan_says_where_a_line_is_broken(home: Path) -> None:
+    """The line as an editor counts it, though the file is compressed and has empty lines."""
+    lines = [json.dumps(order(1)), "", json.dumps(order(2))[:-2], json.dumps(order(3) | {"created_at": "soon"})]
+    (home / "inbox" / "b.ndjson.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    ended = strandline(home, "plan", "inbox/b.ndjson.gz")
+    column = len(lines[2]) + 1
+    assert f"malformed_record: a comma or a closing bracket is missing (line 3, column {column})\n" in ended.stdout
+    assert '3  invalid_created_at: created_at is "soon", which cannot be read as an instant\n' in ended.stdout
 
 
 def test_plan_says_what_would_happen_and_changes_nothing(home: Path) -> None:
