@@ -32,8 +32,8 @@ def test_a_mistake_in_a_command_leads_to_the_help_of_that_command(capsys: pytest
     assert refused(capsys, "trace") == (
         "strandline: the following arguments are required: ORDER_ID\n`strandline trace --help` shows what there is\n"
     )
-    assert refused(capsys, "schema", "--dialect", "oracle").startswith(
-        "strandline: argument --dialect: invalid choice: 'oracle'"
+    assert refused(capsys, "schema", "--dialect", "postgress").startswith(
+        "strandline: --dialect cannot be 'postgress'; did you mean postgres? Allowed are redshift, postgres, duckdb\n"
     )
     assert refused(capsys, "status", "--jsn") == (
         "strandline: unrecognized arguments: --jsn; did you mean --json?\n`strandline status --help` shows what there is\n"

@@ -164,14 +164,14 @@ def trace(config: Config, options: argparse.Namespace) -> int:
     stop = stop_on_signals(ATTENTION)
     with scratch_folder("trace") as scratch, engine_of(config, stop, dry=scratch) as engine:
         from ..batch.recovery import refuse_lost_ledger
-        from ..operate import trace
+        from ..operate import trace, trace_text
 
         refuse_lost_ledger(engine)
         found = trace.trace(engine, options.order.strip(), options.seconds)
         if options.json:
             print(json.dumps(trace.as_dict(found), indent=2))
         else:
-            show(trace.table(found))
+            show(trace_text.table(found))
         return DONE if found.versions and found.agrees else ATTENTION
 
 

@@ -299,9 +299,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line that says what is wrong, and one that says where to look; the usage of all commands would hide both."""
-        if found := re.match(r"argument COMMAND: invalid choice: (.+?) \(choose from (.+)\)$", message):
-            names = [name.strip("'") for name in found[2].split(", ")]
-            message = f"there is no command {found[1]}; {instead_of(found[1].strip(chr(39)), names)}"
+        if found := re.match(r"argument (\S+): invalid choice: (.+?) \(choose from (.+)\)$", message):
+            names = [name.strip("'") for name in found[3].split(", ")]
+            wrong = "there is no command" if found[1] == "COMMAND" else f"{found[1]} cannot be"
+            message = f"{wrong} {found[2]}; {instead_of(found[2].strip(chr(39)), names)}"
         self.exit(USAGE, f"strandline: {message}\n`{self.prog} --help` shows what there is\n")
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from ..core.merge.facts import allocate
 from ..core.model import SCALE, amount_text
 
-BY_WEIGHT, EQUALLY, ONE_LINE, NO_AMOUNT = "by_weight", "equally", "one_line", "no_amount"
+BY_WEIGHT, EQUALLY, ONE_ITEM, ONE_LINE, NO_AMOUNT = "by_weight", "equally", "one_item", "one_line", "no_amount"
 RULES = {
     BY_WEIGHT: "the amount is divided over the lines by weight: quantity × price, without its sign",
     EQUALLY: "no line has both a quantity and a price other than 0, so the lines share the amount equally",
+    ONE_ITEM: "the order has one item, so its line has the whole amount",
     ONE_LINE: "the order has no items, so its one line (0) has the amount",
     NO_AMOUNT: "the order has no amount that could be read, so its lines have none",
 }
@@ -77,7 +78,7 @@ def allocation(content: Mapping[str, Any]) -> Allocation | None:
     total, items_total = sum(weights), sum(q * p for q, p in zip(qty, price, strict=True))
     return Allocation(
         content["amount"],
-        _rule(amount, bool(content["items"]), any(weights)),
+        _rule(amount, len(content["items"]), any(weights)),
         _decimal(total, _PRODUCT_DIGITS),
         _decimal(items_total, _PRODUCT_DIGITS),
         tuple(lines),
@@ -89,11 +90,11 @@ def as_dict(found: Allocation | None) -> dict[str, Any] | None:
     return None if found is None else asdict(found) | {"why": found.why}
 
 
-def _rule(amount: int | None, has_items: bool, has_weights: bool) -> str:
+def _rule(amount: int | None, items: int, has_weights: bool) -> str:
     if amount is None:
         return NO_AMOUNT
-    if not has_items:
-        return ONE_LINE
+    if items <= 1:
+        return ONE_ITEM if items else ONE_LINE
     return BY_WEIGHT if has_weights else EQUALLY
 
 

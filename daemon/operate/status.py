@@ -248,7 +248,10 @@ def table(status: dict[str, Any]) -> str:
         lines.append(f"No amount, price  {orders['bare']:,} orders")
     for name, number in orders.get("unknown", {}).items():
         lines.append(f"Unknown {name:9} {of_unknown(name, number)}")
-    lines += _section('Discards by reason: `strandline sql "FROM discards"` shows each', [(k, f"{v:,}") for k, v in summed(status, "discarded").items()])
+    lines += _section(
+        'Discards by reason: `strandline sql "FROM discards"` shows each',
+        [(k, f"{v:,}") for k, v in summed(status, "discarded").items()],
+    )
     lines += _section("Field faults", [(k, f"{v:,}") for k, v in summed(status, "faults").items()])
     lines += _section(
         f"In quarantine ({quarantine['drops']:,}): correct the cause, then `strandline retry`; or `strandline discard NAME`",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from heapq import merge
@@ -24,7 +24,6 @@ from ..batch.engine import Engine
 from ..batch.repair import damage_of, read_groups
 from ..core.columns import EXTRA, extra_of
 from ..core.entries import Drop, Undo
-from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, SCALE, DropOutcome, Parsed
 from ..core.parse.discards import each
 from ..core.parse.reference import order_id_of
@@ -39,10 +38,8 @@ from . import discarded, explained
 from .discarded import Discarded
 from .mistyped import neighbours, question
 from .plan import one_line
-from .wording import counted
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
-_SHOWN = 20
 _AT_ONCE = 200  # drops, between two looks at the clock
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -341,110 +338,3 @@ def as_dict(found: Trace) -> dict[str, Any]:
         ],
         "discards": [asdict(one) for one in found.discards],
     }
-
-
-def table(found: Trace) -> str:
-    """The trace for a terminal."""
-    nowhere = "" if found.versions or found.discards else "no applied drop has a record of it"
-    if found.published is None:
-        lines = [f"order {one_line(found.order_id)}: {nowhere or 'not published'}"]
-    else:
-        date, drop, position = found.published
-        where = f"published in date={date}, from" if date else "deleted, by"
-        lines = [f"order {one_line(found.order_id)} is {where} record {position} of drop {drop}"]
-    if not found.agrees:
-        lines.append(
-            "  THIS IS NOT WHAT RAW SAYS. `strandline verify` shows the difference, `strandline rebuild` repairs it"
-        )
-    if nowhere and found.published is not None:
-        lines.append(f"  {nowhere}")
-    if found.gone_through:
-        lines.append(
-            f"  raw copies up to drop {found.gone_through} have gone by age: what they have of it is not shown, but for the "
-            "version that won"
-        )
-    if found.read_from:
-        lines.append(
-            f"  the time was up: drops before {found.read_from} were not read, but for the one that is published"
-        )
-    lines += [f"  drop {one.drop} ({one_line(one.name)}) was not read: {one.reason}" for one in found.not_read[:_SHOWN]]
-    if (rest := len(found.not_read) - _SHOWN) > 0:
-        lines.append(f"  {rest:,} more drops were not read; `strandline verify` names them")
-    before: dict[str, Any] = {}
-    unread = {one.drop for one in found.not_read}
-    for version in found.versions:
-        lines += ["", f"record {version.position} of drop {version.drop} ({_named(version)}), "
-                      f"received {version.received_at}", f"  {version.why}"]  # fmt: skip
-        lines += [f"  also received as {again}, not applied again" for again in found.repeats[version.drop]]
-        lines += [f"  its drop was {once}" for once in found.undos[version.drop]]
-        lines += ["  it deletes the order"] if version.is_deletion else []
-        if version.has_gone:
-            copy = "was not read" if version.drop in unread else "has gone by age"
-            lines.append(f"  its raw copy {copy}; what it says is in the partition")
-        lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
-        if version is found.winner:
-            lines += _divided(explained.allocation(version.content))
-        before = version.content
-    for discard in found.discards:
-        why = discard.why and f": {one_line(discard.why)}"
-        lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}{why}",
-                  f"  {one_line(discard.record)}"]  # fmt: skip
-    lines += ["", _last_line(found)]
-    return "\n".join(lines)
-
-
-def _last_line(found: Trace) -> str:
-    """The last line: how it is, and what to do next."""
-    if not found.agrees:
-        return "The index and raw do not agree: `strandline rebuild` repairs that"
-    if found.winner is None:
-        alike = found.alike and f" {found.alike}"
-        return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
-    drop = found.winner.drop
-    versions = counted(len(found.versions), "version")
-    return f"{versions}; the one that counts is of drop {drop}, which `strandline undo {drop}` would withdraw"
-
-
-def _divided(found: explained.Allocation | None) -> list[str]:
-    """How the amount of the version that counts is divided over its lines."""
-    if found is None:
-        return []
-    lines = ["", f"  {found.why} (docs/EXACTNESS.md)"]
-    if found.rule in (explained.ONE_LINE, explained.NO_AMOUNT):
-        return lines
-    rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "weight", "share so far", "rounded", "amount")]
-    rows += [tuple(one_line(str(_shown(value))) for value in astuple(one)) for one in found.lines]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column == 1 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("    " + "  ".join(cells))
-    if len(found.lines) > 1:
-        lines.append("  each line gets its rounded share so far, less that of the line before")
-    if Decimal(found.amount or 0) != Decimal(found.items_total) and found.rule == explained.BY_WEIGHT:
-        lines.append(
-            f"  the items add up to {found.items_total}; what is divided is the order's own amount, {found.amount}"
-        )
-    return lines
-
-
-def _named(version: Version) -> str:
-    """The name of its drop, with the source where that is not the default one."""
-    return version.name if version.source == DEFAULT_SOURCE else f"{version.source}: {version.name}"
-
-
-def _was(before: dict[str, Any], name: str, value: Any) -> str:
-    """The value in the previous version, if it differs."""
-    return f"   (was {_shown(before.get(name))})" if before and before.get(name) != value else ""
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, list):
-        return one_line(str(value))
-    return "; ".join(one_line(" ".join(_shown(part) for part in item.values())) for item in value) or "none"

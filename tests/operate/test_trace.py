@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from daemon.core.mapping import FieldMapping
-from daemon.operate import trace
+from daemon.operate import trace, trace_text
 from tests.support.command import order, strandline
 from tests.support.crash import drop, run
 from tests.support.harness import DAY, apply_batch, open_engine, rows
@@ -59,7 +59,7 @@ def test_every_version_is_shown_with_what_made_it_lose(tmp_path: Path) -> None:
     (discard,) = found.discards
     assert (discard.drop, discard.position, discard.reason) == (3, 2, "invalid_created_at")
     assert discard.why == 'created_at is "soon", which cannot be read as an instant'
-    assert f"was discarded: invalid_created_at: {discard.why}" in trace.table(found)
+    assert f"was discarded: invalid_created_at: {discard.why}" in trace_text.table(found)
 
 
 def test_a_version_that_changes_nothing_is_the_one_that_is_published(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_index_that_names_another_version_is_told(tmp_path: Path) -> None:
             entries["position"] = 1
             engine.ledger.index.adopt(engine.ledger.index.write_ahead(entries))
     found = lives(tmp_path, order(1)["order_id"])
-    assert not found.agrees and "THIS IS NOT WHAT RAW SAYS" in trace.table(found)
+    assert not found.agrees and "THIS IS NOT WHAT RAW SAYS" in trace_text.table(found)
     assert found.versions[1].why == "the latest, and not what the index names"
 
 
@@ -140,13 +140,13 @@ def test_a_deletion_is_shown_as_one(tmp_path: Path) -> None:
     assert found.agrees and found.published == ("", 2, 1)
     assert [(one.is_deletion, one.content == {}) for one in found.versions] == [(False, False), (True, True)]
     assert found.versions[1].why == "deleted: no other is later"
-    text, told = trace.table(found), trace.as_dict(found)
+    text, told = trace_text.table(found), trace.as_dict(found)
     assert "is deleted, by record 1 of drop 2" in text and "it deletes the order" in text
     assert told["published"] is None and told["deleted_by"] == {"drop": 2, "position": 1}
     applied(home, order(7, amount=2, updated_at="2026-03-06T00:00:00Z"))
     found = lives(home, first["order_id"])
     assert found.agrees and found.published is not None and found.published[1:] == (3, 1)
-    assert "it deletes the order" in trace.table(found) and trace.as_dict(found)["deleted_by"] is None
+    assert "it deletes the order" in trace_text.table(found) and trace.as_dict(found)["deleted_by"] is None
     home = tmp_path / "lost"
     applied(home, order(7, amount=1, updated_at="2026-03-07T00:00:00Z"), gone)
     found = lives(home, first["order_id"])
@@ -167,7 +167,7 @@ def test_the_text_says_how_the_amount_came_about(tmp_path: Path) -> None:
     ]  # fmt: skip
     with open_engine(tmp_path) as engine:
         apply_batch(engine, tmp_path, [("a.json", json.dumps(orders).encode())], NOW)
-        said = {number: trace.table(trace.trace(engine, order(number)["order_id"])) for number in range(1, 7)}
+        said = {number: trace_text.table(trace.trace(engine, order(number)["order_id"])) for number in range(1, 7)}
     assert said[1].count("divided over") == 1 and "13" not in said[1]
     assert """
   the amount is divided over the lines by weight: quantity × price, without its sign (docs/EXACTNESS.md)
@@ -176,11 +176,9 @@ def test_the_text_says_how_the_amount_came_about(tmp_path: Path) -> None:
        2  b    1.0000  3.0000  3.0000   9.16666666…   9.1667  2.5000
        3  c    1.0000  1.0000  1.0000       10.0000  10.0000  0.8333
   each line gets its rounded share so far, less that of the line before
-  the items add up to 12.0000; what is divided is the order's own amount, 10.0000
+  the items add up to 12.0000; what counts is the order's own amount, 10.0000
 """ in said[1]
-    assert (
-        "add up to 12.0000; what is divided is the order's own amount, 13.0000" in said[2] and "add up" not in said[6]
-    )
+    assert "add up to 12.0000; what counts is the order's own amount, 13.0000" in said[2] and "add up" not in said[6]
     assert "the lines share the amount equally" in said[3] and "add up" not in said[3]
     assert "no items, so its one line (0) has the amount" in said[4] and "share so far" not in said[4]
     assert "no amount that could be read" in said[5] and "share so far" not in said[5]
@@ -191,7 +189,7 @@ def test_the_text_gives_weights_without_signs(tmp_path: Path) -> None:
     items = [{"sku": "a", "qty": 1_000_000, "price": "0.0001"}, {"sku": "b", "qty": -1, "price": 5}]
     with open_engine(tmp_path) as engine:
         apply_batch(engine, tmp_path, [("a.json", json.dumps([order(1, amount=1, items=items)]).encode())], NOW)
-        said = trace.table(trace.trace(engine, order(1)["order_id"]))
+        said = trace_text.table(trace.trace(engine, order(1)["order_id"]))
     assert (
         """
   the amount is divided over the lines by weight: quantity × price, without its sign (docs/EXACTNESS.md)
@@ -199,7 +197,7 @@ def test_the_text_gives_weights_without_signs(tmp_path: Path) -> None:
        1  a    1000000.0000  0.0001  100.0000   0.95238095…   0.9524  0.9524
        2  b         -1.0000  5.0000    5.0000        1.0000   1.0000  0.0476
   each line gets its rounded share so far, less that of the line before
-  the items add up to 95.0000; what is divided is the order's own amount, 1.0000
+  the items add up to 95.0000; what counts is the order's own amount, 1.0000
 """
         in said
     )
@@ -213,7 +211,7 @@ def test_an_id_that_nothing_has_names_the_one_that_is_meant(tmp_path: Path) -> N
         apply_batch(engine, tmp_path, [("a.json", json.dumps(orders).encode())], NOW)
 
         def asked(order_id: str) -> str:
-            return trace.table(trace.trace(engine, order_id)).splitlines()[-1]
+            return trace_text.table(trace.trace(engine, order_id)).splitlines()[-1]
 
         for typed in ("web-1001", "WEB-1010", "WEB-101", "WEB-10011", "WEB1001", "WEB-1801"):
             assert "Did you mean WEB-1001? Ids are" in asked(typed), typed
@@ -236,7 +234,7 @@ def test_a_limit_of_time_leaves_the_published_version_and_the_newest(
         some = trace.trace(engine, "o_7", 0.0)
         assert {one.drop for one in some.versions} == {3, 6} and some.agrees and some.read_from == 6
         assert some.published is not None and some.winner is not None and some.winner.drop == 3
-        assert "the time was up: drops before 6 were not read" in trace.table(some)
+        assert "the time was up: drops before 6 were not read" in trace_text.table(some)
         monkeypatch.setattr(trace, "_AT_ONCE", 1)
         only = trace.trace(engine, "o_7", 0.0)
         assert [one.drop for one in only.versions] == [3] and only.read_from == 7

@@ -64,6 +64,11 @@ def kept(record: bytes, reason: Reason) -> str:
     return compact_json(text)
 
 
+def text_of_malformed(record: str) -> str:
+    """The text of a malformed record, of which `kept` is given. One that is JSON but for its encoding is kept as JSON."""
+    return str(json.loads(record)) if record.startswith('"') else record
+
+
 def concat_discards(tables: Iterable[pa.Table]) -> pa.Table:
     """One DISCARDS table out of many, without copying. Empty tables are left out: a file holds one dictionary per column."""
     return pa.concat_tables([table for table in tables if table.num_rows] or [DISCARDS.empty_table()])

@@ -7,7 +7,6 @@ of one line each, would become as many discards.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from ..errors import Unreadable
 from ..model import NO_ORDER, PARENT_KEY, Parsed, Reason, Tally
 from .damage import named, shown
+from .discards import text_of_malformed
 from .envelopes import inner_order, preset_for, record_setting
 from .hidden import is_cut
 from .reference import NotJson
@@ -117,18 +117,13 @@ def _spread(read: Parsed, drop: int) -> int | None:
     for batch in of_drop.filter(_is_no_order(of_drop)).to_batches(max_chunksize=_ROWS):
         for position, reason, record in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
             is_damaged = reason == Reason.MALFORMED_RECORD
-            text = _text(record).strip(_AROUND) if is_damaged else record
+            text = text_of_malformed(record).strip(_AROUND) if is_damaged else record
             if is_damaged and not text.strip(_BRACKETS):
                 return int(position)
             if opened and position == opened_at + 1 and is_cut(opened):
                 return opened_at
             opened_at, opened = int(position), text if is_damaged and text.startswith("{") else ""
     return None
-
-
-def _text(record: str) -> str:
-    """The line of a malformed record. One that is JSON but for its encoding is kept as JSON, any other as a JSON string."""
-    return str(json.loads(record)) if record.startswith('"') else record
 
 
 def _no_order(read: Parsed, drop: int) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..model import MAX_ID_BYTES, Discard, ParseContext, Reason
+from .discards import text_of_malformed
 from .explain import ReadField, explained, text_of
-from .reference import NotAnObject, NotJson, TooDeep, check_depth, is_json, members
+from .reference import NotAnObject, NotJson, TooDeep, check_depth, members
 from .values import WHITE_SPACE
 
 _SHOWN_CHARACTERS = 80
@@ -32,7 +33,7 @@ def cause(discard: Discard, context: ParseContext, *, is_row: bool = False, line
     if is_row:
         return _OF_ROWS.get(reason, "")
     if reason is Reason.MALFORMED_RECORD:
-        return _damage(malformed_text(record), line)
+        return _damage(text_of_malformed(record), line)
     if reason is Reason.NOT_AN_OBJECT:
         return f"it is {_kind(json.loads(record))}, and not an object"
     found = explained(record.encode(), discard.position, context).fields
@@ -50,17 +51,9 @@ def lines_of(content: Iterable[bytes], discards: Iterable[Discard]) -> dict[int,
             break
         text = line.strip(WHITE_SPACE.encode())
         position += bool(text)
-        if text and position in wanted and text.decode(errors="replace") == malformed_text(wanted[position]):
+        if text and position in wanted and text.decode(errors="replace") == text_of_malformed(wanted[position]):
             found[position] = number
     return found
-
-
-def malformed_text(record: str) -> str:
-    """The text of a malformed record. What is kept of one that is no JSON is its text as a JSON string."""
-    if not record.startswith('"'):
-        return record
-    text: str = json.loads(record)
-    return text if not is_json(text.encode(errors="replace")) else record
 
 
 def _damage(text: str, line: int | None) -> str:

@@ -6,7 +6,6 @@ was given to another user since, only the versions that name this one go, which 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +20,7 @@ from ...core.entries import Drop
 from ...core.errors import Stopped
 from ...core.mapping import FieldMapping
 from ...core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Discard, Parsed, Reason
-from ...core.parse.discards import each
+from ...core.parse.discards import each, text_of_malformed
 from ...core.parse.naming import Ids
 from ...core.parse.values import order_key
 from ...storage.ages import RAW
@@ -124,8 +123,8 @@ def _naming(parsed: Parsed, ids: Ids, drops: dict[int, Drop]) -> set[int]:
 
 def _names(discard: Discard, ids: Ids, mapping: FieldMapping) -> bool:
     record = discard.record
-    is_text = discard.reason is Reason.MALFORMED_RECORD and record.startswith('"')
-    return ids.are_in_rejected((json.loads(record) if is_text else record).encode(errors="replace"), mapping)
+    text = text_of_malformed(record) if discard.reason is Reason.MALFORMED_RECORD else record
+    return ids.are_in_rejected(text.encode(errors="replace"), mapping)
 
 
 def _versions(orders: pa.Table, suspects: frozenset[str]) -> list[dict[str, Any]]:
