@@ -35,9 +35,8 @@ class Measured:
 def measure(command: list[str], folder: Path, log: Path) -> Measured:
     """Runs a command in `folder` and waits until it ends. Counts all processes that it started: see `adopt_orphans`."""
     os.sync()  # otherwise a contender that calls fsync would pay for writing back the copied input
-    environment = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }  # as installed
+    # As installed
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     fetch_memory()
     with log.open("wb") as sink:
         started = time.perf_counter()

@@ -104,9 +104,8 @@ def csv_drops(draw: st.DrawFn, name: str) -> bytes:
     ]
     text = io.StringIO()
     end = draw(st.sampled_from(["\n", "\r\n"]))
-    separator = (
-        draw(st.sampled_from([",", ",", ";", "\t"])) if len(header) > 1 else ","
-    )  # else the header does not tell it
+    # Else the header does not tell it
+    separator = draw(st.sampled_from([",", ",", ";", "\t"])) if len(header) > 1 else ","
     text.write(draw(st.sampled_from(["", "", "", f"sep={separator}{end}", f'{end}"SEP={separator}"{end}'])))
     writer = csv.writer(text, lineterminator=end, delimiter=separator)
     writer.writerow([draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in header])

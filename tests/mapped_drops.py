@@ -57,6 +57,7 @@ COLUMN_VALUES = {
     ),
     "boolean": ("true", "false", '"TRUE"', '" false "', "1", '"yes"', "0", "[]", "{}", '"t"', '"tru\\u0065"', "truer"),
 }  # fmt: skip
+# Of items that may be left out
 MARKS = (
     "7",
     '"x"',
@@ -69,7 +70,7 @@ MARKS = (
     '"0 "',
     "[]",
     "false",
-)  # of items that may be left out
+)
 NOTHING = ("null", '""', '" "')
 
 

@@ -412,9 +412,8 @@ def _inside(text: str, valid: bool, path: str, mapping: Mapping, levels: int = 3
         inner = _page(text, path, mapping)
         if inner is None:
             return None
-        is_page = not (
-            len(inner) == 1 and text.startswith("{") and _is_order(members(text).get("order", ""), mapping)
-        )  # one order that is wrapped is no page
+        # One order that is wrapped is no page
+        is_page = not (len(inner) == 1 and text.startswith("{") and _is_order(members(text).get("order", ""), mapping))
         texts = inner
     found: list[str] = []
     holds_orders = False

@@ -149,9 +149,8 @@ def test_an_order_id_is_text_or_a_whole_number(text: str, reason: str | None) ->
     """order_id is judged first, so a bad created_at beside it is never named."""
     for created_at, expected in (("2026-11-18", reason), ("bad", reason or "invalid_created_at")):
         record = f'{{"order_id":{text},"created_at":"{created_at}"}}'
-        orders, discards, _ = read_drop(
-            f"[{record},{_AN_ORDER}]".encode(), received_at_us=NOW
-        )  # beside one that is sound
+        # Beside one that is sound
+        orders, discards, _ = read_drop(f"[{record},{_AN_ORDER}]".encode(), received_at_us=NOW)
         assert [one.reason for one in discards] == ([expected] if expected else [])
         assert len(orders) == (1 if expected else 2)
 

@@ -26,9 +26,8 @@ def completion(options: argparse.Namespace) -> int:
     """Prints the code for a shell."""
     from argcomplete.shell_integration import shellcode
 
-    print(
-        shellcode(["strandline"], use_defaults=False, shell=options.shell)
-    )  # bash would offer files where nothing fits
+    # Bash would offer files where nothing fits
+    print(shellcode(["strandline"], use_defaults=False, shell=options.shell))
     return 0
 
 

@@ -22,6 +22,7 @@ from typing import Any
 _BESIDES_BYTES = 512 << 20
 _SQL_FACTOR = 3
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# What can be called, and where it is
 _MODULES = {
     "inspect": "inspection",
     "run_sql": "runs",
@@ -29,7 +30,7 @@ _MODULES = {
     "destination_contents": "destinations.work",
     "destination_deliver": "destinations.work",
     "destination_differences": "destinations.work",
-}  # what can be called, and where it is
+}
 
 
 def main() -> None:

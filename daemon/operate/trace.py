@@ -147,7 +147,7 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
             break
     not_read.sort(key=lambda one: one.drop)
     discards.sort(key=lambda one: (one.drop, one.position))
-    found_in_index, winner = _published(ledger, key, gone, {one.drop for one in not_read})
+    found_in_index, winner = _in_index(ledger, key, gone, {one.drop for one in not_read})
     versions += [winner] if winner else []
     versions.sort(key=lambda version: version.rank)
     seen = {version.drop for version in versions}
@@ -299,7 +299,7 @@ def _location(entry: np.void) -> tuple[str, int, int]:
     return "" if day == DELETED_DATE else iso_date(day), number, position
 
 
-def _published(
+def _in_index(
     ledger: Ledger, key: bytes, gone: int, not_read: Collection[int]
 ) -> tuple[tuple[str, int, int] | None, Version | None]:
     """What the index names: date, drop and position; and as a version, if the raw copy of that drop has gone or was not

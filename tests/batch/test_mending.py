@@ -523,9 +523,8 @@ def test_whatever_came_meanwhile_it_is_as_if_nothing_was_lost(
             for path, content in restored.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            world.apply(
-                ("last.json", as_drop([order(10 + day, day) for day in (2, 3, 4)]))
-            )  # damage may be unnoticed so far
+            # Damage may be unnoticed so far
+            world.apply(("last.json", as_drop([order(10 + day, day) for day in (2, 3, 4)])))
             world.new_mending().run(NOW + 99)
             assert not engine.ledger.set_aside()
             for day in engine.ledger.partitions():

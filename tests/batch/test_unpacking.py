@@ -199,9 +199,8 @@ def test_an_archive_that_was_written_to_after_it_was_taken_comes_back(tmp_path: 
     """A crash came before it was removed; then somebody added a file: that becomes a drop, and the others are duplicates."""
     drop(tmp_path, "2.zip", zipped(("a.json", ORDER), ("c.ndjson", OTHER)))
     point = 1
-    while not list(
-        (tmp_path / "output").glob("receipts/*/*")
-    ):  # the last operation before the removal: found by trying
+    # The last operation before the removal: found by trying
+    while not list((tmp_path / "output").glob("receipts/*/*")):
         root = tmp_path / f"try-{point}"
         drop(root, "2.zip", zipped(("a.json", ORDER), ("c.ndjson", OTHER)))
         crash_at(root, point, after=True)

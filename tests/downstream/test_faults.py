@@ -21,9 +21,8 @@ from tests.faults.kills import scratch
 from tests.faults.world import copied
 from tests.support.examples import LONG
 
-STEP = (
-    1 if LONG else 19
-)  # from another first operation for each kind, so that together they meet all kinds of operations
+# From another first operation for each kind, so that together they meet all kinds of operations
+STEP = 1 if LONG else 19
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -129,9 +129,8 @@ def equal(world: World, store: Store) -> None:
         return
     names = set(listed(where))
     manifests = {name for name in names if name.endswith(f"/{MANIFEST}")}
-    files = (
-        names - manifests - {INDEX, f"{INDEX}.tmp"}
-    )  # of an index that was not finished; the next one takes its place
+    # Of an index that was not finished; the next one takes its place
+    files = names - manifests - {INDEX, f"{INDEX}.tmp"}
     assert len(files) == len(world.wanted)
     assert manifests == {f"{Path(name).parent}/{MANIFEST}" for name in files}
 

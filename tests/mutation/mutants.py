@@ -32,11 +32,12 @@ OPERATORS = [
 ]  # fmt: skip
 
 
+# Arguments by which Python refuses mistakes; right code does the same without them
 SAFEGUARDS = {
     "frozen",
     "slots",
     "strict",
-}  # arguments by which Python refuses mistakes; right code does the same without them
+}
 
 
 class _Meaning(ast.NodeTransformer):

@@ -98,9 +98,8 @@ def home_of(server: Server, folder: Path) -> Path:
     (folder / "config.toml").write_text(f'{CONFIG}[mirror.lake]\nurl = "{folder / "mirrored"}"\n')
     (folder / "models").mkdir()
     (folder / "models" / "people.sql").write_text(PEOPLE)
-    (folder / "models" / "notes.sql").write_text(
-        "SELECT date, note::INTEGER AS note FROM fact_order"
-    )  # fails: it quotes one
+    # Fails: it quotes one
+    (folder / "models" / "notes.sql").write_text("SELECT date, note::INTEGER AS note FROM fact_order")
     for number, (name, content) in enumerate(drops()):
         drop(folder, name, content, 3600 - number)
     assert server.run(folder, None).status == 1  # a file is quarantined

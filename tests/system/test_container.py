@@ -87,10 +87,11 @@ def test_the_image_has_the_locked_versions() -> None:
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[Containers]:
+    # On a disk: it is large
     with (
         TemporaryDirectory(dir="/var/tmp") as folder,
         containers(Path(folder) / "storage") as one,
-    ):  # on a disk: it is large
+    ):
         yield one
 
 

@@ -35,9 +35,8 @@ def content(number: int) -> bytes:
 
 
 def _remove(output: Path, backup: Path) -> None:
-    while (
-        output.exists()
-    ):  # as `rm -r` does when it is asked again: the daemon may add a file while the folder is emptied
+    # As `rm -r` does when it is asked again: the daemon may add a file while the folder is emptied
+    while output.exists():
         shutil.rmtree(output, ignore_errors=True)
 
 

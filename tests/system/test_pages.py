@@ -259,13 +259,14 @@ def test_whatever_is_asked_gets_an_answer_that_says_what_it_is(daemon: Daemon, p
     assert not (daemon.home / "x").exists() and daemon.get("/-/healthy")[0] == 200
 
 
+# Below these, keys come from data or a receipt
 _CHOSEN = {
     "discarded",
     "field_faults",
     "content",
     "records_path",
     "parsed_with",
-}  # below these, keys come from data or a receipt
+}
 
 
 def keys_of(value: Any) -> set[str]:
@@ -304,9 +305,8 @@ def test_a_renewal_keeps_the_focus(daemon: Daemon, browser: Tab) -> None:
     place(daemon.inbox / "renewed.json", json.dumps([order(700)]).encode())
     until(lambda: "renewed.json" in browser.ask("document.querySelector('main').innerText"))
     assert browser.ask("document.activeElement.parentElement.id") == kept
-    assert (
-        browser.ask("window.before === document.activeElement") is False
-    )  # it is another element, that took the focus
+    # It is another element, that took the focus
+    assert browser.ask("window.before === document.activeElement") is False
 
 
 def test_a_ledger_that_is_being_written_answers(daemon: Daemon) -> None:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from ..mapping import COLUMN_TYPES, ITEM_FIELDS, ORDER_FIELDS, FieldMapping, Path, keys_of
 
 _COLUMNS = (*ORDER_FIELDS, *ITEM_FIELDS)  # in the order of scan.c
+# In most records
 _USUAL = (
     "order_id",
     "user_id",
@@ -25,7 +26,7 @@ _USUAL = (
     "updated_at",
     "items",
     "metadata",
-)  # in most records
+)
 MOST_EXTRA = 32  # extra columns
 _SKIPPED, _DELETED, _NO_COLUMN = range(len(_COLUMNS) + MOST_EXTRA, len(_COLUMNS) + MOST_EXTRA + 3)
 _MOST_KEYS, _MOST_LEVELS = 64, 16

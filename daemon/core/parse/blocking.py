@@ -27,9 +27,8 @@ from .values import WHITE_SPACE
 
 USER, ORDER = "user", "order"
 SALT_BYTES = 16
-_BETWEEN_WORDS = re.compile(
-    r"""[\s"',:;=|<>()\[\]{}\\]+"""
-)  # an id is looked up by its hash, so words are taken as they stand
+# An id is looked up by its hash, so words are taken as they stand
+_BETWEEN_WORDS = re.compile(r"""[\s"',:;=|<>()\[\]{}\\]+""")
 _NOTHING = "null"  # what is kept of a refused record
 
 

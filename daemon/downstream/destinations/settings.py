@@ -21,6 +21,7 @@ LOAD, TABLE, MIRROR, NOTIFY = "load", "table", "mirror", "notify"
 POSTGRES, REDSHIFT = "postgres", "redshift"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "azure", "file")
+# May hold a secret: an error does not show the value
 _PRIVATE = {
     "dsn",
     "url",
@@ -28,7 +29,7 @@ _PRIVATE = {
     "headers",
     "secret",
     "command",
-}  # may hold a secret: an error does not show the value
+}
 Read = Callable[[Any], Any]  # a TOML value in, the setting out; None where it is not allowed
 
 

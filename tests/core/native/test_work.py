@@ -24,9 +24,8 @@ from tests.support.as_model import CONTEXT
 from tests.support.counted import Counted
 from tests.support.examples import LONG
 
-SIZE = (
-    12_000 if LONG else 1_200
-)  # bytes; twice as many next. More than a constant overhead, less than a block of records
+# Bytes; twice as many next. More than a constant overhead, less than a block of records
+SIZE = 12_000 if LONG else 1_200
 MOST_GROWTH = 1.1  # of the work for a byte
 MOST_STEPS = 100  # of the C for a byte
 MAPPED = FieldMapping(

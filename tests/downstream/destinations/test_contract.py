@@ -99,9 +99,8 @@ def world(tmp_path: Path, place: Place) -> World:
 def test_a_new_one_catches_up_and_then_rests(world: World) -> None:
     """All that was published before it, models and dimensions among them; a second round sends nothing."""
     sent = world.round()
-    assert (
-        world.is_right() and sent.dates == 6 and sent.files == 16 and sent.bytes > 0
-    )  # 5 dates of 3 tables, and dim_user
+    # 5 dates of 3 tables, and dim_user
+    assert world.is_right() and sent.dates == 6 and sent.files == 16 and sent.bytes > 0
     rests = world.round()
     assert (rests.dates, rests.files, rests.bytes) == (0, 0, 0)
 

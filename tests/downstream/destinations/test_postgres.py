@@ -318,9 +318,8 @@ def test_a_reader_never_sees_half_a_batch_or_an_order_twice(database: str, tmp_p
         if batch == 0:
             reader.start()
         count = len(seen)
-        while len(seen) < count + 2 and (
-            reader.is_alive() or batch == 0
-        ):  # each batch is seen, and each delivery read beside
+        # Each batch is seen, and each delivery read beside
+        while len(seen) < count + 2 and (reader.is_alive() or batch == 0):
             time.sleep(0.001)
     done.set()
     reader.join()

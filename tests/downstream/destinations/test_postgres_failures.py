@@ -354,9 +354,8 @@ def test_settings_of_the_session(database: str) -> None:
         )
         found = [transaction.rows("look", f"SELECT current_setting('{name}')")[0][0] for name in names]
         assert found == ["strandline", "1500ms", "2h", "UTF8", "read committed", "off"]
-    assert transaction.rows("look", "SELECT current_setting('statement_timeout')") == [
-        ("0",)
-    ]  # it was of the transaction
+    # It was of the transaction
+    assert transaction.rows("look", "SELECT current_setting('statement_timeout')") == [("0",)]
     store.close()
 
 

@@ -281,9 +281,8 @@ def test_a_page_in_quarantine_holds_the_cursor(tmp_path: Path) -> None:
             and "1 of its pages are in quarantine" in again.error
             and "strandline retry" in again.error
         )
-        assert (
-            len(list((tmp_path / "output" / "quarantine").glob("*.json"))) == 2
-        )  # it was not put there again; and its reason
+        # It was not put there again; and its reason
+        assert len(list((tmp_path / "output" / "quarantine").glob("*.json"))) == 2
         assert home.cursor is None
         api.answer = shop.by_page
         home.pull()
