@@ -32,7 +32,8 @@ from daemon.operate import backup as module
 from daemon.operate import seeds, usage
 from daemon.operate.backup import backup, restore
 from daemon.operate.rebuild import prepare_rebuild, take_over
-from daemon.operate.trace import table, trace
+from daemon.operate.trace import trace
+from daemon.operate.trace_text import table
 from daemon.operate.verify import verify
 from daemon.storage import ages, receipts
 from daemon.storage.ledger import Ledger

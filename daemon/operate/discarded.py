@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,13 +11,13 @@ from typing import Any
 from ..core.entries import DropResult
 from ..core.model import DIMENSIONS, Discard, ParseContext, Reason
 from ..core.parse import rejected
+from ..core.parse.discards import of_line
 from ..storage.raw import kind_of
 from ..storage.receipts import as_dict, discards_path
 
 _SHOWN = 5
 _SHOWN_CHARACTERS = 300
-_MOST_CHARACTERS = 1 << 20
-_LINE = re.compile(r'\{"drop":(\d+),"position":(\d+),"reason":"(\w+)","record":(.*)\}\n', re.DOTALL)
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +49,9 @@ def with_first_discards(result: DropResult, output: Path) -> dict[str, Any]:
 def _first(path: Path, context: ParseContext) -> Iterable[Discarded]:
     """The first records of a file of discards that are not too long to show; none where it cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as kept:
-            lines = list(islice(iter(lambda: kept.readline(_MOST_CHARACTERS), ""), _SHOWN))
+        with open(path, "rb") as kept:
+            lines = list(islice(iter(lambda: kept.readline(_MOST_BYTES), b""), _SHOWN))
     except OSError:
         return
-    for line in lines:
-        if match := _LINE.fullmatch(line):
-            drop, position, reason, record = match.groups()
-            yield explained(Discard(int(drop), int(position), Reason(reason), record), context)
+    for one in filter(None, map(of_line, lines)):
+        yield explained(one, context)

@@ -12,8 +12,8 @@ from daemon.core.errors import UsageError
 from daemon.core.mapping import FieldMapping
 from daemon.operate.status import gather
 from daemon.operate.status import table as status_table
-from daemon.operate.trace import table as traced
 from daemon.operate.trace import trace
+from daemon.operate.trace_text import table as traced
 from daemon.operate.undo import as_dict, preview, table, undo
 from daemon.sources.source_folder import SourceFolder
 from daemon.storage.ledger import Ledger

@@ -7,6 +7,7 @@ also prepares its text: whoever collects the discards of a batch only joins colu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -22,6 +23,8 @@ _CHUNK_ROWS = 1 << 14  # records that are Python objects at the same time
 _SLICE_ROWS = 1 << 14
 _SLICE_BYTES = 8 << 20  # of one slice, unless a single record has more
 _TEXT = pa.large_string()
+_REASON = b"|".join(reason.encode() for reason in Reason)
+_LINE = re.compile(rb'\{"drop":(\d+),"position":(\d+),"reason":"(' + _REASON + rb')","record":(.*)\}\n', re.DOTALL)
 
 
 class Discards:
@@ -106,3 +109,11 @@ def lines(rows: pa.RecordBatch) -> memoryview:
     words = ('{"drop":', drop, ',"position":', position, ',"reason":"', reason, '","record":', record, "}\n", "")
     joined = pc.binary_join_element_wise(*(pa.scalar(word, _TEXT) if isinstance(word, str) else word for word in words))
     return memoryview(joined.buffers()[2])[: pc.sum(pc.binary_length(joined)).as_py()]
+
+
+def of_line(line: bytes) -> Discard | None:
+    """The discard of a line that `lines` has written; None where the line is damaged."""
+    if (found := _LINE.fullmatch(line)) is None:
+        return None
+    drop, position, reason, record = found.groups()
+    return Discard(int(drop), int(position), Reason(reason.decode()), record.decode(errors="replace"))

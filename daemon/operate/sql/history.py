@@ -4,7 +4,6 @@ log. Each becomes one Parquet file when a query names it, a few rows at a time, 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
@@ -19,6 +18,7 @@ from ...batch.commit import RESTATEMENTS
 from ...core.entries import Drop, DropResult
 from ...core.errors import EnvironmentFault
 from ...core.model import FACT, DropOutcome, on_the_calendar
+from ...core.parse.discards import of_line
 from ...downstream.contract import InputChanged
 from ...downstream.inputs import link_or_copy
 from ...downstream.settings import LEDGER
@@ -30,7 +30,6 @@ _INSTANT = FACT.field("created_at").type
 _COUNTS = ("extracted", "discarded", "before_since", "superseded", "unchanged", "new", "corrected", "deleted", "late")
 _ROWS = 8192
 _BYTES = 8 << 20  # of the text of rows in memory
-_DISCARD = re.compile(rb'\{"drop":\d+,"position":(\d+),"reason":"(\w+)","record":(.*)\}\n?$', re.DOTALL)
 
 SCHEMAS = {
     "drops": pa.schema(
@@ -119,12 +118,12 @@ class History:
                 raise InputChanged("a batch is committed and not published yet")
         for drop, path in zip(drops, paths, strict=True):
             for line in _lines(path):
-                if (found := _DISCARD.match(line)) is None:
+                if (found := of_line(line)) is None:
                     raise EnvironmentFault("read the discards in", path, "a line of it is damaged",
                                            "Run `strandline verify`, which names what is wrong.")  # fmt: skip
                 yield {
-                    "drop": drop.seq, "name": drop.name, "source": drop.context.source, "position": int(found[1]),
-                    "reason": found[2].decode(), "record": found[3].decode(errors="replace"),
+                    "drop": drop.seq, "name": drop.name, "source": drop.context.source, "position": found.position,
+                    "reason": str(found.reason), "record": found.record,
                 }  # fmt: skip
 
     @contextmanager

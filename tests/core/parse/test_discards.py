@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 
-from daemon.core.parse.discards import each, lines, slices
+from daemon.core.parse.discards import each, lines, of_line, slices
 from daemon.core.parse.parse import Piece, parse
 from daemon.core.parse.reference import is_json
 from daemon.core.parse.values import compact_json
@@ -35,4 +35,12 @@ def test_of_each_discard_a_line_of_json_is_kept(reference_only: bool, data: byte
     if not parsed.unreadable:
         records = {record.position: record for record in records_of(data)}
         expected = [line_of(7, d.position, d.reason, records[d.position]) for d in each(parsed.discards)]
-        assert b"".join(lines(rows) for _, rows in slices(parsed.discards)).decode() == "".join(expected)
+        kept = b"".join(lines(rows) for _, rows in slices(parsed.discards))
+        assert kept.decode() == "".join(expected)
+        assert [of_line(line) for line in kept.splitlines(keepends=True)] == list(each(parsed.discards))
+
+
+def test_a_damaged_line_is_no_discard() -> None:
+    line = b'{"drop":1,"position":2,"reason":"malformed_record","record":"x"}\n'
+    assert of_line(line) is not None
+    assert [of_line(one) for one in (line[1:], line[:-1], line.replace(b"malformed", b"unheard_of"), b"")] == [None] * 4
