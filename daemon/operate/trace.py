@@ -403,7 +403,7 @@ def _divided(found: explained.Allocation | None) -> list[str]:
     """How the amount of the version that counts is divided over its lines."""
     if found is None:
         return []
-    lines = ["", f"  {found.why} (docs/EXACTNESS.md)"]
+    lines = ["", f"  {found.why} (`strandline docs EXACTNESS`)"]
     if found.rule in (explained.ONE_LINE, explained.NO_AMOUNT):
         return lines
     rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "weight", "share so far", "rounded", "amount")]
