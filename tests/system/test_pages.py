@@ -252,7 +252,8 @@ def test_a_restatement_names_who_withdrew_and_why(daemon: Daemon) -> None:
         ("/days?from=2026-03-02&to=2026-03-01", 400), ("/drops?name=" + quote("' OR 1=1 --"), 200),
         ("/drops?name=%25&name=x", 400),
         ("/drops?source=" + quote("x' UNION SELECT 1"), 200), ("/drops?before=0", 200), ("/drops?outcome=gone", 400),
-        ("/quarantine?name=" + quote("../../etc"), 200), ("/disk?x=1", 400), ("/days/", 404), ("/order?id=" + "%41" * 300, 404),
+        ("/quarantine?name=" + quote("../../etc"), 200), ("/quarantine?from=2026-03-02&to=2026-03-01", 400),
+        ("/disk?x=1", 400), ("/days/", 404), ("/order?id=" + "%41" * 300, 404),
     ],
 )  # fmt: skip
 def test_whatever_is_asked_gets_an_answer_that_says_what_it_is(daemon: Daemon, path: str, status: int) -> None:
