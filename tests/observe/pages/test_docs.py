@@ -155,11 +155,13 @@ def test_a_page_is_made_once_until_its_file_changes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(docs, "root", lambda: tmp_path)
     pages = DocsPages(Renderer("1"))
     answer = pages.answers["/docs/A"]
-    first = answer({})
+    first, index = answer({}), pages.answers["/docs/"]
+    assert index({}) is index({}) and b'<a href="/docs/A">A</a>' in index({}).content
     assert answer({}) is first and b'<h1 id="a">A</h1>' in first.content
     (tmp_path / "docs" / "A.md").write_text("# Other\n")
     os.utime(tmp_path / "docs" / "A.md", (1, 1))
     assert b'<h1 id="other">Other</h1>' in answer({}).content
+    assert b'<a href="/docs/A">Other</a>' in index({}).content
     (tmp_path / "docs" / "A.md").unlink()
     application = Application(Metrics(tmp_path, "1").registry, list, list, Access(), pages.answers, pages.threads)
     assert asked(application, "/docs/A")[0] == "503 Service Unavailable"
