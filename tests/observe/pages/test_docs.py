@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from daemon.observe.access import Access
 from daemon.observe.http import HEADERS, Application
@@ -83,6 +84,15 @@ def test_every_link_leads_to_a_page_and_a_heading(parsed: dict[str, Parsed]) -> 
             assert (REPO / text).is_file(), f"{path} names {text}"
         assert all(one.startswith("data:") for one in page.loaded), path
     assert internal > 500 and parsed["/docs/RUNBOOK"].paths == ["deploy/prometheus/alerts.yml"]
+
+
+def test_no_page_has_html() -> None:
+    """It would be shown as text, also by `strandline docs`."""
+    markdown = MarkdownIt("commonmark")
+    for name, path in docs.pages().items():
+        tokens = markdown.parse(docs.text_of(path))
+        every = [*tokens, *(child for token in tokens for child in token.children or ())]
+        assert [token.content for token in every if token.type.startswith("html")] == [], name
 
 
 def test_what_others_link_to_is_there(parsed: dict[str, Parsed]) -> None:
