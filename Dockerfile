@@ -7,8 +7,9 @@ COPY deploy/build.lock deploy/runtime.lock deploy/
 RUN python3 -m venv /opt/build && python3 -m venv /opt/strandline \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes --requirement deploy/build.lock \
     && /opt/strandline/bin/pip install --no-cache-dir --require-hashes --requirement deploy/runtime.lock
-COPY pyproject.toml hatch_build.py README.md LICENSE config.toml ./
+COPY pyproject.toml hatch_build.py README.md CHANGELOG.md LICENSE config.toml ./
 COPY daemon daemon
+COPY docs docs
 ARG SOURCE_COMMIT=""
 RUN SOURCE_COMMIT="$SOURCE_COMMIT" /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
     && /opt/strandline/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl

@@ -60,7 +60,7 @@ _NEED_OUTPUT = (
     withdrawing.undo,
 )
 # These read the configuration themselves, if at all: one writes it, another tells what is wrong with it.
-_BEFORE_CONFIG = (administration.init, administration.check, completion.completion)
+_BEFORE_CONFIG = (administration.init, administration.check, completion.completion, looking.docs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

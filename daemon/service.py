@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _AGEING_SECONDS = 1.0  # at an idle time: then the loop shows that it is alive, and goes on at the next one
 _UNSURE = (
-    "it is unknown whether files of other users are still written (docs/WATCHING.md); waiting up to {:g} s until they "
+    "it is unknown whether files of other users are still written (`strandline docs WATCHING`); waiting up to {:g} s until they "
     "are unchanged"
 )
 _CHECK_SECONDS = 0.1  # between two scans while drops are not settled yet

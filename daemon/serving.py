@@ -248,10 +248,11 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
     from .observe.access import access_of
     from .observe.http import Application
     from .observe.pages.disk import DiskPage
+    from .observe.pages.docs import DocsPages
     from .observe.pages.ledger import LedgerPages
     from .observe.pages.look_ups import LEDGER_SECONDS, LookUpPages
     from .observe.pages.order import OrderPage
-    from .observe.pages.rendering import Renderer, documentation
+    from .observe.pages.rendering import Renderer
     from .observe.pages.status import StatusPage
 
     access = access_of(reloading.config.http, os.environ, (path or DEFAULT_FILE).parent.resolve())
@@ -263,7 +264,7 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
             assert ledger is not None
             yield ledger
 
-    renderer = Renderer(version(), documentation())
+    renderer = Renderer(version())
     status = StatusPage(renderer, lambda: gathered(reloading.config, running=True), health.why_not_ready, version())
     look_ups = LookUpPages(
         renderer,
@@ -273,8 +274,10 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
             *DiskPage(lambda: used(reloading.config, running=True)).look_ups,
         ],
     )
-    more = status.answers | look_ups.answers
-    return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, more, look_ups.threads)
+    docs = DocsPages(renderer)
+    more = status.answers | look_ups.answers | docs.answers
+    threads = look_ups.threads | docs.threads
+    return Application(metrics.registry, health.why_unhealthy, health.why_not_ready, access, more, threads)
 
 
 def _tracing(reloading: Reloading, output: Path) -> Tracing:

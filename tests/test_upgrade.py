@@ -170,7 +170,7 @@ RUNS = {
     "refresh": ["refresh", "daily"], "rebuild": ["rebuild", "2024-03-02"], "forget": ["forget", "--order", "o_1"],
     "backup": ["backup", "copy"], "check": ["check"],
 }  # fmt: skip
-WITHOUT = {"schema", "manifest", "init", "pause", "resume", "restore", "completion"}
+WITHOUT = {"schema", "manifest", "init", "pause", "resume", "restore", "completion", "docs"}
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ _DEADLY = (
 # What a shop's button "Export" gives is often a table.
 _ORDERS_ARE_JSON = (
     ". Orders in a table are not read: export them as JSON, or let strandline read the API of the shop "
-    "([sources.NAME.pull], docs/PULL.md)"
+    "([sources.NAME.pull], `strandline docs PULL`)"
 )
 
 

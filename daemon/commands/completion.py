@@ -109,6 +109,13 @@ def presets(prefix: str, **_: Any) -> list[str]:
     return [one for one in presets() if one.startswith(prefix)]
 
 
+def pages(prefix: str, **_: Any) -> list[str]:
+    """Of the documentation."""
+    from ..operate import docs
+
+    return [one for one in docs.pages() if one.startswith(prefix)]
+
+
 def tables(prefix: str, **_: Any) -> list[str]:
     from ..core.ddl import TABLES
 

@@ -11,7 +11,8 @@ _WIDEST = 60  # of the column of examples; a longer one has its comment on the l
 
 @dataclass(frozen=True)
 class Guide:
-    """`examples`: command lines, and what each does. `next`: a sentence. `page`: below docs/, what says more; "" for none."""
+    """`examples`: command lines, and what each does. `next`: a sentence. `page`: of the documentation, by its name: what
+    says more; "" for none."""
 
     examples: Sequence[tuple[str, str]]
     next: str
@@ -20,7 +21,7 @@ class Guide:
     @property
     def after(self) -> str:
         """Where to go next, in a line."""
-        return f"Next: {self.next}" + (f" More: docs/{self.page}" if self.page else "")
+        return f"Next: {self.next}" + (f" More: `strandline docs {self.page}`" if self.page else "")
 
 
 def epilog(guide: Guide) -> str:
@@ -41,18 +42,18 @@ MAIN = Guide(
         ('strandline sql "FROM fact_order LIMIT 5"', "look at the result"),
     ],
     "`strandline COMMAND --help` has examples of each command.",
-    "QUICKSTART.md",
+    "QUICKSTART",
 )
 GUIDES: Mapping[str, Guide] = {
     "status": Guide(
         [("strandline status", "the state, for people"), ("strandline status --json", "the same, for programs")],
         "`strandline history` lists every drop; `strandline check` tests the configuration.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "usage": Guide(
         [("strandline usage", "what each part of the output takes, and what goes next by age")],
         "[raw] keep and others limit how long copies are kept.",
-        "AGES.md",
+        "AGES",
     ),
     "history": Guide(
         [
@@ -60,12 +61,12 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline history --since 2026-03-01", "those received since that day"),
         ],
         "`strandline retry` or `strandline discard` what is quarantined, `strandline undo` what should not have been applied.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "trace": Guide(
         [("strandline trace o_1", "every version of the order o_1, and how its amount came about")],
         "`strandline undo DROP` withdraws the drop that brought a wrong version.",
-        "EXACTNESS.md",
+        "EXACTNESS",
     ),
     "plan": Guide(
         [
@@ -73,7 +74,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline plan inbox/orders.json --source default", "the same, read as a source of your choice"),
         ],
         "put the file into the inbox; `strandline --once` applies it.",
-        "sources/README.md",
+        "sources",
     ),
     "verify": Guide(
         [
@@ -81,12 +82,12 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline verify --destinations", "also what warehouses and buckets have"),
         ],
         "each difference names the command that mends it.",
-        "RELIABILITY.md",
+        "RELIABILITY",
     ),
     "downstream": Guide(
         [("strandline downstream", "models, checks and destinations, and what is not up to date")],
         "`strandline refresh NAME` makes one again.",
-        "MODELS.md",
+        "MODELS",
     ),
     "sql": Guide(
         [
@@ -96,12 +97,12 @@ GUIDES: Mapping[str, Guide] = {
             ('strandline sql "SHOW TABLES"', "which tables there are"),
         ],
         "a file models/NAME.sql keeps the result of a query up to date.",
-        "READING.md",
+        "READING",
     ),
     "schema": Guide(
         [("strandline schema --dialect postgres", "CREATE TABLE for PostgreSQL")],
         "run it in the warehouse; `strandline manifest`, or a section [load.NAME], fills its tables.",
-        "WAREHOUSE.md",
+        "WAREHOUSE",
     ),
     "manifest": Guide(
         [
@@ -109,7 +110,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline manifest fact_order s3://bucket/shop 2026-03-02", "those of one date"),
         ],
         "COPY reads it with MANIFEST.",
-        "WAREHOUSE.md",
+        "WAREHOUSE",
     ),
     "retry": Guide(
         [
@@ -118,12 +119,12 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline retry 17", "one by its number: an applied drop is read again"),
         ],
         "the daemon takes them, or `strandline --once`; `strandline history` says what became of them.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "discard": Guide(
         [('strandline discard login.json --reason "no orders in it"', "remove it from quarantine")],
         "`strandline history` keeps who did that, when and why.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "undo": Guide(
         [
@@ -132,7 +133,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline undo 17 --revert", "apply drop 17 again, as if it had stayed"),
         ],
         "`strandline history` shows it; models and destinations follow.",
-        "UNDO.md",
+        "UNDO",
     ),
     "pull": Guide(
         [
@@ -140,7 +141,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline pull berlin", "read what is new, and apply it"),
         ],
         "`strandline` (or `strandline --once`) reads all APIs without being asked.",
-        "PULL.md",
+        "PULL",
     ),
     "refresh": Guide(
         [
@@ -148,7 +149,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline refresh daily_sales 2026-03-02", "one date"),
         ],
         "the daemon makes it, or `strandline --once`; `strandline downstream` shows how far it is.",
-        "MODELS.md",
+        "MODELS",
     ),
     "rebuild": Guide(
         [
@@ -156,7 +157,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline rebuild", "everything, and the ledger; no daemon may be running"),
         ],
         "`strandline verify` compares the result.",
-        "RELIABILITY.md",
+        "RELIABILITY",
     ),
     "forget": Guide(
         [
@@ -166,7 +167,7 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline forget --order o_2 --unblock", "take what comes later again"),
         ],
         "remove backups from before, which still have what was erased.",
-        "ERASURE.md",
+        "ERASURE",
     ),
     "init": Guide(
         [
@@ -174,32 +175,41 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline init --config shopify.toml --preset shopify", "for the orders of a shop"),
         ],
         "`strandline check`, then put a file into the inbox.",
-        "QUICKSTART.md",
+        "QUICKSTART",
     ),
     "check": Guide(
         [("strandline check", "test everything that a run needs")],
         "what is wrong says how to mend it; then `strandline`, or `strandline --once`.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "pause": Guide(
         [('strandline pause --reason "moving the disk"', "take no more drops")],
         "`strandline resume`.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "resume": Guide(
         [("strandline resume", "take drops again")],
         "`strandline status` shows what waits.",
-        "OPERATING.md",
+        "OPERATING",
     ),
     "backup": Guide(
         [("strandline backup ../backups/monday", "a copy, as it is at one moment")],
         "`strandline restore` puts it back; copy it to another machine.",
-        "BACKUP.md",
+        "BACKUP",
     ),
     "restore": Guide(
         [("strandline restore ../backups/monday", "into the output folder, which must be empty")],
         "`strandline verify`, then start the daemon.",
-        "BACKUP.md",
+        "BACKUP",
+    ),
+    "docs": Guide(
+        [
+            ("strandline docs", "which pages there are"),
+            ("strandline docs RUNBOOK", "one page"),
+            ("strandline docs RUNBOOK#StrandlinePaused", "one section of it"),
+        ],
+        "the daemon has the same at /docs/ of its page.",
+        "COMMAND-LINE",
     ),
     "completion": Guide(
         [
@@ -208,6 +218,6 @@ GUIDES: Mapping[str, Guide] = {
             ("strandline completion fish", "in ~/.config/fish/config.fish: strandline completion fish | source"),
         ],
         "open a new shell, and press Tab behind `strandline`.",
-        "COMMAND-LINE.md",
+        "COMMAND-LINE",
     ),
 }

@@ -1,4 +1,5 @@
-"""The commands that look, and change nothing: status, usage, history, plan, verify, trace, downstream, sql, schema, manifest."""
+"""The commands that look, and change nothing: status, usage, history, plan, verify, trace, downstream, sql, schema, manifest,
+docs."""
 
 from __future__ import annotations
 
@@ -208,7 +209,8 @@ def schema(config: Config, options: argparse.Namespace) -> int:
 
     print(ddl(options.dialect, config.columns), end="")
     print(
-        "\n-- Run this in the warehouse; a section [load.NAME], or `strandline manifest`, fills the tables: docs/WAREHOUSE.md"
+        "\n-- Run this in the warehouse; a section [load.NAME], or `strandline manifest`, fills the tables: "
+        "`strandline docs WAREHOUSE`"
     )
     return DONE
 
@@ -217,4 +219,12 @@ def manifest(config: Config, options: argparse.Namespace) -> int:
     from ..operate.warehouse import manifest
 
     print(manifest(config.paths.output, options.table, options.dates or None, options.prefix), end="")
+    return DONE
+
+
+def docs(options: argparse.Namespace) -> int:
+    """Needs no configuration: who reads may be about to write one."""
+    from ..operate import docs
+
+    print(docs.table() if options.page is None else docs.asked(options.page).rstrip())
     return DONE

@@ -231,6 +231,9 @@ def _add_administration(add: _Add) -> None:
     pause = add("pause", administration.pause, "take no more drops, also after a restart, until `strandline resume`")
     pause.add_argument("--reason", default="", metavar="TEXT", help="why; it is shown wherever the pause is")
     add("resume", administration.resume, "take drops again")
+    docs = add("docs", looking.docs, "list the pages of the documentation, or print one")
+    page = docs.add_argument("page", nargs="?", metavar="NAME", help="a page, or PAGE#SECTION for a section of it")
+    _completed(page, completion.pages)
     shell = add("completion", completion.completion, "print what a shell needs to complete commands, options and names")
     shell.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help=", ".join(completion.SHELLS))
 

@@ -29,7 +29,11 @@ def scratch(output: Path) -> Iterator[Path]:
     _make(parent)
     with _locked(parent, fcntl.LOCK_SH):
         folder = Path(mkdtemp(dir=parent))
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # a full disk: whoever tries again and again would leave many
+            folder.rmdir()
+            raise
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield folder

@@ -117,11 +117,17 @@ class Application:
             return text(refused.why, refused.status, refused.headers)
         answer = self._answers.get(path)
         if answer is None:
-            return text("the paths here are: " + ", ".join(self.threads), "404 Not Found")
+            return text("the paths here are: " + ", ".join(_not_listed(self.threads)), "404 Not Found")
         try:
             return answer(environ)
         except (OSError, StrandlineError, sqlite3.Error) as error:
             return text(f"not available now: {error}", "503 Service Unavailable")
+
+
+def _not_listed(paths: Iterable[str]) -> list[str]:
+    """Those that no other one lists: a path that ends with "/" lists what is below it."""
+    lists = tuple(path for path in paths if path.endswith("/") and path != "/")
+    return [path for path in paths if path in lists or not path.startswith(lists)]
 
 
 def asked(environ: Mapping[str, Any]) -> float:

@@ -164,7 +164,7 @@ def disk(output: Path) -> Iterator[Finding]:
 
 def leases(inbox: Path, foreign_settle_seconds: float) -> Iterator[Finding]:
     """Whether the system tells that a drop is still open for writing."""
-    wait = f"such drops wait [watch] foreign_settle_seconds = {foreign_settle_seconds:g} (docs/WATCHING.md)"
+    wait = f"such drops wait [watch] foreign_settle_seconds = {foreign_settle_seconds:g} (`strandline docs WATCHING`)"
     try:
         known = _has_leases(inbox)
     except OSError as error:

@@ -172,14 +172,17 @@ def refresh(output: Path, name: str, dates: Collection[int] | None, there: Colle
     if name in there:
         raise UsageError(f"{name} has not run yet, so there is nothing to make again; the next round makes it")
     names = sorted({*names, *there})
-    known = instead_of(name, names, "known are") if names else "there are none: see docs/MODELS.md"
+    known = instead_of(name, names, "known are") if names else "there are none: see `strandline docs MODELS`"
     raise UsageError(f"there is no model, check or destination {name}; {known}")
 
 
 def table(found: Collection[Mapping[str, Any]]) -> str:
     """The downstreams for a terminal."""
     if not found:
-        return "No models, checks or destinations. A file models/NAME.sql is a model: see docs/MODELS.md, docs/DESTINATIONS.md"
+        return (
+            "No models, checks or destinations. A file models/NAME.sql is a model: see `strandline docs MODELS`, "
+            "`strandline docs DESTINATIONS`"
+        )
     rows = [("KIND", "NAME", "READS", "UP TO DATE", "ROWS", "LAST SUCCESS", "SECONDS")]
     for one in found:
         seconds = "" if one["seconds"] is None else f"{one['seconds']:.2f}"

@@ -64,19 +64,23 @@ def receipt(ledger: Ledger, output: Path, number: int) -> dict[str, Any] | None:
     return with_first_discards(result, output) | more
 
 
-def quarantine(output: Path, name: str, below: int | None) -> dict[str, Any]:
-    """What is in quarantine now, the newest first, each with its reason. `name`: a part of the file name, in upper or lower
-    case."""
+def quarantine(ledger: Ledger, output: Path, wanted: Wanted, below: int | None) -> dict[str, Any]:
+    """What is in quarantine now, the newest first, each with its reason. Of `wanted`, the name (of the file) and the days count.
+    `received_at` is None where the ledger does not have the drop."""
     files = _in_quarantine(output)
+    arrivals = ledger.look_ups.arrivals(files)
     found = [
         (number, file)
         for number, file in sorted(files.items(), reverse=True)
-        if name.lower() in file.lower() and (below is None or number < below)
+        if wanted.name.lower() in file.lower()
+        and wanted.has_day(arrivals.get(number))
+        and (below is None or number < below)
     ]
     rows = [
         {
             "drop": number,
             **_of_reason(reason_of(output / "quarantine", file)),
+            "received_at": instant_text(arrivals[number]) if number in arrivals else None,
             "file": file,
             "next_steps": _retry(number),
         }

@@ -44,7 +44,7 @@ def _section(preset: str) -> str:
     needs = " and ".join(variables(preset))
     return (
         f"[sources.default]\npreset = {json.dumps(preset)}\n"
-        f"# To read its API instead of files (docs/PULL.md), put {needs} into the environment, and write:\n"
+        f"# To read its API instead of files (`strandline docs PULL`), put {needs} into the environment, and write:\n"
         f"# [sources.default.pull]\n# url = {url[1]}\n"
     )
 

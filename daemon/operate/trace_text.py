@@ -86,7 +86,7 @@ def _divided(found: explained.Allocation | None) -> list[str]:
     """How the amount of the version that counts is divided over its lines."""
     if found is None:
         return []
-    lines = ["", f"  {found.why} (docs/EXACTNESS.md)"]
+    lines = ["", f"  {found.why} (`strandline docs EXACTNESS`)"]
     if found.rule in (explained.BY_WEIGHT, explained.EQUALLY):
         lines += _steps(found)
     if Decimal(found.amount or 0) != Decimal(found.items_total) and found.rule in (

@@ -181,7 +181,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"All of it takes {found['disk_bytes']:,} bytes on the disk; {freed:,} bytes go with the next pass of ageing"
-        + (f". To keep less of {', '.join(unlimited)}, set keep: docs/AGES.md" if unlimited else ""),
+        + (f". To keep less of {', '.join(unlimited)}, set keep: `strandline docs AGES`" if unlimited else ""),
     ]
     return "\n".join(lines)
 

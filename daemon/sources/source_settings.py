@@ -38,7 +38,7 @@ def refuse_without_api(sources: Mapping[str, Source], name: str) -> None:
     if name not in sources:
         raise UsageError(f"there is no source {name}; {instead_of(name, sources, 'configured are')}")
     if sources[name].pull is None:
-        raise UsageError(f"source {name} has no API; add the section [sources.{name}.pull], see docs/PULL.md")
+        raise UsageError(f"source {name} has no API; add the section [sources.{name}.pull], see `strandline docs PULL`")
 
 
 def sources_of(content: Any, path: Path, columns: Columns = ()) -> dict[str, Source]:

@@ -5,9 +5,10 @@ A query may have to go through all drops, so the caller sets a limit of time: se
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..core.entries import DropResult, Partition
@@ -41,6 +42,12 @@ class Wanted:
     first: int = FIRST_DAY
     last: int = LAST_DAY
 
+    def has_day(self, received_at: int | None) -> bool:
+        """Whether an instant, in microseconds, is on one of the days. An unknown one is where no day is asked for."""
+        if received_at is None:
+            return (self.first, self.last) == (FIRST_DAY, LAST_DAY)
+        return self.first <= received_at // MICROSECONDS_PER_DAY <= self.last
+
 
 class LookUps:
     """Queries on the connection of a ledger."""
@@ -63,6 +70,11 @@ class LookUps:
         values = (*_instants(wanted.first, wanted.last), *conditions.values(), limit)
         rows = self._sql.execute(f"SELECT {RESULT} {_ARRIVED}{more} ORDER BY seq DESC LIMIT ?", values)
         return [result_of(row) for row in rows]
+
+    def arrivals(self, numbers: Iterable[int]) -> dict[int, int]:
+        """When drops arrived, by their numbers. Those that the ledger does not have are left out."""
+        query = "SELECT seq, received_at FROM drops WHERE seq IN (SELECT value FROM json_each(?))"
+        return dict(self._sql.execute(query, (json.dumps(list(numbers)),)))
 
     def days_of_arrival(self, first: int, last: int) -> set[int]:
         """The days on which any drop arrived."""

@@ -35,6 +35,7 @@ from daemon.config import SETTINGS, variable_of  # noqa: E402
 from daemon.core.quantities import Duration  # noqa: E402
 from daemon.downstream.destinations.settings import KINDS  # noqa: E402
 from daemon.observe.metrics import Metrics  # noqa: E402
+from daemon.operate import docs  # noqa: E402
 from daemon.sources.mapping_settings import preset_text, presets  # noqa: E402
 
 _MADE = "<!-- Made from the code by `make reference`. Edit the code. -->"
@@ -81,8 +82,14 @@ def _guide(guide: Guide) -> str:
     """The examples, and where to go next."""
     rows = [f"| `{_cell(line)}` | {_cell(what)} |" for line, what in guide.examples]
     examples = "\n".join(["| example | does |", "|---|---|", *rows])
-    more = f" More: [{guide.page}](../{guide.page})." if guide.page else ""
+    more = f" More: {_link(guide.page)}." if guide.page else ""
     return f"{examples}\n\n{_prose(f'Next: {guide.next}{more}')}"
+
+
+def _link(page: str) -> str:
+    """To a page of the documentation, by its name."""
+    file = docs.pages()[page].relative_to(DOCS)
+    return f"[{file}](../{file})"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> str:

@@ -18,7 +18,7 @@ SETTINGS = {"WATCH__SETTLE_SECONDS": "0", "ENGINE__WORKERS": "1"}
 # By command line: the last line of what it prints, where that is the same each time; in the order in which they are run.
 LINES = {
     "status": "Needs attention: 2 drops in quarantine; see above. `strandline history` lists all drops",
-    "usage": "…, set keep: docs/AGES.md",
+    "usage": "…, set keep: `strandline docs AGES`",
     "history": "19 drops: 17 applied, 2 quarantined; `strandline retry` or `strandline discard` what is quarantined",
     "history --since 2100-01-01": "No drop was received then; `strandline history` without --since lists all",
     "trace o_3": "1 version; the one that counts is of drop 3, which `strandline undo 3` would withdraw",
@@ -29,7 +29,7 @@ LINES = {
     "plan bad.json": "Nothing was changed; correct what the reason says first: the file itself, or the settings of its source",
     "verify": "19 drops and 3 partitions verified: all of it is there and right",
     "downstream": "No models, checks or destinations. …",
-    "schema": "-- Run this in the warehouse; …fills the tables: docs/WAREHOUSE.md",
+    "schema": "-- Run this in the warehouse; …fills the tables: `strandline docs WAREHOUSE`",
     "undo 3 --dry-run": "Nothing was changed; `strandline undo 3` does it",
     "undo 3": "Drop 3 is withdrawn; `strandline undo 3 --revert` takes that back",
     "undo 3 --revert": "Drop 3 is applied again; `strandline undo 3` takes that back",
@@ -49,6 +49,7 @@ LINES = {
     "init --config other.toml": "3. Run `strandline` to watch the inbox, …; then `strandline status`.",
     "check": "…",
     "completion bash": "…",
+    "docs": "`strandline docs NAME` prints one, `strandline docs NAME#SECTION` a section; …",
     "sql 'FROM fact_order LIMIT 3'": "3 rows",
 }
 ELSEWHERE = {"manifest", "pull", "refresh", "restore"}  # JSON; and what needs something else, below and in tests/system
@@ -76,7 +77,8 @@ def test_names_that_are_mistyped(home: Path) -> None:
         ("plan", "--source", "defualt", "new.json"): "did you mean default?", ("pull", "defalt"): "did you mean default?",
         ("init", "--preset", "shopfy", "--config", "x"): "did you mean shopify?",
         ("manifest", "fact_orders", "s3://bucket/x"): "did you mean fact_order?",
-        ("sql", "FROM fact_orders"): "did you mean fact_order?",
+        ("sql", "FROM fact_orders"): "did you mean fact_order?", ("docs", "RUNBOK"): "did you mean RUNBOOK?",
+        ("docs", "RUNBOOK#strandlinepause"): "did you mean strandlinepaused?",
     }.items():  # fmt: skip
         ended = strandline(home, *words, **SETTINGS)
         assert ended.returncode == 2 and meant in ended.stderr, f"{words}: {ended.stderr}"

@@ -149,7 +149,7 @@ def test_commands_within_sentences_are_accepted(page: Path) -> None:
     """By the parser of the command line. Where only a part is written (`strandline undo`), and where brackets and dots show what
     may follow, the command and each option that is named exist."""
     for text in inline(page):
-        words = shlex.split(text.partition(" < ")[0])[1:]
+        words = shlex.split(re.split(" [<|] ", text)[0])[1:]
         if set(text) & set("[(…") or words[0].isupper() or _UNFINISHED.search(_refusal(words) or ""):
             _known(text)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.downstream.scratch import FOLDER, remove_abandoned, scratch
+from tests.faults.limits import filled, small_file_system
 from tests.support import REPO
 
 _PROGRAM = """
@@ -60,6 +62,22 @@ def test_a_folder_whose_process_was_killed_at_its_beginning_or_end_is_removed(tm
     (tmp_path / FOLDER / "ended" / "in" / "file").write_text("x")
     remove_abandoned(tmp_path)
     assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize("left_files", [0, 1])
+def test_on_a_full_disk_none_is_left_behind(tmp_path: Path, left_files: int) -> None:
+    """Neither where no folder can be made nor where there is room for the folder alone."""
+    with small_file_system(tmp_path / "small", "size=1m,nr_inodes=20") as output:
+        if output is None:
+            pytest.skip("mounting a small file system is not allowed here")
+        (output / FOLDER).mkdir()
+        with filled(output, None, left_files):
+            with pytest.raises(OSError) as raised, scratch(output):
+                pass
+            assert raised.value.errno == errno.ENOSPC and str(raised.value.filename).startswith(str(output / FOLDER))
+            assert list((output / FOLDER).iterdir()) == []
+        with scratch(output) as folder:
+            assert folder.is_dir()
 
 
 def test_an_output_without_scratch_folders_stays_as_it_is(tmp_path: Path) -> None:

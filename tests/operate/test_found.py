@@ -85,16 +85,16 @@ def test_a_list_has_a_limit_and_goes_on_where_it_ends(engine: Engine, monkeypatc
         if (below := page["older_before"]) is None:
             break
     assert seen == sorted(seen, reverse=True) and len(seen) == len(NAMES) + 1 and all(a > b for a, b in pairwise(seen))
-    first = found.quarantine(engine.output, "", None)
+    first = found.quarantine(engine.ledger, engine.output, Wanted(), None)
     assert (
         [one["drop"] for one in first["drops"]] == [6, 3]
         and first["older_before"] is None
         and first["in_quarantine"] == 2
     )
     monkeypatch.setattr(found, "_SHOWN", 1)
-    first = found.quarantine(engine.output, "", None)
+    first = found.quarantine(engine.ledger, engine.output, Wanted(), None)
     assert first["older_before"] == 6
-    assert [one["drop"] for one in found.quarantine(engine.output, "", 6)["drops"]] == [3]
+    assert [one["drop"] for one in found.quarantine(engine.ledger, engine.output, Wanted(), 6)["drops"]] == [3]
 
 
 def test_a_receipt_is_the_receipt_with_what_may_be_done(home: Path, engine: Engine) -> None:
@@ -123,7 +123,7 @@ def test_the_next_step_is_that_of_its_state(engine: Engine) -> None:
 
 def test_what_is_in_quarantine_is_found_by_a_part_of_its_name(engine: Engine) -> None:
     """With its reason. A reason file that somebody changed breaks nothing."""
-    (row,) = found.quarantine(engine.output, "100%", None)["drops"]
+    (row,) = found.quarantine(engine.ledger, engine.output, Wanted(name="100%"), None)["drops"]
     assert row["name"] == "100%25_a.json" and "JSON" in row["reason"] and row["source"] == "default"
     (reason,) = (engine.output / "quarantine").glob("*3_*.reason.json")
     content = reason.read_bytes()
@@ -136,8 +136,38 @@ def test_what_is_in_quarantine_is_found_by_a_part_of_its_name(engine: Engine) ->
         b'{"reason": "' + b"y" * 5000 + b'"}',
     ):
         reason.write_bytes(wrong)
-        (row,) = found.quarantine(engine.output, "100%", None)["drops"]
+        (row,) = found.quarantine(engine.ledger, engine.output, Wanted(name="100%"), None)["drops"]
         assert row["drop"] == 3 and all(
             isinstance(row[key], str) and len(row[key]) <= 1000 for key in ("name", "reason")
         )
     reason.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [(FIRST + 2, FIRST + 2, [3]), (FIRST + 3, FIRST + 5, [6]), (FIRST, FIRST + 9, [6, 3]), (FIRST + 3, FIRST + 4, [])],
+)
+def test_what_is_in_quarantine_is_found_by_its_day_of_arrival(
+    engine: Engine, first: int, last: int, expected: list[int]
+) -> None:
+    """Both days are included. All that is there is counted, whatever is asked for; so is a part of the name."""
+    shown = found.quarantine(engine.ledger, engine.output, Wanted(first=first, last=last), None)
+    assert [one["drop"] for one in shown["drops"]] == expected and shown["in_quarantine"] == 2
+    receipts_of = [found.receipt(engine.ledger, engine.output, number) for number in expected]
+    assert [one["received_at"] for one in shown["drops"]] == [one["received_at"] for one in receipts_of if one]
+    both = found.quarantine(engine.ledger, engine.output, Wanted("100", first=first, last=last), None)
+    assert [one["drop"] for one in both["drops"]] == [number for number in expected if number == 3]
+
+
+def test_a_file_in_quarantine_that_the_ledger_does_not_have_is_shown_without_a_day(engine: Engine) -> None:
+    """As after a restore of an older backup: it has a next step, and is of no day that is asked for."""
+    (file,) = [one for one in (engine.output / "quarantine").glob("*3_*") if not one.name.endswith(".reason.json")]
+    unknown = file.with_name("0000000099_" + file.name.partition("_")[2])
+    unknown.write_bytes(b"[{")
+    try:
+        shown = found.quarantine(engine.ledger, engine.output, Wanted(), None)["drops"]
+        assert (shown[0]["drop"], shown[0]["received_at"]) == (99, None) and len(shown) == 3
+        wanted = Wanted(first=FIRST, last=FIRST + 30)
+        assert [one["drop"] for one in found.quarantine(engine.ledger, engine.output, wanted, None)["drops"]] == [6, 3]
+    finally:
+        unknown.unlink()

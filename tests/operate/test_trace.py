@@ -170,7 +170,7 @@ def test_the_text_says_how_the_amount_came_about(tmp_path: Path) -> None:
         said = {number: trace_text.table(trace.trace(engine, order(number)["order_id"])) for number in range(1, 7)}
     assert said[1].count("divided over") == 1 and "13" not in said[1]
     assert """
-  the amount is divided over the lines by weight: quantity × price, without its sign (docs/EXACTNESS.md)
+  the amount is divided over the lines by weight: quantity × price, without its sign (`strandline docs EXACTNESS`)
     line  sku     qty   price  weight  share so far  rounded  amount
        1  a    2.0000  4.0000  8.0000   6.66666666…   6.6667  6.6667
        2  b    1.0000  3.0000  3.0000   9.16666666…   9.1667  2.5000
@@ -192,7 +192,7 @@ def test_the_text_gives_weights_without_signs(tmp_path: Path) -> None:
         said = trace_text.table(trace.trace(engine, order(1)["order_id"]))
     assert (
         """
-  the amount is divided over the lines by weight: quantity × price, without its sign (docs/EXACTNESS.md)
+  the amount is divided over the lines by weight: quantity × price, without its sign (`strandline docs EXACTNESS`)
     line  sku           qty   price    weight  share so far  rounded  amount
        1  a    1000000.0000  0.0001  100.0000   0.95238095…   0.9524  0.9524
        2  b         -1.0000  5.0000    5.0000        1.0000   1.0000  0.0476

@@ -175,10 +175,29 @@ def test_the_installed_daemon_serves_its_page(python: Path, tmp_path: Path) -> N
         one.applied("a.json")
         status, page = one.get("/")
         assert status == 200 and "a.json" in page
+        status, page = one.get("/docs/RUNBOOK")
+        assert status == 200 and 'id="strandlinedown"' in page
         assert one.stop() == 0
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_wheel_brings_the_documentation(wheel: Path, python: Path, tmp_path: Path) -> None:
+    """Its pages and the pictures that they show, and nothing that makes them. The commands that messages name work."""
+    with zipfile.ZipFile(wheel) as archive:
+        brought = {Path(name) for name in archive.namelist() if name.startswith("strandline/docs/")}
+    there = (REPO / "docs").rglob("*")
+    wanted = [one for one in there if one.suffix in (".md", ".svg")]
+    assert brought == {"strandline" / one.relative_to(REPO) for one in wanted} and len(wanted) > 50
+    assert run(tmp_path, python, "-m", "strandline", "docs", "CHANGELOG").startswith("# Changelog\n")
+    listed = run(tmp_path, python, "-m", "strandline", "docs")
+    assert (
+        listed
+        == subprocess.run(
+            [sys.executable, "-m", "daemon", "docs"], cwd=REPO, capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_it_says_its_version_and_its_commit(python: Path, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ class _Cause:
     advice: str
 
 
-_CHECK_OPTIONS = "check what `options` or the environment gives (AWS_ACCESS_KEY_ID …; docs/MIRROR.md has the names)"
+_CHECK_OPTIONS = (
+    "check what `options` or the environment gives (AWS_ACCESS_KEY_ID …; `strandline docs MIRROR` has the names)"
+)
 _CAUSES = (  # the first that fits
     _Cause(
         r"RequestTimeTooSkewed|RequestNotYetValid", Unavailable, "the clock of this machine is off by minutes",
@@ -73,11 +75,11 @@ _CAUSES = (  # the first that fits
     ),
     _Cause(
         r"UnknownConfigurationKey|Configuration key", DownstreamFailed, "`options` has a name that the store does not know",
-        "docs/MIRROR.md has the names",
+        "`strandline docs MIRROR` has the names",
     ),
     _Cause(
         r"^ValueError|Generic Config error|failed to parse|Unable to recognise URL|InvalidEndpoint", DownstreamFailed,
-        "a value of `options`, or `url`, is not what the store expects", "correct it; docs/MIRROR.md has examples",
+        "a value of `options`, or `url`, is not what the store expects", "correct it; `strandline docs MIRROR` has examples",
     ),
     _Cause(
         r"BadScheme|builder error", DownstreamFailed, "the endpoint has http://, and is not encrypted",

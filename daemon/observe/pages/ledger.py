@@ -31,7 +31,7 @@ class LedgerPages:
             LookUp("/day", "day", ("date",), self._day),
             LookUp("/drops", "drops", ("name", "source", "outcome", "from", "to", "before"), self._drops, _outcomes),
             LookUp("/receipt", "receipt", ("drop",), self._receipt),
-            LookUp("/quarantine", "quarantine", ("name", "before"), self._quarantine),
+            LookUp("/quarantine", "quarantine", ("name", "from", "to", "before"), self._quarantine),
         ]
 
     def _days(self, query: Query) -> dict[str, Any]:
@@ -62,8 +62,10 @@ class LedgerPages:
         return receipt
 
     def _quarantine(self, query: Query) -> dict[str, Any]:
-        with self._look():  # an output that is gone is no output without quarantine
-            return found.quarantine(self._output, query.text("name"), query.number("before"))
+        first, last = query.days()
+        wanted = Wanted(query.text("name"), first=first, last=last)
+        with self._look() as ledger:
+            return found.quarantine(ledger, self._output, wanted, query.number("before"))
 
 
 def _today() -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.errors import Unavailable
+from ...core.errors import Unavailable, cause_of
 from ...core.model import MAX_ID_BYTES
 from ...operate.trace import published
 from .ledger import Look
@@ -44,7 +44,7 @@ class OrderPage:
         try:
             found = self._tracing.of(order_id)
         except (OSError, Unavailable) as error:
-            return _from_index(order_id, location, str(error))
+            return _from_index(order_id, location, cause_of(error))
         if not (location or found["versions"] or found["discards"] or found["read_from_drop"]):
             raise NotFound(f"no drop has an order {order_id}")
         return cut(found) | {"why_incomplete": None}

@@ -8,14 +8,14 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import msgspec
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from ...operate.docs import slug
 from ...operate.downstreams import found_text
 from ...operate.status import keys_text, strays_text
 from ...operate.wording import counted
@@ -24,14 +24,12 @@ from .filters import amount, moment, pretty, size, span, visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _HTML, _JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
-_DOCUMENTATION = "documentation"  # the label of its address in the metadata of the package
 
 
 class Renderer:
-    """`version`: of the program. `documentation`: the address of its site, "" where there is none; then pages name the file and
-    the section."""
+    """`version`: of the program."""
 
-    def __init__(self, version: str, documentation: str = "") -> None:
+    def __init__(self, version: str) -> None:
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -43,7 +41,7 @@ class Renderer:
         environment.filters |= {
             "number": "{:,}".format, "strays": strays_text, "span": span, "size": size, "moment": moment, "pretty": pretty,
             "keys": keys_text, "found": found_text, "amount": amount, "counted": counted,
-            "docs": lambda section: _docs(documentation, section),
+            "docs": _docs,
         }  # fmt: skip
         script, style = (Markup((_TEMPLATES / name).read_text("utf-8")) for name in ("page.js", "page.css"))
         environment.globals |= {"version": version, "script": script, "style": style}
@@ -62,24 +60,10 @@ def as_json(values: object, status: str = "200 OK", **headers: str) -> Document:
     return Document(msgspec.json.format(json.dumps(values).encode(), indent=2) + b"\n", _JSON, status, headers)
 
 
-def documentation() -> str:
-    """The address of the documentation as the metadata of the installed package has it; "" where there is none."""
-    try:
-        urls = metadata.metadata("strandline").get_all("Project-URL") or []
-    except metadata.PackageNotFoundError:
-        return ""
-    found = (url.partition(",") for url in urls)
-    return next((url.strip() for label, _, url in found if label.strip().lower() == _DOCUMENTATION), "")
-
-
-def _docs(site: str, section: str) -> Markup:
-    """Where a section of the documentation is. `section`: PAGE or PAGE#HEADING, as in `RUNBOOK#StrandlinePaused`."""
-    page, _, heading = section.partition("#")
-    if not site:
-        return Markup('<span class="path">docs/{}.md</span>{}').format(page, f", “{heading}”" if heading else "")
-    anchor = heading.lower().replace(" ", "-")
-    address = f"{site.rstrip('/')}/docs/{page}.html" + (f"#{anchor}" if anchor else "")
-    return Markup('<a href="{}" rel="noreferrer">{}</a>').format(address, escape(heading or page))
+def _docs(section: str) -> Markup:
+    """A link to a section of the documentation. `section`: PAGE or PAGE#HEADING, as in `RUNBOOK#StrandlinePaused`."""
+    page, mark, heading = section.partition("#")
+    return Markup('<a href="/docs/{}">{}</a>').format(page + mark + slug(heading), heading or page)
 
 
 def _policy(script: str, style: str) -> str:

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import Unavailable
+from ...core.errors import EnvironmentFault, Unavailable
 from ...downstream.scratch import VARIABLE
 
 _MAIN = Path(__file__).with_name("beside_main.py")
@@ -25,6 +25,7 @@ _NICENESS = 5
 _MOST_BYTES = 16 << 20
 _READ_BYTES = 1 << 16
 _LONGEST_CAUSE = 500
+_MAKE_ROOM = "To read the drops of an order, room on the disk is needed: make some, and load the page again."
 _UNLIMITED = "`strandline trace` on the machine has no limit"
 
 
@@ -39,8 +40,15 @@ class Tracing:
     scratch: Callable[[], AbstractContextManager[Path]]
 
     def of(self, order_id: str) -> dict[str, Any]:
-        """What `trace` says of an order. Unavailable where it takes too long, or fails."""
-        with self.scratch() as folder:
+        """What `trace` says of an order. Unavailable where it takes too long, or fails; EnvironmentFault where there is no room
+        for its temporary files."""
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(self.scratch())
+            except OSError as error:
+                raise EnvironmentFault(
+                    "make the temporary folder", error.filename, error.strerror, _MAKE_ROOM
+                ) from None
             return self._asked(order_id, {**self.environment(), VARIABLE: str(folder)})
 
     def _asked(self, order_id: str, environment: Mapping[str, str]) -> dict[str, Any]:

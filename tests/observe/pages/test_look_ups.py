@@ -28,7 +28,7 @@ FOUND = {"in_quarantine": 0, "drops": [], "older_before": None}
 
 
 def pages(look: Callable[[Query], dict[str, Any]]) -> LookUpPages:
-    return LookUpPages(Renderer("1"), [LookUp("/quarantine", "quarantine", ("name", "before"), look)])
+    return LookUpPages(Renderer("1"), [LookUp("/quarantine", "quarantine", ("name", "from", "to", "before"), look)])
 
 
 def answered(
@@ -125,7 +125,7 @@ def slow(tmp_path: Path) -> Iterator[tuple[Slow, Server]]:
         ("/drops", lambda _: FOUND, "look-ups"),
         ("/order", lambda _: FOUND, "orders"),
     )
-    every = [LookUp(path, "quarantine", ("name",), made, thread=thread) for path, made, thread in paths]
+    every = [LookUp(path, "quarantine", ("name", "from", "to"), made, thread=thread) for path, made, thread in paths]
     found = LookUpPages(Renderer("1"), every)
     answer = Application(Metrics(tmp_path, "1").registry, list, list, Access(), found.answers, found.threads)
     port = free_port()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon.observe.pages.look_ups import NotFound
+from daemon.observe.pages.look_ups import LookUpPages, NotFound
 from daemon.observe.pages.order import SHOWN_ITEMS, SHOWN_VERSIONS, OrderPage, cut
 from daemon.observe.pages.query import Query, Refused
 from daemon.observe.pages.rendering import Renderer
@@ -53,6 +54,19 @@ def test_where_the_history_cannot_be_read_the_index_answers(ledger: Ledger) -> N
         assert b"Its versions are not shown" in page.content
         assert (b"has no limit" in page.content) == (seconds == 0.5)
     assert asked(ledger, "import sys; sys.exit('no')", "o_9")["published"] is None
+
+
+@pytest.mark.parametrize("path", ["/order", "/api/order"])
+def test_without_room_for_temporary_files_it_says_so(ledger: Ledger, tmp_path: Path, path: str) -> None:
+    """Neither a page without versions, as if there were none, nor the words of Python."""
+
+    def full(folder: Path) -> AbstractContextManager[Path]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    page = OrderPage(lambda: nullcontext(ledger), Tracing([], lambda: os.environ, 60.0, lambda: full(tmp_path / "x")))
+    found = LookUpPages(Renderer("1"), page.look_ups).answers[path]({"QUERY_STRING": "id=o_7"})
+    said = f"could not make the temporary folder {tmp_path}/x: No space left on device. To read the drops of an order, room"
+    assert found.status == "503 Service Unavailable" and said in found.content.decode()
 
 
 def test_an_order_that_never_came_is_not_found(ledger: Ledger) -> None:

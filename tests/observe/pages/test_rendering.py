@@ -1,65 +1,23 @@
-"""Where the documentation is: at its address, or as a file and a section; and what no value can do to a page."""
+"""Where pages link to, and what no value can do to a page."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 
 import pytest
 
-from daemon.observe.pages import rendering as module
 from daemon.observe.pages.filters import amount
-from daemon.observe.pages.rendering import Renderer, documentation
-from daemon.observe.pages.status import runbook
+from daemon.observe.pages.rendering import Renderer
 from tests.support import REPO
 
 TEMPLATES = sorted((REPO / "daemon" / "observe" / "pages" / "templates").glob("*.html"))
 
 
-def docs(site: str, section: str) -> str:
-    return Renderer("1", site).environment.from_string("{{ section | docs }}").render(section=section)
-
-
-def test_a_section_is_linked_where_the_documentation_has_an_address() -> None:
-    """Otherwise its file and heading are named."""
-    assert docs("https://example.com/", "RUNBOOK#StrandlinePaused") == (
-        '<a href="https://example.com/docs/RUNBOOK.html#strandlinepaused" rel="noreferrer">StrandlinePaused</a>'
-    )
-    assert (
-        docs("https://example.com", "AGES") == '<a href="https://example.com/docs/AGES.html" rel="noreferrer">AGES</a>'
-    )
-    assert docs("", "RUNBOOK#StrandlinePaused") == '<span class="path">docs/RUNBOOK.md</span>, “StrandlinePaused”'
-    assert docs("", "AGES") == '<span class="path">docs/AGES.md</span>'
-
-
-def test_the_address_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its metadata has it where pyproject.toml does."""
-    urls = tomllib.loads((REPO / "pyproject.toml").read_text())["project"].get("urls", {})
-    assert documentation() == urls.get("Documentation", "")
-
-    class Metadata:
-        def get_all(self, name: str) -> list[str] | None:
-            return (
-                ["Source, https://example.com/code", "Documentation, https://example.com/docs,a"]
-                if name == "Project-URL"
-                else None
-            )
-
-    monkeypatch.setattr(module.metadata, "metadata", lambda _: Metadata())
-    assert documentation() == "https://example.com/docs,a"
-
-
-def test_every_section_that_a_page_names_is_there() -> None:
-    """As a heading of the file."""
-    named = {found for path in TEMPLATES for found in re.findall(r'"([A-Z]+(?:#\w+)?)" \| docs', path.read_text())}
-    reasons = ("the loop has not run", "the inbox cannot be watched; x", "paused: x", "cannot write to x", "the log could not",
-               "paused by jo: no drop is taken until `strandline resume`")  # fmt: skip
-    named |= {runbook(one) for one in reasons}
-    assert len(named) > 8 and "" not in named and runbook("starting: x") == ""
-    for section in named:
-        page, _, heading = section.partition("#")
-        text = (REPO / "docs" / f"{page}.md").read_text()
-        assert not heading or f"\n## {heading}\n" in text, section
+def test_a_section_is_linked() -> None:
+    """By its page and the anchor of its heading."""
+    linked = Renderer("1").environment.from_string("{{ section | docs }}").render
+    assert linked(section="RUNBOOK#StrandlinePaused") == '<a href="/docs/RUNBOOK#strandlinepaused">StrandlinePaused</a>'
+    assert linked(section="AGES") == '<a href="/docs/AGES">AGES</a>'
 
 
 def test_no_template_turns_escaping_off_or_loads_anything() -> None:
