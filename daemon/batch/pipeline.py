@@ -21,6 +21,7 @@ Each step returns a value. Nothing here counts or logs: `BatchOutcome` has every
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..core.entries import Drop, DropResult
@@ -28,6 +29,8 @@ from ..core.model import Contexts, DropOutcome, Parsed
 from ..sources.inbox import Arrival
 from ..storage import files, receipts
 from ..storage.ages import RECEIPTS
+from ..storage.generation import changing
+from ..storage.store import day_of
 from . import archive, reread
 from .catch_up import read_again
 from .dimensions import applicable
@@ -37,7 +40,7 @@ from .outcome import BatchOutcome, Refused
 from .phases import Phases
 from .prepare import Prepared, prepare
 from .publish import publish
-from .repair import Damaged, repair
+from .repair import Damaged, repair, set_faulty_aside
 from .taking import Copy
 
 
@@ -147,8 +150,16 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     batch = engine.ledger.unpublished_batch()
     if batch is None:
         return
-    publish(engine.output, engine.ledger.effects(), recovering=recovering, check=engine.guard.check)
-    engine.guard.check()
+    effects, check = engine.ledger.effects(), engine.guard.check
+    try:
+        publish(engine.output, effects, recovering=recovering, check=check)
+    except OSError:
+        days = {day for one in effects if (day := day_of(one.target)) is not None}
+        if not set_faulty_aside(engine.ledger, engine.store, sorted(days), time.time_ns() // 1000):
+            raise
+        with changing(engine.output):  # in which nothing may be left to change
+            publish(engine.output, engine.ledger.effects(), recovering=True, check=check)
+    check()
     results = engine.ledger.results(batch)
     gone = engine.ledger.horizon(RECEIPTS)
     receipts.write(engine.output, [one for one in results if one.drop.seq > gone])

@@ -6,6 +6,7 @@ The real command, real signals, real system calls; the answer is the model's. do
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -326,6 +328,29 @@ def test_a_read_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
     assert [(one.replay, one.violations) for one in found if one.violations] == []
     assert {one.error for one in found} == {*errors.READ_ERRORS, errors.CUT}
     assert sum(one.recovered for one in found) > (30 if LONG else 10) and any(not one.recovered for one in found)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "writes"])
+def test_a_folder_of_one_date_on_a_broken_part_of_the_disk_stops_only_its_date(
+    server: Server, folder: Path, reads: bool
+) -> None:
+    """All that reads in it fails with EIO, or all that writes. What the date had is not lost, nor what came for it meanwhile."""
+    home, date = folder / "home", "2026-03-02"
+    later = [{"order_id": f"o_of_{day}", "created_at": day, "amount": 1} for day in (date, "2025-01-01")]
+    one = world(3)
+    one = replace(one, now=[*one.now, ("zz.json", json.dumps(later).encode())])
+    one.prepare(home, lambda home: server.run(home, None))
+    place = home / "output" / "curated" / f"date={date}"
+    control = Control(folder / "control", place, reads=reads)
+    control.act(Action.FAIL, 1, MANY, errno.EIO)
+    ended = server.run(home, control)
+    assert ended.status == 1 and f"could not read and write {place}: Input/output error" in ended.stderr, ended.stderr
+    assert "2025-01-01" in dates(home / "output") and not any((home / "inbox").iterdir())
+    assert server.run(home, control).status == 1
+    control.heal()
+    assert server.run(home, control).status == 0
+    found = violations(home, one)
+    assert [what for what in found if not what.startswith("restatements ")] == []  # its own is the last one
 
 
 def test_a_damaged_ledger_publishes_nothing_wrong(server: Server, folder: Path) -> None:
