@@ -1,15 +1,15 @@
 """Mends what is missing or set aside, without a drop that needs it.
 
 Where `curated/` was removed, everything published is made anew from raw. A date or a dimension whose files are damaged and cannot
-be made anew is set aside (see repair), so that everything else goes on:
+be made anew, or a date whose folder cannot be read or written, is set aside (see repair), so that everything else goes on:
 
     a date          keeps its files as they are. Batches go on to enter its orders in the index, which says of each order which
                     version is the latest and which raw copy has it.
     a dimension     keeps its file as it is. No order is checked against it, and its drops stay archived.
 
-Each start and each minute, what is set aside is tried again; less often where that takes long. Once a raw copy or the
-published file is back, a date is made of the orders that the index names: from raw, and from the published file where a raw copy
-is gone. Raw copies do not go by age meanwhile, so what came since is always there.
+Each start and each minute, what is set aside is tried again; less often where that takes long. Once a raw copy, the
+published file or its folder is back, a date is made of the orders that the index names: from raw, and from the published file where
+a raw copy is gone. Raw copies do not go by age meanwhile, so what came since is always there.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What is set aside, in the ledger: published dates and dimensions whose files are damaged and cannot be made anew. Batches leave
-them as they are, and everything else goes on; see batch/mending.
+"""What is set aside, in the ledger: published dates and dimensions whose files are damaged and cannot be made anew, or whose
+folder cannot be read or written. Batches leave them as they are, and everything else goes on; see batch/mending.
 """
 
 from __future__ import annotations

@@ -74,6 +74,10 @@ def test_files_and_folders_without_rights_stop_only_themselves(home: Home) -> No
     before = {path: path.stat().st_mode for path in forbidden}
     for path, mode in forbidden.items():
         path.chmod(mode)
+    ended = home.run("sql", "FROM fact_order")
+    assert ended.returncode == 3 and "cannot be read. The file" in ended.stderr, ended.stderr
+    ended = home.run("backup", str(home.folder / "copy"))
+    assert ended.returncode == 1 and f"{files[4].relative_to(home.output)} is damaged or missing" in ended.stderr
     moved = order(7, 8, updated_at="2026-03-09T00:00:00Z")
     home.put("more.json", as_drop([*(order(100 + day, day) for day in range(2, 7)), moved]))
     ended = home.run()
