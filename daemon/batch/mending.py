@@ -8,8 +8,8 @@ be made anew, or a date whose folder cannot be read or written, is set aside (se
     a dimension     keeps its file as it is. No order is checked against it, and its drops stay archived.
 
 Each start and each minute, what is set aside is tried again; less often where that takes long. Once a raw copy, the
-published file or its folder is back, a date is made of the orders that the index names: from raw, and from the published file where
-a raw copy is gone. Raw copies do not go by age meanwhile, so what came since is always there.
+published file or its folder is back, a date is made of the orders that the index names: from raw, and from the published file
+where a raw copy is gone. Raw copies do not go by age meanwhile, so what came since is always there.
 """
 
 from __future__ import annotations

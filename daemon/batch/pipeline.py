@@ -9,8 +9,8 @@
     7 publish   carries out the effects, writes the receipts, clears the list                        (publish.py)
 
 A published file that a batch needs and that is damaged is rebuilt from raw first. What raw cannot give is set aside (repair.py),
-and so is a date whose folder cannot be read or written: batches leave a date as it is, and drops of a dimension stay archived, until
-it is mended (mending.py). A drop whose raw copy is lost before it is applied waits, and the others do not (unsound.py).
+and so is a date whose folder cannot be read or written: batches leave a date as it is, and drops of a dimension stay archived,
+until it is mended (mending.py). A drop whose raw copy is lost before it is applied waits, and the others do not (unsound.py).
 
 Steps 3 to 5 are `prepare`: they change nothing that is published. A crash before step 6 leaves drops that are archived and not
 committed; they are applied again, with the same result. A crash after step 6 leaves effects; they are carried out again, and
