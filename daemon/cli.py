@@ -20,7 +20,7 @@ from .commands import administration, completion, copies, erasing, looking, mend
 from .commands.parser import parser
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
 from .core import progress
-from .core.errors import Corruption, EnvironmentFault, UsageError, cause_of, is_out_of_memory, plain, raised_in
+from .core.errors import Corruption, EnvironmentFault, UsageError, cause_of, file_of, is_out_of_memory, plain, raised_in
 from .operate.colours import of_level, wanted  # not where an error is told: then there may be no memory for it
 from .stopping import release
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
         return exit_code
     except OSError as error:
-        where = f" on {error.filename}" if error.filename else ""
+        where = f" on {file_of(error)}" if error.filename else ""
         return _fail(
             ENVIRONMENT,
             f"the system refused an operation{where}: {error.strerror or cause_of(error)}. "

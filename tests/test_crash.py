@@ -17,6 +17,7 @@ from daemon.operate.rebuild import prepare_rebuild, take_over
 from tests.support.command import order
 from tests.support.crash import crash_at, drop, run
 from tests.support.harness import DAY, apply_batch, open_engine, tree
+from tests.support.ledgers import changing
 
 Deliver = Callable[[Path], None]
 
@@ -162,6 +163,14 @@ def beside(receipt: Path, copied: str) -> Path:
     return folder / Path(copied).name
 
 
+def never_know(root: Path, drop: int) -> None:
+    """Changes the ledger to one that never had this applied drop."""
+    with closing(changing(root / "output" / "state" / "ledger.sqlite")) as sql:
+        sql.execute("DELETE FROM drops WHERE seq = ?", (drop,))
+        sql.execute("UPDATE totals SET value = value - 1 WHERE name = 'drops.applied'")
+        sql.commit()
+
+
 def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path: Path) -> None:
     """The ledger is there, and older than what lies in raw, with days between of which it knows all."""
     with open_engine(tmp_path) as engine:
@@ -170,9 +179,7 @@ def test_a_rebuild_takes_in_copies_that_a_restored_ledger_does_not_know(tmp_path
                 engine, tmp_path, [(f"{day}.json", json.dumps([order(day, day)]).encode())], (20_520 + day) * DAY
             )
         before = tree(tmp_path / "output" / "curated")
-    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite")) as sql:
-        sql.execute("DELETE FROM drops WHERE seq = 2")
-        sql.commit()
+    never_know(tmp_path, 2)
     run(tmp_path)
     with open_engine(tmp_path) as engine:
         assert [drop.seq for drop in engine.ledger.applied_drops()] == [1, 3, 4, 5]
@@ -216,9 +223,7 @@ def test_only_a_rebuild_takes_in_a_copy_that_is_older_than_what_was_applied(
     """Any start finds it, and says where it lies and what to do."""
     told_three_times(tmp_path)
     before = tree(tmp_path / "output" / "curated")
-    with closing(sqlite3.connect(tmp_path / "output" / "state" / "ledger.sqlite")) as sql:
-        sql.execute("DELETE FROM drops WHERE seq = 2")
-        sql.commit()
+    never_know(tmp_path, 2)
     for _ in range(2):
         caplog.clear()
         run(tmp_path)

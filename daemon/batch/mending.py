@@ -1,22 +1,21 @@
 """Mends what is missing or set aside, without a drop that needs it.
 
 Where `curated/` was removed, everything published is made anew from raw. A date or a dimension whose files are damaged and cannot
-be made anew is set aside (see repair), so that everything else goes on:
+be made anew, or a date whose folder cannot be read or written, is set aside (see repair), so that everything else goes on:
 
     a date          keeps its files as they are. Batches go on to enter its orders in the index, which says of each order which
                     version is the latest and which raw copy has it.
     a dimension     keeps its file as it is. No order is checked against it, and its drops stay archived.
 
-Each start and each minute, what is set aside is tried again; less often where that takes long. Once a raw copy or the
-published file is back, a date is made of the orders that the index names: from raw, and from the published file where a raw copy
-is gone. Raw copies do not go by age meanwhile, so what came since is always there.
+Each start and each minute, what is set aside is tried again; less often where that takes long. Once a raw copy, the
+published file or its folder is back, a date is made of the orders that the index names: from raw, and from the published file
+where a raw copy is gone. Raw copies do not go by age meanwhile, so what came since is always there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.columns import columns_of, together, widened
-from ..core.entries import DimensionFile, Drop, Partition
+from ..core.entries import DimensionFile, Drop, Effect, Partition
 from ..core.errors import Stopped
 from ..core.merge.facts import gathered, lines_of
 from ..core.merge.partition import EMPTY, Totals, merge, sort_order, totals
@@ -46,13 +45,16 @@ from .outcome import BatchOutcome
 from .phases import Phases
 from .pipeline import carried_out
 from .prepare import Prepared, written
+from .publish import publish
 from .repair import (
     Damaged,
     Lost,
+    NoFolder,
     dimension_from_raw,
     groups_of,
     orders_from_raw,
     reason_of,
+    refuse_folder,
     refuse_folders,
     repair,
     restore,
@@ -190,21 +192,31 @@ def mend(engine: Engine, one: SetAside, now: int) -> list[BatchOutcome]:
             dimension_from_raw(engine.ledger, engine.reader, engine.store, dimension)
         engine.ledger.mended(one.name)
         return []
+    refuse_folder(engine.store, one.day)
     refuse_folders(engine.store, (f"{folder_name(one.day)}/{FACT_FILE}", f"{folder_name(one.day)}/{ITEMS_FILE}"))
-    partition, changed_by = engine.ledger.partitions([one.day])[one.day], _changed_by(engine, one)
+    partition, changed_by = engine.ledger.partitions([one.day]).get(one.day), _changed_by(engine, one)
     fact = _current(engine, one, partition)
-    may_be_same = partition.writer == WRITER or not changed_by
-    if may_be_same and fact is not None and _counts(totals(fact)) == _counts(partition):
-        with suppress(Lost):  # other rows with the same sums
+    if partition is None and fact is None:  # its last order left it
+        folder = f"curated/{folder_name(one.day)}"
+        publish(engine.output, [Effect("remove", f"{folder}/{file}") for file in (FACT_FILE, ITEMS_FILE)])
+        engine.ledger.mended(one.name)
+        return []
+    if partition and (partition.writer == WRITER or not changed_by) and _has_counts(fact, partition):
+        try:
             restore(engine.ledger, engine.store, partition, fact)
             engine.ledger.mended(one.name)
             return []
+        except NoFolder:
+            raise
+        except Lost:
+            pass  # other rows with the same sums
     phase = Phases()
     return [carried_out(engine, phase, now, lambda: _prepared(engine, one, fact, changed_by, now, phase))]
 
 
-def _counts(one: Totals | Partition) -> tuple[int, int, int]:
-    return one.orders, one.lines, one.amount
+def _has_counts(fact: pa.Table | None, partition: Partition) -> bool:
+    found = EMPTY if fact is None else totals(fact)
+    return (found.orders, found.lines, found.amount) == (partition.orders, partition.lines, partition.amount)
 
 
 def _changed_by(engine: Engine, one: SetAside) -> list[int]:
@@ -213,15 +225,15 @@ def _changed_by(engine: Engine, one: SetAside) -> list[int]:
     return [seq for seq in np.unique(engine.ledger.index.of_dates([one.day or 0])["drop"]).tolist() if seq in since]
 
 
-def _current(engine: Engine, one: SetAside, partition: Partition) -> pa.Table | None:
+def _current(engine: Engine, one: SetAside, partition: Partition | None) -> pa.Table | None:
     """The FACT rows of the orders that the index names on a date: from raw, and from the published file where a raw copy is gone.
     None where it names none. Raises Lost."""
     ledger = engine.ledger
-    wanted = ledger.index.of_dates([partition.date])
+    wanted = ledger.index.of_dates([one.day or 0])
     drops = [drop for seq in np.unique(wanted["drop"]).tolist() if (drop := ledger.drop(seq)) is not None]
     gone = [drop for drop in drops if _is_gone(engine, drop)]
     kept = wanted[np.isin(wanted["drop"], [drop.seq for drop in gone])]
-    columns = together([ledger.columns(), partition.columns])
+    columns = together([ledger.columns(), partition.columns if partition else ()])
     published = _published(engine, one, partition, kept, gone) if len(kept) else None
     orders = orders_from_raw(ledger, engine.reader, wanted[~np.isin(wanted["drop"], [drop.seq for drop in gone])])
     rows = sort_order(orders, np.arange(orders.num_rows))
@@ -237,9 +249,12 @@ def _is_gone(engine: Engine, drop: Drop) -> bool:
     return drop.seq <= engine.ledger.horizon(RAW) or not files.has_sha256(engine.output / (drop.raw or ""), drop.sha256)
 
 
-def _published(engine: Engine, one: SetAside, partition: Partition, kept: np.ndarray, gone: Sequence[Drop]) -> pa.Table:
+def _published(
+    engine: Engine, one: SetAside, partition: Partition | None, kept: np.ndarray, gone: Sequence[Drop]
+) -> pa.Table:
     """The published rows of these orders. Raises Lost where the file is damaged, too, or may have other versions of them."""
-    fact, day = engine.store.read_fact(partition.date, partition.fact_sha256), iso_date(partition.date)
+    day = one.name
+    fact = None if partition is None else engine.store.read_fact(partition.date, partition.fact_sha256)
     copies = ", ".join(drop.raw or "" for drop in gone[:3]) + (f" and {len(gone) - 3:,} more" if len(gone) > 3 else "")
     if fact is None:
         raise Lost(
@@ -274,17 +289,18 @@ def _prepared(
 ) -> Prepared:
     """The batch that publishes a date again, with what changed since it was set aside."""
     ledger, store, day = engine.ledger, engine.store, one.day or 0
-    batch, partition = ledger.next_batch, ledger.partitions([day])[day]
+    batch, partitions = ledger.next_batch, ledger.partitions([day])
+    was = partitions.get(day)  # None: the date is new
     with phase("rewrite"):
         staged = None if fact is None else store.stage(batch, sync=True).put(day, fact, is_new=False)
         after = EMPTY if fact is None else totals(fact)
-        before = Totals(partition.orders, partition.lines, partition.lines, partition.amount)
+        before = EMPTY if was is None else Totals(was.orders, was.lines, was.lines, was.amount)
     with phase("stage"):
         store.sync_staged(batch)
     with phase("commit"):
         nothing, _ = decided(ledger, Parsed(ORDERS.empty_table(), DISCARDS.empty_table(), {}, {}))
         cause = replace(nothing, drop=np.array(changed_by, np.int64), new_date=np.full(len(changed_by), day, np.int32))
-        known = Before(batch, ledger.hwm, ledger.restatements_bytes, {day: partition}, ledger.gone([day]))
+        known = Before(batch, ledger.hwm, ledger.restatements_bytes, partitions, ledger.gone([day]))
         rewritten = [Rewritten(day, before, after, staged)]
         commit = replace(rewriting_of(now, known, cause, rewritten, [], [], None), mended=[one.name])
     return Prepared(batch, commit, written(rewritten, known.gone), [])

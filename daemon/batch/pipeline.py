@@ -8,9 +8,9 @@
     6 commit    one transaction: outcomes, index, high-water mark, and the list of effects           (commit.py)
     7 publish   carries out the effects, writes the receipts, clears the list                        (publish.py)
 
-A published file that a batch needs and that is damaged is rebuilt from raw first. What raw cannot give is set aside (repair.py):
-batches leave a date as it is, and drops of a dimension stay archived, until it is mended (mending.py). A drop whose raw copy
-is lost before it is applied waits, and the others do not (unsound.py).
+A published file that a batch needs and that is damaged is rebuilt from raw first. What raw cannot give is set aside (repair.py),
+and so is a date whose folder cannot be read or written: batches leave a date as it is, and drops of a dimension stay archived,
+until it is mended (mending.py). A drop whose raw copy is lost before it is applied waits, and the others do not (unsound.py).
 
 Steps 3 to 5 are `prepare`: they change nothing that is published. A crash before step 6 leaves drops that are archived and not
 committed; they are applied again, with the same result. A crash after step 6 leaves effects; they are carried out again, and
@@ -21,6 +21,7 @@ Each step returns a value. Nothing here counts or logs: `BatchOutcome` has every
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..core.entries import Drop, DropResult
@@ -28,6 +29,8 @@ from ..core.model import Contexts, DropOutcome, Parsed
 from ..sources.inbox import Arrival
 from ..storage import files, receipts
 from ..storage.ages import RECEIPTS
+from ..storage.generation import changing
+from ..storage.store import day_of
 from . import archive, reread
 from .catch_up import read_again
 from .dimensions import applicable
@@ -37,7 +40,7 @@ from .outcome import BatchOutcome, Refused
 from .phases import Phases
 from .prepare import Prepared, prepare
 from .publish import publish
-from .repair import Damaged, repair
+from .repair import Damaged, repair, set_faulty_aside
 from .taking import Copy
 
 
@@ -147,8 +150,16 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     batch = engine.ledger.unpublished_batch()
     if batch is None:
         return
-    publish(engine.output, engine.ledger.effects(), recovering=recovering, check=engine.guard.check)
-    engine.guard.check()
+    effects, check = engine.ledger.effects(), engine.guard.check
+    try:
+        publish(engine.output, effects, recovering=recovering, check=check)
+    except OSError:
+        days = {day for one in effects if (day := day_of(one.target)) is not None}
+        if not set_faulty_aside(engine.ledger, engine.store, sorted(days), time.time_ns() // 1000):
+            raise
+        with changing(engine.output):  # in which nothing may be left to change
+            publish(engine.output, engine.ledger.effects(), recovering=True, check=check)
+    check()
     results = engine.ledger.results(batch)
     gone = engine.ledger.horizon(RECEIPTS)
     receipts.write(engine.output, [one for one in results if one.drop.seq > gone])

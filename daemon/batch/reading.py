@@ -32,6 +32,7 @@ from ..execution.early import EarlyReads
 from ..execution.workers import Inline, warm
 from ..sources.zip_archive import Bounds, unpack
 from ..storage import files, raw
+from ..storage.file_text import refuse_cut
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Reader:
                     spans += tasks.spans_of(drop.seq, path, drop.context, _dimension(drop), refusing=self.refusing)
                 except Unreadable as error:
                     unreadable[drop.seq] = str(error)
+                refuse_cut(places[drop.seq], drop.size_bytes)  # otherwise what was found may be that of a part
             groups = tasks.parcels(spans)
             is_small = len(groups) <= 1 and sum(span.stop - span.start for span in spans) <= tasks.PIECE_BYTES
             executor = Inline() if is_small else self.executor

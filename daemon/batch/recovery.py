@@ -1,7 +1,7 @@
 """Recovery at start-up: finishes what an earlier run did not, in this order.
 
-1. A ledger that is older than what has gone by age: it learns that, or is refused. Then effects that are committed and not
-   published: carried out.
+1. A ledger that has lost drops: refused. One that is older than what has gone by age: it learns that, or is refused. Then effects
+   that are committed and not published: carried out.
 2. The staging folder: emptied.
 3. Raw copies with a higher number than any in the ledger: adopted.
 4. Hidden files in the folder of each source: removed if they are still what the ledger has as their drop, otherwise given their
@@ -46,6 +46,7 @@ def refuse_lost_ledger(engine: Engine) -> None:
 
 def recover(engine: Engine, places: Sequence[SourceFolder], contexts: Contexts) -> list[Drop]:
     """Finishes what an earlier run left; returns the drops that are archived and not committed."""
+    engine.ledger.refuse_lost_drops()
     _accept_marker(engine)
     publish_committed(engine, recovering=True)
     engine.store.clean_staging()

@@ -11,6 +11,7 @@ is not: without these orders, it would be another date.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -58,6 +59,10 @@ class Lost(Corruption):
     """Raw cannot reproduce published files that are damaged. They are not touched."""
 
 
+class NoFolder(Lost):
+    """The folder of a date cannot be read or changed."""
+
+
 def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged, now: int) -> list[str]:
     """Rebuilds damaged files from raw, and sets aside what raw cannot reproduce. Returns the names of what is rebuilt."""
     rebuilt = []
@@ -68,13 +73,27 @@ def repair(ledger: Ledger, reader: Reader, store: Store, damaged: Damaged, now: 
         except Lost as lost:
             file = DIMENSIONS[name].file
             ledger.set_one_aside(SetAside(file, now, reason_of(store, file, lost)))
-    return rebuilt + [iso_date(day) for day in _rebuilt(ledger, reader, store, sorted(damaged.days), now)]
+    faulty = set_faulty_aside(ledger, store, damaged.days, now)
+    return rebuilt + [iso_date(day) for day in _rebuilt(ledger, reader, store, sorted(set(damaged.days) - faulty), now)]
+
+
+def set_faulty_aside(ledger: Ledger, store: Store, days: Iterable[int], now: int) -> set[int]:
+    """Sets aside those of these dates whose folders cannot be read and changed; returns them. Of what is committed, nothing is
+    published there any more."""
+    found = set()
+    for day in days:
+        try:
+            refuse_folder(store, day)
+        except NoFolder as lost:
+            ledger.set_one_aside(SetAside(iso_date(day), now, str(lost)))
+            found.add(day)
+    return found
 
 
 def reason_of(store: Store, name: str, lost: Lost) -> str:
     """Why a date or the file of a dimension is set aside. Where its published file cannot be read, other rights are enough."""
     path = store.curated / (name if name.endswith(".parquet") else f"date={name}/{FACT_FILE}")
-    if not path.is_file() or files.sha256_if_readable(path) != b"":
+    if isinstance(lost, NoFolder) or not path.is_file() or files.sha256_if_readable(path) != b"":
         return str(lost)
     return f"{lost}. {path} is there and cannot be read: it is enough to let this user read it, if it is sound"
 
@@ -161,6 +180,24 @@ def groups_of(partitions: Sequence[Partition]) -> list[list[int]]:
     return groups
 
 
+def refuse_folder(store: Store, day: int) -> None:
+    """Raises NoFolder if the files in the folder of this date cannot be read and replaced, and those of other dates can. Raises
+    OSError if that is so of all: the disk or the mount fails, or the process has a wrong user."""
+    folder = store.curated / folder_name(day)
+    if not (fault := files.fault_of_folder(folder)):
+        return
+    if of_all := files.fault_of_folder(store.curated):
+        raise PermissionError(errno.EACCES, of_all, str(store.curated))
+    raise _no_folder(folder, fault)
+
+
+def _no_folder(folder: Path, fault: str | None) -> NoFolder:
+    return NoFolder(
+        f"could not read and write {folder}: {fault}. Let this user do that (owner, mode, disk), or move away what is in its "
+        "place; nothing was touched"
+    )
+
+
 def refuse_folders(store: Store, names: Iterable[str]) -> None:
     """Raises Lost if a folder that is not empty is in the place of one of these published files: no file can take its place."""
     for path in (store.curated / name for name in names):
@@ -182,11 +219,17 @@ def restore(ledger: Ledger, store: Store, expected: Partition, fact: pa.Table) -
         bytes=sum(map(len, contents.values())),
         writer=WRITER,
     )
-    files.make_folder(store.curated / folder)
     if made == expected:
-        for name, content in contents.items():
-            files.write(store.curated / name, content)
+        try:
+            files.make_folder(store.curated / folder)
+            for name, content in contents.items():
+                files.write(store.curated / name, content)
+        except OSError as error:
+            if error.errno not in files.OF_PLACE:
+                raise
+            raise _no_folder(store.curated / folder, error.strerror) from error
         return
+    files.make_folder(store.curated / folder)
     if expected.writer == WRITER or _counts(totals(fact)) != (expected.orders, expected.lines, expected.amount):
         raise _not_reproduced(store.curated / folder)
     _replace(store, contents, lambda effects: ledger.replace_files([made], [], effects), ledger)
@@ -297,7 +340,9 @@ def damage_of(output: Path, drop: Drop) -> str:
     if found == drop.sha256:
         return ""
     if found == b"":
-        return f"{path} cannot be read, and its folder can; let this user read it, or restore it from a backup"
+        return (
+            f"{path} cannot be read, and others can; let this user read it and its folder, or restore it from a backup"
+        )
     return f"{path} is missing or is not what was archived as drop {drop.seq}; restore it from a backup"
 
 

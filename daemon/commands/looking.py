@@ -216,10 +216,22 @@ def schema(config: Config, options: argparse.Namespace) -> int:
 
 
 def manifest(config: Config, options: argparse.Namespace) -> int:
+    """The manifest goes to standard output, and all else to standard error."""
     from ..operate.warehouse import manifest
+    from ..operate.wording import counted
 
-    print(manifest(config.paths.output, options.table, options.dates or None, options.prefix), end="")
-    return DONE
+    found = manifest(config.paths.output, options.table, options.dates or None, options.prefix)
+    print(found.text, end="")
+    if found.lacking:
+        them = f"{', '.join(found.lacking)}, which {'is' if len(found.lacking) == 1 else 'are'} set aside"
+        print(
+            f"strandline: the manifest is without {them}: leave what the warehouse has of it; `strandline status` says what "
+            "to restore",
+            file=sys.stderr,
+        )
+    files = f"{counted(found.files, 'file')} of {options.table} listed"
+    print(f"{files}; put the manifest beside them, and COPY reads it: `strandline docs WAREHOUSE`", file=sys.stderr)
+    return ATTENTION if found.lacking else DONE
 
 
 def docs(options: argparse.Namespace) -> int:

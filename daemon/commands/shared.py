@@ -97,6 +97,8 @@ def gathered(config: Config, *, running: bool = False) -> dict[str, Any]:
 
     output, places = config.paths.output.resolve(), places_of(config.paths.inbox, config.folders)
     with looked_at(output, running=running) as ledger:
+        if ledger is not None and not running:
+            ledger.refuse_lost_drops()
         follows = downstreams.gather(ledger, output, config.paths.models, config.paths.checks, config.destinations)
         every = {name: one.pull.every for name, one in config.sources.items() if one.pull is not None}
         return gather(ledger, places, output, time.time_ns() // 1000, config.watch.ignore, follows, every)

@@ -69,8 +69,13 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, StrandlineError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return f"{error.strerror}: {file_of(error)}" if error.filename else error.strerror
     return plain(str(error)) or next((text for kind, text in _WORDLESS if isinstance(error, kind)), "no cause is known")
+
+
+def file_of(error: OSError) -> str:
+    """The file of an error of the system; of a rename, both of its names: either may be at fault."""
+    return f"{error.filename}" + (f" to {error.filename2}" if error.filename2 else "")
 
 
 def plain(text: str) -> str:

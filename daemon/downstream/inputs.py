@@ -125,14 +125,16 @@ class Inputs:
         found = target.stat()
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._checked.get(file.path) != (identity, file.sha256):
-            if files.sha256_of(target) != file.sha256:
-                raise InputChanged(f"{file.path} is not the file that was committed")
+            if (content := files.sha256_if_readable(target)) != file.sha256:
+                what = "cannot be read" if content == b"" else "is not the file that was committed"
+                raise InputChanged(f"{file.path} {what}")
             self._checked[file.path] = identity, file.sha256
         return target
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Makes a hard link, or a copy where the file system refuses one. Raises InputChanged where there is no such file."""
+    """Makes a hard link, or a copy where the file system refuses one. Raises InputChanged where there is no such file, or this
+    one alone cannot be read."""
     try:
         try:
             os.link(source, target)
@@ -142,6 +144,10 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, target)
     except FileNotFoundError:
         raise InputChanged(f"{source} is gone") from None
+    except OSError as error:
+        if not files.is_of_one_file(error, source):
+            raise
+        raise InputChanged(f"{source} cannot be read ({error.strerror})") from None
 
 
 def all_columns(tables: Tables, configured: Columns) -> Columns:

@@ -6,6 +6,7 @@ empties.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -14,6 +15,8 @@ from weakref import WeakSet
 
 import pyarrow as pa
 from pyarrow import ipc
+
+from ..storage.file_text import CUT
 
 LEAST_BYTES = 1 << 20  # smaller tables are pickled
 _BATCH_ROWS = 2_048  # small record batches: some rows are on few pages
@@ -40,11 +43,15 @@ def write(path: Path, table: pa.Table) -> None:
 
 
 def read(path: Path) -> pa.Table:
-    """Maps the table of a file."""
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    """Maps the table of a file. Where the disk cannot give a page of it later, the system ends this process (SIGBUS)."""
+    try:
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = ipc.open_file(pa.py_buffer(mapped)).read_all()
+    except (ValueError, pa.ArrowInvalid):  # an empty file cannot be mapped
+        raise OSError(errno.EIO, CUT, str(path)) from None
     _mapped.add(mapped)
-    return ipc.open_file(pa.py_buffer(mapped)).read_all()
+    return table
 
 
 def take(path: Path) -> pa.Table:

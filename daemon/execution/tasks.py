@@ -6,7 +6,6 @@ copies, which never change, and rewrite only writes into the staging folder.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from ..core.parse.documents import Form, WrongCut, cut, first_pieces
 from ..core.parse.explain import ReadRecord, explained
 from ..core.parse.explain_csv import explained_rows
 from ..core.parse.parse import Piece, first_records, parse
+from ..storage.file_text import FileText, refuse_cut
 from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
@@ -62,16 +62,16 @@ def spans_of(
     size = path.stat().st_size
     if size <= PIECE_BYTES or dimension is not None:
         return [Span(drop, path, 0, size, context, Form.WHOLE, dimension, refusing=refusing)]
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with FileText(path) as data:
         refuse_foreign(data[:4096])
-        pieces = cut(data, PIECE_BYTES)  # type: ignore[arg-type]  # an mmap has what is used of bytes
+        pieces = cut(data, PIECE_BYTES)
     return _spans(drop, path, context, pieces)
 
 
 def first_spans_of(drop: int, path: Path, context: ParseContext) -> list[Span]:
     """The first spans that `spans_of` will return for a drop of orders, of which the file has the beginning."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pieces = first_pieces(data, PIECE_BYTES)  # type: ignore[arg-type]
+    with FileText(path) as data:
+        pieces = first_pieces(data, PIECE_BYTES)
     return _spans(drop, path, context, pieces)
 
 
@@ -192,9 +192,9 @@ def _nothing_of(drop: int, reason: Unreadable) -> Parsed:
 
 
 def _piece(span: Span) -> Piece:
-    with open(span.path, "rb") as file:
-        file.seek(span.start)
-        return Piece(span.drop, file.read(span.stop - span.start), span.context, span.form, span.is_first)
+    refuse_cut(span.path, span.stop)
+    with FileText(span.path) as data:
+        return Piece(span.drop, data[span.start : span.stop], span.context, span.form, span.is_first)
 
 
 def explain(span: Span, most: int) -> list[ReadRecord]:

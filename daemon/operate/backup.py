@@ -57,7 +57,7 @@ class Copied:
     missing: list[tuple[str, int, str]] = field(default_factory=list)  # copies of drops: kind, drop and path
 
     def add(self, source: Path, target: Path, *, may_link: bool, sha256: bytes | None = None) -> bool:
-        """Copies one file; returns whether it is what it should be."""
+        """Copies one file; returns whether it can be read, and is what it should be."""
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             is_link = may_link and _linked(source, target)
@@ -67,9 +67,13 @@ class Copied:
                 os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
         except FileNotFoundError:
             return False
+        except OSError as error:
+            if not files.is_of_one_file(error, source):
+                raise
+            return False
         self.count(target)
         self.linked += is_link
-        return sha256 is None or files.sha256_of(target) == sha256
+        return sha256 is None or files.has_sha256(target, sha256)
 
     def count(self, path: Path) -> None:
         """Counts a file that was written."""
@@ -170,16 +174,21 @@ def _link_all(output: Path, folder: Path, wanted: Iterable[str], linked: dict[st
     """Links each of these paths, unless the link that is there is of the file that is there now."""
     for path in wanted:
         source, target = output / path, folder / path
-        if (now := files.identity(source)) is None or now == linked.get(path):
-            continue  # one that is missing is told when it is copied
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
         try:
+            if (now := files.identity(source)) is None or now == linked.get(path):
+                continue  # one that is missing is told when it is copied
+            target.unlink(missing_ok=True)
             if _linked(source, target):
                 now = files.identity(target)
             else:
                 shutil.copyfile(source, target)
         except FileNotFoundError:  # replaced just now: the next look finds another ledger
+            continue
+        except OSError as error:  # the same as one that is missing
+            if not files.is_of_one_file(error, source):
+                raise
+            target.unlink(missing_ok=True)
             continue
         if now is not None:
             linked[path] = now

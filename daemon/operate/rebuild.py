@@ -245,12 +245,13 @@ def differences(engine: Engine, ledger: Ledger, scratch: Path) -> list[Effect]:
         targets[f"{folder_name(day)}/{ITEMS_FILE}"] = one.items_sha256
     curated = engine.output / "curated"
     ours = [curated / one.file for one in DIMENSIONS.values()]
-    ours += [path for name in (FACT_FILE, ITEMS_FILE) for path in sorted(curated.glob(f"date=*/{name}"))]
-    stale = [name for path in ours if path.exists() and (name := str(path.relative_to(curated))) not in targets]
+    ours += [folder / name for folder in sorted(curated.glob("date=*")) for name in (FACT_FILE, ITEMS_FILE)]
+    found = {str(path.relative_to(curated)): files.sha256_if_readable(path) for path in ours}  # empty: cannot be read
+    stale = [name for name, sha256 in found.items() if sha256 is not None and name not in targets]
     return [
         *(
             Effect("place", f"curated/{name}", f"{source}/{name}", sha256)
-            for name, sha256 in targets.items() if files.sha256_of(curated / name) != sha256
+            for name, sha256 in targets.items() if found.get(name) != sha256
         ),
         *(Effect("remove", f"curated/{name}") for name in stale),
     ]  # fmt: skip

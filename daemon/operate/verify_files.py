@@ -219,7 +219,7 @@ def _what_is_wrong(path: Path, expected: bytes | None, aside: Mapping[str, SetAs
         return "it was never committed"
     day = path.parent.name.removeprefix("date=")
     command = f"`strandline rebuild {day}`" if day != path.parent.name else "`strandline rebuild`"
-    what = "not what was committed" if path.exists() else "missing"
+    what = {None: "missing", b"": "cannot be read"}.get(files.sha256_if_readable(path), "not what was committed")
     if (found := aside.get(day) or aside.get(path.name)) is not None:
         return f"{what}, and set aside: {found.reason}"
     return f"{what}; {command} rebuilds it"

@@ -1,30 +1,60 @@
 """Manifests for a warehouse: the published files of a table, in the format that Amazon Redshift reads (COPY … MANIFEST, and
-Spectrum's external tables). Reads only the names and sizes of files. docs/WAREHOUSE.md describes how to use them.
+Spectrum's external tables). Reads the names and sizes of files, and what is set aside. How to use them: docs/WAREHOUSE.md.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ddl import TABLES
-from ..core.errors import UsageError, instead_of
+from ..core.errors import EnvironmentFault, UsageError, instead_of
+from ..storage.ledger import Ledger
+from ..storage.set_aside import SetAside
 
 _PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[!-~]+)*")
 _NAMED_AT_MOST = 10
 
 
-def manifest(output: Path, table: str, dates: Sequence[str] | None, prefix: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`text`: the manifest, as JSON. `lacking`: the dates among those that were wanted that are set aside, and so not in it."""
+
+    text: str
+    files: int
+    lacking: list[str]
+
+
+def manifest(output: Path, table: str, dates: Sequence[str] | None, prefix: str) -> Manifest:
     """The manifest of a table's files that are now under `output`, with their URLs under `prefix` (s3://bucket/path), where you
-    copy them. `dates`: None for all; a dimension has no dates. Raises UsageError for wrong arguments."""
+    copy them. `dates`: None for all; a dimension has no dates. Raises UsageError for wrong arguments, and EnvironmentFault for
+    a dimension that is set aside."""
     if not _PREFIX.fullmatch(prefix.rstrip("/")):
         raise UsageError(
             f"{prefix!r} is not an S3 prefix; it must be like s3://bucket/path, and a bucket has 3 to 63 of a-z, 0-9, . and -"
         )
-    entries = [_entry(output, path, prefix.rstrip("/")) for path in _files(output / "curated", table, dates)]
-    return json.dumps({"entries": entries}, indent=1) + "\n"
+    if table not in TABLES:
+        raise UsageError(f"unknown table {table!r}; {instead_of(table, TABLES)}")
+    aside, curated = _set_aside(output), output / "curated"
+    lacking = sorted(
+        name for name in aside if TABLES[table].by_date and (name in dates if dates else name[:1].isdigit())
+    )
+    found = _by_date(curated, table, dates, lacking) if TABLES[table].by_date else [_one(curated, table, dates, aside)]
+    entries = [_entry(output, path, prefix.rstrip("/")) for path in found]
+    return Manifest(json.dumps({"entries": entries}, indent=1) + "\n", len(entries), lacking)
+
+
+def _set_aside(output: Path) -> dict[str, SetAside]:
+    """By name. Nothing is in a copy of curated/ alone, which has no ledger."""
+    path = output / "state" / "ledger.sqlite"
+    if not path.exists():
+        return {}
+    with closing(Ledger(path, read_only=True)) as ledger:
+        return ledger.set_aside()
 
 
 def _entry(output: Path, path: Path, prefix: str) -> dict[str, object]:
@@ -33,24 +63,23 @@ def _entry(output: Path, path: Path, prefix: str) -> dict[str, object]:
     return {"url": url, "mandatory": True, "meta": {"content_length": path.stat().st_size}}
 
 
-def _files(curated: Path, table: str, dates: Sequence[str] | None) -> list[Path]:
-    if table not in TABLES:
-        raise UsageError(f"unknown table {table!r}; {instead_of(table, TABLES)}")
-    if TABLES[table].by_date:
-        return _by_date(curated, table, dates)
+def _one(curated: Path, table: str, dates: Sequence[str] | None, aside: Mapping[str, SetAside]) -> Path:
     if dates is not None:
         raise UsageError(f"{table} is one file and has no dates; leave them out")
     path = curated / f"{table}.parquet"
+    if (one := aside.get(path.name)) is not None:
+        raise EnvironmentFault("list", path, f"it is set aside: {one.reason}", "Other tables can be listed meanwhile.")
     if not path.exists():
         raise UsageError(f"there is no {path}: no drop of this dimension was applied yet")
-    return [path]
+    return path
 
 
-def _by_date(curated: Path, table: str, dates: Sequence[str] | None) -> list[Path]:
-    published = {path.parent.name.removeprefix("date="): path for path in curated.glob(f"date=*/{table}.parquet")}
-    if not published:
+def _by_date(curated: Path, table: str, dates: Sequence[str] | None, lacking: Collection[str]) -> list[Path]:
+    found = {path.parent.name.removeprefix("date="): path for path in curated.glob(f"date=*/{table}.parquet")}
+    published = {date: path for date, path in found.items() if date not in lacking}
+    if not published and not lacking:
         raise UsageError(f"there is no published date in {curated}: no drop of orders was applied yet")
-    wanted = sorted(published if dates is None else set(dates))
+    wanted = sorted(published if dates is None else set(dates).difference(lacking))
     missing = [date for date in wanted if date not in published]
     if missing:
         raise UsageError(

@@ -7,8 +7,8 @@ structure of its file, and not to values. The triggers of the schema keep them:
     the schema           in `sums`, too, since a trigger may be what is damaged
 
 The records of what follows (downstream/records.py) are kept in the same way. The order index has its own (order_index.py).
-`batches` has none: what is to be published is in `effects`. A row of `drops` that is lost as a whole goes unnoticed here: its raw
-copy is taken in again, or `verify` finds that.
+`batches` has none: what is to be published is in `effects`. Rows of `drops` are counted at each start: the table, its indexes and
+the sums over all drops must agree.
 """
 
 from __future__ import annotations
@@ -114,6 +114,21 @@ def refuse_unsound(values: Sequence[object], expected: int, what: str) -> None:
     """Raises Corruption if a row is not what was written. `values`: all of its columns but the checksum, in order."""
     if checksum(*values) != expected:
         raise damaged(what)
+
+
+_DROPS_COUNTED = """
+SELECT (SELECT count(*) FROM drops NOT INDEXED),
+       (SELECT count(sha256) FROM drops INDEXED BY drops_by_sha256),
+       (SELECT count(*) FROM drops),  -- SQLite counts by the smallest index, drops_by_batch
+       (SELECT count(*) FROM drops WHERE batch IS NULL)
+           + (SELECT coalesce(sum(value), 0) FROM totals WHERE name IN ('drops.applied', 'drops.duplicate', 'drops.quarantined'))
+"""
+
+
+def refuse_lost_drops(sql: sqlite3.Connection) -> None:
+    """Raises Corruption if a row of `drops` is lost. Reads the whole table: 0.15 s of a million drops."""
+    if len(set(sql.execute(_DROPS_COUNTED).fetchone())) > 1:
+        raise damaged("the number of rows of the table drops")
 
 
 def refuse_unsound_drops(sql: sqlite3.Connection, schema: str) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 from uuid import uuid4
 
 SYNC_ALL_ABOVE = 200  # files; for fewer, an fsync each is faster than flushing the whole file system
+# Where these are of one file or folder alone, that is at fault, and not the machine.
+OF_PLACE = (errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP)
 _BLOCK_BYTES = 4 << 20
 # Larger writes make larger pages in the page cache. Where a virtual machine returns free memory to its host, large pages are the
 # ones that it returned, and a copy into them takes ten times as long.
@@ -67,7 +69,10 @@ def state_of(path: Path) -> tuple[int, ...]:
 def sync(path: Path | str) -> None:
     """Makes the content of a file, or the names in a folder, durable."""
     with opened(path) as descriptor:
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def sync_many(paths: Iterable[Path]) -> None:
@@ -220,20 +225,41 @@ def sha256_of(path: Path) -> bytes | None:
 
 
 def is_of_one_file(error: OSError, path: Path) -> bool:
-    """Whether this file cannot be read (its mode, its blocks of the disk; a folder or a circle of links is in its place), and its
-    folder can: others may be read then. Where the folder cannot, the disk or the mount fails, or the process has a wrong user."""
-    if error.errno not in (errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP):
+    """Whether this file, or the folder of its date, cannot be read (its mode, its blocks of the disk; something else or a circle
+    of links is in its place), and what it is in can: others may be read then. Where that cannot, the disk or the mount fails, or
+    the process has a wrong user."""
+    if error.errno not in (*OF_PLACE, errno.EISDIR):
         return False
+    alone = path.parent if "=" in path.parent.name else path
     try:
-        path.lstat()
-        with os.scandir(path.parent) as entries:
-            return next(entries, None) is not None
+        return alone.name in os.listdir(alone.parent)
     except OSError:
         return False
 
 
+def fault_of_folder(folder: Path) -> str:
+    """Why the files of a folder cannot be read and replaced, by trying; empty where they can, or where there is nothing of this
+    name."""
+    probe = folder / ".probe.tmp"
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+        with open(probe, "wb"):
+            pass
+        probe.unlink()
+        sync(folder)
+    except FileNotFoundError as error:
+        return f"{error.strerror} at the end of the link" if folder.is_symlink() else ""
+    except OSError as error:
+        if error.errno not in OF_PLACE:
+            raise
+        return error.strerror or str(error)
+    return ""
+
+
 def sha256_if_readable(path: Path) -> bytes | None:
-    """The SHA-256 of a file's content; None if there is no such file, and empty where this file alone cannot be read."""
+    """The SHA-256 of a file's content; None if there is no such file, and empty where this file or its date alone cannot be
+    read."""
     try:
         return sha256_of(path)
     except OSError as error:

@@ -290,6 +290,10 @@ class LedgerQueries:
             found[first] += [drop for drop in [self.drop(seq)] if drop is not None]
         return found
 
+    def refuse_lost_drops(self) -> None:
+        """Raises Corruption if a drop is lost. For starts and `status`: it takes longer than what is compared at each commit."""
+        checksums.refuse_lost_drops(self._sql)
+
     def drop_count(self, outcome: DropOutcome | None = None, after: int = 0) -> int:
         """The number of committed drops, or of those with this outcome, with numbers above `after`."""
         condition = "outcome IS NOT NULL" if outcome is None else f"outcome = '{outcome}'"

@@ -1,5 +1,5 @@
-"""What is set aside, in the ledger: published dates and dimensions whose files are damaged and cannot be made anew. Batches leave
-them as they are, and everything else goes on; see batch/mending.
+"""What is set aside, in the ledger: published dates and dimensions whose files are damaged and cannot be made anew, or whose
+folder cannot be read or written. Batches leave them as they are, and everything else goes on; see batch/mending.
 """
 
 from __future__ import annotations
@@ -53,11 +53,13 @@ def all_of(sql: sqlite3.Connection) -> dict[str, SetAside]:
 
 
 def enter(sql: sqlite3.Connection, one: SetAside) -> None:
-    """Sets something aside; what is already keeps its time. Within a transaction of the caller."""
+    """Sets something aside; what is already keeps its time. Of a date, what is committed and not published yet will not be: it is
+    made anew when it is mended. Within a transaction of the caller."""
     sql.execute(
         "INSERT INTO set_aside VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason",
         (one.name, one.since, one.reason),
     )
+    sql.execute("DELETE FROM effects WHERE target LIKE 'curated/date=' || ? || '/%'", (one.name,))
 
 
 def remove(sql: sqlite3.Connection, names: Iterable[str]) -> None:

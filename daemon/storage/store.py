@@ -134,7 +134,7 @@ class Store:
 
 
 def sound_content(path: Path, sha256: bytes) -> bytes | None:
-    """The bytes of a file; None where they have another SHA-256, or this file alone cannot be read."""
+    """The bytes of a file; None where they have another SHA-256, or this file or its date alone cannot be read."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -179,6 +179,12 @@ def folder_name(day: int) -> str:
 def iso_date(day: int) -> str:
     """YYYY-MM-DD of a date in days since 1970."""
     return (_EPOCH + timedelta(days=int(day))).isoformat()
+
+
+def day_of(path: str) -> int | None:
+    """The date of a file of a partition, relative to the output folder, in days since 1970; None for other files."""
+    layer, _, name = path.partition("/date=")
+    return (date.fromisoformat(name[:10]) - _EPOCH).days if layer == "curated" and name else None
 
 
 def _sha256(content: bytes | pa.Buffer) -> bytes:

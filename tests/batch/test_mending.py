@@ -7,7 +7,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from daemon.batch.mending import Mending, mend
 from daemon.batch.repair import Lost
 from daemon.batch.retries import is_transient
 from daemon.core.entries import Undo
-from daemon.operate.verify_files import check_raw
+from daemon.operate.verify_files import check_curated, check_raw
 from daemon.storage import files
 from daemon.storage.generation import generation
 from daemon.storage.ledger import Ledger
@@ -360,19 +360,68 @@ def test_files_that_alone_cannot_be_read_are_damaged_ones(
     assert drop is not None
     bad |= {files.identity(world.path(fact(DAY2))), files.identity(world.path(drop.raw or ""))}
     with monkeypatch.context() as patched, pytest.raises(OSError, match=os.strerror(number)) as raised:
-        patched.setattr(os, "scandir", no_folder)
+        patched.setattr(os, "listdir", no_folder)
         world.engine.store.read_fact(20_514, b"")
     assert is_transient(raised.value)
     assert world.apply(("c.json", as_drop([order(5), order(6, 3)]))) == []
     assert set(world.engine.ledger.set_aside()) == {DAY2}
     (one,) = world.engine.ledger.set_aside().values()
-    assert "cannot be read, and its folder can; let this user read it" in one.reason
+    assert "cannot be read, and others can; let this user read it and its folder" in one.reason
     rights = f"{world.path(fact(DAY2))} is there and cannot be read: it is enough to let this user read it"
     assert rights in one.reason
     assert [(found.what, found.found[:14]) for found in check_raw(world.engine)] == [(drop.raw, "cannot be read")]
     world.mending.run(NOW + 50)
     assert rights in world.engine.ledger.set_aside()[DAY2].reason
     bad.clear()
+    world.new_mending().run(NOW + 99)
+    world.assert_as_if_nothing_happened()
+
+
+def _a_file(folder: Path) -> None:
+    folder.write_bytes(b"not a folder")
+
+
+def _a_loop(folder: Path) -> None:
+    folder.symlink_to(folder.name)
+
+
+def _a_link_to_nothing(folder: Path) -> None:
+    folder.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("instead", [_a_file, _a_loop, _a_link_to_nothing])
+@pytest.mark.parametrize("day", [DAY2, "2026-03-05"])
+def test_a_date_with_something_else_in_the_place_of_its_folder_is_set_aside(
+    world: World, instead: Callable[[Path], None], day: str
+) -> None:
+    """Also a date that is new. It is made again once that is moved away, from raw copies that are all there."""
+    folder = world.path(f"curated/date={day}")
+    if folder.exists():
+        folder.rename(world.path("away"))
+    instead(folder)
+    for drop in [*changes(), ("f.json", as_drop([order(9, int(day[-2:])), order(8, 6)]))]:
+        assert world.apply(drop) == []
+    (one,) = world.engine.ledger.set_aside().values()
+    assert (
+        one.name == day and f"could not read and write {folder}: " in one.reason and "move away what is" in one.reason
+    )
+    assert world.new_mending().run(NOW + 50) == ([], False) and folder.lstat()
+    assert {found.what for found in check_curated(world.engine, lambda: Ledger(world.engine.ledger.path))} <= {
+        fact(day), fact(day).replace("fact_order", "order_items"), f"curated/{folder.name}",
+    }  # fmt: skip
+    folder.unlink()
+    world.new_mending().run(NOW + 99)
+    world.assert_as_if_nothing_happened()
+
+
+def test_a_new_date_whose_orders_leave_before_its_folder_can_be_made_is_removed(world: World) -> None:
+    folder = world.path("curated/date=2026-03-05")
+    _a_file(folder)
+    world.apply(("b.json", as_drop([order(9, 5)])))
+    assert set(world.engine.ledger.set_aside()) == {"2026-03-05"}
+    world.apply(("c.json", as_drop([order(9, 3, updated_at="2026-03-09T00:00:00Z")])))
+    assert rows(world.path(""), DAY3) == rows(world.root / "twin" / "output", DAY3)
+    folder.unlink()
     world.new_mending().run(NOW + 99)
     world.assert_as_if_nothing_happened()
 

@@ -52,7 +52,7 @@ LINES = {
     "docs": "`strandline docs NAME` prints one, `strandline docs NAME#SECTION` a section; …",
     "sql 'FROM fact_order LIMIT 3'": "3 rows",
 }
-ELSEWHERE = {"manifest", "pull", "refresh", "restore"}  # JSON; and what needs something else, below and in tests/system
+ELSEWHERE = {"manifest", "pull", "refresh", "restore"}  # JSON; and what needs something else: below and in tests/system
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,14 @@ def test_each_command_ends_with_what_happened_and_what_to_do_next(home: Path) ->
         before, rest, after = wanted.partition("…")
         said = last_line(home, *shlex.split(line))
         assert said == wanted if not rest else said.startswith(before) and said.endswith(after), f"{line}: {said}"
+
+
+def test_a_manifest_is_all_of_standard_output(home: Path) -> None:
+    """Programs read it; what happened and what to do next goes to standard error."""
+    ended = strandline(home, "manifest", "fact_order", "s3://bucket/shop", **SETTINGS)
+    listed = len(json.loads(ended.stdout)["entries"])
+    said = f"{listed} files of fact_order listed; put the manifest beside them, and COPY reads it: docs/WAREHOUSE.md\n"
+    assert (ended.returncode, ended.stderr) == (0, said) and listed > 1
 
 
 def test_nothing_to_do_is_said(tmp_path: Path) -> None:

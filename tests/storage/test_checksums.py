@@ -104,6 +104,39 @@ def test_a_row_that_is_not_what_was_written_is_never_believed(
         read(ledger)
 
 
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM drops WHERE seq = 2", "DELETE FROM drops", "UPDATE drops SET batch = 1 WHERE seq = 1"]
+)
+def test_drops_that_are_lost_or_more_than_were_committed_are_found(path: Path, statement: str) -> None:
+    with closing(changing(path)) as sql:
+        sql.execute("INSERT INTO totals VALUES ('default', 'drops.applied', 1)")
+        sql.execute(
+            "INSERT INTO drops SELECT 2, name, raw, sha256, bytes, received_at, tolerance, records_path, source, mapping, "
+            "since, 1, 'applied', reason, duplicate_of, counts, newest, checksum FROM drops"
+        )
+        sql.commit()
+    with closing(Ledger(path)) as ledger:
+        ledger.refuse_lost_drops()
+    behind(path, statement)
+    with closing(Ledger(path)) as ledger, pytest.raises(Corruption, match="the number of rows of the table drops is"):
+        ledger.refuse_lost_drops()
+
+
+@pytest.mark.parametrize("lost", ["drops", "drops_by_sha256", "drops_by_batch"])
+def test_a_page_of_drops_that_lost_its_rows_is_found(path: Path, lost: str) -> None:
+    """Of the table, or of an index, in which duplicates are looked up. The page says that it is empty."""
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (number,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (lost,)).fetchone()
+        (size,) = sql.execute("PRAGMA page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    assert content[(number - 1) * size + 3 : (number - 1) * size + 5] == b"\0\1"  # one row
+    content[(number - 1) * size + 3 : (number - 1) * size + 5] = b"\0\0"
+    path.write_bytes(content)
+    with closing(Ledger(path)) as ledger, pytest.raises(Corruption, match="the number of rows of the table drops is"):
+        ledger.refuse_lost_drops()
+
+
 def test_damaged_drops_are_not_copied_into_a_new_ledger(path: Path, tmp_path: Path) -> None:
     behind(path, "UPDATE drops SET since = 4")
     with closing(Ledger(tmp_path / "new.sqlite")) as ledger, pytest.raises(Corruption, match="drop 1"):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,16 @@ def _prefix(uid: int, capabilities: list[str]) -> tuple[str, ...]:
         "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", f"--inh-caps={chosen}", f"--ambient-caps={chosen}",
         f"--bounding-set={chosen}", "--no-new-privs",
     )  # fmt: skip
+
+
+def owner_without_capabilities(home: Path) -> tuple[str, ...]:
+    """The prefix for a command of a user to whom everything below `home` is given, and who may do what modes allow and nothing
+    else. Where other users cannot start this interpreter, that is root without any capability."""
+    if not _is_readable_for_others():
+        return _prefix(0, [])
+    for path in [home, *home.rglob("*")]:
+        os.chown(path, SERVICE, SERVICE, follow_symlinks=False)
+    return _prefix(SERVICE, [])
 
 
 @lru_cache

@@ -87,6 +87,33 @@ def test_sql_reads_the_other_dates_and_ends_with_1(tmp_path: Path) -> None:
     )
 
 
+def test_a_manifest_is_without_what_is_set_aside_and_ends_with_1(tmp_path: Path) -> None:
+    """A date that is set aside need not have a folder. A dimension is one file: without it, there is no manifest."""
+    users = b"user_id,email\nu_1,a@example.com\n"
+    for name, content in {"users.csv": users, "a.json": as_drop([order(1)]), "b.json": as_drop([order(2, 3)])}.items():
+        drop(tmp_path, name, content)
+    strandline(tmp_path, "--once")
+    lose(tmp_path / "output", "a.json", "2026-03-02")
+    (raw,) = tmp_path.glob("output/raw/*/*users.csv")
+    raw.unlink()
+    (tmp_path / "output" / "curated" / "dim_user.parquet").write_bytes(b"damaged")
+    drop(tmp_path, "c.json", as_drop([order(3, user_id="u_1")]))
+    assert strandline(tmp_path, "--once").returncode == 1
+    shutil.rmtree(tmp_path / "output" / "curated" / "date=2026-03-02")
+    for dates, listed, is_whole in (
+        ((), ["2026-03-03"], False), (("2026-03-02", "2026-03-03"), ["2026-03-03"], False), (("2026-03-02",), [], False),
+        (("2026-03-03",), ["2026-03-03"], True),
+    ):  # fmt: skip
+        ended = strandline(tmp_path, "manifest", "fact_order", "s3://bucket/shop", *dates)
+        urls = [entry["url"] for entry in json.loads(ended.stdout)["entries"]]
+        assert urls == [f"s3://bucket/shop/curated/date={date}/fact_order.parquet" for date in listed]
+        assert ended.returncode == (0 if is_whole else 1)
+        assert ("without 2026-03-02, which is set aside" in ended.stderr) is not is_whole
+        assert ended.stderr.splitlines()[-1].startswith(f"{len(listed)} file")
+    ended = strandline(tmp_path, "manifest", "dim_user", "s3://bucket/shop")
+    assert ended.returncode == 3 and not ended.stdout and "it is set aside: " in ended.stderr
+
+
 def test_a_daemon_whose_layer_is_removed_is_not_ready_until_it_is_made_anew(tmp_path: Path) -> None:
     """It notices at the next scan. The files are the same."""
     daemon = started(tmp_path, WATCH__RESCAN_SECONDS="2")

@@ -384,3 +384,19 @@ def test_beside_a_running_daemon_that_publishes_all_the_time_nothing_is_found(tm
                 deliver()
             said, errors = process.communicate()
             assert process.returncode == 0, said + errors
+
+
+def test_a_drop_that_the_ledger_lost_stops_the_next_start_and_is_mended_by_what_it_says(home: Path) -> None:
+    """With its row, all places where SQLite would look for it are gone. `status` says so, too."""
+    before, state = tree(home / "output" / "curated"), home / "output" / "state"
+    with closing(changing(state / "ledger.sqlite")) as sql:
+        sql.execute("DELETE FROM drops WHERE seq = 1")
+        sql.commit()
+    for words in (("--once",), ("status",), ("rebuild",)):
+        ended = strandline(home, *words)
+        assert ended.returncode == 3 and "the number of rows of the table drops is not what was written" in ended.stderr
+        assert "move it away" in ended.stderr
+    for path in state.glob("ledger.sqlite*"):
+        path.rename(home / path.name)
+    assert strandline(home, "rebuild").returncode == 0
+    assert differences(home) == [] and tree(home / "output" / "curated") == before

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from .nested import array_or_order
 from .texts import pairs_of, repeated
 
 BOM = b"\xef\xbb\xbf"
+_SEAM_BYTES = 64 << 10  # of a first look for one
 _JSON_SPACE = b" \t\n\r"
 _BLANK = b" \t\r"
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
@@ -163,31 +165,40 @@ def _first_bracket_line_is_object(text: bytes) -> bool:
     return first is not None and first[1].startswith(b"{") and reference.is_object(first[1].rstrip(_BLANK))
 
 
-def cut(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+class Text(Protocol):
+    """Bytes that need not be in memory as a whole: what `cut` uses of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+    def find(self, byte: bytes, start: int = 0, /) -> int: ...
+    def rfind(self, byte: bytes, /) -> int: ...
+
+
+def cut(data: Text, target_bytes: int) -> list[tuple[int, int, Form]]:
     """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where its divisions are not cheap
     to find."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
-    head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
+    head = data[start : start + target_bytes].lstrip(_JSON_SPACE)
     if len(data) > target_bytes and (begins_with_line_of_object(head) or _is_lines_after_all(head)):
         return _cut_lines(data, start, target_bytes)
     if len(data) > target_bytes and head.startswith(b"["):
-        return _cut_array(data, target_bytes)
+        return _cut_array(data, head, target_bytes)
     return [(0, len(data), Form.WHOLE)]
 
 
-def first_pieces(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+def first_pieces(data: Text, target_bytes: int) -> list[tuple[int, int, Form]]:
     """The first pieces that `cut` will return for a drop, of which `data` is the beginning."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
-    head = bytes(data[start : start + target_bytes]).lstrip(_JSON_SPACE)
+    head = data[start : start + target_bytes].lstrip(_JSON_SPACE)
     if len(data) <= start + target_bytes:
         return []
     if begins_with_line_of_object(head) or _is_lines_after_all(head):
         return _cut_lines(data, start, target_bytes)[:-1]
-    opening = _OPENING_KEY.search(data, 0, target_bytes) if head.startswith(b"[") else None
+    opening = _OPENING_KEY.search(head) if head.startswith(b"[") else None
     return [] if opening is None else _array_pieces(data, target_bytes, len(data), opening.group(1))[:-1]
 
 
-def _cut_lines(data: bytes, start: int, target_bytes: int) -> list[tuple[int, int, Form]]:
+def _cut_lines(data: Text, start: int, target_bytes: int) -> list[tuple[int, int, Form]]:
     pieces = []
     while start < len(data):
         newline = data.find(b"\n", min(start + target_bytes, len(data)))
@@ -197,17 +208,17 @@ def _cut_lines(data: bytes, start: int, target_bytes: int) -> list[tuple[int, in
     return pieces
 
 
-def _cut_array(data: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
+def _cut_array(data: Text, head: bytes, target_bytes: int) -> list[tuple[int, int, Form]]:
     """Cuts at a comma between two objects, of which the second has the first key of the array's first object. Such a comma may be
     inside a record with a list of similar objects; the brackets of the piece do not balance then, and `split` raises WrongCut."""
-    opening = _OPENING_KEY.search(data, 0, target_bytes)
+    opening = _OPENING_KEY.search(head)
     last = data.rfind(b"]")
     if opening is None or last < 0 or data[last + 1 :].strip(_JSON_SPACE):
         return [(0, len(data), Form.WHOLE)]
     return _array_pieces(data, target_bytes, last, opening.group(1))
 
 
-def _array_pieces(data: bytes, target_bytes: int, last: int, opening_key: bytes) -> list[tuple[int, int, Form]]:
+def _array_pieces(data: Text, target_bytes: int, last: int, opening_key: bytes) -> list[tuple[int, int, Form]]:
     pieces, start = [], data.find(b"[") + 1
     while start < last:
         stop, following = _seam(data, min(start + target_bytes, last), last, opening_key)
@@ -216,12 +227,18 @@ def _array_pieces(data: bytes, target_bytes: int, last: int, opening_key: bytes)
     return pieces
 
 
-def _seam(data: bytes, near: int, last: int, opening_key: bytes) -> tuple[int, int]:
-    """The end of one piece and the start of the next: around a comma at or after `near`."""
-    for match in _ARRAY_SEAM.finditer(data, near, last):
-        if match.group(1) == opening_key:
-            return match.end() - 1, match.end()
-    return last, last
+def _seam(data: Text, near: int, last: int, opening_key: bytes) -> tuple[int, int]:
+    """The end of one piece and the start of the next: around a comma at or after `near`. Looks at more and more of the text: a
+    seam is found in a part as in the whole, unless the part ends within it."""
+    size = _SEAM_BYTES
+    while True:
+        stop = min(near + size, last)
+        for match in _ARRAY_SEAM.finditer(data[near:stop]):
+            if match.group(1) == opening_key:
+                return near + match.end() - 1, near + match.end()
+        if stop == last:
+            return last, last
+        size *= 2
 
 
 def _lines(text: bytes) -> Records:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.batch.reading import _joined
+from daemon.core.parse import documents
 from daemon.core.parse.discards import each
 from daemon.core.parse.documents import Form, WrongCut, cut, first_pieces, split
 from daemon.core.parse.parse import Piece, parse
@@ -49,6 +50,15 @@ def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: 
     pieces = cut(data, target_bytes)
     if pieces[0][2] is not Form.WHOLE:  # a drop may turn out at its end to be no array after all
         assert begun == pieces[: len(begun)]
+
+
+@SLOW
+@given(drops(), st.integers(1, 400), st.integers(1, 60))
+def test_a_seam_is_found_however_much_is_looked_at_first(data: bytes, target_bytes: int, first: int) -> None:
+    pieces = cut(data, target_bytes)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(documents, "_SEAM_BYTES", first)
+        assert cut(data, target_bytes) == pieces
 
 
 def test_depth_is_a_records_own() -> None:
