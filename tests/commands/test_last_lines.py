@@ -108,7 +108,7 @@ def test_a_manifest_is_all_of_standard_output(home: Path) -> None:
     """Programs read it; what happened and what to do next goes to standard error."""
     ended = strandline(home, "manifest", "fact_order", "s3://bucket/shop", **SETTINGS)
     listed = len(json.loads(ended.stdout)["entries"])
-    said = f"{listed} files of fact_order listed; put the manifest beside them, and COPY reads it: docs/WAREHOUSE.md\n"
+    said = f"{listed} files of fact_order listed; put the manifest beside them, and COPY reads it: `strandline docs WAREHOUSE`\n"
     assert (ended.returncode, ended.stderr) == (0, said) and listed > 1
 
 
