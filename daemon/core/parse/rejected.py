@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from ..model import MAX_ID_BYTES, Discard, ParseContext, Reason
 from .discards import text_of_malformed
 from .explain import ReadField, explained, text_of
-from .reference import NotAnObject, NotJson, TooDeep, check_depth, members
+from .reference import NotAnObject, NotJson, TooDeep, check_depth, members, value_of
 from .values import WHITE_SPACE
 
 _SHOWN_CHARACTERS = 80
@@ -35,7 +34,7 @@ def cause(discard: Discard, context: ParseContext, *, is_row: bool = False, line
     if reason is Reason.MALFORMED_RECORD:
         return _damage(text_of_malformed(record), line)
     if reason is Reason.NOT_AN_OBJECT:
-        return f"it is {_kind(json.loads(record))}, and not an object"
+        return f"it is {_kind(value_of(record))}, and not an object"
     found = explained(record.encode(), discard.position, context).fields
     return next((_of_field(one, reason, context) for one in found if one.is_fault), "")
 

@@ -49,6 +49,8 @@ def why(record: bytes, mapping: FieldMapping = DIRECT) -> tuple[str, str]:
         (b'{"a":' + b"[" * 600 + b"]" * 600 + b"}", "malformed_record", "nested more than 512 levels deep"),
         (b'"text"', "not_an_object", "it is a text, and not an object"),
         (b"7", "not_an_object", "it is a number, and not an object"),
+        (b"9" * 5_000, "not_an_object", "it is a number, and not an object"),
+        (b"NaN", "not_an_object", "it is a number, and not an object"),
         (b'{"created_at":"2026-03-02"}', "missing_order_id", "there is no value at order_id"),
         (b'{"order_id":" ","created_at":"2026-03-02"}', "missing_order_id", "there is no value at order_id"),
         (b'{"order_id":1.5,"created_at":"2026-03-02"}', "invalid_order_id", "order_id is 1.5, which cannot be read as an id"),
