@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.mapping import DEFAULT_SOURCE
 from . import explained
+from .mistyped import question
 from .plan import one_line
 from .trace import Trace, Version
 from .wording import counted
@@ -75,8 +76,8 @@ def _last_line(found: Trace) -> str:
     if found.winner is None and (withdrawn := sorted({one.drop for one in found.versions if one.is_withdrawn})):
         return f"`strandline undo --revert {withdrawn[-1]}` applies again what was withdrawn last"
     if found.winner is None:
-        alike = found.alike and f" {found.alike}"
-        return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
+        alike = question([one_line(one) for one in found.alike])
+        return f"No order is published under this id.{alike and f' {alike}'} Ids are as in fact_order: `strandline sql` looks there"
     drop = found.winner.drop
     versions = counted(len(found.versions), "version")
     return f"{versions}; the one that counts is of drop {drop}, which `strandline undo {drop}` would withdraw"
