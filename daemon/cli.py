@@ -20,7 +20,7 @@ from .commands import administration, completion, copies, erasing, looking, mend
 from .commands.parser import parser
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
 from .core import progress
-from .core.errors import Corruption, EnvironmentFault, UsageError, cause_of, is_out_of_memory, plain, raised_in
+from .core.errors import Corruption, EnvironmentFault, UsageError, cause_of, escaped, is_out_of_memory, plain, raised_in
 from .operate.colours import of_level, wanted  # not where an error is told: then there may be no memory for it
 from .stopping import release
 
@@ -175,5 +175,6 @@ def _report(error: Exception) -> str:
 def _fail(code: int, message: str) -> int:
     progress.make_room()
     name = of_level("error", "strandline") if wanted(sys.stderr, os.environ) else "strandline"
-    print(f"{name}: {message}", file=sys.stderr)
+    shown = "\n".join(map(escaped, message.split("\n")))  # it may have what somebody typed or dropped
+    print(f"{name}: {shown}", file=sys.stderr)
     return code

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from daemon import cli
+from daemon.core.errors import UsageError
 from tests.support import REPO
 
 
@@ -47,6 +48,15 @@ def test_a_mistake_in_a_command_leads_to_the_help_of_that_command(capsys: pytest
     assert "unrecognized arguments: more --xyzzy\n" in refused(capsys, "status", "more", "--xyzzy")
 
 
+def test_no_message_has_characters_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come with what somebody typed, or with the name of a file. Lines stay lines."""
+    assert failed_with(UsageError("there is no \x1b[31mred\u202e\nSee below"), monkeypatch) == 2
+    assert capsys.readouterr().err == "strandline: there is no \\x1b[31mred\\u202e\nSee below\n"
+    assert "unrecognized arguments: \\x1b[31mred\n" in refused(capsys, "status", "\x1b[31mred")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -69,6 +79,7 @@ def test_where_memory_ran_out_any_error_says_so() -> None:
 import resource
 from pathlib import Path
 from daemon import cli
+from daemon.core.errors import UsageError
 
 def fails(options):
     raise SyntaxError("expected ':'")

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.drift import KnownKey
 from ..core.entries import REASON, DropResult
+from ..core.errors import escaped
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import LAST_INSTANT, DropOutcome, amount_text
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
@@ -292,9 +293,7 @@ def table(status: dict[str, Any]) -> str:
     lines += _section("Last drops", [drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
     lines += ["", last_line(status)]
-    return "\n".join(
-        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
-    )
+    return "\n".join(map(escaped, lines))
 
 
 def last_line(status: Mapping[str, Any]) -> str:

@@ -76,8 +76,8 @@ def _last_line(found: Trace) -> str:
     if found.winner is None and (withdrawn := sorted({one.drop for one in found.versions if one.is_withdrawn})):
         return f"`strandline undo --revert {withdrawn[-1]}` applies again what was withdrawn last"
     if found.winner is None:
-        alike = question([one_line(one) for one in found.alike])
-        return f"No order is published under this id.{alike and f' {alike}'} Ids are as in fact_order: `strandline sql` looks there"
+        alike = " ".join(["", question([one_line(one) for one in found.alike])]).rstrip()
+        return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
     drop = found.winner.drop
     versions = counted(len(found.versions), "version")
     return f"{versions}; the one that counts is of drop {drop}, which `strandline undo {drop}` would withdraw"

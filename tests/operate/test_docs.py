@@ -68,7 +68,8 @@ def test_a_section_goes_to_the_next_that_is_not_below_it(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "question"), [("RUNBOK", "did you mean RUNBOOK? "), ("shopfy", "did you mean shopify? "), ("§", ""), ("", "")]
+    ("name", "question"),
+    [("RUNBOK", "did you mean RUNBOOK? "), ("shopfy", "did you mean shopify? "), ("§", ""), ("", "")],
 )
 def test_an_unknown_page_is_answered_with_the_one_that_is_meant(name: str, question: str) -> None:
     with pytest.raises(UsageError) as raised:

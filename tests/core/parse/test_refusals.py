@@ -75,7 +75,9 @@ def test_a_reason_is_true_of_every_record_that_it_counts() -> None:
     unnamed = b'{"order_id":true,"created_at":"2026-11-18"}\n'
     alone, both = (parse([Piece(1, data, CONTEXT)]).unreadable[1] for data in (undated * 2, undated + unnamed))
     assert alone.startswith("none of its 2 records has a `created_at` that can be read")
-    assert both.startswith("none of its 2 records is an order: 1 invalid_created_at, 1 invalid_order_id. An order is an object")
+    assert both.startswith(
+        "none of its 2 records is an order: 1 invalid_created_at, 1 invalid_order_id. An order is an object"
+    )
 
 
 @SLOW
