@@ -40,6 +40,7 @@ _SHOWN_BARE = 5
 _SHOWN_FOLDERS = 5
 _SEARCHED_DROPS = 1_000
 _SHOWN_KEYS = 20
+_WIDEST = 48  # characters of a column
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
 
@@ -415,10 +416,11 @@ def _partitions(partitions: list[dict[str, Any]]) -> list[str]:
 
 
 def _section(title: str, rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
-    """A title and aligned rows; empty without rows. `right`: aligns all columns but the first to the right."""
+    """A title and aligned rows; empty without rows. A very long cell moves only what follows it in its own row. `right`: aligns
+    all columns but the first to the right."""
     if not rows:
         return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [min(_WIDEST, max(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
 
     def line(row: tuple[str, ...]) -> str:
         cells = [
