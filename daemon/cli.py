@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"a worker process died ({cause_of(error)}), most likely because memory ran out. Nothing is lost: give it more "
             "memory or fewer [engine] workers, and start again",
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if _little_memory_left():  # OpenBLAS interrupts the process where it gets no thread
+            return _fail(ENVIRONMENT, _out_of_memory(error))
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")
     except Exception as error:
         out_of_memory = is_out_of_memory(error) or _little_memory_left()
@@ -138,7 +140,7 @@ def _little_memory_left() -> bool:
         return True
 
 
-def _out_of_memory(error: Exception) -> str:
+def _out_of_memory(error: BaseException) -> str:
     cause = plain(str(error)) if is_out_of_memory(error) else ""  # anything else does not say why
     return (
         f"memory ran out{cause and f' ({cause})'}. Nothing is lost: give it more memory (and threads, if these are "

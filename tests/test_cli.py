@@ -73,16 +73,21 @@ def test_what_says_that_memory_ran_out(
     assert capsys.readouterr().err.startswith(f"strandline: {said}")
 
 
-def test_where_memory_ran_out_any_error_says_so() -> None:
-    """Python's parser, for one, then finds syntax errors in its own library. With memory left, the same is a mistake of ours."""
-    script = """
+@pytest.mark.parametrize(
+    ("error", "code", "otherwise"),
+    [("SyntaxError('x')", 3, "an unexpected error in fails ("), ("KeyboardInterrupt", 1, "interrupted; ")],
+)
+def test_where_memory_ran_out_any_error_says_so(error: str, code: int, otherwise: str) -> None:
+    """Python's parser, for one, then finds syntax errors in its own library, and OpenBLAS sends SIGINT. With memory left, the same
+    is a mistake of ours, or of somebody who interrupts."""
+    script = f"""
 import resource
 from pathlib import Path
 from daemon import cli
 from daemon.core.errors import UsageError
 
 def fails(options):
-    raise SyntaxError("expected ':'")
+    raise {error}
 
 cli._run, cli._report = fails, lambda error: ""
 print(cli.main(["status"]))
@@ -92,8 +97,8 @@ print(cli.main(["status"]))
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True)
     first, second = ended.stderr.splitlines()
-    assert ended.stdout == "3\n3\n"
-    assert first.startswith("strandline: an unexpected error in fails (")
+    assert ended.stdout == f"{code}\n3\n"
+    assert first.startswith(f"strandline: {otherwise}")
     assert second.startswith("strandline: memory ran out. Nothing is lost")
 
 
