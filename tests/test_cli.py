@@ -78,8 +78,8 @@ def test_what_says_that_memory_ran_out(
     [("SyntaxError('x')", 3, "an unexpected error in fails ("), ("KeyboardInterrupt", 1, "interrupted; ")],
 )
 def test_where_memory_ran_out_any_error_says_so(error: str, code: int, otherwise: str) -> None:
-    """Python's parser, for one, then finds syntax errors in its own library, and OpenBLAS sends SIGINT. With memory left, the same
-    is a mistake of ours, or of somebody who interrupts."""
+    """Python's parser, for one, then finds syntax errors in its own library, and OpenBLAS sends SIGINT. With memory left, the
+    same is a mistake of ours, or of somebody who interrupts."""
     script = f"""
 import resource
 from pathlib import Path
