@@ -20,7 +20,17 @@ from .commands import administration, completion, copies, erasing, looking, mend
 from .commands.parser import parser
 from .commands.shared import ATTENTION, DONE, ENVIRONMENT, USAGE, commit, version
 from .core import progress
-from .core.errors import Corruption, EnvironmentFault, UsageError, cause_of, file_of, is_out_of_memory, plain, raised_in
+from .core.errors import (
+    Corruption,
+    EnvironmentFault,
+    UsageError,
+    cause_of,
+    escaped,
+    file_of,
+    is_out_of_memory,
+    plain,
+    raised_in,
+)
 from .operate.colours import of_level, wanted  # not where an error is told: then there may be no memory for it
 from .stopping import release
 
@@ -101,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"a worker process died ({cause_of(error)}), most likely because memory ran out. Nothing is lost: give it more "
             "memory or fewer [engine] workers, and start again",
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if _little_memory_left():  # OpenBLAS interrupts the process where it gets no thread
+            return _fail(ENVIRONMENT, _out_of_memory(error))
         return _fail(ATTENTION, "interrupted; archived drops are applied at the next start")
     except Exception as error:
         out_of_memory = is_out_of_memory(error) or _little_memory_left()
@@ -138,7 +150,7 @@ def _little_memory_left() -> bool:
         return True
 
 
-def _out_of_memory(error: Exception) -> str:
+def _out_of_memory(error: BaseException) -> str:
     cause = plain(str(error)) if is_out_of_memory(error) else ""  # anything else does not say why
     return (
         f"memory ran out{cause and f' ({cause})'}. Nothing is lost: give it more memory (and threads, if these are "
@@ -175,5 +187,6 @@ def _report(error: Exception) -> str:
 def _fail(code: int, message: str) -> int:
     progress.make_room()
     name = of_level("error", "strandline") if wanted(sys.stderr, os.environ) else "strandline"
-    print(f"{name}: {message}", file=sys.stderr)
+    shown = "\n".join(map(escaped, message.split("\n")))  # it may have what somebody typed or dropped
+    print(f"{name}: {shown}", file=sys.stderr)
     return code

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from daemon import cli
+from daemon.core.errors import UsageError
 from tests.support import REPO
 
 
@@ -47,6 +48,15 @@ def test_a_mistake_in_a_command_leads_to_the_help_of_that_command(capsys: pytest
     assert "unrecognized arguments: more --xyzzy\n" in refused(capsys, "status", "more", "--xyzzy")
 
 
+def test_no_message_has_characters_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come with what somebody typed, or with the name of a file. Lines stay lines."""
+    assert failed_with(UsageError("there is no \x1b[31mred\u202e\nSee below"), monkeypatch) == 2
+    assert capsys.readouterr().err == "strandline: there is no \\x1b[31mred\\u202e\nSee below\n"
+    assert "unrecognized arguments: \\x1b[31mred\n" in refused(capsys, "status", "\x1b[31mred")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -63,15 +73,21 @@ def test_what_says_that_memory_ran_out(
     assert capsys.readouterr().err.startswith(f"strandline: {said}")
 
 
-def test_where_memory_ran_out_any_error_says_so() -> None:
-    """Python's parser, for one, then finds syntax errors in its own library. With memory left, the same is a mistake of ours."""
-    script = """
+@pytest.mark.parametrize(
+    ("error", "code", "otherwise"),
+    [("SyntaxError('x')", 3, "an unexpected error in fails ("), ("KeyboardInterrupt", 1, "interrupted; ")],
+)
+def test_where_memory_ran_out_any_error_says_so(error: str, code: int, otherwise: str) -> None:
+    """Python's parser, for one, then finds syntax errors in its own library, and OpenBLAS sends SIGINT. With memory left, the
+    same is a mistake of ours, or of somebody who interrupts."""
+    script = f"""
 import resource
 from pathlib import Path
 from daemon import cli
+from daemon.core.errors import UsageError
 
 def fails(options):
-    raise SyntaxError("expected ':'")
+    raise {error}
 
 cli._run, cli._report = fails, lambda error: ""
 print(cli.main(["status"]))
@@ -81,8 +97,8 @@ print(cli.main(["status"]))
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True)
     first, second = ended.stderr.splitlines()
-    assert ended.stdout == "3\n3\n"
-    assert first.startswith("strandline: an unexpected error in fails (")
+    assert ended.stdout == f"{code}\n3\n"
+    assert first.startswith(f"strandline: {otherwise}")
     assert second.startswith("strandline: memory ran out. Nothing is lost")
 
 

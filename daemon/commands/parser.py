@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import serving
-from ..core.errors import instead_of, meant
+from ..core.errors import escaped, instead_of, meant
 from . import administration, completion, copies, erasing, looking, mending, withdrawing
 from .guide import GUIDES, MAIN, epilog
 from .shared import USAGE, commit, version
@@ -306,7 +306,7 @@ class _Parser(argparse.ArgumentParser):
             names = [name.strip("'") for name in found[3].split(", ")]
             wrong = "there is no command" if found[1] == "COMMAND" else f"{found[1]} cannot be"
             message = f"{wrong} {found[2]}; {instead_of(found[2].strip(chr(39)), names)}"
-        self.exit(USAGE, f"strandline: {message}\n`{self.prog} --help` shows what there is\n")
+        self.exit(USAGE, f"strandline: {escaped(message)}\n`{self.prog} --help` shows what there is\n")
 
 
 class _ShowVersion(argparse.Action):

@@ -45,8 +45,13 @@ class Unreadable(StrandlineError):
         super().__init__(_one_line(why))
 
 
+def escaped(text: str) -> str:
+    """A text of anyone for a terminal: what it would obey, and what hides or turns text, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _one_line(text: str) -> str:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_REASON])
+    shown = escaped(text[:MAX_REASON])
     return shown if len(shown) < MAX_REASON else shown[: MAX_REASON - 1] + "…"
 
 

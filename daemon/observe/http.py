@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from ..core.errors import StrandlineError
+from ..core.errors import StrandlineError, meant, shown
 from .access import Access
 
 Ask = Callable[[], Sequence[str]]  # what is wrong; empty where nothing is
@@ -117,7 +117,9 @@ class Application:
             return text(refused.why, refused.status, refused.headers)
         answer = self._answers.get(path)
         if answer is None:
-            return text("the paths here are: " + ", ".join(_not_listed(self.threads)), "404 Not Found")
+            question = meant(path, self.threads)
+            begin = f"there is no path {shown(path)}{question and f'; {question}'}"
+            return text(f"{begin}\nThe paths here are: {', '.join(_not_listed(self.threads))}", "404 Not Found")
         try:
             return answer(environ)
         except (OSError, StrandlineError, sqlite3.Error) as error:

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..core.errors import UsageError, instead_of, meant
+from ..core.errors import UsageError, instead_of, meant, shown
 
 _CHANGELOG, _README = "CHANGELOG.md", "README.md"
 _COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"(#{1,6}) (.+)")
 _LIST = "`strandline docs` lists all"
+_BEFORE_NAME = re.compile(r"\A(?:.*\bdocs/|(?:\.{0,2}/)+)")  # of a page in a link: from another page, or of an alert
+_AFTER_NAME = re.compile(r"(?:/README)?\.(?:md|html)\Z|/\Z", re.IGNORECASE)
 
 
 def root() -> Path:
@@ -55,13 +57,14 @@ def slug(heading: str) -> str:
 
 def asked(name: str) -> str:
     """What `strandline docs NAME` or `NAME#SECTION` prints. In any case; the last part of a name is enough where only one page
-    has it. UsageError where there is no such page or section."""
+    has it, and what leads to a page elsewhere names it: a link of a page, or of an alert. UsageError where there is no such page
+    or section."""
     wanted, _, anchor = name.partition("#")
     known = pages()
-    page = _meant_page(wanted.removeprefix("docs/").removesuffix(".md").lower(), known)
+    page = _meant_page(_AFTER_NAME.sub("", _BEFORE_NAME.sub("", wanted)).lower(), known)
     if page is None:
         question = meant(wanted, [*known, *map(_last, known)])
-        raise UsageError(f"the documentation has no page {wanted}; {f'{question} ' if question else ''}{_LIST}")
+        raise UsageError(f"the documentation has no page {shown(wanted)}; {f'{question} ' if question else ''}{_LIST}")
     text = text_of(known[page])
     return _section(text, page, slug(anchor)) if anchor else text
 
@@ -99,7 +102,7 @@ def _section(text: str, page: str, anchor: str) -> str:
             end = next((later for below, _, later in found[at + 1 :] if below <= level), len(text))
             return text[start:end].rstrip() + "\n"
     names = [name for level, name, _ in found if level > 1]
-    raise UsageError(f"{page} has no section {anchor}; {instead_of(anchor, names, 'there are')}")
+    raise UsageError(f"{page} has no section {shown(anchor)}; {instead_of(anchor, names, 'there are')}")
 
 
 def _headings(text: str) -> Iterator[tuple[int, str, int]]:

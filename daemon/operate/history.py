@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ..core.entries import DropResult
+from ..core.errors import escaped
 from ..storage.receipts import as_dict, instant_text, local_text
 from .status import drop_row
 from .wording import counted
@@ -31,7 +32,7 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
         outcomes[outcome] += 1
         detail = _INSTANT.sub(lambda found: local_text(found[0]), detail)  # as the other times here
         line = _LINE.format(*first, drop, outcome, f"{name}: {detail}")
-        yield "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        yield escaped(line)
         shown = batch
     yield ""
     yield _last_line(outcomes)

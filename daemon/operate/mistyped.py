@@ -6,10 +6,10 @@ No id is listed anywhere, and the order index has only their hashes: so the ids 
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _LONGEST = 64  # an id that is longer was not typed
-_MOST = 3  # where more of them exist, ids are numbered one after another, and none of them is likelier than another
+MOST = 3  # where more of them exist, ids are numbered one after another, and none of them is likelier than another
 
 
 def neighbours(name: str) -> list[str]:
@@ -30,6 +30,6 @@ def _neighbours(name: str) -> Iterator[str]:
         yield from (before + letter + after[1:] for before, after in cuts if after)
 
 
-def question(found: list[str]) -> str:
-    """Which of those that exist is meant; empty where none is, or too many are."""
-    return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= _MOST else ""
+def question(found: Sequence[str]) -> str:
+    """Which of these is meant; empty where none is."""
+    return f"Did you mean {' or '.join(found)}?" if found else ""

@@ -32,7 +32,7 @@ from ..storage.ledger import Ledger
 from ..storage.set_aside import dimensions_of
 from . import discarded, first_records
 from .discarded import Discarded
-from .wording import of_unknown
+from .wording import counted, of_unknown
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
@@ -217,10 +217,12 @@ def _of_discard(one: Discarded) -> list[str]:
 
 def change_of(one: Written) -> str:
     if not one.orders_before:
-        return f"new, {one.orders:,} orders"
+        return f"new, {counted(one.orders, 'order')}"
     if not one.orders:
-        return f"removed: its last {one.orders_before:,} orders leave"
-    return f"rewritten, {one.orders_before:,} orders before, {one.orders:,} after"
+        return (
+            f"removed: its last {counted(one.orders_before, 'order')} {'leaves' if one.orders_before == 1 else 'leave'}"
+        )
+    return f"rewritten, {counted(one.orders_before, 'order')} before, {one.orders:,} after"
 
 
 def shown_waiting(dates: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from ..batch import discarding
 from ..batch.reread import names_of
 from ..core.entries import REASON, Drop
-from ..core.errors import MAX_REASON, UsageError, meant
+from ..core.errors import MAX_REASON, UsageError, escaped, meant
 from ..core.mapping import DEFAULT_SOURCE
 from ..sources.inbox_folder import InboxFolder
 from ..sources.names import is_no_drop
@@ -85,7 +85,7 @@ def user() -> str:
 
 def one_line(why: str) -> str:
     """A reason that somebody gave, on one line and of a limited length."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why.strip()[:MAX_REASON])
+    return escaped(why.strip()[:MAX_REASON])
 
 
 def names_in(quarantine: Path) -> list[str]:

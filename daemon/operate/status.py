@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.drift import KnownKey
 from ..core.entries import REASON, DropResult
+from ..core.errors import escaped
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import LAST_INSTANT, DropOutcome, amount_text
 from ..sources.names import is_ignored, is_no_drop, is_unfinished
@@ -39,6 +40,7 @@ _SHOWN_BARE = 5
 _SHOWN_FOLDERS = 5
 _SEARCHED_DROPS = 1_000
 _SHOWN_KEYS = 20
+_WIDEST = 48  # characters of a column
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
 
@@ -292,9 +294,7 @@ def table(status: dict[str, Any]) -> str:
     lines += _section("Last drops", [drop_row(one) for one in status["last_drops"]])
     lines += _partitions(status["partitions"])
     lines += ["", last_line(status)]
-    return "\n".join(
-        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
-    )
+    return "\n".join(map(escaped, lines))
 
 
 def last_line(status: Mapping[str, Any]) -> str:
@@ -416,10 +416,11 @@ def _partitions(partitions: list[dict[str, Any]]) -> list[str]:
 
 
 def _section(title: str, rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
-    """A title and aligned rows; empty without rows. `right`: aligns all columns but the first to the right."""
+    """A title and aligned rows; empty without rows. A very long cell moves only what follows it in its own row. `right`: aligns
+    all columns but the first to the right."""
     if not rows:
         return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [min(_WIDEST, max(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
 
     def line(row: tuple[str, ...]) -> str:
         cells = [

@@ -36,8 +36,7 @@ from ..storage.store import iso_date
 from ..storage.undos import told
 from . import discarded, explained
 from .discarded import Discarded
-from .mistyped import neighbours, question
-from .plan import one_line
+from .mistyped import MOST, neighbours
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _AT_ONCE = 200  # drops, between two looks at the clock
@@ -98,7 +97,7 @@ class Trace:
     repeats: dict[int, list[str]]  # by drop: the drops that were its duplicates
     undos: dict[int, list[str]]  # by drop: when it was withdrawn, and applied again
     published: tuple[str, int, int] | None  # the date ("": deleted), drop and position that the index names
-    alike: str = ""  # where nothing has this id: "Did you mean …?"
+    alike: Sequence[str] = ()  # where nothing has this id: ids of orders that may be meant
     gone_through: int = 0  # the raw copies of all drops up to this one have gone by age; 0: none has
     read_from: int = 0  # drops with smaller numbers were not read, but for the one that the index names; 0: all were
     not_read: Sequence[NotRead] = ()  # by number
@@ -156,7 +155,7 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
         for drop, again in ledger.duplicates_of(*sorted(seen)).items()
     }
     undos = {drop: [told(one) for one in _undos(ledger, drop)] for drop in sorted(seen)}
-    alike = "" if versions or discards else _mistyped(ledger, order_id)
+    alike = [] if versions or discards else _mistyped(ledger, order_id)
     found = Trace(order_id, versions, discards, repeats, undos, found_in_index, alike, gone, read_from, not_read)
     return replace(found, versions=_explained(versions, found.winner, found.agrees))
 
@@ -183,8 +182,8 @@ def _in_order(
     yield from (drop for drop in merge(applied, older, key=lambda drop: -drop.seq) if drop.seq != first)
 
 
-def _mistyped(ledger: Ledger, order_id: str) -> str:
-    """Which orders may have been meant, where none has this id."""
+def _mistyped(ledger: Ledger, order_id: str) -> list[str]:
+    """Which orders may have been meant, where none has this id; none where too many may."""
     others = neighbours(order_id)
     keys = np.frombuffer(b"".join(order_key(one.encode(errors="replace")) for one in others), "<u8").reshape(-1, 2)
     wanted = np.zeros(len(others), INDEX_ENTRY)
@@ -192,7 +191,7 @@ def _mistyped(ledger: Ledger, order_id: str) -> str:
     order = np.argsort(wanted, order=("hi", "lo"))
     _, found = ledger.index.find(wanted[order])
     known = sorted(order[found])
-    return question([one_line(others[at]) for at in known])
+    return [others[at] for at in known] if len(known) <= MOST else []
 
 
 def _is_sound(engine: Engine, drop: Drop) -> bool:
@@ -330,6 +329,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "raw_copies_gone_through_drop": found.gone_through,
         "read_from_drop": found.read_from,
         "not_read": [asdict(one) for one in found.not_read],
+        "alike": list(found.alike),
         "versions": [
             asdict(one)
             | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.mapping import DEFAULT_SOURCE
 from . import explained
+from .mistyped import question
 from .plan import one_line
 from .trace import Trace, Version
 from .wording import counted
@@ -74,8 +75,10 @@ def _last_line(found: Trace) -> str:
         return "Correct these records where they come from, and drop them again; `strandline plan FILE` shows how a file is read"
     if found.winner is None and (withdrawn := sorted({one.drop for one in found.versions if one.is_withdrawn})):
         return f"`strandline undo --revert {withdrawn[-1]}` applies again what was withdrawn last"
+    if found.winner is None and found.versions:
+        return "It is before the --since that its drops were read under; `strandline --since TS` with an earlier one applies it"
     if found.winner is None:
-        alike = found.alike and f" {found.alike}"
+        alike = " ".join(["", question([one_line(one) for one in found.alike])]).rstrip()
         return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
     drop = found.winner.drop
     versions = counted(len(found.versions), "version")

@@ -3,7 +3,6 @@ published files, the log of restatements, the link. Also checks that the counts 
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from ..batch.published import published_files
 from ..core.entries import REASON, Drop
 from ..core.mapping import DEFAULT_SOURCE
 from ..core.model import DropOutcome
+from ..core.parse.discards import of_line
 from ..storage import ages, files, raw, receipts
 from ..storage.adoption import drop_without_copy, kept_as
 from ..storage.ledger import Ledger
@@ -149,10 +149,8 @@ def _reasons(path: Path) -> dict[str, int]:
     try:
         with open(path, "rb") as lines:
             for line in lines:
-                try:
-                    reasons[str(json.loads(line)["reason"])] += 1
-                except (ValueError, KeyError, TypeError):
-                    reasons["(damaged)"] += 1
+                one = of_line(line)
+                reasons["(damaged)" if one is None else str(one.reason)] += 1
     except FileNotFoundError:
         pass
     return dict(reasons)

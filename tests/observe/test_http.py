@@ -64,9 +64,10 @@ def test_metrics_are_served_as_prometheus_reads_them(server: Server) -> None:
 
 
 def test_other_paths_and_methods_are_refused_with_a_hint(server: Server) -> None:
-    """404 names what there is; nothing but GET and HEAD is answered."""
+    """404 names what there is, and what is meant; nothing but GET and HEAD is answered."""
     status, body, _ = server.ask("/nowhere")
-    assert status == 404 and "/metrics" in body
+    assert status == 404 and body.startswith("there is no path '/nowhere'\n") and "/metrics" in body
+    assert server.ask("/Metric")[1].startswith("there is no path '/Metric'; did you mean /metrics?\n")
     assert server.ask("/metrics", "POST")[0] == 405
     assert server.ask("/metrics", "HEAD")[:2] == (200, "")
 

@@ -33,10 +33,19 @@ def test_every_page_has_a_name_and_a_title() -> None:
 @pytest.mark.parametrize(
     ("name", "page"),
     [("RUNBOOK", "RUNBOOK"), ("runbook", "RUNBOOK"), ("docs/RUNBOOK.md", "RUNBOOK"), ("shopify", "sources/shopify"),
-     ("sources/shopify", "sources/shopify"), ("sources", "sources"), ("Changelog", "CHANGELOG")],
+     ("sources/shopify", "sources/shopify"), ("sources", "sources"), ("Changelog", "CHANGELOG"),
+     ("sources/README.md", "sources"), ("../INPUT.md", "INPUT"), ("/docs/RUNBOOK", "RUNBOOK"),
+     ("http://127.0.0.1:10464/docs/RUNBOOK", "RUNBOOK"), ("https://host/docs/sources/README.html", "sources")],
 )  # fmt: skip
 def test_a_page_is_found_as_people_write_its_name(name: str, page: str) -> None:
     assert docs.asked(name) == docs.text_of(docs.pages()[page])
+
+
+def test_a_page_has_one_title() -> None:
+    """What follows is below it, for who goes through the headings, and in a table of contents."""
+    for name, path in docs.pages().items():
+        levels = [level for level, _, _ in docs._headings(docs.text_of(path))]
+        assert levels[0] == 1 and levels.count(1) == 1, name
 
 
 def test_comments_for_those_who_write_a_page_are_left_out() -> None:
@@ -54,17 +63,18 @@ def test_a_section_goes_to_the_next_that_is_not_below_it(monkeypatch: pytest.Mon
     assert docs.asked("X#one-a") == docs.asked("X#One a") == one
     assert docs.asked("X#below") == "### Below\n\nText.\n" and docs.asked("X#two") == "## Two\n\nLast.\n"
     assert docs.asked("X#x") == docs.asked("X")
-    with pytest.raises(UsageError, match="X has no section tow; did you mean two\\? There are one-a, below, two"):
+    with pytest.raises(UsageError, match="X has no section 'tow'; did you mean two\\? There are one-a, below, two"):
         docs.asked("X#tow")
 
 
 @pytest.mark.parametrize(
-    ("name", "question"), [("RUNBOK", "did you mean RUNBOOK? "), ("shopfy", "did you mean shopify? "), ("§", "")]
+    ("name", "question"),
+    [("RUNBOK", "did you mean RUNBOOK? "), ("shopfy", "did you mean shopify? "), ("§", ""), ("", "")],
 )
 def test_an_unknown_page_is_answered_with_the_one_that_is_meant(name: str, question: str) -> None:
     with pytest.raises(UsageError) as raised:
         docs.asked(name)
-    assert str(raised.value) == f"the documentation has no page {name}; {question}`strandline docs` lists all"
+    assert str(raised.value) == f"the documentation has no page {name!r}; {question}`strandline docs` lists all"
 
 
 @pytest.mark.parametrize(

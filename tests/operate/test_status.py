@@ -129,3 +129,12 @@ def test_what_waits_for_long_beside_a_daemon_needs_attention(tmp_path: Path, mon
         assert "1 drop archived and not applied" in last_line(5)
         monkeypatch.setattr(status, "holder_of", lambda path: None)
         assert "1 drop archived and not applied" in last_line(5)
+
+
+def test_one_very_long_name_moves_no_other_row() -> None:
+    """A table that is wider than any terminal for one name could not be read."""
+    _, title, short, long = status._section(
+        "Last drops", [("1", "a.json", "applied"), ("2", "x" * 230 + ".json", "applied")]
+    )
+    assert title == "Last drops" and len(short) < 70 and short.endswith("  applied")
+    assert long == f"  2  {'x' * 230}.json  applied"

@@ -221,6 +221,17 @@ def test_an_id_that_nothing_has_names_the_one_that_is_meant(tmp_path: Path) -> N
         assert asked("17").startswith("1 version; the one that counts is of drop 1, which `strandline undo 1`")
 
 
+def test_an_order_that_every_drop_passed_over_says_what_applies_it(tmp_path: Path) -> None:
+    with open_engine(tmp_path) as engine:
+        data = json.dumps([order(7, created_at="2026-03-01"), order(8)]).encode()
+        apply_batch(engine, tmp_path, [("a.json", data)], NOW, DAY, 1_772_400_000_000_000)
+        said = trace_text.table(trace.trace(engine, order(7)["order_id"])).splitlines()
+    assert said[0].endswith("o_7: not published")
+    assert said[-1].startswith(
+        "It is before the --since that its drops were read under; `strandline --since TS` with an earlier"
+    )
+
+
 def test_a_limit_of_time_leaves_the_published_version_and_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,7 +106,7 @@ def test_a_dry_run_says_what_the_undo_does(home: Path) -> None:
             "          0 orders go: no other drop has them",
             "",
             "Partitions",
-            "  2026-03-02  rewritten, 1 orders before, 1 after",
+            "  2026-03-02  rewritten, 1 order before, 1 after",
             "",
             "Drop 4 is withdrawn; `strandline undo 4 --revert` takes that back",
         ]

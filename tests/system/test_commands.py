@@ -250,7 +250,7 @@ def test_plan_shows_the_files_of_an_archive_one_after_another(home: Path) -> Non
     lines = [line for line in ended.stdout.splitlines() if "would be" in line or line.startswith("  2026")]
     assert ended.returncode == 1 and [line.partition(":")[0] for line in lines] == [
         "more.zip/x.json would be applied", "more.zip/users.csv would be applied", "more.zip/z.json would be quarantined",
-        "  2026-03-08  new, 1 orders",
+        "  2026-03-08  new, 1 order",
     ]  # fmt: skip
     plan = json.loads(strandline(home, "plan", "more.zip", "--json").stdout)
     assert [one["name"] for one in plan["drops"]] == ["more.zip/x.json", "more.zip/users.csv", "more.zip/z.json"]

@@ -8,7 +8,7 @@ from itertools import islice
 import pyarrow as pa
 
 from ..errors import Unreadable
-from ..model import Dimension, ParseContext
+from ..model import Dimension, ParseContext, Reason
 from .csv import Layout, layout_of
 from .explain import ReadField, ReadRecord, shown_cell, text_of
 from .values import Fault
@@ -33,7 +33,9 @@ def _row(layout: Layout, dimension: Dimension, row: list[str], position: int) ->
     ]
     if reason is not None:
         fields = [
-            ReadField(one.field, one.value, one.path, is_fault=True) for one in fields if one.field == dimension.key
+            ReadField(one.field, one.value, one.path, is_fault=reason is not Reason.MALFORMED_RECORD)
+            for one in fields
+            if one.field == dimension.key
         ]
     return ReadRecord(position, dimension.name if reason is None else str(reason), fields, [], layout.unread())
 

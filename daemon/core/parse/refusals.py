@@ -31,6 +31,7 @@ _NOT_ORDERS = (
     "Perhaps these are not orders, but refunds, events or the like: leave them out. If they are orders, name the path of their "
     '`amount` in the fields of [sources.default]; if they have none, set amount = "" and price = "" there'
 )
+_WRITE_INSTANT = "Write it as 2026-11-20T10:00:00Z"
 _AN_ORDER = "an order is an object with an `order_id` (a text or a whole number) and a `created_at`"
 
 
@@ -54,10 +55,7 @@ def _why(read: Parsed, drop: int) -> str | None:
     if 0 < tally.extracted == tally.no_orders:
         return _no_order(read, drop)
     if tally.extracted == tally.no_orders + tally.discarded[Reason.INVALID_CREATED_AT] > 0:
-        return (
-            f"none of its {tally.extracted:,} records has a `created_at` that can be read: it is no instant in a known form. "
-            "Write it as 2026-11-20T10:00:00Z"
-        )
+        return _no_instant(tally)
     if is_without_worth(tally):
         return _without_worth(tally)
     if tally.pages and (tally.strays or tally.discarded[Reason.MALFORMED_RECORD]):
@@ -82,6 +80,19 @@ def _why(read: Parsed, drop: int) -> str | None:
             "record on one line"
         )
     return None
+
+
+def _no_instant(tally: Tally) -> str:
+    if not tally.no_orders:
+        return (
+            f"none of its {tally.extracted:,} records has a `created_at` that can be read: it is no instant in a known form. "
+            f"{_WRITE_INSTANT}"
+        )
+    counts = ", ".join(f"{number:,} {reason}" for reason, number in sorted(tally.discarded.items()) if number)
+    return (
+        f"none of its {tally.extracted:,} records is an order: {counts}. {_AN_ORDER[0].upper()}{_AN_ORDER[1:]} in a known form. "
+        f"{_WRITE_INSTANT}"
+    )
 
 
 def is_without_worth(tally: Tally) -> bool:

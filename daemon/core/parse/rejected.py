@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from ..model import MAX_ID_BYTES, Discard, ParseContext, Reason
 from .discards import text_of_malformed
 from .explain import ReadField, explained, text_of
-from .reference import NotAnObject, NotJson, TooDeep, check_depth, members
-from .values import WHITE_SPACE
+from .reference import NotAnObject, NotJson, TooDeep, check_depth, members, value_of
+from .values import WHITE_SPACE, Number, is_shortened
 
 _SHOWN_CHARACTERS = 80
 _NOT_UTF8 = "\ufffd"  # what stands for bytes that are not UTF-8 in the text that is kept
@@ -35,7 +34,7 @@ def cause(discard: Discard, context: ParseContext, *, is_row: bool = False, line
     if reason is Reason.MALFORMED_RECORD:
         return _damage(text_of_malformed(record), line)
     if reason is Reason.NOT_AN_OBJECT:
-        return f"it is {_kind(json.loads(record))}, and not an object"
+        return f"it is {_kind(value_of(record))}, and not an object"
     found = explained(record.encode(), discard.position, context).fields
     return next((_of_field(one, reason, context) for one in found if one.is_fault), "")
 
@@ -86,4 +85,15 @@ def _of_field(field: ReadField, reason: Reason, context: ParseContext) -> str:
     if reason is Reason.FUTURE_CREATED_AT:
         latest = text_of("created_at", context.latest_instant)
         return f"{field.path} is {value}, which is later than {latest}, the latest that is accepted"
-    return f"{field.path} is {value}, which cannot be read as {_READ_AS[field.field]}"
+    return f"{field.path} is {value}, which {_fault(field)}"
+
+
+def _fault(field: ReadField) -> str:
+    """Why a value that is written cannot be read."""
+    written = value_of(field.value or "null")
+    if field.field == "order_id" and isinstance(written, str) and not isinstance(written, Number):
+        if is_shortened(text := written.strip(WHITE_SPACE)):
+            return "a spreadsheet has shortened: its other digits are lost"
+        if len(text.encode(errors="replace")) > MAX_ID_BYTES:
+            return f"has more than {MAX_ID_BYTES} bytes"
+    return f"cannot be read as {_READ_AS[field.field]}"

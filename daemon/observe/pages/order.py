@@ -9,6 +9,7 @@ from typing import Any
 
 from ...core.errors import Unavailable, cause_of
 from ...core.model import MAX_ID_BYTES
+from ...operate.mistyped import question
 from ...operate.trace import published
 from .ledger import Look
 from .look_ups import LookUp, NotFound
@@ -46,7 +47,9 @@ class OrderPage:
         except (OSError, Unavailable) as error:
             return _from_index(order_id, location, cause_of(error))
         if not (location or found["versions"] or found["discards"] or found["read_from_drop"]):
-            raise NotFound(f"no drop has an order {order_id}")
+            alike = question(found["alike"])
+            drop = "no drop that can be read" if found["not_read"] else "no drop"
+            raise NotFound(f"{drop} has an order {order_id}{alike and f'. {alike}'}")
         return cut(found) | {"why_incomplete": None}
 
 
@@ -63,6 +66,7 @@ def _from_index(order_id: str, location: tuple[str, int, int] | None, why: str) 
         "read_from_drop": 0,
         "not_read": [],
         "not_read_left_out": 0,
+        "alike": [],
         "versions": [],
         "versions_left_out": 0,
         "discards": [],

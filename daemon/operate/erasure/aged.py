@@ -19,15 +19,14 @@ from ...batch.engine import Engine
 from ...batch.repair import came_from_aged
 from ...core.entries import Counts, DropResult
 from ...core.errors import Corruption
-from ...core.model import DIMENSIONS, Reason
+from ...core.model import DIMENSIONS, Discard, Reason
+from ...core.parse.discards import of_line, text_of_malformed
 from ...core.parse.naming import Ids
 from ...core.versions import keys_of
 from ...storage import raw, receipts
 from ...storage.ages import RAW
 from ...storage.store import iso_date
 from .. import seeds
-
-_RECORD = b'"record":'
 
 
 @dataclass(frozen=True)
@@ -90,20 +89,22 @@ def discards_without(engine: Engine, result: DropResult, ids: Ids) -> RedactedDi
         return None
     kept, counts = [], Counts.from_dict(result.counts.as_dict())
     for line in path.read_bytes().splitlines(keepends=True):
-        if not _names(line, result, ids):
+        one = of_line(line)
+        if one is None:
+            raise Corruption(f"{path} has a damaged line, so whom it names is unknown; restore the file from a backup")
+        if not _names(one, result, ids):
             kept.append(line)
             continue
-        counts.discarded = counts.discarded - type(counts.discarded)([json.loads(line)["reason"]])
+        counts.discarded = counts.discarded - type(counts.discarded)([one.reason])
         counts.extracted -= 1
     content = b"".join(kept)
     return RedactedDiscards(content, replace(result, counts=counts)) if counts != result.counts else None
 
 
-def _names(line: bytes, result: DropResult, ids: Ids) -> bool:
-    found = json.loads(line)
-    record, mapping = found["record"], result.drop.context.mapping
-    if isinstance(record, str) and found["reason"] == Reason.MALFORMED_RECORD:
-        return ids.are_in_rejected(record.encode(errors="replace"), mapping)
+def _names(one: Discard, result: DropResult, ids: Ids) -> bool:
+    text = one.record
     if raw.kind_of(result.drop.name) in DIMENSIONS:
-        return ids.are_in_rejected(json.dumps(record, ensure_ascii=False).encode(errors="replace"), mapping)
-    return ids.are_in_rejected(line[line.index(_RECORD) + len(_RECORD) : -2], mapping)
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    elif one.reason is Reason.MALFORMED_RECORD:
+        text = text_of_malformed(text)
+    return ids.are_in_rejected(text.encode(errors="replace"), result.drop.context.mapping)

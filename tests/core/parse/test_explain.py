@@ -211,6 +211,15 @@ def test_rows_are_shown_with_their_columns(name: str, rows: str, expected: list)
     assert all(one.unread == (["note"] if name == "user" else []) for one in found)
 
 
+def test_the_key_of_a_row_with_too_many_cells_can_be_read() -> None:
+    """What is wrong is the row. An empty key is a fault."""
+    found = explained_rows(DIMENSIONS["user"], b"user_id,email\nu_1,a,b\n,a\n", context(), 3)
+    assert [(one.outcome, shown(one.fields)) for one in found] == [
+        ("malformed_record", {"user_id": ("u_1", "user_id", False)}),
+        ("missing_key", {"user_id": (None, "user_id", True)}),
+    ]
+
+
 def test_records_inside_others_are_the_records() -> None:
     """Of an envelope, of pages one a line, and at a path inside each record."""
     one = b'{"order_id":"a","created_at":"2026-03-02"}'

@@ -69,6 +69,17 @@ def test_a_drop_without_an_order_is_refused_by_its_keys(
         assert key in parsed.unreadable[1] and not parsed.discards.num_rows and not parsed.tallies
 
 
+def test_a_reason_is_true_of_every_record_that_it_counts() -> None:
+    """A record without an id that can be read may have an instant."""
+    undated = b'{"order_id":"a","created_at":"18.11.2026"}\n'
+    unnamed = b'{"order_id":true,"created_at":"2026-11-18"}\n'
+    alone, both = (parse([Piece(1, data, CONTEXT)]).unreadable[1] for data in (undated * 2, undated + unnamed))
+    assert alone.startswith("none of its 2 records has a `created_at` that can be read")
+    assert both.startswith(
+        "none of its 2 records is an order: 1 invalid_created_at, 1 invalid_order_id. An order is an object"
+    )
+
+
 @SLOW
 @given(st.lists(clean_records(), min_size=1, max_size=3), st.lists(clean_records(), max_size=3), st.booleans())
 def test_one_order_among_others_keeps_the_drop(

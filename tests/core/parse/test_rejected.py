@@ -49,9 +49,15 @@ def why(record: bytes, mapping: FieldMapping = DIRECT) -> tuple[str, str]:
         (b'{"a":' + b"[" * 600 + b"]" * 600 + b"}", "malformed_record", "nested more than 512 levels deep"),
         (b'"text"', "not_an_object", "it is a text, and not an object"),
         (b"7", "not_an_object", "it is a number, and not an object"),
+        (b"9" * 5_000, "not_an_object", "it is a number, and not an object"),
+        (b"NaN", "not_an_object", "it is a number, and not an object"),
         (b'{"created_at":"2026-03-02"}', "missing_order_id", "there is no value at order_id"),
         (b'{"order_id":" ","created_at":"2026-03-02"}', "missing_order_id", "there is no value at order_id"),
         (b'{"order_id":1.5,"created_at":"2026-03-02"}', "invalid_order_id", "order_id is 1.5, which cannot be read as an id"),
+        (
+            b'{"order_id":"1.23457E+12","created_at":"2026-03-02"}', "invalid_order_id",
+            'order_id is "1.23457E+12", which a spreadsheet has shortened: its other digits are lost',
+        ),
         (b'{"order_id":"o"}', "missing_created_at", "there is no value at created_at"),
         (b'{"order_id":"o","created_at":null}', "missing_created_at", "there is no value at created_at"),
         (
@@ -81,7 +87,8 @@ def test_a_mapped_field_is_named_by_its_path() -> None:
 
 def test_a_long_value_is_cut() -> None:
     reason, said = why(b'{"order_id":"' + b"x" * 300 + b'","created_at":"2026-03-02"}')
-    assert reason == "invalid_order_id" and len(said) < 140 and '"xxx' in said and "xxx…, which" in said
+    assert reason == "invalid_order_id" and len(said) < 140 and '"xxx' in said
+    assert said.endswith("xxx…, which has more than 256 bytes")
 
 
 def test_rows_say_what_is_wrong_with_their_key() -> None:

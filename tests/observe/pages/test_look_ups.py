@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from daemon.observe.access import Access
 from daemon.observe.http import ASKED, Application
 from daemon.observe.metrics import Metrics
 from daemon.observe.pages import look_ups as module
+from daemon.observe.pages.ledger import LedgerPages
 from daemon.observe.pages.look_ups import LookUp, LookUpPages, NotFound, NotYet
 from daemon.observe.pages.query import Query, Refused
 from daemon.observe.pages.rendering import Renderer
 from daemon.observe.server import serving
 from tests.observe.test_http import Server
 from tests.support.daemon_process import free_port, until
+from tests.support.harness import apply_batch, open_engine
 
 FOUND = {"in_quarantine": 0, "drops": [], "older_before": None}
 
@@ -153,3 +156,17 @@ def test_a_slow_question_holds_up_its_thread_and_nobody_else(
         client.join()
     assert sorted(statuses) == [200, 503, 503, 503, 503] and look.begun == 1
     assert server.ask("/drops")[0] == 200
+
+
+def test_the_receipt_says_where_discards_are_that_it_does_not_show(tmp_path: Path) -> None:
+    """Rows of users have e-mail addresses. Discarded orders are shown."""
+    with open_engine(tmp_path) as engine:
+        users = b"user_id,email\nu_1,a\n,b@example.com\n"
+        orders = b'{"order_id":"o","created_at":"2026-03-02","amount":1}\n{"order_id":"p","created_at":"x"}\n'
+        apply_batch(engine, tmp_path, [("users.csv", users), ("a.ndjson", orders)], 1_780_000_000_000_000)
+        receipts = LookUpPages(Renderer("1"), LedgerPages(lambda: nullcontext(engine.ledger), engine.output).look_ups)
+        shown = [receipts.answers["/receipt"]({"QUERY_STRING": f"drop={drop}"}).content.decode() for drop in (1, 2)]
+    of_users, of_orders = sorted(shown, key=lambda page: "a.ndjson" in page)
+    assert "Its discards are not shown here" in of_users and "FROM discards WHERE drop = " in of_users
+    assert "b@example.com" not in of_users
+    assert "First discards" in of_orders and "not shown here" not in of_orders

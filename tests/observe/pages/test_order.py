@@ -72,8 +72,11 @@ def test_without_room_for_temporary_files_it_says_so(ledger: Ledger, tmp_path: P
 def test_an_order_that_never_came_is_not_found(ledger: Ledger) -> None:
     """Also one whose id no order can have. Without an id, it says what is missing."""
     nothing = trace.as_dict(trace.Trace("o_9", [], [], {}, {}, None))
-    with pytest.raises(NotFound, match="no drop has an order o_9"):
+    with pytest.raises(NotFound, match=r"no drop has an order o_9\Z"):
         asked(ledger, f"print({json.dumps(nothing)!r})", "o_9")
+    alike = trace.as_dict(trace.Trace("o-7", [], [], {}, {}, None, ["o_7", "O-7"]))
+    with pytest.raises(NotFound, match=r"no drop has an order o-7\. Did you mean o_7 or O-7\?\Z"):
+        asked(ledger, f"print({json.dumps(alike)!r})", "o-7")
     with pytest.raises(NotFound, match="more than 256 bytes"):
         asked(ledger, "", "ü" * 129)
     with pytest.raises(Refused, match="the parameter id is missing"):
@@ -81,7 +84,7 @@ def test_an_order_that_never_came_is_not_found(ledger: Ledger) -> None:
 
 
 def test_drops_that_were_not_read_are_named(ledger: Ledger) -> None:
-    """With the reason; an order that nothing has is still not found."""
+    """With the reason; an order that no other drop has is still not found, and why is said."""
     lost = [trace.NotRead(number, "a.json", "it is <missing>") for number in range(1, 23)]
     traced = trace.as_dict(trace.Trace("o_7", [], [], {}, {}, ("2026-03-02", 1, 1), not_read=lost))
     found = asked(ledger, f"print({json.dumps(traced)!r})", "o_7")
@@ -92,7 +95,7 @@ def test_drops_that_were_not_read_are_named(ledger: Ledger) -> None:
         b"was not read:</strong> it is &lt;missing&gt;" in page.content
         and b"2 more drops were not read" in page.content
     )
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="no drop that can be read has an order o_9"):
         asked(ledger, f"print({json.dumps(traced | {'order_id': 'o_9'})!r})", "o_9")
 
 
