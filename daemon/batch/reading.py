@@ -19,13 +19,12 @@ import pyarrow as pa
 
 from ..core.entries import Drop
 from ..core.errors import Stopped, Unreadable
-from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Reason, Tally, concat_orders
+from ..core.model import DIMENSIONS, DISCARDS, ORDERS, DimensionRows, ParseContext, Parsed, Tally, concat_orders
 from ..core.parse.blocking import Block, without_blocked
 from ..core.parse.discards import concat_discards, each
 from ..core.parse.documents import Form
 from ..core.parse.explain import ReadRecord
 from ..core.parse.refusals import refused
-from ..core.parse.rejected import lines_of
 from ..core.progress import Progress, silent
 from ..execution import tasks
 from ..execution.early import EarlyReads
@@ -170,15 +169,13 @@ class Reading:
             return {}
 
     def lines_of(self, discards: pa.Table) -> dict[tuple[int, int], int]:
-        """The lines of malformed records in their files, by drop and position."""
-        paths = {span.drop: span.path for group in self.groups for span in group if span.dimension is None}
+        """The lines of malformed records and of discarded rows in their files, by drop and position."""
+        first_spans = {span.drop: span for group in self.groups for span in group if span.is_first}
         found: dict[tuple[int, int], int] = {}
         for drop, some in groupby(each(discards), attrgetter("drop")):
-            malformed = [one for one in some if one.reason is Reason.MALFORMED_RECORD]
-            if malformed and drop in paths:
-                with open(paths[drop], "rb") as lines:
-                    places = lines_of(lines, malformed)
-                found |= {(drop, position): line for position, line in places.items()}
+            if drop in first_spans:
+                lines = tasks.places_of(first_spans[drop], list(some))
+                found |= {(drop, position): line for position, line in lines.items()}
         return found
 
     def _alone(self, spans: Sequence[tasks.Span], stopped: Callable[[], bool]) -> list[Parsed] | None:

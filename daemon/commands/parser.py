@@ -79,7 +79,7 @@ def _add_looking(add: _Add) -> None:
     )
     history.add_argument("--json", action="store_true", help="as a JSON array with one drop a line, for programs")
     trace = add("trace", looking.trace, "show the history of one order: every version in raw, which one won, and why")
-    trace.add_argument("order", metavar="ORDER_ID", help="an order_id as in fact_order")
+    trace.add_argument("order", metavar="ORDER_ID", help="an order_id as in fact_order; behind -- if it begins with -")
     trace.add_argument("--json", action="store_true", help="as JSON, for programs")
     trace.add_argument(
         "--seconds",

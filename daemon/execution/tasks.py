@@ -21,8 +21,19 @@ from ..core.errors import Stopped, Unreadable, raised_in
 from ..core.mapping import Columns
 from ..core.merge.facts import lines_of
 from ..core.merge.partition import EMPTY, Totals, merge, new_partition, order_within_instants
-from ..core.model import DIMENSIONS, DISCARDS, ORDERS, Bools, Dimension, DimensionRows, Ints, ParseContext, Parsed
-from ..core.parse import csv
+from ..core.model import (
+    DIMENSIONS,
+    DISCARDS,
+    ORDERS,
+    Bools,
+    Dimension,
+    DimensionRows,
+    Discard,
+    Ints,
+    ParseContext,
+    Parsed,
+)
+from ..core.parse import csv, rejected
 from ..core.parse.damage import refuse_foreign
 from ..core.parse.documents import Form, WrongCut, cut, first_pieces
 from ..core.parse.explain import ReadRecord, explained
@@ -213,6 +224,15 @@ def explain(span: Span, most: int) -> list[ReadRecord]:
     return [explained(one, position, piece.context) for position, one in enumerate(found, 1)]
 
 
+def places_of(span: Span, discards: Sequence[Discard]) -> dict[int, int]:
+    """The lines of malformed records of a drop, or of its discarded rows, by position. `span`: the first one of the drop."""
+    if span.dimension is None:
+        with open(span.path, "rb") as lines:
+            return rejected.lines_of(lines, discards)
+    positions = {one.position for one in discards}
+    return csv.lines_of_rows(DIMENSIONS[span.dimension], _piece(span).data, span.context, positions)
+
+
 def _explained_rows(dimension: Dimension, span: Span, most: int) -> list[ReadRecord]:
     try:
         return explained_rows(dimension, _piece(span).data, span.context, most)
@@ -285,8 +305,10 @@ def _rewritten(store: Store, stage: Stage, change: PartitionChange, incoming: pa
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
             return Rewritten(change.day, EMPTY, EMPTY, None, damaged=True)
-        columns = together(columns_of(one.schema) for one in (published, incoming))
-        merged = merge(widened(published, columns), widened(incoming, columns), change.replaces, change.leaving)
+        if published.schema.names != incoming.schema.names:
+            columns = together(columns_of(one.schema) for one in (published, incoming))
+            published, incoming = widened(published, columns), widened(incoming, columns)
+        merged = merge(published, incoming, change.replaces, change.leaving)
     staged = None
     if merged.after.lines:
         staged = stage.put(change.day, merged.fact, is_new=change.published_sha256 is None)

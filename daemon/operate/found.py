@@ -61,7 +61,7 @@ def receipt(ledger: Ledger, output: Path, number: int) -> dict[str, Any] | None:
         }  # fmt: skip
     in_quarantine = number in _in_quarantine(output)
     more = {"in_quarantine": in_quarantine, "next_steps": next_steps(result, in_quarantine=in_quarantine)}
-    return with_first_discards(result, output) | more
+    return with_first_discards(result, output, placed=True) | more
 
 
 def quarantine(ledger: Ledger, output: Path, wanted: Wanted, below: int | None) -> dict[str, Any]:

@@ -36,7 +36,9 @@ from ..storage.store import iso_date
 from ..storage.undos import told
 from . import discarded, explained
 from .discarded import Discarded
-from .mistyped import MOST, neighbours
+from .mistyped import MOST, neighbours, question
+from .plan import one_line
+from .wording import counted
 
 _CONTENT = ("created_at", "updated_at", "user_id", "amount", "currency", "metadata", "items")
 _AT_ONCE = 200  # drops, between two looks at the clock
@@ -317,6 +319,24 @@ def _in_index(
     )  # fmt: skip
 
 
+def next_step(found: Trace) -> str:
+    """How it is, and what to do next: a line."""
+    if not found.agrees:
+        return "The index and raw do not agree: `strandline rebuild` repairs that"
+    if found.winner is None and found.discards and not found.versions:
+        return "Correct these records where they come from, and drop them again; `strandline plan FILE` shows how a file is read"
+    if found.winner is None and (withdrawn := sorted({one.drop for one in found.versions if one.is_withdrawn})):
+        return f"`strandline undo --revert {withdrawn[-1]}` applies again what was withdrawn last"
+    if found.winner is None and found.versions:
+        return "It is before the --since that its drops were read under; `strandline --since TS` with an earlier one applies it"
+    if found.winner is None:
+        alike = " ".join(["", question([one_line(one) for one in found.alike])]).rstrip()
+        return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
+    drop = found.winner.drop
+    versions = counted(len(found.versions), "version")
+    return f"{versions}; the one that counts is of drop {drop}, which `strandline undo {drop}` would withdraw"
+
+
 def as_dict(found: Trace) -> dict[str, Any]:
     """The trace as JSON."""
     date, drop, position = found.published or ("", 0, 0)
@@ -337,4 +357,5 @@ def as_dict(found: Trace) -> dict[str, Any]:
             for one in found.versions
         ],
         "discards": [asdict(one) for one in found.discards],
+        "next_step": next_step(found),
     }

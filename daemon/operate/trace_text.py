@@ -8,10 +8,8 @@ from typing import Any
 
 from ..core.mapping import DEFAULT_SOURCE
 from . import explained
-from .mistyped import question
 from .plan import one_line
-from .trace import Trace, Version
-from .wording import counted
+from .trace import Trace, Version, next_step
 
 _SHOWN = 20
 
@@ -63,26 +61,8 @@ def table(found: Trace) -> str:
         why = discard.why and f": {one_line(discard.why)}"
         lines += ["", f"record {discard.position} of drop {discard.drop} was discarded: {discard.reason}{why}",
                   f"  {one_line(discard.record)}"]  # fmt: skip
-    lines += ["", _last_line(found)]
+    lines += ["", next_step(found)]
     return "\n".join(lines)
-
-
-def _last_line(found: Trace) -> str:
-    """The last line: how it is, and what to do next."""
-    if not found.agrees:
-        return "The index and raw do not agree: `strandline rebuild` repairs that"
-    if found.winner is None and found.discards and not found.versions:
-        return "Correct these records where they come from, and drop them again; `strandline plan FILE` shows how a file is read"
-    if found.winner is None and (withdrawn := sorted({one.drop for one in found.versions if one.is_withdrawn})):
-        return f"`strandline undo --revert {withdrawn[-1]}` applies again what was withdrawn last"
-    if found.winner is None and found.versions:
-        return "It is before the --since that its drops were read under; `strandline --since TS` with an earlier one applies it"
-    if found.winner is None:
-        alike = " ".join(["", question([one_line(one) for one in found.alike])]).rstrip()
-        return f"No order is published under this id.{alike} Ids are as in fact_order: `strandline sql` looks there"
-    drop = found.winner.drop
-    versions = counted(len(found.versions), "version")
-    return f"{versions}; the one that counts is of drop {drop}, which `strandline undo {drop}` would withdraw"
 
 
 def _divided(found: explained.Allocation | None) -> list[str]:

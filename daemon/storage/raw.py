@@ -302,6 +302,14 @@ def plain(path: Path, spool: Path, max_bytes: int, max_expansion: int) -> Iterat
         files.unlink(spool)
 
 
+def opened(path: Path) -> IO[bytes]:
+    """The uncompressed bytes of a copy, to be read from the beginning. Reading a damaged copy raises OSError, EOFError, or an
+    error of its compression."""
+    with open(path, "rb") as file:
+        compression = compression_of(file.read(_MAGIC_BYTES))
+    return open(path, "rb") if compression is None else _reader(path, compression)
+
+
 def _decompress(path: Path, compression: str, spool: Path, limit_bytes: int) -> None:
     written = 0
     try:

@@ -31,7 +31,7 @@ from tests.support.postgres import server
 from tests.support.sql import parsed
 
 PAGE = (REPO / "docs" / "WAREHOUSE.md").read_text(encoding="utf-8")
-SECTIONS = dict(zip(re.findall(r"^## (.*)$", PAGE, re.M), re.split(r"^## .*$", PAGE, flags=re.M)[1:], strict=True))
+SECTIONS = dict(zip(re.findall(r"^##+ (.*)$", PAGE, re.M), re.split(r"^##+ .*$", PAGE, flags=re.M)[1:], strict=True))
 LOADER = "\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 PREFIX = "s3://bucket/strandline"
 

@@ -148,6 +148,10 @@ def test_plan_says_where_a_line_is_broken(home: Path) -> None:
     column = len(lines[2]) + 1
     assert f"malformed_record: a comma or a closing bracket is missing (line 3, column {column})\n" in ended.stdout
     assert '3  invalid_created_at: created_at is "soon", which cannot be read as an instant\n' in ended.stdout
+    (home / "inbox" / "users.csv").write_text("user_id,email\n\nu_1,a@x,b\n,b@x\nu_2,c@x\n")
+    ended = strandline(home, "plan", "inbox/users.csv")
+    assert "the row has 3 cells, more than the header, and which are too many is unknown (line 3)\n" in ended.stdout
+    assert "missing_key: the cell of its key is empty (line 4)\n" in ended.stdout
 
 
 def test_plan_says_what_would_happen_and_changes_nothing(home: Path) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +126,18 @@ def layout_of(dimension: Dimension, data: bytes, context: ParseContext) -> Layou
     assert key is not None, "_check refuses a file without its key column"
     prefix = context.mapping.id_prefix if dimension.key == "user_id" else ""  # as orders have it
     return Layout(sheet, context, names, column_of, key, prefix)
+
+
+def lines_of_rows(
+    dimension: Dimension, data: bytes, context: ParseContext, positions: Collection[int]
+) -> dict[int, int]:
+    """The lines on which these rows begin, by position. Unreadable where the file is not read to the last of them."""
+    sheet = layout_of(dimension, data, context).sheet
+    return {
+        position: sheet.line() - sum(cell.count("\n") for cell in row)
+        for position, row in enumerate(islice(sheet.rows, max(positions, default=0)), 1)
+        if position in positions
+    }
 
 
 def _names(dimension: Dimension, mapping: FieldMapping) -> dict[str, Sequence[str]]:

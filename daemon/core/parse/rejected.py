@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +17,6 @@ _NOT_UTF8 = "\ufffd"  # what stands for bytes that are not UTF-8 in the text tha
 _KINDS = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
 _READ_AS = {"order_id": "an id", "created_at": "an instant"}
 _OF_ROWS = {
-    Reason.MALFORMED_RECORD: "the row has more cells than the header, and which of them are too many is unknown",
     Reason.MISSING_KEY: "the cell of its key is empty",
     Reason.INVALID_KEY: f"its key has more than {MAX_ID_BYTES} bytes",
     Reason.SHORTENED_KEY: "a spreadsheet has shortened its key, and the digits are lost",
@@ -30,13 +30,19 @@ def cause(discard: Discard, context: ParseContext, *, is_row: bool = False, line
     if reason is Reason.BLOCKED:
         return "its user or its order was erased, and what was erased does not come back"
     if is_row:
-        return _OF_ROWS.get(reason, "")
+        return _of_row(reason, record) + (f" (line {line:,})" if line else "")
     if reason is Reason.MALFORMED_RECORD:
         return _damage(text_of_malformed(record), line)
     if reason is Reason.NOT_AN_OBJECT:
         return f"it is {_kind(value_of(record))}, and not an object"
     found = explained(record.encode(), discard.position, context).fields
     return next((_of_field(one, reason, context) for one in found if one.is_fault), "")
+
+
+def _of_row(reason: Reason, record: str) -> str:
+    if reason is Reason.MALFORMED_RECORD:
+        return f"the row has {len(json.loads(record)):,} cells, more than the header, and which are too many is unknown"
+    return _OF_ROWS.get(reason, "")
 
 
 def lines_of(content: Iterable[bytes], discards: Iterable[Discard]) -> dict[int, int]:

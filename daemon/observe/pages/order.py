@@ -71,6 +71,7 @@ def _from_index(order_id: str, location: tuple[str, int, int] | None, why: str) 
         "versions_left_out": 0,
         "discards": [],
         "discards_left_out": 0,
+        "next_step": "",
         "why_incomplete": why,
     }
 

@@ -14,7 +14,7 @@ from daemon.core.errors import Unreadable
 from daemon.core.mapping import FieldMapping
 from daemon.core.model import DIMENSIONS, ParseContext
 from daemon.core.parse.advice import for_source
-from daemon.core.parse.csv import read, upsert
+from daemon.core.parse.csv import lines_of_rows, read, upsert
 from daemon.core.parse.csv_text import read_sheet
 from daemon.core.parse.discards import each
 from tests import model
@@ -224,3 +224,12 @@ def test_a_reason_says_where(data: bytes, where: str) -> None:
     """The line as an editor counts it, with empty ones, and the column: by its name where rows are read, else by its place."""
     with pytest.raises(Unreadable, match=re.escape(where)):
         read(DIMENSIONS["product"], 1, data, CONTEXT)
+
+
+def test_the_lines_of_rows_are_as_an_editor_counts() -> None:
+    """Empty lines and line ends within cells count; only the rows that are asked for have one."""
+    data = b'user_id,name\n\nu_1,"two\nlines"\n\n,x\n"u\n_2",y\n'
+    positions = {1: 3, 2: 6, 3: 7}
+    for wanted in ({1, 2, 3}, {2}, set()):
+        found = lines_of_rows(DIMENSIONS["user"], data, CONTEXT, wanted)
+        assert found == {position: positions[position] for position in wanted}

@@ -95,11 +95,12 @@ def test_rows_say_what_is_wrong_with_their_key() -> None:
     data = f"user_id,email\nu0,a\nu1,a,b\n,a\n{'u' * 257},a\n1.23E+12,a\n".encode()
     found = list(each(csv.read(DIMENSIONS["user"], 1, data, context()).discards))
     assert [(one.reason, cause(one, context(), is_row=True)) for one in found] == [
-        (Reason.MALFORMED_RECORD, "the row has more cells than the header, and which of them are too many is unknown"),
+        (Reason.MALFORMED_RECORD, "the row has 3 cells, more than the header, and which are too many is unknown"),
         (Reason.MISSING_KEY, "the cell of its key is empty"),
         (Reason.INVALID_KEY, "its key has more than 256 bytes"),
         (Reason.SHORTENED_KEY, "a spreadsheet has shortened its key, and the digits are lost"),
     ]
+    assert cause(found[1], context(), is_row=True, line=4) == "the cell of its key is empty (line 4)"
 
 
 def test_what_was_erased_says_so() -> None:
