@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,10 @@ import pytest
 
 from tests.support import REPO
 
-IMAGE = "localhost/strandline:test"
+VERSION = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
+IMAGE = f"localhost/strandline:{VERSION}"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_BUILD = 'test "$1" = build && shift && exec buildah bud --format docker --isolation chroot --network host --pull-never'
 _TOOLS = ("mmdebstrap", "buildah", "podman", "runc")
 
 
@@ -35,7 +38,7 @@ class Containers:
         self.build()
 
     def build(self) -> None:
-        """Builds the base and the image."""
+        """Builds the base, and over it the image with `make image`."""
         base = re.search(r"^FROM (\S+) AS build", (REPO / "Dockerfile").read_text(), re.MULTILINE)
         assert base is not None
         archive = self._folder / "base.tar"
@@ -47,11 +50,11 @@ class Containers:
         archive.unlink()
         settings = self._folder / "pip.conf"
         settings.write_text(f"[global]\ncert = {_CERTIFICATES}\n")
-        self._run(
-            "buildah", "bud", "--format", "docker", "--isolation", "chroot", "--network", "host", "--pull-never", "--tag", IMAGE,
-            "--build-arg", "SOURCE_COMMIT=0123abc",
-            "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--volume", f"{settings}:/etc/pip.conf:ro", str(REPO),
-        )  # fmt: skip
+        builder = self._folder / "builder"
+        volumes = f"--volume {_CERTIFICATES}:{_CERTIFICATES}:ro --volume {settings}:/etc/pip.conf:ro"
+        builder.write_text(f'#!/bin/sh\n{_BUILD} {volumes} "$@"\n')  # make says `build` and the rest
+        builder.chmod(0o755)
+        self._run("make", "--directory", str(REPO), "image", f"BUILDER={builder}", "COMMIT=0123abc")
 
     def _run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         ended = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=600, check=False)

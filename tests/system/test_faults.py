@@ -89,10 +89,10 @@ def test_a_power_loss_at_any_operation_loses_and_doubles_nothing(server: Server,
     """States of the disk in which what was not synced is missing, torn or reordered."""
     outage = power.Outage(server, folder, seed)
     twice = 0
-    for one in power.every_state(outage, step=1 if LONG else 9):
+    for one in power.every_state(outage, step=1 if LONG else 13):
         assert one.violations == [], one.replay
         twice += one.again > 0
-    assert twice > (15 if LONG else 60)
+    assert twice > (15 if LONG else 8)
 
 
 def test_a_power_loss_while_a_date_is_mended_leaves_it_to_the_next_start(
@@ -121,13 +121,13 @@ def test_a_power_loss_while_a_date_is_mended_leaves_it_to_the_next_start(
     monkeypatch.setattr(power, "whole", lambda _: [])  # the damaged file is not, until it is mended
     outage = power.Outage(server, folder, 2)
     assert any("fact_order.parquet" in one.path for one in outage.record)
-    for one in power.every_state(outage, step=1 if LONG else 7):
+    for one in power.every_state(outage, step=1 if LONG else 11):
         assert one.violations == [], one.replay
 
 
 def test_an_operation_that_fails_costs_no_drop(server: Server, folder: Path) -> None:
     """No space, broken, read-only, not allowed, interrupted, cut short; once and lasting."""
-    found = list(errors.every_failure(errors.FailureBench(server, folder, 3), step=4 if LONG else 24))
+    found = list(errors.every_failure(errors.FailureBench(server, folder, 3), step=4 if LONG else 36))
     assert [(one.replay, one.violations) for one in found if one.violations] == []
     assert {one.error for one in found} == {*errors.ERRORS, errors.CUT}
     assert sum(one.recovered for one in found) > (30 if LONG else 15) and any(not one.recovered for one in found)

@@ -58,6 +58,7 @@ def with_many_drops(home: Path) -> None:
             f"INSERT INTO drops SELECT n.i, 'drop-' || n.i || '.json', {columns} FROM n, "
             f"(SELECT {columns} FROM drops WHERE seq = 1)"
         )
+        ledger.execute("UPDATE totals SET value = value + ? WHERE name = 'drops.applied'", (DROPS - 1,))
 
 
 def pages_stay_small(daemon: Daemon) -> None:

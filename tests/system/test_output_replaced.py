@@ -22,6 +22,7 @@ from tests.faults import MANY, Action, Control, Server, kills, library, preloadi
 from tests.faults.world import copied, ledger_rows, world
 from tests.support.command import once, order, strandline
 from tests.support.daemon_process import Daemon, place, running, started, started_with, until
+from tests.support.examples import LONG
 
 pytestmark = pytest.mark.timeout(600)  # slow by nature
 
@@ -174,7 +175,7 @@ def test_at_whatever_operation_it_happens_no_drop_is_in_neither(folder: Path, re
     with Server() as first, Server() as second, ThreadPoolExecutor(1) as beside:
         one.prepare(folder / "base", lambda home: second.run(home, None))
         codes = []
-        for point in range(1, 1000, 4):
+        for point in range(1, 1000, 1 if LONG else 7):
             home = copied(folder / "base", folder / "home")
             control = Control(folder / "control", home)
             control.act(Action.STOP, point)
