@@ -83,7 +83,7 @@ def test_a_file_that_is_cut_before_it_is_read_costs_no_order(server: Server, fol
                 cut[path.suffix] += 1
                 os.truncate(path, path.stat().st_size // 2)
 
-    for point in range(6, 400, 1 if LONG else 12):
+    for point in range(6, 400, 1 if LONG else 6):
         home = shutil.copytree(folder / "base", folder / "home")
         control = Control(folder / "control", home / "output" / ".staging", reads=True)
         ended, _ = stopped_at(server, home, control, point, cut_all)

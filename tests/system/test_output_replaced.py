@@ -210,7 +210,7 @@ def test_at_whatever_operation_it_happens_no_drop_is_in_neither(folder: Path, re
                 assert {row.name for row in ledger_rows(home)} | taken >= {name for name, _ in one.now}
                 assert second.run(home, None, ["verify"]).status == 0, (point, control.what)
             shutil.rmtree(home)
-        assert len(codes) > 20 and codes.count(3) > 0.8 * len(codes)
+        assert len(codes) > 15 and codes.count(3) > 0.8 * len(codes)
 
 
 # What the first run may still change in the new folder, if it was stopped between the look at it and this very operation. It
