@@ -150,6 +150,19 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
     batch = engine.ledger.unpublished_batch()
     if batch is None:
         return
+    _publish(engine, recovering=recovering)
+    engine.guard.check()
+    results = engine.ledger.results(batch)
+    gone = engine.ledger.horizon(RECEIPTS)
+    receipts.write(engine.output, [one for one in results if one.drop.seq > gone])
+    engine.ledger.published(batch)
+    engine.guard.check()  # if the output was replaced, the staged files there are another process's
+    reread.clear(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
+    engine.store.clean_staging()
+
+
+def _publish(engine: Engine, *, recovering: bool) -> None:
+    """Carries out the effects. A date whose folder cannot be written is set aside, and the others are published."""
     effects, check = engine.ledger.effects(), engine.guard.check
     try:
         publish(engine.output, effects, recovering=recovering, check=check)
@@ -159,11 +172,3 @@ def publish_committed(engine: Engine, *, recovering: bool = False) -> None:
             raise
         with changing(engine.output):  # in which nothing may be left to change
             publish(engine.output, engine.ledger.effects(), recovering=True, check=check)
-    check()
-    results = engine.ledger.results(batch)
-    gone = engine.ledger.horizon(RECEIPTS)
-    receipts.write(engine.output, [one for one in results if one.drop.seq > gone])
-    engine.ledger.published(batch)
-    engine.guard.check()  # if the output was replaced, the staged files there are another process's
-    reread.clear(engine.output, [one.drop.sha256 for one in results if one.outcome is not DropOutcome.DUPLICATE])
-    engine.store.clean_staging()

@@ -78,9 +78,8 @@ def test_a_process_killed_at_any_operation_loses_and_doubles_nothing(
         assert one.violations == [], one.replay
         hit.update(kills.kind_of(what).partition(" ")[0] for what in (one.what, one.what_second) if what)
     assert hit["fsync"] > 40 // step and hit["write"] > 60 // step, hit
-    rare = (
-        {"truncate", "mkdir", "rmdir", "symlink"} if step == 1 else set()
-    )  # a few in a run: larger steps may miss them
+    # A few in a run: larger steps may miss them
+    rare = {"truncate", "mkdir", "rmdir", "symlink"} if step == 1 else set()
     assert hit.keys() >= {"open", "write", "fsync", "rename", "unlink"} | rare
 
 

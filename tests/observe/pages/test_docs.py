@@ -21,6 +21,7 @@ from daemon.observe.pages.status import runbook
 from daemon.operate import docs
 from tests.support import REPO
 
+# Linked from every page
 OTHERS = {
     "/",
     "/days",
@@ -30,7 +31,7 @@ OTHERS = {
     "/metrics",
     "/-/ready",
     "/-/healthy",
-}  # linked from every page
+}
 
 
 class Parsed(HTMLParser):
