@@ -292,7 +292,7 @@ def _prepared(
     batch, partitions = ledger.next_batch, ledger.partitions([day])
     was = partitions.get(day)  # None: the date is new
     with phase("rewrite"):
-        staged = None if fact is None else store.stage(batch, sync=True).put(day, fact, is_new=False)
+        staged = None if fact is None else store.stage(batch).put(day, fact, is_new=False)
         after = EMPTY if fact is None else totals(fact)
         before = EMPTY if was is None else Totals(was.orders, was.lines, was.lines, was.amount)
     with phase("stage"):

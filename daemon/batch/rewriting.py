@@ -70,20 +70,19 @@ class Rewriter:
         """Merges and stages these dates; returns the result of each, in the same order. `columns`: the extra ones that their
         files get."""
         spill.release_pages()  # the decision has read all orders
-        sync = 2 * len(changes) <= files.SYNC_ALL_ABOVE
-        with ExitStack() as stack:
+        with ExitStack() as stack, files.synced_meanwhile(2 * len(changes)) as written:
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
 
             def rewrite_group(group: Sequence[PartitionChange]) -> list[Rewritten]:
                 with self._gathered(decided, group) as (orders, rows, shifted):
                     given = (store, batch, orders, rows, shifted, keys, columns)
-                    call = self.executor.submit(tasks.rewrite, *given, sync=sync)
-                    return call.result()
+                    return self.executor.submit(tasks.rewrite, *given).result()
 
             futures = [self.threads.submit(rewrite_group, group) for group in grouped(changes)]
             rewritten: list[Rewritten] = []
             for group in tasks.results(futures, stopped):
                 rewritten += group
+                written(path for one in group if one.staged for path in store.staged_files(batch, one.staged))
                 progress("writing partitions", len(rewritten), len(changes))
         return rewritten
 

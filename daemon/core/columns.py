@@ -14,6 +14,7 @@ import pyarrow as pa
 from .mapping import Columns
 from .model import FACT
 
+_FIXED = frozenset(FACT.names)
 EXTRA = "extra."  # begins their names in ORDERS
 TYPES: Mapping[str, pa.DataType] = {
     "text": pa.large_string(),
@@ -30,7 +31,7 @@ def fact_schema(columns: Columns) -> pa.Schema:
 
 def columns_of(schema: pa.Schema) -> Columns:
     """The extra columns that a file or a table of fact_order has."""
-    return tuple(sorted((field.name, _kind_of(field.type)) for field in schema if field.name not in FACT.names))
+    return tuple(sorted((field.name, _kind_of(field.type)) for field in schema if field.name not in _FIXED))
 
 
 def extra_of(names: Iterable[str]) -> list[str]:

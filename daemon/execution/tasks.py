@@ -274,8 +274,6 @@ def rewrite(
     changes: Sequence[PartitionChange],
     known: Mapping[str, pa.Table | Path],
     columns: Columns = (),
-    *,
-    sync: bool,
 ) -> list[Rewritten]:
     """Merges and stages some dates. `rows` are the winners in `orders` (in one chunk), sorted by time. The lines of all dates are
     computed together, which is much faster than one date at a time. `known`: the column `key` of each dimension. `columns`: the
@@ -285,7 +283,7 @@ def rewrite(
     by_id = order_within_instants(orders, rows)
     lines = lines_of(orders, rows[by_id])
     unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
-    fact, stage = lines.table(columns), store.stage(batch, sync=sync)
+    fact, stage = lines.table(columns), store.stage(batch)
     rewritten = []
     for change in changes:
         here = slice(change.first, change.stop)

@@ -131,7 +131,7 @@ def _partition(published: Store, store: Store, one: Partition, seeds: np.ndarray
     rows = _rows_of(fact, seeds)
     both = files_of(rows)
     for name, content in zip((FACT_FILE, ITEMS_FILE), both, strict=True):
-        files.write_new(store.curated / folder / name, content, sync=False)
+        files.write_new(store.curated / folder / name, content)
     sums, (fact_sha256, items_sha256) = totals(rows), (hashlib.sha256(content).digest() for content in both)
     size = sum(map(len, both))
     return Partition(
@@ -148,7 +148,7 @@ def _copied(published: Store, store: Store, folder: str, one: Partition) -> bool
             return False
         contents[name] = content
     for name, content in contents.items():
-        files.write_new(store.curated / folder / name, content, sync=False)
+        files.write_new(store.curated / folder / name, content)
     return True
 
 
@@ -190,6 +190,6 @@ def _dimensions(engine: Engine, store: Store, through: int, erased: frozenset[st
                 content = encode(rows)
                 sha256 = hashlib.sha256(content).digest()
                 made = replace(file, rows=rows.num_rows, sha256=sha256, bytes=len(content), writer=WRITER)
-            files.write_new(store.curated / path, content, sync=False)
+            files.write_new(store.curated / path, content)
             found.append(made)
     return found

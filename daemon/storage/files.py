@@ -82,10 +82,36 @@ def sync_many(paths: Iterable[Path]) -> None:
         for path in paths:
             sync(path)
         return
-    with opened(paths[0]) as descriptor:
+    _sync_all(paths[0])
+
+
+@contextmanager
+def synced_meanwhile(expected: int) -> Iterator[Callable[[Iterable[Path]], None]]:
+    """A block that writes about `expected` files, and passes the paths of those that are written. A thread syncs them while the
+    next ones are made; what it has left when the block ends is synced by `sync_many`. Raises the first error of the thread: a
+    later sync may not report it again."""
+    waiting: list[Path] = []
+    begun: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as beside:
+
+        def written(paths: Iterable[Path]) -> None:
+            waiting.extend(paths)
+            if expected <= SYNC_ALL_ABOVE or len(waiting) > SYNC_ALL_ABOVE:
+                begun.append(beside.submit(sync_many, tuple(waiting)))
+                waiting.clear()
+
+        yield written
+        for one in begun:
+            one.result()
+
+
+def _sync_all(path: Path) -> None:
+    """Flushes the file system of a path, where the system can do that."""
+    assert _syncfs is not None
+    with opened(path) as descriptor:
         if _syncfs(descriptor) != 0:
             error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), str(paths[0]))
+            raise OSError(error, os.strerror(error), str(path))
 
 
 def sync_file_system(path: Path) -> None:
@@ -96,10 +122,7 @@ def sync_file_system(path: Path) -> None:
         sync_many([*(one for one in below if one.is_dir()), path, path.parent])
         return
     for folder in (path, path.parent):
-        with opened(folder) as descriptor:
-            if _syncfs(descriptor) != 0:
-                error = ctypes.get_errno()
-                raise OSError(error, os.strerror(error), str(folder))
+        _sync_all(folder)
 
 
 def make_folder(path: Path, within: Path | None = None) -> None:
@@ -151,13 +174,11 @@ def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
     return digest.digest()
 
 
-def write_new(path: Path, content: bytes, *, sync: bool) -> None:
-    """Writes a file whose name does not exist yet. Without `sync`, the caller makes it durable with `sync_many`."""
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a file whose name does not exist yet. The caller makes it durable with `sync_many`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         write_all(descriptor, content)
-        if sync:
-            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -10,6 +10,7 @@ moved when the date is published.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -45,12 +46,11 @@ class StagedPartition:
 
 class Stage:
     """Writes the files of one call, under names that no other call uses: a cluster may run a call twice, and neither may
-    overwrite the files of the other. `sync`: sync each file at once, for few files, so that the disk works while others are
-    made; `Store.sync_staged` makes all durable in any case."""
+    overwrite the files of the other. `Store.sync_staged` makes them durable."""
 
-    def __init__(self, folder: Path, *, sync: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        self._folder, self._sync, self._call = folder, sync, uuid4().hex[:12]
+        self._folder, self._call = folder, uuid4().hex[:12]
 
     def put(self, day: int, rows: pa.Table, *, is_new: bool) -> StagedPartition:
         """Writes both files of a partition with these FACT rows; for a new date, also a folder to be moved."""
@@ -59,7 +59,7 @@ class Stage:
         if is_new:
             (self._folder / folder_name(day)).mkdir(exist_ok=True)
         for file, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
-            files.write_new(self._folder / f"{name}.{file}", content, sync=self._sync)
+            files.write_new(self._folder / f"{name}.{file}", content)
         return StagedPartition(
             name, _sha256(fact), _sha256(items), len(fact) + len(items), WRITER, columns_of(rows.schema)
         )
@@ -110,18 +110,22 @@ class Store:
         path.write_bytes(content)
         return _sha256(content), len(content)
 
-    def stage(self, batch: int, *, sync: bool) -> Stage:
+    def stage(self, batch: int) -> Stage:
         """The stage for one call's part of a batch."""
-        return Stage(self.staging / str(batch), sync=sync)
+        return Stage(self.staging / str(batch))
+
+    def staged_files(self, batch: int, staged: StagedPartition) -> list[Path]:
+        """The files of `Stage.put`."""
+        return [self.staging / str(batch) / f"{staged.name}.{file}" for file in (FACT_FILE, ITEMS_FILE)]
 
     def sync_staged(self, batch: int) -> None:
         """Makes all staged files of a batch durable: files first, then the folders with their names."""
         folder = self.staging / str(batch)
         if not folder.is_dir():
             return
-        below = list(folder.rglob("*"))
-        files.sync_many(path for path in below if path.is_file())
-        files.sync_many([*(path for path in below if path.is_dir()), folder, self.staging])
+        below = [(Path(path), names) for path, _, names in os.walk(folder, onerror=_raise)]
+        files.sync_many(path / name for path, names in below for name in names)
+        files.sync_many([*(path for path, _ in below), self.staging])
 
     def clean_staging(self) -> None:
         """Empties the staging folder. Only to be called when no committed effect refers to it."""
@@ -185,6 +189,10 @@ def day_of(path: str) -> int | None:
     """The date of a file of a partition, relative to the output folder, in days since 1970; None for other files."""
     layer, _, name = path.partition("/date=")
     return (date.fromisoformat(name[:10]) - _EPOCH).days if layer == "curated" and name else None
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _sha256(content: bytes | pa.Buffer) -> bytes:

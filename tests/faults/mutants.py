@@ -31,13 +31,13 @@ def _commit_before_stage() -> None:
     waiting: list[tuple[Path, bytes]] = []
     write_new, commit = files.write_new, Ledger.commit
 
-    def later(path: Path, content: bytes, *, sync: bool) -> None:
+    def later(path: Path, content: bytes) -> None:
         waiting.append((path, content))
 
     def committed(self: Ledger, *arguments: Any) -> Any:
         result = commit(self, *arguments)
         for path, content in waiting:
-            write_new(path, content, sync=True)
+            write_new(path, content)
         waiting.clear()
         return result
 

@@ -88,7 +88,8 @@ def new_partition(incoming: pa.Table) -> Merged:
 def totals(fact: pa.Table) -> Totals:
     """The counts and the exact sum of FACT rows."""
     line_number = fact["line_number"].to_numpy()
-    amounts = one_chunk(fact["amount"]).view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    amount = one_chunk(fact["amount"]).view(pa.int64())
+    amounts = (amount.fill_null(0) if amount.null_count else amount).to_numpy()
     orders, items = int(np.count_nonzero(line_number <= 1)), int(np.count_nonzero(line_number))
     high, low = (amounts >> 32).sum(), (amounts & 0xFFFFFFFF).sum()  # in two halves, whose sums cannot overflow
     return Totals(orders, len(line_number), items, (int(high) << 32) + int(low))
