@@ -147,7 +147,7 @@ class InboxFolder:
                 raise OSError(errno.EINVAL, "it is no longer a regular file", name)
             yield descriptor
         finally:
-            os.close(descriptor)
+            files.close(descriptor)
 
     def hidden(self) -> list[HiddenFile]:
         """The regular files that an earlier run hid here and left."""

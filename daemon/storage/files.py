@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ _BLOCK_BYTES = 4 << 20
 # Larger writes make larger pages in the page cache. Where a virtual machine returns free memory to its host, large pages are the
 # ones that it returned, and a copy into them takes ten times as long.
 _WRITE_BYTES = 256 << 10
+_FREED_AT_ONCE = 4 << 20
 
 
 def _load_syncfs() -> Callable[[int], int] | None:
@@ -216,6 +218,17 @@ def _rename(source: Path, target: Path) -> None:
 def unlink(path: Path) -> None:
     """Removes a file if it exists; the caller syncs the folder."""
     path.unlink(missing_ok=True)
+
+
+def close(descriptor: int) -> None:
+    """Closes a file. Where it is large and removed, a thread does it, since whoever closes it last waits until its space is free,
+    0.15 s of 500 MB."""
+    found = os.fstat(descriptor)
+    if found.st_nlink == 0 and found.st_size > _FREED_AT_ONCE:
+        with suppress(RuntimeError):  # no thread can be had
+            Thread(target=os.close, args=(descriptor,)).start()
+            return
+    os.close(descriptor)
 
 
 def remove_folder_if_empty(path: Path) -> None:

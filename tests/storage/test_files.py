@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -54,3 +56,30 @@ def test_an_error_of_a_sync_beside_is_raised_since_no_later_one_would_report_it(
     with pytest.raises(OSError, match="broken"), files.synced_meanwhile(2) as written:
         written([tmp_path / "first"])
         written([tmp_path / "second"])
+
+
+@pytest.mark.parametrize("can_start", [True, False])
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_large_removed_file_is_closed_by_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_start: bool, removed: bool
+) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(17 << 20)
+
+    def start(thread: Thread) -> None:
+        if not can_start:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+
+    started: list[Thread] = []
+    monkeypatch.setattr(Thread, "start", start)
+    descriptor = os.open(path, os.O_RDONLY)
+    if removed:
+        path.unlink()
+    files.close(descriptor)
+    assert len(started) == (removed and can_start)
+    for thread in started:
+        thread.run()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
