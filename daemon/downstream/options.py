@@ -9,7 +9,6 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ def options(path: Path, text: str, allowed: Sequence[str]) -> dict[str, Any]:
             raise UsageError(
                 f"{where}: this looks like the option {name}; write `{mark} {example}` on a line of its own"
             )
+        from difflib import get_close_matches  # few comments get here
+
         if alike or get_close_matches(name, _NAMES, cutoff=_CLOSE):
             raise UsageError(f"{where}: unknown option {name}; {instead_of(name, allowed)}")
     _refuse_after_head(path, text, last, allowed)
