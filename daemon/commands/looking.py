@@ -223,10 +223,9 @@ def manifest(config: Config, options: argparse.Namespace) -> int:
     found = manifest(config.paths.output, options.table, options.dates or None, options.prefix)
     print(found.text, end="")
     if found.lacking:
-        them = f"{', '.join(found.lacking)}, which {'is' if len(found.lacking) == 1 else 'are'} set aside"
         print(
-            f"strandline: the manifest is without {them}: leave what the warehouse has of it; `strandline status` says what "
-            "to restore",
+            f"strandline: the manifest is without {', '.join(found.lacking)}: set aside, or in a folder that cannot be read. "
+            "Leave what the warehouse has of them; `strandline status` says what to restore",
             file=sys.stderr,
         )
     files = f"{counted(found.files, 'file')} of {options.table} listed"

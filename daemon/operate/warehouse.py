@@ -22,7 +22,8 @@ _NAMED_AT_MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`text`: the manifest, as JSON. `lacking`: the dates among those that were wanted that are set aside, and so not in it."""
+    """`text`: the manifest, as JSON. `lacking`: the dates among those that were wanted that are not in it, since they are set
+    aside, or their folder cannot be read."""
 
     text: str
     files: int
@@ -40,10 +41,10 @@ def manifest(output: Path, table: str, dates: Sequence[str] | None, prefix: str)
     if table not in TABLES:
         raise UsageError(f"unknown table {table!r}; {instead_of(table, TABLES)}")
     aside, curated = _set_aside(output), output / "curated"
-    lacking = sorted(
-        name for name in aside if TABLES[table].by_date and (name in dates if dates else name[:1].isdigit())
-    )
-    found = _by_date(curated, table, dates, lacking) if TABLES[table].by_date else [_one(curated, table, dates, aside)]
+    if TABLES[table].by_date:
+        found, lacking = _by_date(curated, table, dates, {name for name in aside if name[:1].isdigit()})
+    else:
+        found, lacking = [_one(curated, table, dates, aside)], []
     entries = [_entry(output, path, prefix.rstrip("/")) for path in found]
     return Manifest(json.dumps({"entries": entries}, indent=1) + "\n", len(entries), lacking)
 
@@ -74,9 +75,14 @@ def _one(curated: Path, table: str, dates: Sequence[str] | None, aside: Mapping[
     return path
 
 
-def _by_date(curated: Path, table: str, dates: Sequence[str] | None, lacking: Collection[str]) -> list[Path]:
-    found = {path.parent.name.removeprefix("date="): path for path in curated.glob(f"date=*/{table}.parquet")}
-    published = {date: path for date, path in found.items() if date not in lacking}
+def _by_date(
+    curated: Path, table: str, dates: Sequence[str] | None, aside: Collection[str]
+) -> tuple[list[Path], list[str]]:
+    """The files of the wanted dates, and which of these dates have none that can be listed now."""
+    found, unreadable = _found(curated, table)
+    left_out = {*aside, *unreadable}
+    lacking = sorted(left_out if dates is None else left_out.intersection(dates))
+    published = {date: path for date, path in found.items() if date not in left_out}
     if not published and not lacking:
         raise UsageError(f"there is no published date in {curated}: no drop of orders was applied yet")
     wanted = sorted(published if dates is None else set(dates).difference(lacking))
@@ -86,7 +92,22 @@ def _by_date(curated: Path, table: str, dates: Sequence[str] | None, lacking: Co
             f"no {table} of {_some(missing)} in {curated}; there are {_some(sorted(published))}. "
             "A date that lost its last order has no file: delete its rows in the warehouse, and leave it out here"
         )
-    return [published[date] for date in wanted]
+    return [published[date] for date in wanted], lacking
+
+
+def _found(curated: Path, table: str) -> tuple[dict[str, Path], list[str]]:
+    """The files of a table by date, and the dates whose folder cannot be read."""
+    found, unreadable = {}, []
+    for folder in curated.glob("date=*"):
+        date, path = folder.name.removeprefix("date="), folder / f"{table}.parquet"
+        try:
+            path.stat()
+            found[date] = path
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unreadable.append(date)
+    return found, unreadable
 
 
 def _some(dates: Sequence[str]) -> str:

@@ -263,6 +263,21 @@ def test_a_manifest_names_the_files_of_a_table_with_their_lengths(home: Path) ->
     assert [entry["url"].split("/")[-2] for entry in some] == ["date=2026-03-03", "date=2026-07-04"]
 
 
+@pytest.mark.parametrize("wanted", [None, ["2026-03-01", "2026-03-02"], ["2026-03-01"]])
+def test_a_date_whose_folder_cannot_be_read_is_named_and_not_listed(tmp_path: Path, wanted: list[str] | None) -> None:
+    for day in ("01", "03"):
+        folder = tmp_path / "curated" / f"date=2026-03-{day}"
+        folder.mkdir(parents=True)
+        (folder / "fact_order.parquet").write_bytes(b"x")
+    unreadable = tmp_path / "curated" / "date=2026-03-02"
+    unreadable.symlink_to(unreadable)
+    found = manifest(tmp_path, "fact_order", wanted, PREFIX)
+    assert [entry["url"].split("/")[-2][-10:] for entry in json.loads(found.text)["entries"]] == (
+        ["2026-03-01", "2026-03-03"] if wanted is None else ["2026-03-01"]
+    )
+    assert found.lacking == (["2026-03-02"] if wanted is None or len(wanted) == 2 else [])
+
+
 def test_a_dimension_is_one_entry(tmp_path: Path) -> None:
     """It has no dates; asking for some is an error."""
     path = tmp_path / "curated" / "dim_user.parquet"
