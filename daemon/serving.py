@@ -250,7 +250,7 @@ def _http_application(reloading: Reloading, metrics: Metrics, health: Health, pa
     from .observe.pages.disk import DiskPage
     from .observe.pages.docs import DocsPages
     from .observe.pages.ledger import LedgerPages
-    from .observe.pages.look_ups import LEDGER_SECONDS, LookUpPages
+    from .observe.pages.lookup_pages import LEDGER_SECONDS, LookUpPages
     from .observe.pages.order import OrderPage
     from .observe.pages.rendering import Renderer
     from .observe.pages.status import StatusPage

@@ -34,7 +34,7 @@ class Discarded:
     record: str
 
 
-def explained(one: Discard, context: ParseContext, *, is_row: bool = False, line: int | None = None) -> Discarded:
+def with_cause(one: Discard, context: ParseContext, *, is_row: bool = False, line: int | None = None) -> Discarded:
     """A discard with its cause; see rejected.cause."""
     why = rejected.cause(one, context, is_row=is_row, line=line)
     return Discarded(one.drop, one.position, one.reason, why, one.record)
@@ -47,7 +47,7 @@ def with_first_discards(result: DropResult, output: Path, *, placed: bool = Fals
     if result.counts.discarded.total() and kind_of(result.drop.name) not in DIMENSIONS:
         found = _first(output / discards_path(result.drop))
     lines = _lines(output / (result.drop.raw or ""), found) if placed else {}
-    shown = [asdict(explained(one, result.drop.context, line=lines.get(one.position))) for one in found]
+    shown = [asdict(with_cause(one, result.drop.context, line=lines.get(one.position))) for one in found]
     cut = [one | {"record": one["record"][:_SHOWN_CHARACTERS]} for one in shown]
     return as_dict(result) | {"first_discards": [{key: one[key] for key in one if key != "drop"} for one in cut]}
 

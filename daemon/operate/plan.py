@@ -90,7 +90,7 @@ def _explained(drops: Sequence[Drop], discards: pa.Table, lines: Mapping[tuple[i
     """The discards with their causes. `lines`: of malformed records, by drop and position."""
     by_number = {drop.seq: drop for drop in drops}
     return [
-        discarded.explained(
+        discarded.with_cause(
             one, by_number[one.drop].context, is_row=raw.kind_of(by_number[one.drop].name) in DIMENSIONS,
             line=lines.get((one.drop, one.position)),
         )

@@ -34,7 +34,7 @@ from ..storage.ledger import Ledger
 from ..storage.receipts import instant_text
 from ..storage.store import iso_date
 from ..storage.undos import told
-from . import discarded, explained
+from . import allocation, discarded
 from .discarded import Discarded
 from .mistyped import MOST, neighbours, question
 from .plan import one_line
@@ -137,7 +137,7 @@ def trace(engine: Engine, order_id: str, seconds: float | None = None) -> Trace:
         for version in _versions(found_here, by_number):
             versions.append(replace(version, is_withdrawn=version.drop in withdrawn))
         discards += [
-            discarded.explained(one, by_number[one.drop].context)
+            discarded.with_cause(one, by_number[one.drop].context)
             for one in each(parsed.discards)
             if order_id_of(one.record.encode()) == order_id
         ]
@@ -353,7 +353,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "versions": [
             asdict(one)
             | {"repeated_by": found.repeats[one.drop], "undos": found.undos[one.drop]}
-            | {"allocation": explained.as_dict(explained.allocation(one.content))}
+            | {"allocation": allocation.as_dict(allocation.of_order(one.content))}
             for one in found.versions
         ],
         "discards": [asdict(one) for one in found.discards],

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from ..core.mapping import DEFAULT_SOURCE
-from . import explained
+from . import allocation
 from .plan import one_line
 from .trace import Trace, Version, next_step
 
@@ -55,7 +55,7 @@ def table(found: Trace) -> str:
             lines.append(f"  its raw copy {copy}; what it says is in the partition")
         lines += [f"  {name:11} {_shown(value)}{_was(before, name, value)}" for name, value in version.content.items()]
         if version is found.winner:
-            lines += _divided(explained.allocation(version.content))
+            lines += _divided(allocation.of_order(version.content))
         before = version.content
     for discard in found.discards:
         why = discard.why and f": {one_line(discard.why)}"
@@ -65,16 +65,16 @@ def table(found: Trace) -> str:
     return "\n".join(lines)
 
 
-def _divided(found: explained.Allocation | None) -> list[str]:
+def _divided(found: allocation.Allocation | None) -> list[str]:
     """How the amount of the version that counts is divided over its lines."""
     if found is None:
         return []
     lines = ["", f"  {found.why} (`strandline docs EXACTNESS`)"]
-    if found.rule in (explained.BY_WEIGHT, explained.EQUALLY):
+    if found.rule in (allocation.BY_WEIGHT, allocation.EQUALLY):
         lines += _steps(found)
     if Decimal(found.amount or 0) != Decimal(found.items_total) and found.rule in (
-        explained.BY_WEIGHT,
-        explained.ONE_ITEM,
+        allocation.BY_WEIGHT,
+        allocation.ONE_ITEM,
     ):
         lines.append(
             f"  the items add up to {found.items_total}; what counts is the order's own amount, {found.amount}"
@@ -82,7 +82,7 @@ def _divided(found: explained.Allocation | None) -> list[str]:
     return lines
 
 
-def _steps(found: explained.Allocation) -> list[str]:
+def _steps(found: allocation.Allocation) -> list[str]:
     """A table with the steps of the allocation."""
     lines = []
     rows: list[tuple[str, ...]] = [("line", "sku", "qty", "price", "weight", "share so far", "rounded", "amount")]

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...core.errors import StrandlineError
 from ...storage.receipts import instant_text
-from .look_ups import LookUp, NotYet
+from .lookup_pages import LookUp, NotYet
 from .query import Query
 
 _FRESH_SECONDS = 60.0

@@ -12,7 +12,7 @@ from ...core.model import MICROSECONDS_PER_DAY, DropOutcome
 from ...operate import by_day, found
 from ...storage.ledger import Ledger
 from ...storage.look_ups import Wanted
-from .look_ups import LookUp, NotFound
+from .lookup_pages import LookUp, NotFound
 from .query import Query, Refused
 
 Look = Callable[[], AbstractContextManager[Ledger]]  # the ledger as it is now, for some seconds

@@ -12,7 +12,7 @@ from ...core.model import MAX_ID_BYTES
 from ...operate.mistyped import question
 from ...operate.trace import published
 from .ledger import Look
-from .look_ups import LookUp, NotFound
+from .lookup_pages import LookUp, NotFound
 from .query import Query, Refused
 from .tracing import Tracing
 

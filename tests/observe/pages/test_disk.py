@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from daemon.observe.pages.disk import DiskPage
-from daemon.observe.pages.look_ups import NotYet
+from daemon.observe.pages.lookup_pages import NotYet
 from daemon.observe.pages.query import Query
 from tests.support.daemon_process import until
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon.observe.pages.look_ups import LookUpPages, NotFound
+from daemon.observe.pages.lookup_pages import LookUpPages, NotFound
 from daemon.observe.pages.order import SHOWN_ITEMS, SHOWN_VERSIONS, OrderPage, cut
 from daemon.observe.pages.query import Query, Refused
 from daemon.observe.pages.rendering import Renderer

@@ -59,7 +59,7 @@ class Allocation:
         return RULES[self.rule]
 
 
-def allocation(content: Mapping[str, Any]) -> Allocation | None:
+def of_order(content: Mapping[str, Any]) -> Allocation | None:
     """The allocation of one version. `content`: as trace.Version has it; empty (a deletion, or a raw copy that has gone) gives
     None."""
     if not content:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.operate import trace
-from daemon.operate.explained import RULES, allocation, as_dict
+from daemon.operate.allocation import RULES, as_dict, of_order
 from tests.support.harness import apply_batch, open_engine, rows
 
 TEN = [("p_1", "2.0000", "4.0000"), ("p_2", "1.0000", "3.0000"), ("p_3", "1.0000", "1.0000")]
@@ -24,7 +24,7 @@ def content(amount: str | None, items: list[tuple[str | None, str | None, str | 
 
 def test_the_example_of_the_documentation() -> None:
     """Each cell of the table in docs/EXACTNESS.md."""
-    found = allocation(content("10.0000", TEN))
+    found = of_order(content("10.0000", TEN))
     assert found is not None and (found.rule, found.total_weight, found.items_total) == (
         "by_weight",
         "12.0000",
@@ -54,7 +54,7 @@ def test_the_example_of_the_documentation() -> None:
 )  # fmt: skip
 def test_each_rule_is_named(amount: str | None, items: list, rule: str, amounts: str) -> None:
     """Equal shares, no items, no amount, negative ones; the sentence says which it was."""
-    found = allocation(content(amount, items))
+    found = of_order(content(amount, items))
     assert found is not None and found.rule == rule and found.why == RULES[rule]
     assert " ".join(str(one.amount) for one in found.lines) == amounts
     assert [one.line_number for one in found.lines] == ([*range(1, len(items) + 1)] if items else [0])
@@ -62,7 +62,7 @@ def test_each_rule_is_named(amount: str | None, items: list, rule: str, amounts:
 
 def test_a_version_without_content_has_no_allocation() -> None:
     """A deletion, and a version whose raw copy has gone."""
-    assert allocation({}) is None and as_dict(None) is None
+    assert of_order({}) is None and as_dict(None) is None
 
 
 numbers = st.decimals("-99999999999999.9999", "99999999999999.9999", places=4).map(str)
@@ -71,7 +71,7 @@ numbers = st.decimals("-99999999999999.9999", "99999999999999.9999", places=4).m
 @given(numbers, st.lists(st.tuples(st.none(), st.none() | numbers, st.none() | numbers), max_size=6))
 def test_the_steps_lead_to_the_amounts(amount: str, items: list) -> None:
     """Of any size, by plain decimal arithmetic: each sum is the exact share, rounded, and each amount the difference of two."""
-    found = allocation(content(amount, items))
+    found = of_order(content(amount, items))
     assert found is not None
     with localcontext(prec=200):
         weights = [abs(Decimal(qty or 0) * Decimal(price or 0)) for _, qty, price in items] or [Decimal(1)]

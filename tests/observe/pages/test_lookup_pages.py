@@ -17,9 +17,9 @@ from daemon.core.errors import EnvironmentFault
 from daemon.observe.access import Access
 from daemon.observe.http import ASKED, Application
 from daemon.observe.metrics import Metrics
-from daemon.observe.pages import look_ups as module
+from daemon.observe.pages import lookup_pages as module
 from daemon.observe.pages.ledger import LedgerPages
-from daemon.observe.pages.look_ups import LookUp, LookUpPages, NotFound, NotYet
+from daemon.observe.pages.lookup_pages import LookUp, LookUpPages, NotFound, NotYet
 from daemon.observe.pages.query import Query, Refused
 from daemon.observe.pages.rendering import Renderer
 from daemon.observe.server import serving
