@@ -3,6 +3,7 @@
     make fuzz                                          an hour for each harness: FUZZ_SECONDS=3600
     python -m tests.fuzz --input FILE --harness NAME   reads one input again, on the usual build
     python -m tests.fuzz --seconds 600 --minimize      also packs what was found into tests/data/fuzz
+    python -m tests.fuzz --mutated 1000000             other inputs instead, many and unguided, on the usual build
 
 An input that fails is kept in build/fuzz/found/HARNESS, with the log of its process. It needs clang.
 """
@@ -18,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuzz import corpus
+from tests.fuzz import corpus, mutated
 from tests.fuzz.harnesses import HARNESSES
 from tests.support import REPO
 from tests.support.instrumented import checkout, environment
@@ -45,10 +46,13 @@ def main() -> int:
     parser.add_argument("--harness", choices=HARNESSES)
     parser.add_argument("--minimize", action="store_true")
     parser.add_argument("--input", type=Path)
+    parser.add_argument("--mutated", type=int)
     options = parser.parse_args()
     if options.input:
         HARNESSES[options.harness](options.input.read_bytes())
         return 0
+    if options.mutated:
+        return 0 if mutated.run(options.mutated, options.processes, [word.encode() for word in WORDS]) else 1
     prepare()
     names = [options.harness] if options.harness else list(HARNESSES)
     with ThreadPoolExecutor(options.processes) as pool:
