@@ -23,7 +23,7 @@ from ..core.progress import Progress, silent
 from ..execution import spill, tasks
 from ..execution.tasks import PartitionChange, Rewritten
 from ..execution.workers import Inline
-from ..storage import files
+from ..storage import beside
 from ..storage.ledger import Ledger
 from ..storage.set_aside import days_of
 from ..storage.store import Store
@@ -71,7 +71,7 @@ class Rewriter:
         """Merges and stages these dates; returns the result of each, in the same order. `columns`: the extra ones that their
         files get."""
         spill.release_pages()  # the decision has read all orders
-        with ExitStack() as stack, files.synced_meanwhile(2 * len(changes)) as written:
+        with ExitStack() as stack, beside.synced_meanwhile(2 * len(changes)) as written:
             orders = decided.orders.drop_columns(_ONLY_DECIDED_BY)
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..storage import files
+from ..storage import beside, files
 from ..storage.raw import both_ends, numbered
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -147,7 +147,7 @@ class InboxFolder:
                 raise OSError(errno.EINVAL, "it is no longer a regular file", name)
             yield descriptor
         finally:
-            files.close(descriptor)
+            beside.close(descriptor)
 
     def hidden(self) -> list[HiddenFile]:
         """The regular files that an earlier run hid here and left."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +25,6 @@ _BLOCK_BYTES = 4 << 20
 # Larger writes make larger pages in the page cache. Where a virtual machine returns free memory to its host, large pages are the
 # ones that it returned, and a copy into them takes ten times as long.
 _WRITE_BYTES = 256 << 10
-_FREED_AT_ONCE = 4 << 20
 
 
 def _load_syncfs() -> Callable[[int], int] | None:
@@ -85,26 +83,6 @@ def sync_many(paths: Iterable[Path]) -> None:
             sync(path)
         return
     _sync_all(paths[0])
-
-
-@contextmanager
-def synced_meanwhile(expected: int) -> Iterator[Callable[[Iterable[Path]], None]]:
-    """A block that writes about `expected` files, and passes the paths of those that are written. A thread syncs them while the
-    next ones are made; what it has left when the block ends is synced by `sync_many`. Raises the first error of the thread: a
-    later sync may not report it again."""
-    waiting: list[Path] = []
-    begun: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as beside:
-
-        def written(paths: Iterable[Path]) -> None:
-            waiting.extend(paths)
-            if expected <= SYNC_ALL_ABOVE or len(waiting) > SYNC_ALL_ABOVE:
-                begun.append(beside.submit(sync_many, tuple(waiting)))
-                waiting.clear()
-
-        yield written
-        for one in begun:
-            one.result()
 
 
 def _sync_all(path: Path) -> None:
@@ -218,17 +196,6 @@ def _rename(source: Path, target: Path) -> None:
 def unlink(path: Path) -> None:
     """Removes a file if it exists; the caller syncs the folder."""
     path.unlink(missing_ok=True)
-
-
-def close(descriptor: int) -> None:
-    """Closes a file. Where it is large and removed, a thread does it, since whoever closes it last waits until its space is free,
-    0.15 s of 500 MB."""
-    found = os.fstat(descriptor)
-    if found.st_nlink == 0 and found.st_size > _FREED_AT_ONCE:
-        with suppress(RuntimeError):  # no thread can be had
-            Thread(target=os.close, args=(descriptor,)).start()
-            return
-    os.close(descriptor)
 
 
 def remove_folder_if_empty(path: Path) -> None:

@@ -32,12 +32,13 @@ def _commit_before_stage() -> None:
     write_new, commit = files.write_new, Ledger.commit
 
     def later(path: Path, content: bytes) -> None:
+        write_new(path, b"")  # there is something to be synced
         waiting.append((path, content))
 
     def committed(self: Ledger, *arguments: Any) -> Any:
         result = commit(self, *arguments)
         for path, content in waiting:
-            write_new(path, content)
+            path.write_bytes(content)
         waiting.clear()
         return result
 
@@ -56,7 +57,8 @@ def _source_removed_first() -> None:
     def removed_first(engine: Engine, copies: Any, drops: Any) -> None:
         engine.taking.remove(copies)
         engine.ledger.enter(drops)
-        engine.raw.place([copy.stored for copy, drop in zip(copies, drops, strict=True) if drop.raw is not None])
+        stored = [one for copy in copies for one in copy.drops]
+        engine.raw.place([one for one, drop in zip(stored, drops, strict=True) if drop.raw is not None])
 
     archive.archive = removed_first
 
@@ -64,7 +66,7 @@ def _source_removed_first() -> None:
 def _blind_roll_forward() -> None:
     """Start-up carries out the whole list again without a check of what is done."""
     carry_out = publish.publish
-    pipeline.publish = lambda output, effects, recovering=False: carry_out(output, effects)  # type: ignore[attr-defined, assignment]
+    pipeline.publish = lambda output, effects, **_: carry_out(output, effects)  # type: ignore[attr-defined, assignment]
 
 
 # By name. MUTANTS fail when a process is killed, POWER_MUTANTS only after a power loss.

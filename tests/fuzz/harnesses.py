@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from daemon.core.errors import Unreadable
 from daemon.core.mapping import DIRECT, ITEM_FIELDS, ORDER_FIELDS, FieldMapping
 from daemon.core.model import DIMENSIONS, LAST_INSTANT, Ints
@@ -96,7 +98,8 @@ def records(data: bytes, whole: bool = True) -> None:
 
 def _as_by_reference(texts: list[bytes], scanned: bindings.Scanned, mapping: FieldMapping) -> None:
     """What the fast path accepts is an order without faults, and each of its values is that of the reference parser."""
-    accepted = [i for i, refused in enumerate(scanned.refused.tolist()) if not refused]
+    in_time = scanned.numbers["created_at"].values <= LAST_INSTANT  # checked after the fast path
+    accepted = np.flatnonzero(in_time & ~scanned.refused).tolist()
     assert len(scanned.refused) == len(texts)
     if not accepted:
         return
