@@ -96,6 +96,7 @@ def kind_of(what: str) -> str:
     """The name of a point without the parts that differ between runs: 'rename .staging/N/date=D/… > curated/…'."""
     what = re.sub(r"\d{4}-\d{2}-\d{2}", "D", what)
     what = re.sub(r"[0-9a-f]{12}_", "", what)
+    what = re.sub(r"(?<=\.)[0-9a-f]{8}(?=\.tmp)", "H", what)
     what = re.sub(r"(?<=/D\.)[0-9a-f]+(?=\.)", "H", what)
     what = re.sub(r"\.strandline-\d+-[^ ]*", "HIDDEN", what)
     what = re.sub(r"\d{8}_[^ ]*", "N_NAME", what)
