@@ -95,7 +95,7 @@ def by_date(orders: pa.Table, winners: np.ndarray, rows: Ints, decision: Decisio
 
 def _newest(drop: pa.ChunkedArray, created_at: Ints, is_order: Bools) -> dict[int, int]:
     versions = pa.table({"drop": drop, "created_at": created_at})
-    of_orders = versions if is_order.all() else versions.filter(pa.array(is_order))
+    of_orders = versions if is_order.all() else versions.filter(pa.array(is_order))  # a filter copies
     # Without threads: where memory is too little to start one, pyarrow would wait for it forever.
     found = of_orders.group_by("drop", use_threads=False).aggregate([("created_at", "max")]).to_pydict()
     return dict(zip(found["drop"], found["created_at_max"], strict=True))

@@ -30,8 +30,8 @@ from ..storage.store import Store
 from .decide import Decided
 
 _GROUP_ORDERS = 30_000  # new versions that one task rewrites together, about
-_ONLY_DECIDED_BY = ("key", "content", "drop", "position")  # columns of ORDERS
 _GROUP_MERGED = 16  # published dates of one task: a few new versions of a date may mean much to read and to write
+_DECIDED_BY = ("key", "content", "drop", "position")  # columns of ORDERS that no published row needs
 
 
 def changes_of(ledger: Ledger, decided: Decided) -> list[PartitionChange]:
@@ -72,12 +72,11 @@ class Rewriter:
         files get."""
         spill.release_pages()  # the decision has read all orders
         with ExitStack() as stack, beside.synced_meanwhile(2 * len(changes)) as written:
-            orders = decided.orders.drop_columns(_ONLY_DECIDED_BY)
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
 
             def rewrite_group(group: Sequence[PartitionChange]) -> list[Rewritten]:
-                with self._gathered(orders, decided.rows, group) as (gathered_orders, rows, shifted):
-                    given = (store, batch, gathered_orders, rows, shifted, keys, columns)
+                with self._gathered(decided, group) as (orders, rows, shifted):
+                    given = (store, batch, orders, rows, shifted, keys, columns)
                     return self.executor.submit(tasks.rewrite, *given).result()
 
             futures = [self.threads.submit(rewrite_group, group) for group in grouped(changes)]
@@ -90,11 +89,11 @@ class Rewriter:
 
     @contextmanager
     def _gathered(
-        self, orders: pa.Table, rows: Ints, group: Sequence[PartitionChange]
+        self, decided: Decided, group: Sequence[PartitionChange]
     ) -> Iterator[tuple[pa.Table | Path, Ints, list[PartitionChange]]]:
         """The winners of some consecutive dates, as arguments of `tasks.rewrite`."""
         base, stop = group[0].first, group[-1].stop
-        orders, rows = gathered(orders, rows[base:stop])
+        orders, rows = gathered(decided.orders.drop_columns(_DECIDED_BY), decided.rows[base:stop])
         spill.release_pages()  # `gathered` copies, and each group reads other rows
         with self._sent(orders) as sent:
             yield sent, rows, [replace(one, first=one.first - base, stop=one.stop - base) for one in group]

@@ -224,8 +224,8 @@ def manifest(config: Config, options: argparse.Namespace) -> int:
     print(found.text, end="")
     if found.lacking:
         print(
-            f"strandline: the manifest is without {', '.join(found.lacking)}: set aside, or in a folder that cannot be read. "
-            "Leave what the warehouse has of them; `strandline status` says what to restore",
+            f"strandline: not in the manifest: {', '.join(found.lacking)}, set aside or in a folder that cannot be read. "
+            "Leave what the warehouse has of them; `strandline status` and `strandline verify` say what to restore",
             file=sys.stderr,
         )
     files = f"{counted(found.files, 'file')} of {options.table} listed"

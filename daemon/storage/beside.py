@@ -1,6 +1,6 @@
-"""What the disk does in a thread beside the work: syncs files while others are made, and frees the space of removed ones.
+"""Waits for the disk in a thread beside the work: syncs files while others are made, and frees the space of removed ones.
 
-Without the thread, because none can be had, the result is the same, and comes later.
+Where no thread can be had, the result is the same, but comes later.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _freeing = Lock()  # held by the thread that closes a large removed file
 
 @contextmanager
 def synced_meanwhile(expected: int) -> Iterator[Callable[[Iterable[Path]], None]]:
-    """A block that writes about `expected` files, and passes the paths of those that are written: a thread syncs them while the
-    next ones are made, so that less is left for the caller, who syncs all of them again. Raises the first error of the thread,
-    since a later sync may not report it. Where the block fails, that error is lost: its files must not be used."""
+    """A block that writes about `expected` files. It passes the paths of those that are written, and a thread syncs them while
+    the next ones are made. The caller still has to sync all of them, which takes less time then. Raises the first error of the
+    thread, since a later sync may not report it again. If the block itself fails, that error is lost: do not use its files."""
     waiting: list[Path] = []
     begun: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as thread:
 
         def written(paths: Iterable[Path]) -> None:
             waiting.extend(paths)
             if expected <= SYNC_ALL_ABOVE or len(waiting) > SYNC_ALL_ABOVE:
                 with suppress(RuntimeError):  # no thread can be had
-                    begun.append(beside.submit(sync_many, tuple(waiting)))
+                    begun.append(thread.submit(sync_many, tuple(waiting)))
                 waiting.clear()
 
         try:
             yield written
         except BaseException:
-            beside.shutdown(wait=False, cancel_futures=True)
+            thread.shutdown(wait=False, cancel_futures=True)
             raise
         for one in begun:
             one.result()
 
 
 def close(descriptor: int) -> None:
-    """Closes a file. Where it is large and removed, a thread does it, one file at a time, since whoever closes it last waits
-    until its space is free, 0.15 s of 500 MB."""
+    """Closes a file. A thread does it if the file is large and removed, since the last close waits until the space is free
+    (0.15 s for 500 MB). One file at a time: a batch may have hundreds."""
     if _is_large_and_removed(descriptor) and _freeing.acquire(blocking=False):
         try:
             Thread(target=_free, args=(descriptor,)).start()
