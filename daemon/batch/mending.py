@@ -298,7 +298,7 @@ def _prepared(
     with phase("stage"):
         store.sync_staged(batch)
     with phase("commit"):
-        nothing, _ = decided(ledger, Parsed(ORDERS.empty_table(), DISCARDS.empty_table(), {}, {}))
+        nothing, _ = decided(ledger, Parsed(ORDERS.empty_table(), DISCARDS.empty_table(), {}, {}), engine.background)
         cause = replace(nothing, drop=np.array(changed_by, np.int64), new_date=np.full(len(changed_by), day, np.int32))
         known = Before(batch, ledger.hwm, ledger.restatements_bytes, partitions, ledger.gone([day]))
         rewritten = [Rewritten(day, before, after, staged)]

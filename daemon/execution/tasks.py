@@ -20,7 +20,7 @@ from ..core.columns import columns_of, together, widened
 from ..core.errors import Stopped, Unreadable, raised_in
 from ..core.mapping import Columns
 from ..core.merge.facts import lines_of
-from ..core.merge.partition import EMPTY, Totals, merge, new_partition, order_within_instants
+from ..core.merge.partition import EMPTY, Merged, Totals, merge, order_within_instants, totals_of_spans
 from ..core.model import (
     DIMENSIONS,
     DISCARDS,
@@ -284,33 +284,40 @@ def rewrite(
     lines = lines_of(orders, rows[by_id])
     unknown = {name: lines.unknown(DIMENSIONS[name].key, known) for name, known in keys.items()}
     fact, stage = lines.table(columns), store.stage(batch)
+    starts, stops = lines.starts[[one.first for one in changes]], lines.starts[[one.stop for one in changes]]
+    totals = totals_of_spans(fact, starts, stops)
     rewritten = []
-    for change in changes:
+    for change, start, its_totals in zip(changes, starts.tolist(), totals, strict=True):
         here = slice(change.first, change.stop)
         inner = by_id[here] - change.first
-        start, stop = lines.starts[[change.first, change.stop]].tolist()
-        by_line = replace(change, replaces=change.replaces[inner])
-        one = _rewritten(store, stage, by_line, fact.slice(start, stop - start))
-        rewritten.append(replace(one, unknown={name: _unsorted(mask[here], inner) for name, mask in unknown.items()}))
+        incoming = Merged(fact.slice(start, its_totals.lines), EMPTY, its_totals)
+        known_by = {name: _unsorted(mask[here], inner) for name, mask in unknown.items()}
+        rewritten.append(_rewritten(store, stage, change, incoming, change.replaces[inner], known_by))
     return rewritten
 
 
-def _rewritten(store: Store, stage: Stage, change: PartitionChange, incoming: pa.Table) -> Rewritten:
-    """Merges and stages one date. `incoming`: the lines of its new versions, sorted, as `change.replaces` is."""
-    if change.published_sha256 is None:
-        merged = new_partition(incoming)
-    else:
+def _rewritten(
+    store: Store,
+    stage: Stage,
+    change: PartitionChange,
+    new: Merged,
+    replaces: Bools,
+    unknown: Mapping[str, Bools],
+) -> Rewritten:
+    """Merges and stages one date. `new`: the lines of its new versions as a partition of their own, sorted, as `replaces` is."""
+    merged, incoming = new, new.fact
+    if change.published_sha256 is not None:
         published = store.read_fact(change.day, change.published_sha256)
         if published is None:
-            return Rewritten(change.day, EMPTY, EMPTY, None, damaged=True)
+            return Rewritten(change.day, EMPTY, EMPTY, None, unknown, damaged=True)
         if published.schema.names != incoming.schema.names:
             columns = together(columns_of(one.schema) for one in (published, incoming))
             published, incoming = widened(published, columns), widened(incoming, columns)
-        merged = merge(published, incoming, change.replaces, change.leaving)
+        merged = merge(published, incoming, replaces, change.leaving)
     staged = None
     if merged.after.lines:
         staged = stage.put(change.day, merged.fact, is_new=change.published_sha256 is None)
-    return Rewritten(change.day, merged.before, merged.after, staged)
+    return Rewritten(change.day, merged.before, merged.after, staged, unknown)
 
 
 def _loaded(table: pa.Table | Path) -> pa.Table:

@@ -75,7 +75,7 @@ def sync(path: Path | str) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def sync_many(paths: Iterable[Path]) -> None:
+def sync_many(paths: Iterable[Path | str]) -> None:
     """Makes many files or folders on one file system durable."""
     paths = list(paths)
     if len(paths) <= SYNC_ALL_ABOVE or _syncfs is None:
@@ -85,7 +85,7 @@ def sync_many(paths: Iterable[Path]) -> None:
     _sync_all(paths[0])
 
 
-def _sync_all(path: Path) -> None:
+def _sync_all(path: Path | str) -> None:
     """Flushes the file system of a path, where the system can do that."""
     assert _syncfs is not None
     with opened(path) as descriptor:
@@ -154,7 +154,7 @@ def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
     return digest.digest()
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path | str, content: bytes) -> None:
     """Writes a file whose name does not exist yet. The caller makes it durable with `sync_many`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -179,17 +179,17 @@ def continue_at(path: Path, offset: int, content: bytes) -> None:
     sync(path.parent)
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path | str, target: Path | str) -> None:
     """Renames within one file system; the caller syncs the folders."""
     _rename(source, target)
 
 
-def _rename(source: Path, target: Path) -> None:
+def _rename(source: Path | str, target: Path | str) -> None:
     """An empty folder in the place of a file gives way."""
     try:
         os.replace(source, target)
     except IsADirectoryError:
-        target.rmdir()
+        Path(target).rmdir()
         os.replace(source, target)
 
 

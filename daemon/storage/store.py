@@ -59,7 +59,7 @@ class Stage:
         if is_new:
             (self._folder / folder_name(day)).mkdir(exist_ok=True)
         for file, content in ((FACT_FILE, fact), (ITEMS_FILE, items)):
-            files.write_new(self._folder / f"{name}.{file}", content)
+            files.write_new(f"{self._folder}/{name}.{file}", content)
         return StagedPartition(
             name, _sha256(fact), _sha256(items), len(fact) + len(items), WRITER, columns_of(rows.schema)
         )
@@ -123,8 +123,8 @@ class Store:
         folder = self.staging / str(batch)
         if not folder.is_dir():
             return
-        below = [(Path(path), names) for path, _, names in os.walk(folder, onerror=_raise)]
-        files.sync_many(path / name for path, names in below for name in names)
+        below = [(path, names) for path, _, names in os.walk(folder, onerror=_raise)]
+        files.sync_many(f"{path}/{name}" for path, names in below for name in names)
         files.sync_many([*(path for path, _ in below), self.staging])
 
     def clean_staging(self) -> None:

@@ -28,17 +28,17 @@ def _no_folder_fsync() -> None:
 
 def _commit_before_stage() -> None:
     """The files of partitions are written after the commit that names them."""
-    waiting: list[tuple[Path, bytes]] = []
+    waiting: list[tuple[Path | str, bytes]] = []
     write_new, commit = files.write_new, Ledger.commit
 
-    def later(path: Path, content: bytes) -> None:
+    def later(path: Path | str, content: bytes) -> None:
         write_new(path, b"")  # there is something to be synced
         waiting.append((path, content))
 
     def committed(self: Ledger, *arguments: Any) -> Any:
         result = commit(self, *arguments)
         for path, content in waiting:
-            path.write_bytes(content)
+            Path(path).write_bytes(content)
         waiting.clear()
         return result
 

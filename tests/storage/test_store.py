@@ -16,7 +16,7 @@ def test_all_that_is_staged_is_synced_files_before_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dates: int
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(files, "sync", synced.append)
+    monkeypatch.setattr(files, "sync", lambda path: synced.append(Path(path)))
     monkeypatch.setattr(files, "_syncfs", None)
     store = Store(tmp_path)
     store.staging.mkdir()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.core.errors import Corruption
 from daemon.core.merge.facts import files_of, lines_of
-from daemon.core.merge.partition import Totals, merge, new_partition, sort_order
+from daemon.core.merge.partition import Totals, merge, sort_order, totals, totals_of_spans
 from daemon.core.model import FACT, ORDERS
 from daemon.storage.store import table_of
 from tests.support.examples import examples
@@ -53,22 +53,32 @@ def test_the_next_state_is_what_a_dict_gives(
     merged = merge(stored, new, replaces, pa.array(sorted(leaving), pa.large_string()))
 
     expected = {name: order for name, order in (published | incoming).items() if name not in leaving}
-    for totals, orders in ((merged.before, published), (merged.after, expected)):
-        assert totals.orders == len(orders)
-        assert totals.items == sum(len(order["items"]) for order in orders.values())
-        assert totals.lines == sum(max(len(order["items"]), 1) for order in orders.values())
-        assert totals.amount == sum(order["amount"] or 0 for order in orders.values())
+    for sums, orders in ((merged.before, published), (merged.after, expected)):
+        assert sums.orders == len(orders)
+        assert sums.items == sum(len(order["items"]) for order in orders.values())
+        assert sums.lines == sum(max(len(order["items"]), 1) for order in orders.values())
+        assert sums.amount == sum(order["amount"] or 0 for order in orders.values())
     assert merged.fact.equals(table_of_orders(expected))
     assert files_of(merged.fact) == files_of(table_of_orders(expected))
 
 
 @SLOW
-@given(DAYS)
-def test_a_new_partition_counts_its_rows(orders: dict[str, Any]) -> None:
-    """Nothing was there before."""
-    made = new_partition(table_of_orders(orders))
-    assert made.before == Totals(0, 0, 0, 0) and made.after.orders == len(orders)
-    assert made.after.amount == sum(order["amount"] or 0 for order in orders.values())
+@given(DAYS, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=4))
+def test_spans_of_rows_are_counted_alone(orders: dict[str, Any], spans: list[tuple[int, int]]) -> None:
+    """Also empty ones, those that overlap, and sums beyond 64 bits in total."""
+    fact = table_of_orders(orders)
+    rows = fact.num_rows
+    starts, stops = (np.array([min(pick(one), rows) for one in spans], np.int64) for pick in (min, max))
+    assert totals_of_spans(fact, starts, stops) == [
+        totals(fact.slice(start, stop - start)) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+    ]
+    lines = fact.to_pylist()
+    assert totals(fact) == Totals(
+        len(orders),
+        len(lines),
+        sum(line["line_number"] > 0 for line in lines),
+        sum(int((line["amount"] or 0) * 10_000) for line in lines),
+    )
 
 
 def test_an_index_that_names_a_partition_without_the_order_is_corrupt() -> None:
