@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.merge.keys import latest, take_entries
-from ..core.model import DELETED_AT, DELETED_DATE, Bools, Ints, Parsed, dates_of
+from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Bools, Ints, Parsed, dates_of
 from ..core.versions import Decision, Outcome, decide
 from ..storage.ledger import Ledger
 
@@ -92,7 +92,7 @@ def accepted_of(orders: pa.Table) -> Accepted:
     created_at = orders["created_at"].to_numpy()
     is_order = created_at != DELETED_AT
     by_time: Ints = np.argsort(created_at, kind="stable")
-    drop = orders["drop"].to_numpy()
+    drop = orders["drop"].to_numpy().astype(INDEX_ENTRY["drop"])
     newest = _newest(drop, created_at, is_order)
     return Accepted(orders, drop, created_at, dates_of(created_at), is_order, by_time, counted(drop), newest)
 

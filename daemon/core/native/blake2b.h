@@ -3,9 +3,24 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 2, SPARE = 8 }; /* texts that are hashed at once; readable bytes after each */
+enum { LANES = 2, BLOCK = 128 }; /* texts that are hashed at once; bytes of a block, and zeros after each text */
 
 typedef uint64_t Words __attribute__((vector_size(8 * LANES))); /* one word of each text */
+
+/* Rotation to the right, by half and by a quarter of a word where that is a shuffle: one or two instructions, not three. */
+#define ROTATED(word, by) ((word) >> (by) | (word) << (64 - (by)))
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+typedef uint32_t Halves __attribute__((vector_size(8 * LANES)));
+typedef uint16_t Quarters __attribute__((vector_size(8 * LANES)));
+#define ROTATED_HALF(word) ((Words)__builtin_shufflevector((Halves)(word), (Halves)(word), 1, 0, 3, 2))
+#define ROTATED_QUARTER(word) ((Words)__builtin_shufflevector((Quarters)(word), (Quarters)(word), 1, 2, 3, 0, 5, 6, 7, 4))
+#endif
+#endif
+#ifndef ROTATED_HALF
+#define ROTATED_HALF(word) ROTATED(word, 32)
+#define ROTATED_QUARTER(word) ROTATED(word, 16)
+#endif
 
 static inline uint64_t eight_bytes(const uint8_t *p) {
     uint64_t word;
@@ -13,8 +28,7 @@ static inline uint64_t eight_bytes(const uint8_t *p) {
     return word;
 }
 
-#define FIRST_BYTES(count) ((count) <= 0 ? 0 : (count) >= 8 ? ~0ULL : (1ULL << (8 * (count) & 63)) - 1)
-
+/* Each text is followed by BLOCK zeros. */
 static void hash_texts(const uint8_t *const *texts, const int64_t *lengths, uint8_t *const *digests) {
     static const uint64_t start[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
                                       0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
@@ -29,29 +43,29 @@ static void hash_texts(const uint8_t *const *texts, const int64_t *lengths, uint
     for (int i = 0; i < 8; i++) state[i] = (Words){0} + start[i];
     state[0] ^= 0x01010000 ^ 16;
     for (int lane = 0; lane < LANES; lane++) if (lengths[lane] > longest) longest = lengths[lane];
-    for (int64_t begin = 0; begin == 0 || begin < longest; begin += 128) {
+    for (int64_t begin = 0; begin == 0 || begin < longest; begin += BLOCK) {
         Words counted, last, open; /* by text: bytes hashed so far; all ones if this block is its last; if it has one */
-        memset(message, 0, sizeof message);
+        const uint8_t *blocks[LANES];
         for (int lane = 0; lane < LANES; lane++) {
-            int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > 128 ? 128 : left;
-            const uint8_t *block = texts[lane] + begin;
-            for (int i = 0; 8 * i < taken; i++) message[i][lane] = eight_bytes(block + 8 * i) & FIRST_BYTES(taken - 8 * i);
+            int64_t left = lengths[lane] - begin, taken = left < 0 ? 0 : left > BLOCK ? BLOCK : left;
+            blocks[lane] = texts[lane] + (taken ? begin : 0); /* without a block: any, which is not counted */
             counted[lane] = (uint64_t)(begin + taken);
-            last[lane] = left <= 128 ? ~0ULL : 0;
+            last[lane] = left <= BLOCK ? ~0ULL : 0;
             open[lane] = begin == 0 || left > 0 ? ~0ULL : 0;
         }
+        for (int i = 0; i < 16; i++)
+            for (int lane = 0; lane < LANES; lane++) message[i][lane] = eight_bytes(blocks[lane] + 8 * i);
         memcpy(work, state, sizeof state);
         for (int i = 0; i < 8; i++) work[i + 8] = (Words){0} + start[i];
         work[12] ^= counted;
         work[14] ^= last;
-#define ROTATED(word, by) ((word) >> (by) | (word) << (64 - (by)))
 #define MIX(a, b, c, d, i)                            \
     work[a] += work[b] + message[order[2 * (i)]];     \
-    work[d] = ROTATED(work[d] ^ work[a], 32);         \
+    work[d] = ROTATED_HALF(work[d] ^ work[a]);        \
     work[c] += work[d];                               \
     work[b] = ROTATED(work[b] ^ work[c], 24);         \
     work[a] += work[b] + message[order[2 * (i) + 1]]; \
-    work[d] = ROTATED(work[d] ^ work[a], 16);         \
+    work[d] = ROTATED_QUARTER(work[d] ^ work[a]);     \
     work[c] += work[d];                               \
     work[b] = ROTATED(work[b] ^ work[c], 63);
         for (int round = 0; round < 12; round++) {
@@ -60,7 +74,6 @@ static void hash_texts(const uint8_t *const *texts, const int64_t *lengths, uint
             MIX(0, 5, 10, 15, 4) MIX(1, 6, 11, 12, 5) MIX(2, 7, 8, 13, 6) MIX(3, 4, 9, 14, 7)
         }
 #undef MIX
-#undef ROTATED
         for (int i = 0; i < 8; i++) state[i] ^= (work[i] ^ work[i + 8]) & open;
     }
     for (int lane = 0; lane < LANES; lane++) {

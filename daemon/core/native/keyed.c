@@ -133,68 +133,72 @@ static uint8_t *put_extra(uint8_t *end, const Extra *extra, int64_t count, int64
     return end;
 }
 
-/* Texts that are hashed together, one per lane, with SPARE bytes after each. */
+/* A text to hash, in a buffer of its own. */
 typedef struct {
-    uint8_t *bytes;
-    int64_t capacity, used, starts[LANES], lengths[LANES];
-} Texts;
+    uint8_t *bytes, *digest; /* no digest: no text */
+    int64_t capacity, length;
+} Text;
 
-static uint8_t *reserve(Texts *texts, int64_t wanted) {
-    if (texts->used + wanted + SPARE > texts->capacity) {
-        int64_t capacity = 2 * (texts->used + wanted + SPARE);
-        uint8_t *moved = realloc(texts->bytes, (size_t)capacity);
+/* Where `wanted` bytes can be written; NULL where memory runs out. */
+static uint8_t *begin_text(Text *text, int64_t wanted) {
+    if (wanted + BLOCK > text->capacity) {
+        uint8_t *moved = realloc(text->bytes, (size_t)(2 * (wanted + BLOCK)));
         if (!moved) return NULL;
-        texts->bytes = moved;
-        texts->capacity = capacity;
+        text->bytes = moved;
+        text->capacity = 2 * (wanted + BLOCK);
     }
-    return texts->bytes + texts->used;
+    return text->bytes;
 }
 
-static void end_text(Texts *texts, int lane, int64_t length) {
-    texts->starts[lane] = texts->used;
-    texts->lengths[lane] = length;
-    texts->used += length + SPARE;
+static void hash_both(const Text *one, const Text *other) {
+    hash_texts((const uint8_t *[]){one->bytes, other->bytes}, (int64_t[]){one->length, other->length},
+               (uint8_t *[]){one->digest, other->digest});
 }
 
-/* Writes the hashes of the texts in the first `used` lanes to `digests`, 16 bytes each, and empties the texts. */
-static void hash_lanes(Texts *lanes, int used, uint8_t *digests) {
-    const uint8_t *texts[LANES];
-    uint8_t nowhere[16], *into[LANES];
-    for (int lane = 0; lane < LANES; lane++) {
-        if (lane >= used) lanes->starts[lane] = lanes->lengths[lane] = 0;
-        texts[lane] = lanes->bytes + lanes->starts[lane];
-        into[lane] = lane < used ? digests + 16 * lane : nowhere;
+/* Texts of as many blocks are hashed together, so that no lane waits for the other one. */
+enum { MOST_BLOCKS = 8 }; /* longer texts may have different numbers */
+
+/* Hashes a text that ends at `end`, or lets it wait for one of as many blocks. */
+static void end_text(Text *text, uint8_t *end, uint8_t *digest, Text *waiting) {
+    memset(end, 0, BLOCK);
+    text->length = end - text->bytes;
+    text->digest = digest;
+    int64_t blocks = (text->length + BLOCK - 1) / BLOCK;
+    Text *other = &waiting[blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS];
+    if (other->digest) {
+        hash_both(text, other);
+        other->digest = NULL;
+    } else { /* exchange their buffers */
+        Text idle = *other;
+        *other = *text;
+        *text = idle;
     }
-    hash_texts(texts, lanes->lengths, into);
-    lanes->used = 0;
 }
 
 /* The key and the content of each of `count` orders, 16 bytes each. `columns`: ORDER_ID to PRICE. `extra`: `extras` more, by name.
  * Returns 0, or -1 where memory runs out. */
 int strandline_hashes(const Arrow *columns, int64_t count, const Extra *extra, int64_t extras, uint8_t *keys, uint8_t *contents) {
     const Arrow *ids = &columns[ORDER_ID], *items = &columns[ITEMS];
-    Texts ids_to_hash = {0}, contents_to_hash = {0};
+    Text text = {0}, waiting[MOST_BLOCKS + 1] = {0};
     int failed = 0;
-    for (int64_t begin = 0; begin < count && !failed; begin += LANES) {
-        int used = count - begin < LANES ? (int)(count - begin) : LANES;
-        for (int lane = 0; lane < used && !failed; lane++) {
-            int64_t i = begin + lane, id = number_at(ids, i), length = number_at(ids, i + 1) - id;
-            int64_t first = number_at(items, i), last = number_at(items, i + 1);
-            uint8_t *text = reserve(&ids_to_hash, length);
-            uint8_t *content = reserve(&contents_to_hash, content_size(columns, i, first, last) + extra_size(extra, extras, i));
-            failed = !text || !content;
-            if (failed) break;
-            if (length) memcpy(text, ids->bytes + id, (size_t)length);
-            end_text(&ids_to_hash, lane, length);
-            uint8_t *end = put_extra(put_content(content, columns, i, first, last), extra, extras, i);
-            end_text(&contents_to_hash, lane, end - content);
-        }
+    for (int64_t i = 0; i < count && !failed; i++) {
+        int64_t id = number_at(ids, i), length = number_at(ids, i + 1) - id;
+        int64_t first = number_at(items, i), last = number_at(items, i + 1);
+        uint8_t *end = begin_text(&text, length);
+        failed = !end;
         if (failed) break;
-        hash_lanes(&ids_to_hash, used, keys + 16 * begin);
-        hash_lanes(&contents_to_hash, used, contents + 16 * begin);
+        if (length) memcpy(end, ids->bytes + id, (size_t)length);
+        end_text(&text, end + length, keys + 16 * i, waiting);
+        end = begin_text(&text, content_size(columns, i, first, last) + extra_size(extra, extras, i));
+        failed = !end;
+        if (failed) break;
+        end_text(&text, put_extra(put_content(end, columns, i, first, last), extra, extras, i), contents + 16 * i, waiting);
     }
-    free(ids_to_hash.bytes);
-    free(contents_to_hash.bytes);
+    for (Text *one = waiting; one <= waiting + MOST_BLOCKS; one++) {
+        if (one->digest) hash_both(one, one);
+        free(one->bytes);
+    }
+    free(text.bytes);
     return failed ? -1 : 0;
 }
 
