@@ -141,18 +141,40 @@ def test_a_large_removed_file_is_closed_by_a_thread(
     assert not is_open(descriptor)
 
 
-def test_one_file_at_a_time_is_closed_by_a_thread(closing: Closing) -> None:
-    """The drops of a batch would start hundreds of threads."""
+def test_one_thread_closes_all_files(closing: Closing) -> None:
+    """The drops of a batch would start hundreds of threads, or keep as many files open."""
+    many = [closing.opened(5 << 20) for _ in range(101)]
+    for descriptor in many:
+        beside.close(descriptor)
+    assert len(closing.started) == 1
+    assert [is_open(descriptor) for descriptor in many] == [True] * 100 + [False]
+    closing.run()
+    assert not any(map(is_open, many))
+    later = closing.opened(5 << 20)
+    beside.close(later)
+    assert is_open(later) and len(closing.started) == 1
+    closing.run()
+    assert not is_open(later)
+
+
+def test_a_file_that_comes_while_the_thread_ends_is_closed(closing: Closing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever brings it starts no other thread, since the lock is still held."""
     first, second = closing.opened(5 << 20), closing.opened(5 << 20)
+    lock = beside._closing
+
+    class Ending:
+        acquire = lock.acquire
+
+        def release(self) -> None:
+            if is_open(second):
+                beside.close(second)
+                assert is_open(second)
+            lock.release()
+
+    monkeypatch.setattr(beside, "_closing", Ending())
     beside.close(first)
-    beside.close(second)
-    assert is_open(first) and not is_open(second)
     closing.run()
-    assert not is_open(first)
-    third = closing.opened(5 << 20)
-    beside.close(third)
-    assert is_open(third)
-    closing.run()
+    assert not is_open(first) and not is_open(second)
 
 
 def test_it_is_closed_where_no_thread_can_be_had(closing: Closing) -> None:
