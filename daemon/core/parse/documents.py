@@ -35,6 +35,7 @@ from .texts import pairs_of, repeated
 BOM = b"\xef\xbb\xbf"
 _SEAM_BYTES = 64 << 10  # of a first look for one
 _JSON_SPACE = b" \t\n\r"
+_JSON_TEXT = re.compile(rb"[^ \t\n\r]")
 _BLANK = b" \t\r"
 _ARRAY_SEAM = re.compile(rb'\}[ \t\n\r]*,(?=[ \t\n\r]*\{[ \t\n\r]*"((?:[^"\\])*)"[ \t\n\r]*:)')
 _FIRST_BRACKET = re.compile(rb"(?:^|\n)(?:[ \t\r\x1e]|\xef\xbb\xbf)*([\[{][^\n]*)")
@@ -119,11 +120,12 @@ def split(
         return _elements(data, scan, mapping)
     refuse_foreign(data)
     marked = data.removeprefix(BOM)
-    text = marked.strip(_JSON_SPACE)
+    text = marked.lstrip(_JSON_SPACE)
+    if begins_with_line_of_object(text) and _JSON_TEXT.search(text, text.find(b"\n")):
+        return _lines(text)
+    text = text.rstrip(_JSON_SPACE)  # copies a text that ends with a new line, as most lines do
     if not text:
         raise Unreadable("the file is empty")
-    if begins_with_line_of_object(text):
-        return _lines(text)
     try:
         if not is_utf8(text):
             _decoded(text)
