@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ..core.merge.keys import latest, take_entries
 from ..core.model import DELETED_AT, DELETED_DATE, INDEX_ENTRY, Bools, Ints, Parsed, dates_of
 from ..core.versions import Decision, Outcome, decide
+from ..execution import spill
 from ..storage.ledger import Ledger
 
 Tallies = Sequence[tuple[int, int]]  # (drop, how many), by drop
@@ -67,6 +68,7 @@ def decided(ledger: Ledger, parsed: Parsed, background: Executor) -> tuple[Decid
     index (INDEX_ENTRY, sorted by key). The entries take much memory: release them soon. `background`: a free thread."""
     accepted = background.submit(accepted_of, parsed.orders)  # a third of the time, and independent of the rest
     winners, rows = latest(parsed.versions)
+    spill.release_pages()
     decision = decide(winners, ledger.index.look_up(winners))
     wins = decision.outcome != Outcome.SUPERSEDED
     entries = winners if wins.all() else take_entries(winners, np.flatnonzero(wins))
@@ -80,7 +82,6 @@ class Accepted:
     orders: pa.Table  # ORDERS
     drop: np.ndarray
     created_at: Ints
-    date: np.ndarray  # int32; of `created_at`
     is_order: Bools  # the others are deletions
     rows_by_time: Ints  # sorted by `created_at`
     tallies: Tallies
@@ -89,12 +90,17 @@ class Accepted:
 
 def accepted_of(orders: pa.Table) -> Accepted:
     """Accepted records. Neighbouring ones are mostly in order of time already, which makes a stable sort fast."""
-    created_at = orders["created_at"].to_numpy()
+    created_at, drop = _joined(orders["created_at"], np.int64), _joined(orders["drop"], INDEX_ENTRY["drop"])
     is_order = created_at != DELETED_AT
     by_time: Ints = np.argsort(created_at, kind="stable")
-    drop = orders["drop"].to_numpy().astype(INDEX_ENTRY["drop"])
     newest = _newest(drop, created_at, is_order)
-    return Accepted(orders, drop, created_at, dates_of(created_at), is_order, by_time, counted(drop), newest)
+    return Accepted(orders, drop, created_at, is_order, by_time, counted(drop), newest)
+
+
+def _joined(column: pa.ChunkedArray, kind: np.typing.DTypeLike) -> np.ndarray:
+    """A column in memory once, as this type, in which its values are known to fit."""
+    parts = [chunk.to_numpy() for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, kind), *parts], dtype=kind, casting="unsafe")
 
 
 def by_date(accepted: Accepted, winners: np.ndarray, rows: Ints, decision: Decision, hwm: int | None) -> Decided:
@@ -110,7 +116,7 @@ def by_date(accepted: Accepted, winners: np.ndarray, rows: Ints, decision: Decis
         newest=accepted.newest,
         unchanged=tallied(winners["drop"][decision.outcome == Outcome.UNCHANGED]),
         rows=chosen_rows,
-        new_date=accepted.date[chosen_rows],  # neighbouring rows are near in time, neighbouring winners are not
+        new_date=dates_of(accepted.created_at[chosen_rows]),  # neighbouring rows are near in memory, unlike winners
         drop=accepted.drop[chosen_rows],
         outcome=decision.outcome[chosen],
         leaving=_leaving(winners["drop"], rows, decision),

@@ -21,6 +21,7 @@ from ..core.merge.facts import gathered
 from ..core.model import Ints
 from ..core.progress import Progress, silent
 from ..execution import spill, tasks
+from ..execution.process import release_memory
 from ..execution.tasks import PartitionChange, Rewritten
 from ..execution.workers import Inline
 from ..storage import beside
@@ -70,7 +71,8 @@ class Rewriter:
     ) -> list[Rewritten]:
         """Merges and stages these dates; returns the result of each, in the same order. `columns`: the extra ones that their
         files get."""
-        spill.release_pages()  # the decision has read all orders
+        if spill.release_pages():  # the decision has read all orders, and made arrays of all
+            release_memory()
         with ExitStack() as stack, beside.synced_meanwhile(2 * len(changes)) as written:
             keys = {name: stack.enter_context(self._sent(pa.table({"key": keys}))) for name, keys in known.items()}
 

@@ -47,7 +47,8 @@ def keep_freed_memory() -> None:
 
 
 def release_memory() -> None:
-    """Returns freed memory to the system. For an idle daemon; the next batch has to allocate it again."""
+    """Returns freed memory to the system. For an idle daemon, and before the rewriting of a very large drop; what comes next has
+    to allocate it again."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()

@@ -61,10 +61,12 @@ def take(path: Path) -> pa.Table:
     return table
 
 
-def release_pages() -> None:
-    """Releases the resident pages of mapped files, if these are large. The next access reads them from the page cache again.
-    Without this, a drop of 2 GB would take 2 GB of memory."""
+def release_pages() -> bool:
+    """Releases the resident pages of mapped files, if these are large; says whether they are. The next access reads them from the
+    page cache again. Without this, a drop of 2 GB would take 2 GB of memory."""
     mapped = list(_mapped)
-    if hasattr(mmap, "MADV_DONTNEED") and sum(map(len, mapped)) > _RESIDENT_BYTES:
-        for one in mapped:
-            one.madvise(mmap.MADV_DONTNEED)
+    if not hasattr(mmap, "MADV_DONTNEED") or sum(map(len, mapped)) <= _RESIDENT_BYTES:
+        return False
+    for one in mapped:
+        one.madvise(mmap.MADV_DONTNEED)
+    return True
