@@ -6,6 +6,7 @@ Where no thread can be had, the result is the same, but comes later.
 from __future__ import annotations
 
 import os
+import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,7 +50,7 @@ def synced_meanwhile(expected: int) -> Iterator[Callable[[Iterable[Path]], None]
 def close(descriptor: int) -> None:
     """Closes a file. A thread does it if the file is large and removed, since the last close waits until the space is free
     (0.15 s for 500 MB, whether one file or a hundred)."""
-    if not _is_large_and_removed(descriptor) or len(_to_close) >= _MOST_TO_CLOSE:
+    if not _is_large_and_removed(descriptor) or len(_to_close) >= _most_to_close():
         os.close(descriptor)
         return
     _to_close.append(descriptor)
@@ -58,6 +59,12 @@ def close(descriptor: int) -> None:
             Thread(target=_close_all).start()
         except (RuntimeError, MemoryError):  # no thread can be had
             _close_all()
+
+
+def _most_to_close() -> int:
+    """An eighth of the files that this process may have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_TO_CLOSE if limit == resource.RLIM_INFINITY else min(limit // 8, _MOST_TO_CLOSE)
 
 
 def _is_large_and_removed(descriptor: int) -> bool:

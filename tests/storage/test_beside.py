@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -155,6 +156,20 @@ def test_one_thread_closes_all_files(closing: Closing) -> None:
     assert is_open(later) and len(closing.started) == 1
     closing.run()
     assert not is_open(later)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(64, 8), (12, 1), (4, 0), (4_096, 100), (resource.RLIM_INFINITY, 100)])
+def test_few_files_wait_where_few_may_be_open(
+    closing: Closing, monkeypatch: pytest.MonkeyPatch, limit: int, most: int
+) -> None:
+    many = [closing.opened(5 << 20) for _ in range(most + 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+        for descriptor in many:
+            beside.close(descriptor)
+    assert [is_open(descriptor) for descriptor in many] == [True] * most + [False]
+    closing.run()
+    assert not any(map(is_open, many))
 
 
 def test_a_file_that_comes_while_the_thread_ends_is_closed(closing: Closing, monkeypatch: pytest.MonkeyPatch) -> None:
