@@ -13,15 +13,15 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_never, wait_exponential
+from tenacity.stop import stop_any, stop_when_event_set
 
 from ..core.errors import Corruption, Stopped, Unavailable, cause_of, is_out_of_memory
 from ..core.retry import Backoff
 from ..storage.database import is_damage
 from .phases import operation_of
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 _T = TypeVar("_T")
 # Transient: a full or read-only disk, missing permissions, a mount that is temporarily gone, too many open files, no memory.
@@ -64,21 +64,6 @@ def retry(
 ) -> _T:
     """Calls `work` until it succeeds, and returns its result. Retries transient errors. `give_up`: raises the error after
     `backoff.attempts` attempts. Raises Stopped if a stop request ended a wait."""
-    try:
-        return work()
-    except Exception as error:
-        if not is_transient(error):
-            raise
-        failures = [error]
-
-    # Loaded only after a failure: with asyncio, which it imports, it takes a tenth of the start of a run.
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_never, wait_exponential
-    from tenacity.stop import stop_any, stop_when_event_set
-
-    def attempt() -> _T:
-        if failures:  # the first attempt was made above
-            raise failures.pop()
-        return work()
 
     def report(state: RetryCallState) -> None:
         assert state.outcome and state.next_action
@@ -87,8 +72,8 @@ def retry(
         exhausted = state.attempt_number == backoff.attempts
         failed(Retry(operation_of(error), state.attempt_number, state.next_action.sleep, cause_of(error), exhausted))
 
-    def give_up_on(error: Exception, number: int) -> None:
-        failed(Retry(operation_of(error), number, 0.0, cause_of(error), exhausted=True, given_up=True))
+    def give_up_on(error: Exception, attempt: int) -> None:
+        failed(Retry(operation_of(error), attempt, 0.0, cause_of(error), exhausted=True, given_up=True))
 
     attempts = stop_after_attempt(backoff.attempts) if give_up else stop_never
 
@@ -104,7 +89,7 @@ def retry(
         reraise=True,
     )
     try:
-        return retrying(attempt)
+        return retrying(work)
     except Exception as error:
         if stop.is_set() and is_transient(error):
             raise Stopped("stopped while the environment failed") from error
