@@ -35,7 +35,7 @@ from ..core.model import (
 )
 from ..core.parse import csv, rejected
 from ..core.parse.damage import refuse_foreign
-from ..core.parse.documents import Form, WrongCut, cut, first_pieces
+from ..core.parse.documents import Form, WrongCut, cut, first_pieces, refuse_damaged_beginning
 from ..core.parse.explain import ReadRecord, explained
 from ..core.parse.explain_csv import explained_rows
 from ..core.parse.parse import Piece, first_records, parse
@@ -44,6 +44,7 @@ from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
 PIECE_BYTES = 8 << 20  # of one read task: small enough to balance the load, large enough for its overhead
+_BEGINNING_BYTES = 64 << 10  # of a large drop that is not divided, in which damage is looked for first
 _INNOCENT_BYTES = 1 << 20  # a piece up to this size is not why memory runs out
 _TASK_DROPS = 1_000
 _POLL_SECONDS = 0.1  # how soon a stop is noticed while tasks run
@@ -76,6 +77,8 @@ def spans_of(
     with FileText(path) as data:
         refuse_foreign(data[:4096])
         pieces = cut(data, PIECE_BYTES)
+        if pieces[0][2] is Form.WHOLE:
+            refuse_damaged_beginning(data[:_BEGINNING_BYTES])
     return _spans(drop, path, context, pieces)
 
 

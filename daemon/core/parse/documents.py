@@ -34,7 +34,6 @@ from .texts import pairs_of, repeated
 
 BOM = b"\xef\xbb\xbf"
 _SEAM_BYTES = 64 << 10  # of a first look for one
-_BEGINNING_BYTES = 64 << 10  # of a large drop that is not divided, in which damage is looked for first
 _JSON_SPACE = b" \t\n\r"
 _JSON_TEXT = re.compile(rb"[^ \t\n\r]")
 _BLANK = b" \t\r"
@@ -178,31 +177,30 @@ class Text(Protocol):
 
 
 def cut(data: Text, target_bytes: int) -> list[tuple[int, int, Form]]:
-    """(start, stop, form) of pieces of about `target_bytes` that cover a drop, which is not foreign. One WHOLE piece where its
-    divisions are not cheap to find; Unreadable where that would be read for nothing, or take more memory than there is."""
+    """(start, stop, form) of pieces of about `target_bytes` that cover a drop. One WHOLE piece where its divisions are not cheap
+    to find."""
     start = len(BOM) if data[: len(BOM)] == BOM else 0
-    whole = [(0, len(data), Form.WHOLE)]
-    if len(data) <= target_bytes:
-        return whole
-    marked = data[start : start + target_bytes]
-    head = marked.lstrip(_JSON_SPACE)
-    if begins_with_line_of_object(head) or _is_lines_after_all(head):
+    head = data[start : start + target_bytes].lstrip(_JSON_SPACE)
+    if len(data) > target_bytes and (begins_with_line_of_object(head) or _is_lines_after_all(head)):
         return _cut_lines(data, start, target_bytes)
-    pieces = _cut_array(data, head, target_bytes) if head.startswith(b"[") else whole
-    if pieces == whole:
-        _refuse_damaged_beginning(head, marked[: len(marked) - len(head)])
-    return pieces
+    if len(data) > target_bytes and head.startswith(b"["):
+        return _cut_array(data, head, target_bytes)
+    return [(0, len(data), Form.WHOLE)]
 
 
-def _refuse_damaged_beginning(head: bytes, blank: bytes) -> None:
+def refuse_damaged_beginning(beginning: bytes) -> None:
     """Unreadable where the first lines of a text that is not lines cannot begin one or more documents: then `split` refuses it,
-    too. (No value has a line end inside.)"""
-    lines = head[: head.rfind(b"\n", 0, _BEGINNING_BYTES) + 1]
+    too. (No value has a line end inside.) For a large drop that `cut` does not divide: to read it may take more memory than
+    there is."""
+    marked = beginning.removeprefix(BOM)
+    head = marked.lstrip(_JSON_SPACE)
+    lines = head[: head.rfind(b"\n") + 1]
     if not _FIRST_BRACKET.search(lines) or not is_utf8(lines):
         return
     errors = [error for read in (reference.whole, nested.documents) if (error := _error_of(read, lines.decode()))]
     if len(errors) == 2 and not any(error.truncated for error in errors):
-        raise _damaged(lines, max(reversed(errors), key=lambda error: error.position), blank)
+        furthest = max(reversed(errors), key=lambda error: error.position)
+        raise _damaged(lines, furthest, marked[: len(marked) - len(head)])
 
 
 def _error_of(read: Callable[[str], object], text: str) -> reference.NotJson | None:

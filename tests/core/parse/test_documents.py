@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from daemon.batch.reading import _joined
 from daemon.core.errors import Unreadable
 from daemon.core.parse import documents
-from daemon.core.parse.damage import refuse_foreign
 from daemon.core.parse.discards import each
-from daemon.core.parse.documents import Form, WrongCut, cut, first_pieces, split
+from daemon.core.parse.documents import Form, WrongCut, cut, first_pieces, refuse_damaged_beginning, split
 from daemon.core.parse.parse import Piece, parse
 from tests.strategies import drops
 from tests.support.as_model import CONTEXT, assert_as_model, orders_of
@@ -26,7 +25,6 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
     """However a drop is cut into pieces, its records and their order are the same; or the cut is found to be wrong."""
     whole = parse([Piece(1, data, CONTEXT)])
     try:
-        refuse_foreign(data)
         parts = [parse([Piece(1, data[a:b], CONTEXT, form)]) for a, b, form in cut(data, target_bytes)]
     except WrongCut:
         return
@@ -43,13 +41,24 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
 
 def test_a_large_drop_with_a_damaged_beginning_is_refused_for_that() -> None:
     """Not because a worker has too little memory to read it as one document."""
-    lines = b"{broken\n" + b'{"order_id":"a","created_at":"2026-11-18"}\n' * 10_000
-    with pytest.raises(Unreadable, match=r"damaged JSON document, not lines of records: a key .* \(line 1, column 2\)"):
-        cut(lines, 1_000)
-    with pytest.raises(Unreadable, match=r"\(line 1, column 2\)"):
-        split(lines)
-    document = b'{"orders":[\n' + b",\n".join([b'{"order_id":"a"}'] * 10_000) + b"]}"
-    assert cut(document, 1_000) == [(0, len(document), Form.WHOLE)]
+    lines = b"{broken\n" + b'{"order_id":"a","created_at":"2026-11-18"}\n' * 10
+    for refuse in (refuse_damaged_beginning, split):
+        with pytest.raises(
+            Unreadable, match=r"damaged JSON document, not lines of records: a key .* \(line 1, column 2\)"
+        ):
+            refuse(lines)
+    refuse_damaged_beginning(b'{"orders":[\n' + b",\n".join([b'{"order_id":"a"}'] * 10))
+
+
+@SLOW
+@given(drops(), st.integers(1, 400))
+def test_what_is_refused_for_its_beginning_is_refused_as_a_whole(data: bytes, size: int) -> None:
+    """Perhaps for what comes behind, such as bytes that are no text."""
+    if len(data) > size and cut(data, size)[0][2] is Form.WHOLE:
+        try:
+            refuse_damaged_beginning(data[:size])
+        except Unreadable:
+            assert parse([Piece(1, data, CONTEXT)]).unreadable
 
 
 def test_an_array_of_values_too_small_to_be_orders_is_read_as_lines_of_them() -> None:
@@ -66,10 +75,7 @@ def test_an_array_of_values_too_small_to_be_orders_is_read_as_lines_of_them() ->
 def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: int, choice: st.DataObject) -> None:
     """What is read while a drop is still being copied are pieces of the whole one, the first of them; none is made up."""
     begun = first_pieces(data[: choice.draw(st.integers(0, len(data)))], target_bytes)
-    try:
-        pieces = cut(data, target_bytes)
-    except Unreadable:
-        return
+    pieces = cut(data, target_bytes)
     if pieces[0][2] is not Form.WHOLE:  # a drop may turn out at its end to be no array after all
         assert begun == pieces[: len(begun)]
 
@@ -77,10 +83,7 @@ def test_the_beginning_of_a_drop_is_cut_as_all_of_it(data: bytes, target_bytes: 
 @SLOW
 @given(drops(), st.integers(1, 400), st.integers(1, 60))
 def test_a_seam_is_found_however_much_is_looked_at_first(data: bytes, target_bytes: int, first: int) -> None:
-    try:
-        pieces = cut(data, target_bytes)
-    except Unreadable:
-        return
+    pieces = cut(data, target_bytes)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(documents, "_SEAM_BYTES", first)
         assert cut(data, target_bytes) == pieces
