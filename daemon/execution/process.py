@@ -20,7 +20,7 @@ import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES = 64 << 20  # freed blocks up to this size stay in the process
-_NEW_OBJECTS = 10_000
+_NEW_OBJECTS = 10_000  # between two searches for cycles
 
 
 def prepare() -> None:

@@ -44,7 +44,7 @@ from ..storage.store import Stage, StagedPartition, Store
 from . import spill
 
 PIECE_BYTES = 8 << 20  # of one read task: small enough to balance the load, large enough for its overhead
-_BEGINNING_BYTES = 64 << 10  # of a large drop that is not divided, in which damage is looked for first
+_BEGINNING_BYTES = 64 << 10  # of a large drop that cannot be divided; damage is looked for there first
 _INNOCENT_BYTES = 1 << 20  # a piece up to this size is not why memory runs out
 _TASK_DROPS = 1_000
 _POLL_SECONDS = 0.1  # how soon a stop is noticed while tasks run
@@ -294,8 +294,8 @@ def rewrite(
         here = slice(change.first, change.stop)
         inner = by_id[here] - change.first
         incoming = Merged(fact.slice(start, its_totals.lines), EMPTY, its_totals)
-        known_by = {name: _unsorted(mask[here], inner) for name, mask in unknown.items()}
-        rewritten.append(_rewritten(store, stage, change, incoming, change.replaces[inner], known_by))
+        unknown_here = {name: _unsorted(mask[here], inner) for name, mask in unknown.items()}
+        rewritten.append(_rewritten(store, stage, change, incoming, change.replaces[inner], unknown_here))
     return rewritten
 
 

@@ -65,7 +65,7 @@ def test_the_next_state_is_what_a_dict_gives(
 @SLOW
 @given(DAYS, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=4))
 def test_spans_of_rows_are_counted_alone(orders: dict[str, Any], spans: list[tuple[int, int]]) -> None:
-    """Also empty ones, those that overlap, and sums beyond 64 bits in total."""
+    """Also empty ones, and those that overlap."""
     fact = table_of_orders(orders)
     rows = fact.num_rows
     starts, stops = (np.array([min(pick(one), rows) for one in spans], np.int64) for pick in (min, max))

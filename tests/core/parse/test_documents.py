@@ -28,11 +28,6 @@ def test_a_cut_drop_is_read_as_a_whole_one(data: bytes, target_bytes: int) -> No
         parts = [parse([Piece(1, data[a:b], CONTEXT, form)]) for a, b, form in cut(data, target_bytes)]
     except WrongCut:
         return
-    except (
-        Unreadable
-    ):  # for damage at its beginning; the whole one perhaps for what comes behind, such as bytes that are no text
-        assert whole.unreadable
-        return
     joined = _joined(parts, {})
     assert joined.unreadable.keys() == whole.unreadable.keys()
     assert orders_of(joined) == orders_of(whole)
@@ -53,7 +48,7 @@ def test_a_large_drop_with_a_damaged_beginning_is_refused_for_that() -> None:
 @SLOW
 @given(drops(), st.integers(1, 400))
 def test_what_is_refused_for_its_beginning_is_refused_as_a_whole(data: bytes, size: int) -> None:
-    """Perhaps for what comes behind, such as bytes that are no text."""
+    """The reason may differ: the whole drop may also be refused for what follows, such as bytes that are not UTF-8."""
     if len(data) > size and cut(data, size)[0][2] is Form.WHOLE:
         try:
             refuse_damaged_beginning(data[:size])
