@@ -5,6 +5,10 @@ import sys
 
 from .stopping import hold
 
+_OUT_OF_MEMORY = (
+    b"strandline: memory ran out. Nothing is lost: give it more memory, and start again\n"  # made beforehand
+)
+
 
 def run() -> None:
     """Runs the command line of this process, then exits. Signals stay pending until the command handles them."""
@@ -18,8 +22,17 @@ def run() -> None:
     _open_streams()
 
     from .cli import main
+    from .commands.shared import ENVIRONMENT
 
-    sys.exit(main())
+    try:
+        exit_code = main()
+    except (
+        MemoryError,
+        SystemError,
+    ):  # there was too little memory even to report that, or the interpreter lost the error
+        os.write(2, _OUT_OF_MEMORY)
+        exit_code = ENVIRONMENT
+    sys.exit(exit_code)
 
 
 def _open_streams() -> None:

@@ -102,6 +102,23 @@ print(cli.main(["status"]))
     assert second.startswith("strandline: memory ran out. Nothing is lost")
 
 
+@pytest.mark.parametrize("error", ["MemoryError()", "SystemError('error return without exception set')"])
+def test_where_memory_does_not_suffice_to_report_that_it_is_said_nevertheless(error: str) -> None:
+    """Python loses the error itself, or the report fails again."""
+    script = f"""
+from daemon import __main__, cli
+
+def fails():
+    raise {error}
+
+cli.main = fails
+__main__.run()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == "strandline: memory ran out. Nothing is lost: give it more memory, and start again\n"
+
+
 def failed_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
     """The exit code of a command that raises this."""
 

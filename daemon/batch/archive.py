@@ -35,15 +35,13 @@ def copy(engine: Engine, arrivals: Sequence[Arrival], contexts: Contexts, copies
         if why := too_large(arrival.size_bytes, engine.reader.limits):  # a copy could fill the disk
             refused.append(Refused(arrival.label, f"{why}. Raise the limit, or remove the file"))
             continue
-        context = contexts[arrival.source]
-        grown = engine.reader.copying(seq, arrival.name, engine.raw.temporary(seq), context)
+        context, path = contexts[arrival.source], engine.raw.temporary(seq)
+        grown = engine.reader.copying(seq, arrival.name, path, context)
         try:
             copies.append(engine.taking.copy(arrival, seq, context, grown))
             copies[-1] = engine.taking.hide(copies[-1])
             stored = copies[-1].stored
-            engine.reader.copied(
-                stored, engine.raw.temporary(seq), context, partial(_is_applied, engine.ledger, stored)
-            )
+            engine.reader.copied(stored, path, context, partial(_is_applied, engine.ledger, stored))
             if is_archive(arrival.name):
                 copies[-1] = unpacked(engine, copies[-1])
             seq += len(copies[-1].drops)

@@ -86,7 +86,8 @@ class FieldMapping:
     @property
     def of_orders(self) -> FieldMapping:
         """The same without what concerns only CSV files, so that a source with usual orders keeps the default."""
-        return replace(self, users=(), products=(), encoding="utf-8")
+        is_already = not self.users and not self.products and self.encoding == "utf-8"
+        return self if is_already else replace(self, users=(), products=(), encoding="utf-8")
 
     def to_json(self) -> str:
         """The mapping as text: the same text for the same mapping, and "" for the default."""

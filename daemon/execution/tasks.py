@@ -174,7 +174,9 @@ def _read(spans: Sequence[Span]) -> list[Parsed] | None:
 
 
 def _of_orders(piece: Piece) -> Piece:
-    return replace(piece, context=replace(piece.context, mapping=piece.context.mapping.of_orders))
+    given = piece.context.mapping
+    used = given.of_orders
+    return piece if used is given else replace(piece, context=replace(piece.context, mapping=used))
 
 
 def _read_dimension(span: Span) -> Parsed:

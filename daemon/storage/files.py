@@ -48,7 +48,7 @@ def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
         os.close(descriptor)
 
 
-def identity(file: Path | int) -> tuple[int, int] | None:
+def identity(file: Path | str | int) -> tuple[int, int] | None:
     """Device and inode of a path or of an open file; None where the path does not exist."""
     try:
         found = os.stat(file)

@@ -31,7 +31,7 @@ class Guard:
         """OutputReplaced where anything is not what was opened, or one of these raw copies is gone. Copies are checked first: a
         removal in progress may not have reached the lock yet."""
         for copy in copies:
-            if files.identity(self.output / copy) is None:
+            if files.identity(f"{self.output}/{copy}") is None:
                 raise OutputReplaced(self.output, f"{copy} is gone")
         if self.lock is not None:
             self.lock.refuse_replaced()

@@ -98,7 +98,7 @@ def raise_marks(sql: sqlite3.Connection, newest: Mapping[int, int]) -> None:
     of the caller."""
     sql.executemany(
         "INSERT INTO pulls (source, hwm) SELECT source, ? FROM drops WHERE seq = ? "
-        "ON CONFLICT DO UPDATE SET hwm = max(ifnull(hwm, 0), excluded.hwm)",
+        "ON CONFLICT DO UPDATE SET hwm = excluded.hwm WHERE pulls.hwm IS NULL OR pulls.hwm < excluded.hwm",
         ((created_at, seq) for seq, created_at in newest.items()),
     )
 

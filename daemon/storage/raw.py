@@ -81,11 +81,12 @@ class RawLayer:
 
     def place(self, copies: Sequence[Stored]) -> None:
         """Gives durable temporary copies their final names, durably."""
-        folders = {(self._output / copy.path).parent for copy in copies}
+        targets = [self._output / copy.path for copy in copies]
+        folders = {target.parent for target in targets}
         for folder in folders:
             files.make_folder(folder, within=self._output)
-        for copy in copies:
-            files.move(self.temporary(copy.seq), self._output / copy.path)
+        for copy, target in zip(copies, targets, strict=True):
+            files.move(self.temporary(copy.seq), target)
         files.sync_many(folders)
 
     def give_back(self, path: str, seq: int) -> None:

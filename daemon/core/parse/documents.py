@@ -323,10 +323,10 @@ def _reference_elements(text: bytes) -> list[str]:
 
 
 def _object_records(text: bytes, records_path: str, scan: bool, mapping: FieldMapping) -> Records:
-    pairs = pairs_of(text)
-    members = dict(pairs)
     if is_order(text, mapping):
         return _one(text)
+    pairs = pairs_of(text)
+    members = dict(pairs)
     if key := repeated(pairs):
         raise Unreadable(
             f"the file is one object that has {shown(key)} more than once, each with other data; rename one of them"
