@@ -205,7 +205,10 @@ def _of_drop(result: DropResult, discards: Sequence[Discarded]) -> list[str]:
     kinds = ("extracted", "new", "corrected", "deleted", "unchanged", "superseded", "before_since", "late")
     lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
-    lines += [f"  {number:>9,} field faults: {field}" for field, number in sorted(counts.faults.items())]
+    lines += [
+        f"  {number:>9,} field fault{'' if number == 1 else 's'}: {field}"
+        for field, number in sorted(counts.faults.items())
+    ]
     lines += [f"            {of_unknown(name, number)}" for name, number in sorted(counts.unknown.items())]
     return lines + shown("Discards", [line for one in discards for line in _of_discard(one)], each=2)
 

@@ -380,7 +380,8 @@ def drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
     kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
     discarded = sum(receipt["records"]["discarded"].values())
     faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_price"]
-    more = {"discarded": discarded, "field faults": faults, "without amount and price": bare["orders"]}
+    named = "field fault" if faults == 1 else "field faults"
+    more = {"discarded": discarded, named: faults, "without amount and price": bare["orders"]}
     detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
     if bare["orders"]:
         detail += f" (keys that nothing reads: {', '.join(bare['other_keys']) or 'none'})"

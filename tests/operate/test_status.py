@@ -138,3 +138,14 @@ def test_one_very_long_name_moves_no_other_row() -> None:
     )
     assert title == "Last drops" and len(short) < 70 and short.endswith("  applied")
     assert long == f"  2  {'x' * 230}.json  applied"
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"), [({"qty": 1}, "1 new, 1 field fault"), ({"qty": 1, "price": 2}, "1 new, 3 field faults")]
+)
+def test_one_field_fault_is_one(faults: dict[str, int], said: str) -> None:
+    receipt = {
+        "drop": 1, "name": "a.json", "source": "default", "outcome": "applied", "reason": None, "field_faults": faults,
+        "records": {"extracted": 1, "new": 1, "discarded": {}}, "without_amount_and_price": {"orders": 0, "other_keys": []},
+    }  # fmt: skip
+    assert status.drop_row(receipt) == ("1", "a.json", "applied", said)
