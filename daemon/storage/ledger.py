@@ -127,12 +127,16 @@ class Ledger(LedgerQueries):
             self._sql.execute("INSERT INTO batches VALUES (?, ?, 0)", (batch, change.committed_at))
             self._sql.executemany(
                 "UPDATE drops SET batch = ?, outcome = ?, reason = ?, duplicate_of = ?, counts = ?, since = ?, "
-                "raw = CASE WHEN ? THEN raw END, newest = coalesce(max(newest, ?8), newest, ?8) WHERE seq = ?",
+                "raw = CASE WHEN ? THEN raw END WHERE seq = ?",
                 (
                     (batch, r.outcome, r.reason, r.duplicate_of, r.counts.to_json(), r.drop.context.since, r.keeps_raw,
-                     change.newest.get(r.drop.seq), r.drop.seq) for r in change.results
+                     r.drop.seq) for r in change.results
                 ),
             )  # fmt: skip
+            self._sql.executemany(
+                "UPDATE drops SET newest = max(ifnull(newest, ?1), ?1) WHERE seq = ?2",
+                ((created_at, seq) for seq, created_at in change.newest.items()),
+            )
             self.index.adopt(change.run)
             self._sql.executemany(
                 "INSERT INTO gone SELECT date, restatements + 1 FROM partitions WHERE date = ?",
