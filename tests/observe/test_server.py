@@ -7,6 +7,8 @@ import http.client
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -152,23 +154,45 @@ def test_the_one_that_waited_longest_makes_room(application: Application, monkey
             assert client.recv(12) == b"HTTP/1.0 200"
 
 
+ASK = """
+import http.client, sys
+
+sys.stdin.readline()
+for _ in range(3):
+    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=float(sys.argv[2]))
+    connection.request("GET", "/-/healthy")
+    print(connection.getresponse().status)
+"""
+
+
 def test_where_no_file_can_be_opened_one_that_waited_long_makes_room(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process has as many open as it may. No deadline helps."""
+    """The process has as many open as it may. No deadline helps. Who asks is another process, which may open files."""
     monkeypatch.setattr(module, "CLIENT_SECONDS", 3600)
-    with bad_clients.attack(bad_clients.silent, port, 50), ExitStack() as stack:
+
+    def opened() -> list[int]:
+        return list(map(int, os.listdir("/proc/self/fd")))
+
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", ASK, str(port), str(bad_clients.LIMIT_SECONDS)]
+        client = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        stack.callback(client.kill)
+        assert client.stdin and client.stdout
+        without = len(opened())
+        stack.enter_context(bad_clients.attack(bad_clients.silent, port, 50))
+        until(lambda: len(opened()) >= without + 50, "all of them are accepted")
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, before[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(opened()) + 20, before[1]))
         taken = [os.open("/dev/null", os.O_RDONLY)]
         stack.callback(lambda: [os.close(one) for one in taken])
         with contextlib.suppress(OSError):
             while True:
                 taken.append(os.dup(taken[0]))
-        os.close(taken.pop())  # for the end of the client
-        for _ in range(3):
-            assert ask(port, "/-/healthy", bad_clients.LIMIT_SECONDS) == 200
+        client.stdin.write(b"\n")
+        client.stdin.flush()
+        assert client.stdout.read() == b"200\n" * 3
 
 
 def test_a_path_that_hangs_harms_only_those_who_ask_for_it(port: int, stuck: Stuck) -> None:
