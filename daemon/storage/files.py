@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -139,8 +139,8 @@ def write(path: Path, content: bytes) -> None:
 
 def write_unsynced(path: Path, content: bytes | memoryview) -> None:
     """Writes a file atomically, also where another process writes the same. The caller makes it durable with `sync_many`."""
-    temporary = path.with_name(f".{path.name[:200]}.{uuid4().hex[:8]}.tmp")
-    temporary.write_bytes(content)
+    temporary = f"{path.parent}/.{path.name[:200]}.{uuid4().hex[:8]}.tmp"
+    write_new(temporary, content)
     os.replace(temporary, path)
 
 
@@ -154,7 +154,7 @@ def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
     return digest.digest()
 
 
-def write_new(path: Path | str, content: bytes) -> None:
+def write_new(path: Path | str, content: bytes | memoryview) -> None:
     """Writes a file whose name does not exist yet. The caller makes it durable with `sync_many`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -313,17 +313,19 @@ def copy_unsynced(
     `sync_many`. Each block is hashed while the next one is copied. `grown` is called with the size so far. Stops once the copy
     has more than `most_bytes`, since the file grew."""
     digest, size = hashlib.sha256(), 0
-    with open(target, "wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+    with opened(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as copy, ExitStack() as stack:
+        beside: ThreadPoolExecutor | None = None
         hashed: Future[None] | None = None
         while size <= most_bytes and (block := _read_block(source)):
             if hashed is not None:
                 hashed.result()
             if len(block) == _BLOCK_BYTES:
+                beside = beside or stack.enter_context(ThreadPoolExecutor(1))
                 hashed = beside.submit(digest.update, block)
-            else:  # the last block: not worth a thread
+            else:  # the last block, often the only one: not worth a thread
                 hashed = None
                 digest.update(block)
-            write_all(file.fileno(), block)
+            write_all(copy, block)
             size += len(block)
             grown(size)
         if hashed is not None:
@@ -353,7 +355,7 @@ def _read_block(source: int) -> bytes:
         raise SourceFault(error.errno, error.strerror) from error
 
 
-def write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
     rest = memoryview(content)
     while rest:  # write() may write less than it is given
         rest = rest[os.write(descriptor, rest[:_WRITE_BYTES]) :]
