@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -44,20 +45,25 @@ def write(path: Path, table: pa.Table) -> None:
 
 def read(path: Path) -> pa.Table:
     """Maps the table of a file. Where the disk cannot give a page of it later, the system ends this process (SIGBUS)."""
+    with open(path, "rb") as file:
+        return _table_of(file, path)
+
+
+def take(path: Path) -> pa.Table:
+    """The same, and removes the name of the file: before it is mapped, since nobody can cut it then. The system frees the file
+    with the last mapping."""
+    with open(path, "rb") as file:
+        path.unlink(missing_ok=True)
+        return _table_of(file, path)
+
+
+def _table_of(file: BinaryIO, path: Path) -> pa.Table:
     try:
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         table = ipc.open_file(pa.py_buffer(mapped)).read_all()
     except (ValueError, pa.ArrowInvalid):  # an empty file cannot be mapped
         raise OSError(errno.EIO, CUT, str(path)) from None
     _mapped.add(mapped)
-    return table
-
-
-def take(path: Path) -> pa.Table:
-    """Maps the table of a file, and removes its name. The system frees the file with the last mapping."""
-    table = read(path)
-    path.unlink(missing_ok=True)
     return table
 
 

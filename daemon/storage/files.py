@@ -140,7 +140,8 @@ def write(path: Path, content: bytes) -> None:
 def write_unsynced(path: Path, content: bytes | memoryview) -> None:
     """Writes a file atomically, also where another process writes the same. The caller makes it durable with `sync_many`."""
     temporary = f"{path.parent}/.{path.name[:200]}.{uuid4().hex[:8]}.tmp"
-    write_new(temporary, content)
+    with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+        write_all(descriptor, content)
     os.replace(temporary, path)
 
 
