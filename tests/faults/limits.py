@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.faults import Ended
 from tests.faults.world import World
 from tests.support import REPO
+from tests.support.daemon_process import until
 
 
 def wide_world(drops: int = 100, dates: int = 300) -> World:
@@ -61,7 +62,8 @@ def small_file_system(place: Path, options: str) -> Iterator[Path | None]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        # Processes that a run started end a moment after it.
+        until(lambda: subprocess.run(["umount", place], check=False).returncode == 0, "it is unmounted")
 
 
 @contextmanager
