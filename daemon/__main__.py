@@ -5,9 +5,8 @@ import sys
 
 from .stopping import hold
 
-_OUT_OF_MEMORY = (
-    b"strandline: memory ran out. Nothing is lost: give it more memory, and start again\n"  # made beforehand
-)
+# Made beforehand: where it is needed, there may be no memory for it.
+_OUT_OF_MEMORY = b"strandline: memory ran out. Nothing is lost: give it more memory, and start again\n"
 
 
 def run() -> None:
@@ -26,10 +25,8 @@ def run() -> None:
 
     try:
         exit_code = main()
-    except (
-        MemoryError,
-        SystemError,
-    ):  # there was too little memory even to report that, or the interpreter lost the error
+    except (MemoryError, SystemError):
+        # `main` reports every error. With too little memory the report fails as well, or the interpreter loses the error.
         os.write(2, _OUT_OF_MEMORY)
         exit_code = ENVIRONMENT
     sys.exit(exit_code)

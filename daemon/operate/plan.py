@@ -32,7 +32,7 @@ from ..storage.ledger import Ledger
 from ..storage.set_aside import dimensions_of
 from . import discarded, first_records
 from .discarded import Discarded
-from .wording import counted, of_unknown
+from .wording import counted, named, of_unknown
 
 _SHOWN = 20
 _SHOWN_CHARACTERS = 200
@@ -206,8 +206,7 @@ def _of_drop(result: DropResult, discards: Sequence[Discarded]) -> list[str]:
     lines += [f"  {getattr(counts, kind):>9,} {kind}" for kind in kinds if getattr(counts, kind)]
     lines += [f"  {number:>9,} discarded: {reason}" for reason, number in sorted(counts.discarded.items())]
     lines += [
-        f"  {number:>9,} field fault{'' if number == 1 else 's'}: {field}"
-        for field, number in sorted(counts.faults.items())
+        f"  {number:>9,} {named(number, 'field fault')}: {field}" for field, number in sorted(counts.faults.items())
     ]
     lines += [f"            {of_unknown(name, number)}" for name, number in sorted(counts.unknown.items())]
     return lines + shown("Discards", [line for one in discards for line in _of_discard(one)], each=2)

@@ -31,7 +31,7 @@ from . import waiting as drops_waiting
 from .discarded import with_first_discards
 from .downstreams import attention
 from .pull import pull_rows, pulls
-from .wording import counted, of_unknown
+from .wording import counted, named, of_unknown
 
 _LAST_DROPS = 10
 _SHOWN_PARTITIONS = 31
@@ -380,8 +380,7 @@ def drop_row(receipt: dict[str, Any]) -> tuple[str, ...]:
     kept = {k: v for k, v in receipt["records"].items() if isinstance(v, int) and v and k != "extracted"}
     discarded = sum(receipt["records"]["discarded"].values())
     faults, bare = sum(receipt["field_faults"].values()), receipt["without_amount_and_price"]
-    named = "field fault" if faults == 1 else "field faults"
-    more = {"discarded": discarded, named: faults, "without amount and price": bare["orders"]}
+    more = {"discarded": discarded, named(faults, "field fault"): faults, "without amount and price": bare["orders"]}
     detail = receipt["reason"] or _numbers(kept | {name: number for name, number in more.items() if number})
     if bare["orders"]:
         detail += f" (keys that nothing reads: {', '.join(bare['other_keys']) or 'none'})"

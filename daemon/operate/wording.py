@@ -7,7 +7,12 @@ from ..core.model import DIMENSIONS
 
 def counted(number: int, what: str) -> str:
     """A number of things."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {named(number, what)}"
+
+
+def named(number: int, what: str) -> str:
+    """The name of one thing, or of several."""
+    return what if number == 1 else f"{what}s"
 
 
 def of_unknown(dimension: str, orders: int) -> str:

@@ -155,13 +155,10 @@ def write_parts_unsynced(path: Path, parts: Iterable[memoryview]) -> bytes:
     return digest.digest()
 
 
-def write_new(path: Path | str, content: bytes | memoryview) -> None:
+def write_new(path: Path | str, content: bytes) -> None:
     """Writes a file whose name does not exist yet. The caller makes it durable with `sync_many`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
         write_all(descriptor, content)
-    finally:
-        os.close(descriptor)
 
 
 def continue_at(path: Path, offset: int, content: bytes) -> None:

@@ -346,7 +346,7 @@ class Ledger(LedgerQueries):
     def vacuum(self) -> None:
         """Writes the file anew, so that nothing is left in it of rows that were changed or removed."""
         self._sql.execute("PRAGMA secure_delete = ON")
-        self._sql.execute("PRAGMA temp_store = FILE")  # for the new file meanwhile, which may be larger than memory
+        self._sql.execute("PRAGMA temp_store = FILE")  # of the copy that VACUUM makes, which may be larger than memory
         self._sql.execute("VACUUM")
         self._sql.execute("PRAGMA temp_store = MEMORY")
         self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -392,7 +392,7 @@ def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
     sql.execute("PRAGMA cache_size = -8192")  # 8 MiB: a larger cache does not help bulk reads and writes
-    # SQLite keeps what a statement changes until it ends, since it may fail. In a temporary file, that took 130 KB for each drop.
+    # SQLite keeps the pages that a statement changes, to undo it if it fails. A temporary file of them took 130 KB a drop.
     sql.execute("PRAGMA temp_store = MEMORY")
     checksums.prepare(sql)
     return sql

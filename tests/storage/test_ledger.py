@@ -15,7 +15,7 @@ from daemon.storage.ledger import Ledger
 
 
 class Watched(list[Drop]):
-    """Drops. Whoever has gone through all of them is looked at: which files does this process have open now?"""
+    """Drops that note, at the end of each pass through them, which files this process has open."""
 
     opened: set[str]
 
@@ -33,7 +33,7 @@ def drops(first: int, stop: int) -> Watched:
     return made
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc: it is not seen which files are open")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc, which says which files are open")
 def test_a_batch_of_many_drops_needs_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with closing(Ledger(path)) as ledger:
@@ -42,4 +42,4 @@ def test_a_batch_of_many_drops_needs_no_temporary_file(tmp_path: Path) -> None:
         ledger.enter(more := drops(2_001, 4_001))
     for opened in (some.opened, more.opened):
         assert str(path) in opened, "the ledger was not seen"
-        assert not [name for name in opened if "etilqs" in name], "SQLite's name of temporary files"
+        assert not [name for name in opened if "etilqs" in name], "SQLite calls its temporary files so"
